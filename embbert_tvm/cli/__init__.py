@@ -1,0 +1,51 @@
+"""The command line: each verb is a module of this folder, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from embbert_tvm import __version__
+from embbert_tvm.errors import EmbbertError
+
+COMMANDS = {
+    "compile": "Compile a model folder or an ONNX file to C.",
+    "doctor": "Say what this machine has and lacks.",
+    "evaluate": "Measure a float model on labelled text.",
+    "export": "Write a model folder's ONNX and calibration statistics.",
+    "run": "Classify text with a compiled package.",
+    "train": "Fine-tune a model on labelled text.",
+    "validate": "Compare a compiled package with its float model on labelled text.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when called, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"embbert_tvm.cli.{name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="embbert-tvm")
+def group() -> None:
+    """Tiny language models as plain C on microcontrollers."""
+
+
+def main() -> None:
+    try:
+        group(prog_name="embbert-tvm")
+    except EmbbertError as error:
+        click.echo(f"embbert-tvm: {error}", err=True)
+        sys.exit(error.exit_status)
