@@ -1,0 +1,168 @@
+"""The tokenizer: BPE over lower-cased words; train it, load it, encode with it.
+
+As a command, `python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from embbert_tvm.data.files import open_text, write_atomically
+from embbert_tvm.errors import InputError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
+PAD, UNK, CLS, MASK, SEP = range(5)
+
+_ALPHABET = 512  # a character rarer than the 512 most frequent becomes [UNK]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one text or pair, and how many there would be without the cut to max_length."""
+
+    ids: list[int]
+    full_length: int
+
+    @property
+    def truncated(self) -> bool:
+        return self.full_length > len(self.ids)
+
+
+def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 8192) -> Tokenizer:
+    """A BPE tokenizer of at most `vocabulary_size` entries; the same lines give the same tokenizer.
+
+    Raises InputError where the lines hold no text or the vocabulary cannot hold their alphabet.
+    """
+    lines = list(lines)
+    normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
+    )
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(normalizer.normalize_str(line))
+    # Ranked here, ties by code point: the trainer's own limit breaks ties by hash order.
+    ranked = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
+    if not ranked:
+        raise InputError("a tokenizer cannot be trained on no text: give lines that hold words")
+    alphabet = ranked[:_ALPHABET]
+    if vocabulary_size < len(SPECIAL_TOKENS) + len(alphabet):
+        raise InputError(
+            f"a vocabulary of {vocabulary_size} cannot hold the {len(alphabet)} characters of this text: "
+            f"ask for {len(SPECIAL_TOKENS) + len(alphabet)} or more"
+        )
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A [SEP] $B", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer, length=len(lines))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, checked against the model's ids and `vocabulary_size` if given.
+
+    Raises InputError for a file that is missing, malformed or of another vocabulary.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # the library raises bare Exception for a malformed file
+        raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    for expected, token in enumerate(SPECIAL_TOKENS):
+        found = tokenizer.token_to_id(token)
+        if found != expected:
+            where = "is missing" if found is None else f"has id {found}"
+            raise InputError(f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it")
+    size = tokenizer.get_vocab_size()
+    highest = max(tokenizer.get_vocab().values())
+    if highest != size - 1:
+        raise InputError(f"{path}: ids are not 0 to {size - 1}, the highest is {highest}")
+    if vocabulary_size is not None and size != vocabulary_size:
+        raise InputError(
+            f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
+        )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True  # "[SEP]" typed by a user is text
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Write tokenizer.json, compact, through a temporary name."""
+    document = json.loads(tokenizer.to_str())
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    write_atomically(Path(path), (text + "\n").encode("utf-8"))
+
+
+def tokenize(
+    tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256
+) -> Encoded:
+    """`[CLS] text`, or `[CLS] text [SEP] text_pair`, cut to `max_length`; an empty text is `[CLS]` alone.
+
+    Raises InputError for a text that holds a lone surrogate, which is what invalid UTF-8 decodes to.
+    """
+    ids = [CLS, *_pieces(tokenizer, text)]
+    if text_pair is not None:
+        ids += [SEP, *_pieces(tokenizer, text_pair)]
+    return Encoded(ids[:max_length], len(ids))
+
+
+def encode(
+    tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256
+) -> list[int]:
+    """The ids of `tokenize`, for callers to whom the cut does not matter."""
+    return tokenize(tokenizer, text, text_pair, max_length).ids
+
+
+def _pieces(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
+    """Lines of text files, without blank ones and `<|marker|>` lines."""
+    for path in paths:
+        with open_text(path) as lines:
+            for line in lines:
+                line = line.strip()
+                if line and not (line.startswith("<|") and line.endswith("|>")):
+                    yield line
+
+
+def _main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
+    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
+    parser.add_argument("-o", "--output", required=True, type=Path)
+    parser.add_argument("--vocabulary-size", type=int, default=8192)
+    arguments = parser.parse_args()
+    try:
+        tokenizer = train_tokenizer(_plain_lines(arguments.text), arguments.vocabulary_size)
+        save_tokenizer(tokenizer, arguments.output)
+    except InputError as error:
+        parser.exit(error.exit_status, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,143 @@
+"""PyTorch -> ONNX with a symbolic length, checked in onnxruntime. The one file of graph/ that needs torch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.models.folder import MAX_LENGTH, WEIGHTS_SHA256, ModelFolder
+from embbert_tvm.models.reference import Reference
+
+if TYPE_CHECKING:
+    from embbert_tvm.models.embbert import EmbBert
+
+LENGTHS = (1, 7, 64, 256)  # the lengths at which an export is compared with PyTorch
+TOLERANCE = 1e-4  # of the largest logit
+_OPSET = 18
+_IR_VERSION = 10
+
+
+def fresh_onnx(folder: ModelFolder) -> Path:
+    """model.onnx of these weights: the one that lies there, or a new export where it is stale or missing.
+
+    Raises InputError where a new export is needed and torch is not installed.
+    """
+    if folder.onnx_is_stale():
+        if find_spec("torch") is None:
+            raise InputError(
+                f"{folder.onnx}: missing, or exported from other weights than {folder.weights.name} holds: "
+                "run `embbert-tvm export` where embbert-tvm[train] is installed"
+            )
+        export_folder(folder)
+    return folder.onnx
+
+
+def export_folder(folder: ModelFolder) -> dict[int, float]:
+    """Write model.onnx of the folder; gives the largest relative difference to PyTorch at each length checked.
+
+    Raises WorkError, and leaves what was there, where onnxruntime and PyTorch disagree.
+    """
+    from embbert_tvm.models.embbert import EmbBert
+
+    model = EmbBert.from_pretrained(folder)
+    exported = export_model(model)
+    onnx.helper.set_model_props(
+        exported,
+        {WEIGHTS_SHA256: folder.weights_sha256(), MAX_LENGTH: str(folder.config.max_length)},
+    )
+    content = exported.SerializeToString(deterministic=True)
+    differences = _compare(model, content, f"{folder.onnx}")
+    write_atomically(folder.onnx, content)
+    return differences
+
+
+def export_model(model: EmbBert) -> onnx.ModelProto:
+    """The ONNX of a model: `ids` int64 (1, L) to `logits` float32 (1, classes), byte for byte the same each time."""
+    import torch
+
+    length = torch.export.Dim("L", min=1, max=model.config.max_length)
+    example = torch.full((1, min(40, model.config.max_length)), 5, dtype=torch.int64)
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)  # it warns that torchvision is not there
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model.eval(),
+                (example,),
+                input_names=["ids"],
+                output_names=["logits"],
+                dynamo=True,
+                dynamic_shapes=({1: length},),
+                opset_version=_OPSET,
+                verbose=False,
+            )
+    finally:
+        exporter_log.setLevel(level)
+    return _clean(program.model_proto, model)
+
+
+def _clean(exported: onnx.ModelProto, model: EmbBert) -> onnx.ModelProto:
+    """Drop the exporter's stack traces (paths of this machine) and give folded weights their names back."""
+    graph = exported.graph
+    exported.ir_version = _IR_VERSION
+    exported.producer_name, exported.producer_version, exported.doc_string = "embbert-tvm", "", ""
+    graph.name, graph.doc_string = "embbert", ""
+    del exported.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    _rename(graph, {x.name: name for x in graph.initializer if (name := _weight_name(x, model))})
+    onnx.checker.check_model(exported, full_check=True)
+    return exported
+
+
+def _weight_name(initializer: onnx.TensorProto, model: EmbBert) -> str | None:
+    """The parameter that an initializer of the exporter's own name holds transposed, or None."""
+    if initializer.name in model.state_dict() or len(initializer.dims) != 2:
+        return None
+    value = numpy_helper.to_array(initializer)
+    for name, parameter in model.state_dict().items():
+        if tuple(parameter.shape) == value.shape[::-1] and np.array_equal(parameter.numpy().T, value):
+            return f"{name}.T"
+    return None
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for initializer in graph.initializer:
+        initializer.name = names.get(initializer.name, initializer.name)
+    for node in graph.node:
+        node.input[:] = [names.get(x, x) for x in node.input]
+
+
+def _compare(model: EmbBert, content: bytes, where: str) -> dict[int, float]:
+    """The largest difference to PyTorch at each length, relative to the largest logit; WorkError beyond TOLERANCE."""
+    import torch
+
+    reference = Reference(content)
+    generator = torch.Generator().manual_seed(0)
+    differences = {}
+    for length in sorted({n for n in LENGTHS if n < model.config.max_length} | {model.config.max_length}):
+        ids = torch.randint(5, model.config.vocabulary_size, (1, length), generator=generator)
+        if length > 2:
+            ids[0, length // 2] = 4  # a [SEP]: both segments
+        with torch.no_grad():
+            expected = model(ids)[0].numpy()
+        found = reference(ids[0].tolist())
+        difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-6))
+        if not difference <= TOLERANCE:
+            raise WorkError(
+                f"{where}: onnxruntime and PyTorch differ by {difference:.1e} of the largest logit at length {length}"
+            )
+        differences[length] = difference
+    return differences

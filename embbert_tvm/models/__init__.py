@@ -1,0 +1,1 @@
+"""EmbBERT: its configuration, its PyTorch module, its folder on disk. Only `embbert` imports torch."""

@@ -1,0 +1,138 @@
+"""The model folder: what lies in it, read without torch (docs/architecture.md states the contract)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.tokenizer import load_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.config import EmbBertConfig
+
+ARCHITECTURE = "embbert"
+WEIGHTS_SHA256 = "embbert.weights_sha256"  # keys of model.onnx's metadata_props
+MAX_LENGTH = "embbert.max_length"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk. `labels` is None for regression, which has one output."""
+
+    path: Path
+    name: str
+    config: EmbBertConfig
+    labels: tuple[str, ...] | None
+
+    @property
+    def classes(self) -> int:
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The checked tokenizer; InputError where it is missing, malformed or not this model's."""
+        return load_tokenizer(self.tokenizer_path, self.config.vocabulary_size)
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of model.safetensors, in hexadecimal; InputError where it is missing."""
+        try:
+            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{self.weights}: cannot be read ({error.strerror})") from error
+
+    def onnx_is_stale(self) -> bool:
+        """Whether model.onnx is missing or was exported from other weights than model.safetensors holds.
+
+        Where there is no model.safetensors, model.onnx is all there is and is not stale.
+        Raises InputError for a model.onnx that is malformed.
+        """
+        if not self.onnx.is_file():
+            return True
+        if not self.weights.is_file():
+            return False
+        return onnx_metadata(self.onnx).get(WEIGHTS_SHA256) != self.weights_sha256()
+
+
+def read_folder(path: Path) -> ModelFolder:
+    """Read and check config.json; the rest is read when asked for. Raises InputError."""
+    path = Path(path)
+    file = path / "config.json"
+    if not path.is_dir():
+        raise InputError(f"{path}: no such model folder")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}): is {path} a model folder?") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error})") from error
+    if not isinstance(document, dict) or document.get("architecture") != ARCHITECTURE:
+        found = document.get("architecture") if isinstance(document, dict) else None
+        raise InputError(f"{file}: architecture {found!r} is not known, only {ARCHITECTURE!r} is")
+    try:
+        config = EmbBertConfig.from_dict(document.get("config"))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    name = document.get("name", path.resolve().name)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{file}: name must be a string, not {name!r}")
+    return ModelFolder(path, name, config, _labels(document, file))
+
+
+def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
+    if "labels" not in document:
+        raise InputError(f"{file}: has no labels (null for regression)")
+    labels = document["labels"]
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(x, str) and x for x in labels):
+        raise InputError(f"{file}: labels must be null or a list of two or more strings")
+    if len(set(labels)) != len(labels):
+        raise InputError(f"{file}: labels holds a label twice")
+    return tuple(labels)
+
+
+def write_config(folder: ModelFolder) -> None:
+    """Write config.json of `folder`."""
+    document = {
+        "architecture": ARCHITECTURE,
+        "config": folder.config.to_dict(),
+        "labels": None if folder.labels is None else list(folder.labels),
+        "name": folder.name,
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder.path / "config.json", text.encode("utf-8"))
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The metadata_props of an ONNX file; InputError where it is not one."""
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # protobuf's DecodeError, which onnx does not export
+        raise InputError(f"{path}: not an ONNX file ({error})") from error
+    return {entry.key: entry.value for entry in model.metadata_props}

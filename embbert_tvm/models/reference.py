@@ -1,0 +1,41 @@
+"""The float reference: a model's ONNX in onnxruntime, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from embbert_tvm.errors import InputError
+
+
+class Reference:
+    """Logits of one text at a time, computed in float32 by onnxruntime on one thread.
+
+    Raises InputError for a file that is not an ONNX model of one input `ids` and one output `logits`.
+    """
+
+    def __init__(self, model: Path | bytes) -> None:
+        """`model` is the path of an ONNX file, or its content."""
+        import onnxruntime
+
+        where = "model.onnx" if isinstance(model, bytes) else str(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise InputError(f"{where}: no such file: write it with `embbert-tvm export`")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a class of its own for every failure
+            raise InputError(f"{where}: onnxruntime cannot load it ({error})") from error
+        inputs = [x.name for x in self._session.get_inputs()]
+        outputs = [x.name for x in self._session.get_outputs()]
+        if (inputs, outputs) != (["ids"], ["logits"]):
+            raise InputError(f"{where}: takes {inputs} and gives {outputs}, not ids and logits")
+
+    def __call__(self, ids: list[int]) -> np.ndarray:
+        """Float32 logits (classes,) of one list of token ids."""
+        return self._session.run(["logits"], {"ids": np.asarray([ids], dtype=np.int64)})[0][0]

@@ -1,0 +1,1 @@
+"""Fine-tuning and evaluation. `evaluate` needs no torch: it runs the ONNX export."""
