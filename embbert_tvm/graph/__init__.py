@@ -1,0 +1,1 @@
+"""Model to ONNX to Relax, and the Relax passes up to the quantized module."""

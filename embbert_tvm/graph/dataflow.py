@@ -1,0 +1,171 @@
+"""Walking and rebuilding `main`, a Relax function of one dataflow block in A-normal form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir import Call, GenericConst, Op, Tuple, TupleGetItem, Var
+
+Expr = relax.Expr
+
+
+class Dataflow:
+    """The bindings of `main` by variable, with how often each is used.
+
+    Raises ValueError where `main` is more than straight-line code.
+    """
+
+    def __init__(self, mod: IRModule) -> None:
+        self.function = mod["main"]
+        blocks = self.function.body.blocks
+        if any(not isinstance(b, relax.VarBinding) for block in blocks for b in block.bindings):
+            raise ValueError("main has a match_cast; only straight-line code is compiled")
+        self.bindings = [(b.var, b.value) for block in blocks for b in block.bindings]
+        self.output = self.function.body.body
+        self._producer = dict(self.bindings)
+        self._uses: Counter = Counter()
+        for _, value in self.bindings:
+            self._uses.update(variables(value))
+        self._uses.update(variables(self.output))
+
+    def producer(self, expr: Expr) -> Expr:
+        """What `expr` is bound to, through any chain of plain renamings; `expr` itself for an input."""
+        while isinstance(expr, Var) and expr in self._producer:
+            expr = self._producer[expr]
+        return expr
+
+    def uses(self, var: Var) -> int:
+        return self._uses[var]
+
+    def match(self, expr: Expr, op: str) -> Call | None:
+        """The call of `op` (a Relax operator's name without `relax.`) that makes `expr`, or None."""
+        made = self.producer(expr)
+        return made if op_name(made) == op else None
+
+
+def op_name(expr: Expr) -> str | None:
+    """`nn.rms_norm` for a call of relax.nn.rms_norm; None for anything that is no operator call."""
+    if isinstance(expr, Call) and isinstance(expr.op, Op):
+        return expr.op.name.removeprefix("relax.")
+    return None
+
+
+def variables(expr: Expr) -> list[Var]:
+    """The tensor variables that `expr` reads, one entry a use."""
+    if isinstance(expr, Var):
+        return [expr]
+    if isinstance(expr, Call):
+        return [v for a in expr.args for v in variables(a)]
+    if isinstance(expr, Tuple):
+        return [v for f in expr.fields for v in variables(f)]
+    if isinstance(expr, TupleGetItem):
+        return variables(expr.tuple_value)
+    return []
+
+
+def constant(expr: Expr) -> np.ndarray | None:
+    """The value of a tensor constant, None for anything else."""
+    return expr.value.numpy() if isinstance(expr, GenericConst) else None
+
+
+def shape(expr: Expr) -> list:
+    """The dimensions of a tensor: int where known, a TIR expression where symbolic."""
+    return [int(d) if hasattr(d, "value") else d for d in expr.ty.shape.values]
+
+
+def dtype(expr: Expr) -> str:
+    return str(expr.ty.dtype)
+
+
+def substitute(expr: Expr, remap: dict[Var, Expr]) -> Expr:
+    if isinstance(expr, Var):
+        return remap.get(expr, expr)
+    if isinstance(expr, Call):
+        return Call(expr.op, [substitute(a, remap) for a in expr.args], expr.attrs, expr.ty_args)
+    if isinstance(expr, Tuple):
+        return Tuple([substitute(f, remap) for f in expr.fields])
+    if isinstance(expr, TupleGetItem):
+        return TupleGetItem(substitute(expr.tuple_value, remap), expr.index)
+    return expr
+
+
+Rule = Callable[[Call, "Rebuilder"], "Expr | None"]
+
+
+class Rebuilder:
+    """Rebuilds `main` binding by binding, giving each to a rule that may answer with a replacement.
+
+    A rule sees the new graph: `producer` and `match` look through what has been emitted so far.
+    """
+
+    def __init__(
+        self, mod: IRModule, params: list[Var] | None = None, names: dict[Var, str] | None = None
+    ) -> None:
+        self.source = Dataflow(mod)
+        kernels = {gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"}
+        self.builder = relax.BlockBuilder(IRModule(kernels))
+        self.params = params or list(self.source.function.params)
+        self._names = names or {}
+        self._wanted: dict[Var, str] = {}
+        self._made: dict[Var, Expr] = {}
+        self._origin: dict[Var, Var] = {}
+
+    def producer(self, expr: Expr) -> Expr:
+        while isinstance(expr, Var) and expr in self._made:
+            expr = self._made[expr]
+        return expr
+
+    def match(self, expr: Expr, op: str) -> Call | None:
+        made = self.producer(expr)
+        return made if op_name(made) == op else None
+
+    def single_use(self, expr: Expr) -> bool:
+        """Whether a variable of the new graph stands for one that the old graph used once."""
+        return isinstance(expr, Var) and self.source.uses(self._origin.get(expr, expr)) <= 1
+
+    def typed(self, call: Call) -> Call:
+        """The call with its result type inferred; a rule is given calls whose `ty` is not known yet."""
+        return self.builder.normalize(call)
+
+    def name_of(self, var: Var) -> str:
+        return self._wanted.get(var, var.name)
+
+    def emit(self, expr: Expr, name: str) -> Var:
+        if isinstance(expr, Var):
+            return expr
+        var = self.builder.emit(expr, name_hint=name)
+        self._made[var] = expr
+        self._wanted[var] = name
+        return var
+
+    def run(self, rule: Rule) -> IRModule:
+        remap: dict[Var, Expr] = dict(zip(self.source.function.params, self.params, strict=True))
+        with self.builder.function("main", self.params, dict(self.source.function.attrs)):
+            with self.builder.dataflow():
+                for var, value in self.source.bindings:
+                    new = substitute(value, remap)
+                    if isinstance(new, Call):
+                        replaced = rule(new, self)
+                        new = new if replaced is None else replaced
+                    if isinstance(new, GenericConst):
+                        remap[var] = new
+                        continue
+                    remap[var] = made = self.emit(new, self._names.get(var, var.name))
+                    self._origin[made] = var
+                out = self.builder.emit_output(substitute(self.source.output, remap))
+            self.builder.emit_func_output(out)
+        mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
+        # A value that a rule replaced has left its name to the replacement, which was emitted as name1.
+        names = {v: self._wanted[v] for v, _ in Dataflow(mod).bindings if v.name != self._wanted.get(v, v.name)}
+        return Rebuilder(mod, names=names).run(keep) if names and not self._names else mod
+
+
+def keep(call: Call, graph: Rebuilder) -> None:
+    """The rule that changes nothing."""
+
+
+def rewrite(mod: IRModule, rule: Rule) -> IRModule:
+    return Rebuilder(mod).run(rule)

@@ -1,0 +1,55 @@
+"""ONNX to Relax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from tvm import IRModule
+from tvm.relax.frontend.onnx import from_onnx
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
+from embbert_tvm.graph.names import name_bindings, scopes_of
+
+
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """The checked ONNX model at `path`. Raises InputError where there is none, or it is malformed."""
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise InputError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from None
+    return model
+
+
+def metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {p.key: p.value for p in model.metadata_props}
+
+
+def import_onnx(model: onnx.ModelProto) -> IRModule:
+    """A Relax module whose `main` takes ids (1, L) and whose bindings are named after the model's parameters.
+
+    Raises InputError for an operator that the importer does not know, or a graph that is no text classifier.
+    """
+    try:
+        mod = from_onnx(model, keep_params_in_input=False)
+    except Exception as error:  # The importer raises whatever its operators raise.
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(f"TVM cannot import this ONNX model: {reason}") from error
+    try:
+        graph = Dataflow(mod)
+    except ValueError as error:
+        raise InputError(f"this ONNX model has control flow: {error}") from None
+    params = graph.function.params
+    if len(params) != 1 or dtype(params[0]) not in ("int32", "int64") or shape(params[0])[:-1] != [1]:
+        raise InputError(
+            "the model must have one input, token ids of shape (1, L); this one has "
+            + ", ".join(f"{p.name} {dtype(p)} {tuple(shape(p))}" for p in params)
+        )
+    initializers = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    return name_bindings(mod, scopes_of(initializers))

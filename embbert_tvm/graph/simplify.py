@@ -1,0 +1,36 @@
+"""The simplification of an imported module, until the graph reads as the model's equations."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import IRModule, relax
+
+from embbert_tvm.graph.passes.causal_conv import pad_causally
+from embbert_tvm.graph.passes.fold_scales import fold_scales
+from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
+from embbert_tvm.graph.passes.index_guards import drop_index_guards
+from embbert_tvm.graph.passes.narrow_integers import narrow_integers
+from embbert_tvm.graph.passes.position_slice import slice_positions
+from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
+from embbert_tvm.graph.passes.silu import fuse_silu
+
+PASSES = (
+    raise_importer_tir,
+    drop_index_guards,
+    relax.transform.FoldConstant(),
+    # Constants that folding has made (a constant index, say) remove the guards that were left.
+    drop_index_guards,
+    narrow_integers,
+    slice_positions,
+    fuse_rms_norm,
+    fuse_silu,
+    pad_causally,
+    fold_scales,
+)
+
+
+def simplify(mod: IRModule) -> IRModule:
+    with tvm.target.Target("llvm"):
+        for run in PASSES:
+            mod = run(mod)
+    return mod

@@ -1,0 +1,1 @@
+"""The integer semantics: for each quantized operator the TIR that defines it, one operator a file."""

@@ -1,0 +1,80 @@
+"""Writing TIR from Python: named loops, blocks and buffers over TVM's IRBuilder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
+
+Expr = tirx.PrimExpr if hasattr(tirx, "PrimExpr") else object
+Extent = object
+
+# FuseOps' word for a function that it must leave alone.
+OPAQUE = 8
+
+
+def prim_func(name: str, body: Callable[[], None]) -> tirx.PrimFunc:
+    """The PrimFunc `name` whose statements `body` writes."""
+    with IRBuilder() as builder:
+        with T.prim_func(is_private=True, s_tir=True):
+            T.func_name(name)
+            T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, "embbert.kernel": name})
+            body()
+    return builder.get()
+
+
+def length(name: str = "L"):
+    """A symbolic dimension: the number of tokens."""
+    dim = T.int64()
+    IRBuilder.name(name, dim)
+    return dim
+
+
+def argument(name: str, shape: Sequence[Extent], dtype: str):
+    return T.arg(name, T.buffer(shape, dtype))
+
+
+def workspace(name: str, shape: Sequence[Extent], dtype: str):
+    """A buffer that lives inside the enclosing block. codegen places it in the arena."""
+    buffer = T.sblock_alloc_buffer(shape, dtype)
+    IRBuilder.name(name, buffer)
+    return buffer
+
+
+@contextmanager
+def loop(name: str, extent: Extent) -> Iterator:
+    with T.serial(0, extent) as var:
+        IRBuilder.name(name, var)
+        yield var
+
+
+@contextmanager
+def block(name: str, **axes: tuple[str, Extent, object]) -> Iterator:
+    """A block with axes `v=(kind, extent, binding)`, kind "S" (spatial) or "R" (reduction)."""
+    with T.sblock(name):
+        found = []
+        for axis, (kind, extent, binding) in axes.items():
+            make = T.axis.spatial if kind == "S" else T.axis.reduce
+            var = make(extent, binding)
+            IRBuilder.name(axis, var)
+            found.append(var)
+        yield found[0] if len(found) == 1 else found
+
+
+def init() -> T.init:
+    return T.init()
+
+
+def store(buffer, value, *indices) -> None:
+    T.buffer_store(buffer, value, list(indices))
+
+
+def i32(value):
+    return tirx.const(value, "int32") if isinstance(value, int) else tirx.Cast("int32", value)
+
+
+def i64(value):
+    return tirx.const(value, "int64") if isinstance(value, int) else tirx.Cast("int64", value)

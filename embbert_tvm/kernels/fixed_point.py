@@ -1,0 +1,38 @@
+"""The fixed-point arithmetic that every integer kernel is made of.
+
+One primitive scales: `multiply_high(a, m)` is round(a * m / 2**32), ties upward, exact in 64 bits. It is one
+instruction on a Cortex-M with DSP (SMMULR) and on one with MVE (VRMULH). A multiplier stands for the real number
+m / 2**32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+
+from embbert_tvm.kernels.builder import i32, i64
+
+ONE = 2.0**32
+LIMIT = 127
+
+
+def multiply_high(a, m):
+    """round(a * m / 2**32) of two int32, as int32."""
+    product = i64(a) * i64(m)
+    return i32((product + i64(1 << 31)) >> i64(32))
+
+
+def saturate(value):
+    """An int32 clamped to [-127, 127], as int8. The range is symmetric, so that a product of two fits 15 bits."""
+    return tirx.Cast("int8", tirx.max(tirx.min(value, i32(LIMIT)), i32(-LIMIT)))
+
+
+def multiplier(real: np.ndarray) -> np.ndarray:
+    """The int32 multipliers for real factors in (-0.5, 0.5).
+
+    Raises ValueError for a factor that does not fit.
+    """
+    fixed = np.rint(np.asarray(real, np.float64) * ONE)
+    if np.abs(fixed).max(initial=0) >= 2**31:
+        raise ValueError(f"the factor {np.abs(real).max()} is not below 0.5")
+    return fixed.astype(np.int32)
