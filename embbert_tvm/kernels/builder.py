@@ -9,8 +9,6 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-Expr = tirx.PrimExpr if hasattr(tirx, "PrimExpr") else object
-Extent = object
 
 # FuseOps' word for a function that it must leave alone.
 OPAQUE = 8
@@ -33,11 +31,11 @@ def length(name: str = "L"):
     return dim
 
 
-def argument(name: str, shape: Sequence[Extent], dtype: str):
+def argument(name: str, shape: Sequence, dtype: str):
     return T.arg(name, T.buffer(shape, dtype))
 
 
-def workspace(name: str, shape: Sequence[Extent], dtype: str):
+def workspace(name: str, shape: Sequence, dtype: str):
     """A buffer that lives inside the enclosing block. codegen places it in the arena."""
     buffer = T.sblock_alloc_buffer(shape, dtype)
     IRBuilder.name(name, buffer)
@@ -45,14 +43,14 @@ def workspace(name: str, shape: Sequence[Extent], dtype: str):
 
 
 @contextmanager
-def loop(name: str, extent: Extent) -> Iterator:
+def loop(name: str, extent) -> Iterator:
     with T.serial(0, extent) as var:
         IRBuilder.name(name, var)
         yield var
 
 
 @contextmanager
-def block(name: str, **axes: tuple[str, Extent, object]) -> Iterator:
+def block(name: str, **axes: tuple) -> Iterator:
     """A block with axes `v=(kind, extent, binding)`, kind "S" (spatial) or "R" (reduction)."""
     with T.sblock(name):
         found = []

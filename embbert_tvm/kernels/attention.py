@@ -1,0 +1,84 @@
+"""Attention a row of queries at a time; the L x L matrix of scores never exists.
+
+    s[j]   = sum_k query[i, k] * key[j, k]                              int32
+    p[j]   = table[min(255, multiply_high(max(s) - s[j], step))]        int8, table[0] = 127
+    out[i] = saturate(multiply_high(sum_j p[j] * value[j], ratio / sum(p)))
+
+The table holds exp, rounded to 127 levels; dividing by the sum of what was rounded makes the weights add up to one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.fixed_point import ONE, multiply_high, saturate
+
+# The table reaches from exp(0) to where exp rounds to 0 of 127.
+RANGE = float(np.log(2 * 127))
+ENTRIES = 256
+# `ratio` is scale_value / scale_out in units of 2^-RATIO_BITS.
+RATIO_BITS = 27
+
+
+def exp_table() -> np.ndarray:
+    """round(127 * exp(-i * RANGE / 255)), int8 (256,)."""
+    return np.rint(127 * np.exp(-np.arange(ENTRIES) * RANGE / (ENTRIES - 1))).astype(np.int8)
+
+
+def step_multiplier(score_scale: float) -> float:
+    """The real factor from an int32 score difference to an index of the table."""
+    return score_scale * (ENTRIES - 1) / RANGE
+
+
+def ratio_multiplier(value_scale: float, out_scale: float) -> float:
+    """The real factor whose multiplier is `ratio`: below 0.5 while value_scale / out_scale is below 16."""
+    return value_scale / out_scale * 2.0**RATIO_BITS / ONE
+
+
+def attention(width: int) -> tirx.PrimFunc:
+    """Arguments: query, key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,); out int8 (L, width)."""
+
+    def body() -> None:
+        rows = length()
+        query, key, value = (argument(name, (rows, width), "int8") for name in ("query", "key", "value"))
+        table = argument("table", (ENTRIES,), "int8")
+        step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
+        out = argument("out", (rows, width), "int8")
+        with loop("i", rows) as i, block("row", vi=("S", rows, i)) as vi:
+            score = workspace("score", (rows,), "int32")
+            weight = workspace("weight", (rows,), "int8")
+            peak, total = workspace("peak", (1,), "int32"), workspace("total", (1,), "int32")
+            factor = workspace("factor", (1,), "int32")
+            acc = workspace("acc", (width,), "int32")
+            with loop("j", rows) as j, loop("k", width) as k:
+                with block("score", vj=("S", rows, j), vk=("R", width, k)) as (vj, vk):
+                    with init():
+                        store(score, i32(0), vj)
+                    store(score, score[vj] + i32(query[vi, vk]) * i32(key[vj, vk]), vj)
+            with loop("j", rows) as j, block("peak", vj=("R", rows, j)) as vj:
+                with init():
+                    store(peak, i32(-(2**31)), 0)
+                store(peak, tirx.max(peak[0], score[vj]), 0)
+            with loop("j", rows) as j, block("weight", vj=("S", rows, j)) as vj:
+                level = tirx.min(multiply_high(peak[0] - score[vj], step[0]), i32(ENTRIES - 1))
+                store(weight, table[level], vj)
+            with loop("j", rows) as j, block("total", vj=("R", rows, j)) as vj:
+                with init():
+                    store(total, i32(0), 0)
+                store(total, total[0] + i32(weight[vj]), 0)
+            with loop("k", width) as k, block("clear", vk=("S", width, k)) as vk:
+                store(acc, i32(0), vk)
+            with loop("j", rows) as j, loop("k", width) as k:
+                with block("context", vj=("R", rows, j), vk=("S", width, k)) as (vj, vk):
+                    store(acc, acc[vk] + i32(weight[vj]) * i32(value[vj, vk]), vk)
+            with T.sblock("factor"):
+                # total >= 127, so the quotient is below 2^25 and, shifted, below 2^31.
+                inverse = tirx.truncdiv(i32(2**31 - 1), total[0]) << i32(6)
+                store(factor, multiply_high(inverse, ratio[0]), 0)
+            with loop("k", width) as k, block("out", vk=("S", width, k)) as vk:
+                store(out, saturate(multiply_high(acc[vk], factor[0])), vi, vk)
+
+    return prim_func(f"attention_{width}", body)

@@ -1,0 +1,35 @@
+"""Causal depthwise convolution over time, with an epilogue.
+
+    acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c] * weight[k, c], rows before the first are zero
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+
+
+def depthwise_conv(taps: int, channels: int, epilogue: object) -> tirx.PrimFunc:
+    """Arguments: x int8 (L, channels); weight int8 (taps, channels); bias int32 (channels,); the epilogue's own;
+    out (L, channels)."""
+
+    def body() -> None:
+        rows = length()
+        x = argument("x", (rows, channels), "int8")
+        weight = argument("weight", (taps, channels), "int8")
+        bias = argument("bias", (channels,), "int32")
+        params = epilogue.arguments(channels)
+        out = argument("out", (rows, channels), epilogue.dtype)
+        with loop("t", rows) as t, block("row", vt=("S", rows, t)) as vt:
+            acc = workspace("acc", (channels,), "int32")
+            with loop("c", channels) as c, block("start", vc=("S", channels, c)) as vc:
+                store(acc, bias[vc], vc)
+            with loop("k", taps) as k, loop("c", channels) as c:
+                with block("conv", vk=("R", taps, k), vc=("S", channels, c)) as (vk, vc):
+                    past = vt + vk - (taps - 1)
+                    tap = tirx.if_then_else(past >= 0, i32(x[tirx.max(past, 0), vc]), i32(0))
+                    store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)
+            epilogue.row(acc, params, out, vt, channels)
+
+    return prim_func(f"depthwise_conv_{epilogue.name}_{taps}x{channels}", body)
