@@ -42,7 +42,7 @@ def fresh_onnx(folder: ModelFolder) -> Path:
 
 
 def export_folder(folder: ModelFolder) -> dict[int, float]:
-    """Write model.onnx of the folder; gives the largest relative difference to PyTorch at each length checked.
+    """Write model.onnx of the folder; gives its relative difference to PyTorch at each length checked.
 
     Raises WorkError, and leaves what was there, where onnxruntime and PyTorch disagree.
     """
@@ -61,7 +61,7 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
 
 def export_model(model: EmbBert) -> onnx.ModelProto:
-    """The ONNX of a model: `ids` int64 (1, L) to `logits` float32 (1, classes), byte for byte the same each time."""
+    """The ONNX of a model, the same bytes each time: `ids` int64 (1, L) to `logits` float32 (1, classes)."""
     import torch
 
     length = torch.export.Dim("L", min=1, max=model.config.max_length)
@@ -121,7 +121,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 
 def _compare(model: EmbBert, content: bytes, where: str) -> dict[int, float]:
-    """The largest difference to PyTorch at each length, relative to the largest logit; WorkError beyond TOLERANCE."""
+    """The difference to PyTorch at each length, relative to the largest logit; WorkError past TOLERANCE."""
     import torch
 
     reference = Reference(content)
@@ -137,7 +137,8 @@ def _compare(model: EmbBert, content: bytes, where: str) -> dict[int, float]:
         difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-6))
         if not difference <= TOLERANCE:
             raise WorkError(
-                f"{where}: onnxruntime and PyTorch differ by {difference:.1e} of the largest logit at length {length}"
+                f"{where}: onnxruntime and PyTorch differ at length {length} "
+                f"by {difference:.1e} of the largest logit: not written"
             )
         differences[length] = difference
     return differences

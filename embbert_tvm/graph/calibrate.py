@@ -1,0 +1,150 @@
+"""Calibration: the ranges and histograms of a simplified module's tensors over sample texts.
+
+The statistics hold no text. They are keyed by the names that `names.py` gives, and by the ONNX file they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import IRModule, relax
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.dataflow import Dataflow, dtype, shape, substitute
+from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.simplify import simplify
+
+VERSION = 1
+BINS = 512
+QUANTILE = 0.9999
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How a tensor's values spread: `counts` over BINS equal bins of [low, high]."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+    def magnitude(self, quantile: float = QUANTILE) -> float:
+        """The smallest bin edge m such that `quantile` of all values lie in [-m, m]."""
+        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+        outer = np.maximum(np.abs(edges[:-1]), np.abs(edges[1:]))
+        order = np.argsort(outer)
+        mass = np.cumsum(np.asarray(self.counts)[order])
+        return float(outer[order][np.searchsorted(mass, quantile * mass[-1])])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The histograms of a model's float tensors by name."""
+
+    onnx_sha256: str
+    examples: int
+    tensors: dict[str, Histogram]
+
+    def scale(self, name: str) -> float:
+        """The real value of one step of a symmetric int8 tensor. Raises InputError for an unknown tensor."""
+        if name not in self.tensors:
+            raise InputError(
+                f"the calibration statistics know no tensor {name}: make them anew with `embbert-tvm export`"
+            )
+        return max(self.tensors[name].magnitude(), 1e-6) / 127
+
+
+def observed(mod: IRModule) -> list[str]:
+    """The names of the float tensors of `main` that statistics are kept of: all but matrices of scores."""
+    names = []
+    for var, _ in Dataflow(mod).bindings:
+        symbolic = [d for d in shape(var) if not isinstance(d, int)]
+        if dtype(var) == "float32" and len(symbolic) <= 1:
+            names.append(var.name)
+    return names
+
+
+def _runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function from ids (1, L) to the values of the tensors `names`, run by TVM's LLVM build."""
+    graph = Dataflow(mod)
+    builder = relax.BlockBuilder(IRModule({g: f for g, f in mod.functions.items() if g.name_hint != "main"}))
+    with builder.function("main", list(graph.function.params)):
+        with builder.dataflow():
+            remap = {}
+            for var, value in graph.bindings:
+                remap[var] = builder.emit(substitute(value, remap), name_hint=var.name)
+            kept = [remap[v] for v, _ in graph.bindings if v.name in set(names)]
+            out = builder.emit_output(relax.Tuple(kept))
+        builder.emit_func_output(out)
+    machine = relax.VirtualMachine(tvm.compile(builder.finalize(), target="llvm"), tvm.cpu())
+    return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
+
+
+def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -> Calibration:
+    """The statistics of a simplified module over token id sequences. Raises InputError where there are none."""
+    if not texts:
+        raise InputError("calibration needs at least one text")
+    names = observed(mod)
+    run = _runner(mod, names)
+    batches = [np.asarray([ids], np.int32) for ids in texts]
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for ids in batches:
+        for n, value in enumerate(run(ids)):
+            low[n], high[n] = min(low[n], value.min()), max(high[n], value.max())
+    counts = np.zeros((len(names), BINS), np.int64)
+    for ids in batches:
+        for n, value in enumerate(run(ids)):
+            counts[n] += np.histogram(value, BINS, (low[n], high[n]))[0]
+    tensors = {
+        name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
+    }
+    return Calibration(onnx_sha256, len(texts), tensors)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    content = {
+        "version": VERSION,
+        "onnx_sha256": calibration.onnx_sha256,
+        "examples": calibration.examples,
+        "tensors": {
+            name: {"low": h.low, "high": h.high, "counts": list(h.counts)} for name, h in calibration.tensors.items()
+        },
+    }
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
+    temporary.replace(path)
+
+
+def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
+    """The statistics at `path`. Raises InputError where they are malformed or of another ONNX file."""
+    again = "make them anew with `embbert-tvm export` or give --calibration TSV"
+    try:
+        content = json.loads(path.read_text())
+        tensors = {
+            name: Histogram(float(h["low"]), float(h["high"]), tuple(int(c) for c in h["counts"]))
+            for name, h in content["tensors"].items()
+        }
+        calibration = Calibration(str(content["onnx_sha256"]), int(content["examples"]), tensors)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {again}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} holds no calibration statistics: {again}") from None
+    if content.get("version") != VERSION or calibration.onnx_sha256 != onnx_sha256:
+        raise InputError(f"{path} belongs to another model.onnx or version: {again}")
+    return calibration
+
+
+def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]]) -> None:
+    """Write `calibration.json` of the model folder, from token id sequences and its model.onnx."""
+    path = folder / "model.onnx"
+    mod = simplify(import_onnx(load_onnx(path)))
+    save_calibration(calibrate(mod, ids, sha256(path)), folder / "calibration.json")
