@@ -37,6 +37,9 @@ class Dataflow:
             expr = self._producer[expr]
         return expr
 
+    def binding(self, var: Var) -> Expr | None:
+        return self._producer.get(var)
+
     def uses(self, var: Var) -> int:
         return self._uses[var]
 

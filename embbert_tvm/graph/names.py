@@ -70,3 +70,13 @@ def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
         taken[name] += 1
         names[var] = name if taken[name] == 1 else f"{name}_{taken[name]}"
     return Rebuilder(mod, names=names).run(keep)
+
+
+_OPERATOR = re.compile(
+    r"_(matmul|multiply|add|subtract|take|permute_dims|conv1d|silu|relu|rms_norm|softmax)(_\d+)?$"
+)
+
+
+def plain(name: str) -> str:
+    """A binding's name without the operator at its end: `blocks_0_norm` for `blocks_0_norm_multiply`."""
+    return _OPERATOR.sub("", name) or name

@@ -1,0 +1,64 @@
+"""softmax(q k^T) v in one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
+from embbert_tvm.graph.names import plain
+from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.kernels import attention as kernel
+from embbert_tvm.kernels.fixed_point import multiplier
+
+
+@dataclass(frozen=True)
+class Match:
+    query: Expr
+    key: Expr
+    value: Expr
+
+
+def match(graph: Dataflow, expr: Expr) -> Match | None:
+    context = graph.match(expr, "matmul")
+    if context is None or constant(context.args[1]) is not None or len(shape(expr)) != 3:
+        return None
+    softmax = graph.match(context.args[0], "nn.softmax")
+    if softmax is None or int(softmax.attrs.axis) not in (-1, 2) or graph.uses(context.args[0]) != 1:
+        return None
+    scores = graph.match(softmax.args[0], "matmul")
+    if scores is None or graph.uses(softmax.args[0]) != 1:
+        return None
+    turned = graph.match(scores.args[1], "permute_dims")
+    if turned is None or [int(a) for a in turned.attrs.axes] != [0, 2, 1]:
+        return None
+    query, key, value = scores.args[0], turned.args[0], context.args[1]
+    widths = {str(shape(x)) for x in (query, key, value)}
+    return Match(query, key, value) if len(widths) == 1 and isinstance(shape(query)[2], int) else None
+
+
+def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    query, key, value = q.rows(found.query), q.rows(found.key), q.rows(found.value)
+    width = shape(expr)[-1]
+    # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
+    scale = max(min(q.calibration.scale(expr.name), value.scale), value.scale / 15)
+    step = kernel.step_multiplier(query.scale * key.scale)
+    args = [
+        query.expr,
+        key.expr,
+        value.expr,
+        kernel.exp_table(),
+        multiplier(np.array([min(step, 0.499)])),
+        multiplier(np.array([kernel.ratio_multiplier(value.scale, scale)])),
+    ]
+    name = f"{plain(expr.name)}_attention"
+    names = {3: "exp", 4: "step", 5: "ratio"}
+    made = q.kernel(
+        kernel.attention(width), name, args, ([q.length, width], "int8"), "scores, softmax and context a row", names
+    )
+    return Rows(made, scale)
+
+
+def real(q: Quantizer, expr: Expr, found: Match) -> None:
+    """The driver converts the int8 rows."""

@@ -1,0 +1,74 @@
+"""Causal depthwise convolution over time between two transpositions, with the activation after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
+from embbert_tvm.graph.names import plain
+from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.weights import finish, per_channel, under_activation
+from embbert_tvm.kernels.depthwise_conv import depthwise_conv
+
+
+@dataclass(frozen=True)
+class Match:
+    """x (1, L, C); weight (C, taps) and bias (C,), real; inner: the value before the activation."""
+
+    x: Expr
+    weight: np.ndarray
+    bias: np.ndarray
+    inner: Expr
+
+
+def _turned(graph: Dataflow, expr: Expr) -> Expr | None:
+    call = graph.match(expr, "permute_dims")
+    return call.args[0] if call is not None and [int(a) for a in call.attrs.axes] == [0, 2, 1] else None
+
+
+def match(graph: Dataflow, expr: Expr) -> Match | None:
+    inner = under_activation(graph, expr)
+    channels_first = _turned(graph, inner)
+    if channels_first is None or graph.uses(channels_first) != 1:
+        return None
+    bias = np.zeros(1)
+    add = graph.match(channels_first, "add")
+    if add is not None:
+        bias, channels_first = constant(add.args[1]), add.args[0]
+    conv = graph.match(channels_first, "nn.conv1d")
+    if conv is None or bias is None or graph.uses(channels_first) != 1:
+        return None
+    weight, x = constant(conv.args[1]), _turned(graph, conv.args[0])
+    if weight is None or x is None or weight.shape[1] != 1:
+        return None
+    channels, _, taps = weight.shape
+    attrs = conv.attrs
+    causal = [int(p) for p in attrs.padding] == [taps - 1, 0]
+    plain_steps = [int(attrs.strides[0]), int(attrs.dilation[0]), int(attrs.groups)] == [1, 1, channels]
+    if not causal or not plain_steps or shape(x)[-1] != channels:
+        return None
+    return Match(x, weight[:, 0, :], np.broadcast_to(bias.reshape(-1), (channels,)), inner)
+
+
+def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    x = q.rows(found.x)
+    channels = per_channel(found.weight.astype(np.float64) * x.scale, found.bias)
+    last = finish(q.graph, q.calibration, expr, found.inner, channels)
+    count, taps = found.weight.shape
+    args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]
+    names = dict(enumerate(("weight", "bias", *last.names), start=1))
+    made = q.kernel(
+        depthwise_conv(taps, count, last.kind),
+        plain(expr.name),
+        args,
+        ([q.length, count], "int8"),
+        f"convolution and {last.kind.name} in one kernel",
+        names,
+    )
+    return Rows(made, last.scale)
+
+
+def real(q: Quantizer, expr: Expr, found: Match) -> None:
+    """The driver converts the int8 rows."""

@@ -1,0 +1,187 @@
+"""Sums of linear maps, with what follows them: requantization, an activation, RMSNorm, or float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm import relax
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.names import fingerprint, plain
+from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.weights import (
+    Channels,
+    Epilogue,
+    finish,
+    per_channel,
+    per_tensor,
+    under_activation,
+)
+from embbert_tvm.kernels import epilogues
+from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.product import Product, Source, product
+
+
+@dataclass
+class Sum:
+    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); bias (n,), all real."""
+
+    terms: list[tuple[Expr, np.ndarray]] = field(default_factory=list)
+    lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
+    bias: np.ndarray | float = 0.0
+
+
+@dataclass(frozen=True)
+class Match:
+    inner: Expr
+    sum: Sum
+    norm: object = None
+
+
+def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool) -> bool:
+    value = constant(expr)
+    if value is not None:
+        found.bias = found.bias + value.reshape(-1)
+        return value.size == max(value.shape, default=1)
+    if not top and graph.uses(expr) != 1:
+        return False
+    made = graph.producer(expr)
+    name = op_name(made)
+    if name == "add":
+        return all(_collect(graph, a, found, False) for a in made.args)
+    if name == "matmul":
+        weight = constant(made.args[1])
+        if weight is None or weight.ndim != 2:
+            return False
+        found.terms.append((made.args[0], weight))
+        return True
+    if name == "take" and not top and made.attrs.axis == 0:
+        table = constant(made.args[0])
+        if table is None or table.ndim != 2 or constant(made.args[1]) is not None:
+            return False
+        found.lookups.append((table, made.args[1]))
+        return True
+    return False
+
+
+def _sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
+    found = Sum()
+    return found if _collect(graph, expr, found, top) and found.terms else None
+
+
+def match(graph: Dataflow, expr: Expr) -> Match | None:
+    norm = graph.match(expr, "nn.rms_norm")
+    if norm is not None:
+        inner = norm.args[0]
+        found = _sum(graph, inner, top=False)
+        return None if found is None else Match(inner, found, norm)
+    inner = under_activation(graph, expr)
+    found = _sum(graph, inner, top=True)
+    return None if found is None else Match(inner, found)
+
+
+@dataclass(frozen=True)
+class _Operand:
+    source: Source
+    args: list
+    scale: float
+    name: str = ""
+
+
+def _operand(q: Quantizer, x: Expr) -> _Operand:
+    """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows."""
+    made = q.graph.producer(x)
+    name = op_name(made)
+    table = constant(made.args[0]) if name in ("take", "strided_slice") else None
+    if table is not None and table.ndim == 2:
+        steps, scale = per_tensor(table)
+        if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
+            source = Source(table.shape[1], table.shape[0], indexed=True)
+            return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
+        if name == "strided_slice" and [int(b) for b in made.args[2].fields] == [0]:
+            return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name))
+    if name == "take" and made.attrs.axis == 1 and (at := constant(made.args[1])) is not None and at.size == 1:
+        rows = q.rows(made.args[0])
+        return _Operand(Source(shape(x)[-1], row=int(at)), [rows.expr], rows.scale)
+    rows = q.rows(x)
+    return _Operand(Source(shape(x)[-1]), [rows.expr], rows.scale)
+
+
+def _like_ids(q: Quantizer, ids: Expr) -> bool:
+    return [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)]
+
+
+def _channels(q: Quantizer, found: Sum) -> tuple[list[_Operand], Channels, list[np.ndarray]]:
+    operands = [_operand(q, x) for x, _ in found.terms]
+    parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
+    n = parts[0].shape[0]
+    channels = per_channel(np.concatenate(parts, axis=1), np.broadcast_to(found.bias, (n,)))
+    return operands, channels, [channels.to_steps(table) for table, _ in found.lookups]
+
+
+def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, last: Epilogue) -> Expr:
+    n = len(channels.scale)
+    single = any(o.source.row is not None for o in operands)
+    spec = Product(
+        tuple(o.source for o in operands), n, last.kind, tuple(len(t) for t in tables), single
+    )  # fmt: skip
+    name = plain(expr.name)
+    args: list = []
+    names: dict[int, str] = {}
+
+    def add(value, suffix: str = "") -> None:
+        if suffix:
+            names[len(args)] = suffix
+        args.append(value)
+
+    for o in operands:
+        if o.source.rows:
+            q.constants[fingerprint(o.args[0])] = f"{o.name}_table"
+        add(o.args[0])
+        for ids in o.args[1:]:
+            add(ids)
+    add(channels.weight, "weight")
+    add(channels.bias, "bias")
+    for steps, (_, ids) in zip(tables, found.sum.lookups, strict=True):
+        add(steps, "lookup")
+        add(q.real(ids))
+    for value, suffix in zip(last.constants, last.names, strict=True):
+        add(value, suffix)
+    out = ([1 if single else q.length, n], last.kind.dtype)
+    reason = f"{len(operands)} linear map{'s' * (len(operands) > 1)} and {last.kind.name} in one product"
+    return q.kernel(product(spec), name, args, out, reason, names)
+
+
+def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogue:
+    gain = constant(found.norm.args[1]).astype(np.float64)
+    n, scale = len(channels.scale), q.calibration.scale(expr.name)
+    # The widest channel's factor is just below one half, so t is at most half the accumulator.
+    step = float(channels.scale.max()) * 2.01
+    epsilon = n * float(found.norm.attrs.epsilon) / step**2
+    constants = [
+        multiplier(channels.scale / step),
+        np.array([min(max(round(epsilon), 1), 2**31 - 1)], np.int32),
+        multiplier(gain * np.sqrt(n) / scale / 2.0**epilogues.NORM_BITS),
+    ]
+    return Epilogue(epilogues.RmsNorm(), constants, ("common", "epsilon", "gain"), scale)
+
+
+def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    operands, channels, tables = _channels(q, found.sum)
+    if found.norm is not None:
+        last = _norm(q, expr, found, channels)
+    else:
+        last = finish(q.graph, q.calibration, expr, found.inner, channels)
+    return Rows(_emit(q, expr, found, operands, channels, tables, last), last.scale)
+
+
+def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
+    if found.norm is not None or not expr.same_as(found.inner):
+        return None
+    operands, channels, tables = _channels(q, found.sum)
+    last = Epilogue(epilogues.Dequantize(), [channels.scale.astype(np.float32)], ("scale",))
+    made = _emit(q, expr, found, operands, channels, tables, last)
+    if len(shape(expr)) == 2:
+        return made
+    return q.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=expr.name)

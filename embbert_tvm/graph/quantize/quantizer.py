@@ -1,0 +1,163 @@
+"""The driver of int8 quantization.
+
+It works backwards from the output: `rows` asks for a value as int8 rows, `real` for the same value in float32. The
+operators in OPERATORS answer for what they recognise, several Relax operators at a time; what none of them recognises
+stays in float32, with conversions at its borders. Nothing is made that is not asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir import Call, Var
+
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, op_name, shape, substitute, variables
+from embbert_tvm.graph.names import fingerprint, plain
+from embbert_tvm.kernels import convert
+
+KERNEL = "embbert.kernel"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An int8 tensor (L, K) worth `expr * scale`. row: only this row of it is meant."""
+
+    expr: Var
+    scale: float
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which kernel computes an operator, in what precision, and why."""
+
+    name: str
+    kernel: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The quantized module, the names of its constants by fingerprint, and the choice made for each operator."""
+
+    mod: IRModule
+    constants: dict[str, str]
+    choices: tuple[Choice, ...]
+
+
+@dataclass
+class Quantizer:
+    mod: IRModule
+    calibration: Calibration
+    graph: Dataflow = field(init=False)
+    constants: dict[str, str] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.graph = Dataflow(self.mod)
+        self.builder = relax.BlockBuilder(
+            IRModule({g: f for g, f in self.mod.functions.items() if g.name_hint != "main"})
+        )
+        (self.ids,) = self.graph.function.params
+        self.length = shape(self.ids)[1]
+        self._rows: dict[Var, Rows] = {}
+        self._real: dict[Var, Expr] = {}
+
+    def run(self) -> Quantized:
+        with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
+            with self.builder.dataflow():
+                out = self.builder.emit_output(self.real(self.graph.output))
+            self.builder.emit_func_output(out)
+        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices))
+
+    def rows(self, expr: Expr) -> Rows:
+        """`expr`, of shape (1, L, K), as int8 rows."""
+        if expr in self._rows:
+            return self._rows[expr]
+        for operator in operators():
+            if (match := operator.match(self.graph, expr)) is not None:
+                made = operator.rows(self, expr, match)
+                break
+        else:
+            made = self._quantized(expr)
+        self._rows[expr] = made
+        return made
+
+    def real(self, expr: Expr) -> Expr:
+        """`expr` in its own type: float32, or the int32 and bool of bookkeeping on ids."""
+        if not isinstance(expr, Var) or expr.same_as(self.ids):
+            return expr
+        if isinstance(self.graph.binding(expr), Var):
+            return self.real(self.graph.binding(expr))
+        if expr in self._real:
+            return self._real[expr]
+        match = operator = None
+        if dtype(expr) == "float32":
+            for operator in operators():
+                if (match := operator.match(self.graph, expr)) is not None:
+                    break
+        if match is None:
+            made = self._kept(expr)
+        elif (made := operator.real(self, expr, match)) is None:
+            made = self._dequantized(expr)
+        self._real[expr] = made
+        return made
+
+    def kernel(self, func, name: str, args: list, out: tuple, kind: str, constants: dict | None = None) -> Var:
+        """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which take
+        their names from `constants` (index -> suffix)."""
+        for index, suffix in (constants or {}).items():
+            self.constants.setdefault(fingerprint(args[index]), f"{name}_{suffix}")
+        tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
+        target = self.builder.add_func(func, func.attrs[KERNEL])
+        call = relax.call_tir(target, tensors, relax.TensorType(out[0], out[1]))
+        self.choices.append(Choice(name, str(func.attrs[KERNEL]), "int8", kind))
+        return self.builder.emit(call, name_hint=name)
+
+    def _kept(self, expr: Var) -> Expr:
+        value = self.graph.producer(expr)
+        remap = {v: self.real(v) for v in variables(value)}
+        if not isinstance(value, Call):
+            return substitute(value, remap)
+        name = op_name(value)
+        if dtype(expr) == "float32":
+            self.choices.append(
+                Choice(expr.name, str(name), "float32", f"no int8 kernel takes {name} with these operands")
+            )
+        else:
+            self.choices.append(Choice(expr.name, str(name), dtype(expr), "bookkeeping on token ids"))
+        return self.builder.emit(substitute(value, remap), name_hint=expr.name)
+
+    def _quantized(self, expr: Var) -> Rows:
+        width = shape(expr)[-1]
+        scale = self.calibration.scale(expr.name)
+        inverse = np.array([1 / scale], np.float32)
+        name = f"{plain(expr.name)}_quantized"
+        args = [self.real(expr), inverse]
+        out = ([self.length, width], "int8")
+        made = self.kernel(convert.quantize(width), name, args, out, "its consumer is int8", {1: "inverse_scale"})
+        return Rows(made, scale)
+
+    def _dequantized(self, expr: Var) -> Expr:
+        rows = self.rows(expr)
+        width = shape(expr)[-1]
+        name = f"{plain(expr.name)}_real"
+        args = [rows.expr, np.array([rows.scale], np.float32)]
+        out = (expr.ty.shape.values, "float32")
+        return self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
+
+
+def operators() -> tuple:
+    """The operators with int8 kernels. The first that recognises a value makes it."""
+    from embbert_tvm.graph.quantize import attention, depthwise_conv, product
+
+    return (attention, depthwise_conv, product)
+
+
+def quantize(mod: IRModule, calibration: Calibration) -> Quantized:
+    """A simplified module with its operators in int8 wherever there is a kernel."""
+    return Quantizer(mod, calibration).run()

@@ -1,0 +1,82 @@
+"""Per-channel symmetric int8 weights and what goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.dataflow import Dataflow, Expr, op_name
+from embbert_tvm.graph.quantize import activations
+from embbert_tvm.kernels import epilogues
+from embbert_tvm.kernels.fixed_point import multiplier
+
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it."""
+
+    weight: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+    def to_steps(self, real: np.ndarray) -> np.ndarray:
+        """Real values (..., n) in steps of each channel's accumulator, int32."""
+        return np.clip(np.rint(real / self.scale), _INT32.min, _INT32.max).astype(np.int32)
+
+
+def per_channel(weight: np.ndarray, bias: np.ndarray) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel."""
+    peak = np.abs(weight.astype(np.float64)).max(axis=1)
+    scale = np.where(peak > 0, peak, 1.0) / 127
+    steps = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)
+    channels = Channels(steps, scale, np.zeros(len(scale), np.int32))
+    return Channels(steps, scale, channels.to_steps(bias.astype(np.float64)))
+
+
+def per_tensor(table: np.ndarray) -> tuple[np.ndarray, float]:
+    """A real table as int8 of its shape, and the real value of one step."""
+    peak = float(np.abs(table).max())
+    scale = (peak if peak > 0 else 1.0) / 127
+    return np.clip(np.rint(table / scale), -127, 127).astype(np.int8), scale
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """An epilogue with its constants (and their names), and the scale of the int8 that it makes."""
+
+    kind: object
+    constants: list[np.ndarray]
+    names: tuple[str, ...]
+    scale: float = 0.0
+
+
+def requantize(channels: Channels, scale: float) -> Epilogue:
+    # A multiplier is below one half; a channel coarser than that is met by a coarser output.
+    scale = max(scale, 2.01 * float(channels.scale.max()))
+    return Epilogue(epilogues.Requantize(), [multiplier(channels.scale / scale)], ("multiplier",), scale)
+
+
+def activate(channels: Channels, function: str, scale_in: float, scale_out: float) -> Epilogue:
+    inside = requantize(channels, scale_in)
+    table = activations.table(function, inside.scale, scale_out)
+    return Epilogue(epilogues.Activate(), [*inside.constants, table], ("multiplier", "table"), scale_out)
+
+
+def finish(graph: Dataflow, calibration: Calibration, expr: Expr, inner: Expr, channels: Channels) -> Epilogue:
+    """The epilogue that brings the accumulators of `inner` to int8 `expr`: `inner` itself or a function of it."""
+    if expr.same_as(inner):
+        return requantize(channels, calibration.scale(expr.name))
+    function = op_name(graph.producer(expr))
+    return activate(channels, function, calibration.scale(inner.name), calibration.scale(expr.name))
+
+
+def under_activation(graph: Dataflow, expr: Expr) -> Expr:
+    """What `expr` is a tabulated function of, if it is its only use; otherwise `expr`."""
+    made = graph.producer(expr)
+    if op_name(made) in activations.FUNCTIONS and graph.uses(made.args[0]) == 1:
+        return made.args[0]
+    return expr
