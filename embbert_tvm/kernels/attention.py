@@ -63,16 +63,18 @@ def attention(width: int) -> tirx.PrimFunc:
                     store(peak, i32(-(2**31)), 0)
                 store(peak, tirx.max(peak[0], score[vj]), 0)
             with loop("j", rows) as j, block("weight", vj=("S", rows, j)) as vj:
-                level = tirx.min(multiply_high(peak[0] - score[vj], step[0]), i32(ENTRIES - 1))
+                below = workspace("below", (1,), "int32")
+                store(below, peak[0] - score[vj], 0)
+                level = tirx.min(multiply_high(below[0], step[0]), i32(ENTRIES - 1))
                 store(weight, table[level], vj)
             with loop("j", rows) as j, block("total", vj=("R", rows, j)) as vj:
                 with init():
                     store(total, i32(0), 0)
                 store(total, total[0] + i32(weight[vj]), 0)
-            with loop("k", width) as k, block("clear", vk=("S", width, k)) as vk:
-                store(acc, i32(0), vk)
             with loop("j", rows) as j, loop("k", width) as k:
                 with block("context", vj=("R", rows, j), vk=("S", width, k)) as (vj, vk):
+                    with init():
+                        store(acc, i32(0), vk)
                     store(acc, acc[vk] + i32(weight[vj]) * i32(value[vj, vk]), vk)
             with T.sblock("factor"):
                 # total >= 127, so the quotient is below 2^25 and, shifted, below 2^31.

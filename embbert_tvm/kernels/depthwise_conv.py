@@ -23,10 +23,10 @@ def depthwise_conv(taps: int, channels: int, epilogue: object) -> tirx.PrimFunc:
         out = argument("out", (rows, channels), epilogue.dtype)
         with loop("t", rows) as t, block("row", vt=("S", rows, t)) as vt:
             acc = workspace("acc", (channels,), "int32")
-            with loop("c", channels) as c, block("start", vc=("S", channels, c)) as vc:
-                store(acc, bias[vc], vc)
             with loop("k", taps) as k, loop("c", channels) as c:
                 with block("conv", vk=("R", taps, k), vc=("S", channels, c)) as (vk, vc):
+                    with init():
+                        store(acc, bias[vc], vc)
                     past = vt + vk - (taps - 1)
                     tap = tirx.if_then_else(past >= 0, i32(x[tirx.max(past, 0), vc]), i32(0))
                     store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)

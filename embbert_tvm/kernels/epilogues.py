@@ -89,18 +89,18 @@ class RmsNorm:
 
     def row(self, acc, params: list, out, i, n: int) -> None:
         common, epsilon, gain = params
-        square_sum = workspace("square_sum", (1,), "int64")
+        scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
         with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
-            store(acc, multiply_high(acc[vj], common[vj]), vj)
+            store(scaled, multiply_high(acc[vj], common[vj]), vj)
         with loop("j", n) as j, block("square_sum", vj=("R", n, j)) as vj:
             with init():
                 store(square_sum, i64(epsilon[0]), 0)
-            store(square_sum, square_sum[0] + i64(acc[vj]) * i64(acc[vj]), 0)
+            store(square_sum, square_sum[0] + i64(scaled[vj]) * i64(scaled[vj]), 0)
         with T.sblock("reciprocal_root"):
             reciprocal_root(square_sum, shift, inverse)
         with loop("j", n) as j, block("normalize", vj=("S", n, j)) as vj:
-            unit = multiply_high(acc[vj] << (i32(16) - shift[0]), inverse[0])
+            unit = multiply_high(scaled[vj] * (i32(1) << (i32(16) - shift[0])), inverse[0])
             store(out, saturate(multiply_high(unit, gain[vj])), i, vj)
 
 

@@ -1,0 +1,209 @@
+"""TIR expressions as C99.
+
+Shapes and loop variables are int64 in Relax; here they are int32_t, as nothing that fits a microcontroller is larger.
+An int64 expression made only of those is printed in 32 bits, any other keeps its 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.ir import Call, StringImm, TensorLoad, Var
+
+from embbert_tvm.errors import WorkError
+
+C_TYPES = {
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int16": "int16_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+    "uint32": "uint32_t",
+    "int64": "int64_t",
+    "uint64": "uint64_t",
+    "bool": "uint8_t",
+    "float32": "float",
+}
+
+# Operator, precedence as in C (larger binds tighter).
+_BINARY = {
+    tirx.Mul: ("*", 10),
+    tirx.Div: ("/", 10),
+    tirx.FloorDiv: ("/", 10),
+    tirx.Mod: ("%", 10),
+    tirx.FloorMod: ("%", 10),
+    tirx.Add: ("+", 9),
+    tirx.Sub: ("-", 9),
+    tirx.LShift: ("<<", 8),
+    tirx.RShift: (">>", 8),
+    tirx.LT: ("<", 7),
+    tirx.LE: ("<=", 7),
+    tirx.GT: (">", 7),
+    tirx.GE: (">=", 7),
+    tirx.EQ: ("==", 6),
+    tirx.NE: ("!=", 6),
+    tirx.BitwiseAnd: ("&", 5),
+    tirx.BitwiseXor: ("^", 4),
+    tirx.BitwiseOr: ("|", 3),
+    tirx.And: ("&&", 2),
+    tirx.Or: ("||", 1),
+}
+# Beside these GCC asks for parentheses that the grammar does not need.
+_SHOUTED = {"<<", ">>", "&", "^", "|", "&&", "||"}
+_COMMUTING = {"+", "*"}
+_ATOM = 12
+
+_FLOAT_FUNCTIONS = {
+    "exp", "exp2", "log", "log2", "sqrt", "tanh", "sin", "cos", "tan", "atan", "erf", "floor", "ceil", "round",
+    "trunc", "fabs", "pow", "fmod", "nearbyint",
+}  # fmt: skip
+
+
+class Expressions:
+    """Prints expressions. name: the C name of a variable or buffer; scalar: whether a buffer is one plain variable.
+
+    used: the variables that were printed; math: whether anything of <math.h> was.
+    """
+
+    def __init__(self, name: Callable[[Var], str], scalar: Callable[[Var], bool]) -> None:
+        self._name = name
+        self._scalar = scalar
+        self.used: list[Var] = []
+        self.math = False
+
+    def __call__(self, expr) -> str:
+        return self._print(expr)[0]
+
+    def element(self, buffer: Var, indices: list) -> str:
+        if self._scalar(buffer):
+            return self._name(buffer)
+        (index,) = indices
+        return f"{self._name(buffer)}[{self(index)}]"
+
+    def _print(self, expr) -> tuple[str, int]:
+        if (operands := _multiply_high(expr)) is not None:
+            return f"multiply_high({self(operands[0])}, {self(operands[1])})", _ATOM
+        if type(expr) in _BINARY:
+            return self._binary(expr)
+        printer = {
+            Var: self._variable,
+            tirx.IntImm: self._integer,
+            tirx.FloatImm: self._float,
+            tirx.Cast: self._cast,
+            tirx.Min: self._extreme,
+            tirx.Max: self._extreme,
+            tirx.Not: lambda e: (f"!{self._operand(e.a, 11)}", 11),
+            tirx.BitwiseNot: lambda e: (f"~{self._operand(e.a, 11)}", 11),
+            tirx.Select: lambda e: self._choice(e.condition, e.true_value, e.false_value),
+            TensorLoad: lambda e: (self.element(e.source, e.indices), _ATOM),
+            Call: self._call,
+        }.get(type(expr))
+        if printer is None:
+            raise WorkError(f"the C printer knows no {type(expr).__name__} expression")
+        return printer(expr)
+
+    def _operand(self, expr, precedence: int, operator: str = "") -> str:
+        text, own = self._print(expr)
+        mixed = operator in _SHOUTED and own < 11 and own != _ATOM
+        return f"({text})" if own < precedence or mixed else text
+
+    def _binary(self, expr) -> tuple[str, int]:
+        operator, precedence = _BINARY[type(expr)]
+        left = self._operand(expr.a, precedence, operator)
+        right = self._operand(expr.b, precedence + (operator not in _COMMUTING), operator)
+        return f"{left} {operator} {right}", precedence
+
+    def _variable(self, expr: Var) -> tuple[str, int]:
+        self.used.append(expr)
+        return self._name(expr), _ATOM
+
+    def _integer(self, expr) -> tuple[str, int]:
+        value, dtype = int(expr.value), str(expr.ty.dtype)
+        if dtype == "int64" and not -(2**31) < value < 2**31:
+            return f"INT64_C({value})", _ATOM
+        if value == -(2**31):
+            return "INT32_MIN", _ATOM
+        return str(value), _ATOM if value >= 0 else 11
+
+    def _float(self, expr) -> tuple[str, int]:
+        value = float(expr.value)
+        if value in (float("inf"), float("-inf")):
+            self.math = True
+            return ("INFINITY", _ATOM) if value > 0 else ("-INFINITY", 11)
+        text = f"{value:.9g}"
+        return (text if any(c in text for c in ".en") else f"{text}.0") + "f", _ATOM if value >= 0 else 11
+
+    def _cast(self, expr) -> tuple[str, int]:
+        if is_index(expr) or str(expr.ty.dtype) == str(expr.value.ty.dtype):
+            return self._print(expr.value)
+        if str(expr.value.ty.dtype) == "bool":
+            return self._print(expr.value)
+        return f"({C_TYPES[str(expr.ty.dtype)]}){self._operand(expr.value, 11)}", 11
+
+    def _extreme(self, expr) -> tuple[str, int]:
+        which = "min" if isinstance(expr, tirx.Min) else "max"
+        dtype = str(expr.ty.dtype)
+        if dtype == "float32":
+            self.math = True
+            return f"f{which}f({self(expr.a)}, {self(expr.b)})", _ATOM
+        kind = "i64" if dtype == "int64" and not is_index(expr) else "i32"
+        return f"{which}_{kind}({self(expr.a)}, {self(expr.b)})", _ATOM
+
+    def _choice(self, condition, yes, no) -> tuple[str, int]:
+        return f"{self._operand(condition, 1)} ? {self._operand(yes, 1)} : {self._operand(no, 1)}", 0
+
+    def _call(self, expr: Call) -> tuple[str, int]:
+        name = expr.op.name.rsplit(".", 1)[-1]
+        args = list(expr.args)
+        if name == "if_then_else":
+            return self._choice(*args)
+        if name == "likely":
+            return self._print(args[0])
+        if name in ("call_pure_extern", "call_extern"):
+            function, args = args[0], args[1:]
+            self.math = True
+            return f"{function.value if isinstance(function, StringImm) else function}({self._list(args)})", _ATOM
+        if name in ("rsqrt", "sigmoid"):
+            self.math = True
+            inside = self(args[0])
+            form = f"1.0f / sqrtf({inside})" if name == "rsqrt" else f"1.0f / (1.0f + expf(-({inside})))"
+            return form, 10
+        if name in _FLOAT_FUNCTIONS and str(expr.ty.dtype) == "float32":
+            self.math = True
+            return f"{name}f({self._list(args)})", _ATOM
+        raise WorkError(f"the C printer knows no intrinsic {expr.op.name} of type {expr.ty.dtype}")
+
+    def _list(self, args: list) -> str:
+        return ", ".join(self(a) for a in args)
+
+
+def is_index(expr) -> bool:
+    """Whether an integer expression is made of loop variables, shapes and small constants only."""
+    if isinstance(expr, Var):
+        return True
+    if isinstance(expr, tirx.IntImm):
+        return abs(int(expr.value)) < 2**31
+    if isinstance(expr, tirx.Cast):
+        return str(expr.ty.dtype) in ("int32", "int64") and is_index(expr.value)
+    arithmetic = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max)
+    return isinstance(expr, arithmetic) and is_index(expr.a) and is_index(expr.b)
+
+
+def _multiply_high(expr) -> tuple | None:
+    """(a, m) where `expr` is kernels.fixed_point.multiply_high(a, m)."""
+    if not isinstance(expr, tirx.Cast) or not isinstance(expr.value, tirx.RShift):
+        return None
+    total, bits = expr.value.a, expr.value.b
+    if not isinstance(total, tirx.Add) or not isinstance(total.a, tirx.Mul) or not _is(bits, 32):
+        return None
+    factors = (total.a.a, total.a.b)
+    if not _is(total.b, 2**31) or not all(isinstance(f, tirx.Cast) for f in factors):
+        return None
+    if any(str(f.value.ty.dtype) != "int32" for f in factors):
+        return None
+    return factors[0].value, factors[1].value
+
+
+def _is(expr, value: int) -> bool:
+    return isinstance(expr, tirx.IntImm) and int(expr.value) == value

@@ -1,0 +1,192 @@
+"""A lowered PrimFunc as a C function.
+
+Buffers of one element become local variables; every larger one becomes a workspace, a parameter that the memory plan
+places. What a function does not write it takes as const.
+"""
+
+from __future__ import annotations
+
+import keyword
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Call, Var
+from tvm.tirx.buffer import BufferType
+
+from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
+from embbert_tvm.errors import WorkError
+
+# What a C identifier must not be, beyond what Python forbids too.
+_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "double", "signed", "unsigned", "const",
+    "static", "extern", "auto", "register", "volatile", "struct", "union", "enum", "switch", "case", "default", "do",
+    "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A pointer parameter: its C name, element type, TIR shape, and whether the function writes it."""
+
+    name: str
+    dtype: str
+    shape: tuple
+    written: bool
+
+
+@dataclass(frozen=True)
+class CFunction:
+    """scalars: the shape variables it takes, in order; buffers: one for each PrimFunc parameter; workspaces after."""
+
+    name: str
+    scalars: tuple[Var, ...]
+    buffers: tuple[Buffer, ...]
+    workspaces: tuple[Buffer, ...]
+    body: str
+    math: bool
+
+    def signature(self) -> str:
+        parts = [f"int32_t {s.name}" for s in self.scalars]
+        for b in (*self.buffers, *self.workspaces):
+            parts.append(f"{'' if b.written else 'const '}{C_TYPES[b.dtype]} *restrict {b.name}")
+        return f"void {self.name}({', '.join(parts)})"
+
+    def comment(self) -> str:
+        rows = [(b, "written" if b.written else "read") for b in self.buffers]
+        rows += [(b, "workspace") for b in self.workspaces]
+        width = max((len(b.name) for b, _ in rows), default=0)
+        lines = [
+            f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}"
+            for b, use in rows
+        ]
+        return "\n".join([f"/* {self.name}", *lines, " */"])
+
+
+def _dimension(dim) -> str:
+    return str(int(dim)) if isinstance(dim, (int, tirx.IntImm)) else str(dim).replace("T.int64", "")
+
+
+class _Printer:
+    def __init__(self, func: tirx.PrimFunc) -> None:
+        self.func = func
+        self.names: dict[Var, str] = {}
+        self.alias: dict[Var, Var] = {}
+        self.taken: set[str] = set()
+        self.scalars: set[Var] = set()
+        self.workspaces: list[Var] = []
+        self.written: set[Var] = set()
+        self.bound: set[Var] = set()
+        self.lines: list[str] = []
+        self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars)
+        for param in func.params:
+            self.name(param)
+
+    def root(self, buffer: Var) -> Var:
+        while buffer in self.alias:
+            buffer = self.alias[buffer]
+        return buffer
+
+    def name(self, var: Var) -> str:
+        var = self.root(var)
+        if var not in self.names:
+            base = "".join(c if c.isalnum() or c == "_" else "_" for c in var.name)
+            base = f"{base}_" if base in _RESERVED else base
+            name, count = base, 2
+            while name in self.taken:
+                name, count = f"{base}_{count}", count + 1
+            self.taken.add(name)
+            self.names[var] = name
+        return self.names[var]
+
+    def line(self, depth: int, text: str) -> None:
+        self.lines.append("    " * depth + text)
+
+    def statement(self, stmt, depth: int) -> None:
+        printer = {
+            tirx.SeqStmt: self._sequence,
+            tirx.For: self._for,
+            tirx.BufferStore: self._store,
+            tirx.IfThenElse: self._if,
+            tirx.AllocBuffer: self._allocate,
+            tirx.DeclBuffer: self._declare,
+            tirx.Bind: self._bind,
+            tirx.AttrStmt: lambda s, d: self.statement(s.body, d),
+            tirx.Evaluate: self._evaluate,
+        }.get(type(stmt))
+        if printer is None:
+            raise WorkError(f"the C printer knows no {type(stmt).__name__} statement")
+        printer(stmt, depth)
+
+    def _sequence(self, stmt, depth: int) -> None:
+        for part in stmt.seq:
+            self.statement(part, depth)
+
+    def _for(self, stmt, depth: int) -> None:
+        self.bound.add(stmt.loop_var)
+        var, start = self.name(stmt.loop_var), int(stmt.min) if isinstance(stmt.min, tirx.IntImm) else None
+        first = self.expressions(stmt.min)
+        end = self.expressions(stmt.extent if start == 0 else stmt.min + stmt.extent)
+        self.line(depth, f"for (int32_t {var} = {first}; {var} < {end}; {var}++) {{")
+        self.statement(stmt.body, depth + 1)
+        self.line(depth, "}")
+        # Sibling loops may use the name again.
+        self.taken.discard(var)
+
+    def _store(self, stmt, depth: int) -> None:
+        target = self.root(stmt.buffer)
+        self.written.add(target)
+        place = self.expressions.element(stmt.buffer, stmt.indices)
+        self.line(depth, f"{place} = {self.expressions(stmt.value)};")
+
+    def _if(self, stmt, depth: int) -> None:
+        self.line(depth, f"if ({self.expressions(stmt.condition)}) {{")
+        self.statement(stmt.then_case, depth + 1)
+        if stmt.else_case is not None:
+            self.line(depth, "} else {")
+            self.statement(stmt.else_case, depth + 1)
+        self.line(depth, "}")
+
+    def _allocate(self, stmt, depth: int) -> None:
+        buffer = stmt.buffer
+        shape = list(buffer.ty.shape)
+        if all(isinstance(d, tirx.IntImm) and int(d) == 1 for d in shape):
+            self.scalars.add(buffer)
+            self.line(depth, f"{C_TYPES[str(buffer.ty.dtype)]} {self.name(buffer)};")
+        else:
+            self.workspaces.append(buffer)
+            self.name(buffer)
+
+    def _declare(self, stmt, depth: int) -> None:
+        data = stmt.data
+        if not isinstance(data, Call) or data.op.name != "tirx.buffer_data":
+            raise WorkError("the C printer knows no buffer that is a view of another's middle")
+        self.alias[stmt.buffer] = data.args[0]
+
+    def _bind(self, stmt, depth: int) -> None:
+        self.bound.add(stmt.var)
+        value = self.expressions(stmt.value)
+        self.line(depth, f"const {C_TYPES[str(stmt.var.ty.dtype)]} {self.name(stmt.var)} = {value};")
+
+    def _evaluate(self, stmt, depth: int) -> None:
+        if not isinstance(stmt.value, tirx.IntImm):
+            self.line(depth, f"{self.expressions(stmt.value)};")
+
+
+def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
+    """Print a lowered PrimFunc. Raises WorkError for TIR that has no C here."""
+    printer = _Printer(func)
+    printer.statement(func.body, 1)
+    scalars = []
+    for var in printer.expressions.used:
+        if var not in printer.bound and not isinstance(var.ty, BufferType) and var not in scalars:
+            scalars.append(var)
+
+    def buffer(var: Var, written: bool) -> Buffer:
+        return Buffer(printer.name(var), str(var.ty.dtype), tuple(var.ty.shape), written)
+
+    return CFunction(
+        name,
+        tuple(scalars),
+        tuple(buffer(p, p in printer.written) for p in func.params if isinstance(p.ty, BufferType)),
+        tuple(buffer(w, True) for w in printer.workspaces),
+        "\n".join(printer.lines),
+        printer.expressions.math,
+    )
