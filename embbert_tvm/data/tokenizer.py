@@ -1,6 +1,6 @@
 """The tokenizer: BPE over lower-cased words; train it, load it, encode with it.
 
-As a command, `python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
+`python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from embbert_tvm.data.files import open_text, write_atomically
+from embbert_tvm.data.files import read_lines, write_atomically
 from embbert_tvm.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
@@ -89,14 +89,17 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
         found = tokenizer.token_to_id(token)
         if found != expected:
             where = "is missing" if found is None else f"has id {found}"
-            raise InputError(f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it")
+            raise InputError(
+                f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it"
+            )
     size = tokenizer.get_vocab_size()
     highest = max(tokenizer.get_vocab().values())
     if highest != size - 1:
         raise InputError(f"{path}: ids are not 0 to {size - 1}, the highest is {highest}")
     if vocabulary_size is not None and size != vocabulary_size:
         raise InputError(
-            f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
+            f"{path}: holds {size} tokens, the model has {vocabulary_size}: "
+            "use the tokenizer it was trained with"
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -111,9 +114,7 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     write_atomically(Path(path), (text + "\n").encode("utf-8"))
 
 
-def tokenize(
-    tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256
-) -> Encoded:
+def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> Encoded:
     """`[CLS] text`, or `[CLS] text [SEP] text_pair`, cut to `max_length`; an empty text is `[CLS]` alone.
 
     Raises InputError for a text that holds a lone surrogate, which is what invalid UTF-8 decodes to.
@@ -124,9 +125,7 @@ def tokenize(
     return Encoded(ids[:max_length], len(ids))
 
 
-def encode(
-    tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256
-) -> list[int]:
+def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:
     """The ids of `tokenize`, for callers to whom the cut does not matter."""
     return tokenize(tokenizer, text, text_pair, max_length).ids
 
@@ -135,25 +134,29 @@ def _pieces(tokenizer: Tokenizer, text: str) -> list[int]:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
+        raise InputError(
+            f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it"
+        ) from error
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
     """Lines of text files, without blank ones and `<|marker|>` lines."""
     for path in paths:
-        with open_text(path) as lines:
-            for line in lines:
-                line = line.strip()
-                if line and not (line.startswith("<|") and line.endswith("|>")):
-                    yield line
+        for line in map(str.strip, read_lines(path)):
+            if line and not (line.startswith("<|") and line.endswith("|>")):
+                yield line
 
 
 def _main() -> None:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
-    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
+    parser = argparse.ArgumentParser(
+        prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer."
+    )
+    parser.add_argument(
+        "text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read"
+    )
     parser.add_argument("-o", "--output", required=True, type=Path)
     parser.add_argument("--vocabulary-size", type=int, default=8192)
     arguments = parser.parse_args()

@@ -8,6 +8,9 @@ from typing import Any
 
 from embbert_tvm.errors import InputError
 
+_MOST = 2**20  # far past what a microcontroller holds: a number beyond is a mistake
+_MOST_LAYERS = 1024
+
 
 @dataclass(frozen=True)
 class EmbBertConfig:
@@ -24,10 +27,17 @@ class EmbBertConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(value) is not int or value < 1:
-                raise InputError(f"the model's {field.name} must be a whole number of at least 1, not {value!r}")
+            most = _MOST_LAYERS if field.name == "layers" else _MOST
+            if type(value) is not int or not 1 <= value <= most:
+                raise InputError(
+                    f"the model's {field.name} must be a whole number of 1 to {most}, not {value!r}"
+                )
+        if self.max_length < 2:
+            raise InputError("a max_length of 1 has no room beside [CLS]")
         if self.vocabulary_size <= 5:
-            raise InputError(f"a vocabulary of {self.vocabulary_size} has no room beside the 5 special tokens")
+            raise InputError(
+                f"a vocabulary of {self.vocabulary_size} has no room beside the 5 special tokens"
+            )
 
     @property
     def parameters(self) -> int:
@@ -49,7 +59,9 @@ class EmbBertConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if set(values) != known:
             missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
-            raise InputError(f"the model's configuration lacks {missing or 'nothing'}, does not know {unknown or 'none'}")
+            raise InputError(
+                f"the model's configuration lacks {missing or 'nothing'}, does not know {unknown or 'none'}"
+            )
         return cls(**values)
 
 

@@ -20,7 +20,7 @@ from embbert_tvm.models.folder import ModelFolder, read_folder, write_config
 
 
 class NanoEmbedder(nn.Module):
-    """Token and position tables of a reduced width, each mapped up, and a segment table: (B, L) -> (B, L, d)."""
+    """(B, L) -> (B, L, d): token and position tables of a reduced width, each mapped up, and segments."""
 
     def __init__(self, config: EmbBertConfig) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class EmbBert(nn.Module):
         self.head = nn.Linear(config.hidden_size, classes)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, which is at the end."""
+        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
         x = self.embedder(ids, mask)
         for block in self.blocks:
             x = block(x, mask)
@@ -112,27 +112,29 @@ class EmbBert(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: ModelFolder | Path) -> EmbBert:
-        """The model of a folder, in evaluation mode; InputError where its checkpoint is malformed or another's."""
+        """The model of a folder, in evaluation mode; InputError for a malformed checkpoint or another's."""
         if not isinstance(folder, ModelFolder):
             folder = read_folder(folder)
         tensors = load_weights(folder.weights)
-        model = cls(folder.config, folder.classes)
+        with torch.device("meta"):  # a config.json of absurd sizes costs no memory
+            model = cls(folder.config, folder.classes)
         expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
         for key in sorted(set(expected) | set(tensors)):
             if key not in tensors:
                 raise InputError(f"{folder.weights}: has no tensor {key}")
             if key not in expected:
                 raise InputError(f"{folder.weights}: holds {key}, which the model does not have")
-            if tuple(tensors[key].shape) != expected[key]:
+            found = tuple(tensors[key].shape)
+            if found != expected[key]:
                 raise InputError(
-                    f"{folder.weights}: {key} has shape {tuple(tensors[key].shape)}, config.json asks for {expected[key]}"
+                    f"{folder.weights}: {key} has shape {found}, config.json asks for {expected[key]}"
                 )
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors, assign=True)
         return model.eval()
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; InputError where it is malformed or holds what is not finite float32."""
+    """The tensors of a safetensors file; InputError for a malformed one or what is not finite float32."""
     try:
         tensors = safetensors.torch.load_file(path)
     except OSError as error:
@@ -142,4 +144,4 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
             raise InputError(f"{path}: {key} is not finite float32")
-    return tensors
+    return {key: value.clone() for key, value in tensors.items()}  # not a view of the file

@@ -1,0 +1,91 @@
+"""Labelled sets: a TSV with the header `label<TAB>text[<TAB>text_pair]`, plain, .gz or .xz."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embbert_tvm.data.files import open_binary
+from embbert_tvm.errors import InputError
+
+_HEADERS = (["label", "text"], ["label", "text", "text_pair"])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled text, or pair of texts. For regression the label is a number, kept as it was written."""
+
+    label: str
+    text: str
+    text_pair: str | None = None
+
+
+def read_examples(path: Path, labels: Sequence[str] | None = None, regression: bool = False) -> list[Example]:
+    """The examples of a TSV, in order; blank lines are skipped.
+
+    Raises InputError, which names the line, for a missing header or column, an empty set, invalid UTF-8,
+    a label that is not one of `labels` where those are given, or one that is no number where `regression` is.
+    """
+    path = Path(path)
+    known = None if labels is None else frozenset(labels)
+    examples: list[Example] = []
+    columns: list[str] = []
+    with open_binary(path) as lines:
+        for number, raw in enumerate(lines, 1):
+            fields = _fields(raw, f"{path}, line {number}")
+            if not columns:
+                columns = fields
+                if columns not in _HEADERS:
+                    raise InputError(
+                        f"{path}, line 1: must be the header label<TAB>text or label<TAB>text<TAB>text_pair"
+                    )
+            elif fields != [""]:
+                examples.append(_example(fields, columns, known, regression, f"{path}, line {number}"))
+    if not examples:
+        raise InputError(f"{path}: holds no examples")
+    return examples
+
+
+def _fields(raw: bytes, where: str) -> list[str]:
+    try:
+        line = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1}): re-encode the file") from error
+    return line.removeprefix("\ufeff").split("\t")
+
+
+def _example(
+    fields: list[str], columns: list[str], known: frozenset[str] | None, regression: bool, where: str
+) -> Example:
+    if len(fields) != len(columns):
+        raise InputError(f"{where}: has {len(fields)} columns, the header has {len(columns)}")
+    label = fields[0].strip()
+    if not label:
+        raise InputError(f"{where}: has no label")
+    if regression and not _is_number(label):
+        raise InputError(f"{where}: label {label!r} is not a number, which regression needs")
+    if known is not None and label not in known:
+        raise InputError(
+            f"{where}: label {label!r} is not the model's, which knows {', '.join(sorted(known))}"
+        )
+    return Example(label, fields[1], fields[2] if len(fields) > 2 else None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def label_list(examples: Iterable[Example]) -> list[str]:
+    """The labels that occur, sorted: the order of a model's outputs."""
+    return sorted({example.label for example in examples})
+
+
+def task_name(path: Path) -> str:
+    """What to call a set: the folder of `snips/test.tsv.xz`, the stem of any other file."""
+    stem = Path(path).name.split(".")[0]
+    return Path(path).resolve().parent.name if stem in ("train", "dev", "test") else stem

@@ -1,0 +1,78 @@
+"""Examples to batches of tensors, texts of like length together so that little padding is computed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.tokenizer import PAD, tokenize
+
+_BUCKET = 50  # batches whose texts are sorted by length together
+
+
+@dataclass(frozen=True)
+class TokenizedSet:
+    """Ids and targets (class numbers, or floats for regression) of a set; `truncated` texts were cut."""
+
+    ids: list[list[int]]
+    targets: list[int] | list[float]
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,)."""
+
+    ids: Tensor
+    mask: Tensor
+    targets: Tensor
+
+
+def tokenize_set(
+    tokenizer: Tokenizer, examples: Sequence[Example], labels: Sequence[str] | None, max_length: int
+) -> TokenizedSet:
+    """Ids and targets of examples whose labels are all in `labels`, or are numbers where that is None."""
+    encoded = [tokenize(tokenizer, x.text, x.text_pair, max_length) for x in examples]
+    if labels is None:
+        targets: list = [float(x.label) for x in examples]
+    else:
+        index = {label: i for i, label in enumerate(labels)}
+        targets = [index[x.label] for x in examples]
+    return TokenizedSet([x.ids for x in encoded], targets, sum(x.truncated for x in encoded))
+
+
+def in_order(data: TokenizedSet, batch_size: int) -> Iterator[Batch]:
+    """Each example once, shortest first."""
+    order = sorted(range(len(data)), key=lambda i: len(data.ids[i]))
+    for start in range(0, len(order), batch_size):
+        yield _batch(data, order[start : start + batch_size])
+
+
+def shuffled(data: TokenizedSet, batch_size: int, seed: str) -> Iterator[Batch]:
+    """Each example once in an order that `seed` fixes."""
+    dice = random.Random(seed)
+    order = list(range(len(data)))
+    dice.shuffle(order)
+    batches = []
+    for start in range(0, len(order), batch_size * _BUCKET):
+        bucket = sorted(order[start : start + batch_size * _BUCKET], key=lambda i: len(data.ids[i]))
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    dice.shuffle(batches)
+    for batch in batches:
+        yield _batch(data, batch)
+
+
+def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
+    ids = torch.full((len(rows), max(len(data.ids[i]) for i in rows)), PAD, dtype=torch.int64)
+    for row, i in enumerate(rows):
+        ids[row, : len(data.ids[i])] = torch.tensor(data.ids[i])
+    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]))

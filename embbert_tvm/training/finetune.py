@@ -1,0 +1,258 @@
+"""Fine-tuning: the same data, recipe and machine give the same weights, interrupted or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from embbert_tvm.data.tokenizer import UNK
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.training import metrics
+from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
+from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names
+_FIRST_TEXT_ID = 5  # ids below are special tokens, which token dropout leaves
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Raises InputError for a value that cannot be."""
+
+    epochs: int = 10
+    lr: float = 2e-3
+    batch_size: int = 32
+    seed: int = 0
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    label_smoothing: float = 0.0
+    dropout: float = 0.1  # of the attention weights
+    token_dropout: float = 0.0  # share of the tokens that training replaces by [UNK]
+    average: float = (
+        0.0  # decay of the running mean of the weights that is kept; 0 keeps the weights themselves
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not self.lr > 0:
+            raise InputError(f"lr must be more than 0, not {self.lr}")
+        if self.weight_decay < 0 or self.warmup_steps < 0:
+            raise InputError("weight-decay and warmup-steps must not be negative")
+        for name in ("label_smoothing", "dropout", "token_dropout", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: mean training loss, dev metric and loss, and whether it is the best so far."""
+
+    number: int
+    train_loss: float
+    dev_metric: float
+    dev_loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a caller may show meanwhile. `on_step(done, all)` counts batches over all epochs."""
+
+    on_step: Callable[[int, int], None] = lambda done, total: None
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_note: Callable[[str], None] = lambda text: None
+
+
+def finetune(
+    model: EmbBert,
+    train: TokenizedSet,
+    dev: TokenizedSet,
+    recipe: Recipe,
+    checkpoint: Path,
+    progress: Progress | None = None,
+) -> list[Epoch]:
+    """Train `model` in place and leave in it the weights of the epoch that is best on dev.
+
+    Best is by MCC (Spearman for one output), then by dev loss. The state is kept in `checkpoint` after every
+    epoch; one of the same data and recipe is resumed, any other is started over. The caller deletes it.
+    Raises WorkError where the loss is no longer finite.
+    """
+    progress = progress or Progress()
+    torch.set_num_threads(1)  # at these sizes more threads are slower, and one adds in one order
+    run = _fingerprint(model, train, dev, recipe)
+    optimizer = _optimizer(model, recipe)
+    state = _resume(model, optimizer, checkpoint, run, progress)
+    while state.epoch < recipe.epochs:
+        state = _epoch(model, optimizer, state, train, dev, recipe, progress)
+        save_checkpoint(checkpoint, state, run)
+        progress.on_epoch(Epoch(**state.history[-1]))
+    model.load_state_dict(state.best)
+    model.eval()
+    return [Epoch(**record) for record in state.history]
+
+
+def _resume(
+    model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress
+) -> Checkpoint:
+    """The state to go on from, its weights and moments in `model` and `optimizer`."""
+    state = load_checkpoint(checkpoint, run)
+    if state is None:
+        if checkpoint.is_file():
+            progress.on_note(f"{checkpoint}: of other data or options, or damaged: starting over")
+        start = _copy(model)
+        return Checkpoint(0, 0, start, {}, _copy(model), start, [])
+    progress.on_note(f"{checkpoint}: resuming after epoch {state.epoch}")
+    for record in state.history:
+        progress.on_epoch(Epoch(**record))
+    model.load_state_dict(state.model)
+    for name, parameter in model.named_parameters():
+        moments = {key: state.moments[f"{key}.{name}"].clone() for key in _MOMENTS}
+        optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+    return state
+
+
+def _epoch(
+    model: EmbBert,
+    optimizer: torch.optim.AdamW,
+    state: Checkpoint,
+    train: TokenizedSet,
+    dev: TokenizedSet,
+    recipe: Recipe,
+    progress: Progress,
+) -> Checkpoint:
+    """Train for one epoch and judge the mean weights on dev."""
+    number, step, mean = state.epoch + 1, state.step, state.mean
+    total = recipe.epochs * -(-len(train) // recipe.batch_size)
+    # Seeded an epoch at a time: a run resumed here throws the same dice as one that never stopped.
+    torch.manual_seed(_seed(f"{recipe.seed} {number}"))
+    model.train()
+    losses = []
+    for batch in shuffled(train, recipe.batch_size, f"{recipe.seed} {number}"):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * _schedule(step, recipe.warmup_steps, total)
+        losses.append(_step(model, optimizer, batch, recipe))
+        _update_mean(mean, model, recipe.average, step)
+        step += 1
+        progress.on_step(step, total)
+    if not np.isfinite(losses).all():
+        raise WorkError(f"the loss is no longer finite in epoch {number}: try a smaller --lr")
+    current = _copy(model)
+    model.load_state_dict(mean)
+    metric, loss = evaluate_model(model, dev)
+    model.load_state_dict(current)
+    best = max(((e["dev_metric"], -e["dev_loss"]) for e in state.history), default=None)
+    better = best is None or (metric, -loss) > best
+    moments = {
+        f"{key}.{name}": optimizer.state[parameter][key].clone()
+        for name, parameter in model.named_parameters()
+        for key in _MOMENTS
+    }
+    return Checkpoint(
+        epoch=number,
+        step=step,
+        model=current,
+        moments=moments,
+        mean=mean,
+        best={key: value.clone() for key, value in mean.items()} if better else state.best,
+        history=[
+            *state.history,
+            dataclasses.asdict(Epoch(number, float(np.mean(losses)), metric, loss, better)),
+        ],
+    )
+
+
+def evaluate_model(model: EmbBert, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
+    """MCC (Spearman for one output) and mean loss of the model on a set."""
+    model.eval()
+    outputs, targets, losses = [], [], []
+    with torch.no_grad():
+        for batch in in_order(data, batch_size):
+            logits = model(batch.ids, batch.mask)
+            losses.append(_loss(logits, batch.targets, 0.0).item() * len(batch.targets))
+            outputs.append(logits)
+            targets.append(batch.targets)
+    logits, expected = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
+    loss = float(np.sum(losses)) / len(data)
+    if model.classes == 1:
+        return metrics.spearman(expected, logits[:, 0]), loss
+    return metrics.mcc(expected, logits.argmax(1)), loss
+
+
+def _step(model: EmbBert, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
+    ids = batch.ids
+    if recipe.token_dropout:
+        dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
+        ids = ids.masked_fill(dropped, UNK)
+    loss = _loss(model(ids, batch.mask), batch.targets, recipe.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    if logits.shape[1] == 1:
+        return F.mse_loss(logits[:, 0], targets.float())
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+def _optimizer(model: EmbBert, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW that decays matrices and tables and leaves biases, norms and lambdas."""
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=recipe.lr,
+    )
+
+
+def _schedule(step: int, warmup: int, total: int) -> float:
+    """The learning rate's factor: linear up over `warmup` steps, then down to 0 at `total`."""
+    warmup = min(warmup, total // 5)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total - step) / max(1, total - warmup)
+
+
+def _update_mean(mean: dict[str, Tensor], model: EmbBert, decay: float, step: int) -> None:
+    decay = min(decay, (1 + step) / (10 + step))  # young means follow quickly
+    for key, value in model.state_dict().items():
+        mean[key].lerp_(value, 1 - decay)
+
+
+def _copy(model: EmbBert) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _fingerprint(model: EmbBert, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
+    """A hash of everything that the trained weights follow from."""
+    described = [
+        model.config.to_dict(),
+        dataclasses.asdict(recipe),
+        *(dataclasses.asdict(data) for data in (train, dev)),
+        torch.__version__,
+    ]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,211 @@
+"""A whole training: from a TSV to a model folder that `compile` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from embbert_tvm import __version__
+from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
+from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.onnx_export import export_folder
+from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.training.batches import tokenize_set
+from embbert_tvm.training.finetune import Epoch, Progress, Recipe, finetune
+
+CALIBRATION_TEXTS = 256
+_DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
+_FILES = {
+    "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on, from what, and where to. `command` is quoted in the model's README."""
+
+    train: Path
+    output: Path
+    recipe: Recipe
+    dev: Path | None = None
+    base: Path | None = None
+    tokenizer: Path | None = None
+    preset: str | None = None  # "base" where there is no base model
+    max_length: int | None = None  # the preset's or the base model's
+    regression: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The trained model and how it came to be; `value` is dev's metric in the best epoch."""
+
+    folder: ModelFolder
+    task: str
+    metric: str
+    value: float
+    examples: int
+    best_epoch: int
+    truncated: int
+    history: list[Epoch]
+
+
+def run_job(job: Job, progress: Progress | None = None) -> Result:
+    """Train, export and calibrate; the folder appears whole at the end, or what was there stays.
+
+    An interrupted job resumes after its last whole epoch when it is run again with the same data and options.
+    Raises InputError, and WorkError where the training diverges or the export is wrong.
+    """
+    progress = progress or Progress()
+    _check_output(job.output)
+    examples = read_examples(job.train, regression=job.regression)
+    labels = None if job.regression else label_list(examples)
+    if labels is not None and len(labels) < 2:
+        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
+    if job.dev is not None:
+        train, dev = examples, read_examples(job.dev, labels, job.regression)
+    else:
+        train, dev = _cut(job, examples)
+    model, tokenizer = _start(job, labels, train)
+    max_length = model.config.max_length
+    train_set = tokenize_set(tokenizer, train, labels, max_length)
+    dev_set = tokenize_set(tokenizer, dev, labels, max_length)
+    truncated = train_set.truncated + dev_set.truncated
+    if truncated:
+        progress.on_note(
+            f"{truncated} of {len(train) + len(dev)} texts are longer than {max_length} tokens and were cut"
+        )
+    checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
+    history = finetune(model, train_set, dev_set, job.recipe, checkpoint, progress)
+    best = [epoch for epoch in history if epoch.best][-1]
+    result = Result(
+        folder=ModelFolder(job.output, job.output.resolve().name, model.config, labels and tuple(labels)),
+        task=task_name(job.train),
+        metric="spearman" if job.regression else "mcc",
+        value=best.dev_metric,
+        examples=len(dev),
+        best_epoch=best.number,
+        truncated=truncated,
+        history=history,
+    )
+    with folder_in_place(job.output) as path:
+        written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
+        export_folder(written)
+        calibrate(written, dev)
+        write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
+    """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took."""
+    from embbert_tvm.graph.calibrate import calibrate_folder
+
+    if len(examples) > CALIBRATION_TEXTS:
+        examples = random.Random(0).sample(list(examples), CALIBRATION_TEXTS)
+    calibrate_folder(
+        folder.path,
+        [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length).ids for x in examples],
+    )
+    return len(examples)
+
+
+def _check_output(path: Path) -> None:
+    """InputError where the output would replace what is not a model folder."""
+    if path.is_dir():
+        others = sorted({entry.name for entry in path.iterdir()} - _FILES)
+        if others:
+            raise InputError(f"{path}: holds {others[0]}, which is no part of a model: name another output")
+    elif path.exists():
+        raise InputError(f"{path}: is a file, not a folder: name another output")
+
+
+def _cut(job: Job, examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Train and dev of a set that comes without a dev set; the seed decides."""
+    if len(examples) < 2:
+        raise InputError(f"{job.train}: one example cannot be cut in train and dev: give --dev")
+    order = list(range(len(examples)))
+    random.Random(job.recipe.seed).shuffle(order)
+    cut = set(order[: max(1, len(examples) // _DEV_SHARE)])
+    train = [x for i, x in enumerate(examples) if i not in cut]
+    return train, [x for i, x in enumerate(examples) if i in cut]
+
+
+def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[EmbBert, Tokenizer]:
+    """The model to train, fresh or from a base, and its tokenizer."""
+    torch.manual_seed(job.recipe.seed)
+    classes = 1 if labels is None else len(labels)
+    if job.base is not None:
+        if job.tokenizer is not None or job.preset is not None:
+            raise InputError(
+                "a base model brings its own tokenizer and size: leave out --tokenizer and --preset"
+            )
+        return _from_base(job, read_folder(job.base), labels, classes)
+    if (job.preset or "base") not in PRESETS:
+        raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
+    config = PRESETS[job.preset or "base"]
+    if job.tokenizer is not None:
+        tokenizer = load_tokenizer(job.tokenizer)
+    else:
+        texts = [text for x in train for text in (x.text, x.text_pair) if text]
+        tokenizer = train_tokenizer(texts, config.vocabulary_size)
+    config = dataclasses.replace(
+        config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
+    )
+    return EmbBert(config, classes, job.recipe.dropout), tokenizer
+
+
+def _from_base(
+    job: Job, base: ModelFolder, labels: list[str] | None, classes: int
+) -> tuple[EmbBert, Tokenizer]:
+    """The base model with a new head; the old one where the labels are the same."""
+    max_length = job.max_length or base.config.max_length
+    if max_length > base.config.max_length:
+        raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
+    config = dataclasses.replace(base.config, max_length=max_length)
+    model = EmbBert(config, classes, job.recipe.dropout)
+    weights = EmbBert.from_pretrained(base).state_dict()
+    weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
+    if base.labels != (labels and tuple(labels)):
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+    model.load_state_dict(weights, strict=False)
+    return model, base.tokenizer
+
+
+def _card(job: Job, result: Result, examples: int) -> str:
+    """The model's README.md."""
+    labels = result.folder.labels
+    parameters = result.folder.config.parameters
+    kind = "regression" if labels is None else f"{len(labels)} classes: {', '.join(labels)}"
+    lines = [
+        f"# {result.folder.name}",
+        "",
+        f"EmbBERT, {parameters:,} parameters without its head; {kind}.",
+        f"Trained by embbert-tvm {__version__}, torch {torch.__version__}, seed {job.recipe.seed}.",
+        "",
+        "    " + (job.command or "embbert-tvm train"),
+        "",
+        "| set | examples | SHA-256 of the file |",
+        "|---|---|---|",
+        f"| train: {job.train} | {examples:,} | {_sha256(job.train)} |",
+        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {_sha256(job.dev or job.train)} |",
+        "",
+        f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, "
+        f"the best of {len(result.history)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,114 @@
+"""Labelled sets: what is read, and what is refused with its line."""
+
+import gzip
+import lzma
+
+import pytest
+
+from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
+from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.errors import InputError
+from embbert_tvm.resources import resource
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+def test_reads_plain_and_compressed(tmp_path, suffix, pack):
+    path = tmp_path / f"set.tsv{suffix}"
+    path.write_bytes(pack('\ufefflabel\ttext\r\non\tLights "on"\r\n\r\noff\té\u2028off\n'.encode()))
+    assert read_examples(path) == [Example("on", 'Lights "on"'), Example("off", "é\u2028off")]
+
+
+def test_reads_pairs(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("label\ttext\ttext_pair\n1.5\ta\tb\n")
+    assert read_examples(path, regression=True) == [Example("1.5", "a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no examples"),
+        (b"label\ttext\n", "holds no examples"),
+        (b"on\tlights on\n", "line 1: must be the header"),
+        (b"text\tlabel\n", "line 1: must be the header"),
+        (b"label\ttext\non\n", "line 2: has 1 columns, the header has 2"),
+        (b"label\ttext\non\ta\tb\n", "line 2: has 3 columns, the header has 2"),
+        (b"label\ttext\non\ta\n\toops\n", "line 3: has no label"),
+        (b"label\ttext\non\ta\non\t\xff\n", r"line 3: not UTF-8 \(byte 4\)"),
+        (b"label\ttext\nup\ta\n", "line 2: label 'up' is not the model's"),
+    ],
+)
+def test_refuses_with_the_line(tmp_path, content, message):
+    path = tmp_path / "set.tsv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_examples(path, labels=["on", "off"])
+
+
+@pytest.mark.parametrize("label", ["good", "nan", "inf"])
+def test_regression_needs_numbers(tmp_path, label):
+    path = tmp_path / "set.tsv"
+    path.write_text(f"label\ttext\n{label}\ta\n")
+    with pytest.raises(InputError, match=r"line 2: label .* is not a number"):
+        read_examples(path, regression=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.xz", b"plain"),
+        ("a.gz", b"plain"),
+        ("a.xz", lzma.compress(b"x" * 99)[:-9]),
+        ("a.gz", gzip.compress(b"x")[:-4]),
+    ],
+)
+def test_refuses_damaged_archives(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        read_examples(tmp_path / name)
+
+
+def test_refuses_what_is_not_there(tmp_path):
+    for path in (tmp_path / "none.tsv", tmp_path):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_examples(path)
+
+
+def test_snips_is_whole():
+    snips = resource("data", "snips")
+    sets = {name: read_examples(snips / f"{name}.tsv.xz") for name in ("train", "dev", "test")}
+    assert {name: len(examples) for name, examples in sets.items()} == {
+        "train": 13084,
+        "dev": 700,
+        "test": 700,
+    }
+    assert len(label_list(sets["train"])) == 7
+    assert label_list(sets["test"]) == label_list(sets["train"])
+    assert task_name(snips / "test.tsv.xz") == "snips"
+    assert task_name(snips / "mine.tsv") == "mine"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    class Stop(Exception):
+        pass
+
+    output = tmp_path / "model"
+    with folder_in_place(output) as new:
+        (new / "a").write_text("old")
+
+    def fail() -> None:
+        with folder_in_place(output) as new:
+            (new / "a").write_text("new")
+            raise Stop
+
+    with pytest.raises(Stop):
+        fail()
+    assert (output / "a").read_text() == "old"
+    with folder_in_place(output) as new:
+        (new / "b").write_text("new")
+    assert [x.name for x in output.iterdir()] == ["b"]
+    assert [x.name for x in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_atomically(tmp_path / "file" / "x", b"")
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "model"]

@@ -1,0 +1,35 @@
+"""A labelled set that a tiny model learns in seconds."""
+
+import random
+
+import pytest
+
+from embbert_tvm.models.config import PRESETS, EmbBertConfig
+from embbert_tvm.training import job as job_module
+
+ON = ["turn the {} on", "switch on the {}", "{} on please"]
+OFF = ["turn the {} off", "switch off the {}", "no more {}"]
+THINGS = ["lights", "heating", "radio", "fan", "kettle", "oven"]
+
+
+@pytest.fixture
+def tsv(tmp_path):
+    dice = random.Random(0)
+    lines = [f"on\t{dice.choice(ON)}".format(dice.choice(THINGS)) for _ in range(40)]
+    lines += [f"off\t{dice.choice(OFF)}".format(dice.choice(THINGS)) for _ in range(40)]
+    path = tmp_path / "set.tsv"
+    path.write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A preset that trains at once, and no calibration, which is graph/'s to test and costs seconds."""
+    monkeypatch.setitem(PRESETS, "quick", EmbBertConfig(300, 16, 16, 4, kernel_size=3, layers=1))
+    monkeypatch.setattr(job_module, "calibrate", lambda folder, examples: 0)
+
+
+@pytest.fixture
+def without_export(monkeypatch):
+    """An export costs seconds; tests/graph has its own tests."""
+    monkeypatch.setattr(job_module, "export_folder", lambda folder: {})

@@ -1,0 +1,144 @@
+"""Training: it learns, it is repeatable, it resumes to the same bits."""
+
+import random
+
+import pytest
+import torch
+
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.training.batches import TokenizedSet, in_order, shuffled
+from embbert_tvm.training.finetune import Progress, Recipe, evaluate_model, finetune
+
+CONFIG = EmbBertConfig(20, 12, 8, 4, kernel_size=3, layers=2)
+RECIPE = Recipe(epochs=4, batch_size=8, lr=1e-2, token_dropout=0.1, average=0.9, label_smoothing=0.05)
+
+
+def make_set(size: int, seed: int) -> TokenizedSet:
+    """Texts of random tokens; the class says whether token 7 occurs."""
+    dice = random.Random(seed)
+    ids = [[2, *(dice.randrange(5, 20) for _ in range(dice.randrange(0, 11)))] for _ in range(size)]
+    return TokenizedSet(ids, [int(7 in x) for x in ids], 0)
+
+
+TRAIN, DEV = make_set(80, 1), make_set(40, 2)
+
+
+def train(checkpoint, recipe=RECIPE, progress=None, classes=2):
+    torch.manual_seed(recipe.seed)
+    model = EmbBert(CONFIG, classes, recipe.dropout)
+    return model, finetune(model, TRAIN, DEV, recipe, checkpoint, progress)
+
+
+def same(a: EmbBert, b: EmbBert) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole") / "state.safetensors")
+
+
+class Interrupt(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "step", [3, 10, 15, 39], ids=["first epoch", "its end", "second epoch", "last epoch"]
+)
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, whole, step):
+    def stop(done, total):
+        assert total == 40
+        if done == step:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        train(tmp_path / "state", progress=Progress(on_step=stop))
+    seen = []
+    model, history = train(
+        tmp_path / "state", progress=Progress(on_step=lambda done, total: seen.append(done))
+    )
+    assert seen == list(range(10 * ((step - 1) // 10) + 1, 41))
+    assert history == whole[1]
+    assert same(model, whole[0])
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, whole):
+    train(tmp_path / "state")
+    seen = []
+    model, _ = train(tmp_path / "state", progress=Progress(on_step=lambda *step: seen.append(step)))
+    assert seen == []
+    assert same(model, whole[0])
+
+
+@pytest.mark.parametrize("damage", ["recipe", "bytes"])
+def test_another_checkpoint_is_started_over(tmp_path, whole, damage):
+    notes = []
+    if damage == "recipe":
+        train(tmp_path / "state", Recipe(epochs=1, seed=5))
+    else:
+        (tmp_path / "state").write_bytes(b"\x10" * 100)
+    model, _ = train(tmp_path / "state", progress=Progress(on_note=notes.append))
+    assert "starting over" in notes[0]
+    assert same(model, whole[0])
+
+
+def test_the_seed_decides(tmp_path, whole):
+    model, _ = train(tmp_path / "state", Recipe(**{**RECIPE.__dict__, "seed": 1}))
+    assert not same(model, whole[0])
+
+
+def test_the_best_epoch_is_kept(whole):
+    model, history = whole
+    best = max(history, key=lambda e: (e.dev_metric, -e.dev_loss))
+    assert [e.best for e in history if e.number >= best.number] == [True] + [False] * (4 - best.number)
+    assert evaluate_model(model, DEV) == (best.dev_metric, best.dev_loss)
+
+
+def test_it_learns(tmp_path):
+    recipe = Recipe(epochs=20, batch_size=8, lr=1e-2, weight_decay=0.0, dropout=0.0)
+    _, history = train(tmp_path / "state", recipe)
+    assert history[-1].train_loss < 0.2 < history[0].train_loss
+    assert max(e.dev_metric for e in history) > 0.6
+
+
+def test_regression_learns(tmp_path):
+    numbers = TokenizedSet(TRAIN.ids, [float(x) for x in TRAIN.targets], 0)
+    model = EmbBert(CONFIG, 1, 0.0)
+    history = finetune(model, numbers, numbers, Recipe(epochs=10, lr=1e-2, batch_size=8), tmp_path / "state")
+    assert history[-1].train_loss < history[0].train_loss
+    assert max(e.dev_metric for e in history) > 0.5
+
+
+def test_a_diverging_run_says_so(tmp_path):
+    with pytest.raises(WorkError, match="smaller --lr"):
+        train(tmp_path / "state", Recipe(epochs=3, lr=1e30, warmup_steps=0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"weight_decay": -1.0},
+        {"dropout": 1.0},
+        {"token_dropout": -0.1},
+    ],
+)
+def test_an_impossible_recipe_is_refused(change):
+    with pytest.raises(InputError):
+        Recipe(**change)
+
+
+@pytest.mark.parametrize("batches", [lambda: in_order(TRAIN, 7), lambda: shuffled(TRAIN, 7, "a")])
+def test_every_example_once(batches):
+    seen = [row[row != 0].tolist() for batch in batches() for row in batch.ids]
+    assert sorted(seen) == sorted(TRAIN.ids)
+    for batch in batches():
+        assert torch.equal(batch.mask, batch.ids != 0)
+        assert bool(batch.mask.any(0).all())  # no column of padding alone

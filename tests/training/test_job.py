@@ -1,0 +1,134 @@
+"""From a TSV to a model folder."""
+
+import dataclasses
+import json
+import lzma
+
+import pytest
+import torch
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.folder import read_folder
+from embbert_tvm.resources import resource
+from embbert_tvm.training.evaluate import evaluate
+from embbert_tvm.training.finetune import Progress, Recipe
+from embbert_tvm.training.job import Job, run_job
+
+pytestmark = pytest.mark.usefixtures("quick")
+RECIPE = Recipe(epochs=6, batch_size=8, lr=1e-2)
+
+
+def job(tsv, output, **options):
+    return Job(tsv, output, RECIPE, **{"preset": "quick", **options})
+
+
+def test_a_folder_that_evaluates(tsv, tmp_path):
+    output = tmp_path / "models" / "lights"
+    result = run_job(job(tsv, output, command="embbert-tvm train set.tsv"))
+    files = {"README.md", "config.json", "model.onnx", "model.safetensors", "tokenizer.json"}
+    assert {x.name for x in output.iterdir()} == files
+    assert [x.name for x in output.parent.iterdir()] == ["lights"]  # no checkpoint, no temporary name
+    folder = read_folder(output)
+    assert folder == result.folder
+    assert (folder.name, folder.labels, folder.config.max_length) == ("lights", ("off", "on"), 16)
+    assert not folder.onnx_is_stale()
+    assert "embbert-tvm train set.tsv" in (output / "README.md").read_text()
+    found = evaluate(folder, tsv)
+    assert (found.task, found.metric, found.examples, found.truncated) == ("set", "accuracy", 80, 0)
+    assert found.value > 0.8
+    assert evaluate(folder, tsv, limit=10, seed=3) == evaluate(folder, tsv, limit=10, seed=3)
+    assert evaluate(folder, tsv, "mcc", limit=10).examples == 10
+    with pytest.raises(InputError, match="choose from accuracy, mcc, f1"):
+        evaluate(folder, tsv, "spearman")
+
+
+@pytest.mark.usefixtures("without_export")
+def test_the_same_job_gives_the_same_files(tsv, tmp_path):
+    for name in ("a", "b"):
+        run_job(job(tsv, tmp_path / name / "m"))
+    for file in (tmp_path / "a" / "m").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "m" / file.name).read_bytes()
+
+
+def test_a_pair_regression(tmp_path):
+    rows = "\n".join(f"{i % 5}\tturn {'it ' * (i % 5)}on\tturn it off" for i in range(20))
+    (tmp_path / "pairs.tsv").write_text(f"label\ttext\ttext_pair\n{rows}\n")
+    result = run_job(job(tmp_path / "pairs.tsv", tmp_path / "m", regression=True))
+    assert (result.metric, result.folder.labels, result.folder.classes) == ("spearman", None, 1)
+    assert evaluate(read_folder(tmp_path / "m"), tmp_path / "pairs.tsv").metric == "spearman"
+
+
+@pytest.mark.usefixtures("without_export")
+def test_starting_from_a_base(tsv, tmp_path):
+    run_job(job(tsv, tmp_path / "base"))
+    options = {"base": tmp_path / "base", "preset": None, "max_length": 8}
+    still = dataclasses.replace(job(tsv, tmp_path / "still", **options), recipe=Recipe(epochs=1, lr=1e-12))
+    run_job(still)
+    base, derived = (EmbBert.from_pretrained(tmp_path / name) for name in ("base", "still"))
+    assert derived.config.max_length == 8
+    torch.testing.assert_close(derived.head.weight, base.head.weight)
+    torch.testing.assert_close(derived.embedder.position.weight, base.embedder.position.weight[:8])
+    renamed = tmp_path / "renamed.tsv"
+    renamed.write_text(tsv.read_text().replace("off\t", "dark\t"))
+    other = run_job(dataclasses.replace(still, train=renamed, output=tmp_path / "other"))
+    assert other.folder.labels == ("dark", "on")
+    torch.testing.assert_close(
+        EmbBert.from_pretrained(tmp_path / "other").blocks[0].query.weight, base.blocks[0].query.weight
+    )
+    for wrong in (
+        {"max_length": 17},
+        {"preset": "quick"},
+        {"tokenizer": tmp_path / "base" / "tokenizer.json"},
+    ):
+        with pytest.raises(InputError, match="base"):
+            run_job(dataclasses.replace(still, **wrong))
+
+
+@pytest.mark.usefixtures("without_export")
+def test_cut_texts_are_counted(tsv, tmp_path):
+    notes = []
+    result = run_job(job(tsv, tmp_path / "m", max_length=4), Progress(on_note=notes.append))
+    assert result.truncated > 0
+    assert "were cut" in notes[0]
+
+
+@pytest.mark.usefixtures("without_export")
+def test_a_given_tokenizer_sets_the_vocabulary(tsv, tmp_path):
+    run_job(job(tsv, tmp_path / "m", tokenizer=resource("models", "tokenizer.json")))
+    assert read_folder(tmp_path / "m").config.vocabulary_size == 8192
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ("on\ta\non\tb\n", {}, "two labels are the least"),
+        ("1\ta\n", {"regression": True}, "give --dev"),
+        ("on\ta\noff\tb\n", {"preset": "huge"}, "choose from nano"),
+    ],
+)
+def test_bad_jobs_leave_nothing(tmp_path, rows, options, message):
+    path = tmp_path / "set.tsv"
+    path.write_text("label\ttext\n" + rows)
+    with pytest.raises(InputError, match=message):
+        run_job(job(path, tmp_path / "m", **options))
+    assert [x.name for x in tmp_path.iterdir()] == ["set.tsv"]
+
+
+def test_a_dev_label_that_train_lacks_is_refused(tsv, tmp_path):
+    dev = tmp_path / "dev.tsv.xz"
+    dev.write_bytes(lzma.compress(b"label\ttext\nup\ta\n"))
+    with pytest.raises(InputError, match="label 'up'"):
+        run_job(job(tsv, tmp_path / "m", dev=dev))
+
+
+@pytest.mark.usefixtures("without_export")
+def test_only_a_model_folder_is_replaced(tsv, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"set\.tsv, which is no part of a model"):
+        run_job(job(tsv, tmp_path))
+    with pytest.raises(InputError, match="is a file"):
+        run_job(job(tsv, tmp_path / "thesis.txt"))
+    run_job(job(tsv, tmp_path / "m"))
+    run_job(job(tsv, tmp_path / "m"))
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["name"] == "m"

@@ -1,0 +1,44 @@
+"""The metrics against their definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embbert_tvm.training.metrics import accuracy, macro_f1, mcc, spearman
+
+CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected", "predicted", "value"),
+    [
+        (accuracy, [0, 1, 2, 2], [0, 1, 2, 0], 0.75),
+        (mcc, [0, 0, 1, 1], [0, 0, 1, 1], 1.0),
+        (mcc, [0, 0, 1, 1], [1, 1, 0, 0], -1.0),
+        (mcc, [0, 0, 1, 1], [1, 1, 1, 1], 0.0),
+        (mcc, [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 1], (3 * 1 - 1 * 1) / np.sqrt(4 * 4 * 2 * 2)),
+        (macro_f1, [0, 0, 1, 1], [0, 1, 1, 1], (2 / 3 + 4 / 5) / 2),
+        (spearman, [1.0, 2.0, 3.0], [10.0, 20.0, 25.0], 1.0),
+        (spearman, [1.0, 2.0, 3.0], [3.0, 2.0, 1.0], -1.0),
+        (spearman, [1.0, 1.0, 2.0], [1.0, 2.0, 3.0], np.sqrt(3) / 2),
+        (spearman, [1.0, 2.0], [5.0, 5.0], 0.0),
+    ],
+)
+def test_values(metric, expected, predicted, value):
+    assert metric(np.array(expected), np.array(predicted)) == pytest.approx(value)
+
+
+@given(CLASSES, st.permutations(range(4)))
+def test_names_of_classes_do_not_matter(pairs, names):
+    expected, predicted = np.array(pairs).T
+    renamed = np.array(names)
+    for metric in (accuracy, mcc, macro_f1):
+        assert metric(renamed[expected], renamed[predicted]) == pytest.approx(metric(expected, predicted))
+        assert -1 <= metric(expected, predicted) <= 1 + 1e-12
+
+
+@given(CLASSES)
+def test_mcc_is_symmetric(pairs):
+    expected, predicted = np.array(pairs).T
+    assert mcc(expected, predicted) == pytest.approx(mcc(predicted, expected))
