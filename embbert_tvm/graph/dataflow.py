@@ -158,7 +158,7 @@ class Rebuilder:
                         continue
                     remap[var] = made = self.emit(new, self._names.get(var, var.name))
                     self._origin[made] = var
-                out = self.builder.emit_output(substitute(self.source.output, remap))
+                out = self.builder.emit_output(substitute(self.source.output, remap), name_hint=self.source.output.name)
             self.builder.emit_func_output(out)
         mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
         # A value that a rule replaced has left its name to the replacement, which was emitted as name1.

@@ -1,5 +1,24 @@
 """Relax in float to Relax with int8 kernels: the driver, and one file for each operator it knows."""
 
-from embbert_tvm.graph.quantize.quantizer import Quantized, quantize
+from __future__ import annotations
 
-__all__ = ["Quantized", "quantize"]
+from tvm import IRModule
+
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.quantize import attention, depthwise_conv, product
+from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
+
+# The first that recognises a value makes it.
+INT8_OPERATORS = (attention, depthwise_conv, product)
+
+__all__ = ["Choice", "Quantized", "keep_float", "quantize"]
+
+
+def quantize(mod: IRModule, calibration: Calibration) -> Quantized:
+    """A simplified module with its operators in int8 wherever there is a kernel."""
+    return Quantizer(mod, calibration, INT8_OPERATORS).run()
+
+
+def keep_float(mod: IRModule) -> Quantized:
+    """A simplified module as it is, with the account of its operators that `quantize` gives."""
+    return Quantizer(mod, None, ()).run()

@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
-from embbert_tvm.graph.names import fingerprint, plain
+from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import (
     Channels,
@@ -137,7 +137,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, la
 
     for o in operands:
         if o.source.rows:
-            q.constants[fingerprint(o.args[0])] = f"{o.name}_table"
+            q.name_constant(o.args[0], f"{o.name}_table")
         add(o.args[0])
         for ids in o.args[1:]:
             add(ids)

@@ -52,7 +52,8 @@ class Quantized:
 @dataclass
 class Quantizer:
     mod: IRModule
-    calibration: Calibration
+    calibration: Calibration | None
+    operators: tuple
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Quantizer:
     def run(self) -> Quantized:
         with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
             with self.builder.dataflow():
-                out = self.builder.emit_output(self.real(self.graph.output))
+                out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
             self.builder.emit_func_output(out)
         return Quantized(self.builder.finalize(), self.constants, tuple(self.choices))
 
@@ -78,7 +79,7 @@ class Quantizer:
         """`expr`, of shape (1, L, K), as int8 rows."""
         if expr in self._rows:
             return self._rows[expr]
-        for operator in operators():
+        for operator in self.operators:
             if (match := operator.match(self.graph, expr)) is not None:
                 made = operator.rows(self, expr, match)
                 break
@@ -97,7 +98,7 @@ class Quantizer:
             return self._real[expr]
         match = operator = None
         if dtype(expr) == "float32":
-            for operator in operators():
+            for operator in self.operators:
                 if (match := operator.match(self.graph, expr)) is not None:
                     break
         if match is None:
@@ -107,30 +108,40 @@ class Quantizer:
         self._real[expr] = made
         return made
 
-    def kernel(self, func, name: str, args: list, out: tuple, kind: str, constants: dict | None = None) -> Var:
-        """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which take
-        their names from `constants` (index -> suffix)."""
-        for index, suffix in (constants or {}).items():
-            self.constants.setdefault(fingerprint(args[index]), f"{name}_{suffix}")
+    def kernel(self, func, name: str, args: list, out: tuple, reason: str, names: dict | None = None) -> Var:
+        """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which are named
+        after `name` and `names` (index of the argument -> suffix)."""
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
         target = self.builder.add_func(func, func.attrs[KERNEL])
         call = relax.call_tir(target, tensors, relax.TensorType(out[0], out[1]))
-        self.choices.append(Choice(name, str(func.attrs[KERNEL]), "int8", kind))
-        return self.builder.emit(call, name_hint=name)
+        made = self.builder.emit(call, name_hint=name)
+        for index, suffix in (names or {}).items():
+            self.name_constant(args[index], f"{made.name}_{suffix}")
+        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "int8", reason))
+        return made
+
+    def name_constant(self, value: np.ndarray, name: str) -> None:
+        """Name a constant of the C; the first name that is given to a content stays."""
+        taken, base, count = set(self.constants.values()), name, 2
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        self.constants.setdefault(fingerprint(value), name)
 
     def _kept(self, expr: Var) -> Expr:
         value = self.graph.producer(expr)
         remap = {v: self.real(v) for v in variables(value)}
         if not isinstance(value, Call):
             return substitute(value, remap)
-        name = op_name(value)
-        if dtype(expr) == "float32":
-            self.choices.append(
-                Choice(expr.name, str(name), "float32", f"no int8 kernel takes {name} with these operands")
-            )
+        name = str(op_name(value))
+        made = self.builder.emit(substitute(value, remap), name_hint=expr.name)
+        if dtype(expr) != "float32":
+            reason = "arithmetic on token ids"
+        elif self.operators:
+            reason = f"no int8 kernel takes {name} with these operands"
         else:
-            self.choices.append(Choice(expr.name, str(name), dtype(expr), "bookkeeping on token ids"))
-        return self.builder.emit(substitute(value, remap), name_hint=expr.name)
+            reason = "asked for"
+        self.choices.append(Choice(made.name, name, dtype(expr), reason))
+        return made
 
     def _quantized(self, expr: Var) -> Rows:
         width = shape(expr)[-1]
@@ -151,13 +162,3 @@ class Quantizer:
         return self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
 
 
-def operators() -> tuple:
-    """The operators with int8 kernels. The first that recognises a value makes it."""
-    from embbert_tvm.graph.quantize import attention, depthwise_conv, product
-
-    return (attention, depthwise_conv, product)
-
-
-def quantize(mod: IRModule, calibration: Calibration) -> Quantized:
-    """A simplified module with its operators in int8 wherever there is a kernel."""
-    return Quantizer(mod, calibration).run()

@@ -1,0 +1,46 @@
+"""`embbert-tvm compile`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=_PATH)
+@click.option("--target", default="cortex-m7", show_default=True, metavar="CPU", help="A CPU of targets/cpus.")
+@click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
+@click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
+@click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    model: Path,
+    target: str,
+    precision: str,
+    max_length: int | None,
+    calibration: Path | None,
+    dump_ir: Path | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Compile MODEL, a model folder or an ONNX file, to C."""
+    from embbert_tvm.report.compile import compile_and_measure, text
+
+    report, warnings = compile_and_measure(
+        model,
+        target,
+        output,
+        precision=precision,
+        max_length=max_length,
+        calibration=calibration,
+        dump_ir=dump_ir,
+    )
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(json.dumps(report) if as_json else text(report, output))

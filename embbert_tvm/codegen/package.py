@@ -1,0 +1,102 @@
+"""The package on disk: Model Library Format, as docs/architecture.md states it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embbert_tvm.codegen import c_files
+from embbert_tvm.codegen.plan import ALIGN
+from embbert_tvm.codegen.program import Program
+from embbert_tvm.graph.quantize import Choice
+
+FORMAT = "embbert-tvm 1"
+MLF_VERSION = 7
+_HOST = "codegen/host"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None."""
+
+    program: Program
+    model_name: str
+    target: str
+    precision: str
+    labels: Sequence[str] | None
+    choices: Sequence[Choice]
+    relax_text: str
+    onnx: bytes
+    tokenizer: bytes | None
+    vectors: Sequence[tuple[Sequence[int], np.ndarray]]
+    prefix: str = "embbert"
+
+
+def files(contents: Contents) -> dict[str, bytes]:
+    """Every file of the package by its path. The same contents give the same bytes."""
+    program, name, prefix = contents.program, contents.model_name, contents.prefix
+    reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
+    texts = {
+        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix),
+        f"{_HOST}/src/model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
+        f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, prefix),
+        f"{_HOST}/src/kernels.c": c_files.kernels(program, name, prefix),
+        f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
+        f"{_HOST}/src/weights.c": c_files.weights(program, name, prefix),
+        "src/relax.txt": contents.relax_text,
+        "reference.json": _reference(contents),
+        "metadata.json": json.dumps(metadata(contents), indent=2, ensure_ascii=False) + "\n",
+    }
+    found = {path: text.encode() for path, text in texts.items()}
+    found["src/model.onnx"] = contents.onnx
+    if contents.tokenizer is not None:
+        found["parameters/tokenizer.json"] = contents.tokenizer
+    return found
+
+
+def metadata(contents: Contents) -> dict:
+    program = contents.program
+    return {
+        "version": MLF_VERSION,
+        "format": FORMAT,
+        "model_name": contents.model_name,
+        "target": contents.target,
+        "precision": contents.precision,
+        "max_length": program.max_length,
+        "labels": None if contents.labels is None else list(contents.labels),
+        "classes": program.classes,
+        "vocabulary": program.vocabulary,
+        "arena": {"bytes": program.arena_bytes, "align": ALIGN, "tensors": _arena(program)},
+        "weights_bytes": program.weights_bytes,
+        "operators": [asdict(c) for c in contents.choices],
+        "sources": [f"{_HOST}/src/{name}" for name in ("model.c", "kernels.c", "weights.c")],
+        "includes": [f"{_HOST}/include"],
+    }
+
+
+def _arena(program: Program) -> list[dict]:
+    blocks = [t.block for t in program.tensors if t.block is not None]
+    blocks += [w.block for step in program.steps for w in step.workspaces]
+    return [
+        {"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in blocks
+    ]
+
+
+def _reference(contents: Contents) -> str:
+    vectors = [
+        {"ids": list(map(int, ids)), "logits": [f"{bits:08x}" for bits in np.float32(logits).view(np.uint32)]}
+        for ids, logits in contents.vectors
+    ]
+    return json.dumps({"vectors": vectors}) + "\n"
+
+
+def write(contents: Contents, folder: Path) -> None:
+    """Fill an empty folder with the package."""
+    for path, content in files(contents).items():
+        where = folder / path
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(content)

@@ -1,0 +1,230 @@
+"""The calls of a module's `main` as a straight line of C calls over planned memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import IRModule, relax, sym, tirx
+from tvm.ir import Call, GenericConst, TupleGetItem, Var
+
+from embbert_tvm.codegen.c_expressions import Expressions
+from embbert_tvm.codegen.c_function import CFunction, c_function
+from embbert_tvm.codegen.lower import schedule, to_loops
+from embbert_tvm.codegen.plan import Block, plan
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.graph.dataflow import Dataflow, constant, dtype, op_name, shape
+from embbert_tvm.graph.names import fingerprint
+
+_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "float32": 4}
+INPUT, OUTPUT = "ids", "logits"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the program: a C name, element type, and shape for comments, and where it lies."""
+
+    name: str
+    dtype: str
+    shape: str
+    block: Block | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena)."""
+
+    name: str
+    function: CFunction
+    scalars: tuple[str, ...]
+    arguments: tuple[str, ...]
+    workspaces: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is left to print. constants: by C name, in the order of their first use."""
+
+    functions: tuple[CFunction, ...]
+    constants: dict[str, np.ndarray]
+    tensors: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    arena_bytes: int
+    classes: int
+    vocabulary: int
+    max_length: int
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(c.nbytes for c in self.constants.values())
+
+
+def limits(mod: IRModule) -> tuple[int, int | None]:
+    """(vocabulary size, most tokens) of a simplified module: the rows of the tables that ids and positions index."""
+    graph = Dataflow(mod)
+    (ids,) = graph.function.params
+    vocabulary, positions = [], []
+    for _, value in graph.bindings:
+        name = op_name(value)
+        table = constant(value.args[0]) if name in ("take", "strided_slice") else None
+        if table is None:
+            continue
+        if name == "take" and value.args[1].same_as(ids):
+            vocabulary.append(len(table))
+        elif name == "strided_slice" and not isinstance(value.args[3].fields[0], tirx.IntImm):
+            positions.append(len(table))
+    if not vocabulary:
+        raise InputError("the model looks nothing up by its input: it is no text classifier")
+    return min(vocabulary), min(positions, default=None)
+
+
+class _Builder:
+    def __init__(self, mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int) -> None:
+        self.mod, self.names, self.prefix = mod, names, prefix
+        self.max_length, self.vocabulary = max_length, vocabulary
+        self.graph = Dataflow(mod)
+        (self.ids,) = self.graph.function.params
+        self.length = shape(self.ids)[1]
+        self.functions: dict[str, CFunction] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.values: dict[Var, str] = {self.ids: INPUT}
+        self.made: dict[str, tuple[str, list, int]] = {}
+        self.last_use: dict[str, int] = {}
+        self.calls: list[tuple[str, CFunction, list[str], dict]] = []
+
+    def bytes_of(self, dims: list, dtype_: str, where: dict | None = None) -> int:
+        count = 1
+        for dim in dims:
+            count *= self.at_most(dim, where)
+        return count * _BYTES[dtype_]
+
+    def at_most(self, dim, where: dict | None = None) -> int:
+        if isinstance(dim, int):
+            return dim
+        analyzer = sym.Analyzer()
+        analyzer.bind(self.length, tirx.const(self.max_length, "int64"))
+        for var, actual in (where or {}).items():
+            analyzer.bind(var, analyzer.simplify(actual))
+        value = analyzer.simplify(dim)
+        if not isinstance(value, tirx.IntImm):
+            raise WorkError(f"the size {dim} does not follow from the number of tokens")
+        return int(value)
+
+    def constant(self, expr: GenericConst) -> str:
+        value = constant(expr)
+        name = self.names.get(fingerprint(value)) or f"constant_{fingerprint(value)[:8]}"
+        self.constants[name] = value
+        return f"{self.prefix}_{name}"
+
+    def function(self, call: Call) -> CFunction:
+        name = call.args[0].name_hint
+        if name not in self.functions:
+            func = to_loops(schedule(self.mod[call.args[0]]), name)
+            self.functions[name] = c_function(func, f"{self.prefix}_{name}")
+        return self.functions[name]
+
+    def bind(self, var: Var, value) -> None:
+        if isinstance(value, Var):
+            self.values[var] = self.values[value]
+        elif isinstance(value, TupleGetItem):
+            self.values[var] = f"{self.values[value.tuple_value]}_{value.index}"
+        elif op_name(value) == "call_tir":
+            self.call(var, value)
+        else:
+            raise WorkError(f"{var.name}: no C for {op_name(value) or type(value).__name__}")
+
+    def call(self, var: Var, value: Call) -> None:
+        function, step = self.function(value), len(self.calls)
+        arguments, shapes = [], []
+        for arg in value.args[1].fields:
+            if isinstance(arg, GenericConst):
+                arguments.append(self.constant(arg))
+            else:
+                arguments.append(self.values[arg])
+                self.last_use[self.values[arg]] = step
+            shapes.append(shape(arg))
+        outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
+        for index, out in enumerate(outs):
+            name = var.name if len(outs) == 1 else f"{var.name}_{index}"
+            dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
+            self.made[name] = (str(out.dtype), dims, step)
+            self.last_use[name] = step
+            arguments.append(name)
+            shapes.append(dims)
+        self.values[var] = var.name
+        where = _bindings(function, shapes)
+        missing = [s.name for s in function.scalars if s not in where]
+        if missing:
+            raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
+        self.calls.append((var.name, function, arguments, where))
+
+    def finish(self) -> Program:
+        for var, value in self.graph.bindings:
+            self.bind(var, value)
+        result = self.values[self.graph.output]
+        if result not in self.made or self.made[result][0] != "float32":
+            raise InputError("the model must end in float32 logits that it computes")
+        blocks = [
+            Block(name, self.bytes_of(dims, kind), step, self.last_use[name])
+            for name, (kind, dims, step) in self.made.items()
+            if name != result
+        ]
+        for step, (name, function, _, where) in enumerate(self.calls):
+            for w in function.workspaces:
+                size = self.bytes_of(list(w.shape), w.dtype, where)
+                blocks.append(Block(f"{name}.{w.name}", size, step, step))
+        placed, peak = plan(blocks)
+        at = {b.name: b for b in placed}
+        steps = tuple(self._step(call, at, result) for call in self.calls)
+        tensors = tuple(
+            Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
+        )
+        classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
+        return Program(
+            tuple(self.functions.values()),
+            self.constants,
+            tensors,
+            steps,
+            peak,
+            classes,
+            self.vocabulary,
+            self.max_length,
+        )
+
+    def _step(self, call: tuple, at: dict[str, Block], result: str) -> Step:
+        name, function, arguments, where = call
+        expressions = Expressions(lambda v: "L", lambda b: False)
+        workspaces = tuple(
+            Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
+        )
+        return Step(
+            name,
+            function,
+            tuple(expressions(where[s]) if not isinstance(where[s], int) else str(where[s]) for s in function.scalars),
+            tuple(OUTPUT if a == result else a for a in arguments),
+            workspaces,
+        )
+
+
+def _bindings(function: CFunction, shapes: list[list]) -> dict:
+    """What each shape variable of a function's parameters is in a call with arguments of these shapes."""
+    where = {}
+    for buffer, dims in zip(function.buffers, shapes, strict=True):
+        for formal, actual in zip(buffer.shape, dims, strict=True):
+            if isinstance(formal, Var):
+                where.setdefault(formal, tirx.const(actual, "int64") if isinstance(actual, int) else actual)
+    return where
+
+
+def _text(dims) -> str:
+    return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
+
+
+def build_program(
+    mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int
+) -> Program:
+    """Lower every call of a module of calls (`lower.to_calls`) and place what it needs.
+
+    names: C names of constants by fingerprint. Raises WorkError for what has no C.
+    """
+    return _Builder(mod, names, prefix, max_length, vocabulary).finish()

@@ -1,0 +1,173 @@
+"""From a model to a package: the phases of the compiler, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import IRModule, relax
+
+from embbert_tvm.codegen import package
+from embbert_tvm.codegen.lower import to_calls
+from embbert_tvm.codegen.program import Program, build_program, limits
+from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.files import folder_in_place
+from embbert_tvm.data.tokenizer import encode, load_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph import calibrate
+from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.quantize import Choice, keep_float, quantize
+from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.models.folder import read_folder
+
+PRECISIONS = ("int8", "fp32")
+DEFAULT_MAX_LENGTH = 256
+REFERENCE_VECTORS = 12
+CALIBRATION_TEXTS = 256
+PREFIX = "embbert"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is compiled: an ONNX file with what a model folder knows beside it."""
+
+    name: str
+    onnx: Path
+    labels: tuple[str, ...] | None
+    tokenizer: Path | None
+    calibration: Path | None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    program: Program
+    choices: tuple[Choice, ...]
+
+
+def find_source(path: Path) -> Source:
+    """A model folder, or an ONNX file (with tokenizer.json and calibration.json beside it, if they are).
+
+    A folder whose model.onnx is older than its weights is exported anew where torch is installed.
+    Raises InputError for what is neither.
+    """
+    if path.is_dir():
+        from embbert_tvm.graph.onnx_export import fresh_onnx
+
+        folder = read_folder(path)
+        return Source(folder.name, fresh_onnx(folder), folder.labels, folder.tokenizer_path, folder.calibration)
+    if not path.exists():
+        raise InputError(f"{path}: no such model folder or ONNX file")
+
+    def beside(name: str) -> Path | None:
+        return path.with_name(name) if path.with_name(name).is_file() else None
+
+    return Source(path.stem, path, None, beside("tokenizer.json"), beside("calibration.json"))
+
+
+def compile_model(
+    source: Source,
+    target: str,
+    out: Path,
+    *,
+    precision: str = "int8",
+    max_length: int | None = None,
+    calibration: Path | None = None,
+    dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
+) -> Compiled:
+    """Compile `source` for a CPU and write the package to `out`, whole or not at all.
+
+    calibration: a labelled TSV to take statistics from instead of the source's own. dump: is given the module after
+    each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision} is not known: choose one of {', '.join(PRECISIONS)}")
+    model = load_onnx(source.onnx)
+
+    mod = import_onnx(model)
+    dump("1-imported", mod)
+    mod = simplify(mod)
+    dump("2-simplified", mod)
+    vocabulary, positions = limits(mod)
+    max_length = _max_length(max_length, positions)
+
+    if precision == "int8":
+        quantized = quantize(mod, _calibration(source, mod, calibration, max_length))
+    else:
+        quantized = keep_float(mod)
+    dump("3-quantized", quantized.mod)
+    mod = to_calls(quantized.mod)
+    dump("4-calls", mod)
+
+    program = build_program(mod, quantized.constants, PREFIX, max_length, vocabulary)
+    if source.labels is not None and program.classes != len(source.labels):
+        raise InputError(f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels")
+    contents = package.Contents(
+        program=program,
+        model_name=source.name,
+        target=target,
+        precision=precision,
+        labels=source.labels,
+        choices=quantized.choices,
+        relax_text=quantized.mod.script() + "\n",
+        onnx=source.onnx.read_bytes(),
+        tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
+        vectors=reference_vectors(quantized.mod, vocabulary, max_length),
+        prefix=PREFIX,
+    )
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
+        raise InputError(f"{out}: holds something that is no package: name another output")
+    with folder_in_place(out) as folder:
+        package.write(contents, folder)
+    return Compiled(program, quantized.choices)
+
+
+def _max_length(asked: int | None, positions: int | None) -> int:
+    if asked is None:
+        return positions or DEFAULT_MAX_LENGTH
+    if asked < 1:
+        raise InputError(f"--max-length {asked}: must be at least 1")
+    if positions is not None and asked > positions:
+        raise InputError(f"--max-length {asked}: the model knows {positions} positions; ask for at most that")
+    return asked
+
+
+def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: int) -> calibrate.Calibration:
+    digest = hashlib.sha256(source.onnx.read_bytes()).hexdigest()
+    if tsv is not None:
+        if source.tokenizer is None:
+            raise InputError(f"{source.onnx}: --calibration needs a tokenizer.json beside the model")
+        tokenizer = load_tokenizer(source.tokenizer)
+        examples = read_examples(tsv)[:CALIBRATION_TEXTS]
+        texts = [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
+        return calibrate.calibrate(mod, texts, digest)
+    if source.calibration is None:
+        raise InputError(f"{source.onnx}: int8 needs calibration: give --calibration TSV, or ask for --precision fp32")
+    return calibrate.load_calibration(source.calibration, digest)
+
+
+def reference_vectors(
+    mod: IRModule, vocabulary: int, max_length: int
+) -> Sequence[tuple[list[int], np.ndarray]]:
+    """Random token ids of lengths from 1 to max_length with the logits of TVM's LLVM build of `mod`."""
+    run = llvm_runner(mod)
+    rng = np.random.default_rng(0)
+    lengths = np.unique(np.geomspace(1, max_length, REFERENCE_VECTORS).round().astype(int))
+    vectors = []
+    for length in lengths:
+        ids = rng.integers(0, vocabulary, length).tolist()
+        vectors.append((ids, run(ids)))
+    return vectors
+
+
+def llvm_runner(mod: IRModule) -> Callable[[Sequence[int]], np.ndarray]:
+    """A function from token ids to logits (classes,): the module as TVM's LLVM build runs it on this machine."""
+    machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
+
+    def run(ids: Sequence[int]) -> np.ndarray:
+        return machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy().reshape(-1)
+
+    return run
