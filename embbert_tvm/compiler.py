@@ -104,7 +104,9 @@ def compile_model(
 
     program = build_program(mod, quantized.constants, PREFIX, max_length, vocabulary)
     if source.labels is not None and program.classes != len(source.labels):
-        raise InputError(f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels")
+        raise InputError(
+            f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
+        )
     contents = package.Contents(
         program=program,
         model_name=source.name,
@@ -149,9 +151,7 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
     return calibrate.load_calibration(source.calibration, digest)
 
 
-def reference_vectors(
-    mod: IRModule, vocabulary: int, max_length: int
-) -> Sequence[tuple[list[int], np.ndarray]]:
+def reference_vectors(mod: IRModule, vocabulary: int, max_length: int) -> Sequence[tuple[list[int], np.ndarray]]:
     """Random token ids of lengths from 1 to max_length with the logits of TVM's LLVM build of `mod`."""
     run = llvm_runner(mod)
     rng = np.random.default_rng(0)

@@ -163,7 +163,10 @@ class Expressions:
         if name in ("call_pure_extern", "call_extern"):
             function, args = args[0], args[1:]
             self.math = True
-            return f"{function.value if isinstance(function, StringImm) else function}({self._list(args)})", _ATOM
+            return (
+                f"{function.value if isinstance(function, StringImm) else function}({self._list(args)})",
+                _ATOM,
+            )
         if name in ("rsqrt", "sigmoid"):
             self.math = True
             inside = self(args[0])

@@ -149,9 +149,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str) -> st
     )
 
 
-def entry(
-    program: Program, model_name: str, labels: Sequence[str] | None, reasons: dict[str, str], prefix: str
-) -> str:
+def entry(program: Program, model_name: str, labels: Sequence[str] | None, reasons: dict[str, str], prefix: str) -> str:
     """model.c. reasons: what a comment says of a step, by its name or its kernel's."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     for number, step in enumerate(program.steps):
@@ -234,7 +232,8 @@ def kernels_header(program: Program, model_name: str, prefix: str) -> str:
 
 def kernels(program: Program, model_name: str, prefix: str) -> str:
     math = "#include <math.h>\n" if any(f.math for f in program.functions) else ""
-    parts = [f'/* {title(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n{math}#include "{prefix}_kernels.h"']
+    comment = f"/* {title(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n"
+    parts = [f'{comment}{math}#include "{prefix}_kernels.h"']
     for f in program.functions:
         parts.append(f"{f.comment()}\n{_signature(f)}\n{{\n{f.body}\n}}")
     return "\n\n".join(parts) + "\n"

@@ -54,8 +54,7 @@ class CFunction:
         rows += [(b, "workspace") for b in self.workspaces]
         width = max((len(b.name) for b, _ in rows), default=0)
         lines = [
-            f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}"
-            for b, use in rows
+            f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}" for b, use in rows
         ]
         return "\n".join([f"/* {self.name}", *lines, " */"])
 

@@ -81,9 +81,7 @@ def metadata(contents: Contents) -> dict:
 def _arena(program: Program) -> list[dict]:
     blocks = [t.block for t in program.tensors if t.block is not None]
     blocks += [w.block for step in program.steps for w in step.workspaces]
-    return [
-        {"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in blocks
-    ]
+    return [{"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in blocks]
 
 
 def _reference(contents: Contents) -> str:

@@ -13,10 +13,20 @@ from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.plan import Block, plan
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.graph.dataflow import Dataflow, constant, dtype, op_name, shape
+from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
 
-_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "float32": 4}
+_BYTES = {
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "float32": 4,
+}
 INPUT, OUTPUT = "ids", "logits"
 
 
@@ -176,9 +186,7 @@ class _Builder:
         placed, peak = plan(blocks)
         at = {b.name: b for b in placed}
         steps = tuple(self._step(call, at, result) for call in self.calls)
-        tensors = tuple(
-            Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
-        )
+        tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
         classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
         return Program(
             tuple(self.functions.values()),
@@ -194,9 +202,7 @@ class _Builder:
     def _step(self, call: tuple, at: dict[str, Block], result: str) -> Step:
         name, function, arguments, where = call
         expressions = Expressions(lambda v: "L", lambda b: False)
-        workspaces = tuple(
-            Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
-        )
+        workspaces = tuple(Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces)
         return Step(
             name,
             function,
@@ -220,9 +226,7 @@ def _text(dims) -> str:
     return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
 
 
-def build_program(
-    mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int
-) -> Program:
+def build_program(mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int) -> Program:
     """Lower every call of a module of calls (`lower.to_calls`) and place what it needs.
 
     names: C names of constants by fingerprint. Raises WorkError for what has no C.

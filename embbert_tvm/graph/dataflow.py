@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from tvm import IRModule, relax
-from tvm.ir import Call, GenericConst, Op, Tuple, TupleGetItem, Var
+from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, Var
 
 Expr = relax.Expr
 
@@ -57,9 +57,9 @@ def op_name(expr: Expr) -> str | None:
 
 
 def variables(expr: Expr) -> list[Var]:
-    """The tensor variables that `expr` reads, one entry a use."""
+    """The tensor variables that `expr` reads, one entry a use. Symbolic dimensions are variables too, not these."""
     if isinstance(expr, Var):
-        return [expr]
+        return [] if isinstance(expr.ty, PrimType) else [expr]
     if isinstance(expr, Call):
         return [v for a in expr.args for v in variables(a)]
     if isinstance(expr, Tuple):
@@ -104,9 +104,7 @@ class Rebuilder:
     A rule sees the new graph: `producer` and `match` look through what has been emitted so far.
     """
 
-    def __init__(
-        self, mod: IRModule, params: list[Var] | None = None, names: dict[Var, str] | None = None
-    ) -> None:
+    def __init__(self, mod: IRModule, params: list[Var] | None = None, names: dict[Var, str] | None = None) -> None:
         self.source = Dataflow(mod)
         kernels = {gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"}
         self.builder = relax.BlockBuilder(IRModule(kernels))

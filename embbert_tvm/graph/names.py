@@ -72,9 +72,7 @@ def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
     return Rebuilder(mod, names=names).run(keep)
 
 
-_OPERATOR = re.compile(
-    r"_(matmul|multiply|add|subtract|take|permute_dims|conv1d|silu|relu|rms_norm|softmax)(_\d+)?$"
-)
+_OPERATOR = re.compile(r"_(matmul|multiply|add|subtract|take|permute_dims|conv1d|silu|relu|rms_norm|softmax)(_\d+)?$")
 
 
 def plain(name: str) -> str:

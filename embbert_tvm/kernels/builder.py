@@ -9,18 +9,16 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-
 # FuseOps' word for a function that it must leave alone.
 OPAQUE = 8
 
 
 def prim_func(name: str, body: Callable[[], None]) -> tirx.PrimFunc:
     """The PrimFunc `name` whose statements `body` writes."""
-    with IRBuilder() as builder:
-        with T.prim_func(is_private=True, s_tir=True):
-            T.func_name(name)
-            T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, "embbert.kernel": name})
-            body()
+    with IRBuilder() as builder, T.prim_func(is_private=True, s_tir=True):
+        T.func_name(name)
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, "embbert.kernel": name})
+        body()
     return builder.get()
 
 

@@ -1,6 +1,6 @@
 """Causal depthwise convolution over time, with an epilogue.
 
-    acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c] * weight[k, c], rows before the first are zero
+acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c] * weight[k, c], rows before the first are zero
 """
 
 from __future__ import annotations

@@ -53,7 +53,11 @@ def _report(
 ) -> dict[str, Any]:
     program = compiled.program
     flash = {"code": measured and measured.code, "weights": program.weights_bytes, "tokenizer": 0}
-    ram = {"arena": program.arena_bytes, "stack": measured and measured.stack, "static": measured and measured.static}
+    ram = {
+        "arena": program.arena_bytes,
+        "stack": measured and measured.stack,
+        "static": measured and measured.static,
+    }
     return {
         "target": target,
         "precision": precision,

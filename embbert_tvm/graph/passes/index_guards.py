@@ -11,7 +11,16 @@ from tvm.ir import Call, Var
 
 from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite
 
-_KEEP_SIGN = {"astype", "take", "strided_slice", "reshape", "cumsum", "permute_dims", "squeeze", "expand_dims"}
+_KEEP_SIGN = {
+    "astype",
+    "take",
+    "strided_slice",
+    "reshape",
+    "cumsum",
+    "permute_dims",
+    "squeeze",
+    "expand_dims",
+}
 _COMBINE = {"add", "multiply", "minimum", "maximum"}
 _TRUTH = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_not"}
 

@@ -55,7 +55,12 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     name = f"{plain(expr.name)}_attention"
     names = {3: "exp", 4: "step", 5: "ratio"}
     made = q.kernel(
-        kernel.attention(width), name, args, ([q.length, width], "int8"), "scores, softmax and context a row", names
+        kernel.attention(width),
+        name,
+        args,
+        ([q.length, width], "int8"),
+        "scores, softmax and context a row",
+        names,
     )
     return Rows(made, scale)
 

@@ -160,5 +160,3 @@ class Quantizer:
         args = [rows.expr, np.array([rows.scale], np.float32)]
         out = (expr.ty.shape.values, "float32")
         return self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
-
-
