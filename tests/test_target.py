@@ -1,0 +1,91 @@
+"""targets/*.yaml as they ship, and files that are wrong."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.resources import resource
+from embbert_tvm.target import known_boards, known_cpus, load_board, load_cpu
+
+
+@pytest.mark.parametrize("name", known_cpus())
+def test_cpus_that_ship(name):
+    cpu = load_cpu(name)
+    assert cpu.name == name
+    assert cpu.emulation_board is None or load_board(cpu.emulation_board).cpu == name
+
+
+@pytest.mark.parametrize("name", known_boards())
+def test_boards_that_ship(name):
+    board = load_board(name)
+    assert board.name == name
+    assert board.region("flash").kind == "flash"
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(InputError, match="unknown CPU 'z80': known are cortex-m7, host"):
+        load_cpu("z80")
+    with pytest.raises(InputError, match=r"unknown board '\.\./x': known are .*mps2_an500"):
+        load_board("../x")
+
+
+def changed_board(tmp_path, change):
+    document = yaml.safe_load(resource("targets", "boards", "mps2_an500.yaml").read_text())
+    change(document)
+    path = tmp_path / "board.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def test_a_path_is_read_as_it_is(tmp_path):
+    path = changed_board(tmp_path, lambda d: d.update(name="mine", clock_hz=1000))
+    assert (load_board(path).name, load_board(path).clock_hz) == ("mine", 1000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("clock_hz"), "clock_hz: is missing"),
+        (lambda d: d.update(clock_hz="fast"), "clock_hz: must be a positive"),
+        (lambda d: d.update(clock_hz=True), "clock_hz: must be a positive"),
+        (lambda d: d.update(colour="red"), "colour: unknown key"),
+        (lambda d: d.update(cpu="z80"), "cpu: unknown 'z80', known: cortex-m7"),
+        (lambda d: d.update(cpu=["z80"]), "cpu: must be the name"),
+        (lambda d: d.update(memory={}), "memory: must be a list"),
+        (lambda d: d.update(memory=[]), "memory: has no flash"),
+        (lambda d: d["memory"].pop(), "memory: has no ram region"),
+        (lambda d: d["memory"][1].update(origin=16), "memory: FLASH and RAM overlap"),
+        (lambda d: d["memory"][1].update(kind="rom"), r"memory\[1\]: kind: is 'rom'"),
+        (lambda d: d["memory"][1].update(name="RAM; x"), r"memory\[1\]: name: must be"),
+        (lambda d: d["memory"][1].update(bytes=2**32), r"memory\[1\]: bytes: .*beyond 32 bits"),
+        (lambda d: d["memory"].append("x"), r"memory\[2\]: must be a mapping"),
+        (lambda d: d.update(uart=None), "uart: must not be empty"),
+        (lambda d: d["uart"].update(driver="../../x.c"), "uart: driver: must be a .c file"),
+        (lambda d: d["qemu"].update(instructions_per_tick=0), "qemu: instructions_per_tick: must be"),
+        (lambda d: d["qemu"].update(machine="a,b=c"), "qemu: machine: must be"),
+        (lambda d: d.update(stack_bytes=3), "stack_bytes: must be"),
+    ],
+)
+def test_malformed_boards_name_file_and_key(tmp_path, change, message):
+    path = changed_board(tmp_path, change)
+    with pytest.raises(InputError, match=message) as caught:
+        load_board(path)
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [", b"- a", b"", b"\xff\xfe\x00", b"!!python/object:os.system {}", b"a: b: c"]
+)
+def test_what_is_no_yaml_mapping(tmp_path, content):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    for load in (load_cpu, load_board):
+        with pytest.raises(InputError, match=r"x\.yaml"):
+            load(str(path))
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_cpu(str(tmp_path / "none.yaml"))
