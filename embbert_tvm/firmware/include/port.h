@@ -1,0 +1,37 @@
+/* What a place gives to the protocol server of main.c: bytes in, bytes out, time. One port_*.c implements it. */
+#ifndef EMBBERT_PORT_H
+#define EMBBERT_PORT_H
+
+#include <stdint.h>
+
+/* Make the port ready. Called once, before anything else. */
+void port_init(void);
+
+/* The next byte from the host; waits for it. A port whose host can go away ends the program then. */
+uint8_t port_read(void);
+
+/* Send one byte to the host; may wait for room. */
+void port_write(uint8_t byte);
+
+/* Ticks since port_ticks_restart(), at any length of time; always 0 where nothing counts. */
+uint64_t port_ticks(void);
+
+/* Count from 0 again, in step with this instant, so that the same work gives the same ticks. */
+void port_ticks_restart(void);
+
+/* What a tick is: */
+enum {
+    PORT_TICKS_NONE = 0,     /* nothing counts */
+    PORT_TICKS_PROCESSOR = 1 /* the processor clock; in QEMU a fixed number of instructions */
+};
+uint8_t port_ticks_are(void);
+
+/* Bytes of stack in use at the deepest since the start, 0 where not known, PORT_STACK_OVER if it ran over. */
+#define PORT_STACK_OVER 0xFFFFFFFFu
+uint32_t port_stack_used(void);
+
+/* In main.c, for fault handlers: tell the host, then stop. `status` says why (CFSR on Cortex-M), `address`
+   is the instruction. */
+void server_fault(uint32_t status, uint32_t address);
+
+#endif
