@@ -1,0 +1,59 @@
+"""embbert-tvm run: classify text with a compiled package."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+TEXT_COLUMNS = 60
+
+
+@click.command("run")
+@click.argument("package", type=click.Path())
+@click.argument("text", nargs=-1, required=True)
+@click.option("--on", "place", default="host", show_default=True, help="host, qemu or qemu:BOARD")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> None:
+    """Classify each TEXT with the compiled PACKAGE."""
+    from embbert_tvm.device.classify import classify
+    from embbert_tvm.device.package import load_package
+
+    opened = load_package(package)
+    answers = classify(opened, text, place)
+    for answer in answers:
+        if answer.cut:
+            words = f"{shortened(answer.text)!r}: cut to {answer.tokens} tokens, {answer.cut} left out"
+            click.echo(f"embbert-tvm: {words}", err=True)
+    if as_json:
+        results = []
+        for answer in answers:
+            result = {"text": answer.text, "label": answer.label, "scores": answer.scores}
+            if answer.label is None:
+                result["value"] = answer.value
+            results.append(result | {"tokens": answer.tokens, "instructions": answer.instructions})
+        click.echo(json.dumps({"on": place, "results": results}))
+        return
+    rows = [("text", "label" if opened.labels else "value", "score", "tokens", "instructions")]
+    for answer in answers:
+        what = answer.label if answer.label is not None else f"{answer.value:.4f}"
+        score = f"{answer.scores[answer.label]:.3f}" if answer.scores else ""
+        count = "" if answer.instructions is None else f"{answer.instructions:,}"
+        rows.append((shortened(answer.text), what, score, str(answer.tokens), count))
+    click.echo(table(rows, right=(2, 3, 4)))
+
+
+def shortened(text: str) -> str:
+    """A text on one line of TEXT_COLUMNS at most."""
+    line = " ".join(text.split())
+    return line if len(line) <= TEXT_COLUMNS else line[: TEXT_COLUMNS - 1] + "…"
+
+
+def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
+    """Rows as aligned columns; those in `right` flush right, those with no word under their head left out."""
+    columns = [c for c in range(len(rows[0])) if any(row[c] for row in rows[1:])]
+    widths = {c: max(len(row[c]) for row in rows) for c in columns}
+    return "\n".join(
+        "  ".join(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in columns).rstrip()
+        for row in rows
+    )

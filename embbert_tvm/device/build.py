@@ -1,0 +1,138 @@
+"""Compiling a package with the protocol server for a place, once: results are kept by the hash of what goes in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from embbert_tvm.device.linker import linker_script
+from embbert_tvm.device.package import Package
+from embbert_tvm.device.toolchain import call
+from embbert_tvm.errors import WorkError
+from embbert_tvm.target import Board, Cpu
+
+FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
+C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides the bytes of an executable."""
+
+    cpu: Cpu
+    sources: tuple[tuple[str, Path], ...]  # the object's name, the C file
+    includes: tuple[Path, ...]
+    flags: tuple[str, ...]
+    link_flags: tuple[str, ...]
+    script: str | None  # the linker script
+
+
+def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequence[str] = ()) -> Path:
+    """The executable that serves `package` on a board, or on this machine where `board` is None.
+
+    It lies in <package>/build/<place>/<hash>/. `flags` are added to the compiler's.
+    Raises InputError for a missing toolchain, WorkError for C that does not compile or does not fit.
+    """
+    job = _job(package, cpu, board, flags)
+    place = package.path / "build" / (board.name if board else cpu.name)
+    done = place / _digest(job)
+    program = done / "firmware.elf"
+    if program.is_file():
+        return program
+    place.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
+    try:
+        _compile(job, work, package.model_name)
+        try:
+            os.rename(work, done)
+        except OSError:
+            if not program.is_file():  # else another process was as quick
+                raise
+    except OSError as error:
+        raise WorkError(f"{place}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return program
+
+
+def compile_objects(job: Job, folder: Path) -> list[Path]:
+    """Compile the sources of a job into `folder`, on two processors; the objects in the sources' order."""
+    include = [f"-I{path}" for path in job.includes]
+
+    def one(source: tuple[str, Path]) -> Path:
+        name, path = source
+        output = folder / f"{name}.o"
+        flags = (*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, *job.flags)
+        call(job.cpu, "gcc", [*flags, *include, "-c", path, "-o", output], path.name)
+        return output
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, job.sources))
+
+
+def package_sources(package: Package) -> tuple[tuple[str, Path], ...]:
+    """The package's own C files under the names of their objects."""
+    return tuple((f"package.{path.stem}", path) for path in package.sources)
+
+
+def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) -> Job:
+    firmware = ["main.c", *cpu.firmware]
+    definitions: list[str] = []
+    if board is not None:
+        firmware.append(board.uart.driver)
+        definitions = [f"-DPORT_UART_BASE={board.uart.base:#x}u", f"-DPORT_CLOCK_HZ={board.clock_hz}u"]
+    return Job(
+        cpu=cpu,
+        sources=(
+            *package_sources(package),
+            *((f"firmware.{Path(name).stem}", FIRMWARE / "src" / name) for name in firmware),
+        ),
+        includes=(*package.includes, FIRMWARE / "include"),
+        flags=(*definitions, *flags),
+        link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
+        script=linker_script(board) if board else None,
+    )
+
+
+def _compile(job: Job, folder: Path, name: str) -> None:
+    objects = compile_objects(job, folder)
+    script: list[str] = []
+    if job.script is not None:
+        (folder / "link.ld").write_text(job.script, encoding="ascii")
+        script = ["-T", str(folder / "link.ld")]
+    link = [
+        *job.cpu.cflags,
+        *job.flags,
+        *objects,
+        *script,
+        *job.link_flags,
+        "-lm",
+        "-o",
+        folder / "firmware.elf",
+    ]
+    call(job.cpu, "gcc", link, name)
+    for unwanted in objects:
+        unwanted.unlink()
+
+
+def _digest(job: Job) -> str:
+    """A hash of the compiler, the flags and every file that goes in."""
+    digest = hashlib.sha256()
+
+    def add(parts: Iterable[str | bytes]) -> None:
+        for part in parts:
+            data = part.encode() if isinstance(part, str) else part
+            digest.update(len(data).to_bytes(8, "little") + data)
+
+    add([call(job.cpu, "gcc", ["--version"], "its version"), job.script or ""])
+    add([*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, "|", *job.flags, "|", *job.link_flags])
+    headers = {path for folder in (*job.includes, *(p.parent for _, p in job.sources)) for path in folder.glob("*.h")}
+    for path in (*(p for _, p in job.sources), *sorted(headers)):
+        add([path.name, path.read_bytes()])
+    return digest.hexdigest()[:16]

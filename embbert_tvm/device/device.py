@@ -1,0 +1,118 @@
+"""A device that answers: the one interface to every place, over the protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from embbert_tvm.device import protocol
+from embbert_tvm.device.package import Package
+from embbert_tvm.errors import InputError, WorkError
+
+_ATTEMPTS = 3  # of a request that arrives damaged
+_INFO_TIMEOUT = 30.0  # seconds for a device to start and answer
+
+
+class Link(Protocol):
+    """Bytes to and from a device; `read` returns b"" at the deadline (of time.monotonic())."""
+
+    def write(self, data: bytes) -> None: ...
+    def read(self, deadline: float) -> bytes: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Float32 logits (classes,); where the place can tell, the instructions of embbert_run() alone, and the
+    bytes of stack that the firmware used at the deepest since its start."""
+
+    logits: np.ndarray
+    instructions: int | None
+    stack: int | None
+
+
+class Device:
+    """A package at work in some place. Use it as a context manager: leaving ends what was started."""
+
+    def __init__(
+        self,
+        link: Link,
+        package: Package,
+        place: str,
+        timeout: float,
+        instructions_per_tick: float | None = None,
+    ) -> None:
+        """`timeout` is the most seconds that one request may take."""
+        self.place = place
+        self._link = link
+        self._package = package
+        self._timeout = timeout
+        self._instructions_per_tick = instructions_per_tick
+        self._reader = protocol.FrameReader(longest=max(64, 12 + 4 * package.classes))
+        self._sequence = 0
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._link.close()
+
+    def info(self) -> protocol.Info:
+        """What the device holds."""
+        return protocol.unpack_info(self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT)))
+
+    def check(self) -> None:
+        """WorkError where the device holds another model than the package."""
+        info = self.info()
+        found, expected = (info.max_length, info.classes), (self._package.max_length, self._package.classes)
+        if found != expected:
+            raise WorkError(f"{self.place} holds another model: (max_length, classes) {found}, not {expected}")
+
+    def run(self, ids: Sequence[int]) -> RunResult:
+        """Classify token ids; 1 to max_length of them, each in the vocabulary.
+
+        WorkError where the device refuses, faults or does not answer in time.
+        """
+        if not 1 <= len(ids) <= self._package.max_length:
+            raise InputError(f"{len(ids)} token ids: the package takes 1 to {self._package.max_length}")
+        if not all(0 <= i < 65536 for i in ids):
+            raise InputError("a token id is negative or above 65535: use the package's own tokenizer")
+        reply = self._request(protocol.RUN, protocol.pack_ids(list(ids)), self._timeout)
+        run = protocol.unpack_run(reply, self._package.classes)
+        if run.status:
+            raise WorkError(f"{self.place}: embbert_run gave {protocol.STATUS_NAMES.get(run.status, run.status)}")
+        rate = self._instructions_per_tick
+        return RunResult(run.logits, None if rate is None else round(run.ticks * rate), run.stack or None)
+
+    def _request(self, kind: int, payload: bytes, timeout: float) -> bytes:
+        """The reply's payload; asked again where the request arrives damaged."""
+        for _ in range(_ATTEMPTS):
+            self._sequence = (self._sequence + 1) % 65536
+            self._link.write(protocol.pack(protocol.Frame(kind, self._sequence, payload)))
+            reply = self._reply(timeout)
+            if reply.type == kind | protocol.REPLY:
+                return reply.payload
+            if reply.type != protocol.ERROR or reply.payload[:1] != bytes([protocol.ERROR_CRC]):
+                break
+        words = protocol.describe_error(reply.payload) if reply.type == protocol.ERROR else f"type {reply.type:#x}"
+        raise WorkError(f"{self.place} answered with an error: {words}")
+
+    def _reply(self, timeout: float) -> protocol.Frame:
+        """The reply to the latest request, or the device's word that it faulted; older replies are dropped."""
+        deadline = time.monotonic() + timeout
+        while data := self._link.read(deadline):
+            for frame in self._reader.feed(data):
+                fault = frame.type == protocol.ERROR and frame.payload[:1] == bytes([protocol.ERROR_FAULT])
+                if fault or frame.sequence == self._sequence:
+                    return frame
+        raise WorkError(f"{self.place} did not answer in {timeout:g} s and was stopped")

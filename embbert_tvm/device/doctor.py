@@ -1,0 +1,119 @@
+"""What this machine has and lacks of what deploying a model needs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.errors import InputError
+from embbert_tvm.target import Cpu, known_boards, known_cpus, load_board, load_cpu
+
+_PINNED = re.compile(r"([A-Za-z0-9_.-]+)\s*==\s*([^\s;,]+)")
+_TEN = (3, 10)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is looked for; `found` is its version or path, None where it is missing or wrong."""
+
+    name: str
+    found: str | None
+    needed: bool  # to compile a model and run it; the rest is optional
+    purpose: str
+    get: str  # what to do to have it
+
+    @property
+    def ok(self) -> bool:
+        return self.found is not None or not self.needed
+
+
+def examine() -> list[Check]:
+    """Every check, in the order of the way from model to board."""
+    return [
+        *_python(),
+        *_toolchains(),
+        *_emulators(),
+        _distribution("torch", "training", "pip install 'embbert-tvm[train]'", False),
+    ]
+
+
+def _python() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", version if sys.version_info >= _TEN else None, True, "everything", "Python 3.10 or newer")
+    pins = dict(match.groups() for line in _requirements() if (match := _PINNED.match(line)))
+    for name, purpose in (("apache-tvm", "compile"), ("apache-tvm-ffi", "compile")):
+        yield _pinned(name, purpose, pins.get(name))
+    for name, purpose in (
+        ("onnx", "compile"),
+        ("onnxruntime", "the float reference"),
+        ("tokenizers", "text to tokens"),
+    ):
+        yield _distribution(name, purpose, f"pip install {name}", True)
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("embbert-tvm") or []
+    except metadata.PackageNotFoundError:  # run from its source, not installed
+        return []
+
+
+def _distribution(name: str, purpose: str, get: str, needed: bool) -> Check:
+    try:
+        return Check(name, metadata.version(name), needed, purpose, get)
+    except metadata.PackageNotFoundError:
+        return Check(name, None, needed, purpose, get)
+
+
+def _pinned(name: str, purpose: str, pin: str | None) -> Check:
+    """A distribution of exactly one version; with another, what is found says so and does not count."""
+    check = _distribution(name, purpose, f"pip install {name}=={pin}" if pin else f"pip install {name}", True)
+    if pin is None or check.found in (None, pin):
+        return check
+    return Check(name, None, True, purpose, f"{check.found} is the wrong version: {check.get}")
+
+
+def _toolchains() -> Iterator[Check]:
+    for cpu in map(load_cpu, known_cpus()):
+        install = f"apt-get install {' '.join(cpu.toolchain.packages)}"
+        name = f"{cpu.toolchain.prefix}gcc"
+        try:
+            version = _version([find_tool(cpu, "gcc"), "-dumpfullversion"])
+        except InputError:
+            yield Check(name, None, True, f"C for {cpu.name}", install)
+            continue
+        yield Check(name, version, True, f"C for {cpu.name}", install)
+        yield Check(f"{name}: C library", _library(cpu), True, f"linking for {cpu.name}", install)
+
+
+def _library(cpu: Cpu) -> str | None:
+    """The path of the C library that the compiler would link, which it prints in full only if it has it."""
+    path = _version([find_tool(cpu, "gcc"), *cpu.cflags, "-print-file-name=libc.a"])
+    return path if path and path.startswith("/") else None
+
+
+def _emulators() -> Iterator[Check]:
+    boards = [load_board(name) for name in known_boards()]
+    for program in sorted({board.qemu.program for board in boards if board.qemu}):
+        runs = [board for board in boards if board.qemu and board.qemu.program == program]
+        path = shutil.which(program)
+        found = _version([path, "--version"]) if path else None
+        install = f"apt-get install {runs[0].qemu.package}"
+        yield Check(program, found, True, f"--on qemu ({', '.join(b.name for b in runs)})", install)
+
+
+def _version(command: list[str]) -> str | None:
+    """The first line that a program prints, of `X version 1.2.3 ...` only 1.2.3; None where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    line = done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+    match = re.search(r"version (\S+)", line) if line else None
+    return match[1] if match else line

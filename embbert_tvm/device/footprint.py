@@ -1,0 +1,98 @@
+"""What a package costs in an image of its target: bytes of flash and RAM read from the linked ELF, and stack."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from embbert_tvm.device.build import Job, compile_objects, package_sources
+from embbert_tvm.device.package import Package
+from embbert_tvm.device.toolchain import call
+from embbert_tvm.target import Cpu
+
+_ENTRIES = ("embbert_init", "embbert_run", "embbert_label")
+_NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
+_EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
+_STACK = re.compile(r"\\n(\d+) bytes \((\w+)")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a package adds to a firmware of its CPU.
+
+    `code` counts instructions and small constants with what they pull from the C library (where the CPU's
+    images are freestanding); `weights` the constants of weights.c; `static` data and bss outside the arena;
+    `stack` the deepest way of calls from embbert_run(), without those in `stack_unknown`, whose frames the
+    compiler did not tell (functions of the C library).
+    """
+
+    code: int
+    weights: int
+    static: int
+    stack: int
+    stack_unknown: tuple[str, ...]
+
+
+def footprint(package: Package, cpu: Cpu) -> Footprint:
+    """Compile and link the package alone with a CPU's toolchain and measure it; InputError where it is missing."""
+    job = Job(cpu, package_sources(package), package.includes, ("-fcallgraph-info=su",), (), None)
+    with tempfile.TemporaryDirectory(prefix="embbert-") as name:
+        folder = Path(name)
+        objects = compile_objects(job, folder)
+        images = objects
+        if cpu.toolchain.freestanding:
+            image = folder / "package.elf"
+            keep = [f"-Wl,-u,{entry}" for entry in _ENTRIES]
+            link = [*cpu.cflags, *cpu.ldflags, "-Wl,--gc-sections", "-Wl,-e,embbert_run", *keep]
+            call(cpu, "gcc", [*link, *objects, "-lm", "-o", image], package.model_name)
+            images = [image]
+        weights = _total(cpu, [o for o in objects if o.stem == "package.weights"], (".rodata",))
+        flash = _total(cpu, images, (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab"))
+        static = _total(cpu, images, (".data", ".bss"))
+        frames, calls = _call_graph(path.with_suffix(".ci").read_text() for path in objects)
+    stack, unknown = _deepest("embbert_run", frames, calls)
+    return Footprint(flash - weights, weights, static, stack, tuple(sorted(unknown)))
+
+
+def _total(cpu: Cpu, files: list[Path], sections: tuple[str, ...]) -> int:
+    """Bytes of the sections of those names, or `name.something`, in all files."""
+    if not files:
+        return 0
+    total = 0
+    for line in call(cpu, "size", ["-A", "-d", *files], "a list of sections").splitlines():
+        words = line.split()
+        if len(words) == 3 and any(words[0] == s or words[0].startswith(f"{s}.") for s in sections):
+            total += int(words[1])
+    return total
+
+
+def _call_graph(files: Iterable[str]) -> tuple[dict[str, int], dict[str, set[str]]]:
+    """Stack bytes by function, and the functions that each calls, from GCC's -fcallgraph-info=su."""
+    frames: dict[str, int] = {}
+    calls: dict[str, set[str]] = {}
+    for text in files:
+        for title, label in _NODE.findall(text):
+            if stack := _STACK.search(label):
+                frames[title] = int(stack[1])
+        for source, target in _EDGE.findall(text):
+            calls.setdefault(source, set()).add(target)
+    return frames, calls
+
+
+def _deepest(entry: str, frames: dict[str, int], calls: dict[str, set[str]]) -> tuple[int, set[str]]:
+    """Bytes on the deepest way from `entry`, and the functions on any way whose frames are not known.
+
+    A package has no recursion; a call back up the way is not followed a second time.
+    """
+    unknown: set[str] = set()
+
+    def depth(function: str, above: frozenset[str]) -> int:
+        if function not in frames:
+            unknown.add(function)
+        below = (depth(f, above | {function}) for f in sorted(calls.get(function, ())) if f not in above | {function})
+        return frames.get(function, 0) + max(below, default=0)
+
+    return depth(entry, frozenset()), unknown

@@ -1,0 +1,153 @@
+"""Reading a package: the folder that `embbert-tvm compile` writes (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embbert_tvm.errors import InputError
+
+_FORMAT = "embbert-tvm 1"
+_MAX_CLASSES = 16000  # a reply's payload is counted in 16 bits
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One reference run: token ids and the float32 logits (classes,) that every place must give."""
+
+    ids: tuple[int, ...]
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Package:
+    """What metadata.json says, checked; `sources` and `includes` are absolute paths that exist."""
+
+    path: Path
+    model_name: str
+    target: str
+    precision: str
+    max_length: int
+    classes: int
+    labels: tuple[str, ...] | None  # None for regression
+    arena_bytes: int
+    weights_bytes: int
+    sources: tuple[Path, ...]
+    includes: tuple[Path, ...]
+    metadata: Mapping[str, Any]
+
+    @property
+    def tokenizer(self) -> Path:
+        """tokenizer.json of the model."""
+        return self.path / "parameters" / "tokenizer.json"
+
+    @property
+    def reference_model(self) -> Path:
+        """The float model, ONNX."""
+        return self.path / "src" / "model.onnx"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the same bits are promised on every place: all but the floating-point precisions."""
+        return self.precision not in ("fp16", "fp32")
+
+
+def load_package(path: Path | str) -> Package:
+    """The package in that folder; InputError says which file and key is wrong."""
+    path = Path(path)
+    where = path / "metadata.json"
+    if not where.is_file():
+        raise InputError(f"{path}: is not a compiled package (no metadata.json): make one with `embbert-tvm compile`")
+    document = _json(where)
+    found = _get(document, "format", str, where)
+    if found != _FORMAT:
+        raise InputError(f"{where}: format: is {found!r}, this version reads {_FORMAT!r}: compile the model again")
+    classes = _count(document, "classes", where)
+    if classes > _MAX_CLASSES:
+        raise InputError(f"{where}: classes: {classes} are too many for a reply, {_MAX_CLASSES} is the most")
+    arena = _get(document, "arena", dict, where)
+    labels = document.get("labels")
+    if labels is not None and not (
+        isinstance(labels, list) and len(labels) == classes and all(isinstance(x, str) for x in labels)
+    ):
+        raise InputError(f"{where}: labels: must be null or a list of {classes} names, as many as classes")
+    return Package(
+        path=path,
+        model_name=_get(document, "model_name", str, where),
+        target=_get(document, "target", str, where),
+        precision=_get(document, "precision", str, where),
+        max_length=_count(document, "max_length", where),
+        classes=classes,
+        labels=None if labels is None else tuple(labels),
+        arena_bytes=_count(arena, "bytes", where, "arena.bytes"),
+        weights_bytes=_count(document, "weights_bytes", where, least=0),
+        sources=_paths(document, "sources", path, where, lambda p: p.is_file() and p.suffix == ".c"),
+        includes=_paths(document, "includes", path, where, Path.is_dir),
+        metadata=document,
+    )
+
+
+def load_vectors(package: Package) -> list[Vector]:
+    """The vectors of reference.json; InputError for one that is malformed or not of this package's shape."""
+    where = package.path / "reference.json"
+    document = _json(where)
+    vectors = []
+    for number, entry in enumerate(_get(document, "vectors", list, where)):
+        try:
+            ids = tuple(entry["ids"])
+            bits = np.array([int(word, 16) for word in entry["logits"]], dtype=np.uint32)
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise InputError(f"{where}: vectors[{number}]: must be {{ids, logits}}, logits in hex") from error
+        if not all(type(i) is int and 0 <= i < 65536 for i in ids) or not 1 <= len(ids) <= package.max_length:
+            raise InputError(f"{where}: vectors[{number}].ids: must be 1 to {package.max_length} token ids")
+        if len(bits) != package.classes:
+            raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
+        vectors.append(Vector(ids, bits.view(np.float32)))
+    return vectors
+
+
+def _json(where: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(where.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}): compile the model again") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{where}: must be a JSON object: compile the model again")
+    return document
+
+
+def _get(document: Mapping[str, Any], key: str, kind: type, where: Path) -> Any:
+    if key not in document:
+        raise InputError(f"{where}: {key}: is missing: compile the model again")
+    if not isinstance(document[key], kind):
+        raise InputError(f"{where}: {key}: must be of type {kind.__name__}, is {type(document[key]).__name__}")
+    return document[key]
+
+
+def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", least: int = 1) -> int:
+    value = document.get(key)
+    if type(value) is not int or value < least:
+        raise InputError(f"{where}: {name or key}: must be a whole number of {least} or more, is {value!r}")
+    return value
+
+
+def _paths(document: Mapping[str, Any], key: str, root: Path, where: Path, right: Any) -> tuple[Path, ...]:
+    """Relative paths that stay inside the package and satisfy `right`."""
+    found = []
+    for entry in _get(document, key, list, where):
+        path = (root / str(entry)).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise InputError(f"{where}: {key}: {entry!r} lies outside the package")
+        if not right(path):
+            raise InputError(f"{where}: {key}: {entry!r} is missing or of the wrong kind: compile the model again")
+        found.append(path)
+    if not found:
+        raise InputError(f"{where}: {key}: is empty")
+    return tuple(found)

@@ -1,0 +1,122 @@
+"""Comparing a compiled package with its float model, and its bits on one place with those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.tokenizer import encode, load_tokenizer
+from embbert_tvm.device.device import Device
+from embbert_tvm.device.package import Package, load_vectors
+from embbert_tvm.device.places import open_place
+from embbert_tvm.models.reference import Reference
+from embbert_tvm.training.metrics import accuracy, spearman
+
+# What a kernel in floating point may differ by from one place to another, of the logits' largest magnitude.
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs whose logits were compared with another place's; `passed` allows a float package its tolerance."""
+
+    checked: int
+    equal: int  # bit for bit
+    passed: int
+    first_failure: str | None  # says which run differed first, and by how much
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures of one labelled set; `accuracy_*` hold `metric`, which is spearman for regression.
+
+    `agreement` is the share of examples to which both give the same label; for regression their rank correlation.
+    """
+
+    examples: int
+    accuracy_float: float
+    accuracy_compiled: float
+    agreement: float
+    metric: str
+    on: str
+    comparison: Comparison
+
+
+def validate(
+    package: Package,
+    examples: Sequence[Example],
+    place: str,
+    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
+) -> Validation:
+    """Run the float model and the package in `place` on every example.
+
+    Bits are compared for the vectors of reference.json, from TVM's LLVM build of the same kernels, and, where
+    `place` is not the host, for every example with the package's C on the host.
+    """
+    tokenizer = load_tokenizer(package.tokenizer)
+    reference = Reference(package.reference_model)
+    float_logits, compiled_logits = [], []
+    compared = _Comparer(package)
+    with ExitStack() as stack:
+        device = stack.enter_context(open_place(place, package))
+        host = None if place == "host" else stack.enter_context(open_place("host", package))
+        for number, vector in enumerate(load_vectors(package), 1):
+            name = f"vector {number} of reference.json"
+            compared.add(device.run(vector.ids).logits, vector.logits, name)
+        for number, example in enumerate(progress(examples), 1):
+            ids = encode(tokenizer, example.text, example.text_pair, package.max_length)
+            float_logits.append(reference(ids))
+            compiled_logits.append(_run(device, host, ids, f"example {number}", compared))
+    expected, predict, metric, score, agree = _judges(package, examples)
+    float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
+    return Validation(
+        examples=len(examples),
+        accuracy_float=score(expected, float_answers),
+        accuracy_compiled=score(expected, compiled_answers),
+        agreement=agree(float_answers, compiled_answers),
+        metric=metric,
+        on=device.place,
+        comparison=compared.result(),
+    )
+
+
+def _run(device: Device, host: Device | None, ids: list[int], name: str, compared: _Comparer) -> np.ndarray:
+    logits = device.run(ids).logits
+    if host is not None:
+        compared.add(logits, host.run(ids).logits, name)
+    return logits
+
+
+def _judges(package: Package, examples: Sequence[Example]):
+    """Expected answers, logits to answers, the metric's name, the metric, and the agreement of two answers."""
+    if package.labels is None:
+        expected = np.array([float(example.label) for example in examples])
+        return expected, lambda logits: logits[:, 0], "spearman", spearman, spearman
+    expected = np.array([package.labels.index(example.label) for example in examples])
+    return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
+
+
+class _Comparer:
+    def __init__(self, package: Package) -> None:
+        self._tolerance = TOLERANCE.get(package.precision, 0.0)
+        self._checked = self._equal = self._passed = 0
+        self._first: str | None = None
+
+    def add(self, found: np.ndarray, expected: np.ndarray, name: str) -> None:
+        self._checked += 1
+        if np.array_equal(found.view(np.uint32), expected.view(np.uint32)):
+            self._equal += 1
+            self._passed += 1
+            return
+        worst = float(np.max(np.abs(found.astype(np.float64) - expected)))
+        if worst <= self._tolerance * max(1.0, float(np.max(np.abs(expected)))):
+            self._passed += 1
+        elif self._first is None:
+            self._first = f"{name} differs by {worst:.3g}"
+
+    def result(self) -> Comparison:
+        return Comparison(self._checked, self._equal, self._passed, self._first)

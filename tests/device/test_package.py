@@ -1,0 +1,77 @@
+"""What a package's folder may hold wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from toy import LABELS, logits, write_package
+
+from embbert_tvm.device.package import load_package, load_vectors
+from embbert_tvm.errors import InputError
+
+
+def test_reads_what_it_says(toy):
+    assert (toy.model_name, toy.target, toy.classes, toy.labels) == ("toy", "cortex-m7", 3, tuple(LABELS))
+    assert [path.name for path in toy.sources] == ["model.c", "weights.c"]
+    vector = load_vectors(toy)[1]
+    assert np.array_equal(vector.logits, logits(list(vector.ids)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "embbert-tvm 9"}, "format: is 'embbert-tvm 9'"),
+        ({"format": None}, "format: is missing"),
+        ({"classes": 0}, "classes: must be a whole number"),
+        ({"classes": True}, "classes: must be"),
+        ({"classes": 70000, "labels": None}, "too many"),
+        ({"max_length": "16"}, "max_length: must be"),
+        ({"labels": ["one"]}, "labels: must be null or a list of 3"),
+        ({"arena": {}}, r"arena\.bytes: must be"),
+        ({"arena": 5}, "arena: must be of type dict"),
+        ({"sources": []}, "sources: is empty"),
+        ({"sources": ["../../etc/passwd"]}, "outside the package"),
+        ({"sources": ["codegen/host/src/gone.c"]}, "gone.c' is missing"),
+        ({"includes": ["metadata.json"]}, "wrong kind"),
+    ],
+)
+def test_malformed_metadata_names_the_key(tmp_path, changes, message):
+    write_package(tmp_path / "p", **changes)
+    with pytest.raises(InputError, match=message):
+        load_package(tmp_path / "p")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100000])
+def test_metadata_that_is_no_json_object(tmp_path, content):
+    write_package(tmp_path / "p")
+    (tmp_path / "p/metadata.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"metadata\.json"):
+        load_package(tmp_path / "p")
+
+
+def test_a_folder_that_is_no_package(tmp_path):
+    with pytest.raises(InputError, match="not a compiled package"):
+        load_package(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        [{"ids": [1]}],
+        [{"ids": [1], "logits": ["zz"] * 3}],
+        [{"ids": [1], "logits": ["00000000"]}],
+        [{"ids": [], "logits": ["00000000"] * 3}],
+        [{"ids": [70000], "logits": ["00000000"] * 3}],
+        [{"ids": ["a"], "logits": ["00000000"] * 3}],
+        [{"ids": [1], "logits": ["1ffffffff"] * 3}],
+        ["x"],
+        {"ids": 1},
+    ],
+)
+def test_malformed_reference_vectors(tmp_path, vectors):
+    write_package(tmp_path / "p")
+    (tmp_path / "p/reference.json").write_text(json.dumps({"vectors": vectors}))
+    with pytest.raises(InputError, match=r"reference\.json.*vectors"):
+        load_vectors(load_package(tmp_path / "p"))

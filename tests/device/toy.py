@@ -1,0 +1,142 @@
+"""A package small enough to read, written by hand: its logits are a hash of the ids, and some first ids misbehave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+LABELS = ["lights", "music", "weather"]
+MAX_LENGTH = 16
+VOCABULARY = 1000
+
+# First ids that ask for more than logits:
+LOOP, HANG, FAULT, DEEP = 900, 901, 902, 903  # LOOP: a loop of 2 * (ids[1] << ids[2]) instructions on Arm
+
+HEADER = f"""\
+#ifndef EMBBERT_H
+#define EMBBERT_H
+#include <stddef.h>
+#include <stdint.h>
+#define EMBBERT_MAX_LENGTH {MAX_LENGTH}
+#define EMBBERT_CLASSES {len(LABELS)}
+#define EMBBERT_VOCABULARY {VOCABULARY}
+#define EMBBERT_ARENA_BYTES 64u
+#define EMBBERT_ARENA_ALIGN 16
+typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
+typedef struct {{ uint8_t *arena; }} embbert_t;
+embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
+embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits);
+const char *embbert_label(size_t index);
+#endif
+"""
+
+MODEL = """\
+#include "embbert.h"
+#include "weights.h"
+
+embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
+{
+    if (!model || !arena || (uintptr_t)arena % EMBBERT_ARENA_ALIGN || bytes < EMBBERT_ARENA_BYTES)
+        return EMBBERT_E_ARGUMENT;
+    model->arena = arena;
+    return EMBBERT_OK;
+}
+
+/* 2 * n instructions on Arm */
+static void loop(uint32_t n)
+{
+#ifdef __arm__
+    __asm__ volatile("1: subs %0, %0, #1\\n\\tbne 1b" : "+r"(n)::"cc");
+#else
+    (void)n;
+#endif
+}
+
+static uint32_t deep(volatile uint32_t n)
+{
+    volatile uint32_t row[64];
+    for (uint32_t i = 0; i < 64u; i++)
+        row[i] = n;
+    return n ? row[n % 64u] + deep(n - 1u) : 0u;
+}
+
+embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits)
+{
+    uint32_t *sums = (uint32_t *)(void *)model->arena;
+    if (n == 0 || n > EMBBERT_MAX_LENGTH)
+        return EMBBERT_E_LENGTH;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= EMBBERT_VOCABULARY)
+            return EMBBERT_E_TOKEN;
+    if (ids[0] == 900)
+        loop((uint32_t)ids[1] << ids[2]);
+    while (ids[0] == 901) {
+    }
+    if (ids[0] == 902)
+        *(volatile uint32_t *)(uintptr_t)0xF0000000u = 1u;
+    for (size_t c = 0; c < EMBBERT_CLASSES; c++) {
+        sums[c] = ids[0] == 903 ? deep(100000u) : 0u;
+        for (size_t i = 0; i < n; i++)
+            sums[c] = sums[c] * weights[c] + (uint32_t)ids[i];
+        logits[c] = (float)(int32_t)(sums[c] % 2001u) / 256.0f - 3.0f;
+    }
+    return EMBBERT_OK;
+}
+
+const char *embbert_label(size_t index)
+{
+    static const char *const labels[EMBBERT_CLASSES] = {"lights", "music", "weather"};
+    return index < EMBBERT_CLASSES ? labels[index] : NULL;
+}
+"""
+
+FACTORS = (31, 37, 41)
+WEIGHTS_H = "#include <stdint.h>\nextern const uint32_t weights[3];\n"
+WEIGHTS_C = '#include "weights.h"\nconst uint32_t weights[3] = {31u, 37u, 41u};\n'
+
+
+def logits(ids: list[int]) -> np.ndarray:
+    """What MODEL computes, in numpy."""
+    result = []
+    for factor in FACTORS:
+        total = 0
+        for i in ids:
+            total = (total * factor + i) % 2**32
+        result.append(np.float32(total % 2001) / np.float32(256) - np.float32(3))
+    return np.array(result, dtype=np.float32)
+
+
+def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, **changes: object) -> Path:
+    """The package's folder; `changes` replace keys of metadata.json, None takes one away."""
+    source, include = folder / "codegen/host/src", folder / "codegen/host/include"
+    for path in (source, include, folder / "src", folder / "parameters"):
+        path.mkdir(parents=True)
+    (include / "embbert.h").write_text(HEADER)
+    (source / "model.c").write_text(model)
+    (source / "weights.c").write_text(WEIGHTS_C)
+    (source / "weights.h").write_text(WEIGHTS_H)
+    metadata = {
+        "version": 7,
+        "format": "embbert-tvm 1",
+        "model_name": "toy",
+        "target": target,
+        "precision": "int8",
+        "max_length": MAX_LENGTH,
+        "labels": LABELS,
+        "classes": len(LABELS),
+        "arena": {"bytes": 64, "align": 16, "tensors": []},
+        "weights_bytes": 12,
+        "operators": [],
+        "sources": ["codegen/host/src/model.c", "codegen/host/src/weights.c"],
+        "includes": ["codegen/host/include", "codegen/host/src"],
+    }
+    metadata |= changes
+    (folder / "metadata.json").write_text(json.dumps({k: v for k, v in metadata.items() if v is not None}))
+    vectors = []
+    for n in (1, 7, MAX_LENGTH):
+        ids = [(i * 97 + n) % 800 for i in range(n)]
+        vectors.append({"ids": ids, "logits": [f"{bits:08x}" for bits in logits(ids).view(np.uint32)]})
+    (folder / "reference.json").write_text(json.dumps({"vectors": vectors}))
+    return folder
