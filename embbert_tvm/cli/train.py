@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from embbert_tvm.training.recipe import Recipe
+
 _PATH = click.Path(path_type=Path)
+
+
+def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], Callable]:
+    default = getattr(Recipe(), name.removeprefix("--").replace("-", "_"))
+    return click.option(name, default=default, show_default=True, help=help)
 
 
 @click.command()
 @click.argument("tsv", type=_PATH)
-@click.option(
-    "--dev", type=_PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."
-)
+@click.option("--dev", type=_PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given.")
 @click.option("--base", type=_PATH, help="Model folder to start from; a new model where not given.")
 @click.option("--tokenizer", type=_PATH, help="tokenizer.json; trained on TSV where not given.")
 @click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text.")
 @click.option("--regression", is_flag=True, help="Labels are numbers.")
-@click.option("--epochs", default=10, show_default=True)
-@click.option("--lr", default=2e-3, show_default=True, help="Highest learning rate.")
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--weight-decay", default=0.05, show_default=True)
-@click.option("--warmup-steps", default=200, show_default=True)
-@click.option("--label-smoothing", default=0.0, show_default=True)
-@click.option("--dropout", default=0.1, show_default=True, help="Of the attention weights.")
-@click.option("--token-dropout", default=0.0, show_default=True, help="Share of tokens replaced by [UNK].")
-@click.option(
-    "--average", default=0.0, show_default=True, help="Decay of a running mean of the weights, kept instead."
-)
+@_recipe_option("--epochs")
+@_recipe_option("--lr", "Highest learning rate.")
+@_recipe_option("--batch-size")
+@_recipe_option("--seed")
+@_recipe_option("--weight-decay")
+@_recipe_option("--warmup-steps")
+@_recipe_option("--label-smoothing")
+@_recipe_option("--dropout", "Of the attention weights.")
+@_recipe_option("--token-dropout", "Share of the tokens replaced by [UNK].")
+@_recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("-o", "--output", type=_PATH, required=True, help="Model folder to write.")
 def command(
@@ -58,7 +62,7 @@ def command(
     from embbert_tvm.errors import InputError
 
     try:
-        from embbert_tvm.training.finetune import Epoch, Progress, Recipe
+        from embbert_tvm.training.finetune import Epoch, Progress
         from embbert_tvm.training.job import Job, run_job
     except ModuleNotFoundError as error:
         if error.name != "torch":

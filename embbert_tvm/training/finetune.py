@@ -15,44 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embbert_tvm.data.tokenizer import UNK
-from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.errors import WorkError
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from embbert_tvm.training.recipe import Recipe
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names
 _FIRST_TEXT_ID = 5  # ids below are special tokens, which token dropout leaves
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. Raises InputError for a value that cannot be."""
-
-    epochs: int = 10
-    lr: float = 2e-3
-    batch_size: int = 32
-    seed: int = 0
-    weight_decay: float = 0.05
-    warmup_steps: int = 200
-    label_smoothing: float = 0.0
-    dropout: float = 0.1  # of the attention weights
-    token_dropout: float = 0.0  # share of the tokens that training replaces by [UNK]
-    average: float = (
-        0.0  # decay of the running mean of the weights that is kept; 0 keeps the weights themselves
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        if not self.lr > 0:
-            raise InputError(f"lr must be more than 0, not {self.lr}")
-        if self.weight_decay < 0 or self.warmup_steps < 0:
-            raise InputError("weight-decay and warmup-steps must not be negative")
-        for name in ("label_smoothing", "dropout", "token_dropout", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -103,9 +74,7 @@ def finetune(
     return [Epoch(**record) for record in state.history]
 
 
-def _resume(
-    model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress
-) -> Checkpoint:
+def _resume(model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress) -> Checkpoint:
     """The state to go on from, its weights and moments in `model` and `optimizer`."""
     state = load_checkpoint(checkpoint, run)
     if state is None:

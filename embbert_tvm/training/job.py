@@ -22,7 +22,8 @@ from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.training.batches import tokenize_set
-from embbert_tvm.training.finetune import Epoch, Progress, Recipe, finetune
+from embbert_tvm.training.finetune import Epoch, Progress, finetune
+from embbert_tvm.training.recipe import Recipe
 
 CALIBRATION_TEXTS = 256
 _DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
@@ -148,9 +149,7 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     classes = 1 if labels is None else len(labels)
     if job.base is not None:
         if job.tokenizer is not None or job.preset is not None:
-            raise InputError(
-                "a base model brings its own tokenizer and size: leave out --tokenizer and --preset"
-            )
+            raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
         return _from_base(job, read_folder(job.base), labels, classes)
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
@@ -166,9 +165,7 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     return EmbBert(config, classes, job.recipe.dropout), tokenizer
 
 
-def _from_base(
-    job: Job, base: ModelFolder, labels: list[str] | None, classes: int
-) -> tuple[EmbBert, Tokenizer]:
+def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: int) -> tuple[EmbBert, Tokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
@@ -201,8 +198,7 @@ def _card(job: Job, result: Result, examples: int) -> str:
         f"| train: {job.train} | {examples:,} | {_sha256(job.train)} |",
         f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {_sha256(job.dev or job.train)} |",
         "",
-        f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, "
-        f"the best of {len(result.history)}.",
+        f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]
     return "\n".join(lines) + "\n"
 

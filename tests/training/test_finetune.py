@@ -9,7 +9,8 @@ from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.training.batches import TokenizedSet, in_order, shuffled
-from embbert_tvm.training.finetune import Progress, Recipe, evaluate_model, finetune
+from embbert_tvm.training.finetune import Progress, evaluate_model, finetune
+from embbert_tvm.training.recipe import Recipe
 
 CONFIG = EmbBertConfig(20, 12, 8, 4, kernel_size=3, layers=2)
 RECIPE = Recipe(epochs=4, batch_size=8, lr=1e-2, token_dropout=0.1, average=0.9, label_smoothing=0.05)
@@ -32,9 +33,7 @@ def train(checkpoint, recipe=RECIPE, progress=None, classes=2):
 
 
 def same(a: EmbBert, b: EmbBert) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +45,7 @@ class Interrupt(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "step", [3, 10, 15, 39], ids=["first epoch", "its end", "second epoch", "last epoch"]
-)
+@pytest.mark.parametrize("step", [3, 10, 15, 39], ids=["first epoch", "its end", "second epoch", "last epoch"])
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, whole, step):
     def stop(done, total):
         assert total == 40
@@ -58,9 +55,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, whole, step):
     with pytest.raises(Interrupt):
         train(tmp_path / "state", progress=Progress(on_step=stop))
     seen = []
-    model, history = train(
-        tmp_path / "state", progress=Progress(on_step=lambda done, total: seen.append(done))
-    )
+    model, history = train(tmp_path / "state", progress=Progress(on_step=lambda done, total: seen.append(done)))
     assert seen == list(range(10 * ((step - 1) // 10) + 1, 41))
     assert history == whole[1]
     assert same(model, whole[0])
@@ -99,7 +94,7 @@ def test_the_best_epoch_is_kept(whole):
 
 
 def test_it_learns(tmp_path):
-    recipe = Recipe(epochs=20, batch_size=8, lr=1e-2, weight_decay=0.0, dropout=0.0)
+    recipe = Recipe(20, 1e-2, 8, dropout=0.0, label_smoothing=0.0, token_dropout=0.0)
     _, history = train(tmp_path / "state", recipe)
     assert history[-1].train_loss < 0.2 < history[0].train_loss
     assert max(e.dev_metric for e in history) > 0.6

@@ -12,8 +12,9 @@ from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.resources import resource
 from embbert_tvm.training.evaluate import evaluate
-from embbert_tvm.training.finetune import Progress, Recipe
+from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
+from embbert_tvm.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick")
 RECIPE = Recipe(epochs=6, batch_size=8, lr=1e-2)

@@ -1,0 +1,35 @@
+"""How to train: no torch here, so that the command line shows the defaults without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embbert_tvm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Raises InputError for a value that cannot be."""
+
+    epochs: int = 10
+    lr: float = 2e-3
+    batch_size: int = 32
+    seed: int = 0
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    label_smoothing: float = 0.1
+    dropout: float = 0.1  # of the attention weights
+    token_dropout: float = 0.2  # share of the tokens that training replaces by [UNK]
+    average: float = 0.998  # decay of the running mean of the weights that is kept; 0: the last weights
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not self.lr > 0:
+            raise InputError(f"lr must be more than 0, not {self.lr}")
+        if self.weight_decay < 0 or self.warmup_steps < 0:
+            raise InputError("weight-decay and warmup-steps must not be negative")
+        for name in ("label_smoothing", "dropout", "token_dropout", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
