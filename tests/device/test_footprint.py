@@ -24,7 +24,8 @@ def test_flash_and_ram_of_the_image_hold_the_package(toy):
     cpu, board = load_cpu("cortex-m7"), load_board("mps2_an500")
     elf = build(toy, cpu, board)
     printed = subprocess.run(["arm-none-eabi-size", "-A", "-d", elf], capture_output=True, text=True, check=True)
-    sections = dict(((w := line.split())[0], int(w[1])) for line in printed.stdout.splitlines() if line.startswith("."))
+    lines = [line.split() for line in printed.stdout.splitlines() if line.startswith(".")]
+    sections = {words[0]: int(words[1]) for words in lines}
     measured = footprint(toy, cpu)
     assert sections[".weights"] == measured.weights
     assert sections[".text"] > measured.code
