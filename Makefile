@@ -1,0 +1,65 @@
+# make demo    from nothing to sentences classified on an emulated Cortex-M7
+# make test    every test; make lint, make clean
+#
+# On a machine where plain pip would bring PyTorch with gigabytes of CUDA, name PyTorch's index of CPU builds:
+#     make test PIP_TORCH_ARGS='--index-url ADDRESS'
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+PIP_TORCH_ARGS ?=
+TEST_PROCESSES ?= 2
+
+MODEL   = models/embbert-snips
+PACKAGE = build/embbert-snips
+DATA    = data/snips/test.tsv.xz
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --progress-bar off
+
+# What is looked for = the Debian package that brings it.
+SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=python3-venv \
+         gcc=gcc gcc:libc.so=libc6-dev \
+         arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
+         qemu-system-arm=qemu-system-arm
+
+.PHONY: demo test lint system venv test-venv clean distclean
+
+demo: venv
+	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
+
+test: test-venv
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES)
+
+lint: test-venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# System packages: installed as root or with sudo, else named.
+system:
+	@sh requirements/system.sh $(SYSTEM)
+
+venv: $(VENV)/.base
+test-venv: $(VENV)/.test
+
+$(VENV)/bin/python: | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "Python 3.10 or newer is needed: make PYTHON=python3.11, or another that there is" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
+	@echo "installing Python packages into $(VENV), about 600 MB"
+	@$(PIP) -r requirements/base.txt
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.base
+	@echo "installing the tests' packages and PyTorch into $(VENV)"
+	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV)
