@@ -13,7 +13,6 @@ from tvm import tirx
 from embbert_tvm.kernels.builder import i32, i64
 
 ONE = 2.0**32
-LIMIT = 127
 
 
 def multiply_high(a, m):
@@ -23,8 +22,8 @@ def multiply_high(a, m):
 
 
 def saturate(value):
-    """An int32 clamped to [-127, 127], as int8. The range is symmetric, so that a product of two fits 15 bits."""
-    return tirx.Cast("int8", tirx.max(tirx.min(value, i32(LIMIT)), i32(-LIMIT)))
+    """An int32 clamped to [-128, 127], as int8: SSAT on a Cortex-M, VQMOVN with MVE."""
+    return tirx.Cast("int8", tirx.max(tirx.min(value, i32(127)), i32(-128)))
 
 
 def multiplier(real: np.ndarray) -> np.ndarray:
