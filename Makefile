@@ -14,7 +14,7 @@ MODEL   = models/embbert-snips
 PACKAGE = build/embbert-snips
 DATA    = data/snips/test.tsv.xz
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --progress-bar off
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --progress-bar off
 
 # What is looked for = the Debian package that brings it.
 SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=python3-venv \

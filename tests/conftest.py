@@ -1,6 +1,68 @@
-"""What every test needs before anything else is imported."""
+"""What the tests share: the toy package of toy.py, and the command line in this process."""
 
+from __future__ import annotations
+
+import json
 import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from toy import TEXTS, complete, write_package
 
 # On two cores PyTorch is twenty times faster with one thread, and pytest-xdist uses the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class Result(NamedTuple):
+    """What a command left: its exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        """The one JSON object on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd):
+    """Call `embbert-tvm` with arguments; gives a Result."""
+    from embbert_tvm.cli import main
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["embbert-tvm", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        return Result(status, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a toy package, with tokenizer and float model; compiled once a process."""
+    return complete(write_package(tmp_path_factory.mktemp("toy") / "package"))
+
+
+@pytest.fixture(scope="session")
+def toy(toy_package: Path):
+    """The toy package, read."""
+    from embbert_tvm.device.package import load_package
+
+    return load_package(toy_package)
+
+
+@pytest.fixture
+def tsv(tmp_path) -> Path:
+    """A labelled set of toy.TEXTS."""
+    path = tmp_path / "set.tsv"
+    labels = ["lights", "music", "weather", "music", "lights", "weather"]
+    path.write_text("label\ttext\n" + "".join(f"{a}\t{b}\n" for a, b in zip(labels, TEXTS, strict=True)))
+    return path

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 LABELS = ["lights", "music", "weather"]
+TEXTS = ["turn the lights off", "play some music", "will it rain tomorrow", "play", "lights on please", "rain"]
 MAX_LENGTH = 16
 VOCABULARY = 1000
 
@@ -139,4 +140,37 @@ def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, *
         ids = [(i * 97 + n) % 800 for i in range(n)]
         vectors.append({"ids": ids, "logits": [f"{bits:08x}" for bits in logits(ids).view(np.uint32)]})
     (folder / "reference.json").write_text(json.dumps({"vectors": vectors}))
+    return folder
+
+
+def float_model(classes: int) -> bytes:
+    """ONNX: logits = sin(sum(ids) * (1, 2, ...))."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    factors = numpy_helper.from_array(np.arange(1, classes + 1, dtype=np.float32)[None], "factors")
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["numbers", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Mul", ["sum", "factors"], ["product"]),
+        helper.make_node("Sin", ["product"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "L"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, classes])],
+        [factors, axes],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    checker.check_model(model)
+    return model.SerializeToString()
+
+
+def complete(folder: Path) -> Path:
+    """Give a package of toy.write_package a tokenizer and a float model."""
+    from embbert_tvm.data.tokenizer import save_tokenizer, train_tokenizer
+
+    save_tokenizer(train_tokenizer(TEXTS, 100), folder / "parameters" / "tokenizer.json")
+    (folder / "src" / "model.onnx").write_bytes(float_model(3))
     return folder

@@ -1,0 +1,75 @@
+"""embbert-tvm run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import toy
+
+from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
+
+
+def expected(package, text):
+    ids = tokenize(load_tokenizer(package / "parameters/tokenizer.json"), text, max_length=toy.MAX_LENGTH).ids
+    logits = toy.logits(ids).astype(float)
+    scores = np.exp(logits) / np.exp(logits).sum()
+    return len(ids), dict(zip(toy.LABELS, scores, strict=True))
+
+
+@pytest.mark.parametrize("place", ["host", "qemu"])
+def test_json(cli, toy_package, place):
+    result = cli("run", toy_package, "--on", place, "--json", *toy.TEXTS)
+    assert (result.status, result.err) == (0, "")
+    assert result.json["on"] == place
+    for text, entry in zip(toy.TEXTS, result.json["results"], strict=True):
+        tokens, scores = expected(toy_package, text)
+        assert (entry["text"], entry["tokens"]) == (text, tokens)
+        assert entry["scores"] == pytest.approx(scores)
+        assert entry["label"] == max(scores, key=scores.get)
+        assert (entry["instructions"] is None) == (place == "host")
+        assert place == "host" or 0 < entry["instructions"] < 10_000
+        assert math.isclose(sum(entry["scores"].values()), 1)
+
+
+def test_table(cli, toy_package):
+    result = cli("run", toy_package, "--on", "qemu", "play", "a text\nof two lines")
+    head, *rows = result.out.splitlines()
+    assert head.split() == ["text", "label", "score", "tokens", "instructions"]
+    assert [row.split("  ")[0] for row in rows] == ["play", "a text of two lines"]
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_a_text_that_is_cut_is_reported(cli, toy_package):
+    result = cli("run", toy_package, "--json", "lights " * 40)
+    assert result.json["results"][0]["tokens"] == toy.MAX_LENGTH
+    assert "cut to 16 tokens" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_an_empty_text_is_a_text(cli, toy_package):
+    assert cli("run", toy_package, "--json", "").json["results"][0]["tokens"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on", "moon", "x"], "unknown place 'moon'"),
+        (["caf\udce9"], "not valid UTF-8"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_input(cli, toy_package, arguments, message):
+    result = cli("run", toy_package, *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_no_package(cli, tmp_path):
+    result = cli("run", tmp_path, "x")
+    assert result.status == 2
+    assert result.err == (
+        f"embbert-tvm: {tmp_path}: is not a compiled package (no metadata.json): make one with `embbert-tvm compile`\n"
+    )

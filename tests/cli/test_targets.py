@@ -1,0 +1,28 @@
+"""embbert-tvm targets."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from embbert_tvm.cli import COMMANDS
+
+pytestmark = pytest.mark.skipif("targets" not in COMMANDS, reason="the verb is not in the list of commands yet")
+
+
+def test_list(cli):
+    result = cli("targets", "list", "--json")
+    assert {"cortex-m7", "host"} <= {cpu["name"] for cpu in result.json["cpus"]}
+    assert "mps2_an500" in {board["name"] for board in result.json["boards"]}
+    assert "mps2_an500" in cli("targets", "list").out
+
+
+@pytest.mark.parametrize("name", ["cortex-m7", "mps2_an500"])
+def test_show(cli, name):
+    assert yaml.safe_load(cli("targets", "show", name).out) == cli("targets", "show", name, "--json").json
+
+
+def test_unknown(cli):
+    result = cli("targets", "show", "z80")
+    assert result.status == 2
+    assert "known are cortex-m7, host, mps2_an500" in result.err
