@@ -5,6 +5,8 @@ from __future__ import annotations
 import tvm
 from tvm import IRModule, relax
 
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.dataflow import Dataflow, variables
 from embbert_tvm.graph.passes.causal_conv import pad_causally
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
@@ -13,9 +15,11 @@ from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
+from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
 
 PASSES = (
     raise_importer_tir,
+    take_in_bounds,
     drop_index_guards,
     relax.transform.FoldConstant(),
     # Constants that folding has made (a constant index, say) remove the guards that were left.
@@ -30,7 +34,14 @@ PASSES = (
 
 
 def simplify(mod: IRModule) -> IRModule:
+    """The simplified module. Raises InputError for one that computes with the shape of a tensor."""
     with tvm.target.Target("llvm"):
         for run in PASSES:
             mod = run(mod)
+    for var, value in Dataflow(mod).bindings:
+        if isinstance(var.ty, relax.ShapeType):
+            raise InputError(
+                f"the model computes with the shape of {variables(value)[0].name} (a Shape whose values feed other "
+                "operators), which is not compiled: export it with constants, or sliced by its input's length alone"
+            )
     return mod
