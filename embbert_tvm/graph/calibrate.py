@@ -16,7 +16,7 @@ import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.dataflow import Dataflow, dtype, shape, substitute
+from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, shape, substitute
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.simplify import simplify
 
@@ -63,8 +63,10 @@ def observed(mod: IRModule) -> list[str]:
     """The names of the float tensors of `main` that statistics are kept of: all but matrices of scores."""
     names = []
     for var, _ in Dataflow(mod).bindings:
+        if not is_tensor(var) or dtype(var) != "float32":
+            continue
         symbolic = [d for d in shape(var) if not isinstance(d, int)]
-        if dtype(var) == "float32" and len(symbolic) <= 1:
+        if len(symbolic) <= 1:
             names.append(var.name)
     return names
 
@@ -95,7 +97,9 @@ def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for ids in batches:
         for n, value in enumerate(run(ids)):
-            low[n], high[n] = min(low[n], value.min()), max(high[n], value.max())
+            # A mask may hold -inf, which no scale is to reach.
+            finite = value[np.isfinite(value)]
+            low[n], high[n] = min(low[n], finite.min(initial=0)), max(high[n], finite.max(initial=0))
     counts = np.zeros((len(names), BINS), np.int64)
     for ids in batches:
         for n, value in enumerate(run(ids)):

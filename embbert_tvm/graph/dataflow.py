@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from tvm import IRModule, relax
-from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, Var
+from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, TupleType, Var
 
 Expr = relax.Expr
 
@@ -80,7 +80,13 @@ def shape(expr: Expr) -> list:
 
 
 def dtype(expr: Expr) -> str:
-    return str(expr.ty.dtype)
+    """The element type of a tensor, or of the first of a tuple of tensors."""
+    ty = expr.ty.fields[0] if isinstance(expr.ty, TupleType) else expr.ty
+    return str(ty.dtype)
+
+
+def is_tensor(expr: Expr) -> bool:
+    return isinstance(expr.ty, relax.TensorType)
 
 
 def substitute(expr: Expr, remap: dict[Var, Expr]) -> Expr:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
@@ -13,6 +16,8 @@ from tvm.relax.frontend.onnx import from_onnx
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.names import name_bindings, scopes_of
+
+_NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -27,6 +32,20 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _plain_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every Constant's value a tensor, the one form that the importer reads."""
+    if not any(n.op_type == "Constant" and n.attribute[0].name != "value" for n in model.graph.node):
+        return model
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    for node in plain.graph.node:
+        if node.op_type == "Constant" and (kind := _NUMBERS.get(node.attribute[0].name)):
+            value = onnx.helper.get_attribute_value(node.attribute[0])
+            tensor = numpy_helper.from_array(np.array(value, kind))
+            node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", tensor))
+    return plain
+
+
 def metadata(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
 
@@ -37,7 +56,8 @@ def import_onnx(model: onnx.ModelProto) -> IRModule:
     Raises InputError for an operator that the importer does not know, or a graph that is no text classifier.
     """
     try:
-        mod = from_onnx(model, keep_params_in_input=False)
+        with redirect_stdout(io.StringIO()):  # it prints what it fails at
+            mod = from_onnx(_plain_constants(model), keep_params_in_input=False)
     except Exception as error:  # The importer raises whatever its operators raise.
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(f"TVM cannot import this ONNX model: {reason}") from error
@@ -50,6 +70,10 @@ def import_onnx(model: onnx.ModelProto) -> IRModule:
         raise InputError(
             "the model must have one input, token ids of shape (1, L); this one has "
             + ", ".join(f"{p.name} {dtype(p)} {tuple(shape(p))}" for p in params)
+        )
+    if isinstance(shape(params[0])[1], int):
+        raise InputError(
+            f"the model takes exactly {shape(params[0])[1]} tokens: export it with the length as a dynamic axis"
         )
     initializers = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     return name_bindings(mod, scopes_of(initializers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from tvm import IRModule, relax
-from tvm.ir import Call, GenericConst, Var
+from tvm.ir import Call, Var
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, constant, dtype, op_name, shape
@@ -37,8 +37,12 @@ def narrow_integers(mod: IRModule) -> IRModule:
         if op_name(call) == "astype" and str(call.attrs.dtype) == "int64":
             (source,) = call.args
             return source if dtype(source) == "int32" else relax.op.astype(source, "int32")
-        if op_name(call) is None or not any(isinstance(a, GenericConst) for a in call.args):
+        if op_name(call) is None:
             return None
-        return Call(call.op, [_narrow(a) for a in call.args], call.attrs, call.ty_args)
+        narrow = graph.typed(Call(call.op, [_narrow(a) for a in call.args], call.attrs, call.ty_args))
+        if not isinstance(narrow.ty, relax.TensorType) or dtype(narrow) != "int64":
+            return narrow
+        # What makes int64 of its own accord, a shape as a tensor for one.
+        return relax.op.astype(graph.emit(narrow, op_name(call)), "int32")
 
     return Rebuilder(mod, params).run(rule)

@@ -66,8 +66,18 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool) -> bool:
 
 
 def _sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
-    found = Sum()
-    return found if _collect(graph, expr, found, top) and found.terms else None
+    dims, found = shape(expr), Sum()
+    if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1):
+        return None
+    if not _collect(graph, expr, found, top) or not found.terms:
+        return None
+    read = [_count(x) for x, _ in found.terms] + [str(shape(ids)[-1]) for _, ids in found.lookups]
+    return found if all(rows == _count(expr) for rows in read) else None
+
+
+def _count(x: Expr) -> str:
+    """How many rows a tensor (1, L, K), (L, K) or (1, K) has, to be compared."""
+    return str(shape(x)[-2])
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
@@ -99,13 +109,15 @@ def _operand(q: Quantizer, x: Expr) -> _Operand:
         if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
             source = Source(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
-        if name == "strided_slice" and [int(b) for b in made.args[2].fields] == [0]:
+        cut = [[int(v) for v in made.args[i].fields] for i in (1, 2, 4)] if name == "strided_slice" else None
+        if cut == [[0], [0], [1]]:
             return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name))
     if name == "take" and made.attrs.axis == 1 and (at := constant(made.args[1])) is not None and at.size == 1:
         rows = q.rows(made.args[0])
         return _Operand(Source(shape(x)[-1], row=int(at)), [rows.expr], rows.scale)
     rows = q.rows(x)
-    return _Operand(Source(shape(x)[-1]), [rows.expr], rows.scale)
+    one = {"rows": 1, "row": 0} if _count(x) == "1" else {}
+    return _Operand(Source(shape(x)[-1], **one), [rows.expr], rows.scale)
 
 
 def _like_ids(q: Quantizer, ids: Expr) -> bool:
@@ -136,7 +148,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, la
         args.append(value)
 
     for o in operands:
-        if o.source.rows:
+        if isinstance(o.args[0], np.ndarray):
             q.name_constant(o.args[0], f"{o.name}_table")
         add(o.args[0])
         for ids in o.args[1:]:

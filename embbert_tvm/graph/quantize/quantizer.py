@@ -14,7 +14,7 @@ from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, op_name, shape, substitute, variables
+from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, op_name, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.kernels import convert
 
@@ -23,11 +23,10 @@ KERNEL = "embbert.kernel"
 
 @dataclass(frozen=True)
 class Rows:
-    """An int8 tensor (L, K) worth `expr * scale`. row: only this row of it is meant."""
+    """An int8 tensor (L, K), or (1, K), worth `expr * scale`."""
 
     expr: Var
     scale: float
-    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Quantizer:
         return Quantized(self.builder.finalize(), self.constants, tuple(self.choices))
 
     def rows(self, expr: Expr) -> Rows:
-        """`expr`, of shape (1, L, K), as int8 rows."""
+        """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
         if expr in self._rows:
             return self._rows[expr]
         for operator in self.operators:
@@ -97,7 +96,7 @@ class Quantizer:
         if expr in self._real:
             return self._real[expr]
         match = operator = None
-        if dtype(expr) == "float32":
+        if is_tensor(expr) and dtype(expr) == "float32":
             for operator in self.operators:
                 if (match := operator.match(self.graph, expr)) is not None:
                     break
@@ -144,12 +143,15 @@ class Quantizer:
         return made
 
     def _quantized(self, expr: Var) -> Rows:
-        width = shape(expr)[-1]
+        rows, width = shape(expr)[-2:]
         scale = self.calibration.scale(expr.name)
         inverse = np.array([1 / scale], np.float32)
         name = f"{plain(expr.name)}_quantized"
-        args = [self.real(expr), inverse]
-        out = ([self.length, width], "int8")
+        real = self.real(expr)
+        if len(shape(expr)) == 2:
+            real = self.builder.emit(relax.op.reshape(real, (1, rows, width)), name_hint=expr.name)
+        args = [real, inverse]
+        out = ([rows, width], "int8")
         made = self.kernel(convert.quantize(width), name, args, out, "its consumer is int8", {1: "inverse_scale"})
         return Rows(made, scale)
 
@@ -158,5 +160,8 @@ class Quantizer:
         width = shape(expr)[-1]
         name = f"{plain(expr.name)}_real"
         args = [rows.expr, np.array([rows.scale], np.float32)]
-        out = (expr.ty.shape.values, "float32")
-        return self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
+        out = ([1, *shape(expr)[-2:]], "float32")
+        made = self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
+        if len(shape(expr)) == 3:
+            return made
+        return self.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=name)
