@@ -6,6 +6,7 @@ An int64 expression made only of those is printed in 32 bits, any other keeps it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import tirx
@@ -51,7 +52,10 @@ _BINARY = {
 }
 # Beside these GCC asks for parentheses that the grammar does not need.
 _SHOUTED = {"<<", ">>", "&", "^", "|", "&&", "||"}
-_COMMUTING = {"+", "*"}
+# a + (b - c) is a + b - c.
+_REGROUPED = {"+": (tirx.Add, tirx.Sub), "*": (tirx.Mul,)}
+# C computes these in int, TIR in their own bits.
+_PROMOTED = {"int8", "int16", "uint8", "uint16"}
 _ATOM = 12
 
 _FLOAT_FUNCTIONS = {
@@ -63,7 +67,8 @@ _FLOAT_FUNCTIONS = {
 class Expressions:
     """Prints expressions. name: the C name of a variable or buffer; scalar: whether a buffer is one plain variable.
 
-    used: the variables that were printed; math: whether anything of <math.h> was.
+    used: the variables that were printed; math: whether anything of <math.h> was; data: the variables that hold what
+    was read or computed, so that they are no indices.
     """
 
     def __init__(self, name: Callable[[Var], str], scalar: Callable[[Var], bool]) -> None:
@@ -71,6 +76,18 @@ class Expressions:
         self._scalar = scalar
         self.used: list[Var] = []
         self.math = False
+        self.data: set[Var] = set()
+
+    def is_index(self, expr) -> bool:
+        """Whether an integer expression is made of loop variables, shapes and small constants only."""
+        if isinstance(expr, Var):
+            return str(expr.ty.dtype) in ("int32", "int64") and expr not in self.data
+        if isinstance(expr, tirx.IntImm):
+            return abs(int(expr.value)) < 2**31
+        if isinstance(expr, tirx.Cast):
+            return str(expr.ty.dtype) in ("int32", "int64") and self.is_index(expr.value)
+        arithmetic = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max)
+        return isinstance(expr, arithmetic) and self.is_index(expr.a) and self.is_index(expr.b)
 
     def __call__(self, expr) -> str:
         return self._print(expr)[0]
@@ -110,8 +127,15 @@ class Expressions:
 
     def _binary(self, expr) -> tuple[str, int]:
         operator, precedence = _BINARY[type(expr)]
+        dtype = str(expr.ty.dtype)
         left = self._operand(expr.a, precedence, operator)
-        right = self._operand(expr.b, precedence + (operator not in _COMMUTING), operator)
+        # Regrouping changes what floating point rounds to, and a product of a quotient.
+        regroups = type(expr.b) in _REGROUPED.get(operator, ()) and not dtype.startswith("float")
+        right = self._operand(expr.b, precedence + (not regroups), operator)
+        if operator == "<<" and dtype == "int64" and not isinstance(expr.a, TensorLoad):
+            left = f"(int64_t){self._operand(expr.a, 11)}"
+        if dtype in _PROMOTED and operator in ("+", "-", "*", "<<"):
+            return f"({C_TYPES[dtype]})({left} {operator} {right})", 11
         return f"{left} {operator} {right}", precedence
 
     def _variable(self, expr: Var) -> tuple[str, int]:
@@ -120,6 +144,8 @@ class Expressions:
 
     def _integer(self, expr) -> tuple[str, int]:
         value, dtype = int(expr.value), str(expr.ty.dtype)
+        if value == -(2**63):
+            return "INT64_MIN", _ATOM
         if dtype == "int64" and not -(2**31) < value < 2**31:
             return f"INT64_C({value})", _ATOM
         if value == -(2**31):
@@ -127,15 +153,12 @@ class Expressions:
         return str(value), _ATOM if value >= 0 else 11
 
     def _float(self, expr) -> tuple[str, int]:
-        value = float(expr.value)
-        if value in (float("inf"), float("-inf")):
-            self.math = True
-            return ("INFINITY", _ATOM) if value > 0 else ("-INFINITY", 11)
-        text = f"{value:.9g}"
-        return (text if any(c in text for c in ".en") else f"{text}.0") + "f", _ATOM if value >= 0 else 11
+        text = real(float(expr.value))
+        self.math |= text.isupper() or text.startswith("-I")
+        return text, 11 if text.startswith("-") else _ATOM
 
     def _cast(self, expr) -> tuple[str, int]:
-        if is_index(expr) or str(expr.ty.dtype) == str(expr.value.ty.dtype):
+        if self.is_index(expr) or str(expr.ty.dtype) == str(expr.value.ty.dtype):
             return self._print(expr.value)
         if str(expr.value.ty.dtype) == "bool":
             return self._print(expr.value)
@@ -147,7 +170,7 @@ class Expressions:
         if dtype == "float32":
             self.math = True
             return f"f{which}f({self(expr.a)}, {self(expr.b)})", _ATOM
-        kind = "i64" if dtype == "int64" and not is_index(expr) else "i32"
+        kind = "i64" if dtype == "int64" and not self.is_index(expr) else "i32"
         return f"{which}_{kind}({self(expr.a)}, {self(expr.b)})", _ATOM
 
     def _choice(self, condition, yes, no) -> tuple[str, int]:
@@ -181,21 +204,19 @@ class Expressions:
         return ", ".join(self(a) for a in args)
 
 
-def is_index(expr) -> bool:
-    """Whether an integer expression is made of loop variables, shapes and small constants only."""
-    if isinstance(expr, Var):
-        return True
-    if isinstance(expr, tirx.IntImm):
-        return abs(int(expr.value)) < 2**31
-    if isinstance(expr, tirx.Cast):
-        return str(expr.ty.dtype) in ("int32", "int64") and is_index(expr.value)
-    arithmetic = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max)
-    return isinstance(expr, arithmetic) and is_index(expr.a) and is_index(expr.b)
+def real(value: float) -> str:
+    """A float32 literal; INFINITY and NAN of <math.h> for what has none."""
+    if math.isnan(value):
+        return "NAN"
+    if math.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    text = f"{value:.9g}"
+    return (text if "." in text or "e" in text else f"{text}.0") + "f"
 
 
 def _multiply_high(expr) -> tuple | None:
     """(a, m) where `expr` is kernels.fixed_point.multiply_high(a, m)."""
-    if not isinstance(expr, tirx.Cast) or not isinstance(expr.value, tirx.RShift):
+    if not isinstance(expr, tirx.Cast) or not isinstance(expr.value, tirx.RShift) or str(expr.ty.dtype) != "int32":
         return None
     total, bits = expr.value.a, expr.value.b
     if not isinstance(total, tirx.Add) or not isinstance(total.a, tirx.Mul) or not _is(bits, 32):

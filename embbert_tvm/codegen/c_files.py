@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen.c_expressions import C_TYPES
+from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
 
@@ -257,8 +257,10 @@ def weights_header(program: Program, model_name: str, prefix: str) -> str:
 
 def weights(program: Program, model_name: str, prefix: str) -> str:
     upper = prefix.upper()
+    reals = [c for c in program.constants.values() if c.dtype == np.float32]
     parts = [
         f"/* {title(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
+        f"{'' if all(np.isfinite(c).all() for c in reals) else '#include <math.h>' + chr(10)}"
         f'#include "{prefix}_weights.h"\n\n'
         "#if defined(__GNUC__)\n"
         f"#define {upper}_ALIGNED __attribute__((aligned({ALIGN})))\n"
@@ -277,14 +279,9 @@ def _declaration(name: str, value: np.ndarray, prefix: str) -> str:
 def _values(value: np.ndarray, width: int = 110) -> str:
     flat = value.reshape(-1)
     if flat.dtype == np.float32:
-        texts = [_real(v) for v in flat.tolist()]
+        texts = [real(v) for v in flat.tolist()]
     else:
         texts = ["INT32_MIN" if v == -(2**31) else str(int(v)) for v in flat.tolist()]
     per_line = max(1, (width - 4) // (max(map(len, texts)) + 2))
     rows = (", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line))
     return "\n".join(f"    {row}," for row in rows)
-
-
-def _real(value: float) -> str:
-    text = f"{value:.9g}"
-    return (text if any(c in text for c in ".en") else text + ".0") + "f"

@@ -161,6 +161,8 @@ class _Printer:
 
     def _bind(self, stmt, depth: int) -> None:
         self.bound.add(stmt.var)
+        if not self.expressions.is_index(stmt.value):
+            self.expressions.data.add(stmt.var)
         value = self.expressions(stmt.value)
         self.line(depth, f"const {C_TYPES[str(stmt.var.ty.dtype)]} {self.name(stmt.var)} = {value};")
 
