@@ -7,6 +7,8 @@ places. What a function does not write it takes as const.
 from __future__ import annotations
 
 import keyword
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -59,6 +61,16 @@ class CFunction:
         return "\n".join([f"/* {self.name}", *lines, " */"])
 
 
+def c_name(name: str, taken: Container[str] = ()) -> str:
+    """`name` as a C identifier that is no keyword and not in `taken`."""
+    base = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    base = f"_{base}" if base[:1].isdigit() else f"{base}_" if base in _RESERVED else base
+    free, count = base, 2
+    while free in taken:
+        free, count = f"{base}_{count}", count + 1
+    return free
+
+
 def _dimension(dim) -> str:
     return str(int(dim)) if isinstance(dim, (int, tirx.IntImm)) else str(dim).replace("T.int64", "")
 
@@ -86,13 +98,8 @@ class _Printer:
     def name(self, var: Var) -> str:
         var = self.root(var)
         if var not in self.names:
-            base = "".join(c if c.isalnum() or c == "_" else "_" for c in var.name)
-            base = f"{base}_" if base in _RESERVED else base
-            name, count = base, 2
-            while name in self.taken:
-                name, count = f"{base}_{count}", count + 1
-            self.taken.add(name)
-            self.names[var] = name
+            self.names[var] = c_name(var.name, self.taken)
+            self.taken.add(self.names[var])
         return self.names[var]
 
     def line(self, depth: int, text: str) -> None:

@@ -9,7 +9,7 @@ from tvm import IRModule, relax, sym, tirx
 from tvm.ir import Call, GenericConst, TupleGetItem, Var
 
 from embbert_tvm.codegen.c_expressions import Expressions
-from embbert_tvm.codegen.c_function import CFunction, c_function
+from embbert_tvm.codegen.c_function import CFunction, c_function, c_name
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.plan import Block, plan
 from embbert_tvm.errors import InputError, WorkError
@@ -28,6 +28,8 @@ _BYTES = {
     "float32": 4,
 }
 INPUT, OUTPUT = "ids", "logits"
+# What no tensor may be called in the entry function.
+_LOCALS = {INPUT, OUTPUT, "arena", "L", "infer"}
 
 
 @dataclass(frozen=True)
@@ -153,15 +155,16 @@ class _Builder:
                 arguments.append(self.values[arg])
                 self.last_use[self.values[arg]] = step
             shapes.append(shape(arg))
+        stem = c_name(var.name.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
         for index, out in enumerate(outs):
-            name = var.name if len(outs) == 1 else f"{var.name}_{index}"
+            name = stem if len(outs) == 1 else f"{stem}_{index}"
             dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
             self.made[name] = (str(out.dtype), dims, step)
             self.last_use[name] = step
             arguments.append(name)
             shapes.append(dims)
-        self.values[var] = var.name
+        self.values[var] = stem
         where = _bindings(function, shapes)
         missing = [s.name for s in function.scalars if s not in where]
         if missing:

@@ -64,7 +64,7 @@ def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
             scope_of[var] = _common([scope_of.get(v, "") for v in variables(value)])
     names, taken = {}, Counter()
     for var, value in graph.bindings:
-        scope = scope_of[var].replace(".", "_")
+        scope = re.sub(r"[^A-Za-z0-9_]", "_", scope_of[var])
         operator = (op_name(value) or "value").split(".")[-1]
         name = scope if owner.get(scope_of[var]) is var else f"{scope}_{operator}".lstrip("_")
         taken[name] += 1
