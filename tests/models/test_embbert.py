@@ -61,9 +61,7 @@ def test_the_convolution_is_causal_and_a_block_has_no_residual():
     block = EmbBert(SMALL, 2).eval().blocks[0]
     x = torch.randn(1, 9, 8)
     y = block.norm(x)
-    torch.testing.assert_close(
-        y, x / (x.pow(2).mean(-1, keepdim=True) + torch.finfo(torch.float32).eps).sqrt()
-    )
+    torch.testing.assert_close(y, x / (x.pow(2).mean(-1, keepdim=True) + torch.finfo(torch.float32).eps).sqrt())
     expected = torch.zeros(1, 9, 16)
     for t in range(9):
         for channel in range(16):  # two of each of the 8
@@ -72,9 +70,7 @@ def test_the_convolution_is_causal_and_a_block_has_no_residual():
             expected[0, t, channel] = total + block.conv.bias[channel]
     convolution = block.conv_out(expected * expected.sigmoid())
     attention = block.attention_out(torch.softmax(block.query(y) @ y.mT / 8**0.5, -1) @ y)
-    l1, l2 = (
-        (a @ b).exp() for a, b in [(block.lambda_q1, block.lambda_k1), (block.lambda_q2, block.lambda_k2)]
-    )
+    l1, l2 = ((a @ b).exp() for a, b in [(block.lambda_q1, block.lambda_k1), (block.lambda_q2, block.lambda_k2)])
     torch.testing.assert_close(block(x, None), l1 * attention - l2 * convolution)
 
 

@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import lzma
+import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.resources import resource
+from embbert_tvm.training import evaluate as evaluate_module
 from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
@@ -52,12 +56,13 @@ def test_the_same_job_gives_the_same_files(tsv, tmp_path):
         assert file.read_bytes() == (tmp_path / "b" / "m" / file.name).read_bytes()
 
 
+@pytest.mark.usefixtures("without_export")
 def test_a_pair_regression(tmp_path):
     rows = "\n".join(f"{i % 5}\tturn {'it ' * (i % 5)}on\tturn it off" for i in range(20))
     (tmp_path / "pairs.tsv").write_text(f"label\ttext\ttext_pair\n{rows}\n")
     result = run_job(job(tmp_path / "pairs.tsv", tmp_path / "m", regression=True))
     assert (result.metric, result.folder.labels, result.folder.classes) == ("spearman", None, 1)
-    assert evaluate(read_folder(tmp_path / "m"), tmp_path / "pairs.tsv").metric == "spearman"
+    assert read_folder(tmp_path / "m").labels is None
 
 
 @pytest.mark.usefixtures("without_export")
@@ -133,3 +138,13 @@ def test_only_a_model_folder_is_replaced(tsv, tmp_path):
     run_job(job(tsv, tmp_path / "m"))
     run_job(job(tsv, tmp_path / "m"))
     assert json.loads((tmp_path / "m" / "config.json").read_text())["name"] == "m"
+
+
+def test_regression_is_judged_by_rank(tmp_path, monkeypatch):
+    (tmp_path / "pairs.tsv").write_text("label\ttext\ttext_pair\n1\ta\tb\n2\ta b\tc\n3.5\ta b c\td\n")
+    folder = ModelFolder(tmp_path, "m", EmbBertConfig(), None)
+    shutil.copy(resource("models", "tokenizer.json"), folder.tokenizer_path)
+    monkeypatch.setattr(evaluate_module, "fresh_onnx", lambda folder: folder.onnx)
+    monkeypatch.setattr(evaluate_module, "Reference", lambda path: lambda ids: np.array([-len(ids)]))
+    found = evaluate(folder, tmp_path / "pairs.tsv")
+    assert (found.metric, found.value, found.examples) == ("spearman", pytest.approx(-1), 3)
