@@ -8,6 +8,7 @@ from tvm import IRModule, relax
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, variables
 from embbert_tvm.graph.passes.causal_conv import pad_causally
+from embbert_tvm.graph.passes.dead_rows import drop_dead_rows
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
 from embbert_tvm.graph.passes.index_guards import drop_index_guards
@@ -30,6 +31,7 @@ PASSES = (
     fuse_silu,
     pad_causally,
     fold_scales,
+    drop_dead_rows,
 )
 
 

@@ -38,16 +38,19 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
     return value_scale / out_scale * 2.0**RATIO_BITS / ONE
 
 
-def attention(width: int) -> tirx.PrimFunc:
-    """Arguments: query, key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,); out int8 (L, width)."""
+def attention(width: int, single: bool = False) -> tirx.PrimFunc:
+    """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,);
+    out int8 (L or 1, width). single: one row of queries instead of L."""
 
     def body() -> None:
         rows = length()
-        query, key, value = (argument(name, (rows, width), "int8") for name in ("query", "key", "value"))
+        queries = 1 if single else rows
+        query = argument("query", (queries, width), "int8")
+        key, value = argument("key", (rows, width), "int8"), argument("value", (rows, width), "int8")
         table = argument("table", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
-        out = argument("out", (rows, width), "int8")
-        with loop("i", rows) as i, block("row", vi=("S", rows, i)) as vi:
+        out = argument("out", (queries, width), "int8")
+        with loop("i", queries) as i, block("row", vi=("S", queries, i)) as vi:
             score = workspace("score", (rows,), "int32")
             weight = workspace("weight", (rows,), "int8")
             peak, total = workspace("peak", (1,), "int32"), workspace("total", (1,), "int32")
@@ -83,4 +86,4 @@ def attention(width: int) -> tirx.PrimFunc:
             with loop("k", width) as k, block("out", vk=("S", width, k)) as vk:
                 store(out, saturate(multiply_high(acc[vk], factor[0])), vi, vk)
 
-    return prim_func(f"attention_{width}", body)
+    return prim_func(f"attention_{'row_' * single}{width}", body)

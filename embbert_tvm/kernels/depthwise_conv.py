@@ -10,9 +10,9 @@ from tvm import tirx
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 
 
-def depthwise_conv(taps: int, channels: int, epilogue: object) -> tirx.PrimFunc:
+def depthwise_conv(taps: int, channels: int, epilogue: object, row: int | None = None) -> tirx.PrimFunc:
     """Arguments: x int8 (L, channels); weight int8 (taps, channels); bias int32 (channels,); the epilogue's own;
-    out (L, channels)."""
+    out (L or 1, channels). row: compute only this one."""
 
     def body() -> None:
         rows = length()
@@ -20,16 +20,18 @@ def depthwise_conv(taps: int, channels: int, epilogue: object) -> tirx.PrimFunc:
         weight = argument("weight", (taps, channels), "int8")
         bias = argument("bias", (channels,), "int32")
         params = epilogue.arguments(channels)
-        out = argument("out", (rows, channels), epilogue.dtype)
-        with loop("t", rows) as t, block("row", vt=("S", rows, t)) as vt:
+        out_rows = rows if row is None else 1
+        out = argument("out", (out_rows, channels), epilogue.dtype)
+        with loop("t", out_rows) as t, block("row", vt=("S", out_rows, t)) as vt:
             acc = workspace("acc", (channels,), "int32")
             with loop("k", taps) as k, loop("c", channels) as c:
                 with block("conv", vk=("R", taps, k), vc=("S", channels, c)) as (vk, vc):
                     with init():
                         store(acc, bias[vc], vc)
-                    past = vt + vk - (taps - 1)
+                    past = (vt if row is None else row) + vk - (taps - 1)
                     tap = tirx.if_then_else(past >= 0, i32(x[tirx.max(past, 0), vc]), i32(0))
                     store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)
             epilogue.row(acc, params, out, vt, channels)
 
-    return prim_func(f"depthwise_conv_{epilogue.name}_{taps}x{channels}", body)
+    one = "" if row is None else f"row{row}_"
+    return prim_func(f"depthwise_conv_{one}{epilogue.name}_{taps}x{channels}", body)

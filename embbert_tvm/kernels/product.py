@@ -3,7 +3,8 @@
     acc[i, j] = bias[j] + sum_s sum_k source_s[row_s(i), k] * weight[j, offset_s + k] + sum_t table_t[ids_t[i], j]
 
 Several sources share one row of weights (their scales are folded into it), so a sum of linear maps is one product.
-A source is a tensor of L rows, a constant table read at row i, or a constant table read at row ids[i] (an embedding).
+A source is a tensor of L rows or one, a constant table read at row i, or a constant table read at row ids[i] (an
+embedding).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop
 
 @dataclass(frozen=True)
 class Source:
-    """width: its k. rows: of a constant table, None for a tensor of L rows. indexed: read at ids[i].
+    """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row."""
 
     width: int
@@ -46,7 +47,7 @@ class Product:
     @property
     def name(self) -> str:
         widths = "_".join(str(s.width) for s in self.sources)
-        return f"product_{self.epilogue.name}_{widths}x{self.n}"
+        return f"product_{'row_' if self.single else ''}{self.epilogue.name}_{widths}x{self.n}"
 
 
 def product(spec: Product) -> tirx.PrimFunc:

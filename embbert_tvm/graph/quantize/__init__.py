@@ -5,11 +5,11 @@ from __future__ import annotations
 from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.quantize import attention, depthwise_conv, product
+from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (attention, depthwise_conv, product)
+INT8_OPERATORS = (row_slice, attention, depthwise_conv, product)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]
 

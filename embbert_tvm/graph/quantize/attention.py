@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.kernels import attention as kernel
@@ -34,12 +34,19 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if turned is None or [int(a) for a in turned.attrs.axes] != [0, 2, 1]:
         return None
     query, key, value = scores.args[0], turned.args[0], context.args[1]
-    widths = {str(shape(x)) for x in (query, key, value)}
-    return Match(query, key, value) if len(widths) == 1 and isinstance(shape(query)[2], int) else None
+    if str(shape(key)) != str(shape(value)) or shape(query)[2] != shape(key)[2] or not isinstance(shape(key)[2], int):
+        return None
+    # The kernel reads as many queries as it writes rows: all, or a row that was made as one.
+    if isinstance(shape(key)[1], int) or op_name(graph.producer(query)) in ("strided_slice", "take"):
+        return None
+    return (
+        Match(query, key, value) if isinstance(shape(query)[1], int) or str(shape(query)) == str(shape(key)) else None
+    )
 
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     query, key, value = q.rows(found.query), q.rows(found.key), q.rows(found.value)
+    single = isinstance(shape(query.expr)[0], int)
     width = shape(expr)[-1]
     # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
     scale = max(min(q.calibration.scale(expr.name), value.scale), value.scale / 15)
@@ -55,10 +62,10 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     name = f"{plain(expr.name)}_attention"
     names = {3: "exp", 4: "step", 5: "ratio"}
     made = q.kernel(
-        kernel.attention(width),
+        kernel.attention(width, single),
         name,
         args,
-        ([q.length, width], "int8"),
+        ([1 if single else q.length, width], "int8"),
         "scores, softmax and context a row",
         names,
     )

@@ -60,10 +60,10 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]
     names = dict(enumerate(("weight", "bias", *last.names), start=1))
     made = q.kernel(
-        depthwise_conv(taps, count, last.kind),
+        depthwise_conv(taps, count, last.kind, x.row),
         plain(expr.name),
         args,
-        ([q.length, count], "int8"),
+        ([q.length if x.row is None else 1, count], "int8"),
         f"convolution and {last.kind.name} in one kernel",
         names,
     )

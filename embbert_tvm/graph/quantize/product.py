@@ -112,12 +112,12 @@ def _operand(q: Quantizer, x: Expr) -> _Operand:
         cut = [[int(v) for v in made.args[i].fields] for i in (1, 2, 4)] if name == "strided_slice" else None
         if cut == [[0], [0], [1]]:
             return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name))
-    if name == "take" and made.attrs.axis == 1 and (at := constant(made.args[1])) is not None and at.size == 1:
-        rows = q.rows(made.args[0])
-        return _Operand(Source(shape(x)[-1], row=int(at)), [rows.expr], rows.scale)
     rows = q.rows(x)
-    one = {"rows": 1, "row": 0} if _count(x) == "1" else {}
-    return _Operand(Source(shape(x)[-1], **one), [rows.expr], rows.scale)
+    count = shape(rows.expr)[0]
+    count = count if isinstance(count, int) else None
+    row = 0 if rows.row is None and count == 1 else rows.row
+    source = Source(shape(x)[-1], count, row=row)
+    return _Operand(source, [rows.expr], rows.scale)
 
 
 def _like_ids(q: Quantizer, ids: Expr) -> bool:

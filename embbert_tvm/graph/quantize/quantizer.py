@@ -23,10 +23,11 @@ KERNEL = "embbert.kernel"
 
 @dataclass(frozen=True)
 class Rows:
-    """An int8 tensor (L, K), or (1, K), worth `expr * scale`."""
+    """An int8 tensor (L, K), or (1, K), worth `expr * scale`. row: only this row of it is meant."""
 
     expr: Var
     scale: float
+    row: int | None = None
 
 
 @dataclass(frozen=True)

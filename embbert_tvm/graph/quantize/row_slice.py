@@ -1,0 +1,39 @@
+"""One row of a tensor: no kernel, its consumers read that row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+
+
+@dataclass(frozen=True)
+class Match:
+    tensor: Expr
+    row: int
+
+
+def match(graph: Dataflow, expr: Expr) -> Match | None:
+    made = graph.producer(expr)
+    name = op_name(made)
+    if name == "take" and made.attrs.axis is not None and int(made.attrs.axis) == 1:
+        row = constant(made.args[1])
+        start = int(row) if row is not None and row.size == 1 else None
+    elif name == "strided_slice" and [int(a) for a in made.args[1].fields] == [1] and shape(expr)[1] == 1:
+        start = int(made.args[2].fields[0])
+    else:
+        return None
+    tensor = made.args[0]
+    if start is None or start < 0 or constant(tensor) is not None or len(shape(tensor)) != 3:
+        return None
+    return Match(tensor, start)
+
+
+def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    whole = q.rows(found.tensor)
+    return replace(whole, row=found.row + (whole.row or 0))
+
+
+def real(q: Quantizer, expr: Expr, found: Match) -> None:
+    """The driver converts the int8 row."""
