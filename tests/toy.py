@@ -127,6 +127,7 @@ def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, *
         "max_length": MAX_LENGTH,
         "labels": LABELS,
         "classes": len(LABELS),
+        "vocabulary": VOCABULARY,
         "arena": {"bytes": 64, "align": 16, "tensors": []},
         "weights_bytes": 12,
         "operators": [],
@@ -171,6 +172,8 @@ def complete(folder: Path) -> Path:
     """Give a package of toy.write_package a tokenizer and a float model."""
     from embbert_tvm.data.tokenizer import save_tokenizer, train_tokenizer
 
-    save_tokenizer(train_tokenizer(TEXTS, 100), folder / "parameters" / "tokenizer.json")
+    tokenizer = train_tokenizer(TEXTS, 100)
+    tokenizer.add_tokens([f"<filler {i}>" for i in range(VOCABULARY - tokenizer.get_vocab_size())])
+    save_tokenizer(tokenizer, folder / "parameters" / "tokenizer.json")
     (folder / "src" / "model.onnx").write_bytes(float_model(3))
     return folder

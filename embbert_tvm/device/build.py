@@ -49,6 +49,7 @@ def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequenc
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
     try:
         _compile(job, work, package.model_name)
+        work.chmod(0o755)
         try:
             os.rename(work, done)
         except OSError:

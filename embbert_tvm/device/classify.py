@@ -30,7 +30,7 @@ class Answer:
 
 def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]:
     """Tokenize here, run there; InputError for a text that is not valid UTF-8, before anything is run."""
-    tokenizer = load_tokenizer(package.tokenizer)
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     encoded = [tokenize(tokenizer, text, max_length=package.max_length) for text in texts]
     answers = []
     with open_place(place, package) as device:

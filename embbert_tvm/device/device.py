@@ -74,9 +74,12 @@ class Device:
     def check(self) -> None:
         """WorkError where the device holds another model than the package."""
         info = self.info()
-        found, expected = (info.max_length, info.classes), (self._package.max_length, self._package.classes)
+        package = self._package
+        found = (info.max_length, info.classes, info.vocabulary)
+        expected = (package.max_length, package.classes, package.vocabulary)
         if found != expected:
-            raise WorkError(f"{self.place} holds another model: (max_length, classes) {found}, not {expected}")
+            words = f"(max_length, classes, vocabulary) {found}, not {expected}"
+            raise WorkError(f"{self.place} holds another model: {words}")
 
     def run(self, ids: Sequence[int]) -> RunResult:
         """Classify token ids; 1 to max_length of them, each in the vocabulary.

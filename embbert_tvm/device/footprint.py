@@ -19,14 +19,18 @@ _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \((\w+)")
 
 
+# Bytes of stack allowed for a function of the C library; newlib's memcpy, memset, expf, sqrtf use 16 to 32.
+LIBRARY_FRAME = 64
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes that a package adds to a firmware of its CPU.
 
     `code` counts instructions and small constants with what they pull from the C library (where the CPU's
     images are freestanding); `weights` the constants of weights.c; `static` data and bss outside the arena;
-    `stack` the deepest way of calls from embbert_run(), without those in `stack_unknown`, whose frames the
-    compiler did not tell (functions of the C library).
+    `stack` the deepest way of calls from embbert_run(), where each of `stack_unknown`, functions of the C library
+    whose frames the compiler does not tell, counts LIBRARY_FRAME.
     """
 
     code: int
@@ -83,7 +87,7 @@ def _call_graph(files: Iterable[str]) -> tuple[dict[str, int], dict[str, set[str
 
 
 def _deepest(entry: str, frames: dict[str, int], calls: dict[str, set[str]]) -> tuple[int, set[str]]:
-    """Bytes on the deepest way from `entry`, and the functions on any way whose frames are not known.
+    """Bytes on the deepest way from `entry`, and the functions on any way whose frames are not told.
 
     A package has no recursion; a call back up the way is not followed a second time.
     """
@@ -93,6 +97,6 @@ def _deepest(entry: str, frames: dict[str, int], calls: dict[str, set[str]]) -> 
         if function not in frames:
             unknown.add(function)
         below = (depth(f, above | {function}) for f in sorted(calls.get(function, ())) if f not in above | {function})
-        return frames.get(function, 0) + max(below, default=0)
+        return frames.get(function, LIBRARY_FRAME) + max(below, default=0)
 
     return depth(entry, frozenset()), unknown

@@ -34,6 +34,7 @@ class Package:
     precision: str
     max_length: int
     classes: int
+    vocabulary: int
     labels: tuple[str, ...] | None  # None for regression
     arena_bytes: int
     weights_bytes: int
@@ -52,9 +53,10 @@ class Package:
         return self.path / "src" / "model.onnx"
 
     @property
-    def exact(self) -> bool:
-        """Whether the same bits are promised on every place: all but the floating-point precisions."""
-        return self.precision not in ("fp16", "fp32")
+    def floating(self) -> bool:
+        """Whether some kernel computes in floating point, so that places may differ in the last bits."""
+        kinds = [operator.get("precision") for operator in self.metadata["operators"]]
+        return self.precision in ("fp16", "fp32") or any(str(kind).startswith("float") for kind in kinds)
 
 
 def load_package(path: Path | str) -> Package:
@@ -71,6 +73,8 @@ def load_package(path: Path | str) -> Package:
     if classes > _MAX_CLASSES:
         raise InputError(f"{where}: classes: {classes} are too many for a reply, {_MAX_CLASSES} is the most")
     arena = _get(document, "arena", dict, where)
+    if not all(isinstance(operator, dict) for operator in _get(document, "operators", list, where)):
+        raise InputError(f"{where}: operators: must be a list of objects")
     labels = document.get("labels")
     if labels is not None and not (
         isinstance(labels, list) and len(labels) == classes and all(isinstance(x, str) for x in labels)
@@ -83,6 +87,7 @@ def load_package(path: Path | str) -> Package:
         precision=_get(document, "precision", str, where),
         max_length=_count(document, "max_length", where),
         classes=classes,
+        vocabulary=_count(document, "vocabulary", where),
         labels=None if labels is None else tuple(labels),
         arena_bytes=_count(arena, "bytes", where, "arena.bytes"),
         weights_bytes=_count(document, "weights_bytes", where, least=0),

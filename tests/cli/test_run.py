@@ -67,6 +67,13 @@ def test_bad_input(cli, toy_package, arguments, message):
     assert "Traceback" not in result.err
 
 
+def test_a_tokenizer_of_another_vocabulary(cli, tmp_path):
+    package = toy.complete(toy.write_package(tmp_path / "p", vocabulary=999))
+    result = cli("run", package, "x")
+    assert result.status == 2
+    assert "holds 1000 tokens, the model has 999" in result.err
+
+
 def test_no_package(cli, tmp_path):
     result = cli("run", tmp_path, "x")
     assert result.status == 2

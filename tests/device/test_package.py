@@ -29,6 +29,8 @@ def test_reads_what_it_says(toy):
         ({"classes": 70000, "labels": None}, "too many"),
         ({"max_length": "16"}, "max_length: must be"),
         ({"labels": ["one"]}, "labels: must be null or a list of 3"),
+        ({"vocabulary": None}, "vocabulary: must be"),
+        ({"operators": ["x"]}, "operators: must be a list of objects"),
         ({"arena": {}}, r"arena\.bytes: must be"),
         ({"arena": 5}, "arena: must be of type dict"),
         ({"sources": []}, "sources: is empty"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,3 +158,33 @@ def test_a_missing_toolchain_names_its_package(tmp_path, monkeypatch, place, mes
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=message):
         open_place(place, package)
+
+
+KILLED = """
+import sys, time
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
+print(open_place(sys.argv[2], load_package(sys.argv[1]))._link.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux alone")
+@pytest.mark.parametrize("place", ["host", "qemu"])
+def test_a_killed_program_leaves_no_device_behind(toy, place):
+    program = subprocess.Popen([sys.executable, "-c", KILLED, toy.path, place], stdout=subprocess.PIPE, text=True)
+    pid = int(program.stdout.readline())
+    program.kill()
+    program.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and _state(pid) != "Z" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    # Where nothing adopts orphans, one that has ended stays in the table as a zombie.
+    assert not Path(f"/proc/{pid}").exists() or _state(pid) == "Z"
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return "gone"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from toy import LOOP
 
+from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.places import open_place
-from embbert_tvm.target import load_board
+from embbert_tvm.target import load_board, load_cpu
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,9 @@ def test_counts_past_the_wrap_of_systick(device, factor):
 
 def test_stack_is_measured(device):
     assert 0 < device.run([3]).stack < 1024
+
+
+def test_the_stack_in_use_stays_below_what_footprint_says(device, toy):
+    cpu = load_cpu("cortex-m7")
+    server = 128  # main() and what it keeps over a run
+    assert device.run([5, 6]).stack <= footprint(toy, cpu).stack + server
