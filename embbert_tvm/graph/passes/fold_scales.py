@@ -10,7 +10,7 @@ import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite
+from embbert_tvm.graph.dataflow import Rebuilder, constant, dtype, op_name, rewrite
 
 
 def _scaled(expr: relax.Expr, factor: float) -> relax.Expr:
@@ -58,6 +58,8 @@ def _factor(call: Call) -> tuple[float, relax.Expr] | None:
 
 def fold_scales(mod: IRModule) -> IRModule:
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
+        if op_name(call) not in ("multiply", "divide", "subtract") or dtype(call.args[0]) != "float32":
+            return None
         if (found := _factor(call)) is not None:
             return _push(*found, graph)
         if op_name(call) == "subtract":

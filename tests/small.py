@@ -1,0 +1,128 @@
+"""Small models that the compiler's tests share: ONNX from a few lines of text, and one small EmbBERT a process."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import re
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
+VOCABULARY = 40  # of the models that `classifier` makes
+LABELS = ('say "on"', "off??/", "grüß\\dich")
+TEXTS = ("turn the lights off and on", "play the song again", "will it rain in the valley tomorrow", "wake me at six")
+
+_FRAME = '<ir_version: 10, opset_import: ["": 18]> g (int64[1,L] ids) => (float[1,C] logits) {{\n{body}\n}}'
+
+
+def classifier(body: str, **weights: np.ndarray) -> onnx.ModelProto:
+    """The ONNX model of `body` (ONNX text, from `ids` to `logits`). `a__b` in names stands for `a.b`, as in
+    `fc__weight`."""
+    model = parser.parse_model(_FRAME.format(body=body))
+    for node in model.graph.node:
+        node.input[:] = [name.replace("__", ".") for name in node.input]
+    tensors = [numpy_helper.from_array(value, name.replace("__", ".")) for name, value in weights.items()]
+    model.graph.initializer.extend(tensors)
+    onnx.checker.check_model(model)
+    return model
+
+
+def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return (np.random.default_rng([seed, *shape]).standard_normal(shape) * scale).astype(np.float32)
+
+
+def some_ids(length: int, vocabulary: int = VOCABULARY, seed: int = 0) -> list[int]:
+    return np.random.default_rng([seed, length]).integers(0, vocabulary, length).tolist()
+
+
+def operators(mod) -> Counter:
+    """How often `main` calls each Relax operator."""
+    from embbert_tvm.graph.dataflow import Dataflow, op_name
+
+    return Counter(name for _, value in Dataflow(mod).bindings if (name := op_name(value)))
+
+
+def words(text: str) -> Counter:
+    """`add matmul*2` as the multiset it says."""
+    found: Counter = Counter()
+    for word in text.split():
+        name, _, count = word.partition("*")
+        found[name] += int(count or 1)
+    return found
+
+
+@functools.cache
+def folder() -> Path:
+    """A model folder: EmbBERT of two layers with random weights, exported and calibrated. Do not write into it."""
+    import torch
+
+    from embbert_tvm.data.tokenizer import train_tokenizer
+    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.onnx_export import export_folder
+    from embbert_tvm.models.config import EmbBertConfig
+    from embbert_tvm.models.embbert import EmbBert
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    path = Path(tempfile.mkdtemp(prefix="embbert-tests-")) / "small"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    tokenizer = train_tokenizer([*TEXTS] * 3, 300)
+    config = EmbBertConfig(tokenizer.get_vocab_size(), 48, 32, 8, kernel_size=8, expansion=1, layers=2)
+    torch.manual_seed(0)
+    model = EmbBert(config, len(LABELS))
+    with torch.no_grad():
+        # What is one and the same at the start of training differs in a trained model.
+        for name, parameter in model.named_parameters():
+            if re.search("norm", name):
+                parameter.uniform_(0.5, 1.5)
+            elif re.search("token|position|segment", name):
+                parameter.normal_(0, 0.5)
+        model.embedder.segment.weight[0] = 0
+    saved = model.save_pretrained(path, name="small", labels=LABELS, tokenizer=tokenizer)
+    export_folder(saved)
+    calibrate_folder(path, [some_ids(n, config.vocabulary_size, n) for n in range(1, 49)])
+    torch.set_num_threads(threads)
+    return path
+
+
+def copy_of_folder(to: Path) -> Path:
+    """A copy of `folder()` to spoil."""
+    return Path(shutil.copytree(folder(), to))
+
+
+@functools.cache
+def quantized():
+    """The small EmbBERT's quantized module, with the account of its operators."""
+    from embbert_tvm.graph.calibrate import load_calibration, sha256
+    from embbert_tvm.graph.quantize import quantize
+
+    onnx_path = folder() / "model.onnx"
+    return quantize(simplified(), load_calibration(folder() / "calibration.json", sha256(onnx_path)))
+
+
+@functools.cache
+def simplified():
+    from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+    from embbert_tvm.graph.simplify import simplify
+
+    return simplify(import_onnx(load_onnx(folder() / "model.onnx")))
+
+
+@functools.cache
+def package(precision: str = "int8") -> Path:
+    """The small EmbBERT compiled for the host. Do not write into it."""
+    from embbert_tvm.compiler import compile_model, find_source
+
+    out = folder().parent / f"package-{precision}"
+    compile_model(find_source(folder()), "host", out, precision=precision)
+    return out
+
+
+def onnx_of_folder() -> onnx.ModelProto:
+    return onnx.load(folder() / "model.onnx")
