@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,15 @@ QUANTILE = 0.9999
 
 @dataclass(frozen=True)
 class Histogram:
-    """How a tensor's values spread: `counts` over BINS equal bins of [low, high]."""
+    """How a tensor's values spread: `counts` over equal bins of [low, high]. Raises ValueError for what is none."""
 
     low: float
     high: float
     counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf or min(self.counts, default=-1) < 0 or not any(self.counts):
+            raise ValueError(f"no histogram: {self}")
 
     def magnitude(self, quantile: float = QUANTILE) -> float:
         """The smallest bin edge m such that `quantile` of all values lie in [-m, m]."""
@@ -88,7 +93,10 @@ def _runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[
 
 
 def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -> Calibration:
-    """The statistics of a simplified module over token id sequences. Raises InputError where there are none."""
+    """The statistics of a simplified module over token id sequences.
+
+    Raises InputError where there are no texts, or a tensor has no finite value.
+    """
     if not texts:
         raise InputError("calibration needs at least one text")
     names = observed(mod)
@@ -99,11 +107,14 @@ def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -
         for n, value in enumerate(run(ids)):
             # A mask may hold -inf, which no scale is to reach.
             finite = value[np.isfinite(value)]
-            low[n], high[n] = min(low[n], finite.min(initial=0)), max(high[n], finite.max(initial=0))
+            low[n], high[n] = min(low[n], finite.min(initial=np.inf)), max(high[n], finite.max(initial=-np.inf))
+    if none := [name for name, bound in zip(names, low, strict=True) if bound == np.inf]:
+        raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
     counts = np.zeros((len(names), BINS), np.int64)
     for ids in batches:
         for n, value in enumerate(run(ids)):
-            counts[n] += np.histogram(value, BINS, (low[n], high[n]))[0]
+            # In float64: bins of a narrow range are finer than float32 can tell apart.
+            counts[n] += np.histogram(value.astype(np.float64), BINS, (low[n], high[n]))[0]
     tensors = {
         name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
     }
