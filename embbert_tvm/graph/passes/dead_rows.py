@@ -98,6 +98,6 @@ def drop_dead_rows(mod: IRModule) -> IRModule:
         if row is None or row.size != 1 or int(row) < 0 or len(shape(data)) != 3 or shape(data)[1] == 1:
             return None
         kept = _push(data, _Slice(-2, int(row), int(row) + 1), graph)
-        return relax.op.take(kept, relax.const(0, "int32"), axis=1, mode="fast")
+        return relax.op.take(kept, relax.const(0, "int32"), axis=1, mode="clip")
 
     return rewrite(mod, rule)
