@@ -237,7 +237,7 @@ def _document(folder: str, kind: str, name: str) -> tuple[Path, Mapping[str, Any
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {error.problem}" if mark else type(error).__name__
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else type(error).__name__
         raise InputError(f"{path}: not YAML ({where})") from error
     if not isinstance(document, Mapping):
         raise InputError(f"{path}: must be a mapping of keys, as in targets/{folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -28,16 +29,16 @@ def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> N
     if as_json:
         results = []
         for answer in answers:
-            result = {"text": answer.text, "label": answer.label, "scores": answer.scores}
+            result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
             if answer.label is None:
                 result["value"] = answer.value
             results.append(result | {"tokens": answer.tokens, "instructions": answer.instructions})
         click.echo(json.dumps({"on": place, "results": results}))
         return
-    rows = [("text", "label" if opened.labels else "value", "score", "tokens", "instructions")]
+    rows: list[tuple[str, ...]] = [("text", "label" if opened.labels else "value", "score", "tokens", "instructions")]
     for answer in answers:
         what = answer.label if answer.label is not None else f"{answer.value:.4f}"
-        score = f"{answer.scores[answer.label]:.3f}" if answer.scores else ""
+        score = f"{answer.scores[answer.label]:.3f}" if answer.scores and answer.label else ""
         count = "" if answer.instructions is None else f"{answer.instructions:,}"
         rows.append((shortened(answer.text), what, score, str(answer.tokens), count))
     click.echo(table(rows, right=(2, 3, 4)))
@@ -50,8 +51,8 @@ def shortened(text: str) -> str:
 
 
 def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
-    """Rows as aligned columns; those in `right` flush right, those with no word under their head left out."""
-    columns = [c for c in range(len(rows[0])) if any(row[c] for row in rows[1:])]
+    """Rows as aligned columns; those in `right` flush right, and left out where no row says anything there."""
+    columns = [c for c in range(len(rows[0])) if c not in right or any(row[c] for row in rows[1:])]
     widths = {c: max(len(row[c]) for row in rows) for c in columns}
     return "\n".join(
         "  ".join(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in columns).rstrip()

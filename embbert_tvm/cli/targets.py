@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from embbert_tvm.target import Board, Cpu
 
 
 @click.group("targets")
@@ -22,16 +26,17 @@ def list_targets(as_json: bool) -> None:
     cpus = [load_cpu(name) for name in known_cpus()]
     boards = [load_board(name) for name in known_boards()]
     if as_json:
-        kinds = {"cpus": cpus, "boards": boards}
-        click.echo(
-            json.dumps({k: [{"name": x.name, "description": x.description} for x in v] for k, v in kinds.items()})
-        )
+        click.echo(json.dumps({"cpus": [_brief(cpu) for cpu in cpus], "boards": [_brief(board) for board in boards]}))
         return
-    width = max(len(target.name) for target in (*cpus, *boards))
-    for kind, targets in (("CPUs", cpus), ("Boards", boards)):
-        click.echo(f"{kind}:")
-        for target in targets:
-            click.echo(f"  {target.name.ljust(width)}  {target.description}")
+    width = max(map(len, known_cpus() + known_boards()))
+    for target in cpus:
+        click.echo(f"CPU    {target.name.ljust(width)}  {target.description}")
+    for board in boards:
+        click.echo(f"board  {board.name.ljust(width)}  {board.description}")
+
+
+def _brief(target: Cpu | Board) -> dict[str, str]:
+    return {"name": target.name, "description": target.description}
 
 
 @command.command("show")

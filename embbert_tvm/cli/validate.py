@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
@@ -26,7 +27,7 @@ def command(package: str, data: str, place: str, limit: int | None, as_json: boo
     from embbert_tvm.errors import WorkError
 
     opened = load_package(package)
-    examples = read_examples(data, opened.labels, regression=opened.labels is None)[:limit]
+    examples = read_examples(Path(data), opened.labels, regression=opened.labels is None)[:limit]
     quiet = not sys.stderr.isatty()
     result = validate(opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet))
     bits = result.comparison

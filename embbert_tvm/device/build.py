@@ -107,7 +107,7 @@ def _compile(job: Job, folder: Path, name: str) -> None:
     if job.script is not None:
         (folder / "link.ld").write_text(job.script, encoding="ascii")
         script = ["-T", str(folder / "link.ld")]
-    link = [
+    link: list[str | Path] = [
         *job.cpu.cflags,
         *job.flags,
         *objects,

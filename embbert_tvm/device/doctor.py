@@ -46,7 +46,7 @@ def examine() -> list[Check]:
 def _python() -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("python", version if sys.version_info >= _TEN else None, True, "everything", "Python 3.10 or newer")
-    pins = dict(match.groups() for line in _requirements() if (match := _PINNED.match(line)))
+    pins = {match[1]: match[2] for line in _requirements() if (match := _PINNED.match(line))}
     for name, purpose in (("apache-tvm", "compile"), ("apache-tvm-ffi", "compile")):
         yield _pinned(name, purpose, pins.get(name))
     for name, purpose in (
@@ -99,13 +99,13 @@ def _library(cpu: Cpu) -> str | None:
 
 
 def _emulators() -> Iterator[Check]:
-    boards = [load_board(name) for name in known_boards()]
-    for program in sorted({board.qemu.program for board in boards if board.qemu}):
-        runs = [board for board in boards if board.qemu and board.qemu.program == program]
+    emulated = [(board.name, board.qemu) for board in map(load_board, known_boards()) if board.qemu]
+    for program in sorted({qemu.program for _, qemu in emulated}):
+        runs = [(name, qemu) for name, qemu in emulated if qemu.program == program]
         path = shutil.which(program)
         found = _version([path, "--version"]) if path else None
-        install = f"apt-get install {runs[0].qemu.package}"
-        yield Check(program, found, True, f"--on qemu ({', '.join(b.name for b in runs)})", install)
+        install = f"apt-get install {runs[0][1].package}"
+        yield Check(program, found, True, f"--on qemu ({', '.join(name for name, _ in runs)})", install)
 
 
 def _version(command: list[str]) -> str | None:

@@ -38,8 +38,11 @@ class ProcessLink:
         except OSError as error:
             self._stderr.close()
             raise WorkError(f"{name}: cannot be started ({error.strerror})") from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        self._selector.register(self._stdout, selectors.EVENT_READ)
 
     @property
     def pid(self) -> int:
@@ -48,7 +51,7 @@ class ProcessLink:
     def write(self, data: bytes) -> None:
         """Send all of `data`, which must be less than a pipe holds (64 KiB) as nothing waits here."""
         try:
-            self._process.stdin.write(data)
+            self._stdin.write(data)
         except OSError as error:
             raise self._gone() from error
 
@@ -57,7 +60,7 @@ class ProcessLink:
         remaining = deadline - time.monotonic()
         if remaining <= 0 or not self._selector.select(remaining):
             return b""
-        data = os.read(self._process.stdout.fileno(), 65536)
+        data = os.read(self._stdout.fileno(), 65536)
         if not data:
             raise self._gone()
         return data
@@ -68,7 +71,7 @@ class ProcessLink:
             self._process.kill()
         self._process.wait()
         self._selector.close()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+        for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
 

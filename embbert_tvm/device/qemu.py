@@ -10,12 +10,12 @@ from embbert_tvm.device.device import Device
 from embbert_tvm.device.link import ProcessLink
 from embbert_tvm.device.package import Package
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import Board, load_board, load_cpu
+from embbert_tvm.target import Board, Qemu, load_board, load_cpu
 
 TIMEOUT = 120.0
 
 
-def emulation_board(package: Package, name: str | None = None) -> Board:
+def emulation_board(package: Package, name: str | None = None) -> tuple[Board, Qemu]:
     """The board of that name, or the one that emulates the package's CPU; InputError where QEMU cannot run it."""
     cpu = load_cpu(package.target)
     if name is None:
@@ -27,20 +27,20 @@ def emulation_board(package: Package, name: str | None = None) -> Board:
         raise InputError(f"QEMU does not emulate {board.name}: its board file has no qemu section")
     if board.cpu != cpu.name:
         raise InputError(f"{board.name} has a {board.cpu}, the package was compiled for {cpu.name}: compile it again")
-    return board
+    return board, board.qemu
 
 
 def open_qemu(
     package: Package, board_name: str | None = None, timeout: float | None = None, flags: Sequence[str] = ()
 ) -> Device:
     """The package's C in QEMU, which counts instructions exactly (`-icount shift=0`)."""
-    board = emulation_board(package, board_name)
-    program = shutil.which(board.qemu.program)
+    board, qemu = emulation_board(package, board_name)
+    program = shutil.which(qemu.program)
     if program is None:
-        raise InputError(f"{board.qemu.program} is not installed: `apt-get install {board.qemu.package}`, or make demo")
+        raise InputError(f"{qemu.program} is not installed: `apt-get install {qemu.package}`, or make demo")
     image = build(package, load_cpu(board.cpu), board, flags)
     # Not -nographic, which would put QEMU's own monitor on the same stdin.
-    command = [program, "-M", board.qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
+    command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
     command += ["-icount", "shift=0", "-kernel", str(image)]
-    link = ProcessLink(command, f"QEMU ({board.qemu.machine})")
-    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, board.qemu.instructions_per_tick)
+    link = ProcessLink(command, f"QEMU ({qemu.machine})")
+    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, qemu.instructions_per_tick)

@@ -35,7 +35,8 @@ def call(cpu: Cpu, tool: str, arguments: Sequence[str | Path], what: str) -> str
     if overflow := _OVERFLOW.search(done.stderr):
         raise WorkError(f"{what} does not fit: {overflow[1]} is {overflow[2]} bytes too small")
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    first = next((line for line in lines if "error" in line), lines[0] if lines else f"status {done.returncode}")
+    telling = [line for line in lines if "undefined reference" in line or "error" in line]
+    first = next(iter(telling or lines), f"status {done.returncode}")
     if _MISSING_LIBRARY.search(done.stderr):
         packages = " ".join(cpu.toolchain.packages)
         raise InputError(f"the C library for {cpu.name} is not installed ({first}): `apt-get install {packages}`")

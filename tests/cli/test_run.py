@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -39,6 +40,17 @@ def test_table(cli, toy_package):
     assert head.split() == ["text", "label", "score", "tokens", "instructions"]
     assert [row.split("  ")[0] for row in rows] == ["play", "a text of two lines"]
     assert len({len(row) for row in rows}) == 1
+
+
+def test_regression_gives_a_value(cli, tmp_path):
+    package = toy.complete(toy.write_package(tmp_path / "p"))
+    document = json.loads((package / "metadata.json").read_text())
+    (package / "metadata.json").write_text(json.dumps(document | {"labels": None}))
+    (entry,) = cli("run", package, "--json", "play").json["results"]
+    assert entry["label"] is entry["scores"] is None
+    ids = tokenize(load_tokenizer(package / "parameters/tokenizer.json"), "play").ids
+    assert entry["value"] == toy.logits(ids)[0]
+    assert f"{entry['value']:.4f}" in cli("run", package, "play").out
 
 
 def test_a_text_that_is_cut_is_reported(cli, toy_package):

@@ -188,3 +188,10 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except OSError:
         return "gone"
+
+
+def test_a_function_that_is_missing_is_named(tmp_path):
+    model = "extern int elsewhere(void);\n" + MODEL.replace("(void)n;", "(void)n, elsewhere();")
+    package = load_package(write_package(tmp_path / "p", model=model))
+    with pytest.raises(WorkError, match="undefined reference to `elsewhere'"):
+        open_place("host", package)
