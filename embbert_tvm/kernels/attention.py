@@ -24,8 +24,10 @@ RATIO_BITS = 27
 
 
 def exp_table() -> np.ndarray:
-    """round(127 * exp(-i * RANGE / 255)), int8 (256,)."""
-    return np.rint(127 * np.exp(-np.arange(ENTRIES) * RANGE / (ENTRIES - 1))).astype(np.int8)
+    """round(127 * exp(-i * RANGE / 255)), int8 (256,). The last, which stands for all that is further too, is 0."""
+    table = np.rint(127 * np.exp(-np.arange(ENTRIES) * RANGE / (ENTRIES - 1))).astype(np.int8)
+    table[-1] = 0
+    return table
 
 
 def step_multiplier(score_scale: float) -> float:
