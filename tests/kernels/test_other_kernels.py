@@ -1,0 +1,114 @@
+"""Depthwise convolution, conversions, the running sum and tabulated functions."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running import Kernel, extreme_int8, multiply_high, saturate
+
+from embbert_tvm.graph.quantize import activations
+from embbert_tvm.kernels import convert, epilogues
+from embbert_tvm.kernels.cumsum import cumsum
+from embbert_tvm.kernels.depthwise_conv import depthwise_conv
+from embbert_tvm.kernels.fixed_point import multiplier
+
+
+@functools.cache
+def convolution(taps: int, channels: int, row: int | None = None) -> Kernel:
+    return Kernel(depthwise_conv(taps, channels, epilogues.Requantize(), row))
+
+
+def in_integers(x, weight, bias) -> np.ndarray:
+    taps = len(weight)
+    padded = np.concatenate([np.zeros((taps - 1, x.shape[1]), np.int64), x.astype(np.int64)])
+    return np.array([(padded[t : t + taps] * weight).sum(axis=0) + bias for t in range(len(x))])
+
+
+@pytest.mark.parametrize(("taps", "channels"), [(1, 1), (1, 5), (2, 3), (8, 16), (32, 7)])
+@pytest.mark.parametrize("length", [1, 2, 7, 33])
+def test_convolution(taps, channels, length):
+    rng = np.random.default_rng([taps, channels, length])
+    x, weight = extreme_int8(rng, length, channels), extreme_int8(rng, taps, channels)
+    bias = rng.integers(-9000, 9000, channels).astype(np.int32)
+    factor = multiplier(rng.uniform(0, 0.02, channels))
+    found = convolution(taps, channels)(x, weight, bias, factor, out=((length, channels), "int8"), length=length)
+    np.testing.assert_array_equal(found, saturate(multiply_high(in_integers(x, weight, bias), factor)))
+
+
+@pytest.mark.parametrize("row", [0, 2, 5])
+def test_one_row_of_a_convolution(row):
+    rng = np.random.default_rng(row)
+    x, weight = extreme_int8(rng, 9, 4), extreme_int8(rng, 4, 4)
+    bias, factor = np.zeros(4, np.int32), multiplier(np.full(4, 0.01))
+    found = convolution(4, 4, row)(x, weight, bias, factor, out=((1, 4), "int8"), length=9)
+    np.testing.assert_array_equal(found[0], saturate(multiply_high(in_integers(x, weight, bias), factor))[row])
+
+
+def test_a_convolution_sees_no_future():
+    rng = np.random.default_rng(0)
+    x, weight = extreme_int8(rng, 12, 5), extreme_int8(rng, 8, 5)
+    bias, factor = np.zeros(5, np.int32), multiplier(np.full(5, 0.01))
+    whole = convolution(8, 5)(x, weight, bias, factor, out=((12, 5), "int8"), length=12)
+    start = convolution(8, 5)(x[:4], weight, bias, factor, out=((4, 5), "int8"), length=4)
+    np.testing.assert_array_equal(whole[:4], start)
+
+
+@functools.cache
+def conversion(kind: str, width: int) -> Kernel:
+    return Kernel(getattr(convert, kind)(width))
+
+
+REALS = st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.5, -1.5, 127.4, 127.5, -128.5, 1e30])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(REALS, min_size=1, max_size=40), st.sampled_from([1.0, 0.25, 3.7, 100.0]))
+def test_quantize_rounds_with_ties_upward_and_saturates(values, inverse):
+    x = np.array(values, np.float32).reshape(1, -1, 1)
+    length = x.shape[1]
+    found = conversion("quantize", 1)(x, np.array([inverse], np.float32), out=((length, 1), "int8"), length=length)
+    level = np.clip(x[0] * np.float32(inverse), np.float32(-128), np.float32(128))
+    np.testing.assert_array_equal(found, np.clip(np.floor(level + np.float32(0.5)), -128, 127).astype(np.int8))
+
+
+def test_quantize_of_infinities():
+    x = np.array([np.inf, -np.inf, 3e38, -3e38], np.float32).reshape(1, 1, 4)
+    found = conversion("quantize", 4)(x, np.array([9.0], np.float32), out=((1, 4), "int8"), length=1)
+    assert found.tolist() == [[127, -128, 127, -128]]
+
+
+def test_dequantize_is_exact_and_quantize_its_inverse():
+    x = np.arange(-128, 128).astype(np.int8).reshape(64, 4)
+    scale = np.float32(0.0371)
+    real = conversion("dequantize", 4)(x, np.array([scale]), out=((1, 64, 4), "float32"), length=64)
+    np.testing.assert_array_equal(real[0], x.astype(np.float32) * scale)
+    back = conversion("quantize", 4)(real, np.array([1 / scale]), out=((64, 4), "int8"), length=64)
+    np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+@pytest.mark.parametrize("length", [1, 2, 48])
+def test_cumsum(dtype, length):
+    x = np.random.default_rng(length).integers(-5, 6, (1, length)).astype(dtype)
+    found = running_sum(dtype)(x, out=((1, length), dtype), length=length)
+    np.testing.assert_array_equal(found, np.cumsum(x, axis=1, dtype=dtype))
+
+
+@functools.cache
+def running_sum(dtype: str) -> Kernel:
+    return Kernel(cumsum(dtype))
+
+
+@pytest.mark.parametrize("function", activations.FUNCTIONS)
+def test_a_table_is_its_function_at_every_int8(function):
+    import torch
+
+    scale_in, scale_out = 0.05, 0.03
+    table = activations.table(function, scale_in, scale_out)
+    x = torch.arange(-128, 128, dtype=torch.float64) * scale_in
+    theirs = getattr(torch.nn.functional, function.removeprefix("nn."))(x).numpy() / scale_out
+    assert np.abs(table - np.clip(theirs, -128, 127)).max() <= 0.5 + 1e-9 + (theirs < -127.5).any()

@@ -1,0 +1,105 @@
+"""The int8 product over every kind of source and each epilogue, against int64 arithmetic in numpy."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from running import Kernel, extreme_int8, multiply_high, saturate
+
+from embbert_tvm.kernels import epilogues
+from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.product import Product, Source, product
+
+REQUANTIZE = epilogues.Requantize()
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    spec: Product
+    lengths: tuple[int, ...] = (1, 2, 9)
+
+
+CASES = [
+    Case("rows", Product((Source(16),), 8, REQUANTIZE)),
+    Case("one wide and odd", Product((Source(131),), 3, REQUANTIZE)),
+    Case("one by one", Product((Source(1),), 1, REQUANTIZE)),
+    Case("two tensors", Product((Source(16), Source(5)), 7, REQUANTIZE)),
+    Case("table by position", Product((Source(4, 9),), 8, REQUANTIZE)),
+    Case("embedding", Product((Source(4, 30, indexed=True),), 8, REQUANTIZE)),
+    Case("embedding, positions, segments", Product((Source(4, 30, True), Source(4, 9)), 8, REQUANTIZE, (3,))),
+    Case("two lookups", Product((Source(16),), 8, REQUANTIZE, (3, 5))),
+    Case("first row", Product((Source(16, row=0),), 3, REQUANTIZE, (), True)),
+    Case("another row", Product((Source(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
+    Case("a tensor of one row", Product((Source(16, 1, row=0),), 3, REQUANTIZE, (), True)),
+    Case("activation", Product((Source(16),), 8, epilogues.Activate())),
+    Case("real", Product((Source(16), Source(3)), 8, epilogues.Dequantize())),
+    Case("first row, real", Product((Source(16, row=0),), 3, epilogues.Dequantize(), (), True)),
+]
+
+
+@functools.cache
+def kernel(spec: Product) -> Kernel:
+    return Kernel(product(spec))
+
+
+def accumulators(spec: Product, sources, weight, bias, lookups, length: int) -> np.ndarray:
+    rows = []
+    for i in range(1 if spec.single else length):
+        parts = []
+        for source, (data, ids) in zip(spec.sources, sources, strict=True):
+            at = source.row if source.row is not None else int(ids[0, i]) if source.indexed else i
+            parts.append(data[at].astype(np.int64))
+        acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate(parts)
+        rows.append(acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("scale", ["small", "large"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_product(case, scale):
+    """small: results over the whole int8 range; large: multipliers near their limit, most results saturated."""
+    spec, rng = case.spec, np.random.default_rng(len(case.name))
+    for length in case.lengths:
+        sources, arguments = [], []
+        for source in spec.sources:
+            data = extreme_int8(rng, source.rows or length, source.width)
+            ids = rng.integers(0, source.rows or 1, (1, length)).astype(np.int32)
+            sources.append((data, ids))
+            arguments += [data, ids] if source.indexed else [data]
+        weight, bias = extreme_int8(rng, spec.n, spec.k), rng.integers(-20000, 20000, spec.n).astype(np.int32)
+        arguments += [weight, bias]
+        lookups = []
+        for size in spec.lookups:
+            table = rng.integers(-30000, 30000, (size, spec.n)).astype(np.int32)
+            lookups.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
+            arguments += lookups[-1]
+        acc = accumulators(spec, sources, weight, bias, lookups, length)
+        top = 0.49999 if scale == "large" else 100 / max(1, np.abs(acc).max())
+        factors = multiplier(rng.uniform(-1, 1, spec.n) * top)
+        if spec.epilogue.dtype == "float32":
+            real = (rng.uniform(-1, 1, spec.n) * top).astype(np.float32)
+            extra, expected = [real], acc.astype(np.float32) * real
+        elif isinstance(spec.epilogue, epilogues.Activate):
+            table = extreme_int8(rng, 256)
+            extra = [factors, table]
+            expected = table[128 + np.clip(multiply_high(acc, factors), -128, 127)]
+        else:
+            extra, expected = [factors], saturate(multiply_high(acc, factors))
+        found = kernel(spec)(*arguments, *extra, out=(acc.shape, spec.epilogue.dtype), length=length)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_largest_sum_that_int8_can_make():
+    """4096 products of -128 and -128 and a bias beside: no overflow, and a multiplier just below one half."""
+    spec = Product((Source(4096),), 2, REQUANTIZE)
+    x, weight = np.full((1, 4096), -128, np.int8), np.full((2, 4096), -128, np.int8)
+    weight[1] = 127
+    bias = np.array([2**30, -(2**30)], np.int32)
+    factor = np.array([2**31 - 1, 1], np.int32)
+    acc = accumulators(spec, [(x, None)], weight, bias, [], 1)
+    found = Kernel(product(spec))(x, weight, bias, factor, out=((1, 2), "int8"), length=1)
+    assert found.tolist() == saturate(multiply_high(acc, factor)).tolist() == [[127, 0]]
