@@ -167,7 +167,10 @@ def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, la
 
 def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogue:
     gain = constant(found.norm.args[1]).astype(np.float64)
-    n, scale = len(channels.scale), q.calibration.scale(expr.name)
+    n = len(channels.scale)
+    # `gain` is below one half; a finer scale than that allows is met by a coarser one.
+    finest = 2.01 * float(np.abs(gain).max()) * np.sqrt(n) / 2.0**epilogues.NORM_BITS
+    scale = max(q.calibration.scale(expr.name), finest)
     # The widest channel's factor is just below one half, so t is at most half the accumulator.
     step = float(channels.scale.max()) * 2.01
     epsilon = n * float(found.norm.attrs.epsilon) / step**2

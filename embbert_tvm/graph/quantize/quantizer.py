@@ -160,7 +160,11 @@ class Quantizer:
         rows = self.rows(expr)
         width = shape(expr)[-1]
         name = f"{plain(expr.name)}_real"
-        args = [rows.expr, np.array([rows.scale], np.float32)]
+        steps = rows.expr
+        if rows.row is not None:
+            cut = relax.op.strided_slice(steps, [0], [rows.row], [rows.row + 1], assume_inbound=True)
+            steps = self.builder.emit(cut, name_hint=f"{plain(expr.name)}_row")
+        args = [steps, np.array([rows.scale], np.float32)]
         out = ([1, *shape(expr)[-2:]], "float32")
         made = self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
         if len(shape(expr)) == 3:
