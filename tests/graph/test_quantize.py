@@ -1,0 +1,251 @@
+"""Quantization: which kernels are chosen, how exact the weights are, and logits against the float model."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import classifier, normal, some_ids
+
+from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.calibrate import Calibration, calibrate
+from embbert_tvm.graph.dataflow import Dataflow, op_name
+from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.quantize import keep_float, quantize
+from embbert_tvm.graph.quantize.weights import per_channel, per_tensor
+from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.models.reference import Reference
+
+EMBED = "x = Gather(emb__weight, ids)\n"
+FIRST = "\nzero = Constant<value_int=0>()\np = Gather<axis=1>(y, zero)\nlogits = MatMul(p, head__weight)"
+POOL = "\npool = Constant<value_ints=[1]>()\np = {}<keepdims=0>(y, pool)\nlogits = MatMul(p, head__weight)"
+WEIGHTS = {"emb__weight": normal(40, 16, scale=0.5), "head__weight": normal(8, 3)}
+FC = {"fc__weight": normal(16, 8), "fc__bias": normal(8)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 40), st.floats(1e-6, 1e6))
+def test_a_weight_is_half_a_step_off_at_most(seed, n, k, size):
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((n, k)) * size * rng.uniform(0.01, 1, (n, 1))
+    bias = rng.standard_normal(n) * size
+    channels = per_channel(weight, bias)
+    assert channels.weight.dtype == np.int8
+    assert np.abs(channels.weight).max() == 127
+    assert (np.abs(channels.weight * channels.scale[:, None] - weight) <= channels.scale[:, None] * 0.5000001).all()
+    assert (np.abs(channels.bias * channels.scale - bias) <= channels.scale * 0.5000001).all()
+    np.testing.assert_allclose(channels.scale, np.abs(weight).max(axis=1) / 127)
+
+
+def test_a_channel_of_zeros_has_a_scale():
+    channels = per_channel(np.zeros((2, 3)), np.array([0.0, 1.0]))
+    assert (channels.scale > 0).all()
+    assert not channels.weight.any()
+    assert channels.bias[1] * channels.scale[1] == pytest.approx(1)
+
+
+def test_a_bias_too_large_is_clipped():
+    assert per_channel(np.full((1, 1), 1e-9), np.array([1e9])).bias.tolist() == [2**31 - 1]
+
+
+def test_a_table_of_zeros():
+    steps, scale = per_tensor(np.zeros((3, 2)))
+    assert not steps.any()
+    assert scale > 0
+
+
+def texts(mod, count: int = 24):
+    return calibrate(mod, [some_ids(1 + n % 20, seed=n) for n in range(count)], "x")
+
+
+def compared(model, statistics=None):
+    """The quantized module, and by how much its logits differ from ONNX's, at worst, of the largest logit."""
+    mod = simplify(import_onnx(model))
+    quantized = quantize(mod, statistics or texts(mod))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    run = llvm_runner(quantized.mod)
+    worst = largest = 0.0
+    for n in range(24):
+        ids = some_ids(1 + n % 20, seed=n)
+        theirs = session.run(None, {"ids": np.array([ids])})[0].reshape(-1)
+        worst, largest = max(worst, np.abs(run(ids) - theirs).max()), max(largest, np.abs(theirs).max())
+    return quantized, worst / largest
+
+
+def kernels(quantized) -> list[str]:
+    return [f"{c.kernel} {c.precision}" for c in quantized.choices]
+
+
+MODELS = [
+    (
+        "linear maps and a first row",
+        EMBED + "m = MatMul(x, fc__weight)\ny = Add(m, fc__bias)" + FIRST,
+        FC,
+        ["product_row_dequantize"],
+        0.04,
+    ),
+    (
+        "an activation in the product",
+        EMBED + "m = MatMul(x, fc__weight)\na = Add(m, fc__bias)\ny = Tanh(a)" + FIRST,
+        FC,
+        ["product_row_activate", "product_row_dequantize"],
+        0.04,
+    ),
+    (
+        "an operator without a kernel between two with one",
+        EMBED
+        + "m = MatMul(x, fc__weight)\ns = Sin(m)\nn = MatMul(s, sq__weight)\ny = Relu(n)"
+        + POOL.format("ReduceMax"),
+        {**FC, "sq__weight": normal(8, 8)},
+        ["product_dequantize", "sin float32", "quantize", "product_activate", "dequantize", "max float32", "quantize"],
+        0.05,
+    ),
+    (
+        "a mean of all rows",
+        EMBED + "m = MatMul(x, fc__weight)\ny = Relu(m)" + POOL.format("ReduceMean"),
+        FC,
+        ["product_activate", "dequantize", "mean float32", "quantize_8", "product_row_dequantize"],
+        0.04,
+    ),
+    (
+        "a pooler behind the first row",
+        EMBED + "zero = Constant<value_int=0>()\nf = Gather<axis=1>(x, zero)\nm = MatMul(f, fc__weight)\n"
+        "t = Tanh(m)\nlogits = MatMul(t, head__weight)",
+        FC,
+        ["product_row_activate", "product_row_dequantize"],
+        0.04,
+    ),
+    (
+        "a row and all rows in one sum",
+        EMBED + "m = MatMul(x, fc__weight)\nzero = Constant<value_int=0>()\nf = Gather<axis=1>(x, zero)\n"
+        "n = MatMul(f, sq__weight)\ny = Add(m, n)" + POOL.format("ReduceMax"),
+        {**FC, "sq__weight": normal(16, 8, seed=4)},
+        ["product_dequantize", "add float32"],
+        0.04,
+    ),
+    (
+        "a split",
+        EMBED + "m = MatMul(x, fc__weight)\na, b = Split<axis=-1, num_outputs=2>(m)\ng = Mul(a, b)\n"
+        "y = Concat<axis=-1>(g, a)" + POOL.format("ReduceMax"),
+        FC,
+        ["product_dequantize", "split float32", "multiply float32", "concat float32"],
+        0.05,
+    ),
+    (
+        "two heads of attention and layer norms",
+        EMBED + "q = MatMul(x, q__weight)\nk = MatMul(x, k__weight)\nv = MatMul(x, v__weight)\n"
+        "apart = Constant<value_ints=[0,-1,2,8]>()\njoined = Constant<value_ints=[0,-1,16]>()\n"
+        "q4 = Reshape(q, apart)\nk4 = Reshape(k, apart)\nv4 = Reshape(v, apart)\n"
+        "qt = Transpose<perm=[0,2,1,3]>(q4)\nkt = Transpose<perm=[0,2,3,1]>(k4)\nvt = Transpose<perm=[0,2,1,3]>(v4)\n"
+        "s = MatMul(qt, kt)\nd = Constant<value_float=2.828>()\ns2 = Div(s, d)\na = Softmax<axis=-1>(s2)\n"
+        "o = MatMul(a, vt)\not = Transpose<perm=[0,2,1,3]>(o)\no3 = Reshape(ot, joined)\nr = MatMul(o3, o__weight)\n"
+        "rb = Add(r, x)\nn = LayerNormalization(rb, ln__weight, ln__bias)\ny = MatMul(n, fc__weight)" + FIRST,
+        {
+            **FC,
+            **{f"{w}__weight": normal(16, 16, seed=n, scale=0.4) for n, w in enumerate("qkvo")},
+            "ln__weight": normal(16), "ln__bias": normal(16, seed=1),
+        },
+        ["nn.softmax float32", "nn.layer_norm float32", "product_row_requantize"],
+        0.06,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "body", "weights", "chosen", "limit"), MODELS, ids=[m[0] for m in MODELS])
+def test_any_encoder_compiles(name, body, weights, chosen, limit):
+    every = {**WEIGHTS, **weights}
+    quantized, away = compared(classifier(body, **{k: v for k, v in every.items() if k in body}))
+    for kernel in chosen:
+        assert any(found.startswith(kernel) for found in kernels(quantized)), (kernel, kernels(quantized))
+    assert away <= limit
+
+
+def test_what_runs_in_float_says_why():
+    quantized, _ = compared(
+        classifier(EMBED + "y = Sin(x)" + FIRST, emb__weight=normal(40, 8), head__weight=normal(8, 3))
+    )
+    reasons = {c.name: c.reason for c in quantized.choices if c.precision == "float32"}
+    assert "no int8 kernel takes sin with these operands" in reasons.values()
+
+
+def test_embbert_is_all_int8():
+    chosen = small.quantized().choices
+    assert {c.precision for c in chosen if c.kernel not in ("equal", "greater", "astype", "cumsum", "add")} == {"int8"}
+    assert sum(c.kernel.startswith("attention") for c in chosen) == 2
+    assert sum(c.kernel.startswith("depthwise_conv") for c in chosen) == 2
+    assert sum("rms_norm" in c.kernel for c in chosen) == 2
+    operators = {op_name(value) for _, value in Dataflow(small.quantized().mod).bindings}
+    assert not operators & {"matmul", "nn.softmax", "nn.conv1d", "nn.rms_norm"}
+
+
+def test_embbert_agrees_with_float():
+    run, reference = llvm_runner(small.quantized().mod), Reference(small.folder() / "model.onnx")
+    away, size = [], []
+    for n in range(60):
+        ids = some_ids(1 + n % 48, 70, n)
+        mine, theirs = run(ids), reference(ids)
+        away.append(np.abs(mine - theirs).max())
+        size.append(np.abs(theirs).max())
+    assert np.mean(away) <= 0.05 * np.mean(size)
+    assert np.median(away) <= 0.03 * np.median(size)
+    assert np.max(away) <= 0.15 * np.max(size)
+
+
+def test_the_head_computes_one_row():
+    """Its cost must not grow with the text."""
+    (head,) = [c for c in small.quantized().choices if c.name == "head"]
+    assert head.kernel.startswith("product_row_")
+
+
+def test_constants_are_named_once():
+    quantized = small.quantized()
+    names = list(quantized.constants.values())
+    assert len(set(names)) == len(names)
+    for name in ("embedder_token_table", "blocks_0_query_weight", "blocks_0_query_bias", "head_scale"):
+        assert name in names
+    used = {
+        fingerprint(field.value.numpy())
+        for _, call in Dataflow(quantized.mod).bindings
+        if op_name(call) == "call_tir"
+        for field in call.args[1].fields
+        if hasattr(field, "value")
+    }
+    assert used <= set(quantized.constants)
+
+
+def test_scales_that_do_not_fit_are_met_by_coarser_ones():
+    """Statistics of nothing but zeros: every output scale is far too fine for its accumulators."""
+    mod = small.simplified()
+    zero = calibrate(mod, [[1]], "x")
+    flat = {name: type(h)(0.0, 0.0, h.counts) for name, h in zero.tensors.items()}
+    run = llvm_runner(quantize(mod, Calibration("x", 1, flat)).mod)
+    assert np.isfinite(run([1, 2, 3])).all()
+
+
+def test_statistics_that_miss_a_tensor_are_refused():
+    with pytest.raises(InputError, match="know no tensor"):
+        quantize(small.simplified(), Calibration("x", 1, {}))
+
+
+def test_float_is_kept_whole():
+    quantized = keep_float(small.simplified())
+    assert {c.reason for c in quantized.choices if c.precision == "float32"} == {"asked for"}
+    assert not quantized.constants
+    run, reference = llvm_runner(quantized.mod), Reference(small.folder() / "model.onnx")
+    for length in (1, 48):
+        np.testing.assert_allclose(run(some_ids(length, 70)), reference(some_ids(length, 70)), rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_twice():
+    from embbert_tvm.graph.calibrate import load_calibration, sha256
+
+    statistics = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
+    first, second = (quantize(small.simplified(), statistics) for _ in range(2))
+    assert first.mod.script() == second.mod.script()
+    assert first.choices == second.choices
+    assert list(first.constants.items()) == list(second.constants.items())
