@@ -19,10 +19,13 @@ from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate
+from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.quantize import Choice, keep_float, quantize
 from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.models.folder import read_folder
+from embbert_tvm.target import Cpu
 
 PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
@@ -70,7 +73,7 @@ def find_source(path: Path) -> Source:
 
 def compile_model(
     source: Source,
-    target: str,
+    cpu: Cpu,
     out: Path,
     *,
     precision: str = "int8",
@@ -99,10 +102,14 @@ def compile_model(
     else:
         quantized = keep_float(mod)
     dump("3-quantized", quantized.mod)
-    mod = to_calls(quantized.mod)
-    dump("4-calls", mod)
+    chosen, isa = quantized, isa_of(cpu.features)
+    if precision == "int8" and isa is not None:
+        chosen = block_layers(quantized, isa)
+    dump("4-chosen", chosen.mod)
+    mod = to_calls(chosen.mod)
+    dump("5-calls", mod)
 
-    program = build_program(mod, quantized.constants, PREFIX, max_length, vocabulary)
+    program = build_program(mod, chosen.constants, PREFIX, max_length, vocabulary)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
             f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
@@ -110,11 +117,11 @@ def compile_model(
     contents = package.Contents(
         program=program,
         model_name=source.name,
-        target=target,
+        cpu=cpu,
         precision=precision,
         labels=source.labels,
-        choices=quantized.choices,
-        relax_text=quantized.mod.script() + "\n",
+        choices=chosen.choices,
+        relax_text=chosen.mod.script() + "\n",
         onnx=source.onnx.read_bytes(),
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
@@ -124,7 +131,7 @@ def compile_model(
         raise InputError(f"{out}: holds something that is no package: name another output")
     with folder_in_place(out) as folder:
         package.write(contents, folder)
-    return Compiled(program, quantized.choices)
+    return Compiled(program, chosen.choices)
 
 
 def _max_length(asked: int | None, positions: int | None) -> int:

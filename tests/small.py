@@ -118,9 +118,10 @@ def simplified():
 def package(precision: str = "int8") -> Path:
     """The small EmbBERT compiled for the host. Do not write into it."""
     from embbert_tvm.compiler import compile_model, find_source
+    from embbert_tvm.target import load_cpu
 
     out = folder().parent / f"package-{precision}"
-    compile_model(find_source(folder()), "host", out, precision=precision)
+    compile_model(find_source(folder()), load_cpu("host"), out, precision=precision)
     return out
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": "Say what this machine has and lacks.",
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",
+    "targets": "List and show CPUs and boards.",
     "run": "Classify text with a compiled package.",
     "train": "Fine-tune a model on labelled text.",
     "validate": "Compare a compiled package with its float model on labelled text.",

@@ -101,6 +101,9 @@ class Expressions:
     def _print(self, expr) -> tuple[str, int]:
         if (operands := _multiply_high(expr)) is not None:
             return f"multiply_high({self(operands[0])}, {self(operands[1])})", _ATOM
+        for function, low, high in (("saturate_i8", -128, 127), ("saturate_u8", 0, 255)):
+            if (value := _clamped(expr, low, high)) is not None:
+                return f"{function}({self(value)})", _ATOM
         if type(expr) in _BINARY:
             return self._binary(expr)
         printer = {
@@ -183,13 +186,13 @@ class Expressions:
             return self._choice(*args)
         if name == "likely":
             return self._print(args[0])
+        if name == "address_of":
+            (load,) = args
+            return f"&{self.element(load.source, load.indices)}", 11
         if name in ("call_pure_extern", "call_extern"):
-            function, args = args[0], args[1:]
-            self.math = True
-            return (
-                f"{function.value if isinstance(function, StringImm) else function}({self._list(args)})",
-                _ATOM,
-            )
+            function, args = str(args[0].value if isinstance(args[0], StringImm) else args[0]), args[1:]
+            self.math |= not function.startswith("embbert_")
+            return f"{function}({self._list(args)})", _ATOM
         if name in ("rsqrt", "sigmoid"):
             self.math = True
             inside = self(args[0])
@@ -227,6 +230,13 @@ def _multiply_high(expr) -> tuple | None:
     if any(str(f.value.ty.dtype) != "int32" for f in factors):
         return None
     return factors[0].value, factors[1].value
+
+
+def _clamped(expr, low: int, high: int):
+    """x where `expr` is the int32 x clamped to [low, high]."""
+    if not isinstance(expr, tirx.Max) or not isinstance(expr.a, tirx.Min) or str(expr.ty.dtype) != "int32":
+        return None
+    return expr.a.a if _is(expr.b, low) and _is(expr.a.b, high) else None
 
 
 def _is(expr, value: int) -> bool:

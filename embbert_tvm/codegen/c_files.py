@@ -114,16 +114,11 @@ _KERNELS_HEADER = """\
 
 #include <stdint.h>
 
-static inline int32_t min_i32(int32_t a, int32_t b) {{ return a < b ? a : b; }}
-static inline int32_t max_i32(int32_t a, int32_t b) {{ return a > b ? a : b; }}
-static inline int64_t min_i64(int64_t a, int64_t b) {{ return a < b ? a : b; }}
-static inline int64_t max_i64(int64_t a, int64_t b) {{ return a > b ? a : b; }}
+/* Whether single loads beat LDRD, as on a core that issues two instructions at once. */
+#define EMBBERT_DUAL_ISSUE {dual_issue}
 
-/* round(a * m / 2^32), ties upward. Needs a compiler that shifts negative numbers arithmetically, as all do. */
-static inline int32_t multiply_high(int32_t a, int32_t m)
-{{
-    return (int32_t)(((int64_t)a * m + INT64_C(0x80000000)) >> 32);
-}}
+#include "embbert_arithmetic.h"
+#include "embbert_dsp.h"
 
 {declarations}
 
@@ -225,9 +220,14 @@ def c_string(text: str) -> str:
     return '"' + "".join(out) + '"'
 
 
-def kernels_header(program: Program, model_name: str, prefix: str) -> str:
+def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str) -> str:
     declarations = "\n".join(f"{_signature(f)};" for f in program.functions)
-    return _KERNELS_HEADER.format(title=title(model_name), upper=prefix.upper(), declarations=declarations)
+    return _KERNELS_HEADER.format(
+        title=title(model_name),
+        upper=prefix.upper(),
+        dual_issue=int("dual_issue" in features),
+        declarations=declarations,
+    )
 
 
 def kernels(program: Program, model_name: str, prefix: str) -> str:

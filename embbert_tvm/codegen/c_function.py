@@ -1,12 +1,13 @@
 """A lowered PrimFunc as a C function.
 
-Buffers of one element become local variables; every larger one becomes a workspace, a parameter that the memory plan
-places. What a function does not write it takes as const.
+Buffers of one element become local variables and those of a few local arrays; every larger one becomes a workspace, a
+parameter that the memory plan places. What a function does not write it takes as const.
 """
 
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Container
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ _RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "dou
     "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
 
 
+# A local array of at most this many elements is a tile of accumulators, not a workspace.
+LOCAL_ELEMENTS = 8
+
+
 @dataclass(frozen=True)
 class Buffer:
     """A pointer parameter: its C name, element type, TIR shape, and whether the function writes it."""
@@ -36,10 +41,12 @@ class Buffer:
 
 @dataclass(frozen=True)
 class CFunction:
-    """scalars: the shape variables it takes, in order; buffers: one for each PrimFunc parameter; workspaces after."""
+    """scalars: the shape variables it takes, in order; lengths: the PrimFunc's parameters that are no buffers; buffers:
+    one for each that is; workspaces after."""
 
     name: str
     scalars: tuple[Var, ...]
+    lengths: tuple[Var, ...]
     buffers: tuple[Buffer, ...]
     workspaces: tuple[Buffer, ...]
     body: str
@@ -153,9 +160,13 @@ class _Printer:
     def _allocate(self, stmt, depth: int) -> None:
         buffer = stmt.buffer
         shape = list(buffer.ty.shape)
-        if all(isinstance(d, tirx.IntImm) and int(d) == 1 for d in shape):
-            self.scalars.add(buffer)
-            self.line(depth, f"{C_TYPES[str(buffer.ty.dtype)]} {self.name(buffer)};")
+        known = all(isinstance(d, tirx.IntImm) for d in shape)
+        count = math.prod(int(d) for d in shape) if known else 0
+        if 1 <= count <= LOCAL_ELEMENTS:
+            if count == 1:
+                self.scalars.add(buffer)
+            extent = f"[{count}]" if count > 1 else ""
+            self.line(depth, f"{C_TYPES[str(buffer.ty.dtype)]} {self.name(buffer)}{extent};")
         else:
             self.workspaces.append(buffer)
             self.name(buffer)
@@ -174,8 +185,13 @@ class _Printer:
         self.line(depth, f"const {C_TYPES[str(stmt.var.ty.dtype)]} {self.name(stmt.var)} = {value};")
 
     def _evaluate(self, stmt, depth: int) -> None:
-        if not isinstance(stmt.value, tirx.IntImm):
-            self.line(depth, f"{self.expressions(stmt.value)};")
+        if isinstance(stmt.value, tirx.IntImm):
+            return
+        # A micro-kernel writes where its first argument points and only reads the others.
+        for arg in list(stmt.value.args)[1:2]:
+            if isinstance(arg, Call) and arg.op.name.endswith("address_of"):
+                self.written.add(self.root(arg.args[0].source))
+        self.line(depth, f"{self.expressions(stmt.value)};")
 
 
 def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
@@ -193,6 +209,7 @@ def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
     return CFunction(
         name,
         tuple(scalars),
+        tuple(p for p in func.params if not isinstance(p.ty, BufferType)),
         tuple(buffer(p, p in printer.written) for p in func.params if isinstance(p.ty, BufferType)),
         tuple(buffer(w, True) for w in printer.workspaces),
         "\n".join(printer.lines),

@@ -7,28 +7,31 @@ from tvm import IRModule, relax, s_tir, tirx
 
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 
-_TO_LOOPS = tvm.ir.transform.Sequential(
-    [
-        tirx.transform.BindTarget(tvm.target.Target({"kind": "c"})),
-        s_tir.transform.CanonicalizeLoop(),
-        s_tir.transform.LowerInitBlock(),
-        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
-        s_tir.transform.ConvertBlocksToOpaque(),
-        s_tir.transform.CompactBufferAllocation(),
-        s_tir.transform.LowerMatchBuffer(),
-        s_tir.transform.LowerOpaqueBlock(),
-        tirx.transform.FlattenBuffer(),
-        tirx.transform.NarrowDataType(32),
-        s_tir.transform.LoopPartition(),
-        tirx.transform.VectorizeLoop(False),
-        s_tir.transform.HoistIfThenElse(),
-        tirx.transform.UnrollLoop(),
-        tirx.transform.StmtSimplify(),
-        tirx.transform.RemoveNoOp(),
-        s_tir.transform.RewriteUnsafeSelect(),
-        tirx.transform.LowerIntrin(),
-    ]
-)
+
+def _lowering(compact: bool) -> tvm.ir.transform.Sequential:
+    return tvm.ir.transform.Sequential(
+        [
+            tirx.transform.BindTarget(tvm.target.Target({"kind": "c"})),
+            s_tir.transform.CanonicalizeLoop(),
+            s_tir.transform.LowerInitBlock(),
+            s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+            s_tir.transform.ConvertBlocksToOpaque(),
+            *([s_tir.transform.CompactBufferAllocation()] if compact else []),
+            s_tir.transform.LowerMatchBuffer(),
+            s_tir.transform.LowerOpaqueBlock(),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.NarrowDataType(32),
+            s_tir.transform.LoopPartition(),
+            tirx.transform.VectorizeLoop(False),
+            s_tir.transform.HoistIfThenElse(),
+            tirx.transform.UnrollLoop(),
+            tirx.transform.StmtSimplify(),
+            tirx.transform.RemoveNoOp(),
+            s_tir.transform.RewriteUnsafeSelect(),
+            tirx.transform.LowerIntrin(),
+        ]
+    )
+
 
 _TO_CALLS = (
     call_cumsum,
@@ -83,4 +86,5 @@ def _part_init(sch: s_tir.Schedule, block) -> None:
 
 
 def to_loops(func: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
-    return _TO_LOOPS(IRModule({name: func}))[name]
+    compact = bool(func.attrs["embbert.compact"]) if "embbert.compact" in func.attrs else True
+    return _lowering(compact)(IRModule({name: func}))[name]

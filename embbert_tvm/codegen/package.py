@@ -13,10 +13,13 @@ from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.kernels import micro
+from embbert_tvm.target import Cpu
 
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
+_MICRO = Path(micro.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Contents:
 
     program: Program
     model_name: str
-    target: str
+    cpu: Cpu
     precision: str
     labels: Sequence[str] | None
     choices: Sequence[Choice]
@@ -43,7 +46,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     texts = {
         f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix),
         f"{_HOST}/src/model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
-        f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, prefix),
+        f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
         f"{_HOST}/src/kernels.c": c_files.kernels(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
         f"{_HOST}/src/weights.c": c_files.weights(program, name, prefix),
@@ -52,6 +55,8 @@ def files(contents: Contents) -> dict[str, bytes]:
         "metadata.json": json.dumps(metadata(contents), indent=2, ensure_ascii=False) + "\n",
     }
     found = {path: text.encode() for path, text in texts.items()}
+    for header in sorted(_MICRO.glob("*.h")):
+        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
     found["src/model.onnx"] = contents.onnx
     if contents.tokenizer is not None:
         found["parameters/tokenizer.json"] = contents.tokenizer
@@ -64,7 +69,7 @@ def metadata(contents: Contents) -> dict:
         "version": MLF_VERSION,
         "format": FORMAT,
         "model_name": contents.model_name,
-        "target": contents.target,
+        "target": contents.cpu.name,
         "precision": contents.precision,
         "max_length": program.max_length,
         "labels": None if contents.labels is None else list(contents.labels),

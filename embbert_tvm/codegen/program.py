@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from tvm import IRModule, relax, sym, tirx
-from tvm.ir import Call, GenericConst, TupleGetItem, Var
+from tvm.ir import Call, GenericConst, PrimType, TupleGetItem, Var
 
 from embbert_tvm.codegen.c_expressions import Expressions
 from embbert_tvm.codegen.c_function import CFunction, c_function, c_name
@@ -140,21 +140,37 @@ class _Builder:
             self.values[var] = self.values[value]
         elif isinstance(value, TupleGetItem):
             self.values[var] = f"{self.values[value.tuple_value]}_{value.index}"
-        elif op_name(value) == "call_tir":
+        elif op_name(value) in ("call_tir", "call_tir_inplace"):
             self.call(var, value)
         else:
             raise WorkError(f"{var.name}: no C for {op_name(value) or type(value).__name__}")
 
     def call(self, var: Var, value: Call) -> None:
         function, step = self.function(value), len(self.calls)
-        arguments, shapes = [], []
+        arguments, shapes, lengths = [], [], []
         for arg in value.args[1].fields:
+            if isinstance(arg.ty, PrimType):
+                lengths.append(arg)
+                continue
             if isinstance(arg, GenericConst):
                 arguments.append(self.constant(arg))
             else:
                 arguments.append(self.values[arg])
                 self.last_use[self.values[arg]] = step
             shapes.append(shape(arg))
+        if op_name(value) == "call_tir_inplace":
+            self.values[var] = arguments[int(value.attrs.inplace_indices[0]) - len(lengths)]
+        else:
+            self.make(var, step, arguments, shapes)
+        where = _bindings(function, shapes)
+        where |= dict(zip(function.lengths, lengths, strict=True))
+        missing = [s.name for s in function.scalars if s not in where]
+        if missing:
+            raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
+        self.calls.append((var.name, function, arguments, where))
+
+    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> None:
+        """Declare what a call makes, and append it to the call's arguments and their shapes."""
         stem = c_name(var.name.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
         for index, out in enumerate(outs):
@@ -165,11 +181,6 @@ class _Builder:
             arguments.append(name)
             shapes.append(dims)
         self.values[var] = stem
-        where = _bindings(function, shapes)
-        missing = [s.name for s in function.scalars if s not in where]
-        if missing:
-            raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
-        self.calls.append((var.name, function, arguments, where))
 
     def finish(self) -> Program:
         for var, value in self.graph.bindings:

@@ -67,9 +67,7 @@ def _example(
     if regression and not _is_number(label):
         raise InputError(f"{where}: label {label!r} is not a number, which regression needs")
     if known is not None and label not in known:
-        raise InputError(
-            f"{where}: label {label!r} is not the model's, which knows {', '.join(sorted(known))}"
-        )
+        raise InputError(f"{where}: label {label!r} is not the model's, which knows {', '.join(sorted(known))}")
     return Example(label, fields[1], fields[2] if len(fields) > 2 else None)
 
 

@@ -89,17 +89,14 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
         found = tokenizer.token_to_id(token)
         if found != expected:
             where = "is missing" if found is None else f"has id {found}"
-            raise InputError(
-                f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it"
-            )
+            raise InputError(f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it")
     size = tokenizer.get_vocab_size()
     highest = max(tokenizer.get_vocab().values())
     if highest != size - 1:
         raise InputError(f"{path}: ids are not 0 to {size - 1}, the highest is {highest}")
     if vocabulary_size is not None and size != vocabulary_size:
         raise InputError(
-            f"{path}: holds {size} tokens, the model has {vocabulary_size}: "
-            "use the tokenizer it was trained with"
+            f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -134,9 +131,7 @@ def _pieces(tokenizer: Tokenizer, text: str) -> list[int]:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
-            f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it"
-        ) from error
+        raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -151,12 +146,8 @@ def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
 def _main() -> None:
     import argparse
 
-    parser = argparse.ArgumentParser(
-        prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer."
-    )
-    parser.add_argument(
-        "text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read"
-    )
+    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
+    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
     parser.add_argument("-o", "--output", required=True, type=Path)
     parser.add_argument("--vocabulary-size", type=int, default=8192)
     arguments = parser.parse_args()

@@ -9,11 +9,13 @@ The table holds exp, rounded to 127 levels; dividing by the sum of what was roun
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, tokens, workspace
 from embbert_tvm.kernels.fixed_point import ONE, multiply_high, saturate
 
 # The table reaches from exp(0) to where exp rounds to 0 of 127.
@@ -40,18 +42,37 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
     return value_scale / out_scale * 2.0**RATIO_BITS / ONE
 
 
-def attention(width: int, single: bool = False) -> tirx.PrimFunc:
+@dataclass(frozen=True)
+class Attention:
+    """single: one row of queries instead of L. pairs: key and value are pairs matrices (intrinsics.py)."""
+
+    width: int
+    single: bool = False
+    pairs: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.single else ''}{self.width}"
+
+
+def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,);
-    out int8 (L or 1, width). single: one row of queries instead of L."""
+    out int8 (L or 1, width). L comes first where a pairs matrix does not tell it."""
+    width, single = spec.width, spec.single
 
     def body() -> None:
-        rows = length()
+        rows = tokens() if spec.pairs else length()
         queries = 1 if single else rows
         query = argument("query", (queries, width), "int8")
-        key, value = argument("key", (rows, width), "int8"), argument("value", (rows, width), "int8")
+        shape = (length("M"), width, 2) if spec.pairs else (rows, width)
+        key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
         out = argument("out", (queries, width), "int8")
+
+        def element(matrix, j, k):
+            return i32(matrix[tirx.floordiv(j, 2), k, tirx.floormod(j, 2)] if spec.pairs else matrix[j, k])
+
         with loop("i", queries) as i, block("row", vi=("S", queries, i)) as vi:
             score = workspace("score", (rows,), "int32")
             weight = workspace("weight", (rows,), "int8")
@@ -62,7 +83,7 @@ def attention(width: int, single: bool = False) -> tirx.PrimFunc:
                 with block("score", vj=("S", rows, j), vk=("R", width, k)) as (vj, vk):
                     with init():
                         store(score, i32(0), vj)
-                    store(score, score[vj] + i32(query[vi, vk]) * i32(key[vj, vk]), vj)
+                    store(score, score[vj] + i32(query[vi, vk]) * element(key, vj, vk), vj)
             with loop("j", rows) as j, block("peak", vj=("R", rows, j)) as vj:
                 with init():
                     store(peak, i32(-(2**31)), 0)
@@ -80,7 +101,7 @@ def attention(width: int, single: bool = False) -> tirx.PrimFunc:
                 with block("context", vj=("R", rows, j), vk=("S", width, k)) as (vj, vk):
                     with init():
                         store(acc, i32(0), vk)
-                    store(acc, acc[vk] + i32(weight[vj]) * i32(value[vj, vk]), vk)
+                    store(acc, acc[vk] + i32(weight[vj]) * element(value, vj, vk), vk)
             with T.sblock("factor"):
                 # total >= 127, so the quotient is below 2^25 and, shifted, below 2^31.
                 inverse = tirx.truncdiv(i32(2**31 - 1), total[0]) << i32(6)
@@ -88,4 +109,4 @@ def attention(width: int, single: bool = False) -> tirx.PrimFunc:
             with loop("k", width) as k, block("out", vk=("S", width, k)) as vk:
                 store(out, saturate(multiply_high(acc[vk], factor[0])), vi, vk)
 
-    return prim_func(f"attention_{'row_' * single}{width}", body)
+    return prim_func(spec.name, body)

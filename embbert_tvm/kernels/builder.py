@@ -13,11 +13,12 @@ from tvm.tirx.script.builder import ir as T
 OPAQUE = 8
 
 
-def prim_func(name: str, body: Callable[[], None]) -> tirx.PrimFunc:
-    """The PrimFunc `name` whose statements `body` writes."""
+def prim_func(name: str, body: Callable[[], None], compact: bool = True) -> tirx.PrimFunc:
+    """The PrimFunc `name` whose statements `body` writes. compact: whether workspaces may shrink to what loads and
+    stores touch; not so where a micro-kernel touches them."""
     with IRBuilder() as builder, T.prim_func(is_private=True, s_tir=True):
         T.func_name(name)
-        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, "embbert.kernel": name})
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, "embbert.kernel": name, "embbert.compact": compact})
         body()
     return builder.get()
 
@@ -27,6 +28,11 @@ def length(name: str = "L"):
     dim = T.int64()
     IRBuilder.name(name, dim)
     return dim
+
+
+def tokens():
+    """The number of tokens as an argument of its own, where no shape tells it."""
+    return T.arg("L", tirx.Var("L", "int64"))
 
 
 def argument(name: str, shape: Sequence, dtype: str):

@@ -5,18 +5,37 @@ acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c] * weight[k, c], rows before t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tvm import tirx
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 
 
-def depthwise_conv(taps: int, channels: int, epilogue: object, row: int | None = None) -> tirx.PrimFunc:
+@dataclass(frozen=True)
+class DepthwiseConv:
+    """row: compute only this one. pairs: x is a pairs matrix (intrinsics.py), row is given."""
+
+    taps: int
+    channels: int
+    epilogue: object
+    row: int | None = None
+    pairs: bool = False
+
+    @property
+    def name(self) -> str:
+        form = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
+        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}"
+
+
+def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
     """Arguments: x int8 (L, channels); weight int8 (taps, channels); bias int32 (channels,); the epilogue's own;
-    out (L or 1, channels). row: compute only this one."""
+    out (L or 1, channels)."""
+    taps, channels, epilogue, row = spec.taps, spec.channels, spec.epilogue, spec.row
 
     def body() -> None:
-        rows = length()
-        x = argument("x", (rows, channels), "int8")
+        rows = length("M" if spec.pairs else "L")
+        x = argument("x", (rows, channels, 2) if spec.pairs else (rows, channels), "int8")
         weight = argument("weight", (taps, channels), "int8")
         bias = argument("bias", (channels,), "int32")
         params = epilogue.arguments(channels)
@@ -29,9 +48,10 @@ def depthwise_conv(taps: int, channels: int, epilogue: object, row: int | None =
                     with init():
                         store(acc, bias[vc], vc)
                     past = (vt if row is None else row) + vk - (taps - 1)
-                    tap = tirx.if_then_else(past >= 0, i32(x[tirx.max(past, 0), vc]), i32(0))
+                    at = tirx.max(past, 0)
+                    sample = x[tirx.floordiv(at, 2), vc, tirx.floormod(at, 2)] if spec.pairs else x[at, vc]
+                    tap = tirx.if_then_else(past >= 0, i32(sample), i32(0))
                     store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)
             epilogue.row(acc, params, out, vt, channels)
 
-    one = "" if row is None else f"row{row}_"
-    return prim_func(f"depthwise_conv_{one}{epilogue.name}_{taps}x{channels}", body)
+    return prim_func(spec.name, body)

@@ -26,6 +26,11 @@ def saturate(value):
     return tirx.Cast("int8", tirx.max(tirx.min(value, i32(127)), i32(-128)))
 
 
+def saturate_unsigned(value):
+    """An int32 clamped to [0, 255], as int32: an index of a table."""
+    return tirx.max(tirx.min(value, i32(255)), i32(0))
+
+
 def multiplier(real: np.ndarray) -> np.ndarray:
     """The int32 multipliers for real factors in (-0.5, 0.5).
 

@@ -19,12 +19,13 @@ from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop
 @dataclass(frozen=True)
 class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
-    row: read at this row only, for a product of one row."""
+    row: read at this row only, for a product of one row. pairs: it is a pairs matrix (intrinsics.py), row is given."""
 
     width: int
     rows: int | None = None
     indexed: bool = False
     row: int | None = None
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Product:
     @property
     def name(self) -> str:
         widths = "_".join(str(s.width) for s in self.sources)
-        return f"product_{'row_' if self.single else ''}{self.epilogue.name}_{widths}x{self.n}"
+        form = "pairs_" if any(s.pairs for s in self.sources) else ""
+        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{widths}x{self.n}"
 
 
 def product(spec: Product) -> tirx.PrimFunc:
@@ -58,7 +60,8 @@ def product(spec: Product) -> tirx.PrimFunc:
         rows = length()
         sources = []
         for s, source in enumerate(spec.sources):
-            data = argument(f"x{s}", (source.rows or rows, source.width), "int8")
+            shape = (length("M"), source.width, 2) if source.pairs else (source.rows or rows, source.width)
+            data = argument(f"x{s}", shape, "int8")
             ids = argument(f"x{s}_ids", (1, rows), "int32") if source.indexed else None
             sources.append((source, data, ids))
         weight = argument("weight", (spec.n, spec.k), "int8")
@@ -92,5 +95,5 @@ def _pack(sources: list[tuple], row, i) -> None:
     for s, (source, data, ids) in enumerate(sources):
         at = ids[0, i] if source.indexed else i if source.row is None else source.row
         with loop("k", source.width) as k, block(f"pack{s}", vk=("S", source.width, k)) as vk:
-            store(row, data[at, vk], vk + offset)
+            store(row, data[at // 2, vk, at % 2] if source.pairs else data[at, vk], vk + offset)
         offset += source.width

@@ -29,15 +29,11 @@ class EmbBertConfig:
             value = getattr(self, field.name)
             most = _MOST_LAYERS if field.name == "layers" else _MOST
             if type(value) is not int or not 1 <= value <= most:
-                raise InputError(
-                    f"the model's {field.name} must be a whole number of 1 to {most}, not {value!r}"
-                )
+                raise InputError(f"the model's {field.name} must be a whole number of 1 to {most}, not {value!r}")
         if self.max_length < 2:
             raise InputError("a max_length of 1 has no room beside [CLS]")
         if self.vocabulary_size <= 5:
-            raise InputError(
-                f"a vocabulary of {self.vocabulary_size} has no room beside the 5 special tokens"
-            )
+            raise InputError(f"a vocabulary of {self.vocabulary_size} has no room beside the 5 special tokens")
 
     @property
     def parameters(self) -> int:

@@ -33,7 +33,7 @@ def compile_and_measure(
             (dump_ir / f"{phase}.py").write_text(mod.script(show_meta=False) + "\n")
 
         options["dump"] = dump
-    compiled = compile_model(find_source(model), cpu.name, output, **options)
+    compiled = compile_model(find_source(model), cpu, output, **options)
     seconds = time.monotonic() - start
     warnings = [
         f"{c.name} runs in float32: {c.reason}"

@@ -61,13 +61,15 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     ]
     name = f"{plain(expr.name)}_attention"
     names = {3: "exp", 4: "step", 5: "ratio"}
+    spec = kernel.Attention(width, single)
     made = q.kernel(
-        kernel.attention(width, single),
+        kernel.attention(spec),
         name,
         args,
         ([1 if single else q.length, width], "int8"),
         "scores, softmax and context a row",
         names,
+        spec,
     )
     return Rows(made, scale)
 

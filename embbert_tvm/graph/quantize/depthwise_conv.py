@@ -10,7 +10,7 @@ from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import finish, per_channel, under_activation
-from embbert_tvm.kernels.depthwise_conv import depthwise_conv
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,15 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     count, taps = found.weight.shape
     args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]
     names = dict(enumerate(("weight", "bias", *last.names), start=1))
+    spec = DepthwiseConv(taps, count, last.kind, x.row)
     made = q.kernel(
-        depthwise_conv(taps, count, last.kind, x.row),
+        depthwise_conv(spec),
         plain(expr.name),
         args,
         ([q.length if x.row is None else 1, count], "int8"),
         f"convolution and {last.kind.name} in one kernel",
         names,
+        spec,
     )
     return Rows(made, last.scale)
 

@@ -162,7 +162,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, la
         add(value, suffix)
     out = ([1 if single else q.length, n], last.kind.dtype)
     reason = f"{len(operands)} linear map{'s' * (len(operands) > 1)} and {last.kind.name} in one product"
-    return q.kernel(product(spec), name, args, out, reason, names)
+    return q.kernel(product(spec), name, args, out, reason, names, spec)
 
 
 def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogue:

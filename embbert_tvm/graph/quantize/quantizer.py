@@ -42,11 +42,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Quantized:
-    """The quantized module, the names of its constants by fingerprint, and the choice made for each operator."""
+    """The quantized module, the names of its constants by fingerprint, the choice made for each operator, and what
+    each kernel was made from, by the name of the value that it makes."""
 
     mod: IRModule
     constants: dict[str, str]
     choices: tuple[Choice, ...]
+    specs: dict[str, object]
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Quantizer:
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
+    specs: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = Dataflow(self.mod)
@@ -73,7 +76,7 @@ class Quantizer:
             with self.builder.dataflow():
                 out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
             self.builder.emit_func_output(out)
-        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices))
+        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs)
 
     def rows(self, expr: Expr) -> Rows:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
@@ -108,9 +111,11 @@ class Quantizer:
         self._real[expr] = made
         return made
 
-    def kernel(self, func, name: str, args: list, out: tuple, reason: str, names: dict | None = None) -> Var:
+    def kernel(
+        self, func, name: str, args: list, out: tuple, reason: str, names: dict | None = None, spec: object = None
+    ) -> Var:
         """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which are named
-        after `name` and `names` (index of the argument -> suffix)."""
+        after `name` and `names` (index of the argument -> suffix). spec: what the kernel was made from."""
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
         target = self.builder.add_func(func, func.attrs[KERNEL])
         call = relax.call_tir(target, tensors, relax.TensorType(out[0], out[1]))
@@ -118,6 +123,7 @@ class Quantizer:
         for index, suffix in (names or {}).items():
             self.name_constant(args[index], f"{made.name}_{suffix}")
         self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "int8", reason))
+        self.specs[made.name] = spec
         return made
 
     def name_constant(self, value: np.ndarray, name: str) -> None:
