@@ -8,6 +8,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.program import Program
 
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
+MICRO = resources.files("embbert_tvm.kernels.micro")
+STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", f"-I{MICRO}")
 # Undefined behaviour ends the program.
 CHECKED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
@@ -58,7 +60,7 @@ class Kernel:
         self._llvm = tvm.compile(IRModule({"main": func}), target="llvm")["main"]
         program = Program((self.c,), {}, (), (), 0, 1, 1, 1)
         self.text = c_files.kernels(program, "test", "t")
-        headers = {"t_kernels.h": c_files.kernels_header(program, "test", "t")}
+        headers = {"t_kernels.h": c_files.kernels_header(program, "test", (), "t")}
         self._function = ctypes.CDLL(str(compile_c([self.text], ("-O1", *CHECKED), headers))).kernel
         self._function.restype = None
         self._length = length

@@ -14,7 +14,7 @@ from embbert_tvm.kernels.fixed_point import multiplier
 
 @functools.cache
 def attention(width: int, single: bool = False) -> Kernel:
-    return Kernel(kernel.attention(width, single))
+    return Kernel(kernel.attention(kernel.Attention(width, single)))
 
 
 def constants(score_scale: float, value_scale: float = 1.0, out_scale: float = 1.0):

@@ -13,13 +13,13 @@ from running import Kernel, extreme_int8, multiply_high, saturate
 from embbert_tvm.graph.quantize import activations
 from embbert_tvm.kernels import convert, epilogues
 from embbert_tvm.kernels.cumsum import cumsum
-from embbert_tvm.kernels.depthwise_conv import depthwise_conv
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.fixed_point import multiplier
 
 
 @functools.cache
 def convolution(taps: int, channels: int, row: int | None = None) -> Kernel:
-    return Kernel(depthwise_conv(taps, channels, epilogues.Requantize(), row))
+    return Kernel(depthwise_conv(DepthwiseConv(taps, channels, epilogues.Requantize(), row)))
 
 
 def in_integers(x, weight, bias) -> np.ndarray:
