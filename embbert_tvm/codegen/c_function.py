@@ -206,12 +206,16 @@ def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
     def buffer(var: Var, written: bool) -> Buffer:
         return Buffer(printer.name(var), str(var.ty.dtype), tuple(var.ty.shape), written)
 
+    body = "\n".join(printer.lines)
+    # A value that simplification has made superfluous is still passed.
+    unread = [printer.name(p) for p in func.params if isinstance(p.ty, BufferType)]
+    unread = [parameter for parameter in unread if not re.search(rf"\b{parameter}\b", body)]
     return CFunction(
         name,
         tuple(scalars),
         tuple(p for p in func.params if not isinstance(p.ty, BufferType)),
         tuple(buffer(p, p in printer.written) for p in func.params if isinstance(p.ty, BufferType)),
         tuple(buffer(w, True) for w in printer.workspaces),
-        "\n".join(printer.lines),
+        "\n".join([*(f"    (void){parameter};" for parameter in unread), body]),
         printer.expressions.math,
     )
