@@ -122,10 +122,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Uart:
-    """The serial port of the protocol: `driver` is a file of embbert_tvm/firmware/src."""
+    """The serial port of the protocol: `driver` is a file of embbert_tvm/firmware/src, pins are for those that ask."""
 
     driver: str
     base: int
+    tx_pin: int | None = None
+    rx_pin: int | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -134,6 +136,18 @@ class Uart:
             "must be a .c file",
         )
         _require(_is_count(self.base, 0) and self.base < 2**32, "base", "must be a 32-bit address")
+        for key in ("tx_pin", "rx_pin"):
+            value = getattr(self, key)
+            _require(value is None or _is_count(value, 0), key, "must be the number of a pin")
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """What the driver's C is compiled with."""
+        pins = (("TX", self.tx_pin), ("RX", self.rx_pin))
+        return (
+            f"-DPORT_UART_BASE={self.base:#x}u",
+            *(f"-DPORT_UART_{name}_PIN={pin}u" for name, pin in pins if pin is not None),
+        )
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,17 @@ def test_boards_that_ship(name):
     assert board.region("flash").kind == "flash"
 
 
+def test_pins_are_given_to_the_driver():
+    assert load_board("microbit").uart.definitions == (
+        "-DPORT_UART_BASE=0x40002000u",
+        "-DPORT_UART_TX_PIN=24u",
+        "-DPORT_UART_RX_PIN=25u",
+    )
+    assert load_board("mps2_an500").uart.definitions == ("-DPORT_UART_BASE=0x40004000u",)
+
+
 def test_unknown_names_list_the_known():
-    with pytest.raises(InputError, match="unknown CPU 'z80': known are cortex-m7, host"):
+    with pytest.raises(InputError, match=r"unknown CPU 'z80': known are cortex-m0plus, .*, host"):
         load_cpu("z80")
     with pytest.raises(InputError, match=r"unknown board '\.\./x': known are .*mps2_an500"):
         load_board("../x")
@@ -51,7 +60,7 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d.update(clock_hz="fast"), "clock_hz: must be a positive"),
         (lambda d: d.update(clock_hz=True), "clock_hz: must be a positive"),
         (lambda d: d.update(colour="red"), "colour: unknown key"),
-        (lambda d: d.update(cpu="z80"), "cpu: unknown 'z80', known: cortex-m7"),
+        (lambda d: d.update(cpu="z80"), "cpu: unknown 'z80', known: .*cortex-m7, host"),
         (lambda d: d.update(cpu=["z80"]), "cpu: must be the name"),
         (lambda d: d.update(memory={}), "memory: must be a list"),
         (lambda d: d.update(memory=[]), "memory: has no flash"),
@@ -63,6 +72,7 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d["memory"].append("x"), r"memory\[2\]: must be a mapping"),
         (lambda d: d.update(uart=None), "uart: must not be empty"),
         (lambda d: d["uart"].update(driver="../../x.c"), "uart: driver: must be a .c file"),
+        (lambda d: d["uart"].update(tx_pin=-1), "uart: tx_pin: must be"),
         (lambda d: d["qemu"].update(instructions_per_tick=0), "qemu: instructions_per_tick: must be"),
         (lambda d: d["qemu"].update(machine="a,b=c"), "qemu: machine: must be"),
         (lambda d: d.update(stack_bytes=3), "stack_bytes: must be"),

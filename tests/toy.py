@@ -49,7 +49,7 @@ embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
 static void loop(uint32_t n)
 {
 #ifdef __arm__
-    __asm__ volatile("1: subs %0, %0, #1\\n\\tbne 1b" : "+r"(n)::"cc");
+    __asm__ volatile(".syntax unified\\n1:\\tsubs %0, %0, #1\\n\\tbne 1b" : "+l"(n)::"cc");
 #else
     (void)n;
 #endif

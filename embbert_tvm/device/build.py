@@ -87,7 +87,7 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) 
     definitions: list[str] = []
     if board is not None:
         firmware.append(board.uart.driver)
-        definitions = [f"-DPORT_UART_BASE={board.uart.base:#x}u", f"-DPORT_CLOCK_HZ={board.clock_hz}u"]
+        definitions = [*board.uart.definitions, f"-DPORT_CLOCK_HZ={board.clock_hz}u"]
     return Job(
         cpu=cpu,
         sources=(

@@ -49,8 +49,8 @@ class Device:
     ) -> None:
         """`timeout` is the most seconds that one request may take."""
         self.place = place
+        self.package = package
         self._link = link
-        self._package = package
         self._timeout = timeout
         self._instructions_per_tick = instructions_per_tick
         self._reader = protocol.FrameReader(longest=max(64, 12 + 4 * package.classes))
@@ -74,7 +74,7 @@ class Device:
     def check(self) -> None:
         """WorkError where the device holds another model than the package."""
         info = self.info()
-        package = self._package
+        package = self.package
         found = (info.max_length, info.classes, info.vocabulary)
         expected = (package.max_length, package.classes, package.vocabulary)
         if found != expected:
@@ -86,12 +86,12 @@ class Device:
 
         WorkError where the device refuses, faults or does not answer in time.
         """
-        if not 1 <= len(ids) <= self._package.max_length:
-            raise InputError(f"{len(ids)} token ids: the package takes 1 to {self._package.max_length}")
+        if not 1 <= len(ids) <= self.package.max_length:
+            raise InputError(f"{len(ids)} token ids: the package takes 1 to {self.package.max_length}")
         if not all(0 <= i < 65536 for i in ids):
             raise InputError("a token id is negative or above 65535: use the package's own tokenizer")
         reply = self._request(protocol.RUN, protocol.pack_ids(list(ids)), self._timeout)
-        run = protocol.unpack_run(reply, self._package.classes)
+        run = protocol.unpack_run(reply, self.package.classes)
         if run.status:
             raise WorkError(f"{self.place}: embbert_run gave {protocol.STATUS_NAMES.get(run.status, run.status)}")
         rate = self._instructions_per_tick

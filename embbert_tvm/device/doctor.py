@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.errors import InputError
@@ -80,16 +81,21 @@ def _pinned(name: str, purpose: str, pin: str | None) -> Check:
 
 
 def _toolchains() -> Iterator[Check]:
-    for cpu in map(load_cpu, known_cpus()):
-        install = f"apt-get install {' '.join(cpu.toolchain.packages)}"
-        name = f"{cpu.toolchain.prefix}gcc"
+    cpus = list(map(load_cpu, known_cpus()))
+    for prefix in dict.fromkeys(cpu.toolchain.prefix for cpu in cpus):
+        served = [cpu for cpu in cpus if cpu.toolchain.prefix == prefix]
+        install = f"apt-get install {' '.join(dict.fromkeys(p for c in served for p in c.toolchain.packages))}"
+        name, names = f"{prefix}gcc", ", ".join(cpu.name for cpu in served)
         try:
-            version = _version([find_tool(cpu, "gcc"), "-dumpfullversion"])
+            version = _version([find_tool(served[0], "gcc"), "-dumpfullversion"])
         except InputError:
-            yield Check(name, None, True, f"C for {cpu.name}", install)
+            yield Check(name, None, True, f"C for {names}", install)
             continue
-        yield Check(name, version, True, f"C for {cpu.name}", install)
-        yield Check(f"{name}: C library", _library(cpu), True, f"linking for {cpu.name}", install)
+        yield Check(name, version, True, f"C for {names}", install)
+        libraries = {cpu.name: _library(cpu) for cpu in served}
+        lacking = [cpu for cpu, path in libraries.items() if path is None]
+        found = None if lacking else " ".join(dict.fromkeys(Path(p).name for p in libraries.values() if p))
+        yield Check(f"{name}: C library", found, True, f"linking for {', '.join(lacking) or names}", install)
 
 
 def _library(cpu: Cpu) -> str | None:

@@ -1,4 +1,4 @@
-/* Start-up for any Cortex-M with ARMv7-M or ARMv8-M mainline: vectors, memory, FPU, faults.
+/* Start-up for any Cortex-M: vectors, memory, FPU and MVE, faults.
    The linker script of embbert_tvm/device/linker.py gives the symbols. */
 
 #include <stdint.h>
@@ -17,9 +17,13 @@ void Fault_Handler(void);
 /* What unused stack holds, so that its deepest use shows; the lowest words must never change. */
 enum { PAINT = 0x5AFE57AC, GUARD_WORDS = 16 };
 
-#define SCB_VTOR (*(volatile uint32_t *)0xE000ED08u)
 #define SCB_CPACR (*(volatile uint32_t *)0xE000ED88u)
+#ifdef __ARM_ARCH_6M__ /* vectors stay where they are, and nothing tells why a fault came */
+#define SCB_CFSR 0u
+#else
+#define SCB_VTOR (*(volatile uint32_t *)0xE000ED08u)
 #define SCB_CFSR (*(volatile uint32_t *)0xE000ED28u)
+#endif
 
 typedef union {
     void (*handler)(void);
@@ -28,16 +32,18 @@ typedef union {
 
 __attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
     {.stack = link_stack_top}, {Reset_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},
-    {Fault_Handler},            {Fault_Handler}, {0},             {0},             {0},
+    {Fault_Handler},            {Fault_Handler}, {Fault_Handler}, {0},             {0},
     {0},                        {Fault_Handler}, {Fault_Handler}, {0},             {Fault_Handler},
     {SysTick_Handler},
 };
 
 void Reset_Handler(void)
 {
+#ifdef SCB_VTOR
     SCB_VTOR = (uint32_t)(uintptr_t)vectors;
-#ifdef __ARM_FP
-    SCB_CPACR |= 0xFu << 20; /* full access to the FPU */
+#endif
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    SCB_CPACR |= 0xFu << 20; /* full access to the FPU and to MVE */
     __asm__ volatile("dsb\n\tisb" ::: "memory");
 #endif
     uint32_t *stack_pointer;
@@ -78,6 +84,7 @@ __attribute__((naked)) void Fault_Handler(void)
                      "ldr r1, =link_stack_bottom\n\t"
                      "ldr r2, =link_stack_top\n\t"
                      "mov sp, r2\n\t"
-                     "b report_fault\n\t"
+                     "ldr r3, =report_fault\n\t"
+                     "bx r3\n\t"
                      ".ltorg");
 }

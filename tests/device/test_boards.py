@@ -1,0 +1,63 @@
+"""Every CPU that QEMU emulates: its board boots, gives the reference bits, counts exactly and notices what goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toy import DEEP, LOOP, MAX_LENGTH, logits, write_package
+
+from embbert_tvm.device.package import load_package, load_vectors
+from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import WorkError
+from embbert_tvm.target import known_boards, known_cpus, load_board, load_cpu
+
+EMULATED = [name for name in known_cpus() if load_cpu(name).emulation_board]
+
+
+@pytest.fixture(scope="module", params=EMULATED)
+def board(request):
+    return load_board(load_cpu(request.param).emulation_board)
+
+
+@pytest.fixture(scope="module")
+def device(board, tmp_path_factory):
+    folder = write_package(tmp_path_factory.mktemp(board.cpu) / "package", target=board.cpu)
+    with open_place("qemu", load_package(folder), flags=("-Werror", "-pedantic")) as opened:
+        yield opened
+
+
+def test_the_cpus_that_the_kernels_are_made_for_are_emulated():
+    assert set(EMULATED) == {f"cortex-{m}" for m in ("m0plus", "m3", "m4", "m7", "m33", "m55")}
+
+
+@pytest.mark.parametrize("name", known_boards())
+def test_a_board_that_qemu_knows_is_the_one_of_its_cpu(name):
+    assert load_cpu(load_board(name).cpu).emulation_board == name
+
+
+def test_gives_the_reference_bits(device):
+    for vector in load_vectors(device.package):
+        assert np.array_equal(device.run(vector.ids).logits.view("u4"), vector.logits.view("u4"))
+    assert np.array_equal(device.run(range(MAX_LENGTH)).logits, logits(list(range(MAX_LENGTH))))
+    assert device.info().counts
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(500, 11), (999, 10), (640, 19), (641, 20)])
+def test_a_tick_is_as_many_instructions_as_the_board_says(device, board, factor, shift):
+    """Two million instructions to 1.3 thousand million, over SysTick's wraps (each costs the interrupt that counts)."""
+    instructions = 2 * (factor << shift)
+    counted = device.run([LOOP, factor, shift]).instructions - device.run([LOOP, 1, 0]).instructions
+    rate = board.qemu.instructions_per_tick
+    wraps = instructions // int(rate * 2**24)
+    assert counted == pytest.approx(instructions, abs=2 * rate + 50 * wraps)
+
+
+def test_the_same_work_counts_the_same(device):
+    assert len({device.run([LOOP, 123, 5]).instructions for _ in range(3)}) == 1
+
+
+def test_the_stack_is_measured_and_its_end_guarded(board, device):
+    assert 0 < device.run([3]).stack < board.stack_bytes
+    with open_place("qemu", device.package, flags=("-Werror", "-pedantic")) as doomed:
+        with pytest.raises(WorkError, match="stack ran over|faulted"):
+            doomed.run([DEEP])
