@@ -115,13 +115,13 @@ def simplified():
 
 
 @functools.cache
-def package(precision: str = "int8") -> Path:
-    """The small EmbBERT compiled for the host. Do not write into it."""
+def package(precision: str = "int8", target: str = "host") -> Path:
+    """The small EmbBERT compiled for a CPU. Do not write into it."""
     from embbert_tvm.compiler import compile_model, find_source
     from embbert_tvm.target import load_cpu
 
-    out = folder().parent / f"package-{precision}"
-    compile_model(find_source(folder()), load_cpu("host"), out, precision=precision)
+    out = folder().parent / f"package-{precision}-{target}"
+    compile_model(find_source(folder()), load_cpu(target), out, precision=precision)
     return out
 
 
