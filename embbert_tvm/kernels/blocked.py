@@ -17,11 +17,13 @@ from embbert_tvm.kernels import intrinsics
 from embbert_tvm.kernels.attention import ENTRIES
 from embbert_tvm.kernels.builder import argument, i32, i64, length, loop, prim_func, store, tokens, workspace
 from embbert_tvm.kernels.epilogues import reciprocal_root
-from embbert_tvm.kernels.fixed_point import multiply_high, saturate, saturate_unsigned
+from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate, saturate_unsigned
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa
 
 # A block's operands are taken this many columns at a time.
 COLUMNS = 32
+# A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
+TILE = tuple((r, c) for r in range(ROWS) for c in range(LANES))
 
 
 def pairs_of(count):
@@ -31,9 +33,8 @@ def pairs_of(count):
 
 def _fill_tile(acc, at: tuple, values) -> None:
     """acc[*at, r, c] = values[c] for the four rows."""
-    with loop("r", ROWS) as r:
-        for c in range(LANES):
-            store(acc, values[c], *at, r, c)
+    for r, c in TILE:
+        store(acc, values[c], *at, r, c)
 
 
 def _normalize(scaled, gain, epsilon, out, block, n: int) -> None:
@@ -86,14 +87,12 @@ def embedding(widths: tuple[int, int], tables: tuple[int, int], segments: int, n
                             for h in range(2):
                                 store(left, tirx.Cast("int16", data[row, p * 2 + h]), offset // 2 + p, r, h)
                 with loop("j", n // 2) as j:
-                    with loop("r", ROWS) as r:
+                    for r, c in TILE:
                         kind = segment[0, tirx.min(b * ROWS + r, rows - 1)]
-                        for c in range(LANES):
-                            store(acc, bias[j * 2 + c] + lookup[kind, j * 2 + c], r, c)
+                        store(acc, bias[j * 2 + c] + lookup[kind, j * 2 + c], r, c)
                     intrinsics.dot(isa, acc, (), left, 0, weight, j, 0, k // 2)
-                    with loop("r", ROWS) as r:
-                        for c in range(LANES):
-                            store(scaled, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
+                    for r, c in TILE:
+                        store(scaled, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
                 _normalize(scaled, gain, epsilon, out, b, n)
 
     return prim_func(f"blocked_embedding_{widths[0]}_{widths[1]}x{n}", body, compact=False)
@@ -125,11 +124,11 @@ def conv(taps: int, channels: int, isa: Isa) -> tirx.PrimFunc:
                         store(line, tirx.Cast("int16", x[p, c, h]), taps + p * LANES + h)
                 intrinsics.fir_weights(filters, weight, tirx.floordiv(c, 2), tirx.floormod(c, 2), taps)
                 with loop("b", pairs // 2) as b:
-                    with loop("o", 4) as o:
+                    for o in range(4):
                         store(acc, bias[c], o)
                     intrinsics.fir(isa, acc, line, b * 4, filters, taps)
                     for o in range(4):
-                        level = i32(saturate(multiply_high(acc[o], multiplier[c])))
+                        level = clamp(multiply_high(acc[o], multiplier[c]))
                         store(out, table[level + 128], b * 2 + o // LANES, c, o % LANES)
 
     return prim_func(f"blocked_conv_{taps}x{channels}", body, compact=False)
@@ -169,10 +168,9 @@ def layer(width: int, isa: Isa) -> tirx.PrimFunc:
                 with loop("j", width // 2) as j:
                     _fill_tile(acc, (), [query_bias[j * 2], query_bias[j * 2 + 1]])
                     intrinsics.dot(isa, acc, (), left, 0, query_weight, j, 0, width // 2)
-                    with loop("r", ROWS) as r:
-                        for c in range(LANES):
-                            query = saturate(multiply_high(acc[r, c], query_multiplier[j * 2 + c]))
-                            store(right, tirx.Cast("int16", query), j, r, c)
+                    for r, c in TILE:
+                        query = clamp(multiply_high(acc[r, c], query_multiplier[j * 2 + c]))
+                        store(right, tirx.Cast("int16", query), j, r, c)
                 with loop("p", (count + 1) // 2) as p:
                     _fill_tile(wide, (p,), [i32(0), i32(0)])
                     intrinsics.dot(isa, wide, (p,), right, 0, y, p, 0, width // 2)
@@ -180,16 +178,14 @@ def layer(width: int, isa: Isa) -> tirx.PrimFunc:
                 with loop("j", width // 2) as j:
                     _fill_tile(acc, (), [i32(0), i32(0)])
                     intrinsics.context(isa, acc, right, y, j * 2, (count + 1) // 2)
-                    with loop("r", ROWS) as r:
-                        for c in range(LANES):
-                            store(left, tirx.Cast("int16", saturate(multiply_high(acc[r, c], factor[r]))), j, r, c)
+                    for r, c in TILE:
+                        store(left, tirx.Cast("int16", clamp(multiply_high(acc[r, c], factor[r]))), j, r, c)
                 intrinsics.widen(isa, left, width // 2, conv_out, b * 2, width)
                 with loop("j", width // 2) as j:
                     _fill_tile(acc, (), [bias[j * 2], bias[j * 2 + 1]])
                     intrinsics.dot(isa, acc, (), left, 0, weight, j, 0, width)
-                    with loop("r", ROWS) as r:
-                        for c in range(LANES):
-                            store(wide, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
+                    for r, c in TILE:
+                        store(wide, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
                 _normalize(wide, gain, epsilon, conv_out, b, width)
 
     return prim_func(f"blocked_layer_{width}", body, compact=False)

@@ -21,9 +21,14 @@ def multiply_high(a, m):
     return i32((product + i64(1 << 31)) >> i64(32))
 
 
+def clamp(value):
+    """An int32 clamped to [-128, 127], still int32: SSAT on a Cortex-M, VQMOVN with MVE."""
+    return tirx.max(tirx.min(value, i32(127)), i32(-128))
+
+
 def saturate(value):
-    """An int32 clamped to [-128, 127], as int8: SSAT on a Cortex-M, VQMOVN with MVE."""
-    return tirx.Cast("int8", tirx.max(tirx.min(value, i32(127)), i32(-128)))
+    """`clamp` as int8."""
+    return tirx.Cast("int8", clamp(value))
 
 
 def saturate_unsigned(value):

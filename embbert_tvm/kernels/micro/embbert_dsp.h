@@ -26,32 +26,46 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 
 #if EMBBERT_DSP
 
-#define EMBBERT_TILE_OPERANDS(c)                                                                                       \
-    [c0] "+r"(c[0]), [c1] "+r"(c[1]), [c2] "+r"(c[2]), [c3] "+r"(c[3]), [c4] "+r"(c[4]), [c5] "+r"(c[5]),              \
-        [c6] "+r"(c[6]), [c7] "+r"(c[7])
+/* A tile needs fourteen registers, all that there are; a build that keeps a frame pointer has thirteen. So every operand
+ * has its register, and R7, where the frame pointer would be, is put on the stack for the time, under the address that
+ * ends the loop. */
+#define EMBBERT_TILE_LOAD(acc)                                                                                         \
+    register int32_t c0 __asm__("r0") = acc[0];                                                                        \
+    register int32_t c1 __asm__("r1") = acc[1];                                                                        \
+    register int32_t c2 __asm__("r2") = acc[2];                                                                        \
+    register int32_t c3 __asm__("r3") = acc[3];                                                                        \
+    register int32_t c4 __asm__("r4") = acc[4];                                                                        \
+    register int32_t c5 __asm__("r5") = acc[5];                                                                        \
+    register int32_t c6 __asm__("r6") = acc[6];                                                                        \
+    register int32_t c7 __asm__("r8") = acc[7];
+#define EMBBERT_TILE_STORE(acc)                                                                                        \
+    acc[0] = c0, acc[1] = c1, acc[2] = c2, acc[3] = c3, acc[4] = c4, acc[5] = c5, acc[6] = c6, acc[7] = c7;
+#define EMBBERT_TILE_OPERANDS "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3), "+r"(c4), "+r"(c5), "+r"(c6), "+r"(c7)
 
-/* Two rows (x, y) against two columns (w, v). */
-#define EMBBERT_TILE_TOP                                                                                               \
-    "smlad %[c0], %[x], %[w], %[c0]\n smlad %[c1], %[x], %[v], %[c1]\n"
-#define EMBBERT_TILE_2                                                                                                 \
-    "smlad %[c2], %[y], %[w], %[c2]\n smlad %[c3], %[y], %[v], %[c3]\n"
-#define EMBBERT_TILE_4                                                                                                 \
-    "smlad %[c4], %[x], %[w], %[c4]\n smlad %[c5], %[x], %[v], %[c5]\n"
-#define EMBBERT_TILE_6                                                                                                 \
-    "smlad %[c6], %[y], %[w], %[c6]\n smlad %[c7], %[y], %[v], %[c7]\n"
+/* One of four rows, in x, against two columns, in v and w. */
+#define EMBBERT_TILE_0(x, v, w) "smlad r0, " x ", " v ", r0\n smlad r1, " x ", " w ", r1\n"
+#define EMBBERT_TILE_1(x, v, w) "smlad r2, " x ", " v ", r2\n smlad r3, " x ", " w ", r3\n"
+#define EMBBERT_TILE_2(x, v, w) "smlad r4, " x ", " v ", r4\n smlad r5, " x ", " w ", r5\n"
+#define EMBBERT_TILE_3(x, v, w) "smlad r6, " x ", " v ", r6\n smlad r8, " x ", " w ", r8\n"
 
+/* Four rows of the block operand at LR, two columns of the pairs matrix at R12. R12, and LR with LDRD, start early by
+ * the offset of their first load, so that the last load of sixteen steps can move them on. */
 #if EMBBERT_DUAL_ISSUE
-#define EMBBERT_DOT_STEP(n)                                                                                            \
-    "ldr %[w], [%[b], #4*" #n "]\n ldr %[x], [%[a], #16*" #n "]\n sxtb16 %[v], %[w], ror #8\n"                         \
-    "ldr %[y], [%[a], #16*" #n "+4]\n sxtb16 %[w], %[w]\n" EMBBERT_TILE_TOP                                            \
-    "ldr %[x], [%[a], #16*" #n "+8]\n" EMBBERT_TILE_2                                                                  \
-    "ldr %[y], [%[a], #16*" #n "+12]\n" EMBBERT_TILE_4 EMBBERT_TILE_6
-#define EMBBERT_DOT_ADVANCE "add %[b], %[b], #64\n add %[a], %[a], #256\n"
+#define EMBBERT_DOT_EARLY 0
+#define EMBBERT_DOT(b, n, last)                                                                                        \
+    "ldr r9, " b "\n ldr r11, [lr, #16*" n "]\n sxtb16 r10, r9, ror #8\n ldr r7, [lr, #16*" n "+4]\n sxtb16 r9, r9\n"  \
+    EMBBERT_TILE_0("r11", "r9", "r10") "ldr r11, [lr, #16*" n "+8]\n" EMBBERT_TILE_1("r7", "r9", "r10")                \
+    "ldr r7, [lr, #16*" n "+12]\n" last EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
+#define EMBBERT_DOT_STEP(n) EMBBERT_DOT("[r12, #4*" #n "+4]", #n, "")
+#define EMBBERT_DOT_LAST EMBBERT_DOT("[r12, #64]!", "15", "add lr, lr, #256\n")
 #else
-#define EMBBERT_DOT_STEP(n)                                                                                            \
-    "ldr %[w], [%[b]], #4\n ldrd %[x], %[y], [%[a]], #8\n sxtb16 %[v], %[w], ror #8\n sxtb16 %[w], %[w]\n"             \
-    EMBBERT_TILE_TOP EMBBERT_TILE_2 "ldrd %[x], %[y], [%[a]], #8\n" EMBBERT_TILE_4 EMBBERT_TILE_6
-#define EMBBERT_DOT_ADVANCE
+#define EMBBERT_DOT_EARLY 8
+#define EMBBERT_DOT(b, n, last)                                                                                        \
+    "ldr r9, " b "\n ldrd r11, r7, [lr, #16*" n "+8]\n sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"                       \
+    EMBBERT_TILE_0("r11", "r9", "r10") EMBBERT_TILE_1("r7", "r9", "r10")                                               \
+    "ldrd r11, r7, " last "\n" EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
+#define EMBBERT_DOT_STEP(n) EMBBERT_DOT("[r12, #4*" #n "+4]", #n, "[lr, #16*" #n "+16]")
+#define EMBBERT_DOT_LAST EMBBERT_DOT("[r12, #64]!", "15", "[lr, #256]!")
 #endif
 #endif
 
@@ -60,21 +74,22 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)
 {
 #if EMBBERT_DSP
-    int32_t c[8] = {acc[0], acc[1], acc[2], acc[3], acc[4], acc[5], acc[6], acc[7]};
-    int32_t w, v, x, y;
-    const int8_t *const end = b + 4 * pairs;
+    register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_EARLY;
+    register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;
+    register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;
+    EMBBERT_TILE_LOAD(acc)
     __asm__ volatile(
+        "push {r7, r9}\n"
         "1:\n" EMBBERT_DOT_STEP(0) EMBBERT_DOT_STEP(1) EMBBERT_DOT_STEP(2) EMBBERT_DOT_STEP(3) EMBBERT_DOT_STEP(4)
         EMBBERT_DOT_STEP(5) EMBBERT_DOT_STEP(6) EMBBERT_DOT_STEP(7) EMBBERT_DOT_STEP(8) EMBBERT_DOT_STEP(9)
         EMBBERT_DOT_STEP(10) EMBBERT_DOT_STEP(11) EMBBERT_DOT_STEP(12) EMBBERT_DOT_STEP(13) EMBBERT_DOT_STEP(14)
-        EMBBERT_DOT_STEP(15) EMBBERT_DOT_ADVANCE
-        "ldr %[w], %[end]\n cmp %[b], %[w]\n bne 1b\n"
-        : EMBBERT_TILE_OPERANDS(c), [a] "+r"(a), [b] "+r"(b), [w] "=&r"(w), [v] "=&r"(v), [x] "=&r"(x), [y] "=&r"(y)
-        : [end] "m"(end)
-        : "cc", "memory");
-    for (int32_t i = 0; i < 8; i++) {
-        acc[i] = c[i];
-    }
+        EMBBERT_DOT_LAST
+        "ldr r9, [sp, #4]\n cmp r12, r9\n bne 1b\n"
+        "pop {r7, r9}\n"
+        : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)
+        :
+        : "r10", "r11", "cc", "memory");
+    EMBBERT_TILE_STORE(acc)
 #else
     for (int32_t p = 0; p < pairs; p++) {
         for (int32_t r = 0; r < 4; r++) {
@@ -89,59 +104,49 @@ EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const in
 }
 
 #if EMBBERT_DSP
-/* From the word of two rows and two columns to the two columns' pairs of rows, in v and w. */
-#define EMBBERT_COLUMN_PAIRS                                                                                           \
-    "sxtb16 %[v], %[w], ror #8\n sxtb16 %[w], %[w]\n"                                                                  \
-    "pkhbt %[e], %[w], %[v], lsl #16\n pkhtb %[v], %[v], %[w], asr #16\n"
-#define EMBBERT_CONTEXT_TOP                                                                                            \
-    "smlad %[c0], %[w], %[e], %[c0]\n smlad %[c1], %[w], %[v], %[c1]\n"
-#define EMBBERT_CONTEXT_2                                                                                              \
-    "smlad %[c2], %[x], %[e], %[c2]\n smlad %[c3], %[x], %[v], %[c3]\n"
-#define EMBBERT_CONTEXT_4                                                                                              \
-    "smlad %[c4], %[w], %[e], %[c4]\n smlad %[c5], %[w], %[v], %[c5]\n"
-#define EMBBERT_CONTEXT_6                                                                                              \
-    "smlad %[c6], %[x], %[e], %[c6]\n smlad %[c7], %[x], %[v], %[c7]\n"
+/* From the word of two rows and two columns at R12 to the two columns' pairs of rows, in R10 and R9. */
+#define EMBBERT_COLUMN_PAIRS(n)                                                                                        \
+    "ldr r7, [r12, %[stride]*" #n "]\n sxtb16 r9, r7, ror #8\n sxtb16 r7, r7\n"                                        \
+    "pkhbt r10, r7, r9, lsl #16\n pkhtb r9, r9, r7, asr #16\n"
 #if EMBBERT_DUAL_ISSUE
 #define EMBBERT_CONTEXT_STEP(n)                                                                                        \
-    "ldr %[w], [%[b], %[stride]*" #n "]\n" EMBBERT_COLUMN_PAIRS                                                        \
-    "ldr %[w], [%[a], #16*" #n "]\n ldr %[x], [%[a], #16*" #n "+4]\n" EMBBERT_CONTEXT_TOP                              \
-    "ldr %[w], [%[a], #16*" #n "+8]\n" EMBBERT_CONTEXT_2                                                               \
-    "ldr %[x], [%[a], #16*" #n "+12]\n" EMBBERT_CONTEXT_4 EMBBERT_CONTEXT_6
-#define EMBBERT_CONTEXT_ADVANCE(n) "add %[b], %[b], %[stride]*" #n "\n add %[a], %[a], #16*" #n "\n"
+    EMBBERT_COLUMN_PAIRS(n)                                                                                            \
+    "ldr r7, [lr, #16*" #n "]\n ldr r11, [lr, #16*" #n "+4]\n" EMBBERT_TILE_0("r7", "r10", "r9")                       \
+    "ldr r7, [lr, #16*" #n "+8]\n" EMBBERT_TILE_1("r11", "r10", "r9")                                                  \
+    "ldr r11, [lr, #16*" #n "+12]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
 #else
 #define EMBBERT_CONTEXT_STEP(n)                                                                                        \
-    "ldr %[w], [%[b], %[stride]*" #n "]\n" EMBBERT_COLUMN_PAIRS                                                        \
-    "ldrd %[w], %[x], [%[a]], #8\n" EMBBERT_CONTEXT_TOP EMBBERT_CONTEXT_2                                              \
-    "ldrd %[w], %[x], [%[a]], #8\n" EMBBERT_CONTEXT_4 EMBBERT_CONTEXT_6
-#define EMBBERT_CONTEXT_ADVANCE(n) "add %[b], %[b], %[stride]*" #n "\n"
+    EMBBERT_COLUMN_PAIRS(n)                                                                                            \
+    "ldrd r7, r11, [lr, #16*" #n "]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")            \
+    "ldrd r7, r11, [lr, #16*" #n "+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
 #endif
+#define EMBBERT_CONTEXT_ADVANCE(n) "add r12, r12, %[stride]*" #n "\n add lr, lr, #16*" #n "\n"
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
- * 2 * pairs rows. stride is in bytes and a constant. */
+ * 2 * pairs rows. stride is in bytes, a constant, and at most 1024. */
 EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
                                             int32_t pairs)
 {
 #if EMBBERT_DSP
-    int32_t c[8] = {acc[0], acc[1], acc[2], acc[3], acc[4], acc[5], acc[6], acc[7]};
-    int32_t w, v, x, e;
-    const int8_t *const end4 = b + stride * (pairs & ~3);
-    const int8_t *const end = b + stride * pairs;
+    register uintptr_t left __asm__("lr") = (uintptr_t)a;
+    register uintptr_t right __asm__("r12") = (uintptr_t)b;
+    register uintptr_t end __asm__("r9") = (uintptr_t)(b + stride * pairs);
+    register uintptr_t end4 __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~3));
+    EMBBERT_TILE_LOAD(acc)
     __asm__ volatile(
-        "ldr %[w], %[end4]\n cmp %[b], %[w]\n beq 2f\n"
+        "push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"
         "1:\n" EMBBERT_CONTEXT_STEP(0) EMBBERT_CONTEXT_STEP(1) EMBBERT_CONTEXT_STEP(2) EMBBERT_CONTEXT_STEP(3)
         EMBBERT_CONTEXT_ADVANCE(4)
-        "ldr %[w], %[end4]\n cmp %[b], %[w]\n bne 1b\n"
-        "2:\n ldr %[w], %[end]\n cmp %[b], %[w]\n beq 4f\n"
+        "ldr r9, [sp, #8]\n cmp r12, r9\n bne 1b\n"
+        "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"
         "3:\n" EMBBERT_CONTEXT_STEP(0) EMBBERT_CONTEXT_ADVANCE(1)
-        "ldr %[w], %[end]\n cmp %[b], %[w]\n bne 3b\n"
-        "4:\n"
-        : EMBBERT_TILE_OPERANDS(c), [a] "+r"(a), [b] "+r"(b), [w] "=&r"(w), [v] "=&r"(v), [x] "=&r"(x), [e] "=&r"(e)
-        : [end4] "m"(end4), [end] "m"(end), [stride] "i"(stride)
-        : "cc", "memory");
-    for (int32_t i = 0; i < 8; i++) {
-        acc[i] = c[i];
-    }
+        "ldr r9, [sp, #4]\n cmp r12, r9\n bne 3b\n"
+        "4:\n pop {r7, r9, r10}\n"
+        : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(end4)
+        : [stride] "i"(stride)
+        : "r11", "cc", "memory");
+    EMBBERT_TILE_STORE(acc)
 #else
     for (int32_t p = 0; p < pairs; p++) {
         for (int32_t r = 0; r < 4; r++) {
@@ -187,7 +192,7 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
 EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const int16_t *weight, const int32_t taps)
 {
 #if EMBBERT_DSP
-#define EMBBERT_SMLAD(c, a, b) __asm__("smlad %0, %1, %2, %0" : "+r"(c) : "r"(a), "r"(b))
+#define EMBBERT_SMLAD(c, a, b) __asm__ volatile("smlad %0, %1, %2, %0" : "+r"(c) : "r"(a), "r"(b))
     const embbert_word_t *s = (const embbert_word_t *)(const void *)line;
     const embbert_word_t *w = (const embbert_word_t *)(const void *)weight;
     int32_t c0 = acc[0], c1 = acc[1], c2 = acc[2], c3 = acc[3];
