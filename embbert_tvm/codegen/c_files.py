@@ -66,6 +66,14 @@ _MODEL = """\
 #include "{prefix}_kernels.h"
 #include "{prefix}_weights.h"
 
+/* A firmware that measures the steps is built with {upper}_PROFILE and has this function, which notes the time. */
+#ifdef {upper}_PROFILE
+void {prefix}_step(int32_t step);
+#define {upper}_STEP(step) {prefix}_step(step)
+#else
+#define {upper}_STEP(step) ((void)0)
+#endif
+
 /* The arena at length {max_length}, {arena_bytes} bytes. Steps are the calls in infer(), counted from 0.
  *
 {plan}
@@ -149,7 +157,7 @@ def entry(program: Program, model_name: str, labels: Sequence[str] | None, reaso
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     for number, step in enumerate(program.steps):
         lines += ["", f"    /* {number}. {step.name}: {_reason(step, reasons, prefix)} */"]
-        lines += _call(step)
+        lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
     return _MODEL.format(
         title=title(model_name),
         prefix=prefix,

@@ -11,7 +11,7 @@ import numpy as np
 
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.program import Program, Step
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
 from embbert_tvm.target import Cpu
@@ -78,9 +78,15 @@ def metadata(contents: Contents) -> dict:
         "arena": {"bytes": program.arena_bytes, "align": ALIGN, "tensors": _arena(program)},
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
+        "steps": [_step(step, contents.prefix) for step in program.steps],
         "sources": [f"{_HOST}/src/{name}" for name in ("model.c", "kernels.c", "weights.c")],
         "includes": [f"{_HOST}/include"],
     }
+
+
+def _step(step: Step, prefix: str) -> dict:
+    kernel = step.function.name.removeprefix(f"{prefix}_")
+    return {"name": step.name, "kernel": kernel, "macs": None if step.macs is None else list(step.macs)}
 
 
 def _arena(program: Program) -> list[dict]:

@@ -11,6 +11,7 @@ from tvm.ir import Call, GenericConst, PrimType, TupleGetItem, Var
 from embbert_tvm.codegen.c_expressions import Expressions
 from embbert_tvm.codegen.c_function import CFunction, c_function, c_name
 from embbert_tvm.codegen.lower import schedule, to_loops
+from embbert_tvm.codegen.macs import macs, polynomial
 from embbert_tvm.codegen.plan import Block, plan
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
@@ -44,13 +45,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena)."""
+    """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
+
+    macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
+    """
 
     name: str
     function: CFunction
     scalars: tuple[str, ...]
     arguments: tuple[str, ...]
     workspaces: tuple[Tensor, ...]
+    macs: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class _Builder:
         self.made: dict[str, tuple[str, list, int]] = {}
         self.last_use: dict[str, int] = {}
         self.calls: list[tuple[str, CFunction, list[str], dict]] = []
+        self.macs: list[tuple[int, int, int] | None] = []
 
     def bytes_of(self, dims: list, dtype_: str, where: dict | None = None) -> int:
         count = 1
@@ -111,10 +117,13 @@ class _Builder:
         return count * _BYTES[dtype_]
 
     def at_most(self, dim, where: dict | None = None) -> int:
+        return self.at_length(dim, self.max_length, where)
+
+    def at_length(self, dim, length: int, where: dict | None = None) -> int:
         if isinstance(dim, int):
             return dim
         analyzer = sym.Analyzer()
-        analyzer.bind(self.length, tirx.const(self.max_length, "int64"))
+        analyzer.bind(self.length, tirx.const(length, "int64"))
         for var, actual in (where or {}).items():
             analyzer.bind(var, analyzer.simplify(actual))
         value = analyzer.simplify(dim)
@@ -168,6 +177,8 @@ class _Builder:
         if missing:
             raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
         self.calls.append((var.name, function, arguments, where))
+        kernel = self.mod[value.args[0]]
+        self.macs.append(polynomial(lambda n: macs(kernel, {v.name: self.at_length(d, n) for v, d in where.items()})))
 
     def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> None:
         """Declare what a call makes, and append it to the call's arguments and their shapes."""
@@ -199,7 +210,7 @@ class _Builder:
                 blocks.append(Block(f"{name}.{w.name}", size, step, step))
         placed, peak = plan(blocks)
         at = {b.name: b for b in placed}
-        steps = tuple(self._step(call, at, result) for call in self.calls)
+        steps = tuple(self._step(*made, at, result) for made in zip(self.calls, self.macs, strict=True))
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
         classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
         return Program(
@@ -213,7 +224,7 @@ class _Builder:
             self.max_length,
         )
 
-    def _step(self, call: tuple, at: dict[str, Block], result: str) -> Step:
+    def _step(self, call: tuple, macs: tuple | None, at: dict[str, Block], result: str) -> Step:
         name, function, arguments, where = call
         expressions = Expressions(lambda v: "L", lambda b: False)
         workspaces = tuple(Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces)
@@ -223,6 +234,7 @@ class _Builder:
             tuple(expressions(where[s]) if not isinstance(where[s], int) else str(where[s]) for s in function.scalars),
             tuple(OUTPUT if a == result else a for a in arguments),
             workspaces,
+            macs,
         )
 
 

@@ -1,4 +1,4 @@
-"""Every CPU that QEMU emulates: its board boots, gives the reference bits, counts exactly and notices what goes wrong."""
+"""Every CPU that QEMU emulates: its board boots, gives the reference bits, counts exactly, notices what goes wrong."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def test_the_same_work_counts_the_same(device):
 def test_the_stack_is_measured_and_its_end_guarded(board, device):
     assert 0 < device.run([3]).stack < board.stack_bytes
     with open_place("qemu", device.package, flags=("-Werror", "-pedantic")) as doomed:
-        with pytest.raises(WorkError, match="stack ran over|faulted"):
+        with pytest.raises(WorkError, match=r"stack ran over|faulted"):
             doomed.run([DEEP])

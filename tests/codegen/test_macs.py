@@ -1,0 +1,78 @@
+"""Multiplications with accumulation: what the TIR says against what the shapes say, in every form of a kernel."""
+
+from __future__ import annotations
+
+import pytest
+from small import classifier, folder, normal
+
+from embbert_tvm.codegen.lower import to_calls
+from embbert_tvm.codegen.macs import at, macs, polynomial
+from embbert_tvm.codegen.program import build_program
+from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.quantize import keep_float
+from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.kernels import blocked, intrinsics
+from embbert_tvm.kernels.attention import Attention, attention
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
+from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
+from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.target import load_cpu
+
+L, D, TAPS = 24, 64, 8
+WHERE = {"L": L, "M": L // 2}
+
+
+@pytest.mark.parametrize(
+    ("func", "expected"),
+    [
+        (product(Product((Source(D),), 32, Requantize())), L * D * 32),
+        (product(Product((Source(D), Source(D)), D, RmsNorm())), L * 2 * D * D),
+        (product(Product((Source(D),), 32, Requantize(), single=True)), D * 32),
+        (attention(Attention(D)), 2 * L * L * D),
+        (attention(Attention(D, single=True)), 2 * L * D),
+        (depthwise_conv(DepthwiseConv(TAPS, D, Activate())), L * TAPS * D),
+        (blocked.conv(TAPS, D, intrinsics.DSP), L * TAPS * D),
+        (blocked.layer(D, intrinsics.DSP), L * D * (D + 2 * L + 2 * D)),
+        (blocked.layer(D, intrinsics.DESCRIBED), L * D * (D + 2 * L + 2 * D)),
+        (blocked.embedding((16, 16), (40, L), 2, D, intrinsics.DSP), L * 32 * D),
+    ],
+    ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),
+)
+def test_of_a_kernel(func, expected):
+    assert macs(func, WHERE) == expected
+
+
+def test_what_cannot_be_told():
+    assert macs(product(Product((Source(D),), 32, Requantize())), {}) is None
+
+
+def test_a_polynomial_is_exact_or_there_is_none():
+    found = polynomial(lambda n: 5 + 3 * n + 2 * n * n)
+    assert found == (5, 3, 2)
+    assert at(found, 10) == 235
+    assert polynomial(lambda n: n**3) is None
+    assert polynomial(lambda n: n * (n + 1) // 2) is None  # no whole coefficients
+    assert polynomial(lambda n: None) is None
+
+
+def test_of_a_float_graph():
+    body = (
+        "r = Gather (table, ids)\n h = MatMul (r, w)\n s = ReduceMean <keepdims=0> (h, axes)\n logits = MatMul (s, v)"
+    )
+    import numpy as np
+
+    model = classifier(body, table=normal(40, 16), w=normal(16, 24), v=normal(24, 3), axes=np.array([1]))
+    mod = to_calls(keep_float(simplify(import_onnx(model))).mod)
+    steps = build_program(mod, {}, "embbert", 32, 40).steps
+    assert [sum(s.macs[i] for s in steps) for i in range(3)] == [24 * 3, 16 * 24, 0]
+
+
+def test_every_cpu_does_the_same_work(tmp_path):
+    """Blocked kernels, kernels of one row, and the float graph agree on the work of a whole model."""
+    totals = []
+    for cpu, precision in (("cortex-m7", "int8"), ("cortex-m3", "int8"), ("cortex-m3", "fp32")):
+        compiled = compile_model(find_source(folder()), load_cpu(cpu), tmp_path / cpu, precision=precision)
+        assert all(step.macs is not None for step in compiled.program.steps)
+        totals.append([sum(step.macs[i] for step in compiled.program.steps) for i in range(3)])
+    assert totals[0] == totals[1] == totals[2]
