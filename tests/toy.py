@@ -37,6 +37,13 @@ MODEL = """\
 #include "embbert.h"
 #include "weights.h"
 
+#ifdef EMBBERT_PROFILE
+void embbert_step(int32_t step);
+#define EMBBERT_STEP(step) embbert_step(step)
+#else
+#define EMBBERT_STEP(step) ((void)0)
+#endif
+
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
 {
     if (!model || !arena || (uintptr_t)arena % EMBBERT_ARENA_ALIGN || bytes < EMBBERT_ARENA_BYTES)
@@ -77,12 +84,14 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     }
     if (ids[0] == 902)
         *(volatile uint32_t *)(uintptr_t)0xF0000000u = 1u;
+    EMBBERT_STEP(0);
     for (size_t c = 0; c < EMBBERT_CLASSES; c++) {
         sums[c] = ids[0] == 903 ? deep(100000u) : 0u;
         for (size_t i = 0; i < n; i++)
             sums[c] = sums[c] * weights[c] + (uint32_t)ids[i];
         logits[c] = (float)(int32_t)(sums[c] % 2001u) / 256.0f - 3.0f;
     }
+    EMBBERT_STEP(1);
     return EMBBERT_OK;
 }
 
@@ -95,6 +104,7 @@ const char *embbert_label(size_t index)
 
 FACTORS = (31, 37, 41)
 WEIGHTS_H = "#include <stdint.h>\nextern const uint32_t weights[3];\n"
+STEPS = [{"name": "loops", "kernel": "loop", "macs": None}, {"name": "sums", "kernel": "sum", "macs": [0, 3, 0]}]
 WEIGHTS_C = '#include "weights.h"\nconst uint32_t weights[3] = {31u, 37u, 41u};\n'
 
 
@@ -131,6 +141,7 @@ def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, *
         "arena": {"bytes": 64, "align": 16, "tensors": []},
         "weights_bytes": 12,
         "operators": [],
+        "steps": STEPS,
         "sources": ["codegen/host/src/model.c", "codegen/host/src/weights.c"],
         "includes": ["codegen/host/include", "codegen/host/src"],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Protocol
 
@@ -53,7 +54,8 @@ class Device:
         self._link = link
         self._timeout = timeout
         self._instructions_per_tick = instructions_per_tick
-        self._reader = protocol.FrameReader(longest=max(64, 12 + 4 * package.classes))
+        longest = max(64, 12 + 4 * package.classes, protocol.profile_bytes(len(package.steps)))
+        self._reader = protocol.FrameReader(longest)
         self._sequence = 0
 
     def __enter__(self) -> Device:
@@ -86,16 +88,39 @@ class Device:
 
         WorkError where the device refuses, faults or does not answer in time.
         """
+        reply = self._request(protocol.RUN, self._payload(ids), self._timeout)
+        run = protocol.unpack_run(reply, self.package.classes)
+        self._check_status(run.status)
+        return RunResult(run.logits, self._instructions(run.ticks), run.stack or None)
+
+    def profile(self, ids: Sequence[int]) -> list[int]:
+        """Instructions of each step of the program, in a firmware that is built to tell (device/profile.py).
+
+        Errors are those of `run`, and WorkError where the place counts no instructions.
+        """
+        if self._instructions_per_tick is None:
+            raise WorkError(f"{self.place} counts no instructions: profile on qemu")
+        steps = len(self.package.steps)
+        reply = self._request(protocol.PROFILE, self._payload(ids), self._timeout)
+        status, ticks = protocol.unpack_profile(reply, steps)
+        self._check_status(status)
+        ends = [self._instructions(end) for end in (0, *ticks)]
+        return [end - start for start, end in pairwise(ends)]
+
+    def _payload(self, ids: Sequence[int]) -> bytes:
         if not 1 <= len(ids) <= self.package.max_length:
             raise InputError(f"{len(ids)} token ids: the package takes 1 to {self.package.max_length}")
         if not all(0 <= i < 65536 for i in ids):
             raise InputError("a token id is negative or above 65535: use the package's own tokenizer")
-        reply = self._request(protocol.RUN, protocol.pack_ids(list(ids)), self._timeout)
-        run = protocol.unpack_run(reply, self.package.classes)
-        if run.status:
-            raise WorkError(f"{self.place}: embbert_run gave {protocol.STATUS_NAMES.get(run.status, run.status)}")
+        return protocol.pack_ids(list(ids))
+
+    def _check_status(self, status: int) -> None:
+        if status:
+            raise WorkError(f"{self.place}: embbert_run gave {protocol.STATUS_NAMES.get(status, status)}")
+
+    def _instructions(self, ticks: int) -> int | None:
         rate = self._instructions_per_tick
-        return RunResult(run.logits, None if rate is None else round(run.ticks * rate), run.stack or None)
+        return None if rate is None else round(ticks * rate)
 
     def _request(self, kind: int, payload: bytes, timeout: float) -> bytes:
         """The reply's payload; asked again where the request arrives damaged."""

@@ -25,6 +25,21 @@ class Vector:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A call of a kernel. macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications; None where not known."""
+
+    name: str
+    kernel: str
+    macs: tuple[int, int, int] | None
+
+    def macs_at(self, length: int) -> int | None:
+        if self.macs is None:
+            return None
+        c0, c1, c2 = self.macs
+        return c0 + c1 * length + c2 * length * length
+
+
+@dataclass(frozen=True)
 class Package:
     """What metadata.json says, checked; `sources` and `includes` are absolute paths that exist."""
 
@@ -40,6 +55,7 @@ class Package:
     weights_bytes: int
     sources: tuple[Path, ...]
     includes: tuple[Path, ...]
+    steps: tuple[Step, ...]
     metadata: Mapping[str, Any]
 
     @property
@@ -93,6 +109,7 @@ def load_package(path: Path | str) -> Package:
         weights_bytes=_count(document, "weights_bytes", where, least=0),
         sources=_paths(document, "sources", path, where, lambda p: p.is_file() and p.suffix == ".c"),
         includes=_paths(document, "includes", path, where, Path.is_dir),
+        steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
         metadata=document,
     )
 
@@ -114,6 +131,16 @@ def load_vectors(package: Package) -> list[Vector]:
             raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
         vectors.append(Vector(ids, bits.view(np.float32)))
     return vectors
+
+
+def _step(entry: object, number: int, where: Path) -> Step:
+    name = f"{where}: steps[{number}]"
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", "kernel")):
+        raise InputError(f"{name}: must have a name and a kernel: compile the model again")
+    macs = entry.get("macs")
+    if macs is not None and not (isinstance(macs, list) and len(macs) == 3 and all(type(c) is int for c in macs)):
+        raise InputError(f"{name}.macs: must be null or three whole numbers: compile the model again")
+    return Step(entry["name"], entry["kernel"], None if macs is None else (macs[0], macs[1], macs[2]))
 
 
 def _json(where: Path) -> dict[str, Any]:

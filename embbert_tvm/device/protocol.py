@@ -17,7 +17,7 @@ from embbert_tvm.errors import WorkError
 
 SYNC = b"\xeb\xb7"
 VERSION = 1
-INFO, RUN, REPLY, ERROR = 0x01, 0x02, 0x80, 0xFF
+INFO, RUN, PROFILE, REPLY, ERROR = 0x01, 0x02, 0x03, 0x80, 0xFF
 ERROR_CRC, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
 ERROR_NAMES = {
     ERROR_CRC: "the request arrived damaged",
@@ -32,6 +32,7 @@ STATUS_NAMES = {0: "EMBBERT_OK", 1: "EMBBERT_E_ARGUMENT", 2: "EMBBERT_E_LENGTH",
 _HEADER = struct.Struct("<2sBBHH")
 _INFO = struct.Struct("<HHIIB")
 _RUN = struct.Struct("<BxHQ")
+_PROFILE = struct.Struct("<BxH")
 OVERHEAD = _HEADER.size + 4  # bytes of a frame beside its payload
 
 
@@ -118,6 +119,18 @@ def unpack_run(payload: bytes, classes: int) -> Run:
         raise WorkError(f"the device's RUN reply has {len(payload)} bytes: its firmware holds another model")
     status, stack, ticks = _RUN.unpack_from(payload)
     return Run(status, stack, ticks, np.frombuffer(payload, "<f4", offset=_RUN.size).astype(np.float32))
+
+
+def profile_bytes(steps: int) -> int:
+    """The payload of a PROFILE reply."""
+    return _PROFILE.size + 8 * steps
+
+
+def unpack_profile(payload: bytes, steps: int) -> tuple[int, list[int]]:
+    """(embbert_status_t, ticks from the start of embbert_run to the end of each step)."""
+    if len(payload) != profile_bytes(steps) or _PROFILE.unpack_from(payload)[1] != steps:
+        raise WorkError(f"the device's PROFILE reply has {len(payload)} bytes: its firmware holds another model")
+    return _PROFILE.unpack_from(payload)[0], np.frombuffer(payload, "<u8", offset=_PROFILE.size).tolist()
 
 
 def describe_error(payload: bytes) -> str:

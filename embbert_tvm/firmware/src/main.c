@@ -23,6 +23,7 @@ enum {
 enum { /* types of request; a reply is its request's with REPLY set */
     INFO = 0x01,
     RUN = 0x02,
+    PROFILE = 0x03, /* known to a firmware that is built with EMBBERT_PROFILE */
     REPLY = 0x80,
     ERROR = 0xFF
 };
@@ -228,31 +229,43 @@ static void answer_info(const request_t *request)
     reply_end();
 }
 
-static void answer_run(const request_t *request)
+typedef struct {
+    embbert_status_t status;
+    uint64_t ticks;
+} outcome_t;
+
+/* Run the model on the ids of a request. */
+static outcome_t run(const request_t *request)
 {
     size_t n = request->length / 2u;
-    if (request->length % 2u != 0) {
-        reply_error(request->sequence, ERROR_LENGTH);
-        return;
-    }
     for (size_t i = 0; i < n; i++)
         ids[i] = get_u16(request->payload + 2 * i);
     memset(logits, 0, sizeof logits);
 
+    outcome_t outcome;
     port_ticks_restart();
-    embbert_status_t status = embbert_run(&model, ids, n, logits);
-    uint64_t ticks = port_ticks();
+    outcome.status = embbert_run(&model, ids, n, logits);
+    outcome.ticks = port_ticks();
+    return outcome;
+}
 
+static void answer_run(const request_t *request)
+{
+    if (request->length % 2u != 0) {
+        reply_error(request->sequence, ERROR_LENGTH);
+        return;
+    }
+    outcome_t outcome = run(request);
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
         reply_error(request->sequence, ERROR_STACK);
         return;
     }
     reply_begin(RUN | REPLY, request->sequence, (uint16_t)(12u + 4u * EMBBERT_CLASSES));
-    put_u8((uint8_t)status);
+    put_u8((uint8_t)outcome.status);
     put_u8(0);
     put_u16((uint16_t)(stack > 0xFFFFu ? 0xFFFFu : stack));
-    put_u64(ticks);
+    put_u64(outcome.ticks);
     for (size_t i = 0; i < EMBBERT_CLASSES; i++) {
         uint32_t bits;
         memcpy(&bits, &logits[i], sizeof bits);
@@ -260,6 +273,36 @@ static void answer_run(const request_t *request)
     }
     reply_end();
 }
+
+#ifdef EMBBERT_PROFILE /* how many steps embbert_run() has, each of which calls embbert_step() when it is done */
+
+static uint64_t step_ticks[EMBBERT_PROFILE];
+
+void embbert_step(int32_t step);
+void embbert_step(int32_t step)
+{
+    if (step < EMBBERT_PROFILE)
+        step_ticks[step] = port_ticks();
+}
+
+static void answer_profile(const request_t *request)
+{
+    if (request->length % 2u != 0) {
+        reply_error(request->sequence, ERROR_LENGTH);
+        return;
+    }
+    memset(step_ticks, 0, sizeof step_ticks);
+    outcome_t outcome = run(request);
+    reply_begin(PROFILE | REPLY, request->sequence, (uint16_t)(4u + 8u * EMBBERT_PROFILE));
+    put_u8((uint8_t)outcome.status);
+    put_u8(0);
+    put_u16(EMBBERT_PROFILE);
+    for (size_t i = 0; i < EMBBERT_PROFILE; i++)
+        put_u64(step_ticks[i]);
+    reply_end();
+}
+
+#endif
 
 int main(void)
 {
@@ -273,6 +316,10 @@ int main(void)
             answer_info(&request);
         else if (request.type == RUN)
             answer_run(&request);
+#ifdef EMBBERT_PROFILE
+        else if (request.type == PROFILE)
+            answer_profile(&request);
+#endif
         else
             reply_error(request.sequence, ERROR_TYPE);
     }

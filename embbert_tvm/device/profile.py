@@ -1,0 +1,87 @@
+"""Instructions of each step of a package, at several lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from embbert_tvm.device.package import Package
+from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A step: its instructions, those of noting them included (about 50); its share of all steps."""
+
+    name: str
+    kernel: str
+    instructions: int
+    macs: int | None
+    share: float
+
+
+@dataclass(frozen=True)
+class LengthProfile:
+    """A run of `length` tokens. total_instructions: of a build that measures nothing, so less than the layers' sum."""
+
+    length: int
+    total_instructions: int
+    total_cycles: int | None
+    total_macs: int | None
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """stack: bytes that the firmware used at the deepest, from the painted stack; None where not known."""
+
+    on: str
+    lengths: tuple[LengthProfile, ...]
+    stack: int | None
+
+
+def synthetic_ids(package: Package, length: int) -> list[int]:
+    """Token ids all over the vocabulary, the same each time."""
+    known = min(package.vocabulary, 65536)
+    return [(i * 2654435761 + 12345) % 2**32 * known >> 32 for i in range(length)]
+
+
+def profile(
+    package: Package,
+    place: str,
+    lengths: Sequence[int],
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Profile:
+    """Run the package in `place` on synthetic token ids of each length, whole and step by step.
+
+    Raises InputError for a length that the package does not take and a place that counts nothing.
+    """
+    for length in lengths:
+        if not 1 <= length <= package.max_length:
+            raise InputError(f"length {length}: {package.path} takes 1 to {package.max_length} tokens")
+    if place == "host":
+        raise InputError("the host counts no instructions: profile --on qemu, with a package for its CPU")
+    if not package.steps:
+        raise InputError(f"{package.path}: has no steps to measure")
+    with ExitStack() as stack:
+        whole = stack.enter_context(open_place(place, package))
+        steps = stack.enter_context(open_place(place, package, flags=(f"-DEMBBERT_PROFILE={len(package.steps)}",)))
+        found, deepest = [], None
+        for length in progress(lengths):
+            ids = synthetic_ids(package, length)
+            run = whole.run(ids)
+            deepest = run.stack
+            found.append(_length_profile(package, length, run.instructions or 0, steps.profile(ids)))
+    return Profile(whole.place, tuple(found), deepest)
+
+
+def _length_profile(package: Package, length: int, total: int, instructions: Sequence[int]) -> LengthProfile:
+    every = sum(instructions) or 1
+    layers = tuple(
+        Layer(step.name, step.kernel, count, step.macs_at(length), count / every)
+        for step, count in zip(package.steps, instructions, strict=True)
+    )
+    macs = [layer.macs for layer in layers]
+    return LengthProfile(length, total, None, None if None in macs else sum(m for m in macs if m), layers)
