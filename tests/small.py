@@ -73,7 +73,7 @@ def folder() -> Path:
     path = Path(tempfile.mkdtemp(prefix="embbert-tests-")) / "small"
     atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     tokenizer = train_tokenizer([*TEXTS] * 3, 300)
-    config = EmbBertConfig(tokenizer.get_vocab_size(), 48, 32, 8, kernel_size=8, expansion=1, layers=2)
+    config = EmbBertConfig(tokenizer.get_vocab_size(), 48, 32, 16, kernel_size=8, expansion=1, layers=2)
     torch.manual_seed(0)
     model = EmbBert(config, len(LABELS))
     with torch.no_grad():
