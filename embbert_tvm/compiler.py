@@ -88,6 +88,8 @@ def compile_model(
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision} is not known: choose one of {', '.join(PRECISIONS)}")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
+        raise InputError(f"{out}: holds something that is no package: name another output")
     model = load_onnx(source.onnx)
 
     mod = import_onnx(model)
@@ -127,8 +129,6 @@ def compile_model(
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
         prefix=PREFIX,
     )
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
-        raise InputError(f"{out}: holds something that is no package: name another output")
     with folder_in_place(out) as folder:
         package.write(contents, folder)
     return Compiled(program, chosen.choices)
