@@ -1,0 +1,116 @@
+"""Instructions of a whole inference in QEMU, by CPU and length, beside CMSIS-NN's.
+
+    python benchmarks/instructions.py [MODEL] [--cpu cortex-m7 ...] [--json]
+
+Compiles the model for each CPU whose toolchain and emulator are here, and counts. CMSIS-NN's figures were recorded
+with revision 99f736a6 (2026-07), -O3, in the same QEMU: the sum of four full layers of its best kernel for each
+operator, without embedding and norms. Ours are of embbert_run() as it is: all of it, the last layer's one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from embbert_tvm.cli.run import table
+from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.resources import resource
+from embbert_tvm.target import load_cpu
+
+LENGTHS = (32, 64, 128, 256)
+CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+# In millions, at LENGTHS. An M4 is within 2 % of an M7, an M33 has the same instructions.
+CMSIS_NN = {"cortex-m7": (19.1, 44.5, 115.0, 337.0), "cortex-m55": (4.3, 11.8, 36.4, 123.9)}
+ASKED = {"cortex-m7": (7.2, 15.5, 39.0, 112.0), "cortex-m55": (1.5, 3.4, 8.5, 24.0)}
+LIKE = {"cortex-m4": "cortex-m7", "cortex-m33": "cortex-m7"}
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    """What `embbert-tvm ... --json` prints; exit with it where it fails."""
+    program = Path(sys.executable).with_name("embbert-tvm")
+    command = [str(program), *map(str, arguments), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        sys.exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def measure(model: Path, cpu: str, folder: Path) -> dict[int, int]:
+    """Instructions by length, of the lengths that the model takes."""
+    package = folder / cpu
+    max_length = call("compile", model, "--target", cpu, "-o", package)["max_length"]
+    lengths = [n for n in LENGTHS if n <= max_length] or [max_length]
+    found = call("profile", package, "--on", "qemu", "--length", ",".join(map(str, lengths)))
+    return {one["length"]: one["total_instructions"] for one in found["lengths"]}
+
+
+def rows(cpu: str, counted: dict[int, int]) -> list[dict[str, Any]]:
+    """What one CPU counted, beside what CMSIS-NN takes and what was asked, in instructions."""
+    found = []
+    for length, count in counted.items():
+        row: dict[str, Any] = {"cpu": cpu, "length": length, "instructions": count}
+        if length in LENGTHS:
+            for key, figures in (("cmsis_nn", CMSIS_NN), ("asked", ASKED)):
+                figure = figures.get(LIKE.get(cpu, cpu))
+                row[key] = None if figure is None else round(figure[LENGTHS.index(length)] * 1e6)
+        found.append(row)
+    return found
+
+
+def millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.2f} M"
+
+
+def text(found: list[dict[str, Any]]) -> str:
+    lines = [("CPU", "tokens", "instructions", "CMSIS-NN", "of CMSIS-NN", "asked", "")]
+    for row in found:
+        ours, theirs, asked = row["instructions"], row.get("cmsis_nn"), row.get("asked")
+        share = f"{ours / theirs:.0%}" if theirs else ""
+        met = "" if asked is None else "met" if ours <= asked else f"{ours / asked - 1:.0%} over"
+        lines.append((row["cpu"], str(row["length"]), millions(ours), millions(theirs), share, millions(asked), met))
+    return table(lines, right=(1, 2, 3, 4, 5))
+
+
+def missing(cpu: str) -> str | None:
+    """Why a CPU cannot be measured here."""
+    try:
+        find_tool(load_cpu(cpu), "gcc")
+    except InputError as error:
+        return str(error)
+    return None if load_cpu(cpu).emulation_board else f"QEMU emulates no {cpu}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", type=Path, default=resource("models", "embbert-snips"))
+    parser.add_argument("--cpu", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory(prefix="embbert-") as folder:
+        for cpu in options.cpu:
+            if why := missing(cpu):
+                print(f"{cpu}: left out: {why}", file=sys.stderr)
+                continue
+            found += rows(cpu, measure(options.model, cpu, Path(folder)))
+    if options.json:
+        print(json.dumps({"model": options.model.name, "unit": "instructions", "rows": found}))
+        return
+    print(f"{options.model.name}: instructions of a whole inference in QEMU\n\n{text(found)}\n")
+    print("CMSIS-NN: 99f736a6, four full layers of its best kernels, no norms, no embedding; for M4 and M33 the M7's.")
+    print("QEMU counts instructions, not cycles.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EmbbertError as error:
+        print(f"instructions: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
