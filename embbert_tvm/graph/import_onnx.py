@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stdout
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,20 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what the importer prints where it fails, on stdout from Python and on stderr from C++."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _plain_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every Constant's value a tensor, the one form that the importer reads."""
     if not any(n.op_type == "Constant" and n.attribute[0].name != "value" for n in model.graph.node):
@@ -55,12 +71,14 @@ def import_onnx(model: onnx.ModelProto) -> IRModule:
 
     Raises InputError for an operator that the importer does not know, or a graph that is no text classifier.
     """
-    try:
-        with redirect_stdout(io.StringIO()):  # it prints what it fails at
+    reason = ""
+    with _quiet():
+        try:
             mod = from_onnx(_plain_constants(model), keep_params_in_input=False)
-    except Exception as error:  # The importer raises whatever its operators raise.
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(f"TVM cannot import this ONNX model: {reason}") from error
+        except Exception as error:  # The importer raises whatever its operators raise.
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    if reason:
+        raise InputError(f"TVM cannot import this ONNX model: {reason}")
     try:
         graph = Dataflow(mod)
     except ValueError as error:

@@ -72,10 +72,14 @@ class Quantizer:
         self._real: dict[Var, Expr] = {}
 
     def run(self) -> Quantized:
-        with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
-            with self.builder.dataflow():
-                out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
-            self.builder.emit_func_output(out)
+        try:
+            with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
+                with self.builder.dataflow():
+                    out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
+                self.builder.emit_func_output(out)
+        except BaseException:
+            self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
+            raise
         return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs)
 
     def rows(self, expr: Expr) -> Rows:
