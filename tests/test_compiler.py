@@ -1,0 +1,205 @@
+"""The compiler as a whole, and the rules of what may import, print and name what."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import small
+
+import embbert_tvm
+from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.device.package import load_package, load_vectors
+from embbert_tvm.device.places import open_place
+from embbert_tvm.target import known_cpus, load_cpu
+
+PACKAGE = Path(embbert_tvm.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, also inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def file_of(module: str) -> Path | None:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if module.startswith("embbert_tvm") and candidate.is_file():
+            return candidate
+    return None
+
+
+def reached(path: Path, seen: set[Path] | None = None) -> dict[str, Path]:
+    """Everything that importing a file imports, with the file that does."""
+    seen = {path} if seen is None else seen
+    found = dict.fromkeys(imports(path), path)
+    for name in list(found):
+        inner = file_of(name)
+        if inner is not None and inner not in seen:
+            seen.add(inner)
+            found |= {**reached(inner, seen), **found}
+    return found
+
+
+def below(*folders: str) -> list[Path]:
+    return [m for m in MODULES if any(m == PACKAGE / f or PACKAGE / f in m.parents for f in folders)]
+
+
+@pytest.mark.parametrize(
+    ("where", "never"),
+    [
+        (("device", "firmware", "target.py", "errors.py", "resources.py"), ("torch", "tvm")),
+        (("kernels", "codegen"), ("torch", "transformers")),
+        (("data",), ("torch", "tvm")),
+        (("graph/passes", "graph/quantize", "compiler.py"), ("transformers",)),
+    ],
+)
+def test_what_is_never_imported(where, never):
+    """Not by way of another module either."""
+    files = below(*where)
+    assert files
+    for path in files:
+        for name, importer in reached(path).items():
+            assert name.split(".")[0] not in never, f"{path} imports {name} in {importer}"
+
+
+@pytest.mark.parametrize(
+    ("floor", "above"),
+    [
+        ("data", ("models", "training", "graph", "kernels", "codegen", "device", "report", "cli")),
+        ("models", ("training", "graph", "kernels", "codegen", "device", "report", "cli")),
+        ("kernels", ("graph", "codegen", "device", "report", "cli")),
+        ("graph", ("codegen", "device", "report", "cli")),
+        ("codegen", ("device", "report", "cli")),
+        ("device", ("graph", "kernels", "codegen", "report", "cli")),
+        ("report", ("cli",)),
+    ],
+)
+def test_no_stage_imports_what_stands_behind_it(floor, above):
+    for path in below(floor):
+        for name in imports(path):
+            part = name.split(".")[1:2]
+            assert not (name.startswith("embbert_tvm.") and part[0] in above), f"{path} imports {name}"
+
+
+def test_only_the_command_line_prints_or_reads_options():
+    for path in MODULES:
+        if PACKAGE / "cli" in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", "")
+            assert name != "print", f"{path}:{node.lineno} prints"
+        assert "click" not in imports(path), path
+
+
+def test_no_cpu_is_named_in_python():
+    """`host`, where the compiler itself runs, is no name of a part; cli/ may have a default."""
+    names = [name for name in known_cpus() if name != "host"]
+    names += [name.replace("-", "_") for name in names]
+    pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))), re.IGNORECASE)
+    for path in MODULES:
+        if PACKAGE / "cli" in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
+                raise AssertionError(f"{path}:{node.lineno} names {node.value}")
+
+
+def test_a_package_carries_its_reference():
+    """The vectors are TVM's, and the C on this machine gives their bits."""
+    package = load_package(small.package())
+    vectors, run = load_vectors(package), llvm_runner(small.quantized().mod)
+    lengths = [len(v.ids) for v in vectors]
+    assert (lengths[0], lengths[-1]) == (1, 48)
+    assert lengths == sorted(set(lengths))
+    with open_place("host", package) as device:
+        for vector in vectors:
+            assert run(vector.ids).tobytes() == vector.logits.tobytes() == device.run(vector.ids).logits.tobytes()
+
+
+def test_float_c_is_near_onnx():
+    package, session = load_package(small.package("fp32")), session_of(small.folder() / "model.onnx")
+    with open_place("host", package) as device:
+        for length in (1, 2, 17, 48):
+            ids = small.some_ids(length, 70)
+            np.testing.assert_allclose(device.run(ids).logits, session(ids), rtol=1e-3, atol=1e-4)
+
+
+def session_of(path: Path):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda ids: session.run(None, {"ids": np.asarray([ids], np.int64)})[0][0]
+
+
+def test_an_onnx_file_of_another_model_compiles_and_runs(tmp_path):
+    """Int8 kernels around operators in float, an infinite constant among them: the C against onnxruntime."""
+    body = """
+    x = Gather(emb__weight, ids)
+    m = MatMul(x, fc__weight)
+    b = Max(m, floor__weight)
+    s = Sin(b)
+    n = MatMul(s, sq__weight)
+    g = Sigmoid(n)
+    pool = Constant<value_ints=[1]>()
+    p = ReduceMean<keepdims=0>(g, pool)
+    logits = Gemm<transB=1>(p, head__weight, head__bias)
+    """
+    floor = np.where(np.arange(8) % 2 == 0, -np.inf, -0.5).astype(np.float32)
+    model = small.classifier(
+        body, emb__weight=small.normal(40, 16, scale=0.4), fc__weight=small.normal(16, 8, scale=0.5),
+        sq__weight=small.normal(8, 8), floor__weight=floor, head__weight=small.normal(3, 8), head__bias=small.normal(3),
+    )  # fmt: skip
+    path = tmp_path / "other.onnx"
+    path.write_bytes(model.SerializeToString())
+    calibrated(path)
+    source = find_source(path)
+    compiled = compile_model(source, load_cpu("host"), tmp_path / "p", max_length=30)
+    assert {c.precision for c in compiled.choices} == {"int8", "float32"}
+    reference = session_of(path)
+    with open_place("host", load_package(tmp_path / "p")) as device:
+        for length in (1, 5, 30):
+            ids = small.some_ids(length)
+            np.testing.assert_allclose(device.run(ids).logits, reference(ids), atol=0.15)
+
+
+def calibrated(path: Path) -> None:
+    from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
+    from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+    from embbert_tvm.graph.simplify import simplify
+
+    mod = simplify(import_onnx(load_onnx(path)))
+    texts = [small.some_ids(1 + n % 30, seed=n) for n in range(60)]
+    save_calibration(calibrate(mod, texts, sha256(path)), path.with_name("calibration.json"))
+
+
+def test_a_tsv_calibrates_in_place_of_the_folder(tmp_path):
+    tsv = tmp_path / "set.tsv"
+    tsv.write_text("label\ttext\n" + "".join(f"x\t{text}\n" for text in small.TEXTS))
+    folder = small.copy_of_folder(tmp_path / "m")
+    (folder / "calibration.json").unlink()
+    compile_model(find_source(folder), load_cpu("host"), tmp_path / "p", calibration=tsv)
+    document = json.loads((tmp_path / "p" / "metadata.json").read_text())
+    assert document["precision"] == "int8"
+    assert not (folder / "calibration.json").exists()
+
+
+def test_a_shorter_max_length_needs_less_memory(tmp_path):
+    short = compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / "p", max_length=8)
+    long = json.loads((small.package() / "metadata.json").read_text())
+    assert short.program.arena_bytes < long["arena"]["bytes"] / 2
+    assert short.program.weights_bytes == long["weights_bytes"]
+    run = llvm_runner(small.quantized().mod)
+    with open_place("host", load_package(tmp_path / "p")) as device:
+        ids = small.some_ids(8, 70)
+        assert device.run(ids).logits.tobytes() == run(ids).tobytes()
