@@ -104,9 +104,7 @@ def compile_model(
     else:
         quantized = keep_float(mod)
     dump("3-quantized", quantized.mod)
-    chosen, isa = quantized, isa_of(cpu.features)
-    if precision == "int8" and isa is not None:
-        chosen = block_layers(quantized, isa)
+    chosen = block_layers(quantized, isa_of(cpu.features)) if precision == "int8" else quantized
     dump("4-chosen", chosen.mod)
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)

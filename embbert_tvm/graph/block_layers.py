@@ -145,8 +145,8 @@ class _Writer:
     def packed(self, expr: Expr, pack=pack_pairs) -> np.ndarray:
         """A constant laid out anew, under the name that it had."""
         value = pack(constant(expr))
-        name = self.names.get(fingerprint(constant(expr)), "weight")
-        self.names[fingerprint(value)] = name if name not in self.names.values() else f"{name}_packed"
+        if fingerprint(value) not in self.names:
+            self.names[fingerprint(value)] = self.names.pop(fingerprint(constant(expr)))
         return value
 
     def call(self, func, name: str, args: list, out, reason: str, length: bool, inplace: int | None = None) -> Var:
