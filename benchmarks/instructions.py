@@ -35,7 +35,7 @@ def call(*arguments: object) -> dict[str, Any]:
     """What `embbert-tvm ... --json` prints; exit with it where it fails."""
     program = Path(sys.executable).with_name("embbert-tvm")
     command = [str(program), *map(str, arguments), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(done.stderr)
         sys.exit(done.returncode)
@@ -79,12 +79,13 @@ def text(found: list[dict[str, Any]]) -> str:
 
 
 def missing(cpu: str) -> str | None:
-    """Why a CPU cannot be measured here."""
+    """Why a CPU cannot be measured here; InputError for one that is not known."""
+    known = load_cpu(cpu)
     try:
-        find_tool(load_cpu(cpu), "gcc")
+        find_tool(known, "gcc")
     except InputError as error:
         return str(error)
-    return None if load_cpu(cpu).emulation_board else f"QEMU emulates no {cpu}"
+    return None if known.emulation_board else f"QEMU emulates no {cpu}"
 
 
 def main() -> None:

@@ -1,0 +1,101 @@
+"""What the benchmarks do before and after they measure: reading assembly, rows, tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from embbert_tvm.resources import resource
+
+BENCHMARKS = resource("benchmarks")
+sys.path.insert(0, str(BENCHMARKS))
+
+import cycles  # noqa: E402
+import instructions  # noqa: E402
+
+ASSEMBLY = """\
+\t.type\tone, %function
+one:
+\t@ args = 0
+\tpush\t{r4, lr}
+.L2:
+\tldr\tr0, [r1], #4\t@ float
+\t.syntax unified
+1:
+ ldrd r2, r3, [r1], #8
+ smlad r4, r2, r3, r4
+ smlad r5, r2, r3, r5
+ bne 1b
+\tcmp\tr0, r1
+\tbne\t.L2
+\tbeq\t.L9
+.L3:
+\tmla\tr0, r1, r2, r0
+\tvmladava.s8\tr0, q0, q1
+\tle\tlr, .L3
+.L9:
+\tpop\t{r4, pc}
+\t.type\ttwo, %function
+two:
+\tb\t.L9
+"""
+
+
+def test_innermost_loops_are_found():
+    found = list(cycles.loops(ASSEMBLY))
+    assert [name for name, _ in found] == ["one", "one"]
+    assert [len(lines) for _, lines in found] == [4, 3]
+    assert [cycles.macs(lines) for _, lines in found] == [4, 17]
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("smlad r0, r1, r2, r0", 2),
+        ("smlald r0, r1, r2, r3", 2),
+        ("mla r0, r1, r2, r0", 1),
+        ("smlabb r0, r1, r2, r3", 1),
+        ("smlal r0, r1, r2, r3", 1),
+        ("vmladavax.s16 r0, q1, q2", 8),
+        ("vmla.s32 q0, q1, r2", 4),
+        ("mul r0, r1, r2", 0),
+        ("smmulr r0, r1, r2", 0),
+    ],
+)
+def test_multiplications_of_an_instruction(line, count):
+    assert cycles.macs([line]) == count
+
+
+def loop(used, form, count, took):
+    return cycles.Loop("cortex-m7", "layer", form, used, count, 256, took)
+
+
+def test_the_verdict_says_when_the_other_form_is_faster():
+    kept, left = loop(True, "single loads", 244, 181.0), loop(False, "LDRD", 211, 212.0)
+    said = cycles.verdict("cortex-m7", [kept, left])
+    assert said == "cortex-m7: single loads used; over LDRD: instructions +16%, cycles -15%: fewer cycles decide"
+    assert "THE OTHER" in cycles.verdict("cortex-m7", [loop(True, "LDRD", 211, 212.0), loop(False, "x", 244, 181.0)])
+    assert cycles.verdict("cortex-m4", [kept, left]) is None
+
+
+def test_rows_stand_beside_what_was_recorded_and_asked():
+    first, last = instructions.rows("cortex-m4", {32: 6_280_000, 100: 30_000_000})
+    assert (first["cmsis_nn"], first["asked"]) == (19_100_000, 7_200_000)
+    assert "asked" not in last
+    assert instructions.rows("cortex-m3", {32: 1})[0]["cmsis_nn"] is None
+    shown = instructions.text([first, last]).splitlines()
+    assert shown[1].split() == ["cortex-m4", "32", "6.28", "M", "19.10", "M", "33%", "7.20", "M", "met"]
+
+
+@pytest.mark.parametrize("name", ["instructions", "kernels", "cycles"])
+def test_what_is_missing_is_one_line(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{name}.py", "--cpu", "z80"],
+        capture_output=True,
+        text=True,
+        env={"PATH": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
