@@ -18,6 +18,7 @@ from tvm import IRModule, tirx
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
+from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 
 MICRO = resources.files("embbert_tvm.kernels.micro")
@@ -58,7 +59,7 @@ class Kernel:
         func = func.with_attr("global_symbol", "main")
         self.c: CFunction = c_function(to_loops(schedule(func), "main"), "kernel")
         self._llvm = tvm.compile(IRModule({"main": func}), target="llvm")["main"]
-        program = Program((self.c,), {}, (), (), 0, 1, 1, 1)
+        program = Program((self.c,), {}, (), (), solve(()), 1, 1, 1)
         self.text = c_files.kernels(program, "test", "t")
         headers = {"t_kernels.h": c_files.kernels_header(program, "test", (), "t")}
         self._function = ctypes.CDLL(str(compile_c([self.text], ("-O1", *CHECKED), headers))).kernel

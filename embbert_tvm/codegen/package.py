@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.codegen import c_files
-from embbert_tvm.codegen.plan import ALIGN
+from embbert_tvm.codegen.memory_report import memory_text
+from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import Program, Step
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
@@ -51,6 +52,7 @@ def files(contents: Contents) -> dict[str, bytes]:
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
         f"{_HOST}/src/weights.c": c_files.weights(program, name, prefix),
         "src/relax.txt": contents.relax_text,
+        "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
         "reference.json": _reference(contents),
         "metadata.json": json.dumps(metadata(contents), indent=2, ensure_ascii=False) + "\n",
     }
@@ -75,7 +77,7 @@ def metadata(contents: Contents) -> dict:
         "labels": None if contents.labels is None else list(contents.labels),
         "classes": program.classes,
         "vocabulary": program.vocabulary,
-        "arena": {"bytes": program.arena_bytes, "align": ALIGN, "tensors": _arena(program)},
+        "arena": _arena(program.arena),
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
@@ -89,10 +91,9 @@ def _step(step: Step, prefix: str) -> dict:
     return {"name": step.name, "kernel": kernel, "macs": None if step.macs is None else list(step.macs)}
 
 
-def _arena(program: Program) -> list[dict]:
-    blocks = [t.block for t in program.tensors if t.block is not None]
-    blocks += [w.block for step in program.steps for w in step.workspaces]
-    return [{"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in blocks]
+def _arena(plan: Plan) -> dict:
+    """The plan; `least` is true where no plan is smaller."""
+    return {"bytes": plan.peak, "align": ALIGN, "least": plan.optimal, "tensors": [asdict(b) for b in plan.blocks]}
 
 
 def _reference(contents: Contents) -> str:

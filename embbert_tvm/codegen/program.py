@@ -12,7 +12,7 @@ from embbert_tvm.codegen.c_expressions import Expressions
 from embbert_tvm.codegen.c_function import CFunction, c_function, c_name
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import macs, polynomial
-from embbert_tvm.codegen.plan import Block, plan
+from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
@@ -66,10 +66,14 @@ class Program:
     constants: dict[str, np.ndarray]
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
-    arena_bytes: int
+    arena: Plan
     classes: int
     vocabulary: int
     max_length: int
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.arena.peak
 
     @property
     def weights_bytes(self) -> int:
@@ -208,8 +212,8 @@ class _Builder:
             for w in function.workspaces:
                 size = self.bytes_of(list(w.shape), w.dtype, where)
                 blocks.append(Block(f"{name}.{w.name}", size, step, step))
-        placed, peak = plan(blocks)
-        at = {b.name: b for b in placed}
+        arena = solve(blocks)
+        at = {b.name: b for b in arena.blocks}
         steps = tuple(self._step(*made, at, result) for made in zip(self.calls, self.macs, strict=True))
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
         classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
@@ -218,7 +222,7 @@ class _Builder:
             self.constants,
             tensors,
             steps,
-            peak,
+            arena,
             classes,
             self.vocabulary,
             self.max_length,

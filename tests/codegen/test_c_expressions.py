@@ -14,6 +14,7 @@ from tvm.tirx import op
 
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, real
+from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.errors import WorkError
 from embbert_tvm.kernels import builder as b
@@ -240,7 +241,7 @@ def test_random_trees_are_what_python_makes_of_them(seed):
         except Overflow:
             continue
         cases.append((dtype, printer()(expr), results))
-    empty = Program((), {}, (), (), 0, 1, 1, 1)
+    empty = Program((), {}, (), (), solve(()), 1, 1, 1)
     functions = [
         f"{C_TYPES[dtype]} f{n}(int32_t a, int32_t b, int32_t c);\n"
         f"{C_TYPES[dtype]} f{n}(int32_t a, int32_t b, int32_t c)\n"

@@ -17,6 +17,7 @@ import small
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_files import c_string, title
 from embbert_tvm.codegen.c_function import c_name
+from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
@@ -184,7 +185,7 @@ def test_weights_are_printed_as_they_are():
         "real": np.float32([0.1, -0.0, 1e-45, 3.4028235e38, 2.0, np.inf, -np.inf, np.nan, 1 / 3]).reshape(3, 3),
         "scalar": np.array(7, np.int32),
     }  # fmt: skip
-    program = Program((), constants, (), (), 0, 1, 1, 1)
+    program = Program((), constants, (), (), solve(()), 1, 1, 1)
     text = c_files.weights(program, "m", "t")
     for name, value in constants.items():
         words = numbers(text, f"t_{name}")
