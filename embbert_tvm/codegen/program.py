@@ -145,7 +145,10 @@ class _Builder:
         name = call.args[0].name_hint
         if name not in self.functions:
             func = to_loops(schedule(self.mod[call.args[0]]), name)
-            self.functions[name] = c_function(func, f"{self.prefix}_{name}")
+            try:
+                self.functions[name] = c_function(func, f"{self.prefix}_{name}")
+            except WorkError as error:
+                raise WorkError(f"operator {name}: {error}") from None
         return self.functions[name]
 
     def bind(self, var: Var, value) -> None:
