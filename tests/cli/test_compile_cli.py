@@ -21,18 +21,19 @@ def model(tmp_path) -> Path:
     return small.copy_of_folder(tmp_path / "m")
 
 
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """One run of the whole command in a process of its own, as a user has it."""
+    import subprocess
+    import sys
+
+    out = tmp_path_factory.mktemp("compiled")
+    command = ["compile", small.folder(), "--target", "host", "-o", out / "p", "--dump-ir", out / "ir", "--json"]
+    program = "import sys; from embbert_tvm.cli import main; main()"
+    return out, subprocess.run([sys.executable, "-c", program, *map(str, command)], capture_output=True, text=True)
+
+
 class TestDone:
-    @pytest.fixture(scope="class")
-    def result(self, tmp_path_factory):
-        """One run of the whole command in a process of its own, as a user has it."""
-        import subprocess
-        import sys
-
-        out = tmp_path_factory.mktemp("compiled")
-        command = ["compile", small.folder(), "--target", "host", "-o", out / "p", "--dump-ir", out / "ir", "--json"]
-        program = "import sys; from embbert_tvm.cli import main; main()"
-        return out, subprocess.run([sys.executable, "-c", program, *map(str, command)], capture_output=True, text=True)
-
     def test_the_json_is_the_contract(self, result):
         _, done = result
         assert done.returncode == 0
@@ -243,6 +244,7 @@ def test_an_operator_without_c_fails_with_its_name(cli, tmp_path):
     )  # fmt: skip
     path.write_bytes(model.SerializeToString())
     result = cli("compile", path, "--target", "host", "--precision", "fp32", "-o", tmp_path / "out")
-    assert result.status in (1, 2)
+    assert result.status == 1
+    assert "operator topk: the C printer knows no intrinsic" in result.err
     assert result.err.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"m.onnx"}
