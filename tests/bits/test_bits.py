@@ -1,10 +1,12 @@
-"""The same bits everywhere: TVM's LLVM build of the integer module, its C on this machine, its C on QEMU.
+"""The same bits everywhere: TVM's LLVM build of the integer module, its C on this machine by gcc and clang, its C on
+every CPU that QEMU emulates.
 
 64 texts of Snips, most as they are, the others joined or cut so that lengths reach from 1 to max_length.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
 
 MODEL = resource("models", "embbert-snips")
+EMULATED = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 COUNT = 64
 # Beside the sentences as they are, which have 4 to 31 tokens.
 LENGTHS = (1, 2, 3, 33, 34, 40, 47, 64, 65, 100, 127, 128, 200, 255, 256, 256)
@@ -65,9 +68,9 @@ def expected(quantized, texts) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("packages")
-    for target in ("host", "cortex-m7"):
+    for target in ("host", *EMULATED):
         compile_model(find_source(MODEL), load_cpu(target), folder / target)
-    return {target: folder / target for target in ("host", "cortex-m7")}
+    return {target: folder / target for target in ("host", *EMULATED)}
 
 
 def check(package: Path, place: str, texts: list[list[int]], expected: list[np.ndarray], flags=()) -> None:
@@ -80,15 +83,25 @@ def check(package: Path, place: str, texts: list[list[int]], expected: list[np.n
     assert not wrong, f"{len(wrong)} of {len(texts)} differ: {wrong[:3]}"
 
 
-@pytest.mark.parametrize("target", ["host", "cortex-m7"])
+@pytest.mark.parametrize("target", ["host", "cortex-m7", "cortex-m55"])
 def test_the_c_on_this_machine(target, packages, texts, expected):
-    """cortex-m7: its micro-kernels in their plain C."""
+    """Of a Cortex-M: its micro-kernels in their plain C."""
     check(packages[target], "host", texts, expected)
 
 
+@pytest.mark.skipif(not shutil.which("clang"), reason="clang is not installed")
+def test_the_c_by_clang(packages, texts, expected, tmp_path, monkeypatch):
+    package = shutil.copytree(packages["cortex-m7"], tmp_path / "package", ignore=shutil.ignore_patterns("build"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gcc").symlink_to(shutil.which("clang"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    check(package, "host", texts, expected)
+
+
 @needs_arm
-def test_the_c_on_qemu(packages, texts, expected):
-    check(packages["cortex-m7"], "qemu", texts, expected)
+@pytest.mark.parametrize("target", EMULATED)
+def test_the_c_on_qemu(target, packages, texts, expected):
+    check(packages[target], "qemu", texts, expected)
 
 
 @needs_arm

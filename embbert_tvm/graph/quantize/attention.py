@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
@@ -51,12 +52,17 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
     scale = max(min(q.calibration.scale(expr.name), value.scale), value.scale / 15)
     step = kernel.step_multiplier(query.scale * key.scale)
+    if step >= 0.5:
+        raise InputError(
+            f"{expr.name}: the scores of this attention are too large for int8 (one step of them is "
+            f"{query.scale * key.scale:.3g}, 0.0108 is the most): compile with --precision fp32"
+        )
     args = [
         query.expr,
         key.expr,
         value.expr,
         kernel.exp_table(),
-        multiplier(np.array([min(step, 0.499)])),
+        multiplier(np.array([step])),
         multiplier(np.array([kernel.ratio_multiplier(value.scale, scale)])),
     ]
     name = f"{plain(expr.name)}_attention"
