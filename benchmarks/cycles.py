@@ -22,10 +22,10 @@ from pathlib import Path
 
 from instructions import call, missing
 
-from embbert_tvm.cli.run import table
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.toolchain import call as call_tool
 from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
 from embbert_tvm.target import Cpu, load_cpu
 

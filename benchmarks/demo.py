@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from embbert_tvm.cli.run import shortened, table
+from embbert_tvm.cli.run import shortened
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.errors import EmbbertError
+from embbert_tvm.report.table import table
 
 SENTENCES = 5
 

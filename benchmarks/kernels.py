@@ -22,7 +22,6 @@ from instructions import missing
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.cli.run import table
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_function import CFunction, c_function
@@ -36,6 +35,7 @@ from embbert_tvm.kernels.attention import ENTRIES, exp_table
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, tokens, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, isa_of
+from embbert_tvm.report.table import table
 from embbert_tvm.target import Cpu, load_cpu
 
 ROWS_OF_TEXT, WIDTH, TAPS = 256, 128, 32

@@ -17,6 +17,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
+@click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
@@ -26,11 +27,12 @@ def command(
     max_length: int | None,
     calibration: Path | None,
     dump_ir: Path | None,
+    list_operators: bool,
     output: Path,
     as_json: bool,
 ) -> None:
     """Compile MODEL, a model folder or an ONNX file, to C."""
-    from embbert_tvm.report.compile import compile_and_measure, text
+    from embbert_tvm.report.compile import compile_and_measure, operators, text
 
     report, warnings = compile_and_measure(
         model,
@@ -44,3 +46,5 @@ def command(
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(json.dumps(report) if as_json else text(report, output))
+    if list_operators and not as_json:
+        click.echo(f"\n{operators(report)}")

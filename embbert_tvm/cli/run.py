@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from embbert_tvm.report.table import table
+
 TEXT_COLUMNS = 60
 
 
@@ -48,13 +50,3 @@ def shortened(text: str) -> str:
     """A text on one line of TEXT_COLUMNS at most."""
     line = " ".join(text.split())
     return line if len(line) <= TEXT_COLUMNS else line[: TEXT_COLUMNS - 1] + "…"
-
-
-def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
-    """Rows as aligned columns; those in `right` flush right, and left out where no row says anything there."""
-    columns = [c for c in range(len(rows[0])) if c not in right or any(row[c] for row in rows[1:])]
-    widths = {c: max(len(row[c]) for row in rows) for c in columns}
-    return "\n".join(
-        "  ".join(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in columns).rstrip()
-        for row in rows
-    )

@@ -36,7 +36,8 @@ class Job:
 def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequence[str] = ()) -> Path:
     """The executable that serves `package` on a board, or on this machine where `board` is None.
 
-    It lies in <package>/build/<place>/<hash>/. `flags` are added to the compiler's.
+    It lies in <package>/build/<place>/<hash>/, for a board with the linker's map (firmware.map) beside it. `flags` are
+    added to the compiler's.
     Raises InputError for a missing toolchain, WorkError for C that does not compile or does not fit.
     """
     job = _job(package, cpu, board, flags)
@@ -106,7 +107,7 @@ def _compile(job: Job, folder: Path, name: str) -> None:
     script: list[str] = []
     if job.script is not None:
         (folder / "link.ld").write_text(job.script, encoding="ascii")
-        script = ["-T", str(folder / "link.ld")]
+        script = ["-T", str(folder / "link.ld"), f"-Wl,-Map={folder / 'firmware.map'}"]
     link: list[str | Path] = [
         *job.cpu.cflags,
         *job.flags,

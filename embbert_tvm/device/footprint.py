@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embbert_tvm.device.build import Job, compile_objects, package_sources
+from embbert_tvm.device.link_map import contributions
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.target import Cpu
@@ -17,7 +18,7 @@ _ENTRIES = ("embbert_init", "embbert_run", "embbert_label")
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \((\w+)")
-
+_FLASH = (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab")
 
 # Bytes of stack allowed for a function of the C library; newlib's memcpy, memset, expf, sqrtf use 16 to 32.
 LIBRARY_FRAME = 64
@@ -30,7 +31,8 @@ class Footprint:
     `code` counts instructions and small constants with what they pull from the C library (where the CPU's
     images are freestanding); `weights` the constants of weights.c; `static` data and bss outside the arena;
     `stack` the deepest way of calls from embbert_run(), where each of `stack_unknown`, functions of the C library
-    whose frames the compiler does not tell, counts LIBRARY_FRAME.
+    whose frames the compiler does not tell, counts LIBRARY_FRAME. `parts` are code and weights by object, as the
+    linker's map has them (link_map.py); empty where images are not freestanding.
     """
 
     code: int
@@ -38,6 +40,7 @@ class Footprint:
     static: int
     stack: int
     stack_unknown: tuple[str, ...]
+    parts: dict[str, int]
 
 
 def footprint(package: Package, cpu: Cpu) -> Footprint:
@@ -46,19 +49,27 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
         objects = compile_objects(job, folder)
-        images = objects
+        images, parts = objects, {}
         if cpu.toolchain.freestanding:
             image = folder / "package.elf"
             keep = [f"-Wl,-u,{entry}" for entry in _ENTRIES]
-            link = [*cpu.cflags, *cpu.ldflags, "-Wl,--gc-sections", "-Wl,-e,embbert_run", *keep]
+            linker_map = folder / "package.map"
+            link = [
+                *cpu.cflags,
+                *cpu.ldflags,
+                "-Wl,--gc-sections",
+                "-Wl,-e,embbert_run",
+                f"-Wl,-Map={linker_map}",
+                *keep,
+            ]
             call(cpu, "gcc", [*link, *objects, "-lm", "-o", image], package.model_name)
-            images = [image]
+            images, parts = [image], contributions(linker_map.read_text(), _FLASH)
         weights = _total(cpu, [o for o in objects if o.stem == "package.weights"], (".rodata",))
-        flash = _total(cpu, images, (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab"))
+        flash = _total(cpu, images, _FLASH)
         static = _total(cpu, images, (".data", ".bss"))
         frames, calls = _call_graph(path.with_suffix(".ci").read_text() for path in objects)
     stack, unknown = _deepest("embbert_run", frames, calls)
-    return Footprint(flash - weights, weights, static, stack, tuple(sorted(unknown)))
+    return Footprint(flash - weights, weights, static, stack, tuple(sorted(unknown)), parts)
 
 
 def _total(cpu: Cpu, files: list[Path], sections: tuple[str, ...]) -> int:

@@ -11,6 +11,7 @@ from embbert_tvm.compiler import Compiled, compile_model, find_source
 from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.report.table import table
 from embbert_tvm.target import load_cpu
 
 
@@ -78,7 +79,7 @@ def text(report: dict[str, Any], output: Path) -> str:
     kinds: dict[str, int] = {}
     for operator in report["operators"]:
         kinds[operator["precision"]] = kinds.get(operator["precision"], 0) + 1
-    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
     return "\n".join(
         [
             f"{output}: {report['precision']} for {report['target']}, up to {report['max_length']} tokens, "
@@ -88,6 +89,12 @@ def text(report: dict[str, Any], output: Path) -> str:
             f"  operators  {counted}",
         ]
     )
+
+
+def operators(report: dict[str, Any]) -> str:
+    """Which kernel computes each operator, in what precision, and why, as a table."""
+    keys = ("name", "kernel", "precision", "reason")
+    return table([("operator", *keys[1:3], "why"), *(tuple(o[key] for key in keys) for o in report["operators"])])
 
 
 def _row(parts: dict[str, int | None]) -> str:

@@ -1,0 +1,104 @@
+"""The shipped model on every CPU that can hold it: the reference bits in QEMU, and bytes that are the linker's."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import small
+
+from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.device.build import build
+from embbert_tvm.device.footprint import footprint
+from embbert_tvm.device.link_map import FILL, contributions
+from embbert_tvm.device.package import Package, load_package, load_vectors
+from embbert_tvm.device.places import open_place
+from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.report.compile import compile_and_measure
+from embbert_tvm.resources import resource
+from embbert_tvm.target import Board, Cpu, load_board, load_cpu
+
+MODEL = resource("models", "embbert-snips")
+CPUS = ["cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
+SERVER = 128  # bytes of stack of main() and what it keeps over a run
+
+
+class Compiled(NamedTuple):
+    cpu: Cpu
+    board: Board
+    package: Package
+    report: dict
+
+
+@pytest.fixture(scope="module", params=CPUS)
+def compiled(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param) / "package"
+    report, warnings = compile_and_measure(MODEL, request.param, folder)
+    assert warnings == []
+    cpu = load_cpu(request.param)
+    return Compiled(cpu, load_board(cpu.emulation_board), load_package(folder), report)
+
+
+@pytest.fixture(scope="module")
+def image(compiled) -> Path:
+    """firmware.elf of the package on its board."""
+    return build(compiled.package, compiled.cpu, compiled.board)
+
+
+def test_gives_the_reference_bits_on_two_kilobytes_of_stack(compiled):
+    with open_place("qemu", compiled.package) as device:
+        for vector in load_vectors(compiled.package):
+            run = device.run(vector.ids)
+            assert np.array_equal(run.logits.view("u4"), vector.logits.view("u4")), f"{len(vector.ids)} tokens"
+    computed = compiled.report["ram_bytes"]["stack"]
+    assert 0 < run.stack <= computed + SERVER
+    assert computed + SERVER <= 2048
+
+
+def symbols(compiled: Compiled, image: Path) -> dict[str, tuple[str, int]]:
+    """Section and size of each object in an image, by name."""
+    command = [find_tool(compiled.cpu, "objdump"), "-t", image]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line[17:].split() for line in lines if len(line) > 17 and line[15] == "O"]
+    return {row[-1]: (row[0], int(row[1], 16)) for row in rows}
+
+
+def test_the_arena_and_the_weights_are_the_images_symbols(compiled, image):
+    found = symbols(compiled, image)
+    assert found["arena"] == (".bss", compiled.report["ram_bytes"]["arena"])
+    assert compiled.package.arena_bytes == compiled.report["ram_bytes"]["arena"]
+    arrays = [size for section, size in found.values() if section == ".weights"]
+    assert sum(arrays) == compiled.report["flash_bytes"]["weights"] == compiled.package.weights_bytes
+
+
+def test_code_and_weights_are_the_linkers_map(compiled, image):
+    """The report's bytes are what the map of an image with the package alone says, piece by piece, and the map of the
+    whole firmware holds the same pieces."""
+    measured, flash = footprint(compiled.package, compiled.cpu), compiled.report["flash_bytes"]
+    assert sum(measured.parts.values()) == flash["code"] + flash["weights"]
+    assert measured.parts["package.weights.o"] == flash["weights"]
+    firmware = contributions(image.with_suffix(".map").read_text(), (".text", ".weights"))
+    for name in ("package.kernels.o", "package.weights.o"):
+        assert firmware[name] == measured.parts[name]
+    assert measured.parts[FILL] < 1024
+    assert sum(firmware.values()) == sum(
+        size for name, size in section_sizes(compiled, image).items() if name in (".text", ".weights")
+    )
+
+
+def section_sizes(compiled: Compiled, image: Path) -> dict[str, int]:
+    command = [find_tool(compiled.cpu, "size"), "-A", "-d", image]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
+
+
+def test_a_small_model_fits_a_cortex_m0(tmp_path):
+    """16 KB of RAM hold a model of two layers of 32 columns at 48 tokens, on plain C."""
+    compile_model(find_source(small.folder()), load_cpu("cortex-m0plus"), tmp_path / "p")
+    package = load_package(tmp_path / "p")
+    with open_place("qemu", package) as device:
+        for vector in load_vectors(package):
+            assert np.array_equal(device.run(vector.ids).logits.view("u4"), vector.logits.view("u4"))
