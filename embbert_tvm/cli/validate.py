@@ -39,6 +39,7 @@ def command(package: str, data: str, place: str, limit: int | None, as_json: boo
         "metric": result.metric,
         "on": place,
         "bit_exact": {"checked": bits.checked, "equal": bits.equal},
+        "stack_bytes": result.stack,
     }
     if as_json:
         click.echo(json.dumps(figures))
@@ -47,6 +48,8 @@ def command(package: str, data: str, place: str, limit: int | None, as_json: boo
         click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
         click.echo(f"agreement  {result.agreement:.4f}")
         click.echo(f"bit-exact  {bits.equal} of {bits.checked} runs")
+        if result.stack is not None:
+            click.echo(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
     if bits.first_failure:
         failed = bits.checked - bits.passed
         raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")

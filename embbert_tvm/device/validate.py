@@ -10,7 +10,6 @@ import numpy as np
 
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
-from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.models.reference import Reference
@@ -36,6 +35,7 @@ class Validation:
     """Figures of one labelled set; `accuracy_*` hold `metric`, which is spearman for regression.
 
     `agreement` is the share of examples to which both give the same label; for regression their rank correlation.
+    `stack` is what the firmware used at the deepest, in bytes, None where not known.
     """
 
     examples: int
@@ -44,6 +44,7 @@ class Validation:
     agreement: float
     metric: str
     on: str
+    stack: int | None
     comparison: Comparison
 
 
@@ -65,13 +66,19 @@ def validate(
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
+        deepest = None
         for number, vector in enumerate(load_vectors(package), 1):
-            name = f"vector {number} of reference.json"
-            compared.add(device.run(vector.ids).logits, vector.logits, name)
+            run = device.run(vector.ids)
+            deepest = run.stack
+            compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
         for number, example in enumerate(progress(examples), 1):
             ids = encode(tokenizer, example.text, example.text_pair, package.max_length)
             float_logits.append(reference(ids))
-            compiled_logits.append(_run(device, host, ids, f"example {number}", compared))
+            run = device.run(ids)
+            deepest = run.stack
+            compiled_logits.append(run.logits)
+            if host is not None:
+                compared.add(run.logits, host.run(ids).logits, f"example {number}")
     expected, predict, metric, score, agree = _judges(package, examples)
     float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
     return Validation(
@@ -81,15 +88,9 @@ def validate(
         agreement=agree(float_answers, compiled_answers),
         metric=metric,
         on=device.place,
+        stack=deepest,
         comparison=compared.result(),
     )
-
-
-def _run(device: Device, host: Device | None, ids: list[int], name: str, compared: _Comparer) -> np.ndarray:
-    logits = device.run(ids).logits
-    if host is not None:
-        compared.add(logits, host.run(ids).logits, name)
-    return logits
 
 
 def _judges(package: Package, examples: Sequence[Example]):

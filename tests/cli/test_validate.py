@@ -37,7 +37,9 @@ def test_figures(cli, toy_package, tsv, place, limit, checked):
         "metric": "accuracy",
         "on": place,
         "bit_exact": {"checked": checked, "equal": checked},
+        "stack_bytes": result.json["stack_bytes"],
     }
+    assert (result.json["stack_bytes"] is None) if place == "host" else (0 < result.json["stack_bytes"] < 1024)
 
 
 def test_lines(cli, toy_package, tsv):
@@ -45,6 +47,7 @@ def test_lines(cli, toy_package, tsv):
     assert result.status == 0
     assert "6 examples, on host" in result.out
     assert "bit-exact  3 of 3 runs" in result.out
+    assert "stack" not in result.out
 
 
 def test_a_wrong_reference_vector_fails(cli, tmp_path, tsv):
