@@ -62,8 +62,9 @@ def test_fewer_multiplications(whole_and_pruned, length):
     assert whole - pruned >= 0.8 * layer * (length - 1) / length
 
 
-# body: from x (1, L, 16) to y (1, L, 16), of which the head reads the first row; rows: what is left of its operators that
-# still makes L rows.
+FIRST_ROW = "\nzero = Constant<value = int64 {0}>()\nlogits = Gather<axis=1>(y, zero)"
+# body: from x (1, L, 16) to y (1, L, 16), of which the head reads the first row; rows: what is left of its operators
+# that still makes L rows.
 CASES = {
     "elementwise": ("a = Relu(x)\nb = Tanh(a)\ny = Add(b, bias)", {"bias": normal(K)}, ""),
     "product": ("a = MatMul(x, w)\ny = Add(a, bias)", {"w": normal(K, K), "bias": normal(K)}, ""),
@@ -90,7 +91,7 @@ CASES = {
 def test_the_slice_moves_up(name):
     body, weights, rows = CASES[name]
     model = classifier(
-        f"x = Gather(emb__weight, ids)\n{body}\nzero = Constant<value = int64 {{0}}>()\nlogits = Gather<axis=1>(y, zero)",
+        f"x = Gather(emb__weight, ids)\n{body}{FIRST_ROW}",
         emb__weight=normal(small.VOCABULARY, K),
         **weights,
     )
@@ -111,7 +112,7 @@ def test_the_slice_moves_up(name):
 
 def test_a_row_that_a_short_text_lacks_is_left_alone():
     model = classifier(
-        "x = Gather(emb__weight, ids)\ny = Relu(x)\nrow = Constant<value = int64 {3}>()\nlogits = Gather<axis=1>(y, row)",
+        "x = Gather(emb__weight, ids)\ny = Relu(x)" + FIRST_ROW.replace("{0}", "{3}"),
         emb__weight=normal(small.VOCABULARY, K),
     )
     mod = simplify(import_onnx(model))
