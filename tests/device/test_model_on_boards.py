@@ -17,6 +17,7 @@ from embbert_tvm.device.link_map import FILL, contributions
 from embbert_tvm.device.package import Package, load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.errors import WorkError
 from embbert_tvm.report.compile import compile_and_measure
 from embbert_tvm.resources import resource
 from embbert_tvm.target import Board, Cpu, load_board, load_cpu
@@ -95,10 +96,38 @@ def section_sizes(compiled: Compiled, image: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
 
 
-def test_a_small_model_fits_a_cortex_m0(tmp_path):
-    """16 KB of RAM hold a model of two layers of 32 columns at 48 tokens, on plain C."""
-    compile_model(find_source(small.folder()), load_cpu("cortex-m0plus"), tmp_path / "p")
+@pytest.fixture
+def nano(tmp_path) -> Path:
+    """A model folder: the Nano preset with random weights."""
+    torch = pytest.importorskip("torch")
+    from embbert_tvm.data.tokenizer import train_tokenizer
+    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.onnx_export import export_folder
+    from embbert_tvm.models.config import PRESETS
+    from embbert_tvm.models.embbert import EmbBert
+
+    torch.manual_seed(0)
+    config = PRESETS["nano"]
+    tokenizer = train_tokenizer(small.TEXTS, 300)
+    tokenizer.add_tokens([f"<filler {i}>" for i in range(config.vocabulary_size - tokenizer.get_vocab_size())])
+    model = EmbBert(config, len(small.LABELS))
+    export_folder(model.save_pretrained(tmp_path / "nano", name="nano", labels=small.LABELS, tokenizer=tokenizer))
+    calibrate_folder(tmp_path / "nano", [small.some_ids(n, config.vocabulary_size, n) for n in (1, 20, 80)])
+    return tmp_path / "nano"
+
+
+def test_nano_runs_on_a_microbit_up_to_80_tokens(nano, tmp_path):
+    """256 KB of flash and 16 KB of RAM, an M0: what docs/adding-a-board.md says of it."""
+    compile_model(find_source(nano), load_cpu("cortex-m0plus"), tmp_path / "p", max_length=80)
     package = load_package(tmp_path / "p")
-    with open_place("qemu", package) as device:
+    with open_place("qemu:microbit", package) as device:
         for vector in load_vectors(package):
-            assert np.array_equal(device.run(vector.ids).logits.view("u4"), vector.logits.view("u4"))
+            run = device.run(vector.ids)
+            assert np.array_equal(run.logits.view("u4"), vector.logits.view("u4")), f"{len(vector.ids)} tokens"
+    assert run.stack < load_board("microbit").stack_bytes
+
+
+def test_the_base_model_does_not_fit_a_microbit(tmp_path):
+    compile_model(find_source(MODEL), load_cpu("cortex-m0plus"), tmp_path / "p")
+    with pytest.raises(WorkError, match=r"does not fit: FLASH is \d+ bytes too small"):
+        open_place("qemu", load_package(tmp_path / "p"))
