@@ -245,10 +245,8 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
 
 def measure(cpu: Cpu, folder: Path) -> list[dict]:
     """One row a kernel."""
-    isa = isa_of(cpu.features)
-    if isa is None:
-        return []
-    (found,) = profile(load_package(package(cpu, isa, folder)), "qemu", [ROWS_OF_TEXT]).lengths
+    kernels = load_package(package(cpu, isa_of(cpu.features), folder))
+    (found,) = profile(kernels, "qemu", [ROWS_OF_TEXT]).lengths
     rows = []
     for figure, layer in zip(FIGURES, found.layers[1:], strict=True):
         count = layer.instructions
