@@ -24,7 +24,7 @@ from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
 
 LENGTHS = (32, 64, 128, 256)
-CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+CPUS = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 # In millions, at LENGTHS. An M4 is within 2 % of an M7, an M33 has the same instructions.
 CMSIS_NN = {"cortex-m7": (19.1, 44.5, 115.0, 337.0), "cortex-m55": (4.3, 11.8, 36.4, 123.9)}
 ASKED = {"cortex-m7": (7.2, 15.5, 39.0, 112.0), "cortex-m55": (1.5, 3.4, 8.5, 24.0)}
