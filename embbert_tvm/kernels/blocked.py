@@ -88,6 +88,35 @@ def conv(taps: int, channels: int, isa: Isa) -> tirx.PrimFunc:
     return prim_func(f"blocked_conv_{taps}x{channels}", body, compact=False)
 
 
+def attention_row(width: int, isa: Isa) -> tirx.PrimFunc:
+    """attention(Attention(width, single=True, pairs=True)) as a block of four rows, all the same.
+
+    Arguments: L; query int8 (1, width); key, value int8 (pairs, width, 2); table int8 (256,); step, ratio int32 (1,);
+    out int8 (1, width).
+    """
+
+    def body() -> None:
+        count, pairs = tokens(), length("M")
+        query = argument("query", (1, width), "int8")
+        key, value = (argument(name, (pairs, width, LANES), "int8") for name in ("key", "value"))
+        table = argument("table", (ENTRIES,), "int8")
+        step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
+        out = argument("out", (1, width), "int8")
+        with T.sblock("attention"):
+            columns = tirx.max(pairs * LANES, width)
+            left, right, wide = isa.operand("left", width), isa.operand("right", columns), isa.sums("wide", columns)
+            factor = workspace("factor", (ROWS,), "int32")
+            with loop("r", ROWS) as r, loop("k", width) as k:
+                store(left, tirx.Cast(isa.dtype, query[0, k]), *isa.at(r, k))
+            steps.scores(isa, wide, left, key, count)
+            steps.softmax(isa, right, factor, wide, table, step, ratio, count)
+            steps.attended(isa, left, wide, right, value, factor, count)
+            with loop("k", width) as k:
+                store(out, tirx.Cast("int8", left[isa.at(0, k)]), 0, k)
+
+    return prim_func(f"blocked_attention_row_{width}", body, compact=False)
+
+
 def layer(width: int, isa: Isa) -> tirx.PrimFunc:
     """A layer: product to int8 queries, attention over the input, and the joined product with RMSNorm.
 

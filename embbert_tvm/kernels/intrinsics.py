@@ -45,6 +45,11 @@ class Isa:
         return workspace(name, self.shape(columns), "int32")
 
     @property
+    def whole(self) -> bool:
+        """Whether micro-kernels fill whole blocks."""
+        return self.calls == "block"
+
+    @property
     def described(self) -> Isa:
         """The same layouts, and no micro-kernel called."""
         return replace(self, calls="")

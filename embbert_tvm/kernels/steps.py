@@ -21,10 +21,6 @@ from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, address, call
 TILE = tuple((r, c) for r in range(ROWS) for c in range(LANES))
 
 
-def _whole(isa: Isa) -> bool:
-    return isa.calls == "block"
-
-
 def _tile():
     return workspace("acc", (ROWS, LANES), "int32")
 
@@ -33,7 +29,7 @@ def widen(isa: Isa, out, column: int, rows, first) -> None:
     """out[at(r, column + k)] = rows[first + r / 2, k, r % 2] for four rows r. rows int8 (n, width, 2)."""
     width = int(rows.shape[1])
     if isa.calls:
-        name = "embbert_mve_widen" if _whole(isa) else "embbert_dsp_widen_4"
+        name = "embbert_mve_widen" if isa.whole else "embbert_dsp_widen_4"
         pairs = (address(rows, first, 0, 0), address(rows, first + 1, 0, 0))
         call(name, address(out, column // isa.columns, 0, 0), *pairs, width)
         return
@@ -50,7 +46,7 @@ def _product(sums, left, weight, pairs) -> None:
 def requantized(isa: Isa, out, wide, left, weight, bias, multiplier) -> None:
     """out[at(r, j)] = clamp(multiply_high(bias[j] + left . weight[j], multiplier[j]))."""
     n = int(bias.shape[0])
-    if _whole(isa):
+    if isa.whole:
         _product(wide, left, weight, n // LANES)
         args = (address(wide, 0, 0, 0), address(bias, 0), address(multiplier, 0))
         call("embbert_mve_requantize", address(out, 0, 0, 0), *args, n)
@@ -69,7 +65,7 @@ def requantized(isa: Isa, out, wide, left, weight, bias, multiplier) -> None:
 def scores(isa: Isa, out, left, rows, count) -> None:
     """out[at(r, j)] = left . row j of the pairs matrix `rows`, j < count; where count is odd one more."""
     pairs = (count + 1) // LANES
-    if _whole(isa):
+    if isa.whole:
         _product(out, left, rows, pairs)
         return
     if isa.columns == LANES:
@@ -90,7 +86,7 @@ def scores(isa: Isa, out, left, rows, count) -> None:
 def softmax(isa: Isa, weights, factor, score, exp, step, ratio, count) -> None:
     """attention.py's softmax of four rows: weights[at(r, j)] from score[at(r, j)], factor[r] from their sum."""
     total = workspace("total", (ROWS,), "int32")
-    if _whole(isa):
+    if isa.whole:
         args = (address(total, 0), address(score, 0, 0, 0), address(exp, 0), step[0], count)
         call("embbert_mve_softmax", address(weights, 0, 0, 0), *args)
     else:
@@ -130,7 +126,7 @@ def _softmax_row(isa: Isa, weights, total, score, exp, step, count, r) -> None:
 def attended(isa: Isa, out, wide, weights, values, factor, count) -> None:
     """out[at(r, k)] = clamp(multiply_high(sum_j weights[at(r, j)] * row j of values [k], factor[r]))."""
     width = int(values.shape[1])
-    if _whole(isa):
+    if isa.whole:
         sums = address(wide, 0, 0, 0)
         call("embbert_mve_context", sums, address(weights, 0, 0, 0), address(values, 0, 0, 0), count, width)
         call("embbert_mve_rescale", address(out, 0, 0, 0), sums, address(factor, 0), width)
@@ -155,14 +151,14 @@ def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable |
     first = block * (ROWS // LANES)
     shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
     square_sum = workspace("square_sum", (1,), "int64")
-    if _whole(isa):
+    if isa.whole:
         squares = workspace("squares", (ROWS,), "int64")
         lefts, inverses = workspace("lefts", (ROWS,), "int32"), workspace("inverses", (ROWS,), "int32")
         sums = address(wide, 0, 0, 0)
         _product(wide, left, weight, n // LANES)
         if start is not None:
-            with loop("r", ROWS) as r, loop("j", n) as j:
-                store(wide, wide[isa.at(r, j)] + start(r, j), *isa.at(r, j))
+            with loop("r", ROWS) as r, loop("j", n // isa.columns) as j, loop("c", isa.columns) as c:
+                store(wide, wide[j, r, c] + start(r, j * isa.columns + c), j, r, c)
         call("embbert_mve_scale", address(squares, 0), sums, address(bias, 0), address(common, 0), epsilon[0], n)
         with loop("r", ROWS) as r:
             store(square_sum, squares[r], 0)
@@ -196,13 +192,23 @@ def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable |
                 store(out, saturate(multiply_high(unit, gain[column])), row, column, tirx.floormod(r, LANES))
 
 
+def row_product(isa: Isa, acc, row, weight) -> None:
+    """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k)."""
+    n, k = (int(dim) for dim in weight.shape)
+    if isa.whole:
+        call("embbert_mve_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
+        return
+    with loop("j", n) as j, loop("k", k) as i:
+        store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
+
+
 def filtered(isa: Isa, out, x, c, line, weight, bias, multiplier, table) -> None:
     """Channel c of out: a causal filter along the rows of the pairs matrix x, and a table of what it gives.
 
     weight int8 (channels / 2, taps, 2); line a workspace of `line_of`.
     """
     taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
-    if _whole(isa):
+    if isa.whole:
         tap = address(weight, tirx.floordiv(c, LANES), 0, tirx.floormod(c, LANES))
         args = (address(x, 0, c, 0), address(line, 0), tap, bias[c], multiplier[c], address(table, 0))
         call("embbert_mve_filter", address(out, 0, c, 0), *args, pairs, channels, taps)
@@ -223,7 +229,7 @@ def filtered(isa: Isa, out, x, c, line, weight, bias, multiplier, table) -> None
 
 def line_of(isa: Isa, taps: int, pairs):
     """One channel's samples after as many zeros as there are taps."""
-    if _whole(isa):
+    if isa.whole:
         return workspace("line", (taps + pairs * LANES + 31,), "int8")
     line = workspace("line", (taps + pairs * LANES,), "int16")
     with loop("t", taps) as t:

@@ -462,8 +462,11 @@ static inline void embbert_mve_rows(int32_t *sums, const int8_t *x, const int8_t
 {
 #if EMBBERT_MVE
     for (int32_t j = 0; j < n; j++, weight += k) {
-        int32_t sum = sums[j];
-        for (int32_t i = 0; i < k; i += 16) {
+        int32_t sum = sums[j], i = 0;
+        for (; i < k - 15; i += 16) {
+            sum = vmladavaq_s8(sum, vld1q_s8(x + i), vld1q_s8(weight + i));
+        }
+        if (i < k) {
             const mve_pred16_t there = vctp8q((uint32_t)(k - i));
             sum = vmladavaq_s8(sum, vldrbq_z_s8(x + i, there), vldrbq_z_s8(weight + i, there));
         }
