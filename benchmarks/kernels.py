@@ -26,14 +26,14 @@ from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
+from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.profile import profile
 from embbert_tvm.errors import EmbbertError
-from embbert_tvm.kernels import blocked, intrinsics, micro
+from embbert_tvm.kernels import blocked, micro, steps
 from embbert_tvm.kernels.attention import ENTRIES, exp_table
-from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, tokens, workspace
-from embbert_tvm.kernels.fixed_point import clamp, multiply_high
+from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, isa_of
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Cpu, load_cpu
@@ -43,28 +43,19 @@ CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
 def product(isa: Isa) -> tirx.PrimFunc:
-    """The queries of `blocked.layer`: out int16 (pairs / 2, width, 4, 2) of y int8 (pairs, width, 2)."""
+    """The queries of `blocked.layer`: a block operand, of y int8 (pairs, width, 2)."""
 
     def body() -> None:
         pairs = length("M")
         y = argument("y", (pairs, WIDTH, LANES), "int8")
         weight = argument("weight", (WIDTH // 2, WIDTH, LANES), "int8")
         bias, multiplier = argument("bias", (WIDTH,), "int32"), argument("multiplier", (WIDTH,), "int32")
-        out = argument("out", (WIDTH // 2, ROWS, 2), "int16")
+        out = argument("out", isa.shape(WIDTH), isa.dtype)
         with T.sblock("product"):
-            left = workspace("left", (WIDTH // 2, ROWS, 2), "int16")
-            acc = workspace("acc", (ROWS, LANES), "int32")
+            left, wide = isa.operand("left", WIDTH), isa.sums("wide", WIDTH)
             with loop("b", pairs // 2) as b:
-                intrinsics.widen(isa, left, 0, y, b * 2, WIDTH)
-                with loop("j", WIDTH // 2) as j:
-                    for r in range(ROWS):
-                        for c in range(LANES):
-                            store(acc, bias[j * 2 + c], r, c)
-                    intrinsics.dot(isa, acc, (), left, 0, weight, j, 0, WIDTH // 2)
-                    for r in range(ROWS):
-                        for c in range(LANES):
-                            value = clamp(multiply_high(acc[r, c], multiplier[j * 2 + c]))
-                            store(out, tirx.Cast("int16", value), j, r, c)
+                steps.widen(isa, left, 0, y, b * 2)
+                steps.requantized(isa, out, wide, left, weight, bias, multiplier)
 
     return prim_func("product", body, compact=False)
 
@@ -74,14 +65,14 @@ def softmax(isa: Isa) -> tirx.PrimFunc:
 
     def body() -> None:
         count, pairs = tokens(), length("M")
-        score = argument("score", (pairs, ROWS, LANES), "int32")
-        weights = argument("weights", (pairs, ROWS, LANES), "int16")
+        score = argument("score", isa.shape(pairs * LANES), "int32")
+        weights = argument("weights", isa.shape(pairs * LANES), isa.dtype)
         exp = argument("exp", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
         with T.sblock("softmax"):
             factor = workspace("factor", (ROWS,), "int32")
             with loop("b", pairs // 2):
-                blocked._softmax(score, weights, factor, exp, step, ratio, count)
+                steps.softmax(isa, weights, factor, score, exp, step, ratio, count)
 
     return prim_func("softmax", body, compact=False)
 
@@ -210,7 +201,7 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
                 arrays.append(f"static {C_TYPES[buffer.dtype]} {name}[{_elements(buffer.shape)}] {aligned};")
                 fills.append(f"    fill({name}, sizeof {name});")
         calls.append(f"    {function.name}({', '.join([*scalars, *names])});\n    embbert_step({number});")
-    program = Program(tuple(functions), {}, (), (), 16, 1, 2, ROWS_OF_TEXT)
+    program = Program(tuple(functions), {}, (), (), solve(()), 1, 2, ROWS_OF_TEXT)
     source = folder / "src"
     source.mkdir(parents=True)
     texts = {

@@ -127,6 +127,7 @@ _KERNELS_HEADER = """\
 
 #include "embbert_arithmetic.h"
 #include "embbert_dsp.h"
+#include "embbert_mve.h"
 
 {declarations}
 

@@ -13,13 +13,23 @@ from fractions import Fraction
 from tvm import s_tir, tirx
 from tvm.ir import Call, TensorLoad, Var
 
-# What a call of a micro-kernel does, of its arguments after the pointers. A block operand has four rows and a pair of
-# columns, the other operand two columns.
+# What a call of a micro-kernel does, of its arguments that are neither pointers nor read from memory. A block has four
+# rows; a tile of DSP two columns.
 _MICRO: dict[str, Callable[..., int]] = {
     "embbert_dsp_dot_4x2": lambda pairs: 16 * pairs,
     "embbert_dsp_context_4x2": lambda stride, pairs: 16 * pairs,
     "embbert_dsp_fir_4": lambda taps: 4 * taps,
     "embbert_dsp_widen_4": lambda width: 0,
+    "embbert_mve_product": lambda pairs, k: 8 * pairs * k,
+    "embbert_mve_context": lambda rows, width: 4 * rows * width,
+    "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
+    "embbert_mve_rows": lambda n, k: n * k,
+    "embbert_mve_widen": lambda width: 0,
+    "embbert_mve_requantize": lambda n: 0,
+    "embbert_mve_rescale": lambda n: 0,
+    "embbert_mve_softmax": lambda columns: 0,
+    "embbert_mve_scale": lambda n: 0,
+    "embbert_mve_normalize": lambda n: 0,
 }
 # Lengths at which kernels of any row block compute no row too many.
 _LENGTHS = (32, 64, 96, 128)
@@ -95,10 +105,14 @@ def _micro(value, where: Mapping[str, int]) -> int:
     if not isinstance(value, Call) or not value.op.name.endswith("call_extern"):
         return 0
     name, *args = value.args
-    numbers = [arg for arg in args if not (isinstance(arg, Call) and arg.op.name.endswith("address_of"))]
+    numbers = [a for a in args if not isinstance(a, TensorLoad) and not _is_pointer(a)]
     if name.value not in _MICRO:
         raise _Unknown
     return _MICRO[name.value](*(_value(arg, where) for arg in numbers))
+
+
+def _is_pointer(expr) -> bool:
+    return isinstance(expr, Call) and expr.op.name.endswith("address_of")
 
 
 def _products(store: tirx.BufferStore) -> int:

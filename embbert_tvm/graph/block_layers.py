@@ -125,6 +125,10 @@ class _Reader:
         return isinstance(spec, DepthwiseConv) and spec.row is not None
 
 
+def _is_single(spec) -> bool:
+    return isinstance(spec, Product) and spec.single
+
+
 def pack_pairs(matrix: np.ndarray) -> np.ndarray:
     """(n, k) as the pairs matrix (n / 2, k, 2)."""
     n, k = matrix.shape
@@ -202,12 +206,20 @@ class _Writer:
         func = blocked.layer(spec.channels, self.isa)
         return self.call(func, layer.out.name, args, out, reason, length=True, inplace=len(args) - 1)
 
+    def single(self, var: Var) -> Var:
+        """A product of one row."""
+        reason = "one row of a product"
+        func = product(self.reader.spec(var), self.isa)
+        return self.call(func, var.name, self.reader.args(var), var.ty, reason, length=False)
+
     def row(self, var: Var) -> Var:
         """A kernel of one row, reading a pairs matrix."""
         spec, args = self.reader.spec(var), self.reader.args(var)
         if isinstance(spec, Product):
             sources = tuple(replace(s, pairs=True) for s in spec.sources)
-            func, length = product(replace(spec, sources=sources)), False
+            func, length = product(replace(spec, sources=sources), self.isa), False
+        elif isinstance(spec, Attention) and self.isa.whole:
+            func, length = blocked.attention_row(spec.width, self.isa), True
         elif isinstance(spec, Attention):
             func, length = attention(replace(spec, pairs=True)), True
         else:
@@ -231,6 +243,8 @@ class _Writer:
                         made = self.layer(layers[var])
                     elif var in chain.rows:
                         made = self.row(var)
+                    elif self.isa.whole and _is_single(self.reader.spec(var)):
+                        made = self.single(var)
                     else:
                         made = self._same(var, value, kept)
                     self.remap[var] = made

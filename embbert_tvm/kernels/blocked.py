@@ -13,45 +13,18 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels import intrinsics
+from embbert_tvm.kernels import steps
 from embbert_tvm.kernels.attention import ENTRIES
-from embbert_tvm.kernels.builder import argument, i32, i64, length, loop, prim_func, store, tokens, workspace
-from embbert_tvm.kernels.epilogues import reciprocal_root
-from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate, saturate_unsigned
+from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, tokens, workspace
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa
 
 # A block's operands are taken this many columns at a time.
 COLUMNS = 32
-# A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
-TILE = tuple((r, c) for r in range(ROWS) for c in range(LANES))
 
 
 def pairs_of(count):
     """Pairs of rows in a matrix of `count` rows, in whole blocks."""
     return (count + (ROWS - 1)) // ROWS * (ROWS // LANES)
-
-
-def _fill_tile(acc, at: tuple, values) -> None:
-    """acc[*at, r, c] = values[c] for the four rows."""
-    for r, c in TILE:
-        store(acc, values[c], *at, r, c)
-
-
-def _normalize(scaled, gain, epsilon, out, block, n: int) -> None:
-    """The rows of scaled (n / 2, 4, 2) over their root mean square, to rows 4 * block on of the pairs matrix `out`."""
-    square_sum = workspace("square_sum", (1,), "int64")
-    shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
-    with loop("r", ROWS) as r:
-        store(square_sum, i64(epsilon[0]), 0)
-        with loop("p", n // 2) as p:
-            for c in range(LANES):
-                store(square_sum, square_sum[0] + i64(scaled[p, r, c]) * i64(scaled[p, r, c]), 0)
-        reciprocal_root(square_sum, shift, inverse)
-        with loop("p", n // 2) as p:
-            for c in range(LANES):
-                unit = multiply_high(scaled[p, r, c] * (i32(1) << (i32(16) - shift[0])), inverse[0])
-                row = block * (ROWS // LANES) + tirx.floordiv(r, LANES)
-                store(out, saturate(multiply_high(unit, gain[p * 2 + c])), row, p * 2 + c, tirx.floormod(r, LANES))
 
 
 def embedding(widths: tuple[int, int], tables: tuple[int, int], segments: int, n: int, isa: Isa) -> tirx.PrimFunc:
@@ -75,25 +48,19 @@ def embedding(widths: tuple[int, int], tables: tuple[int, int], segments: int, n
         gain = argument("gain", (n,), "int32")
         out = argument("out", (pairs_of(rows), n, LANES), "int8")
         with T.sblock("embedding"):
-            left = workspace("left", (k // 2, ROWS, 2), "int16")
-            scaled = workspace("scaled", (n // 2, ROWS, LANES), "int32")
-            acc = workspace("acc", (ROWS, LANES), "int32")
+            left, wide = isa.operand("left", k), isa.sums("wide", n)
             with loop("b", (rows + (ROWS - 1)) // ROWS) as b:
+
+                def at(r):
+                    """The last block repeats the last token."""
+                    return tirx.min(b * ROWS + r, rows - 1)
+
                 with loop("r", ROWS) as r:
-                    # The last block repeats the last token.
-                    at = tirx.min(b * ROWS + r, rows - 1)
-                    for data, row, offset, width in ((x0, ids[0, at], 0, widths[0]), (x1, at, widths[0], widths[1])):
-                        with loop("p", width // 2) as p:
-                            for h in range(2):
-                                store(left, tirx.Cast("int16", data[row, p * 2 + h]), offset // 2 + p, r, h)
-                with loop("j", n // 2) as j:
-                    for r, c in TILE:
-                        kind = segment[0, tirx.min(b * ROWS + r, rows - 1)]
-                        store(acc, bias[j * 2 + c] + lookup[kind, j * 2 + c], r, c)
-                    intrinsics.dot(isa, acc, (), left, 0, weight, j, 0, k // 2)
-                    for r, c in TILE:
-                        store(scaled, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
-                _normalize(scaled, gain, epsilon, out, b, n)
+                    for data, row, offset, width in ((x0, ids[0, at(r)], 0, widths[0]), (x1, at(r), *widths)):
+                        with loop("k", width) as i:
+                            store(left, tirx.Cast(isa.dtype, data[row, i]), *isa.at(r, offset + i))
+                norm = (common, epsilon, gain)
+                steps.normalized(isa, out, b, wide, left, weight, bias, lambda r, j: lookup[segment[0, at(r)], j], norm)
 
     return prim_func(f"blocked_embedding_{widths[0]}_{widths[1]}x{n}", body, compact=False)
 
@@ -113,25 +80,40 @@ def conv(taps: int, channels: int, isa: Isa) -> tirx.PrimFunc:
         multiplier, table = argument("multiplier", (channels,), "int32"), argument("table", (256,), "int8")
         out = argument("out", (pairs, channels, LANES), "int8")
         with T.sblock("conv"):
-            line = workspace("line", (taps + pairs * LANES,), "int16")
-            filters = workspace("filters", (taps // 2 + 1, 2, 2), "int16")
-            acc = workspace("acc", (4,), "int32")
-            with loop("t", taps) as t:
-                store(line, tirx.const(0, "int16"), t)
+            line = steps.line_of(isa, taps, pairs)
             with loop("c", channels) as c:
-                with loop("p", pairs) as p:
-                    for h in range(LANES):
-                        store(line, tirx.Cast("int16", x[p, c, h]), taps + p * LANES + h)
-                intrinsics.fir_weights(filters, weight, tirx.floordiv(c, 2), tirx.floormod(c, 2), taps)
-                with loop("b", pairs // 2) as b:
-                    for o in range(4):
-                        store(acc, bias[c], o)
-                    intrinsics.fir(isa, acc, line, b * 4, filters, taps)
-                    for o in range(4):
-                        level = clamp(multiply_high(acc[o], multiplier[c]))
-                        store(out, table[level + 128], b * 2 + o // LANES, c, o % LANES)
+                steps.filtered(isa, out, x, c, line, weight, bias, multiplier, table)
 
     return prim_func(f"blocked_conv_{taps}x{channels}", body, compact=False)
+
+
+def attention_row(width: int, isa: Isa) -> tirx.PrimFunc:
+    """attention(Attention(width, single=True, pairs=True)) as a block of four rows, all the same.
+
+    Arguments: L; query int8 (1, width); key, value int8 (pairs, width, 2); table int8 (256,); step, ratio int32 (1,);
+    out int8 (1, width).
+    """
+
+    def body() -> None:
+        count, pairs = tokens(), length("M")
+        query = argument("query", (1, width), "int8")
+        key, value = (argument(name, (pairs, width, LANES), "int8") for name in ("key", "value"))
+        table = argument("table", (ENTRIES,), "int8")
+        step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
+        out = argument("out", (1, width), "int8")
+        with T.sblock("attention"):
+            columns = tirx.max(pairs * LANES, width)
+            left, right, wide = isa.operand("left", width), isa.operand("right", columns), isa.sums("wide", columns)
+            factor = workspace("factor", (ROWS,), "int32")
+            with loop("r", ROWS) as r, loop("k", width) as k:
+                store(left, tirx.Cast(isa.dtype, query[0, k]), *isa.at(r, k))
+            steps.scores(isa, wide, left, key, count)
+            steps.softmax(isa, right, factor, wide, table, step, ratio, count)
+            steps.attended(isa, left, wide, right, value, factor, count)
+            with loop("k", width) as k:
+                store(out, tirx.Cast("int8", left[isa.at(0, k)]), 0, k)
+
+    return prim_func(f"blocked_attention_row_{width}", body, compact=False)
 
 
 def layer(width: int, isa: Isa) -> tirx.PrimFunc:
@@ -158,64 +140,19 @@ def layer(width: int, isa: Isa) -> tirx.PrimFunc:
         conv_out = argument("conv", (pairs, width, LANES), "int8")
         with T.sblock("layer"):
             # Each of these serves twice: the block's rows, then context and convolution; queries, then softmax
-            # weights; scores, then the product's scaled rows.
-            left = workspace("left", (width, ROWS, 2), "int16")
-            right = workspace("right", (tirx.max(pairs, width // 2), ROWS, 2), "int16")
-            wide = workspace("wide", (tirx.max(pairs, width // 2), ROWS, LANES), "int32")
-            acc, factor = workspace("acc", (ROWS, LANES), "int32"), workspace("factor", (ROWS,), "int32")
+            # weights; sums of every product.
+            columns = tirx.max(pairs * LANES, width)
+            left = isa.operand("left", 2 * width)
+            right, wide = isa.operand("right", columns), isa.sums("wide", columns)
+            factor = workspace("factor", (ROWS,), "int32")
             with loop("b", pairs // 2) as b:
-                intrinsics.widen(isa, left, 0, y, b * 2, width)
-                with loop("j", width // 2) as j:
-                    _fill_tile(acc, (), [query_bias[j * 2], query_bias[j * 2 + 1]])
-                    intrinsics.dot(isa, acc, (), left, 0, query_weight, j, 0, width // 2)
-                    for r, c in TILE:
-                        query = clamp(multiply_high(acc[r, c], query_multiplier[j * 2 + c]))
-                        store(right, tirx.Cast("int16", query), j, r, c)
-                with loop("p", (count + 1) // 2) as p:
-                    _fill_tile(wide, (p,), [i32(0), i32(0)])
-                    intrinsics.dot(isa, wide, (p,), right, 0, y, p, 0, width // 2)
-                _softmax(wide, right, factor, exp, step, ratio, count)
-                with loop("j", width // 2) as j:
-                    _fill_tile(acc, (), [i32(0), i32(0)])
-                    intrinsics.context(isa, acc, right, y, j * 2, (count + 1) // 2)
-                    for r, c in TILE:
-                        store(left, tirx.Cast("int16", clamp(multiply_high(acc[r, c], factor[r]))), j, r, c)
-                intrinsics.widen(isa, left, width // 2, conv_out, b * 2, width)
-                with loop("j", width // 2) as j:
-                    _fill_tile(acc, (), [bias[j * 2], bias[j * 2 + 1]])
-                    intrinsics.dot(isa, acc, (), left, 0, weight, j, 0, width)
-                    for r, c in TILE:
-                        store(wide, multiply_high(acc[r, c], common[j * 2 + c]), j, r, c)
-                _normalize(wide, gain, epsilon, conv_out, b, width)
+                steps.widen(isa, left, 0, y, b * 2)
+                steps.requantized(isa, right, wide, left, query_weight, query_bias, query_multiplier)
+                steps.scores(isa, wide, right, y, count)
+                steps.softmax(isa, right, factor, wide, exp, step, ratio, count)
+                steps.attended(isa, left, wide, right, y, factor, count)
+                steps.widen(isa, left, width, conv_out, b * 2)
+                norm = (common, epsilon, gain)
+                steps.normalized(isa, conv_out, b, wide, left, weight, bias, None, norm)
 
     return prim_func(f"blocked_layer_{width}", body, compact=False)
-
-
-def _softmax(score, weights, factor, exp, step, ratio, count) -> None:
-    """attention.py's softmax of four rows: weights[p, r, c] from score[p, r, c], factor[r] from their sum.
-
-    An odd length leaves the last pair's second column free: it takes part as a copy of a score that is there, and is
-    taken out of the sum and set to weigh nothing afterwards.
-    """
-    peak, total = workspace("peak", (1,), "int32"), workspace("total", (1,), "int32")
-    below, weight = workspace("below", (1,), "int32"), workspace("weight", (1,), "int32")
-    last, odd = count // 2, tirx.floormod(count, 2) == 1
-    with loop("r", ROWS) as r:
-        with T.If(odd), T.Then():
-            store(score, score[0, r, 0], last, r, 1)
-        store(peak, score[0, r, 0], 0)
-        with loop("p", (count + 1) // 2) as p:
-            for c in range(LANES):
-                store(peak, tirx.max(peak[0], score[p, r, c]), 0)
-        store(total, i32(0), 0)
-        with loop("p", (count + 1) // 2) as p:
-            for c in range(LANES):
-                store(below, peak[0] - score[p, r, c], 0)
-                store(weight, i32(exp[saturate_unsigned(multiply_high(below[0], step[0]))]), 0)
-                store(weights, tirx.Cast("int16", weight[0]), p, r, c)
-                store(total, total[0] + weight[0], 0)
-        with T.If(odd), T.Then():
-            store(total, total[0] - i32(weights[last, r, 1]), 0)
-            store(weights, tirx.const(0, "int16"), last, r, 1)
-        inverse = tirx.truncdiv(i32(2**31 - 1), total[0]) << i32(6)
-        store(factor, multiply_high(inverse, ratio[0]), r)

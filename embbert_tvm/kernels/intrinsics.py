@@ -1,19 +1,20 @@
-"""Tensor intrinsics: for each C micro-kernel of micro/embbert_dsp.h the TIR that it stands for, side by side.
+"""Tensor intrinsics: for each C micro-kernel the TIR that it stands for, side by side.
 
-A kernel writes `dot(...)`, say, with an `Isa` that picks: DESCRIBED writes the loops, which TVM can compile for any
-machine and which define the bits; DSP writes the call of the micro-kernel. (TVM's own tensorize cannot serve here: it
-matches a description of fixed extents, and these loops run over the length of the text.)
+A kernel writes `dot(...)`, say, with an `Isa` that picks: a described one writes the loops, which TVM can compile for any
+machine and which define the bits; the others write the call of the micro-kernel. (TVM's own tensorize cannot serve here:
+it matches a description of fixed extents, and these loops run over the length of the text.) Here are the micro-kernels
+that fill a tile of four rows by two columns, of micro/embbert_dsp.h; those of whole blocks stand in steps.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import i32, loop, store
+from embbert_tvm.kernels.builder import i32, loop, store, workspace
 
 ROWS = 4  # of a block: what one pass over the weights serves
 LANES = 2  # rows side by side in a pairs matrix
@@ -21,14 +22,42 @@ LANES = 2  # rows side by side in a pairs matrix
 
 @dataclass(frozen=True)
 class Isa:
-    """name: of the instruction set; micro: whether the micro-kernels are called."""
+    """An instruction set. calls: what its micro-kernels fill, a "tile" or a whole "block", or "" where none is called.
+    columns: how many columns of a row lie together in a block; dtype: of a block that is an operand."""
 
     name: str
-    micro: bool
+    columns: int
+    dtype: str
+    calls: str
+
+    def shape(self, columns) -> tuple:
+        """Of a block of four rows of that many columns."""
+        return (tirx.floordiv(columns + (self.columns - 1), self.columns), ROWS, self.columns)
+
+    def at(self, r, k) -> tuple:
+        """Where column k of row r lies in a block."""
+        return (tirx.floordiv(k, self.columns), r, tirx.floormod(k, self.columns))
+
+    def operand(self, name: str, columns):
+        return workspace(name, self.shape(columns), self.dtype)
+
+    def sums(self, name: str, columns):
+        return workspace(name, self.shape(columns), "int32")
+
+    @property
+    def whole(self) -> bool:
+        """Whether micro-kernels fill whole blocks."""
+        return self.calls == "block"
+
+    @property
+    def described(self) -> Isa:
+        """The same layouts, and no micro-kernel called."""
+        return replace(self, calls="")
 
 
-DESCRIBED = Isa("described", False)
-DSP = Isa("dsp", True)
+DSP = Isa("dsp", LANES, "int16", "tile")
+MVE = Isa("mve", 16, "int8", "block")
+DESCRIBED = DSP.described
 
 
 def isa_of(features: Sequence[str]) -> Isa:
@@ -37,62 +66,46 @@ def isa_of(features: Sequence[str]) -> Isa:
     A CPU without DSP runs those of DSP as plain C: half the instructions of a row at a time (Cortex-M3), as an operand
     is widened once for four rows.
     """
-    return DSP
+    return MVE if MVE.name in features else DSP
 
 
-def _call(function: str, *args) -> None:
+def call(function: str, *args) -> None:
+    """Call a micro-kernel, which writes where its first argument points, or to workspaces."""
     T.evaluate(tirx.call_extern("int32", function, *args))
 
 
-def _at(buffer, *indices):
+def address(buffer, *indices):
     return tirx.address_of(buffer[tuple(indices)])
 
 
-def dot(isa: Isa, acc, acc_at: tuple, left, left_pair: int, right, right_row, right_column: int, pairs: int) -> None:
-    """acc[*acc_at, r, c] += sum_p sum_h left[left_pair + p, r, h] * right[right_row, right_column + 2p + h, c].
+def dot(isa: Isa, acc, acc_at: tuple, left, right, right_row) -> None:
+    """acc[*acc_at, r, c] += sum_k left[at(r, k)] * right[right_row, k, c], over all columns of right.
 
-    acc int32 (..., 4, 2); left int16 (>= pairs, 4, 2); right int8 (rows / 2, columns, 2); pairs a multiple of 16.
+    acc int32 (..., 4, 2); left a block; right int8 (rows / 2, columns, 2); columns a multiple of 32.
     """
-    if isa.micro:
-        _call(
-            "embbert_dsp_dot_4x2",
-            _at(acc, *acc_at, 0, 0),
-            _at(left, left_pair, 0, 0),
-            _at(right, right_row, right_column, 0),
-            pairs,
-        )
+    k = int(right.shape[1])
+    if isa.calls:
+        args = (address(acc, *acc_at, 0, 0), address(left, 0, 0, 0), address(right, right_row, 0, 0), k // 2)
+        call("embbert_dsp_dot_4x2", *args)
         return
-    with loop("p", pairs) as p, loop("r", ROWS) as r, loop("c", LANES) as c, loop("h", 2) as h:
-        product = i32(left[left_pair + p, r, h]) * i32(right[right_row, right_column + p * 2 + h, c])
+    with loop("k", k) as i, loop("r", ROWS) as r, loop("c", LANES) as c:
+        product = i32(left[isa.at(r, i)]) * i32(right[right_row, i, c])
         store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
 
 
 def context(isa: Isa, acc, weights, values, column, pairs) -> None:
-    """acc[r, c] += sum_p sum_h weights[p, r, h] * values[p, column + c, h].
+    """acc[r, c] += sum_p sum_h weights[at(r, 2p + h)] * values[p, column + c, h].
 
-    acc int32 (4, 2); weights int16 (>= pairs, 4, 2); values int8 (pairs, width, 2).
+    acc int32 (4, 2); weights a block; values int8 (pairs, width, 2).
     """
-    if isa.micro:
+    if isa.calls:
         width = int(values.shape[1])
-        args = (_at(acc, 0, 0), _at(weights, 0, 0, 0), _at(values, 0, column, 0), width * LANES, pairs)
-        _call("embbert_dsp_context_4x2", *args)
+        args = (address(acc, 0, 0), address(weights, 0, 0, 0), address(values, 0, column, 0), width * LANES, pairs)
+        call("embbert_dsp_context_4x2", *args)
         return
-    with loop("p", pairs) as p, loop("r", ROWS) as r, loop("c", LANES) as c, loop("h", 2) as h:
-        store(acc, acc[r, c] + i32(weights[p, r, h]) * i32(values[p, column + c, h]), r, c)
-
-
-def widen(isa: Isa, out, out_pair: int, rows, first, width: int) -> None:
-    """out[out_pair + k / 2, r, k % 2] = rows[first + r / 2, k, r % 2] for four rows r and k < width.
-
-    out int16 (..., 4, 2); rows int8 (n, width, 2).
-    """
-    if isa.micro:
-        args = (_at(out, out_pair, 0, 0), _at(rows, first, 0, 0), _at(rows, first + 1, 0, 0), width)
-        _call("embbert_dsp_widen_4", *args)
-        return
-    with loop("p", width // 2) as p, loop("r", ROWS) as r, loop("h", 2) as h:
-        value = rows[first + tirx.floordiv(r, 2), p * 2 + h, tirx.floormod(r, 2)]
-        store(out, tirx.Cast("int16", value), out_pair + p, r, h)
+    with loop("p", pairs) as p, loop("r", ROWS) as r, loop("c", LANES) as c, loop("h", LANES) as h:
+        product = i32(weights[isa.at(r, p * LANES + h)]) * i32(values[p, column + c, h])
+        store(acc, acc[r, c] + product, r, c)
 
 
 def fir(isa: Isa, acc, line, start, weight, taps: int) -> None:
@@ -100,8 +113,8 @@ def fir(isa: Isa, acc, line, start, weight, taps: int) -> None:
 
     acc int32 (4,); line int16; start a multiple of 4; weight int16 (taps / 2 + 1, 2, 2).
     """
-    if isa.micro:
-        _call("embbert_dsp_fir_4", _at(acc, 0), _at(line, start), _at(weight, 0, 0, 0), taps)
+    if isa.calls:
+        call("embbert_dsp_fir_4", address(acc, 0), address(line, start), address(weight, 0, 0, 0), taps)
         return
     with loop("o", 4) as o, loop("p", taps // 2 + 1) as p, loop("h", 2) as h:
         # An odd output starts at a pair of samples and uses taps // 2 of them, an even one straddles one more.

@@ -12,8 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm import tirx
+from tvm.tirx.script.builder import ir as T
 
+from embbert_tvm.kernels import steps
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.intrinsics import DESCRIBED, Isa
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Product:
         return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{widths}x{self.n}"
 
 
-def product(spec: Product) -> tirx.PrimFunc:
+def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
     """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
     each lookup table (int32, (rows, n)) and its ids; the epilogue's own; the output (L or 1, n)."""
 
@@ -77,17 +80,25 @@ def product(spec: Product) -> tirx.PrimFunc:
             row = workspace("row", (spec.k,), "int8")
             acc = workspace("acc", (spec.n,), "int32")
             _pack(sources, row, vi)
-            with loop("j", spec.n) as j, loop("k", spec.k) as k:
-                with block("product", vj=("S", spec.n, j), vk=("R", spec.k, k)) as (vj, vk):
-                    with init():
-                        start = bias[vj]
-                        for table, ids in lookups:
-                            start = start + table[ids[0, vi], vj]
-                        store(acc, start, vj)
-                    store(acc, acc[vj] + i32(row[vk]) * i32(weight[vj, vk]), vj)
+
+            def start(j):
+                return sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
+
+            if isa.whole:
+                with T.sblock("product"):
+                    with loop("j", spec.n) as j:
+                        store(acc, start(j), j)
+                    steps.row_product(isa, acc, row, weight)
+            else:
+                with loop("j", spec.n) as j, loop("k", spec.k) as k:
+                    with block("product", vj=("S", spec.n, j), vk=("R", spec.k, k)) as (vj, vk):
+                        with init():
+                            store(acc, start(vj), vj)
+                        store(acc, acc[vj] + i32(row[vk]) * i32(weight[vj, vk]), vj)
             spec.epilogue.row(acc, params, out, vi, spec.n)
 
-    return prim_func(spec.name, body)
+    name = f"{spec.name}_{isa.name}" if isa.whole else spec.name
+    return prim_func(name, body, compact=not isa.whole)
 
 
 def _pack(sources: list[tuple], row, i) -> None:

@@ -1,0 +1,484 @@
+/* Micro-kernels for MVE, Helium (VMLADAV: sixteen 8-bit products and their sum an instruction). Under #else of each
+ * stands its plain C, which is its specification and what every other CPU runs.
+ *
+ * Layouts. A pairs matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: VLD20 and VLD21 take sixteen columns of
+ * both apart. A block (k / 16, 4, 16) holds four rows, sixteen columns of each together: int8 as an operand, int32 as
+ * the sums of a product. Where k is no multiple of 16 the last columns hold anything, unless it says otherwise.
+ */
+#ifndef EMBBERT_MVE_H
+#define EMBBERT_MVE_H
+
+#include <stdint.h>
+
+#include "embbert_arithmetic.h"
+
+#if defined(__ARM_FEATURE_MVE) && defined(__OPTIMIZE__)
+#include <arm_mve.h>
+#define EMBBERT_MVE 1
+/* What takes LR for a sum must not lie in a loop that counts in LR, so it keeps a frame of its own. */
+#define EMBBERT_MVE_APART static __attribute__((noinline, unused))
+#else
+#define EMBBERT_MVE 0
+#define EMBBERT_MVE_APART static inline
+#endif
+
+/* Where column k of row r lies in a block. */
+static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 + r * 16 + k % 16; }
+
+#if EMBBERT_MVE
+/* VMLADAV sums into even registers, of which a tile of four rows by two columns takes all eight: row 0 in R0 and R2,
+ * row 1 in R4 and R6, row 2 in R8 and R10, row 3 in R12 and LR. `a` makes it VMLADAVA, which adds to what is there. */
+#define EMBBERT_MVE_TILE_0(a, x, v, w) "vmladav" a ".s8 r0, " x ", " v "\n vmladav" a ".s8 r2, " x ", " w "\n"
+#define EMBBERT_MVE_TILE_1(a, x, v, w) "vmladav" a ".s8 r4, " x ", " v "\n vmladav" a ".s8 r6, " x ", " w "\n"
+#define EMBBERT_MVE_TILE_2(a, x, v, w) "vmladav" a ".s8 r8, " x ", " v "\n vmladav" a ".s8 r10, " x ", " w "\n"
+#define EMBBERT_MVE_TILE_3(a, x, v, w) "vmladav" a ".s8 r12, " x ", " v "\n vmladav" a ".s8 lr, " x ", " w "\n"
+/* The tile to the block of sums at R5, and R5 on to the next tile. */
+#define EMBBERT_MVE_TILE_STORE                                                                                         \
+    "strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n strd r0, r2, [r5], #8\n"
+/* Eight tiles stand side by side in a block of sums, then come the next sixteen columns. Of the tiles left, whose count
+ * lies at [SP], take up to eight; `end` is where the last of them ends. */
+#define EMBBERT_MVE_TILES(end)                                                                                         \
+    "ldr r0, [sp]\n subs r2, r0, #8\n it lt\n movlt r2, #0\n str r2, [sp]\n sub r0, r0, r2\n add " end ", r5, r0, lsl #3\n"
+/* Set the flags for whether tiles are left. */
+#define EMBBERT_MVE_TILES_LEFT "ldr r0, [sp]\n add r5, r5, #192\n cmp r0, #0\n"
+#define EMBBERT_MVE_TILE_REGISTERS                                                                                     \
+    "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc", "memory"
+
+/* Sixteen columns of the block operand at R1 and of the pair at R3. */
+#define EMBBERT_MVE_DOT(n, a)                                                                                          \
+    "vld20.8 {q0, q1}, [r3]\n vldrw.u32 q2, [r1, #64*" #n "]\n"                                                        \
+    "vld21.8 {q0, q1}, [r3]!\n vldrw.u32 q3, [r1, #64*" #n "+16]\n" EMBBERT_MVE_TILE_0(a, "q2", "q0", "q1")            \
+    "vldrw.u32 q4, [r1, #64*" #n "+32]\n" EMBBERT_MVE_TILE_1(a, "q3", "q0", "q1")                                      \
+    "vldrw.u32 q5, [r1, #64*" #n "+48]\n" EMBBERT_MVE_TILE_2(a, "q4", "q0", "q1")                                      \
+    EMBBERT_MVE_TILE_3(a, "q5", "q0", "q1")
+/* All tiles, the columns of one in rounds of `columns`: `rest` is a round without its first sixteen. The block operand
+ * starts at R11 and ends at R9. */
+#define EMBBERT_MVE_PRODUCT(columns, rest)                                                                             \
+    "push {r7}\n push {%[pairs]}\n"                                                                                    \
+    "1:\n" EMBBERT_MVE_TILES("r7")                                                                                     \
+    "2:\n mov r1, r11\n" EMBBERT_MVE_DOT(0, "") "b 4f\n"                                                               \
+    "3:\n" EMBBERT_MVE_DOT(0, "a")                                                                                     \
+    "4:\n" rest "add r1, r1, #4*" #columns "\n cmp r1, r9\n bne 3b\n" EMBBERT_MVE_TILE_STORE                           \
+    "cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"                                                          \
+    "add sp, sp, #4\n pop {r7}\n"
+#endif
+
+/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the pairs matrix b (pairs, k, 2), over
+ * their k columns. pairs is at least 1, k a multiple of 32. */
+EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)
+{
+#if EMBBERT_MVE
+    register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;
+    register uintptr_t right __asm__("r3") = (uintptr_t)b;
+    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
+    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k);
+    register uintptr_t left __asm__("r11") = (uintptr_t)a;
+    if (k % 128 == 0) {
+        __asm__ volatile(EMBBERT_MVE_PRODUCT(
+                             128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT(2, "a") EMBBERT_MVE_DOT(3, "a")
+                                      EMBBERT_MVE_DOT(4, "a") EMBBERT_MVE_DOT(5, "a") EMBBERT_MVE_DOT(6, "a")
+                                          EMBBERT_MVE_DOT(7, "a"))
+                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)
+                         : "r"(end), "r"(left)
+                         : EMBBERT_MVE_TILE_REGISTERS);
+    } else {
+        __asm__ volatile(EMBBERT_MVE_PRODUCT(32, EMBBERT_MVE_DOT(1, "a"))
+                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)
+                         : "r"(end), "r"(left)
+                         : EMBBERT_MVE_TILE_REGISTERS);
+    }
+#else
+    for (int32_t j = 0; j < 2 * pairs; j++) {
+        for (int32_t r = 0; r < 4; r++) {
+            int32_t sum = 0;
+            for (int32_t i = 0; i < k; i++) {
+                sum += a[embbert_mve_at(r, i)] * b[(j / 2 * k + i) * 2 + j % 2];
+            }
+            sums[embbert_mve_at(r, j)] = sum;
+        }
+    }
+#endif
+}
+
+#if EMBBERT_MVE
+/* Sixteen rows of two columns at R3, whose words' halves Q0 and Q1 point at, against the block operand in Q4 to Q7. */
+#define EMBBERT_MVE_CONTEXT(a)                                                                                         \
+    EMBBERT_MVE_TILE_0(a, "q4", "q2", "q3")                                                                            \
+    EMBBERT_MVE_TILE_1(a, "q5", "q2", "q3") EMBBERT_MVE_TILE_2(a, "q6", "q2", "q3")                                    \
+    EMBBERT_MVE_TILE_3(a, "q7", "q2", "q3")
+#endif
+
+/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . columns of the pairs matrix b
+ * (rows / 2, width, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
+EMBBERT_MVE_APART void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width)
+{
+#if EMBBERT_MVE
+    /* The last sixteen rows, of which some may not be there, come first. */
+    const int32_t before = (rows - 1) / 16;
+    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * width));
+    uint16_t halves[16] __attribute__((aligned(8)));
+    vst1q_u16(halves, offsets);
+    vst1q_u16(halves + 8, vaddq_n_u16(offsets, 2));
+    const uintptr_t frame[5] __attribute__((aligned(8))) = {
+        (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * width * before),
+        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * width),
+    };
+    register uintptr_t left __asm__("r1") = (uintptr_t)frame;
+    register uintptr_t right __asm__("r3") = (uintptr_t)halves;
+    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
+    register uintptr_t last __asm__("r9") = (uintptr_t)(a + 64 * before);
+    register uintptr_t column __asm__("r11") = (uintptr_t)b;
+    __asm__ volatile(
+        /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, and R7, which
+         * now leads from sixteen rows to the next. */
+        "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldr r7, [r1, #16]\n push {r0, r2, r4, r6}\n"
+        "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n"
+        "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
+        "2:\n ldr r3, [sp, #8]\n add r3, r3, r11\n vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"
+        "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
+        EMBBERT_MVE_CONTEXT("")
+        "ldr r1, [sp, #4]\n mov r3, r11\n cmp r1, r9\n beq 4f\n"
+        "3:\n vldrh.u16 q2, [r3, q0]\n vldrw.u32 q5, [r1, #16]\n vldrh.u16 q3, [r3, q1]\n vldrw.u32 q6, [r1, #32]\n"
+        "vldrw.u32 q7, [r1, #48]\n add r3, r3, r7\n vldrw.u32 q4, [r1], #64\n"
+        EMBBERT_MVE_CONTEXT("a") "cmp r1, r9\n bne 3b\n"
+        "4:\n" EMBBERT_MVE_TILE_STORE "ldr r0, [sp, #12]\n add r11, r11, #4\n cmp r5, r0\n bne 2b\n"
+        EMBBERT_MVE_TILES_LEFT "bne 1b\n"
+        "add sp, sp, #16\n pop {r7}\n"
+        : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
+        : "r"(last)
+        : EMBBERT_MVE_TILE_REGISTERS);
+#else
+    for (int32_t c = 0; c < width; c++) {
+        for (int32_t r = 0; r < 4; r++) {
+            int32_t sum = 0;
+            for (int32_t j = 0; j < rows; j++) {
+                sum += a[embbert_mve_at(r, j)] * b[(j / 2 * width + c) * 2 + j % 2];
+            }
+            sums[embbert_mve_at(r, c)] = sum;
+        }
+    }
+#endif
+}
+
+/* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. k is a multiple of 16. */
+static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *b1, int32_t k)
+{
+#if EMBBERT_MVE
+    for (int32_t i = 0; i < k; i += 16) {
+        const int8x16x2_t top = vld2q_s8(b0 + 2 * i), bottom = vld2q_s8(b1 + 2 * i);
+        vst1q_s8(a + 4 * i, top.val[0]);
+        vst1q_s8(a + 4 * i + 16, top.val[1]);
+        vst1q_s8(a + 4 * i + 32, bottom.val[0]);
+        vst1q_s8(a + 4 * i + 48, bottom.val[1]);
+    }
+#else
+    for (int32_t i = 0; i < k; i++) {
+        a[embbert_mve_at(0, i)] = b0[2 * i];
+        a[embbert_mve_at(1, i)] = b0[2 * i + 1];
+        a[embbert_mve_at(2, i)] = b1[2 * i];
+        a[embbert_mve_at(3, i)] = b1[2 * i + 1];
+    }
+#endif
+}
+
+#if EMBBERT_MVE
+/* Sixteen words at `p` to Q0 to Q3 (LOW) or Q4 to Q7 (HIGH): the first of each four, the second, ... And one operation on
+ * all sixteen in Q0 to Q3. */
+#define EMBBERT_MVE_LOW(p) EMBBERT_MVE_LOAD("{q0, q1, q2, q3}", p)
+#define EMBBERT_MVE_HIGH(p) EMBBERT_MVE_LOAD("{q4, q5, q6, q7}", p)
+#define EMBBERT_MVE_LOAD(q, p)                                                                                         \
+    "vld40.32 " q ", [" p "]\n vld41.32 " q ", [" p "]\n vld42.32 " q ", [" p "]\n vld43.32 " q ", [" p "]\n"
+#define EMBBERT_MVE_EACH(operation, x)                                                                                 \
+    operation " q0, q0, " x "\n" operation " q1, q1, " x "\n" operation " q2, q2, " x "\n" operation " q3, q3, " x "\n"
+#define EMBBERT_MVE_BOTH(operation)                                                                                    \
+    operation " q0, q0, q4\n" operation " q1, q1, q5\n" operation " q2, q2, q6\n" operation " q3, q3, q7\n"
+/* The sixteen in Q0 to Q3 clamped to 8 bits and in order in Q0, signed or unsigned. */
+#define EMBBERT_MVE_NARROW                                                                                             \
+    "vqmovnb.s32 q0, q0\n vqmovnb.s32 q1, q1\n vqmovnt.s32 q0, q2\n vqmovnt.s32 q1, q3\n"                              \
+    "vqmovnb.s16 q0, q0\n vqmovnt.s16 q0, q1\n"
+#define EMBBERT_MVE_NARROW_UNSIGNED                                                                                    \
+    "vqmovunb.s32 q0, q0\n vqmovunb.s32 q1, q1\n vqmovunt.s32 q0, q2\n vqmovunt.s32 q1, q3\n"                          \
+    "vqmovnb.u16 q0, q0\n vqmovnt.u16 q0, q1\n"
+#define EMBBERT_MVE_LOW_REGISTERS "q0", "q1", "q2", "q3", "memory"
+#define EMBBERT_MVE_ALL_REGISTERS EMBBERT_MVE_LOW_REGISTERS, "q4", "q5", "q6", "q7"
+#endif
+
+/* out (n / 16, 4, 16) from sums of the same layout: clamp(multiply_high(sum + bias[j], multiplier[j])) in column j.
+ * n is a multiple of 16. */
+static inline void embbert_mve_requantize(int8_t *out, const int32_t *sums, const int32_t *bias,
+                                          const int32_t *multiplier, int32_t n)
+{
+#if EMBBERT_MVE
+    for (int32_t j = 0; j < n; j += 16) {
+        for (int32_t r = 0; r < 4; r++, sums += 16, out += 16) {
+            __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_HIGH("%1") EMBBERT_MVE_BOTH("vadd.i32")
+                             EMBBERT_MVE_HIGH("%2") EMBBERT_MVE_BOTH("vrmulh.s32") EMBBERT_MVE_NARROW
+                             "vstrb.8 q0, [%3]\n"
+                             :
+                             : "r"(sums), "r"(bias + j), "r"(multiplier + j), "r"(out)
+                             : EMBBERT_MVE_ALL_REGISTERS);
+        }
+    }
+#else
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t at = embbert_mve_at(r, j);
+            out[at] = (int8_t)saturate_i8(multiply_high(sums[at] + bias[j], multiplier[j]));
+        }
+    }
+#endif
+}
+
+/* out (n / 16, 4, 16) from sums of the same layout: clamp(multiply_high(sum, factor[r])) in row r. n is a multiple
+ * of 16. */
+static inline void embbert_mve_rescale(int8_t *out, const int32_t *sums, const int32_t *factor, int32_t n)
+{
+#if EMBBERT_MVE
+    for (int32_t r = 0; r < 4; r++) {
+        const int32x4_t row = vdupq_n_s32(factor[r]);
+        const int32_t *from = sums + 16 * r;
+        int8_t *to = out + 16 * r;
+        for (int32_t j = 0; j < n; j += 16, from += 64, to += 64) {
+            __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vrmulh.s32", "%q1") EMBBERT_MVE_NARROW
+                             "vstrb.8 q0, [%2]\n"
+                             :
+                             : "r"(from), "w"(row), "r"(to)
+                             : EMBBERT_MVE_LOW_REGISTERS);
+        }
+    }
+#else
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t at = embbert_mve_at(r, j);
+            out[at] = (int8_t)saturate_i8(multiply_high(sums[at], factor[r]));
+        }
+    }
+#endif
+}
+
+/* Softmax weights (columns / 16, 4, 16) from scores of the same layout, and each row's sum of them in total[4]:
+ *     weights = table[min(255, multiply_high(row's largest score - score, step))]
+ * They are 0 from `columns` to the next multiple of 16; the scores there are overwritten. step is not negative. */
+static inline void embbert_mve_softmax(int8_t *weights, int32_t *total, int32_t *scores, const int8_t *table,
+                                       int32_t step, int32_t columns)
+{
+#if EMBBERT_MVE
+    const int32x4_t steps = vdupq_n_s32(step);
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t *const row = scores + 16 * r;
+        const int32_t first = row[0];
+        /* What is not there becomes a copy of a score that is. */
+        for (int32_t j = columns; j % 16 != 0; j++) {
+            row[j / 16 * 64 + j % 16] = first;
+        }
+        int32x4_t largest = vdupq_n_s32(first);
+        const int32_t *score = row;
+        for (int32_t j = 0; j < columns; j += 16, score += 64) {
+            largest = vmaxq_s32(largest, vld1q_s32(score));
+            largest = vmaxq_s32(largest, vld1q_s32(score + 4));
+            largest = vmaxq_s32(largest, vld1q_s32(score + 8));
+            largest = vmaxq_s32(largest, vld1q_s32(score + 12));
+        }
+        const int32x4_t peak = vdupq_n_s32(vmaxvq_s32(INT32_MIN, largest));
+        int8_t *out = weights + 16 * r;
+        int32_t sum = 0;
+        score = row;
+        for (int32_t j = 0; j < columns; j += 16, score += 64, out += 64) {
+            __asm__ volatile("vctp.8 %5\n" EMBBERT_MVE_LOW("%1")
+                             "vsub.i32 q0, %q2, q0\n vsub.i32 q1, %q2, q1\n vsub.i32 q2, %q2, q2\n vsub.i32 q3, %q2, q3\n"
+                             EMBBERT_MVE_EACH("vrmulh.s32", "%q3") EMBBERT_MVE_NARROW_UNSIGNED
+                             "vpst\n vldrbt.u8 q1, [%4, q0]\n vstrb.8 q1, [%6]\n vaddva.s8 %0, q1\n"
+                             : "+Te"(sum)
+                             : "r"(score), "w"(peak), "w"(steps), "r"(table), "r"(columns - j), "r"(out)
+                             : EMBBERT_MVE_LOW_REGISTERS);
+        }
+        total[r] = sum;
+    }
+#else
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t peak = scores[embbert_mve_at(r, 0)], sum = 0;
+        for (int32_t j = 1; j < columns; j++) {
+            peak = max_i32(peak, scores[embbert_mve_at(r, j)]);
+        }
+        for (int32_t j = 0; j < (columns + 15) / 16 * 16; j++) {
+            int32_t weight = 0;
+            if (j < columns) {
+                weight = table[saturate_u8(multiply_high(peak - scores[embbert_mve_at(r, j)], step))];
+            }
+            weights[embbert_mve_at(r, j)] = (int8_t)weight;
+            sum += weight;
+        }
+        total[r] = sum;
+    }
+#endif
+}
+
+/* In sums (n / 16, 4, 16), each becomes multiply_high(sum + bias[j], common[j]) in column j; squares[r] is epsilon and
+ * the squares of row r. n is a multiple of 16. */
+static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *common,
+                                     int32_t epsilon, int32_t n)
+{
+#if EMBBERT_MVE
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t *row = sums + 16 * r;
+        int64_t square = epsilon;
+        for (int32_t j = 0; j < n; j += 16, row += 64) {
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t start = vaddq_s32(vld1q_s32(row + i), vld1q_s32(bias + j + i));
+                const int32x4_t scaled = vrmulhq_s32(start, vld1q_s32(common + j + i));
+                vst1q_s32(row + i, scaled);
+                square = vmlaldavaq_s32(square, scaled, scaled);
+            }
+        }
+        squares[r] = square;
+    }
+#else
+    for (int32_t r = 0; r < 4; r++) {
+        squares[r] = epsilon;
+        for (int32_t j = 0; j < n; j++) {
+            int32_t *const at = sums + embbert_mve_at(r, j);
+            *at = multiply_high(*at + bias[j], common[j]);
+            squares[r] += (int64_t)*at * *at;
+        }
+    }
+#endif
+}
+
+/* Four rows of a pairs matrix, pairs out0 and out1 (n, 2), from scaled (n / 16, 4, 16):
+ *     clamp(multiply_high(multiply_high(scaled << left[r], inverse[r]), gain[j]))
+ * n is a multiple of 16. */
+static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32_t *scaled, const int32_t *left,
+                                         const int32_t *inverse, const int32_t *gain, int32_t n)
+{
+#if EMBBERT_MVE
+    /* Sixteen of one row, in Q0. */
+#define EMBBERT_MVE_UNITS(row, shift, factor)                                                                          \
+    EMBBERT_MVE_LOW(row)                                                                                               \
+    "vdup.32 q4, " factor "\n vshl.s32 q0, " shift "\n vshl.s32 q1, " shift "\n vshl.s32 q2, " shift "\n"               \
+    "vshl.s32 q3, " shift "\n" EMBBERT_MVE_EACH("vrmulh.s32", "q4") EMBBERT_MVE_HIGH("%[gain]")                        \
+        EMBBERT_MVE_BOTH("vrmulh.s32") EMBBERT_MVE_NARROW
+    for (int32_t r = 0; r < 4; r += 2) {
+        const int32_t *row = scaled + 16 * r;
+        int8_t *out = r == 0 ? out0 : out1;
+        int8_t even[16];
+        for (int32_t j = 0; j < n; j += 16, row += 64, out += 32) {
+            __asm__ volatile(EMBBERT_MVE_UNITS("%[row0]", "%[left0]", "%[inverse0]") "vstrb.8 q0, [%[even]]\n"
+                             EMBBERT_MVE_UNITS("%[row1]", "%[left1]", "%[inverse1]")
+                             "vmov q1, q0\n vldrb.u8 q0, [%[even]]\n"
+                             "vst20.8 {q0, q1}, [%[out]]\n vst21.8 {q0, q1}, [%[out]]\n"
+                             :
+                             : [row0] "r"(row), [row1] "r"(row + 16), [left0] "r"(left[r]), [left1] "r"(left[r + 1]),
+                               [inverse0] "r"(inverse[r]), [inverse1] "r"(inverse[r + 1]), [gain] "r"(gain + j),
+                               [even] "r"(even), [out] "r"(out)
+                             : EMBBERT_MVE_ALL_REGISTERS);
+        }
+    }
+#undef EMBBERT_MVE_UNITS
+#else
+    for (int32_t r = 0; r < 4; r++) {
+        for (int32_t j = 0; j < n; j++) {
+            const int32_t unit = multiply_high(scaled[embbert_mve_at(r, j)] * (1 << left[r]), inverse[r]);
+            (r < 2 ? out0 : out1)[2 * j + r % 2] = (int8_t)saturate_i8(multiply_high(unit, gain[j]));
+        }
+    }
+#endif
+}
+
+/* A filter along the text, causal, on one channel of a pairs matrix x (pairs, channels, 2), to the same of out:
+ *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
+ * weight (taps, 2): every other one is a tap. line: taps + 2 * pairs + 31 bytes to work in. taps is at most 32,
+ * channels at most 4096. */
+static inline void embbert_mve_filter(int8_t *out, const int8_t *x, int8_t *line, const int8_t *weight, int32_t bias,
+                                      int32_t multiplier, const int8_t *table, int32_t pairs, const int32_t channels,
+                                      const int32_t taps)
+{
+#if EMBBERT_MVE
+    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * channels));
+    const uint8x16_t twos = vidupq_n_u8(0, 2);
+    const int8x16_t w0 = vldrbq_gather_offset_z_s8(weight, twos, vctp8q((uint32_t)taps));
+    const int8x16_t w1 = vldrbq_gather_offset_z_s8(weight + 32, twos, vctp8q((uint32_t)(taps > 16 ? taps - 16 : 0)));
+    vst1q_s8(line, vdupq_n_s8(0));
+    vst1q_s8(line + 16, vdupq_n_s8(0));
+    int8_t *at = line + taps;
+    const int8_t *from = x;
+    for (int32_t p = 0; p < pairs; p += 8, at += 16, from += 16 * channels) {
+        const mve_pred16_t there = vctp16q((uint32_t)(pairs - p));
+        const int16x8_t samples = vldrhq_gather_offset_z_s16((const int16_t *)(const void *)from, offsets, there);
+        vst1q_s8(at, vreinterpretq_s8_s16(samples));
+    }
+    /* Four outputs from sample o on. */
+#define EMBBERT_MVE_FOUR(o, second)                                                                                    \
+    EMBBERT_MVE_ONE("0+" #o, "%0", second) EMBBERT_MVE_ONE("1+" #o, "%1", second)                                      \
+    EMBBERT_MVE_ONE("2+" #o, "%2", second) EMBBERT_MVE_ONE("3+" #o, "%3", second)                                      \
+    "strd %0, %1, [%5, #4*" #o "]\n strd %2, %3, [%5, #4*" #o "+8]\n"
+#define EMBBERT_MVE_ONE(o, sum, second) "vldrb.u8 q0, [%4, #" o "]\n vmladav.s8 " sum ", q0, %q6\n" second(o, sum)
+#define EMBBERT_MVE_SECOND(o, sum) "vldrb.u8 q1, [%4, #16+" o "]\n vmladava.s8 " sum ", q1, %q7\n"
+#define EMBBERT_MVE_NO_SECOND(o, sum)
+#define EMBBERT_MVE_SIXTEEN(second)                                                                                    \
+    __asm__ volatile(EMBBERT_MVE_FOUR(0, second) EMBBERT_MVE_FOUR(4, second) EMBBERT_MVE_FOUR(8, second)               \
+                         EMBBERT_MVE_FOUR(12, second)                                                                  \
+                     : "=&Te"(s0), "=&Te"(s1), "=&Te"(s2), "=&Te"(s3)                                                  \
+                     : "r"(at), "r"(sums), "w"(w0), "w"(w1)                                                            \
+                     : EMBBERT_MVE_LOW_REGISTERS)
+    const int32x4_t factor = vdupq_n_s32(multiplier);
+    at = line + 1;
+    for (int32_t p = 0; p < pairs; p += 8, at += 16, out += 16 * channels) {
+        int32_t sums[16], s0, s1, s2, s3;
+        if (taps > 16) {
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_SECOND);
+        } else {
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND);
+        }
+        __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vadd.i32", "%1") EMBBERT_MVE_EACH("vrmulh.s32", "%q2")
+                         EMBBERT_MVE_NARROW
+                         "vmov.i8 q1, #128\n veor q0, q0, q1\n vldrb.u8 q1, [%3, q0]\n"
+                         "vctp.16 %4\n vpst\n vstrht.16 q1, [%5, %q6]\n"
+                         :
+                         : "r"(sums), "r"(bias), "w"(factor), "r"(table), "r"(pairs - p), "r"(out), "w"(offsets)
+                         : EMBBERT_MVE_LOW_REGISTERS);
+    }
+#undef EMBBERT_MVE_FOUR
+#undef EMBBERT_MVE_ONE
+#undef EMBBERT_MVE_SECOND
+#undef EMBBERT_MVE_NO_SECOND
+#undef EMBBERT_MVE_SIXTEEN
+#else
+    for (int32_t k = 0; k < taps; k++) {
+        line[k] = 0;
+    }
+    for (int32_t t = 0; t < 2 * pairs; t++) {
+        line[taps + t] = x[t / 2 * 2 * channels + t % 2];
+        int32_t sum = bias;
+        for (int32_t k = 0; k < taps; k++) {
+            sum += weight[2 * k] * line[t + 1 + k];
+        }
+        out[t / 2 * 2 * channels + t % 2] = table[128 + saturate_i8(multiply_high(sum, multiplier))];
+    }
+#endif
+}
+
+/* sums[j] += x (k,) . row j of weight (n, k). */
+static inline void embbert_mve_rows(int32_t *sums, const int8_t *x, const int8_t *weight, int32_t n, int32_t k)
+{
+#if EMBBERT_MVE
+    for (int32_t j = 0; j < n; j++, weight += k) {
+        int32_t sum = sums[j], i = 0;
+        for (; i < k - 15; i += 16) {
+            sum = vmladavaq_s8(sum, vld1q_s8(x + i), vld1q_s8(weight + i));
+        }
+        if (i < k) {
+            const mve_pred16_t there = vctp8q((uint32_t)(k - i));
+            sum = vmladavaq_s8(sum, vldrbq_z_s8(x + i, there), vldrbq_z_s8(weight + i, there));
+        }
+        sums[j] = sum;
+    }
+#else
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t i = 0; i < k; i++) {
+            sums[j] += x[i] * weight[j * k + i];
+        }
+    }
+#endif
+}
+
+#endif
