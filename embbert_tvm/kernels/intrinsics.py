@@ -1,9 +1,10 @@
 """Tensor intrinsics: for each C micro-kernel the TIR that it stands for, side by side.
 
-A kernel writes `dot(...)`, say, with an `Isa` that picks: a described one writes the loops, which TVM can compile for any
-machine and which define the bits; the others write the call of the micro-kernel. (TVM's own tensorize cannot serve here:
-it matches a description of fixed extents, and these loops run over the length of the text.) Here are the micro-kernels
-that fill a tile of four rows by two columns, of micro/embbert_dsp.h; those of whole blocks stand in steps.py.
+A kernel writes `dot(...)`, say, with an `Isa` that picks: a described one writes the loops, which TVM can compile for
+any machine and which define the bits; the others write the call of the micro-kernel. (TVM's own tensorize cannot serve
+here: it matches a description of fixed extents, and these loops run over the length of the text.) Here are the
+micro-kernels that fill a tile of four rows by two columns, of micro/embbert_dsp.h; those of whole blocks stand in
+steps.py.
 """
 
 from __future__ import annotations
