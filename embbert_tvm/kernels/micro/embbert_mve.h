@@ -165,7 +165,10 @@ static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *
 {
 #if EMBBERT_MVE
     for (int32_t i = 0; i < k; i += 16) {
-        const int8x16x2_t top = vld2q_s8(b0 + 2 * i), bottom = vld2q_s8(b1 + 2 * i);
+        const int8_t *first = b0 + 2 * i, *second = b1 + 2 * i;
+        /* GCC 12 would step the pointer by a register, which VLD2 cannot do. */
+        __asm__("" : "+r"(first), "+r"(second));
+        const int8x16x2_t top = vld2q_s8(first), bottom = vld2q_s8(second);
         vst1q_s8(a + 4 * i, top.val[0]);
         vst1q_s8(a + 4 * i + 16, top.val[1]);
         vst1q_s8(a + 4 * i + 32, bottom.val[0]);

@@ -1,0 +1,78 @@
+#ifdef PLAIN
+#undef __ARM_FEATURE_MVE
+#define TWIN(kernel) plain_##kernel
+#else
+#define TWIN(kernel) mve_##kernel
+#endif
+#include "mve_twins.h"
+
+void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
+{
+    (void)unused;
+    embbert_mve_widen(o->out8, in->right, in->right + 2 * k, k);
+}
+
+void TWIN(product)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
+{
+    embbert_mve_product(o->out32, in->left, in->right, pairs, k);
+}
+
+void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
+{
+    for (int32_t i = 0; i < 2048; i++) {
+        o->out8[i] = i / 64 * 16 + i % 16 < rows ? in->left[i] : 0;
+    }
+    embbert_mve_context(o->out32, o->out8, in->right, rows, width);
+}
+
+void TWIN(requantize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+{
+    (void)unused;
+    embbert_mve_requantize(o->out8, in->sums, in->bias, in->multiplier, n);
+}
+
+void TWIN(rescale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+{
+    (void)unused;
+    embbert_mve_rescale(o->out8, in->sums, in->multiplier, n);
+}
+
+void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+{
+    static int32_t scores[2048];
+    for (int32_t i = 0; i < 2048; i++) {
+        scores[i] = in->sums[i];
+    }
+    embbert_mve_softmax(o->out8, o->out32, scores, in->table, step, columns);
+}
+
+void TWIN(scale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t epsilon)
+{
+    for (int32_t i = 0; i < 2048; i++) {
+        o->out32[i] = in->sums[i];
+    }
+    embbert_mve_scale(o->out64, o->out32, in->bias, in->multiplier, epsilon, n);
+}
+
+void TWIN(normalize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+{
+    (void)unused;
+    embbert_mve_normalize(o->out8, o->out8 + 2 * n, in->sums, in->shift, in->inverse, in->multiplier, n);
+}
+
+void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
+{
+    static int8_t line[256];
+    if (taps == 32) {
+        embbert_mve_filter(o->out8, in->right, line, in->left, in->bias[0], 1 << 20, in->table, pairs, 48, 32);
+    } else if (taps == 16) {
+        embbert_mve_filter(o->out8, in->right, line, in->left, in->bias[1], 1 << 21, in->table, pairs, 48, 16);
+    } else {
+        embbert_mve_filter(o->out8, in->right, line, in->left, in->bias[2], 1 << 22, in->table, pairs, 48, 8);
+    }
+}
+
+void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
+{
+    embbert_mve_rows(o->out32, in->left, in->right, n, k);
+}
