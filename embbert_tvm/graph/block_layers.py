@@ -267,6 +267,9 @@ def block_layers(quantized: Quantized, isa: Isa) -> Quantized:
     reader = _Reader(quantized)
     try:
         chain = reader.chain()
+        taps = max(reader.spec(layer.conv).taps for layer in chain.layers)
+        if isa.most_taps is not None and taps > isa.most_taps:
+            raise Unfit(f"a filter has {taps} taps, {isa.most_taps} are the most on {isa.name}")
     except Unfit as unfit:
         reason = f"a row at a time, as the blocked kernels cannot serve: {unfit}"
         choices = (

@@ -24,12 +24,14 @@ LANES = 2  # rows side by side in a pairs matrix
 @dataclass(frozen=True)
 class Isa:
     """An instruction set. calls: what its micro-kernels fill, a "tile" or a whole "block", or "" where none is called.
-    columns: how many columns of a row lie together in a block; dtype: of a block that is an operand."""
+    columns: how many columns of a row lie together in a block; dtype: of a block that is an operand; most_taps: of a
+    filter, as many as its micro-kernel keeps in registers, None where any number will do."""
 
     name: str
     columns: int
     dtype: str
     calls: str
+    most_taps: int | None = None
 
     def shape(self, columns) -> tuple:
         """Of a block of four rows of that many columns."""
@@ -57,7 +59,7 @@ class Isa:
 
 
 DSP = Isa("dsp", LANES, "int16", "tile")
-MVE = Isa("mve", 16, "int8", "block")
+MVE = Isa("mve", 16, "int8", "block", most_taps=32)
 DESCRIBED = DSP.described
 
 

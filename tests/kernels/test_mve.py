@@ -4,12 +4,14 @@ against its plain C."""
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 import tvm
 from running import CHECKED, compile_c, extreme_int8
 from tvm import IRModule, tirx
@@ -21,6 +23,7 @@ from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.kernels import blocked, micro
 from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, step_multiplier
 from embbert_tvm.kernels.epilogues import Requantize
@@ -189,3 +192,10 @@ def test_the_micro_kernels_on_qemu_compute_what_their_plain_c_does(level, checks
     with open_place("qemu", load_package(checks), flags=(level, "-Werror", "-pedantic")) as device:
         wrong = dict(zip(KERNELS, device.run([1]).logits, strict=True))
     assert wrong == dict.fromkeys(KERNELS, 0)
+
+
+def test_a_filter_that_is_too_long_is_left_to_kernels_of_a_row():
+    assert block_layers(small.quantized(), MVE).choices != small.quantized().choices
+    refused = block_layers(small.quantized(), dataclasses.replace(MVE, most_taps=4))
+    assert not any(choice.kernel.startswith("blocked") for choice in refused.choices)
+    assert any("8 taps, 4 are the most on mve" in choice.reason for choice in refused.choices)
