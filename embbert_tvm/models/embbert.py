@@ -17,6 +17,7 @@ from embbert_tvm.data.tokenizer import PAD, SEP, save_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.folder import ModelFolder, read_folder, write_config
+from embbert_tvm.models.training_ops import CausalDepthwise, RmsNorm
 
 # Standard deviation that the tables start from: the vector of a token that training never meets keeps it, so
 # it must be small against those that are learned. On Snips' dev set 0.1 gives 1.5 points more than 1.
@@ -66,6 +67,8 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.training and self.conv.out_channels == self.conv.in_channels:
+            return self._forward_in_training(x, mask)
         y = self.norm(x)
         y_t = y.transpose(1, 2)
         scores = (self.query(y) @ y_t) * self.scale
@@ -77,6 +80,25 @@ class Block(nn.Module):
         l1 = torch.exp((self.lambda_q1 * self.lambda_k1).sum())
         l2 = torch.exp((self.lambda_q2 * self.lambda_k2).sum())
         return l1 * attention - l2 * convolution
+
+    def _forward_in_training(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`forward` with every factor folded into the weights, as `compile` does: half the time of a step."""
+        batch, length, d = x.shape
+        y = RmsNorm.apply(x, self.norm.weight, self.norm.eps)
+        query = F.linear(y, self.query.weight * self.scale, self.query.bias * self.scale)
+        if mask is None:
+            scores = query @ y.transpose(1, 2)
+        else:
+            bias = y.new_zeros(batch, 1, length).masked_fill_(~mask[:, None, :], -math.inf)
+            scores = torch.baddbmm(bias.expand(-1, length, -1), query, y.transpose(1, 2))
+        attended = self.dropout(scores.softmax(-1)) @ y
+        filtered = CausalDepthwise.apply(y.permute(2, 0, 1), self.conv.weight[:, 0], self.conv.bias)
+        l1 = torch.exp((self.lambda_q1 * self.lambda_k1).sum())
+        l2 = -torch.exp((self.lambda_q2 * self.lambda_k2).sum())
+        bias = l1 * self.attention_out.bias + l2 * self.conv_out.bias
+        attention = F.linear(attended.view(-1, d), l1 * self.attention_out.weight, bias)
+        convolution = F.silu(filtered).reshape(d, -1).t()
+        return torch.addmm(attention, convolution, (l2 * self.conv_out.weight).t()).view(batch, length, d)
 
 
 class EmbBert(nn.Module):
@@ -91,10 +113,14 @@ class EmbBert(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
+        return self.head(self.states(ids, mask)[:, 0])
+
+    def states(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The last block's rows (B, L, d)."""
         x = self.embedder(ids, mask)
         for block in self.blocks:
             x = block(x, mask)
-        return self.head(x[:, 0])
+        return x
 
     def save_pretrained(
         self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer
