@@ -16,7 +16,7 @@ from torch import Tensor
 
 from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
-from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -47,7 +47,7 @@ class Progress:
 
 
 def finetune(
-    model: EmbBert,
+    model: TextClassifier,
     train: TokenizedSet,
     dev: TokenizedSet,
     recipe: Recipe,
@@ -74,7 +74,9 @@ def finetune(
     return [Epoch(**record) for record in state.history]
 
 
-def _resume(model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress) -> Checkpoint:
+def _resume(
+    model: TextClassifier, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress
+) -> Checkpoint:
     """The state to go on from, its weights and moments in `model` and `optimizer`."""
     state = load_checkpoint(checkpoint, run)
     if state is None:
@@ -91,7 +93,7 @@ def _resume(model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run:
 
 
 def _epoch(
-    model: EmbBert,
+    model: TextClassifier,
     optimizer: torch.optim.AdamW,
     state: Checkpoint,
     train: TokenizedSet,
@@ -134,7 +136,7 @@ def _epoch(
     )
 
 
-def evaluate_model(model: EmbBert, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
+def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
     """MCC (Spearman for one output) and mean loss of the model on a set."""
     model.eval()
     outputs, targets, losses = [], [], []
@@ -151,7 +153,7 @@ def evaluate_model(model: EmbBert, data: TokenizedSet, batch_size: int = 64) -> 
     return metrics.mcc(expected, logits.argmax(1)), loss
 
 
-def _step(model: EmbBert, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
+def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
     ids = batch.ids
     if recipe.token_dropout:
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
@@ -170,17 +172,17 @@ def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-def _update_mean(mean: dict[str, Tensor], model: EmbBert, decay: float, step: int) -> None:
+def _update_mean(mean: dict[str, Tensor], model: TextClassifier, decay: float, step: int) -> None:
     decay = min(decay, (1 + step) / (10 + step))  # young means follow quickly
     for key, value in model.state_dict().items():
         mean[key].lerp_(value, 1 - decay)
 
 
-def _copy(model: EmbBert) -> dict[str, Tensor]:
+def _copy(model: TextClassifier) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
-def _fingerprint(model: EmbBert, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
+def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
     """A hash of everything that the trained weights follow from."""
     described = [
         model.config.to_dict(),

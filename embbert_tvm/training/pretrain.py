@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from embbert_tvm.data.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_TOKENS
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import PretrainRecipe
@@ -89,7 +89,7 @@ class Progress:
 class _Trainee(nn.Module):
     """The model with the heads that pre-training needs; its forward gives the losses."""
 
-    def __init__(self, model: EmbBert, recipe: PretrainRecipe, teacher_width: int | None) -> None:
+    def __init__(self, model: TextClassifier, recipe: PretrainRecipe, teacher_width: int | None) -> None:
         super().__init__()
         d = model.config.hidden_size
         self.model, self.recipe = model, recipe
@@ -128,7 +128,7 @@ class _Trainee(nn.Module):
 
 
 def pretrain(
-    model: EmbBert,
+    model: TextClassifier,
     data: Sentences | Documents,
     recipe: PretrainRecipe,
     checkpoint: Path,

@@ -16,9 +16,10 @@ from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import CLS, load_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
-from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.registry import build
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
 from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
@@ -83,11 +84,11 @@ def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> Pretr
     return result
 
 
-def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[EmbBert, Tokenizer]:
+def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, Tokenizer]:
     """The model to go on with, or a fresh one whose token table is the teacher's, and its tokenizer."""
     if job.base is not None:
         base = read_folder(job.base)
-        return EmbBert.from_pretrained(base), base.tokenizer
+        return TextClassifier.from_pretrained(base), base.tokenizer
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     if job.tokenizer is None:
@@ -95,15 +96,15 @@ def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[EmbBert, Tokenize
     tokenizer = load_tokenizer(job.tokenizer)
     config = dataclasses.replace(PRESETS[job.preset or "base"], vocabulary_size=tokenizer.get_vocab_size())
     torch.manual_seed(seed_of(f"{job.recipe.seed} model"))
-    model = EmbBert(config, 1)
+    model = build(config, 1)
     if teacher is not None:
         with torch.no_grad():
-            model.embedder.token.weight.copy_(token_table(teacher, tokenizer, config.reduced_size))
+            model.embedder.token.weight.copy_(token_table(teacher, tokenizer, model.embedder.token.embedding_dim))
     return model, tokenizer
 
 
 def _data(
-    job: PretrainJob, model: EmbBert, tokenizer: Tokenizer, teacher: Teacher | None, rank: int, world: int
+    job: PretrainJob, model: TextClassifier, tokenizer: Tokenizer, teacher: Teacher | None, rank: int, world: int
 ) -> tuple[Sentences | Documents, int]:
     """The texts as ids, and how many there are; the first process asks the teacher, the others read its answers."""
     if teacher is None:
@@ -138,8 +139,8 @@ def _card(job: PretrainJob, result: PretrainResult) -> str:
     lines = [
         f"# {result.folder.name}",
         "",
-        f"EmbBERT, {result.folder.config.parameters:,} parameters, pre-trained on {objective}: a start for",
-        "`embbert-tvm train --base`. Its head is not trained.",
+        f"{result.folder.config.title}, {result.folder.config.parameters:,} parameters, pre-trained on {objective}:",
+        "a start for `embbert-tvm train --base`. Its head is not trained.",
         f"Made by embbert-tvm {__version__}, torch {torch.__version__}, seed {recipe.seed}: {result.texts:,} texts,",
         f"{result.tokens:,} tokens, {recipe.epochs} epochs of batches of {recipe.batch_size}.",
         "",

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.config import EmbBertConfig, EmbBertSumConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.training_ops import CausalDepthwise, RmsNorm
 
@@ -40,9 +40,12 @@ def test_the_convolution_and_its_gradients_are_torchs(taps, length):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_model_in_training_gives_what_it_gives_in_evaluation(masked):
+@pytest.mark.parametrize(
+    "config", [EmbBertConfig(100, 64, 32, 8, 16, 1, 2), EmbBertConfig(100, 64, 32, 8, 16, 2, 1), EmbBertSumConfig(100)]
+)
+def test_a_model_in_training_gives_what_it_gives_in_evaluation(config, masked):
     torch.manual_seed(0)
-    model = EmbBert(EmbBertConfig(100, 64, 32, 8, 16, 1, 2), 3, dropout=0.0).double()
+    model = EmbBert(config, 3, dropout=0.0).double()
     ids = torch.randint(5, 100, (4, 50))
     mask = None
     if masked:
