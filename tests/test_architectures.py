@@ -1,4 +1,4 @@
-"""Every architecture from training to C, at two channels of the convolution for each: the compiled model gives the float model's label."""
+"""Every architecture from training to C: the compiled model gives the float model's label."""
 
 from __future__ import annotations
 

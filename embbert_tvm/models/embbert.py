@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from embbert_tvm.models.attention import attend
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import EmbBertConfig, EmbBertSumConfig
+from embbert_tvm.models.training_ops import CausalDepthwise, RmsNorm
 
 
 class Block(nn.Module):
@@ -31,15 +34,41 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.training:
+            return self._forward_in_training(x, mask)
         y = self.norm(x)
         attention = self.attention_out(attend(self.query(y), y, y, mask, self.dropout))
         filtered = self.conv(F.pad(y.transpose(1, 2), (self.left, 0))).transpose(1, 2)
         convolution = self.conv_out(F.silu(filtered))
         if not self.weighted:
             return attention + convolution
+        l1, l2 = self._weights()
+        return l1 * attention - l2 * convolution
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
         l1 = torch.exp((self.lambda_q1 * self.lambda_k1).sum())
         l2 = torch.exp((self.lambda_q2 * self.lambda_k2).sum())
-        return l1 * attention - l2 * convolution
+        return l1, l2
+
+    def _forward_in_training(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`forward` with every factor folded into the weights, as `compile` does: half the time of a step."""
+        batch, length, d = x.shape
+        y = RmsNorm.apply(x, self.norm.weight, self.norm.eps)
+        scale = 1 / math.sqrt(d)
+        query = F.linear(y, self.query.weight * scale, self.query.bias * scale)
+        if mask is None:
+            scores = query @ y.transpose(1, 2)
+        else:
+            hidden = y.new_zeros(batch, 1, length).masked_fill_(~mask[:, None, :], -math.inf)
+            scores = torch.baddbmm(hidden.expand(-1, length, -1), query, y.transpose(1, 2))
+        attended = self.dropout(scores.softmax(-1)) @ y
+        samples = y.permute(2, 0, 1).repeat_interleave(self.conv.out_channels // d, 0)
+        filtered = F.silu(CausalDepthwise.apply(samples, self.conv.weight[:, 0], self.conv.bias))
+        l1, l2 = self._weights() if self.weighted else (1, -1)
+        bias = l1 * self.attention_out.bias - l2 * self.conv_out.bias
+        attention = F.linear(attended.view(-1, d), l1 * self.attention_out.weight, bias)
+        convolution = filtered.reshape(len(samples), -1).t()
+        return torch.addmm(attention, convolution, (-l2 * self.conv_out.weight).t()).view(batch, length, d)
 
 
 class EmbBert(TextClassifier):

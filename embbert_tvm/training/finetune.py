@@ -20,9 +20,9 @@ from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import Recipe
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names
 _FIRST_TEXT_ID = 5  # ids below are special tokens, which token dropout leaves
 
 
@@ -61,9 +61,9 @@ def finetune(
     Raises WorkError where the loss is no longer finite.
     """
     progress = progress or Progress()
-    torch.set_num_threads(1)  # at these sizes more threads are slower, and one adds in one order
+    one_thread()
     run = _fingerprint(model, train, dev, recipe)
-    optimizer = _optimizer(model, recipe)
+    optimizer = adamw(model.parameters(), recipe.lr, recipe.weight_decay)
     state = _resume(model, optimizer, checkpoint, run, progress)
     while state.epoch < recipe.epochs:
         state = _epoch(model, optimizer, state, train, dev, recipe, progress)
@@ -88,9 +88,7 @@ def _resume(
     for record in state.history:
         progress.on_epoch(Epoch(**record))
     model.load_state_dict(state.model)
-    for name, parameter in model.named_parameters():
-        moments = {key: state.moments[f"{key}.{name}"].clone() for key in _MOMENTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+    restore_moments(model, optimizer, state.moments, state.step)
     return state
 
 
@@ -107,12 +105,11 @@ def _epoch(
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
     # Seeded an epoch at a time: a run resumed here throws the same dice as one that never stopped.
-    torch.manual_seed(_seed(f"{recipe.seed} {number}"))
+    torch.manual_seed(seed_of(f"{recipe.seed} {number}"))
     model.train()
     losses = []
     for batch in shuffled(train, recipe.batch_size, f"{recipe.seed} {number}"):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * _schedule(step, recipe.warmup_steps, total)
+        set_rate(optimizer, recipe.lr, step, recipe.warmup_steps, total)
         losses.append(_step(model, optimizer, batch, recipe))
         _update_mean(mean, model, recipe.average, step)
         step += 1
@@ -125,16 +122,11 @@ def _epoch(
     model.load_state_dict(current)
     best = max(((e["dev_metric"], -e["dev_loss"]) for e in state.history), default=None)
     better = best is None or (metric, -loss) > best
-    moments = {
-        f"{key}.{name}": optimizer.state[parameter][key].clone()
-        for name, parameter in model.named_parameters()
-        for key in _MOMENTS
-    }
     return Checkpoint(
         epoch=number,
         step=step,
         model=current,
-        moments=moments,
+        moments=moments_of(model, optimizer),
         mean=mean,
         best={key: value.clone() for key, value in mean.items()} if better else state.best,
         history=[
@@ -180,26 +172,6 @@ def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-def _optimizer(model: TextClassifier, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and tables and leaves biases, norms and lambdas."""
-    parameters = list(model.parameters())
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=recipe.lr,
-    )
-
-
-def _schedule(step: int, warmup: int, total: int) -> float:
-    """The learning rate's factor: linear up over `warmup` steps, then down to 0 at `total`."""
-    warmup = min(warmup, total // 5)
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
-
-
 def _update_mean(mean: dict[str, Tensor], model: TextClassifier, decay: float, step: int) -> None:
     decay = min(decay, (1 + step) / (10 + step))  # young means follow quickly
     for key, value in model.state_dict().items():
@@ -208,10 +180,6 @@ def _update_mean(mean: dict[str, Tensor], model: TextClassifier, decay: float, s
 
 def _copy(model: TextClassifier) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def _seed(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:

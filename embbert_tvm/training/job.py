@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
-from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
@@ -70,7 +69,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     Raises InputError, and WorkError where the training diverges or the export is wrong.
     """
     progress = progress or Progress()
-    _check_output(job.output)
+    check_output(job.output)
     examples = read_examples(job.train, regression=job.regression)
     labels = None if job.regression else label_list(examples)
     if labels is not None and len(labels) < 2:
@@ -123,7 +122,7 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
     return len(examples)
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
     """InputError where the output would replace what is not a model folder."""
     if path.is_dir():
         others = sorted({entry.name for entry in path.iterdir()} - _FILES)
@@ -196,13 +195,9 @@ def _card(job: Job, result: Result, examples: int) -> str:
         "",
         "| set | examples | SHA-256 of the file |",
         "|---|---|---|",
-        f"| train: {job.train} | {examples:,} | {_sha256(job.train)} |",
-        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {_sha256(job.dev or job.train)} |",
+        f"| train: {job.train} | {examples:,} | {sha256_of(job.train)} |",
+        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {sha256_of(job.dev or job.train)} |",
         "",
         f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
