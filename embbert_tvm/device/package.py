@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Package:
 
     path: Path
     model_name: str
+    prefix: str  # what the names of its C begin with
     target: str
     precision: str
     max_length: int
@@ -99,6 +101,7 @@ def load_package(path: Path | str) -> Package:
     return Package(
         path=path,
         model_name=_get(document, "model_name", str, where),
+        prefix=_prefix(document, where),
         target=_get(document, "target", str, where),
         precision=_get(document, "precision", str, where),
         max_length=_count(document, "max_length", where),
@@ -131,6 +134,13 @@ def load_vectors(package: Package) -> list[Vector]:
             raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
         vectors.append(Vector(ids, bits.view(np.float32)))
     return vectors
+
+
+def _prefix(document: Mapping[str, Any], where: Path) -> str:
+    prefix = document.get("prefix", "embbert")
+    if not isinstance(prefix, str) or not re.fullmatch("[a-z][a-z0-9_]*", prefix):
+        raise InputError(f"{where}: prefix: must be a C name in lower case, is {prefix!r}")
+    return prefix
 
 
 def _step(entry: object, number: int, where: Path) -> Step:

@@ -67,7 +67,10 @@ def profile(
         raise InputError(f"{package.path}: has no steps to measure")
     with ExitStack() as stack:
         whole = stack.enter_context(open_place(place, package))
-        steps = stack.enter_context(open_place(place, package, flags=(f"-DEMBBERT_PROFILE={len(package.steps)}",)))
+        count = len(package.steps)
+        # For the server, and for the package whose macros have its own prefix.
+        flags = {f"-DEMBBERT_PROFILE={count}", f"-D{package.prefix.upper()}_PROFILE={count}"}
+        steps = stack.enter_context(open_place(place, package, flags=sorted(flags)))
         found, deepest = [], None
         for length in progress(lengths):
             ids = synthetic_ids(package, length)

@@ -9,7 +9,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "embbert.h"
+/* A package of another prefix is served through macros that its build gives, device/build.py. */
+#ifndef EMBBERT_HEADER
+#define EMBBERT_HEADER "embbert.h"
+#endif
+#include EMBBERT_HEADER
+
 #include "port.h"
 
 enum {
