@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "Say what this machine has and lacks.",
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",
+    "footprint": "Say what a model takes in memory.",
     "targets": "List and show CPUs and boards.",
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
