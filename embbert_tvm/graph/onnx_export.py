@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.graph import selective_scan
 from embbert_tvm.models.folder import MAX_LENGTH, WEIGHTS_SHA256, ModelFolder
 from embbert_tvm.models.reference import Reference
 
@@ -97,6 +98,7 @@ def _clean(exported: onnx.ModelProto, model: TextClassifier) -> onnx.ModelProto:
     for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
         del item.metadata_props[:]
         item.doc_string = ""
+    selective_scan.declare(exported)
     _rename(graph, {x.name: name for x in graph.initializer if (name := _weight_name(x, model))})
     onnx.checker.check_model(exported, full_check=True)
     return exported

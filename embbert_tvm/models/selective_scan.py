@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+ONNX_OPERATOR = "embbert::SelectiveScan"
+
 
 def _recurrence(u: Tensor, step: Tensor, decay: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
     kept = torch.exp(step[..., None] * decay)  # (B, L, C, N)
@@ -20,18 +22,9 @@ def _recurrence(u: Tensor, step: Tensor, decay: Tensor, into: Tensor, out_of: Te
     return (torch.stack(rows, 1) @ out_of[..., None])[..., 0]
 
 
-@torch.library.custom_op("embbert::selective_scan", mutates_args=())
-def _exported(u: Tensor, step: Tensor, decay: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
-    """The recurrence as one operator, for an export whose length is not known."""
-    return _recurrence(u, step, decay, into, out_of)
-
-
-@_exported.register_fake
-def _(u: Tensor, step: Tensor, decay: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
-    return torch.empty_like(u)
-
-
 def selective_scan(u: Tensor, step: Tensor, decay: Tensor, into: Tensor, out_of: Tensor) -> Tensor:
     """u, step (B, L, C); decay (C, N); into, out_of (B, L, N); the result (B, L, C)."""
-    run = _exported if torch.compiler.is_exporting() else _recurrence
-    return run(u, step, decay, into, out_of)
+    if torch.compiler.is_exporting():  # the length is not known: one operator, whose body graph/ knows
+        operands = (u, step, decay, into, out_of)
+        return torch.onnx.ops.symbolic(ONNX_OPERATOR, operands, dtype=u.dtype, shape=u.shape, version=1)
+    return _recurrence(u, step, decay, into, out_of)
