@@ -81,7 +81,7 @@ def command(
         regression=regression,
         command=shlex.join(["embbert-tvm", *sys.argv[1:]]),
     )
-    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
             bar.total = total
