@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",
     "targets": "List and show CPUs and boards.",
+    "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "run": "Classify text with a compiled package.",
     "train": "Fine-tune a model on labelled text.",

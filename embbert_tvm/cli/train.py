@@ -22,7 +22,12 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @click.option("--dev", type=_PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given.")
 @click.option("--base", type=_PATH, help="Model folder to start from; a new model where not given.")
 @click.option("--tokenizer", type=_PATH, help="tokenizer.json; trained on TSV where not given.")
-@click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
+@click.option(
+    "--preset",
+    "--architecture",
+    help="A new model's architecture and size: nano, tiny, base (default), med, big, or one of the paper's baselines: "
+    "bert-2mb, mamba-2mb, embedder, embedder-conv, bert-ne, bert-ea, bert-ne-ea, base-sum.",
+)
 @click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text.")
 @click.option("--regression", is_flag=True, help="Labels are numbers.")
 @_recipe_option("--epochs")

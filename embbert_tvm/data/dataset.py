@@ -51,6 +51,15 @@ def read_examples(path: Path, labels: Sequence[str] | None = None, regression: b
     return examples
 
 
+def read_columns(path: Path) -> list[str] | None:
+    """Every text of a TSV, its labels unread, or None where the file does not start with a TSV's header."""
+    with open_binary(path) as lines:
+        first = next(iter(lines), b"")
+    if first.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n").split("\t") not in _HEADERS:
+        return None
+    return [text for x in read_examples(path) for text in (x.text, x.text_pair) if text and text.strip()]
+
+
 def _fields(raw: bytes, where: str) -> list[str]:
     try:
         line = raw.decode("utf-8").rstrip("\r\n")

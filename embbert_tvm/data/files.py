@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import lzma
 import os
 import shutil
@@ -39,6 +40,14 @@ def read_lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}, line {number}: not UTF-8: re-encode the file") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as it lies there, in hexadecimal; InputError where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @contextmanager

@@ -109,6 +109,7 @@ class _Reader:
             and not (first.lookups or last.lookups or self.spec(attended).single)
             and isinstance(filters.epilogue, Activate)
             and filters.row is None
+            and filters.expansion == 1
             and filters.taps % 2 == 0
             and self.args(outs[0])[0].same_as(attended)
             and self.args(attended)[1].same_as(y)

@@ -56,6 +56,12 @@ def op_name(expr: Expr) -> str | None:
     return None
 
 
+def callee(expr: Expr) -> str | None:
+    """`op_name`, or the name of the kernel that a call_tir calls."""
+    name = op_name(expr)
+    return expr.args[0].name_hint if name == "call_tir" else name
+
+
 def variables(expr: Expr) -> list[Var]:
     """The tensor variables that `expr` reads, one entry a use. Symbolic dimensions are variables too, not these."""
     if isinstance(expr, Var):

@@ -16,6 +16,7 @@ from tvm import IRModule
 from tvm.relax.frontend.onnx import from_onnx
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.names import name_bindings, scopes_of
 
@@ -71,8 +72,9 @@ def import_onnx(model: onnx.ModelProto) -> IRModule:
 
     Raises InputError for an operator that the importer does not know, or a graph that is no text classifier.
     """
+    selective_scan.check(model)
     reason = ""
-    with _quiet():
+    with _quiet(), selective_scan.imported():
         try:
             mod = from_onnx(_plain_constants(model), keep_params_in_input=False)
         except Exception as error:  # The importer raises whatever its operators raise.

@@ -13,7 +13,7 @@ from collections import Counter
 import numpy as np
 from tvm import IRModule
 
-from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, constant, keep, op_name, variables
+from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, callee, constant, keep, variables
 
 _PARAMETER = re.compile(r"\.(weight|bias|gamma|beta)(\.T)?$")
 
@@ -65,7 +65,7 @@ def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
     names, taken = {}, Counter()
     for var, value in graph.bindings:
         scope = re.sub(r"[^A-Za-z0-9_]", "_", scope_of[var])
-        operator = (op_name(value) or "value").split(".")[-1]
+        operator = (callee(value) or "value").split(".")[-1]
         name = scope if owner.get(scope_of[var]) is var else f"{scope}_{operator}".lstrip("_")
         taken[name] += 1
         names[var] = name if taken[name] == 1 else f"{name}_{taken[name]}"

@@ -14,11 +14,12 @@ from onnx import numpy_helper
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.graph import selective_scan
 from embbert_tvm.models.folder import MAX_LENGTH, WEIGHTS_SHA256, ModelFolder
 from embbert_tvm.models.reference import Reference
 
 if TYPE_CHECKING:
-    from embbert_tvm.models.embbert import EmbBert
+    from embbert_tvm.models.classifier import TextClassifier
 
 LENGTHS = (1, 7, 64, 256)  # the lengths at which an export is compared with PyTorch
 TOLERANCE = 1e-4  # of the largest logit
@@ -46,9 +47,9 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
     Raises WorkError, and leaves what was there, where onnxruntime and PyTorch disagree.
     """
-    from embbert_tvm.models.embbert import EmbBert
+    from embbert_tvm.models.classifier import TextClassifier
 
-    model = EmbBert.from_pretrained(folder)
+    model = TextClassifier.from_pretrained(folder)
     exported = export_model(model)
     onnx.helper.set_model_props(
         exported,
@@ -60,7 +61,7 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
     return differences
 
 
-def export_model(model: EmbBert) -> onnx.ModelProto:
+def export_model(model: TextClassifier) -> onnx.ModelProto:
     """The ONNX of a model, the same bytes each time: `ids` int64 (1, L) to `logits` float32 (1, classes)."""
     import torch
 
@@ -87,7 +88,7 @@ def export_model(model: EmbBert) -> onnx.ModelProto:
     return _clean(program.model_proto, model)
 
 
-def _clean(exported: onnx.ModelProto, model: EmbBert) -> onnx.ModelProto:
+def _clean(exported: onnx.ModelProto, model: TextClassifier) -> onnx.ModelProto:
     """Drop the exporter's stack traces (paths of this machine) and give folded weights their names back."""
     graph = exported.graph
     exported.ir_version = _IR_VERSION
@@ -97,12 +98,13 @@ def _clean(exported: onnx.ModelProto, model: EmbBert) -> onnx.ModelProto:
     for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
         del item.metadata_props[:]
         item.doc_string = ""
+    selective_scan.declare(exported)
     _rename(graph, {x.name: name for x in graph.initializer if (name := _weight_name(x, model))})
     onnx.checker.check_model(exported, full_check=True)
     return exported
 
 
-def _weight_name(initializer: onnx.TensorProto, model: EmbBert) -> str | None:
+def _weight_name(initializer: onnx.TensorProto, model: TextClassifier) -> str | None:
     """The parameter that an initializer of the exporter's own name holds transposed, or None."""
     if initializer.name in model.state_dict() or len(initializer.dims) != 2:
         return None
@@ -120,7 +122,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         node.input[:] = [names.get(x, x) for x in node.input]
 
 
-def _compare(model: EmbBert, content: bytes, where: str) -> dict[int, float]:
+def _compare(model: TextClassifier, content: bytes, where: str) -> dict[int, float]:
     """The difference to PyTorch at each length, relative to the largest logit; WorkError past TOLERANCE."""
     import torch
 

@@ -1,6 +1,6 @@
 """Causal depthwise convolution over time, with an epilogue.
 
-acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c] * weight[k, c], rows before the first are zero
+acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c // expansion] * weight[k, c], rows before the first are zero
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop
 
 @dataclass(frozen=True)
 class DepthwiseConv:
-    """row: compute only this one. pairs: x is a pairs matrix (intrinsics.py), row is given."""
+    """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
+    pairs: x is a pairs matrix (intrinsics.py), row is given."""
 
     taps: int
     channels: int
     epilogue: object
     row: int | None = None
     pairs: bool = False
+    expansion: int = 1
 
     @property
     def name(self) -> str:
         form = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
-        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}"
+        times = "" if self.expansion == 1 else f"_by{self.expansion}"
+        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}"
 
 
 def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
-    """Arguments: x int8 (L, channels); weight int8 (taps, channels); bias int32 (channels,); the epilogue's own;
-    out (L or 1, channels)."""
+    """Arguments: x int8 (L, channels / expansion); weight int8 (taps, channels); bias int32 (channels,); the
+    epilogue's own; out (L or 1, channels)."""
     taps, channels, epilogue, row = spec.taps, spec.channels, spec.epilogue, spec.row
+    width = channels // spec.expansion
 
     def body() -> None:
         rows = length("M" if spec.pairs else "L")
-        x = argument("x", (rows, channels, 2) if spec.pairs else (rows, channels), "int8")
+        x = argument("x", (rows, width, 2) if spec.pairs else (rows, width), "int8")
         weight = argument("weight", (taps, channels), "int8")
         bias = argument("bias", (channels,), "int32")
         params = epilogue.arguments(channels)
@@ -49,7 +53,8 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
                         store(acc, bias[vc], vc)
                     past = (vt if row is None else row) + vk - (taps - 1)
                     at = tirx.max(past, 0)
-                    sample = x[tirx.floordiv(at, 2), vc, tirx.floormod(at, 2)] if spec.pairs else x[at, vc]
+                    of = tirx.floordiv(vc, spec.expansion)
+                    sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.pairs else x[at, of]
                     tap = tirx.if_then_else(past >= 0, i32(sample), i32(0))
                     store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)
             epilogue.row(acc, params, out, vt, channels)

@@ -14,9 +14,8 @@ from tokenizers import Tokenizer
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
 
-ARCHITECTURE = "embbert"
 WEIGHTS_SHA256 = "embbert.weights_sha256"  # keys of model.onnx's metadata_props
 MAX_LENGTH = "embbert.max_length"
 
@@ -27,7 +26,7 @@ class ModelFolder:
 
     path: Path
     name: str
-    config: EmbBertConfig
+    config: ModelConfig
     labels: tuple[str, ...] | None
 
     @property
@@ -87,11 +86,11 @@ def read_folder(path: Path) -> ModelFolder:
         raise InputError(f"{file}: cannot be read ({error.strerror}): is {path} a model folder?") from error
     except ValueError as error:
         raise InputError(f"{file}: not JSON ({error})") from error
-    if not isinstance(document, dict) or document.get("architecture") != ARCHITECTURE:
-        found = document.get("architecture") if isinstance(document, dict) else None
-        raise InputError(f"{file}: architecture {found!r} is not known, only {ARCHITECTURE!r} is")
+    architecture = document.get("architecture") if isinstance(document, dict) else None
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise InputError(f"{file}: architecture {architecture!r} is not known: choose from {', '.join(ARCHITECTURES)}")
     try:
-        config = EmbBertConfig.from_dict(document.get("config"))
+        config = ARCHITECTURES[architecture].from_dict(document.get("config"))
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     name = document.get("name", path.resolve().name)
@@ -116,7 +115,7 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
 def write_config(folder: ModelFolder) -> None:
     """Write config.json of `folder`."""
     document = {
-        "architecture": ARCHITECTURE,
+        "architecture": folder.config.architecture,
         "config": folder.config.to_dict(),
         "labels": None if folder.labels is None else list(folder.labels),
         "name": folder.name,

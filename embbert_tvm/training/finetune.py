@@ -16,13 +16,13 @@ from torch import Tensor
 
 from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
-from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import Recipe
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names
 _FIRST_TEXT_ID = 5  # ids below are special tokens, which token dropout leaves
 
 
@@ -47,7 +47,7 @@ class Progress:
 
 
 def finetune(
-    model: EmbBert,
+    model: TextClassifier,
     train: TokenizedSet,
     dev: TokenizedSet,
     recipe: Recipe,
@@ -61,9 +61,9 @@ def finetune(
     Raises WorkError where the loss is no longer finite.
     """
     progress = progress or Progress()
-    torch.set_num_threads(1)  # at these sizes more threads are slower, and one adds in one order
+    one_thread()
     run = _fingerprint(model, train, dev, recipe)
-    optimizer = _optimizer(model, recipe)
+    optimizer = adamw(model.parameters(), recipe.lr, recipe.weight_decay)
     state = _resume(model, optimizer, checkpoint, run, progress)
     while state.epoch < recipe.epochs:
         state = _epoch(model, optimizer, state, train, dev, recipe, progress)
@@ -74,7 +74,9 @@ def finetune(
     return [Epoch(**record) for record in state.history]
 
 
-def _resume(model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress) -> Checkpoint:
+def _resume(
+    model: TextClassifier, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress
+) -> Checkpoint:
     """The state to go on from, its weights and moments in `model` and `optimizer`."""
     state = load_checkpoint(checkpoint, run)
     if state is None:
@@ -86,14 +88,12 @@ def _resume(model: EmbBert, optimizer: torch.optim.AdamW, checkpoint: Path, run:
     for record in state.history:
         progress.on_epoch(Epoch(**record))
     model.load_state_dict(state.model)
-    for name, parameter in model.named_parameters():
-        moments = {key: state.moments[f"{key}.{name}"].clone() for key in _MOMENTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+    restore_moments(model, optimizer, state.moments, state.step)
     return state
 
 
 def _epoch(
-    model: EmbBert,
+    model: TextClassifier,
     optimizer: torch.optim.AdamW,
     state: Checkpoint,
     train: TokenizedSet,
@@ -105,12 +105,11 @@ def _epoch(
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
     # Seeded an epoch at a time: a run resumed here throws the same dice as one that never stopped.
-    torch.manual_seed(_seed(f"{recipe.seed} {number}"))
+    torch.manual_seed(seed_of(f"{recipe.seed} {number}"))
     model.train()
     losses = []
     for batch in shuffled(train, recipe.batch_size, f"{recipe.seed} {number}"):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * _schedule(step, recipe.warmup_steps, total)
+        set_rate(optimizer, recipe.lr, step, recipe.warmup_steps, total)
         losses.append(_step(model, optimizer, batch, recipe))
         _update_mean(mean, model, recipe.average, step)
         step += 1
@@ -123,16 +122,11 @@ def _epoch(
     model.load_state_dict(current)
     best = max(((e["dev_metric"], -e["dev_loss"]) for e in state.history), default=None)
     better = best is None or (metric, -loss) > best
-    moments = {
-        f"{key}.{name}": optimizer.state[parameter][key].clone()
-        for name, parameter in model.named_parameters()
-        for key in _MOMENTS
-    }
     return Checkpoint(
         epoch=number,
         step=step,
         model=current,
-        moments=moments,
+        moments=moments_of(model, optimizer),
         mean=mean,
         best={key: value.clone() for key, value in mean.items()} if better else state.best,
         history=[
@@ -142,7 +136,7 @@ def _epoch(
     )
 
 
-def evaluate_model(model: EmbBert, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
+def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
     """MCC (Spearman for one output) and mean loss of the model on a set."""
     model.eval()
     outputs, targets, losses = [], [], []
@@ -159,7 +153,7 @@ def evaluate_model(model: EmbBert, data: TokenizedSet, batch_size: int = 64) -> 
     return metrics.mcc(expected, logits.argmax(1)), loss
 
 
-def _step(model: EmbBert, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
+def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
     ids = batch.ids
     if recipe.token_dropout:
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
@@ -178,41 +172,17 @@ def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-def _optimizer(model: EmbBert, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and tables and leaves biases, norms and lambdas."""
-    parameters = list(model.parameters())
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=recipe.lr,
-    )
-
-
-def _schedule(step: int, warmup: int, total: int) -> float:
-    """The learning rate's factor: linear up over `warmup` steps, then down to 0 at `total`."""
-    warmup = min(warmup, total // 5)
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
-
-
-def _update_mean(mean: dict[str, Tensor], model: EmbBert, decay: float, step: int) -> None:
+def _update_mean(mean: dict[str, Tensor], model: TextClassifier, decay: float, step: int) -> None:
     decay = min(decay, (1 + step) / (10 + step))  # young means follow quickly
     for key, value in model.state_dict().items():
         mean[key].lerp_(value, 1 - decay)
 
 
-def _copy(model: EmbBert) -> dict[str, Tensor]:
+def _copy(model: TextClassifier) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
-def _seed(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-def _fingerprint(model: EmbBert, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
+def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
     """A hash of everything that the trained weights follow from."""
     described = [
         model.config.to_dict(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
-from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
-from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.registry import build
 from embbert_tvm.training.batches import tokenize_set
 from embbert_tvm.training.finetune import Epoch, Progress, finetune
 from embbert_tvm.training.recipe import Recipe
@@ -71,7 +71,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     Raises InputError, and WorkError where the training diverges or the export is wrong.
     """
     progress = progress or Progress()
-    _check_output(job.output)
+    check_output(job.output)
     examples = read_examples(job.train, regression=job.regression)
     labels = None if job.regression else label_list(examples)
     if labels is not None and len(labels) < 2:
@@ -125,7 +125,7 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
     return len(examples)
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
     """InputError where the output would replace what is not a model folder."""
     if path.is_dir():
         others = sorted({entry.name for entry in path.iterdir()} - _FILES)
@@ -146,7 +146,7 @@ def _cut(job: Job, examples: list[Example]) -> tuple[list[Example], list[Example
     return train, [x for i, x in enumerate(examples) if i in cut]
 
 
-def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[EmbBert, Tokenizer]:
+def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[TextClassifier, Tokenizer]:
     """The model to train, fresh or from a base, and its tokenizer."""
     torch.manual_seed(job.recipe.seed)
     classes = 1 if labels is None else len(labels)
@@ -165,17 +165,17 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     config = dataclasses.replace(
         config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
     )
-    return EmbBert(config, classes, job.recipe.dropout), tokenizer
+    return build(config, classes, job.recipe.dropout), tokenizer
 
 
-def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: int) -> tuple[EmbBert, Tokenizer]:
+def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: int) -> tuple[TextClassifier, Tokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
-    model = EmbBert(config, classes, job.recipe.dropout)
-    weights = EmbBert.from_pretrained(base).state_dict()
+    model = build(config, classes, job.recipe.dropout)
+    weights = TextClassifier.from_pretrained(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (labels and tuple(labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
@@ -205,20 +205,16 @@ def _card(job: Job, result: Result, examples: int) -> str:
     lines = [
         f"# {result.folder.name}",
         "",
-        f"EmbBERT, {parameters:,} parameters without its head; {kind}.",
+        f"{result.folder.config.title}, {parameters:,} parameters without its head; {kind}.",
         f"Trained by embbert-tvm {__version__}, torch {torch.__version__}, seed {job.recipe.seed}.",
         "",
         "    " + (job.command or "embbert-tvm train"),
         "",
         "| set | examples | SHA-256 of the file |",
         "|---|---|---|",
-        f"| train: {job.train} | {examples:,} | {_sha256(job.train)} |",
-        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {_sha256(job.dev or job.train)} |",
+        f"| train: {job.train} | {examples:,} | {sha256_of(job.train)} |",
+        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {sha256_of(job.dev or job.train)} |",
         "",
         f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -33,3 +33,34 @@ class Recipe:
         for name in ("label_smoothing", "dropout", "token_dropout", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """How to pre-train; `PAPER` is arXiv 2502.10001's. Raises InputError for a value that cannot be."""
+
+    epochs: int = 5
+    lr: float = 2e-3
+    batch_size: int = 128
+    seed: int = 0
+    weight_decay: float = 0.05
+    warmup_steps: int = 500
+    schedule: str = "linear"  # down to 0 after the warm-up; "constant" has neither
+    contrastive_weight: float = 1.0  # of telling a text's vector from its batch's, beside the cosine
+    mlm_weight: float = 0.0  # of the masked tokens
+    save_every: int = 200  # steps between checkpoints and points of the curve
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not self.lr > 0:
+            raise InputError(f"lr must be more than 0, not {self.lr}")
+        for name in ("weight_decay", "warmup_steps", "contrastive_weight", "mlm_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name.replace('_', '-')} must not be negative")
+        if self.schedule not in ("linear", "constant"):
+            raise InputError(f"schedule {self.schedule!r} is not known: linear or constant")
+
+
+PAPER = PretrainRecipe(epochs=1, lr=2e-4, batch_size=32, schedule="constant", mlm_weight=1.0)

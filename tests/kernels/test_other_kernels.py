@@ -39,6 +39,17 @@ def test_convolution(taps, channels, length):
     np.testing.assert_array_equal(found, saturate(multiply_high(in_integers(x, weight, bias), factor)))
 
 
+@pytest.mark.parametrize(("row", "rows"), [(None, 9), (0, 1), (3, 1)])
+def test_a_convolution_that_makes_two_channels_of_each(row, rows):
+    rng = np.random.default_rng(1)
+    x, weight = extreme_int8(rng, 9, 3), extreme_int8(rng, 4, 6)
+    bias, factor = rng.integers(-900, 900, 6).astype(np.int32), multiplier(rng.uniform(0, 0.02, 6))
+    kernel = Kernel(depthwise_conv(DepthwiseConv(4, 6, epilogues.Requantize(), row, expansion=2)))
+    found = kernel(x, weight, bias, factor, out=((rows, 6), "int8"), length=9)
+    expected = saturate(multiply_high(in_integers(np.repeat(x, 2, axis=1), weight, bias), factor))
+    np.testing.assert_array_equal(found, expected if row is None else expected[row : row + 1])
+
+
 @pytest.mark.parametrize("row", [0, 2, 5])
 def test_one_row_of_a_convolution(row):
     rng = np.random.default_rng(row)

@@ -15,7 +15,7 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 
 @dataclass(frozen=True)
 class Match:
-    """x (1, L, C); weight (C, taps) and bias (C,), real; inner: the value before the activation."""
+    """x (1, L, C / n); weight (C, taps) and bias (C,), real; inner: the value before the activation."""
 
     x: Expr
     weight: np.ndarray
@@ -46,8 +46,9 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     channels, _, taps = weight.shape
     attrs = conv.attrs
     causal = [int(p) for p in attrs.padding] == [taps - 1, 0]
-    plain_steps = [int(attrs.strides[0]), int(attrs.dilation[0]), int(attrs.groups)] == [1, 1, channels]
-    if not causal or not plain_steps or shape(x)[-1] != channels:
+    groups = int(attrs.groups)
+    plain_steps = [int(attrs.strides[0]), int(attrs.dilation[0])] == [1, 1]
+    if not causal or not plain_steps or shape(x)[-1] != groups or channels % groups:
         return None
     return Match(x, weight[:, 0, :], np.broadcast_to(bias.reshape(-1), (channels,)), inner)
 
@@ -59,7 +60,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     count, taps = found.weight.shape
     args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]
     names = dict(enumerate(("weight", "bias", *last.names), start=1))
-    spec = DepthwiseConv(taps, count, last.kind, x.row)
+    spec = DepthwiseConv(taps, count, last.kind, x.row, expansion=count // shape(found.x)[-1])
     made = q.kernel(
         depthwise_conv(spec),
         plain(expr.name),

@@ -14,7 +14,7 @@ from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, op_name, shape, substitute, variables
+from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.kernels import convert
 
@@ -142,7 +142,7 @@ class Quantizer:
         remap = {v: self.real(v) for v in variables(value)}
         if not isinstance(value, Call):
             return substitute(value, remap)
-        name = str(op_name(value))
+        name = str(callee(value))
         made = self.builder.emit(substitute(value, remap), name_hint=expr.name)
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"

@@ -1,0 +1,76 @@
+"""Unlabelled text for pre-training: files of plain text, and the texts of labelled sets."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from embbert_tvm.data.dataset import read_columns
+from embbert_tvm.data.files import read_lines
+from embbert_tvm.errors import InputError
+
+_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+")
+_MARKER = "<|"  # starts a line that is no text but stands between documents
+_SHORTEST, _LONGEST = 4, 40  # words of a sentence that a sentence encoder is asked about
+
+
+def read_documents(paths: Sequence[Path]) -> list[list[str]]:
+    """The documents of plain text files, each a list of sentences, in order.
+
+    Lines that start with `<|` part documents; in a file without any each line is a document.
+    Raises InputError for a file that cannot be read, or where there is no text.
+    """
+    documents: list[list[str]] = []
+    for path in paths:
+        lines = [line.strip() for line in read_lines(path)]
+        marked = any(line.startswith(_MARKER) for line in lines)
+        current: list[str] = []
+        for line in lines:
+            if line.startswith(_MARKER) or not marked:
+                documents.append(current)
+                current = []
+            if line and not line.startswith(_MARKER):
+                current += split_sentences(line)
+        documents.append(current)
+    documents = [document for document in documents if document]
+    if not documents:
+        raise InputError(f"{', '.join(map(str, paths))}: no text to pre-train on")
+    return documents
+
+
+def read_texts(paths: Sequence[Path], most: int | None = None, seed: int = 0) -> list[str]:
+    """The different texts of the files, in an order that `seed` fixes, at most `most` of each file.
+
+    Of a TSV with the header of a labelled set, its texts as they are, whatever their labels; of any other file
+    its sentences of 4 to 40 words. Raises InputError for a file that cannot be read, or where there is no text.
+    """
+    chosen: dict[str, None] = {}
+    for path in paths:
+        found = list(dict.fromkeys(_texts(path)))
+        if most is not None and len(found) > most:
+            found = random.Random(f"{seed} {Path(path).name}").sample(found, most)
+        chosen.update(dict.fromkeys(found))
+    if not chosen:
+        raise InputError(f"{', '.join(map(str, paths))}: no text to pre-train on")
+    texts = list(chosen)
+    random.Random(seed).shuffle(texts)
+    return texts
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, cut after a full stop, an exclamation mark or a question mark before white space."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+def _texts(path: Path) -> Iterator[str]:
+    columns = read_columns(path)
+    if columns is not None:
+        yield from columns
+        return
+    for line in read_lines(path):
+        if not line.startswith(_MARKER):
+            for sentence in split_sentences(line):
+                if _SHORTEST <= len(sentence.split()) <= _LONGEST:
+                    yield sentence

@@ -1,0 +1,106 @@
+"""What every architecture shares: an embedder, a linear head, a folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import safetensors.torch
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.tokenizer import save_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.config import ModelConfig
+from embbert_tvm.models.embeddings import Embedder
+from embbert_tvm.models.folder import ModelFolder, read_folder, write_config
+
+_POOL_EPSILON = 1e-12  # keeps the root's gradient finite
+
+
+class TextClassifier(nn.Module):
+    """A text classifier: `states` makes rows, the head reads the first of them, or where `pooled` their RMS."""
+
+    pooled: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig, classes: int) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        self.embedder = Embedder(config)
+
+    def states(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Rows (B, L, d) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
+        raise NotImplementedError
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
+        x = self.states(ids, mask)
+        return self.head(root_mean_square(x, mask) if self.pooled else x[:, 0])
+
+    def save_pretrained(
+        self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer
+    ) -> ModelFolder:
+        """Write config.json, model.safetensors and tokenizer.json, each whole or not at all.
+
+        Raises InputError where the labels or the tokenizer do not fit the model.
+        """
+        folder = ModelFolder(Path(path), name, self.config, None if labels is None else tuple(labels))
+        if folder.classes != self.classes:
+            raise InputError(f"{folder.classes} labels do not fit a head of {self.classes} outputs")
+        if tokenizer.get_vocab_size() != self.config.vocabulary_size:
+            raise InputError(
+                f"a tokenizer of {tokenizer.get_vocab_size()} tokens does not fit a model of "
+                f"{self.config.vocabulary_size}"
+            )
+        tensors = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
+        write_atomically(folder.weights, safetensors.torch.save(tensors))
+        save_tokenizer(tokenizer, folder.tokenizer_path)
+        write_config(folder)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: ModelFolder | Path) -> TextClassifier:
+        """The model of a folder, in evaluation mode; InputError for a malformed checkpoint or another's."""
+        from embbert_tvm.models.registry import build
+
+        if not isinstance(folder, ModelFolder):
+            folder = read_folder(folder)
+        tensors = load_weights(folder.weights)
+        with torch.device("meta"):  # a config.json of absurd sizes costs no memory
+            model = build(folder.config, folder.classes)
+        expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        for key in sorted(set(expected) | set(tensors)):
+            if key not in tensors:
+                raise InputError(f"{folder.weights}: has no tensor {key}")
+            if key not in expected:
+                raise InputError(f"{folder.weights}: holds {key}, which the model does not have")
+            found = tuple(tensors[key].shape)
+            if found != expected[key]:
+                raise InputError(f"{folder.weights}: {key} has shape {found}, config.json asks for {expected[key]}")
+        model.load_state_dict(tensors, assign=True)
+        return model.eval()
+
+
+def root_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, d) -> (B, d): the root of the mean square over the rows that are no padding."""
+    if mask is None:
+        return x.pow(2).mean(1).add(_POOL_EPSILON).sqrt()
+    kept = mask[:, :, None]
+    return (x.pow(2).masked_fill(~kept, 0.0).sum(1) / kept.sum(1)).add(_POOL_EPSILON).sqrt()
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; InputError for a malformed one or what is not finite float32."""
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # SafetensorError, which derives from Exception alone
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+    for key, value in tensors.items():
+        if value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
+            raise InputError(f"{path}: {key} is not finite float32")
+    return {key: value.clone() for key, value in tensors.items()}  # not a view of the file

@@ -1,0 +1,159 @@
+"""A whole pre-training: from files of text to a base model that `train --base` starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from tokenizers import Tokenizer
+
+from embbert_tvm import __version__
+from embbert_tvm.data.corpus import read_documents, read_texts
+from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.tokenizer import CLS, load_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.registry import build
+from embbert_tvm.training.job import check_output
+from embbert_tvm.training.optimization import seed_of
+from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
+from embbert_tvm.training.recipe import PretrainRecipe
+from embbert_tvm.training.teacher import Teacher, embed_all, token_table
+
+_CURVE_ROWS = 25  # of the loss curve in the card
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """What to pre-train on, how, and where to. `command` is quoted in the model's README.
+
+    A `teacher` folder asks for sentence-embedding distillation, none for masked tokens and next sentences.
+    """
+
+    texts: tuple[Path, ...]
+    output: Path
+    recipe: PretrainRecipe
+    teacher: Path | None = None
+    base: Path | None = None
+    tokenizer: Path | None = None
+    preset: str | None = None  # "base" where there is no base model
+    most: int | None = None  # texts of a file
+    command: str = ""
+    on_embedded: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    folder: ModelFolder
+    texts: int
+    tokens: int
+    history: list[Point]
+
+
+def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> PretrainResult:
+    """Pre-train and write the base model; the folder appears whole at the end, or what was there stays.
+
+    An interrupted job goes on after its last checkpoint when it is run again with the same files and options.
+    Raises InputError, and WorkError where the training diverges.
+    """
+    progress = progress or Progress()
+    rank, world, _ = place()
+    check_output(job.output)
+    if job.base is not None and (job.tokenizer is not None or job.preset is not None):
+        raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
+    teacher = None if job.teacher is None else Teacher(job.teacher)
+    model, tokenizer = _start(job, teacher)
+    data, texts = _data(job, model, tokenizer, teacher, rank, world)
+    tokens = sum(map(len, data.ids)) if isinstance(data, Sentences) else sum(len(s) for d in data.sentences for s in d)
+    checkpoint = _beside(job.output, "pretraining.safetensors")
+    history = pretrain(model, data, job.recipe, checkpoint, progress)
+    folder = ModelFolder(job.output, job.output.resolve().name, model.config, None)
+    result = PretrainResult(folder, texts, tokens, history)
+    if rank == 0:
+        with folder_in_place(job.output) as path:
+            model.save_pretrained(path, name=folder.name, labels=None, tokenizer=tokenizer)
+            write_atomically(path / "README.md", _card(job, result).encode("utf-8"))
+        for name in ("pretraining.safetensors", "teacher.npy", "teacher.json"):
+            _beside(job.output, name).unlink(missing_ok=True)
+    return result
+
+
+def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, Tokenizer]:
+    """The model to go on with, or a fresh one whose token table is the teacher's, and its tokenizer."""
+    if job.base is not None:
+        base = read_folder(job.base)
+        return TextClassifier.from_pretrained(base), base.tokenizer
+    if (job.preset or "base") not in PRESETS:
+        raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
+    if job.tokenizer is None:
+        raise InputError("a new model needs a tokenizer: give --tokenizer, or --base for a model that has one")
+    tokenizer = load_tokenizer(job.tokenizer)
+    config = dataclasses.replace(PRESETS[job.preset or "base"], vocabulary_size=tokenizer.get_vocab_size())
+    torch.manual_seed(seed_of(f"{job.recipe.seed} model"))
+    model = build(config, 1)
+    if teacher is not None:
+        with torch.no_grad():
+            model.embedder.token.weight.copy_(token_table(teacher, tokenizer, model.embedder.token.embedding_dim))
+    return model, tokenizer
+
+
+def _data(
+    job: PretrainJob, model: TextClassifier, tokenizer: Tokenizer, teacher: Teacher | None, rank: int, world: int
+) -> tuple[Sentences | Documents, int]:
+    """The texts as ids, and how many there are; the first process asks the teacher, the others read its answers."""
+    if teacher is None:
+        documents = read_documents(job.texts)
+        flat = tokenizer.encode_batch([s for document in documents for s in document], add_special_tokens=False)
+        encoded = iter(flat)
+        sentences = [[ids for _ in document if (ids := next(encoded).ids)] for document in documents]
+        return Documents([s for s in sentences if s], model.config.max_length), len(flat)
+    texts = read_texts(job.texts, job.most, job.recipe.seed)
+    most = model.config.max_length - 1
+    ids = [[CLS, *x.ids[:most]] for x in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    cache = _beside(job.output, "teacher.npy")
+    if world > 1 and rank > 0:
+        dist.barrier()
+    vectors = embed_all(teacher, texts, cache, job.on_embedded)
+    if world > 1 and rank == 0:
+        dist.barrier()
+    return Sentences(ids, vectors), len(texts)
+
+
+def _beside(output: Path, name: str) -> Path:
+    return output.parent / f".{output.name}.{name}"
+
+
+def _card(job: PretrainJob, result: PretrainResult) -> str:
+    """The model's README.md, with the loss curve."""
+    recipe = job.recipe
+    objective = "masked tokens and next sentences" if job.teacher is None else f"the sentence vectors of {job.teacher}"
+    parts = [name for name in result.history[-1].losses if name != "total"] if result.history else []
+    stride = max(1, -(-len(result.history) // _CURVE_ROWS))
+    shown = [p for i, p in enumerate(result.history, 1) if i % stride == 0 or i == len(result.history)]
+    lines = [
+        f"# {result.folder.name}",
+        "",
+        f"{result.folder.config.title}, {result.folder.config.parameters:,} parameters, pre-trained on {objective}:",
+        "a start for `embbert-tvm train --base`. Its head is not trained.",
+        f"Made by embbert-tvm {__version__}, torch {torch.__version__}, seed {recipe.seed}: {result.texts:,} texts,",
+        f"{result.tokens:,} tokens, {recipe.epochs} epochs of batches of {recipe.batch_size}.",
+        "",
+        "    " + (job.command or "embbert-tvm pretrain"),
+        "",
+        "| text | SHA-256 of the file |",
+        "|---|---|",
+        *(f"| {path} | {sha256_of(path)} |" for path in job.texts),
+        "",
+        "## Loss, mean over the steps since the row above",
+        "",
+        "| step | " + " | ".join(parts) + " |",
+        "|---|" + "---|" * len(parts),
+        *(f"| {p.step:,} | " + " | ".join(f"{p.losses[x]:.4f}" for x in parts) + " |" for p in shown),
+    ]
+    return "\n".join(lines) + "\n"

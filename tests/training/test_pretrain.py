@@ -1,0 +1,199 @@
+"""Pre-training: its data, its losses, interrupted and in several processes."""
+
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embbert_tvm.data.corpus import read_documents, read_texts, split_sentences
+from embbert_tvm.data.tokenizer import CLS, MASK, SEP, save_tokenizer, train_tokenizer
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.training.pretrain import Documents, Progress, Sentences, length_batches, mask_tokens, pretrain
+from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
+from embbert_tvm.training.recipe import PAPER, PretrainRecipe
+
+CONFIG = EmbBertConfig(300, 32, 16, 4, kernel_size=3, layers=1)
+RECIPE = PretrainRecipe(epochs=4, batch_size=8, lr=1e-2, warmup_steps=2, save_every=3)
+WORDS = ["red", "blue", "green", "cat", "dog", "bird", "runs", "sleeps", "sings", "far"]
+
+
+@pytest.fixture
+def book(tmp_path):
+    dice = random.Random(0)
+    lines = ["<|book|>\tone"]
+    for number in range(40):
+        lines.append(" ".join(dice.choice(WORDS) for _ in range(6)) + ". " + "The cat sleeps all day long!")
+        if number == 20:
+            lines.append("<|book|>\ttwo")
+    path = tmp_path / "book.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def tokenizer_file(tmp_path, book):
+    path = tmp_path / "tokenizer.json"
+    save_tokenizer(train_tokenizer(book.read_text().splitlines(), 60), path)
+    return path
+
+
+def sentences(count=32):
+    """Texts of which the first word decides the vector."""
+    dice = random.Random(0)
+    ids = [[CLS, 5 + i % 4, *(dice.randrange(9, 300) for _ in range(i % 5))] for i in range(count)]
+    return Sentences(ids, np.eye(6, dtype=np.float16)[[i % 4 for i in range(count)]])
+
+
+def fresh():
+    torch.manual_seed(0)
+    return EmbBert(CONFIG, 1)
+
+
+def weights(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def test_texts_and_documents(tmp_path, book):
+    assert split_sentences(' He said "no." Then he left! ') == ['He said "no."', "Then he left!"]
+    documents = read_documents([book])
+    assert [len(document) for document in documents] == [42, 38]
+    assert documents[0][1] == "The cat sleeps all day long!"
+    reviews = tmp_path / "reviews.txt"
+    reviews.write_text("Good. Very good.\nBad.\n\n")
+    assert read_documents([reviews]) == [["Good.", "Very good."], ["Bad."]]
+    tsv = tmp_path / "pairs.tsv"
+    tsv.write_text("label\ttext\ttext_pair\n1\ta b\tc d\n0\ta b\t \n")
+    assert sorted(read_texts([tsv])) == ["a b", "c d"]
+    texts = read_texts([book, tsv])
+    assert len(texts) == len(set(texts)) == 43
+    assert read_texts([book, tsv]) == texts != read_texts([book, tsv], seed=1)
+    assert len(read_texts([book], most=5)) == 5
+    reviews.write_text("\n")
+    for read in (read_documents, read_texts):
+        with pytest.raises(InputError, match="no text to pre-train on"):
+            read([reviews])
+
+
+def test_masking_takes_berts_shares_of_the_texts_tokens_alone():
+    torch.manual_seed(0)
+    ids = torch.randint(0, 300, (200, 100))
+    masked, chosen = mask_tokens(ids, 300)
+    assert not (chosen & (ids < 5)).any()
+    assert (masked == ids)[~chosen].all()
+    share = chosen.sum() / (ids >= 5).sum()
+    assert 0.14 < share < 0.16
+    assert 0.78 < (masked[chosen] == MASK).float().mean() < 0.82
+    assert 0.09 < (masked[chosen] == ids[chosen]).float().mean() < 0.12
+    assert (masked[chosen] >= 3).all()
+
+
+def test_pairs_follow_or_do_not():
+    documents = [[[10 * d + s] * 3 for s in range(8)] for d in range(1, 6)]
+    pairs, follows = Documents(documents, 9).epoch(random.Random(0))
+    assert 0 < sum(follows) < len(follows)
+    for ids, is_next in zip(pairs, follows, strict=True):
+        assert len(ids) <= 9
+        cut = ids.index(SEP)
+        assert ids[0] == CLS
+        if is_next:
+            assert ids[cut + 1] == ids[cut - 1] + 1
+
+
+def test_each_text_once_in_batches_of_like_lengths():
+    lengths = [random.Random(i).randrange(1, 60) for i in range(1000)]
+    batches = length_batches(lengths, 16, random.Random(0))
+    assert sorted(i for batch in batches for i in batch) == list(range(1000))
+    assert np.mean([np.ptp([lengths[i] for i in batch]) for batch in batches]) < 5
+
+
+def test_distillation_learns_the_vectors(tmp_path):
+    history = pretrain(fresh(), sentences(), dataclasses.replace(RECIPE, epochs=30), tmp_path / "c")
+    assert history[-1].losses["cosine"] < 0.2 < 0.7 < history[0].losses["cosine"]
+
+
+@pytest.mark.parametrize("data", [sentences(), Documents([[[5, 6], [7, 8, 9], [10]] * 4] * 3, 12)])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, data):
+    recipe = dataclasses.replace(RECIPE, mlm_weight=0.5)
+    whole = fresh()
+    history = pretrain(whole, data, recipe, tmp_path / "whole")
+    assert "mlm" in history[0].losses
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        pretrain(fresh(), data, recipe, tmp_path / "c", Progress(on_step=stop))
+    resumed, notes = fresh(), []
+    assert pretrain(resumed, data, recipe, tmp_path / "c", Progress(on_note=notes.append))[-1].step == history[-1].step
+    assert "resuming after step 3" in notes[0]
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    data = sentences()
+    data.vectors[3, 0] = np.nan
+    with pytest.raises(WorkError, match="no longer finite"):
+        pretrain(fresh(), data, RECIPE, tmp_path / "c")
+
+
+def test_the_papers_objective_from_text_to_a_base_model(tmp_path, book, tokenizer_file):
+    recipe = dataclasses.replace(PAPER, batch_size=4, save_every=5)
+    job = PretrainJob((book,), tmp_path / "base", recipe, tokenizer=tokenizer_file, preset="nano", command="cmd")
+    result = run_pretraining(job)
+    assert set(result.history[0].losses) == {"next", "mlm", "total"}
+    assert {x.name for x in (tmp_path / "base").iterdir()} == {
+        "README.md", "config.json", "model.safetensors", "tokenizer.json",
+    }  # fmt: skip
+    assert "| step | next | mlm |" in (tmp_path / "base" / "README.md").read_text()
+    again = dataclasses.replace(job, output=tmp_path / "more", base=tmp_path / "base", tokenizer=None, preset=None)
+    run_pretraining(again)
+    first, second = (EmbBert.from_pretrained(tmp_path / name).state_dict() for name in ("base", "more"))
+    assert not torch.equal(first["embedder.token.weight"], second["embedder.token.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokenizer": None}, "needs a tokenizer"),
+        ({"preset": "huge"}, "not known"),
+        ({"base": Path("x")}, "brings its own"),
+        ({"texts": (Path("none.txt"),)}, "none.txt"),
+        ({"teacher": Path("none")}, "no sentence-transformers folder"),
+    ],
+)
+def test_bad_input_leaves_nothing(tmp_path, book, tokenizer_file, options, message):
+    job = PretrainJob((book,), tmp_path / "base", PAPER, tokenizer=tokenizer_file)
+    with pytest.raises(InputError, match=message):
+        run_pretraining(dataclasses.replace(job, **options))
+    assert not (tmp_path / "base").exists()
+
+
+def test_two_processes_share_the_batches(tmp_path, book, tokenizer_file):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+        "--rdzv-endpoint", "localhost:0", "-m", "embbert_tvm", "pretrain", str(book), "--objective", "mlm",
+        "--tokenizer", str(tokenizer_file), "--preset", "nano", "--batch-size", "1", "--epochs", "2",
+        "--save-every", "1", "--json", "-o", str(tmp_path / "base"),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1  # the first process alone prints
+    assert json.loads(lines[0])["losses"]["mlm"] > 0
+    EmbBert.from_pretrained(tmp_path / "base")
