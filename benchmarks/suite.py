@@ -51,8 +51,13 @@ def recipe(recipes: Mapping[str, Any], task: Task, seed: int) -> dict[str, Any]:
     """The options of one run."""
     merged = {**(recipes.get("default") or {}), **(recipes.get(task.name) or {})}
     fill = {"task": task.name, "seed": seed}
-    filled = {key: value.format(**fill) if isinstance(value, str) else value for key, value in merged.items()}
-    return {key: value for key, value in filled.items() if value is not None and value is not False}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        return value.format(**fill) if isinstance(value, str) else value
+
+    return {key: filled(value) for key, value in merged.items() if value is not None and value is not False}
 
 
 def command(
@@ -65,7 +70,8 @@ def command(
         words.append("--regression")
     for key, value in given.items():
         if key not in SPECIAL:
-            words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+            for one in value if isinstance(value, list) else [value]:
+                words += [f"--{key}"] if one is True else [f"--{key}", str(one)]
     return [*words, "--seed", str(seed), "-o", str(output)]
 
 

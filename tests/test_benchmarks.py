@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from embbert_tvm.cli import train
+from embbert_tvm.cli import distill, train
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.resources import resource
@@ -108,12 +108,15 @@ def test_what_is_missing_is_one_line(name, tmp_path):
 
 def test_a_suites_run_is_one_command(tmp_path):
     mrpc, stsb = find_tasks("mrpc,stsb")
-    recipes = {"default": {"epochs": 3, "lr": 1e-3}, "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True}}
+    recipes = {
+        "default": {"epochs": 3, "lr": 1e-3},
+        "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True, "of": [1, 2]},
+    }
     options = suite.recipe(recipes, mrpc, 4)
     words = suite.command(mrpc, 4, tmp_path / "a", tmp_path / "b", tmp_path / "o", options, tmp_path / "base")
     assert words == [
         *("train", f"{tmp_path}/a", "--dev", f"{tmp_path}/b", "--base", f"{tmp_path}/base", "--epochs", "3"),
-        *("--teacher", "t/mrpc-4", "--flag", "--seed", "4", "-o", f"{tmp_path}/o"),
+        *("--teacher", "t/mrpc-4", "--flag", "--of", "1", "--of", "2", "--seed", "4", "-o", f"{tmp_path}/o"),
     ]
     words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {"verb": "distill", "base": "other"}, tmp_path)
     assert words[0] == "distill"
@@ -124,9 +127,10 @@ def test_a_suites_run_is_one_command(tmp_path):
 
 def test_a_suites_recipes_name_known_tasks_and_options():
     recipes = yaml.safe_load(suite.RECIPES.read_text())
-    options = {name.removeprefix("--") for parameter in train.command.params for name in parameter.opts}
     for name, chosen in recipes.items():
         assert name == "default" or find_tasks(name)
+        verb = {"train": train, "distill": distill}[chosen.get("verb", recipes["default"].get("verb", "train"))]
+        options = {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
         assert set(chosen) <= options | suite.SPECIAL
 
 

@@ -26,7 +26,10 @@ class RecordedSet:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """`train` was learned from; `metric` on `dev` chose the weights, `value` is what it was then."""
+    """`train` was learned from; `metric` on `dev` chose the weights, `value` is what it was then.
+
+    `unlabelled` names the files whose texts a teacher judged besides.
+    """
 
     task: str
     seed: int
@@ -37,6 +40,7 @@ class TrainingRecord:
     dev: RecordedSet
     command: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
 
 
 def recorded_set(path: Path, examples: Sequence[Example]) -> RecordedSet:
