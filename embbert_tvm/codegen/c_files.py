@@ -31,6 +31,7 @@ extern "C" {{
 #define {upper}_VOCABULARY {vocabulary}
 #define {upper}_ARENA_BYTES {arena_bytes}u
 #define {upper}_ARENA_ALIGN {align}
+#define {upper}_HASH {hash}u /* of this package's other sources: tells one model's firmware from another's */
 
 typedef enum {{
     {upper}_OK = 0,
@@ -139,7 +140,8 @@ def title(model_name: str) -> str:
     return "".join(c if c.isprintable() and c not in "*/\\" else "-" for c in model_name)
 
 
-def header(program: Program, model_name: str, precision: str, prefix: str) -> str:
+def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
+    """The C API. digest: of the package's other sources, 32 bits."""
     return _HEADER.format(
         title=title(model_name),
         precision=precision,
@@ -150,6 +152,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str) -> st
         vocabulary=program.vocabulary,
         arena_bytes=program.arena_bytes,
         align=ALIGN,
+        hash=f"{digest:#010x}",
     )
 
 
