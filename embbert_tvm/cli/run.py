@@ -15,7 +15,7 @@ TEXT_COLUMNS = 60
 @click.command("run")
 @click.argument("package", type=click.Path())
 @click.argument("text", nargs=-1, required=True)
-@click.option("--on", "place", default="host", show_default=True, help="host, qemu or qemu:BOARD")
+@click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> None:
     """Classify each TEXT with the compiled PACKAGE."""

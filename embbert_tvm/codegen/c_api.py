@@ -70,6 +70,7 @@ extern "C" {
 #define @UPPER@_VOCABULARY @VOCABULARY@ /* token ids are 0 to one less */
 #define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
 #define @UPPER@_ARENA_ALIGN @ALIGN@
+#define @UPPER@_HASH @DIGEST@u /* of the package's other sources: tells one model's firmware from another's */
 #define @UPPER@_HAS_TOKENIZER @HAS_TOKENIZER@ /* whether texts are taken, or token ids alone */
 
 typedef enum {
@@ -160,6 +161,7 @@ def header(
     arena_bytes: int,
     align: int,
     has_tokenizer: bool,
+    digest: int,
 ) -> str:
     """<prefix>.h."""
     rows = [
@@ -178,4 +180,5 @@ def header(
         arena_bytes=arena_bytes,
         align=align,
         has_tokenizer=int(has_tokenizer),
+        digest=f"{digest:#010x}",
     )

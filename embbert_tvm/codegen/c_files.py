@@ -130,7 +130,8 @@ def title(model_name: str) -> str:
     return "".join(c if c.isprintable() and c not in "*/\\" else "-" for c in model_name)
 
 
-def header(program: Program, model_name: str, precision: str, prefix: str) -> str:
+def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
+    """The C API. digest: of the package's other sources, 32 bits."""
     return c_api.header(
         prefix,
         title=title(model_name),
@@ -141,6 +142,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str) -> st
         arena_bytes=program.arena_bytes,
         align=ALIGN,
         has_tokenizer=False,
+        digest=digest,
     )
 
 

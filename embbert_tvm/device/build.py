@@ -19,6 +19,7 @@ from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Board, Cpu
 
 FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
+SERVER = ("main.c", "frames.c")
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
 
 
@@ -97,7 +98,7 @@ def server_names(package: Package) -> tuple[str, ...]:
 
 
 def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) -> Job:
-    firmware = ["main.c", *cpu.firmware]
+    firmware = [*SERVER, *cpu.firmware]
     definitions: list[str] = []
     if board is not None:
         firmware.append(board.uart.driver)

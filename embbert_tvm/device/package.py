@@ -47,6 +47,7 @@ class Package:
     path: Path
     model_name: str
     prefix: str  # what the names of its C begin with
+    hash: int  # EMBBERT_HASH: tells its firmware from another's
     target: str
     precision: str
     max_length: int
@@ -102,6 +103,7 @@ def load_package(path: Path | str) -> Package:
         path=path,
         model_name=_get(document, "model_name", str, where),
         prefix=_prefix(document, where),
+        hash=_hash(document, where),
         target=_get(document, "target", str, where),
         precision=_get(document, "precision", str, where),
         max_length=_count(document, "max_length", where),
@@ -178,6 +180,13 @@ def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", l
     if type(value) is not int or value < least:
         raise InputError(f"{where}: {name or key}: must be a whole number of {least} or more, is {value!r}")
     return value
+
+
+def _hash(document: Mapping[str, Any], where: Path) -> int:
+    text = _get(document, "hash", str, where)
+    if not re.fullmatch("[0-9a-f]{8}", text):
+        raise InputError(f"{where}: hash: must be eight hexadecimal digits, is {text!r}")
+    return int(text, 16)
 
 
 def _paths(document: Mapping[str, Any], key: str, root: Path, where: Path, right: Any) -> tuple[Path, ...]:
