@@ -63,7 +63,7 @@ def command(
     if is_encoder(teacher):
         kept = teacher_output or output.with_name(f"{output.name}-teacher")
         recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
-        with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True) as bar:
+        with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
             def on_step(done: int, total: int) -> None:
                 bar.total = total

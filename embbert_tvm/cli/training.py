@@ -72,7 +72,7 @@ def run_and_report(job: Job, as_json: bool) -> None:
     from embbert_tvm.training.finetune import Epoch, Progress
     from embbert_tvm.training.job import run_job
 
-    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
             bar.total = total

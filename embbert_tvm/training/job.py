@@ -28,6 +28,7 @@ from embbert_tvm.models.registry import build
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
 from embbert_tvm.training.finetune import Epoch, Progress, finetune
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
@@ -36,6 +37,7 @@ CALIBRATION_TEXTS = 256
 _DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
+    "training.json",
 }  # fmt: skip
 
 
@@ -110,6 +112,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
         calibrate(written, dev)
+        write_record(path, _record(job, result, train, dev))
         write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
@@ -249,6 +252,21 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
     model.load_state_dict(weights, strict=False)
     return model, base.tokenizer
+
+
+def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Example]) -> TrainingRecord:
+    return TrainingRecord(
+        task=result.task,
+        seed=job.recipe.seed,
+        metric=result.metric,
+        value=result.value,
+        epoch=result.best_epoch,
+        train=recorded_set(job.train, train),
+        dev=recorded_set(job.dev or job.train, dev),
+        command=job.command,
+        recipe=dataclasses.asdict(job.recipe),
+        unlabelled=[str(path) for path in job.unlabelled],
+    )
 
 
 def _card(job: Job, result: Result, examples: int) -> str:
