@@ -33,6 +33,7 @@ _OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression",
 @click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
 @recipe_option("--teacher-weight", "Share of the teacher's logits in the loss.")
 @recipe_option("--temperature", "That the logits are divided by.")
+@recipe_option("--hidden-weight", "Of the distance to the teacher's last state.")
 @click.option("--teacher-epochs", default=TeacherRecipe().epochs, show_default=True)
 @click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True)
 @click.option("--teacher-frozen", default=TeacherRecipe().frozen, show_default=True, help="Layers left as they are.")
