@@ -1,0 +1,120 @@
+"""What models take in memory: by the paper's formula, and as `compile` plans it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.footprint import analytic
+from embbert_tvm.report.table import table
+
+_CALIBRATION_LENGTHS = (1, 8, 24)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Bytes of a compiled model: constants in flash with scales and tables, and the arena in RAM."""
+
+    target: str
+    weights: int
+    arena: int
+
+
+def planned(source: Any, target: str) -> Planned:
+    """Compile a compiler.Source in int8 at its full length and read the plan; nothing is kept."""
+    from embbert_tvm.compiler import compile_model
+    from embbert_tvm.target import load_cpu
+
+    with tempfile.TemporaryDirectory(prefix="embbert-") as folder:
+        program = compile_model(source, load_cpu(target), Path(folder) / "package").program
+    return Planned(target, program.weights_bytes, program.arena_bytes)
+
+
+def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
+    """A compiler.Source of a new model of two classes in `folder`: a plan does not depend on what weights hold.
+
+    Raises InputError where torch is not installed.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise InputError("planning a preset needs torch: pip install 'embbert-tvm[train]'") from None
+    from embbert_tvm.compiler import Source
+    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.onnx_export import export_model
+    from embbert_tvm.models.registry import build
+
+    torch.manual_seed(0)
+    path = folder / "model.onnx"
+    path.write_bytes(export_model(build(config, 2)).SerializeToString())
+    generator = torch.Generator().manual_seed(0)
+    lengths = [n for n in _CALIBRATION_LENGTHS if n <= config.max_length]
+    calibrate_folder(
+        folder, [torch.randint(5, config.vocabulary_size, (n,), generator=generator).tolist() for n in lengths]
+    )
+    return Source(name, path, None, None, folder / "calibration.json")
+
+
+def row(model: str, length: int | None, target: str, plan: bool) -> dict[str, Any]:
+    """The figures of a preset or of a model folder. plan: whether to compile it.
+
+    Raises InputError for what is neither.
+    """
+    if model in PRESETS:
+        name, config, path = model, PRESETS[model], None
+    elif Path(model).is_dir():
+        path = Path(model)
+        folder = read_folder(path)
+        name, config = folder.name, folder.config
+    else:
+        raise InputError(f"{model}: no such model folder; presets are {', '.join(PRESETS)}")
+    found = analytic(config, length)
+    document: dict[str, Any] = {
+        "model": name,
+        "architecture": config.architecture,
+        "parameters": config.parameters,
+        "length": config.max_length if length is None else length,
+        "formula": {
+            "weights": found.weights_bytes,
+            "activations": found.activations_bytes,
+            "total": found.total_bytes,
+        },
+        "planned": None,
+    }
+    if plan:
+        made = _plan(name, config, path, target)
+        document["planned"] = {
+            "target": made.target,
+            "precision": "int8",
+            "length": config.max_length,
+            "weights": made.weights,
+            "arena": made.arena,
+            "total": made.weights + made.arena,
+        }
+    return document
+
+
+def _plan(name: str, config: ModelConfig, path: Path | None, target: str) -> Planned:
+    if path is not None:
+        from embbert_tvm.compiler import find_source
+
+        return planned(find_source(path), target)
+    with tempfile.TemporaryDirectory(prefix="embbert-") as folder:
+        return planned(untrained(name, config, Path(folder)), target)
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table for a person, sizes in bytes."""
+    lines = [("model", "parameters", "tokens", "weights", "activations", "fp32 total", "int8 flash", "arena", "total")]
+    for found in rows:
+        formula, plan = found["formula"], found["planned"]
+        figures = [found["parameters"], found["length"], *(formula[k] for k in ("weights", "activations", "total"))]
+        figures += [plan[k] for k in ("weights", "arena", "total")] if plan else []
+        shown = [f"{figure:,}" for figure in figures]
+        lines.append((found["model"], *shown, *[""] * (len(lines[0]) - 1 - len(shown))))
+    return table(lines, right=tuple(range(1, len(lines[0]))))
