@@ -28,7 +28,7 @@ from embbert_tvm.target import load_cpu
 
 sys.path.insert(0, str(resource("benchmarks")))
 
-from noisy_line import FAULTS, PAUSE, BoardOnTerminal, NoisyLine  # noqa: E402
+from noisy_line import FAULTS, PAUSE, BoardOnTerminal, NoisyLine
 
 
 @contextmanager
