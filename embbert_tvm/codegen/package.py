@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.codegen import c_files
+from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import Program, Step
@@ -38,7 +39,7 @@ class Contents:
     onnx: bytes
     tokenizer: bytes | None
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
-    prefix: str = "embbert"
+    prefix: str = DEFAULT_PREFIX
 
 
 def files(contents: Contents) -> dict[str, bytes]:
@@ -46,11 +47,11 @@ def files(contents: Contents) -> dict[str, bytes]:
     program, name, prefix = contents.program, contents.model_name, contents.prefix
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
     sources = {
-        f"{_HOST}/src/model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
+        f"{_HOST}/src/{prefix}_model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
-        f"{_HOST}/src/kernels.c": c_files.kernels(program, name, prefix),
+        f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
-        f"{_HOST}/src/weights.c": c_files.weights(program, name, prefix),
+        f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
     }
     found = {path: text.encode() for path, text in sources.items()}
     for header in sorted(_MICRO.glob("*.h")):
@@ -84,6 +85,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "version": MLF_VERSION,
         "format": FORMAT,
         "model_name": contents.model_name,
+        "prefix": contents.prefix,
         "hash": f"{digest:08x}",
         "target": contents.cpu.name,
         "precision": contents.precision,
@@ -95,7 +97,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
-        "sources": [f"{_HOST}/src/{name}" for name in ("model.c", "kernels.c", "weights.c")],
+        "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in ("model", "kernels", "weights")],
         "includes": [f"{_HOST}/include"],
     }
 

@@ -46,6 +46,7 @@ class Package:
 
     path: Path
     model_name: str
+    prefix: str  # what the names of its C begin with
     hash: int  # EMBBERT_HASH: tells its firmware from another's
     target: str
     precision: str
@@ -101,6 +102,7 @@ def load_package(path: Path | str) -> Package:
     return Package(
         path=path,
         model_name=_get(document, "model_name", str, where),
+        prefix=_prefix(document, where),
         hash=_hash(document, where),
         target=_get(document, "target", str, where),
         precision=_get(document, "precision", str, where),
@@ -134,6 +136,13 @@ def load_vectors(package: Package) -> list[Vector]:
             raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
         vectors.append(Vector(ids, bits.view(np.float32)))
     return vectors
+
+
+def _prefix(document: Mapping[str, Any], where: Path) -> str:
+    prefix = document.get("prefix", "embbert")
+    if not isinstance(prefix, str) or not re.fullmatch("[a-z][a-z0-9_]*", prefix):
+        raise InputError(f"{where}: prefix: must be a C name in lower case, is {prefix!r}")
+    return prefix
 
 
 def _step(entry: object, number: int, where: Path) -> Step:

@@ -74,13 +74,14 @@ def profile(
         whole = steps = stack.enter_context(open_place(place, package))
         if not whole.holds.counts:
             raise WorkError(f"{whole.place} counts nothing: profile on qemu")
+        # For the server, and for the package whose macros have its own prefix.
+        flags = {f"-D{name}_PROFILE={len(package.steps)}" for name in ("EMBBERT", package.prefix.upper())}
         if not place.startswith("serial"):
-            flags = (f"-DEMBBERT_PROFILE={len(package.steps)}",)
-            steps = stack.enter_context(open_place(place, package, flags=flags))
+            steps = stack.enter_context(open_place(place, package, flags=sorted(flags)))
         elif not whole.holds.features & protocol.FEATURE_PROFILE:
-            flag = f"-DEMBBERT_PROFILE={len(package.steps)}"
             raise WorkError(
-                f"{place}: its firmware does not measure steps: build it with {flag} and put it on the board"
+                f"{place}: its firmware does not measure steps: build it with {' '.join(sorted(flags))} "
+                "and put it on the board"
             )
         found, deepest = [], None
         for length in progress(lengths):

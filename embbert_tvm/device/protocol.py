@@ -27,7 +27,9 @@ ERROR_NAMES = {
     ERROR_FAULT: "it faulted",
     ERROR_STACK: "its stack ran over: give the board file more stack_bytes",
 }
-STATUS_NAMES = {0: "EMBBERT_OK", 1: "EMBBERT_E_ARGUMENT", 2: "EMBBERT_E_LENGTH", 3: "EMBBERT_E_TOKEN"}
+# embbert_status_t by value; codegen/c_api.py writes it.
+_STATUSES = ("OK", "E_ARGUMENT", "E_LENGTH", "E_TOKEN", "E_ARENA", "E_ALIGN", "E_INIT", "E_TOKENIZER", "E_WORD")
+STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
 FEATURE_PROFILE = 2
 
 _HEADER = struct.Struct("<2sBBHH")

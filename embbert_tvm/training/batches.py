@@ -22,14 +22,16 @@ _BUCKET = 50  # batches whose texts are sorted by length together
 class TokenizedSet:
     """Ids and targets (class numbers, or floats for regression) of a set; `truncated` texts were cut.
 
-    `teacher` (N, classes) float32 are the logits that distillation learns from. A text without a label, which has
-    nothing else to learn from, has the target UNLABELLED, or NaN for regression.
+    `teacher` (N, classes) float32 are the logits that distillation learns from, `hidden` (N, d) the teacher's last
+    state. A text without a label, which has nothing else to learn from, has the target UNLABELLED, or NaN for
+    regression.
     """
 
     ids: list[list[int]]
     targets: list[int] | list[float]
     truncated: int
     teacher: np.ndarray | None = None
+    hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,12 +39,13 @@ class TokenizedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,), the teacher's logits (B, classes)."""
+    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states."""
 
     ids: Tensor
     mask: Tensor
     targets: Tensor
     teacher: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 def tokenize_set(
@@ -83,5 +86,5 @@ def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
     ids = torch.full((len(rows), max(len(data.ids[i]) for i in rows)), PAD, dtype=torch.int64)
     for row, i in enumerate(rows):
         ids[row, : len(data.ids[i])] = torch.tensor(data.ids[i])
-    teacher = None if data.teacher is None else torch.from_numpy(data.teacher[rows])
-    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher)
+    teacher, hidden = (None if x is None else torch.from_numpy(x[rows]) for x in (data.teacher, data.hidden))
+    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher, hidden)

@@ -158,11 +158,14 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     if recipe.token_dropout:
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
         ids = ids.masked_fill(dropped, UNK)
-    logits = model(ids, batch.mask)
+    features = model.features(ids, batch.mask)
+    logits = model.classify(features)
     loss = _loss(logits, batch.targets, recipe.label_smoothing)
     if batch.teacher is not None:
         soft = distillation_loss(logits, batch.teacher, recipe.temperature)
         loss = (1 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
+    if batch.hidden is not None:
+        loss = loss + recipe.hidden_weight * (1 - F.cosine_similarity(features, batch.hidden).mean())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -214,8 +217,9 @@ def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, 
         torch.__version__,
     ]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    if train.teacher is not None:
-        digest.update(train.teacher.tobytes())
+    for learned in (train.teacher, train.hidden):
+        if learned is not None:
+            digest.update(learned.tobytes())
     for key, value in model.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())

@@ -22,7 +22,7 @@ from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.registry import build
@@ -93,7 +93,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
     if job.teacher is not None:
-        train_set = _with_teacher(job, labels, train, train_set, tokenizer, max_length, progress)
+        train_set = _with_teacher(job, labels, train, train_set, tokenizer, model.config, progress)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         progress.on_note(
@@ -192,11 +192,11 @@ def _with_teacher(
     train: Sequence[Example],
     data: TokenizedSet,
     tokenizer: Tokenizer,
-    max_length: int,
+    config: ModelConfig,
     progress: Progress,
 ) -> TokenizedSet:
     """The set with the teacher's logits, and after it the unlabelled texts, which have nothing else."""
-    from embbert_tvm.training.task_teacher import cached_logits, open_teacher
+    from embbert_tvm.training.task_teacher import cached_answers, open_teacher
 
     teacher = open_teacher(job.teacher)
     if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
@@ -206,16 +206,18 @@ def _with_teacher(
     texts += splice([x.text for x in train], job.copies, job.recipe.seed)
     more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
     progress.on_note(f"{job.teacher} judges {len(train) + len(more)} texts")
-    logits = cached_logits(teacher, [*train, *more], job.output.parent / ".teacher-logits")
+    answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
+    logits = answers.logits
     if labels is not None:
         logits = logits[:, [teacher.labels.index(label) for label in labels]]
-    encoded = [tokenize(tokenizer, x.text, None, max_length) for x in more]
+    encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
     nothing = UNLABELLED if labels is not None else math.nan
     return TokenizedSet(
         data.ids + [x.ids for x in encoded],
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
         np.ascontiguousarray(logits),
+        answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
     )
 
 

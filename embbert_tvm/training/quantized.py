@@ -55,6 +55,7 @@ class QuantizedEmbBert(EmbBert):
         self.weight_bits = weight_bits
         self._texts = list(_batches(texts))
         self.scales: dict[str, float] = {}
+        self._row_scale = 1.0
         self.train(model.training)
 
     def train(self, mode: bool = True) -> QuantizedEmbBert:
@@ -62,15 +63,21 @@ class QuantizedEmbBert(EmbBert):
         self.scales = self._calibrate()
         return self
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
+    def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is None:
             mask = torch.ones_like(ids, dtype=torch.bool)
         x = self._embed(ids, mask)
         for i, block in enumerate(self.blocks):
             x = self._block(block, i, self._norm(block, i, x), mask)
-        logits = self._linear(self._requantize(x, "x"), self.head.weight, self.head.bias)
-        return (logits.value * logits.scale)[:, 0]
+        row = self._requantize(x, "x")
+        self._row_scale = row.scale
+        return (row.value * row.scale)[:, 0]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) of the features that were computed last."""
+        row = Steps(_round(features / self._row_scale), self._row_scale)
+        logits = self._linear(row, self.head.weight, self.head.bias)
+        return logits.value * logits.scale
 
     def _embed(self, ids: Tensor, mask: Tensor) -> Steps:
         embedder = self.embedder

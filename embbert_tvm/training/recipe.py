@@ -23,6 +23,7 @@ class Recipe:
     average: float = 0.998  # decay of the running mean of the weights that is kept; 0: the last weights
     teacher_weight: float = 0.8  # share of a teacher's logits in the loss, where there is one; the labels have the rest
     temperature: float = 2.0  # that a teacher's logits and the model's are divided by
+    hidden_weight: float = 0.0  # of 1 - cosine between what the head reads and the teacher's last state
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -30,8 +31,9 @@ class Recipe:
                 raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not self.lr > 0:
             raise InputError(f"lr must be more than 0, not {self.lr}")
-        if self.weight_decay < 0 or self.warmup_steps < 0:
-            raise InputError("weight-decay and warmup-steps must not be negative")
+        for name in ("weight_decay", "warmup_steps", "hidden_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name.replace('_', '-')} must not be negative")
         if not self.temperature > 0:
             raise InputError(f"temperature must be more than 0, not {self.temperature}")
         if not 0 <= self.teacher_weight <= 1:

@@ -41,11 +41,14 @@ class TeacherEpoch:
 
 
 class TaskTeacher(Protocol):
-    """`logits` are (N, classes) float32 in the order of `labels`, or (N, 1) for regression, where those are None."""
+    """A classifier of `labels`, None for regression, which has one output.
+
+    `answers` are (N, classes + width) float32: the logits in the order of the labels, and what they were read from.
+    """
 
     labels: tuple[str, ...] | None
 
-    def logits(self, examples: Sequence[Example]) -> np.ndarray: ...
+    def answers(self, examples: Sequence[Example]) -> np.ndarray: ...
 
     def fingerprint(self) -> str: ...
 
@@ -127,7 +130,7 @@ def finetune_teacher(
             losses.append(loss.item())
             step += 1
             on_step(step, total)
-        found = _logits(model, tokenizer, dev, recipe.longest)
+        found = _answers(model, tokenizer, dev, recipe.longest)[:, : len(names)]
         value = (
             metrics.spearman(np.array([float(x.label) for x in dev]), found[:, 0])
             if labels is None
@@ -143,27 +146,44 @@ def finetune_teacher(
     return output
 
 
-def cached_logits(
+@dataclass(frozen=True)
+class Answers:
+    """Logits (N, classes) and last states (N, width), float32."""
+
+    logits: np.ndarray
+    hidden: np.ndarray
+
+    def turned(self, width: int) -> np.ndarray:
+        """The states in their `width` main directions (N, width), centred; with fewer directions 0 in the others."""
+        centred = self.hidden - self.hidden.mean(0)
+        _, _, directions = np.linalg.svd(centred.T @ centred)
+        turned = centred @ directions[:width].T
+        return np.pad(turned, ((0, 0), (0, width - turned.shape[1]))).astype(np.float32)
+
+
+def cached_answers(
     teacher: TaskTeacher,
     examples: Sequence[Example],
     cache: Path,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
-    """The teacher's logits (N, classes) float32, kept in the folder `cache` under a hash of teacher and texts."""
+) -> Answers:
+    """What the teacher says of the texts, kept in the folder `cache` under a hash of teacher and texts."""
     texts = [[x.text, x.text_pair] for x in examples]
     run = hashlib.sha256(json.dumps([teacher.fingerprint(), texts]).encode()).hexdigest()[:24]
-    file = Path(cache) / f"logits-{run}.npy"
+    file = Path(cache) / f"answers-{run}.npy"
     if file.is_file():
-        return np.load(file)
-    parts = []
-    for start in range(0, len(examples), _CHUNK):
-        parts.append(teacher.logits(examples[start : start + _CHUNK]))
-        on_step(min(start + _CHUNK, len(examples)), len(examples))
-    logits = np.concatenate(parts)
-    content = io.BytesIO()
-    np.save(content, logits)
-    write_atomically(file, content.getvalue())
-    return logits
+        answers = np.load(file)
+    else:
+        parts = []
+        for start in range(0, len(examples), _CHUNK):
+            parts.append(teacher.answers(examples[start : start + _CHUNK]))
+            on_step(min(start + _CHUNK, len(examples)), len(examples))
+        answers = np.concatenate(parts)
+        content = io.BytesIO()
+        np.save(content, answers)
+        write_atomically(file, content.getvalue())
+    classes = 1 if teacher.labels is None else len(teacher.labels)
+    return Answers(answers[:, :classes], answers[:, classes:])
 
 
 class _TransformersTeacher:
@@ -181,8 +201,8 @@ class _TransformersTeacher:
         self.labels = tuple(names[i] for i in range(len(names))) if len(names) > 1 else None
         self._model = model.to("cuda") if torch.cuda.is_available() else model
 
-    def logits(self, examples: Sequence[Example]) -> np.ndarray:
-        return _logits(self._model, self._tokenizer, examples, self._longest)
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
+        return _answers(self._model, self._tokenizer, examples, self._longest)
 
     def fingerprint(self) -> str:
         files = sorted(self._folder.glob("*.safetensors"))
@@ -196,14 +216,15 @@ class _FolderTeacher:
         self._model = TextClassifier.from_pretrained(self._folder)
         self.labels = self._folder.labels
 
-    def logits(self, examples: Sequence[Example]) -> np.ndarray:
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
         tokenizer, longest = self._folder.tokenizer, self._folder.config.max_length
         ids = [tokenize(tokenizer, x.text, x.text_pair, longest).ids for x in examples]
         rows = list(range(len(ids)))  # in the place of targets: where each text's logits go
-        found = np.zeros((len(ids), self._model.classes), np.float32)
+        found = np.zeros((len(ids), self._model.classes + self._model.config.hidden_size), np.float32)
         with torch.no_grad():
             for batch in in_order(TokenizedSet(ids, rows, 0), _BATCH):
-                found[batch.targets.numpy()] = self._model(batch.ids, batch.mask).numpy()
+                features = self._model.features(batch.ids, batch.mask)
+                found[batch.targets.numpy()] = torch.cat([self._model.head(features), features], 1).numpy()
         return found
 
     def fingerprint(self) -> str:
@@ -217,15 +238,16 @@ def _encode(tokenizer, examples: Sequence[Example], longest: int):
     )
 
 
-def _logits(model, tokenizer, examples: Sequence[Example], longest: int) -> np.ndarray:
+def _answers(model, tokenizer, examples: Sequence[Example], longest: int) -> np.ndarray:
     model.eval()
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].text) + len(examples[i].text_pair or ""))
-    found = np.zeros((len(examples), model.config.num_labels), np.float32)
+    found = np.zeros((len(examples), model.config.num_labels + model.config.hidden_size), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             batch = _encode(tokenizer, [examples[i] for i in rows], longest).to(model.device)
-            found[rows] = model(**batch).logits.float().cpu().numpy()
+            output = model(**batch, output_hidden_states=True)
+            found[rows] = torch.cat([output.logits, output.hidden_states[-1][:, 0]], 1).float().cpu().numpy()
     return found
 
 

@@ -16,7 +16,7 @@ from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
 from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
-from embbert_tvm.training.task_teacher import cached_logits, finetune_teacher, is_encoder, open_teacher
+from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
 
 QUICK = TeacherRecipe(epochs=4, lr=5e-3, batch_size=8, frozen=0, warmup_steps=2)
 
@@ -48,11 +48,11 @@ def test_what_is_an_encoder_and_what_a_classifier(teacher_folder, classifier, tm
 def test_logits_are_kept(classifier, tmp_path, monkeypatch):
     teacher = open_teacher(classifier)
     texts = [Example("", "turn the fan on"), Example("", "turn the oven off"), Example("", "fan")]
-    logits = cached_logits(teacher, texts, tmp_path)
+    logits = cached_answers(teacher, texts, tmp_path).logits
     assert logits.argmax(1)[:2].tolist() == [1, 0]
-    np.testing.assert_allclose(cached_logits(teacher, texts[::-1], tmp_path)[::-1], logits, atol=1e-4)
-    monkeypatch.setattr(task_teacher, "_logits", None)
-    np.testing.assert_array_equal(cached_logits(teacher, texts, tmp_path), logits)
+    np.testing.assert_allclose(cached_answers(teacher, texts[::-1], tmp_path).logits[::-1], logits, atol=1e-4)
+    monkeypatch.setattr(task_teacher, "_answers", None)
+    np.testing.assert_array_equal(cached_answers(teacher, texts, tmp_path).logits, logits)
 
 
 def test_the_loss_is_hintons():
@@ -64,6 +64,18 @@ def test_the_loss_is_hintons():
     torch.testing.assert_close(
         distillation_loss(logits[:, :1], teacher[:, :1], 2.0), ((logits - teacher)[:, 0] ** 2).mean()
     )
+
+
+def test_states_turned_keep_their_distances():
+    dice = np.random.default_rng(0)
+    states = (dice.standard_normal((50, 4)) @ dice.standard_normal((4, 20))).astype(np.float32)
+    answers = Answers(np.zeros((50, 2), np.float32), states)
+    turned = answers.turned(8)
+    assert turned.shape == (50, 8)
+    assert np.abs(turned[:, 4:]).max() < 1e-4
+    centred = states - states.mean(0)
+    np.testing.assert_allclose(turned @ turned.T, centred @ centred.T, atol=1e-3)
+    assert answers.turned(30).shape == (50, 30)
 
 
 def test_a_spliced_text_is_the_start_of_one_and_the_end_of_another():
@@ -110,12 +122,12 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
     command_line = [
         str(tsv), "--teacher", str(teacher_folder), "--teacher-epochs", "2", "--teacher-lr", "5e-3",
         "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--preset", "quick", "--epochs", "3",
-        "--batch-size", "8", "--lr", "1e-2", "--json", "-o", str(output),
+        "--batch-size", "8", "--lr", "1e-2", "--hidden-weight", "0.5", "--json", "-o", str(output),
     ]  # fmt: skip
     done = CliRunner().invoke(command, command_line, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert open_teacher(tmp_path / "small-teacher").labels == ("off", "on")
-    assert open_teacher(output).logits([Example("", "fan on"), Example("", "radio")]).shape == (2, 2)
+    assert open_teacher(output).answers([Example("", "fan on"), Example("", "radio")]).shape == (2, 2 + 16)
 
 
 @pytest.mark.usefixtures("quick", "without_export")

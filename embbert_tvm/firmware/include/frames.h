@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "embbert.h"
+#include "model.h"
 
 enum { /* types of request; a reply is its request's with REPLY set */
     INFO = 0x01,

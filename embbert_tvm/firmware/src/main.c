@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "embbert.h"
 #include "frames.h"
+#include "model.h"
 #include "port.h"
 
 enum { FEATURE_PROFILE = 2 }; /* bits of INFO's features */
