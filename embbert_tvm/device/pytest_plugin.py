@@ -49,6 +49,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_DEVICE].close()
 
 
+@pytest.hookimpl(tryfirst=True)  # so that -k and -m choose among these too
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--embbert-package") is None:
         return
