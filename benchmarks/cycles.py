@@ -70,7 +70,7 @@ def find_mca() -> str:
 
 def assembly(package: Package, cpu: Cpu, dual_issue: bool) -> str:
     """kernels.c as the target's compiler prints it, with one form of the DSP loops."""
-    (kernels,) = (path for path in package.sources if path.name == "kernels.c")
+    (kernels,) = (path for path in package.sources if path.name.endswith("kernels.c"))
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
         for path in (kernels, *(p for place in (kernels.parent, *package.includes) for p in place.glob("*.h"))):
@@ -78,7 +78,7 @@ def assembly(package: Package, cpu: Cpu, dual_issue: bool) -> str:
             chosen = re.sub(r"(#define EMBBERT_DUAL_ISSUE) \d", rf"\1 {int(dual_issue)}", text)
             (folder / path.name).write_text(chosen)
         flags = ["-std=c99", *cpu.cflags, *cpu.optimize, f"-I{folder}"]
-        call_tool(cpu, "gcc", [*flags, "-S", folder / "kernels.c", "-o", folder / "kernels.s"], "kernels.c")
+        call_tool(cpu, "gcc", [*flags, "-S", folder / kernels.name, "-o", folder / "kernels.s"], kernels.name)
         return (folder / "kernels.s").read_text()
 
 

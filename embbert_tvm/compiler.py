@@ -12,6 +12,7 @@ import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.codegen import package
+from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.program import Program, build_program, limits
 from embbert_tvm.data.dataset import read_examples
@@ -31,7 +32,6 @@ PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 12
 CALIBRATION_TEXTS = 256
-PREFIX = "embbert"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,16 @@ def compile_model(
     precision: str = "int8",
     max_length: int | None = None,
     calibration: Path | None = None,
+    prefix: str = DEFAULT_PREFIX,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
-    calibration: a labelled TSV to take statistics from instead of the source's own. dump: is given the module after
+    calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
+    package's C begins with. dump: is given the module after
     each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
+    check_prefix(prefix)
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision} is not known: choose one of {', '.join(PRECISIONS)}")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
@@ -109,7 +112,7 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    program = build_program(mod, chosen.constants, PREFIX, max_length, vocabulary)
+    program = build_program(mod, chosen.constants, prefix, max_length, vocabulary)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
             f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
@@ -125,7 +128,7 @@ def compile_model(
         onnx=source.onnx.read_bytes(),
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
-        prefix=PREFIX,
+        prefix=prefix,
     )
     with folder_in_place(out) as folder:
         package.write(contents, folder)

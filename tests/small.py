@@ -115,13 +115,13 @@ def simplified():
 
 
 @functools.cache
-def package(precision: str = "int8", target: str = "host") -> Path:
+def package(precision: str = "int8", target: str = "host", prefix: str = "embbert") -> Path:
     """The small EmbBERT compiled for a CPU. Do not write into it."""
     from embbert_tvm.compiler import compile_model, find_source
     from embbert_tvm.target import load_cpu
 
-    out = folder().parent / f"package-{precision}-{target}"
-    compile_model(find_source(folder()), load_cpu(target), out, precision=precision)
+    out = folder().parent / f"package-{precision}-{target}-{prefix}"
+    compile_model(find_source(folder()), load_cpu(target), out, precision=precision, prefix=prefix)
     return out
 
 

@@ -6,7 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
+from embbert_tvm.cli import distill, train
+from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.resources import resource
 
 BENCHMARKS = resource("benchmarks")
@@ -15,6 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import suite  # noqa: E402
 
 ASSEMBLY = """\
 \t.type\tone, %function
@@ -117,3 +122,52 @@ def test_a_model_that_the_family_lacks_is_one_line():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "choose from nano" in done.stderr
+
+
+def test_a_suites_run_is_one_command(tmp_path):
+    mrpc, stsb = find_tasks("mrpc,stsb")
+    recipes = {
+        "default": {"epochs": 3, "lr": 1e-3},
+        "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True, "of": [1, 2]},
+    }
+    options = suite.recipe(recipes, mrpc, 4)
+    words = suite.command(mrpc, 4, tmp_path / "a", tmp_path / "b", tmp_path / "o", options, tmp_path / "base")
+    assert words == [
+        *("train", f"{tmp_path}/a", "--dev", f"{tmp_path}/b", "--base", f"{tmp_path}/base", "--epochs", "3"),
+        *("--teacher", "t/mrpc-4", "--flag", "--of", "1", "--of", "2", "--seed", "4", "-o", f"{tmp_path}/o"),
+    ]
+    words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {"verb": "distill", "base": "other"}, tmp_path)
+    assert words[0] == "distill"
+    assert words.count("--base") == 1
+    assert "other" in words
+    assert "--regression" in words
+
+
+def test_a_suites_recipes_name_known_tasks_and_options():
+    recipes = yaml.safe_load(suite.RECIPES.read_text())
+    for name, chosen in recipes.items():
+        assert name == "default" or find_tasks(name)
+        verb = {"train": train, "distill": distill}[chosen.get("verb", recipes["default"].get("verb", "train"))]
+        options = {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
+        assert set(chosen) <= options | suite.SPECIAL
+
+
+def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
+    (cola,) = find_tasks("cola")
+    for name, lines in (("train", "1\ta\n0\tb\n1\tc\n"), ("dev", "1\tB\n0\td\n"), ("test", "0\tc\n1\td\n")):
+        path = tmp_path / "data" / "cola" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"label\ttext\n{lines}")
+    made = suite.prepare(cola, tmp_path / "data", tmp_path / "runs")
+    assert [[x.text for x in read_examples(path)] for path in made] == [["a"], ["B"]]
+    assert "1 to train on; 2 of train, 1 of dev left out" in capsys.readouterr().err
+    before = [path.stat().st_mtime_ns for path in made]
+    assert [path.stat().st_mtime_ns for path in suite.prepare(cola, tmp_path / "data", tmp_path / "runs")] == before
+
+
+def test_one_process_a_run(tmp_path):
+    with suite.alone(tmp_path / "run") as first, suite.alone(tmp_path / "run") as second:
+        assert (first, second) == (True, False)
+    with suite.alone(tmp_path / "run") as again:
+        assert again
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ LABELS = ["lights", "music", "weather"]
 TEXTS = ["turn the lights off", "play some music", "will it rain tomorrow", "play", "lights on please", "rain"]
 MAX_LENGTH = 16
 VOCABULARY = 1000
+HASH = "00c0ffee"
 
 # First ids that ask for more than logits:
 LOOP, HANG, FAULT, DEEP = 900, 901, 902, 903  # LOOP: a loop of 2 * (ids[1] << ids[2]) instructions on Arm
@@ -25,6 +26,7 @@ HEADER = f"""\
 #define EMBBERT_VOCABULARY {VOCABULARY}
 #define EMBBERT_ARENA_BYTES 64u
 #define EMBBERT_ARENA_ALIGN 16
+#define EMBBERT_HASH 0x{HASH}u
 typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
@@ -132,6 +134,7 @@ def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, *
         "version": 7,
         "format": "embbert-tvm 1",
         "model_name": "toy",
+        "hash": HASH,
         "target": target,
         "precision": "int8",
         "max_length": MAX_LENGTH,

@@ -12,6 +12,7 @@ from embbert_tvm.errors import EmbbertError
 
 COMMANDS = {
     "compile": "Compile a model folder or an ONNX file to C.",
+    "distill": "Fine-tune a model on labelled text and on a larger model's judgement.",
     "doctor": "Say what this machine has and lacks.",
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",

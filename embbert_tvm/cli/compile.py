@@ -16,6 +16,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
 @click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
@@ -26,6 +27,7 @@ def command(
     precision: str,
     max_length: int | None,
     calibration: Path | None,
+    prefix: str,
     dump_ir: Path | None,
     list_operators: bool,
     output: Path,
@@ -41,6 +43,7 @@ def command(
         precision=precision,
         max_length=max_length,
         calibration=calibration,
+        prefix=prefix,
         dump_ir=dump_ir,
     )
     for warning in warnings:

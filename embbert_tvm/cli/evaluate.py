@@ -1,4 +1,4 @@
-"""`embbert-tvm evaluate`: a float model's figures on a labelled set."""
+"""`embbert-tvm evaluate`: a float model's figures on a labelled set, or a suite's over models of several seeds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,40 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=_PATH)
-@click.option("--data", type=_PATH, required=True, help="TSV with the model's labels.")
-@click.option("--metric", help="accuracy (default), mcc or f1; spearman for regression.")
+@click.argument("model", type=_PATH, required=False)
+@click.option("--data", type=_PATH, required=True, help="TSV with the model's labels; for --suite a folder of tasks.")
+@click.option("--metric", help="accuracy (default), mcc, f1 or f1_positive; spearman or pearson for regression.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many examples, drawn by --seed.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--suite", help="tinynlp, glue or tasks such as emotion,limit: measure the models in --runs.")
+@click.option("--runs", type=_PATH, help="Folder of models that benchmarks/suite.py trained.")
+@click.option("--compiled", is_flag=True, help="For --suite: also their int8 packages, on this machine.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="For --suite.")
+@click.option("--download", is_flag=True, help="For --suite: fetch what --data lacks through the datasets library.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def command(model: Path, data: Path, metric: str | None, limit: int | None, seed: int, as_json: bool) -> None:
-    """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set."""
+def command(
+    model: Path | None,
+    data: Path,
+    metric: str | None,
+    limit: int | None,
+    seed: int,
+    suite: str | None,
+    runs: Path | None,
+    compiled: bool,
+    processes: int,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set, or a suite's models on their tests."""
+    if suite is not None and runs is not None and model is None and metric is None and limit is None:
+        _suite(suite, data, runs, compiled, processes, download, as_json)
+    elif model is not None and suite is None and runs is None and not (compiled or download):
+        _one(model, data, metric, limit, seed, as_json)
+    else:
+        raise click.UsageError("give either MODEL, or --suite with --runs (which take no --metric and no --limit)")
+
+
+def _one(model: Path, data: Path, metric: str | None, limit: int | None, seed: int, as_json: bool) -> None:
     import json
     import sys
 
@@ -47,3 +73,46 @@ def command(model: Path, data: Path, metric: str | None, limit: int | None, seed
         click.echo(json.dumps(document))
     else:
         click.echo(f"{found.task}: {found.metric} {found.value:.4f} on {found.examples} examples")
+
+
+def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, download: bool, as_json: bool) -> None:
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from embbert_tvm.data.hub import fetch_missing
+    from embbert_tvm.data.tasks import find_tasks
+    from embbert_tvm.report.suite import text
+    from embbert_tvm.training import suite
+
+    tasks = find_tasks(names)
+    found = suite.find_runs(runs, tasks)
+    if download:
+        for task in {run.task.name: run.task for run in found}.values():
+            fetch_missing(task, data)
+    with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
+
+        def on_run(what: str) -> None:
+            bar.set_description(what)
+            bar.reset()
+
+        def on_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        progress = suite.Progress(on_run, on_step, lambda note: tqdm.write(note, file=sys.stderr))
+        figures = suite.measure(found, data, compiled, processes, progress)
+    summaries = suite.summarize(figures)
+    means = suite.suite_means(summaries, tasks)
+    if as_json:
+        document = {
+            "suite": names,
+            "figures": [asdict(x) for x in figures],
+            "summary": [asdict(x) for x in summaries],
+            "means": {key: {"value": value, "tasks": of} for key, (value, of) in means.items()},
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(text(summaries, means, tasks))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.training import PATH, command_line, need_torch
 from embbert_tvm.training.recipe import PAPER, PretrainRecipe
 
-_PATH = click.Path(path_type=Path)
 _RECIPES = {"distil": PretrainRecipe(), "mlm": PretrainRecipe(epochs=3, batch_size=64, mlm_weight=1.0), "paper": PAPER}
 
 
@@ -21,7 +21,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 
 
 @click.command()
-@click.argument("texts", type=_PATH, nargs=-1, required=True)
+@click.argument("texts", type=PATH, nargs=-1, required=True)
 @click.option(
     "--objective",
     type=click.Choice(list(_RECIPES)),
@@ -29,9 +29,9 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     show_default=True,
     help="A teacher's sentence vectors; masked tokens and next sentences; the same as the paper does it.",
 )
-@click.option("--teacher", type=_PATH, help="sentence-transformers folder, for distil.")
-@click.option("--base", type=_PATH, help="Model folder to go on with; a new model where not given.")
-@click.option("--tokenizer", type=_PATH, help="tokenizer.json of a new model.")
+@click.option("--teacher", type=PATH, help="sentence-transformers folder, for distil.")
+@click.option("--base", type=PATH, help="Model folder to go on with; a new model where not given.")
+@click.option("--tokenizer", type=PATH, help="tokenizer.json of a new model.")
 @click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file, for distil.")
 @_recipe_option("--epochs")
@@ -45,7 +45,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @_recipe_option("--contrastive-weight", "Of telling a text's vector from its batch's.")
 @_recipe_option("--save-every", "Steps between checkpoints.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("-o", "--output", type=_PATH, required=True, help="Model folder to write.")
+@click.option("-o", "--output", type=PATH, required=True, help="Model folder to write.")
 def command(
     texts: tuple[Path, ...],
     objective: str,
@@ -66,7 +66,6 @@ def command(
     import dataclasses
     import json
     import os
-    import shlex
     import sys
 
     from tqdm import tqdm
@@ -75,13 +74,9 @@ def command(
 
     if (objective == "distil") != (teacher is not None):
         raise InputError("distil learns from a teacher: give --teacher FOLDER, or another --objective")
-    try:
-        from embbert_tvm.training.pretrain import Point, Progress
-        from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise InputError("training needs torch: pip install 'embbert-tvm[train]'") from error
+    need_torch()
+    from embbert_tvm.training.pretrain import Point, Progress
+    from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 
     recipe = dataclasses.replace(_RECIPES[objective], **{k: v for k, v in options.items() if v is not None})
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes; the only one that speaks
@@ -109,7 +104,7 @@ def command(
             tokenizer=tokenizer,
             preset=preset,
             most=most,
-            command=shlex.join(["embbert-tvm", *sys.argv[1:]]),
+            command=command_line(),
             on_embedded=on_embedded,
         )
         result = run_pretraining(job, Progress(on_step, on_point, lambda note: tqdm.write(note, file=sys.stderr)))

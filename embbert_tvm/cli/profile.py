@@ -19,7 +19,7 @@ DEFAULT = (32, 64, 128, 256)
 
 @click.command("profile")
 @click.argument("package", type=click.Path())
-@click.option("--on", "place", default="qemu", show_default=True, help="qemu or qemu:BOARD")
+@click.option("--on", "place", default="qemu", show_default=True, help="qemu, qemu:BOARD or serial:PORT[@BAUD]")
 @click.option(
     "--length",
     "lengths",
@@ -45,7 +45,8 @@ def command(package: str, place: str, lengths: str | None, as_json: bool) -> Non
         document = {"target": opened.target, "on": place, "lengths": [asdict(one) for one in found.lengths]}
         click.echo(json.dumps(document | {"stack_bytes": found.stack}))
         return
-    click.echo(f"{opened.model_name}, {opened.precision} for {opened.target}, on {found.on}: instructions")
+    unit = "cycles" if found.lengths[0].total_instructions is None else "instructions"
+    click.echo(f"{opened.model_name}, {opened.precision} for {opened.target}, on {found.on}: {unit}")
     click.echo(_text(found))
 
 
@@ -60,20 +61,26 @@ def _numbers(text: str) -> list[int]:
 
 def _text(found: Profile) -> str:
     last = found.lengths[-1]
-    head = ["step", "kernel", *(f"L={one.length}" for one in found.lengths), "share", "MAC", "MAC/instr"]
-    rows = [tuple(head)]
+    cycles = last.total_instructions is None
+    head = ["step", "kernel", *(f"L={one.length}" for one in found.lengths), "share", "MAC"]
+    rows = [(*head, "MAC/cycle" if cycles else "MAC/instr")]
     for number, layer in enumerate(last.layers):
-        counts = [f"{one.layers[number].instructions:,}" for one in found.lengths]
-        rows.append((layer.name, layer.kernel, *counts, f"{layer.share:.1%}", *_macs(layer.macs, layer.instructions)))
-    totals = [f"{one.total_instructions:,}" for one in found.lengths]
-    rows.append(("all", "", *totals, "", *_macs(last.total_macs, last.total_instructions)))
-    notes = [f"Share, MAC and MAC an instruction at L={last.length}. QEMU counts instructions, not cycles."]
+        counts = [one.layers[number].cycles if cycles else one.layers[number].instructions for one in found.lengths]
+        rows.append((layer.name, layer.kernel, *map(_count, counts), f"{layer.share:.1%}", *_macs(layer.macs, counts)))
+    totals = [one.total_cycles if cycles else one.total_instructions for one in found.lengths]
+    rows.append(("all", "", *map(_count, totals), "", *_macs(last.total_macs, totals)))
+    notes = [f"Share and MAC at L={last.length}." + " QEMU counts instructions, not cycles." * (not cycles)]
     if found.stack is not None:
         notes.append(f"Stack: {found.stack:,} bytes at the deepest, the protocol server's included.")
-    return "\n".join([table(rows, right=tuple(range(2, len(head)))), "", *notes])
+    return "\n".join([table(rows, right=tuple(range(2, len(rows[0])))), "", *notes])
 
 
-def _macs(macs: int | None, instructions: int) -> tuple[str, str]:
+def _count(number: int | None) -> str:
+    return f"{number or 0:,}"
+
+
+def _macs(macs: int | None, counts: list[int | None]) -> tuple[str, str]:
+    """MAC, and MAC a count at the last of the lengths."""
     if not macs:
         return ("?" if macs is None else "", "")
-    return f"{macs:,}", f"{macs / instructions:.3f}" if instructions else ""
+    return f"{macs:,}", f"{macs / counts[-1]:.3f}" if counts[-1] else ""

@@ -14,7 +14,7 @@ import click
 @click.option(
     "--data", required=True, type=click.Path(), help="TSV of labelled text; .gz and .xz are read as they are."
 )
-@click.option("--on", "place", default="host", show_default=True, help="host, qemu or qemu:BOARD")
+@click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N examples.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, data: str, place: str, limit: int | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The C files of a package: header, entry point, kernels, weights. Written to be read."""
+"""The C files of a package: entry point, kernels, weights. Written to be read."""
 
 from __future__ import annotations
 
@@ -6,114 +6,105 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from embbert_tvm.codegen import c_api
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
 
-_HEADER = """\
-/* {title}
- *
- * {precision} text classifier for sequences of 1 to {max_length} tokens. Made by embbert-tvm; do not edit.
- * Nothing here allocates, prints, or keeps state of its own: all that is written lies in the caller's arena.
- */
-#ifndef {upper}_H
-#define {upper}_H
-
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
-#define {upper}_MAX_LENGTH {max_length}
-#define {upper}_CLASSES {classes}
-#define {upper}_VOCABULARY {vocabulary}
-#define {upper}_ARENA_BYTES {arena_bytes}u
-#define {upper}_ARENA_ALIGN {align}
-
-typedef enum {{
-    {upper}_OK = 0,
-    {upper}_E_ARGUMENT, /* a null pointer, or an arena that is too small or not aligned */
-    {upper}_E_LENGTH,   /* n is 0 or over {upper}_MAX_LENGTH */
-    {upper}_E_TOKEN     /* an id is negative or not below {upper}_VOCABULARY */
-}} {prefix}_status_t;
-
-/* A model and the memory that it works in. */
-typedef struct {{
-    uint8_t *arena; /* {upper}_ARENA_BYTES, aligned to {upper}_ARENA_ALIGN; its content need not be kept between runs */
-}} {prefix}_t;
-
-/* Give the model its arena. */
-{prefix}_status_t {prefix}_init({prefix}_t *model, void *arena, size_t bytes);
-
-/* Classify n token ids. logits: {upper}_CLASSES values, written only where {upper}_OK is returned. */
-{prefix}_status_t {prefix}_run({prefix}_t *model, const int32_t *ids, size_t n, float *logits);
-
-/* The name of a class; NULL past the last one, or where there are no names. */
-const char *{prefix}_label(size_t index);
-
-#ifdef __cplusplus
-}}
-#endif
-
-#endif
-"""
-
 _MODEL = """\
-/* {title}: the entry point. Made by embbert-tvm; do not edit. */
-#include "{prefix}.h"
-#include "{prefix}_kernels.h"
-#include "{prefix}_weights.h"
+/* @TITLE@: the entry point. Made by embbert-tvm; do not edit. */
+#include "@PREFIX@.h"
+#include "@PREFIX@_kernels.h"
+#include "@PREFIX@_weights.h"
 
-/* A firmware that measures the steps is built with {upper}_PROFILE and has this function, which notes the time. */
-#ifdef {upper}_PROFILE
-void {prefix}_step(int32_t step);
-#define {upper}_STEP(step) {prefix}_step(step)
+/* A firmware that measures the steps is built with @UPPER@_PROFILE and has this function, which notes the time. */
+#ifdef @UPPER@_PROFILE
+void @PREFIX@_step(int32_t step);
+#define @UPPER@_STEP(step) @PREFIX@_step(step)
 #else
-#define {upper}_STEP(step) ((void)0)
+#define @UPPER@_STEP(step) ((void)0)
 #endif
 
-/* The arena at length {max_length}, {arena_bytes} bytes. Steps are the calls in infer(), counted from 0.
+/* The arena at length @MAX_LENGTH@, @ARENA_BYTES@ bytes. Steps are the calls in infer(), counted from 0.
  *
-{plan}
+@PLAN@
  */
-static void infer(uint8_t *arena, const int32_t *{input}, int32_t L, float *{output})
-{{
-{body}
-}}
+static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUTPUT@)
+{
+@BODY@
+}
 
-{prefix}_status_t {prefix}_init({prefix}_t *model, void *arena, size_t bytes)
-{{
-    if (model == NULL || arena == NULL || bytes < {upper}_ARENA_BYTES || (uintptr_t)arena % {upper}_ARENA_ALIGN != 0) {{
-        return {upper}_E_ARGUMENT;
-    }}
+@PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes)
+{
+    if (model == NULL || arena == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (bytes < @UPPER@_ARENA_BYTES) {
+        return @UPPER@_E_ARENA;
+    }
+    if ((uintptr_t)arena % @UPPER@_ARENA_ALIGN != 0) {
+        return @UPPER@_E_ALIGN;
+    }
     model->arena = (uint8_t *)arena;
-    return {upper}_OK;
-}}
+    return @UPPER@_OK;
+}
 
-{prefix}_status_t {prefix}_run({prefix}_t *model, const int32_t *ids, size_t n, float *logits)
-{{
-    if (model == NULL || model->arena == NULL || ids == NULL || logits == NULL) {{
-        return {upper}_E_ARGUMENT;
-    }}
-    if (n == 0 || n > {upper}_MAX_LENGTH) {{
-        return {upper}_E_LENGTH;
-    }}
-    for (size_t i = 0; i < n; i++) {{
-        if (ids[i] < 0 || ids[i] >= {upper}_VOCABULARY) {{
-            return {upper}_E_TOKEN;
-        }}
-    }}
+@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+{
+    if (model == NULL || ids == NULL || logits == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    if (n == 0 || n > @UPPER@_MAX_LENGTH) {
+        return @UPPER@_E_LENGTH;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= @UPPER@_VOCABULARY) {
+            return @UPPER@_E_TOKEN;
+        }
+    }
     infer(model->arena, ids, (int32_t)n, logits);
-    return {upper}_OK;
-}}
+    return @UPPER@_OK;
+}
 
-const char *{prefix}_label(size_t index)
-{{
-{label}
-}}
+@TEXT@
+
+const char *@PREFIX@_label(size_t index)
+{
+@LABEL@
+}
+
+const char *@PREFIX@_status_text(@PREFIX@_status_t status)
+{
+    switch (status) {
+@STATUS_TEXTS@
+    }
+    return "no status of this library";
+}
 """
+
+# What a package says of texts that was compiled without a tokenizer.
+_IDS_ONLY = """\
+@PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                              int32_t *ids, size_t *tokens, bool *truncated)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)ids, (void)tokens, (void)truncated;
+    return @UPPER@_E_TOKENIZER;
+}
+
+@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
+                                   size_t pair_n, @PREFIX@_result_t *result)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)result;
+    return @UPPER@_E_TOKENIZER;
+}
+
+@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
+{
+    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
+}"""
 
 _KERNELS_HEADER = """\
 /* {title}: the kernels. Made by embbert-tvm; do not edit. */
@@ -139,30 +130,36 @@ def title(model_name: str) -> str:
     return "".join(c if c.isprintable() and c not in "*/\\" else "-" for c in model_name)
 
 
-def header(program: Program, model_name: str, precision: str, prefix: str) -> str:
-    return _HEADER.format(
+def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
+    """The C API. digest: of the package's other sources, 32 bits."""
+    return c_api.header(
+        prefix,
         title=title(model_name),
         precision=precision,
-        prefix=prefix,
-        upper=prefix.upper(),
         max_length=program.max_length,
         classes=program.classes,
         vocabulary=program.vocabulary,
         arena_bytes=program.arena_bytes,
         align=ALIGN,
+        has_tokenizer=False,
+        digest=digest,
     )
 
 
 def entry(program: Program, model_name: str, labels: Sequence[str] | None, reasons: dict[str, str], prefix: str) -> str:
-    """model.c. reasons: what a comment says of a step, by its name or its kernel's."""
+    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     for number, step in enumerate(program.steps):
         lines += ["", f"    /* {number}. {step.name}: {_reason(step, reasons, prefix)} */"]
         lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
-    return _MODEL.format(
+    return c_api.substitute(
+        _MODEL,
+        prefix,
+        text=_IDS_ONLY,
+        status_texts="\n".join(
+            f"    case @UPPER@_{status.name}:\n        return {c_string(status.text)};" for status in c_api.STATUSES
+        ),
         title=title(model_name),
-        prefix=prefix,
-        upper=prefix.upper(),
         input=INPUT,
         output=OUTPUT,
         max_length=program.max_length,

@@ -20,7 +20,7 @@ from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
 from embbert_tvm.errors import WorkError
 
 # What a C identifier must not be, beyond what Python forbids too.
-_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "double", "signed", "unsigned", "const",
+C_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "double", "signed", "unsigned", "const",
     "static", "extern", "auto", "register", "volatile", "struct", "union", "enum", "switch", "case", "default", "do",
     "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
 
@@ -71,7 +71,7 @@ class CFunction:
 def c_name(name: str, taken: Container[str] = ()) -> str:
     """`name` as a C identifier that is no keyword and not in `taken`."""
     base = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    base = f"_{base}" if base[:1].isdigit() else f"{base}_" if base in _RESERVED else base
+    base = f"_{base}" if base[:1].isdigit() else f"{base}_" if base in C_RESERVED else base
     free, count = base, 2
     while free in taken:
         free, count = f"{base}_{count}", count + 1

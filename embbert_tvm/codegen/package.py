@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.codegen import c_files
+from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import Program, Step
@@ -37,40 +39,54 @@ class Contents:
     onnx: bytes
     tokenizer: bytes | None
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
-    prefix: str = "embbert"
+    prefix: str = DEFAULT_PREFIX
 
 
 def files(contents: Contents) -> dict[str, bytes]:
     """Every file of the package by its path. The same contents give the same bytes."""
     program, name, prefix = contents.program, contents.model_name, contents.prefix
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
-    texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix),
-        f"{_HOST}/src/model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
+    sources = {
+        f"{_HOST}/src/{prefix}_model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
-        f"{_HOST}/src/kernels.c": c_files.kernels(program, name, prefix),
+        f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
-        f"{_HOST}/src/weights.c": c_files.weights(program, name, prefix),
+        f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
+    }
+    found = {path: text.encode() for path, text in sources.items()}
+    for header in sorted(_MICRO.glob("*.h")):
+        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    digest = _digest(found)
+    texts = {
+        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest),
         "src/relax.txt": contents.relax_text,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
         "reference.json": _reference(contents),
-        "metadata.json": json.dumps(metadata(contents), indent=2, ensure_ascii=False) + "\n",
+        "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",
     }
-    found = {path: text.encode() for path, text in texts.items()}
-    for header in sorted(_MICRO.glob("*.h")):
-        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    found |= {path: text.encode() for path, text in texts.items()}
     found["src/model.onnx"] = contents.onnx
     if contents.tokenizer is not None:
         found["parameters/tokenizer.json"] = contents.tokenizer
     return found
 
 
-def metadata(contents: Contents) -> dict:
+def _digest(sources: dict[str, bytes]) -> int:
+    """32 bits that tell one package's C from another's."""
+    digest = hashlib.sha256()
+    for path, content in sorted(sources.items()):
+        digest.update(f"{path} {len(content)} ".encode() + content)
+    return int.from_bytes(digest.digest()[:4], "big")
+
+
+def metadata(contents: Contents, digest: int) -> dict:
     program = contents.program
     return {
         "version": MLF_VERSION,
         "format": FORMAT,
         "model_name": contents.model_name,
+        "prefix": contents.prefix,
+        "hash": f"{digest:08x}",
         "target": contents.cpu.name,
         "precision": contents.precision,
         "max_length": program.max_length,
@@ -81,7 +97,7 @@ def metadata(contents: Contents) -> dict:
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
-        "sources": [f"{_HOST}/src/{name}" for name in ("model.c", "kernels.c", "weights.c")],
+        "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in ("model", "kernels", "weights")],
         "includes": [f"{_HOST}/include"],
     }
 

@@ -74,3 +74,17 @@ def _texts(path: Path) -> Iterator[str]:
             for sentence in split_sentences(line):
                 if _SHORTEST <= len(sentence.split()) <= _LONGEST:
                     yield sentence
+
+
+def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
+    """`copies` new texts for each: its first words, and the last words of another, each of one to all of them.
+
+    What a teacher judges may be no sentence: it must only lie near the texts of the task.
+    """
+    dice = random.Random(f"{seed} splice")
+    spliced = []
+    for text in texts:
+        for _ in range(copies):
+            first, second = text.split() or [""], dice.choice(texts).split() or [""]
+            spliced.append(" ".join(first[: dice.randint(1, len(first))] + second[-dice.randint(1, len(second)) :]))
+    return spliced

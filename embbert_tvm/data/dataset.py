@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import lzma
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embbert_tvm.data.files import open_binary
+from embbert_tvm.data.files import open_binary, write_atomically
 from embbert_tvm.errors import InputError
 
 _HEADERS = (["label", "text"], ["label", "text", "text_pair"])
@@ -96,3 +99,23 @@ def task_name(path: Path) -> str:
     """What to call a set: the folder of `snips/test.tsv.xz`, the stem of any other file."""
     stem = Path(path).name.split(".")[0]
     return Path(path).resolve().parent.name if stem in ("train", "dev", "test") else stem
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Write a TSV that `read_examples` reads, compressed as its name says; white space in a field is collapsed."""
+    pairs = any(x.text_pair is not None for x in examples)
+    header = "label\ttext\ttext_pair\n" if pairs else "label\ttext\n"
+    content = (header + "".join(f"{line}\n" for line in map(_line, examples))).encode("utf-8")
+    packed = {".xz": lzma.compress, ".gz": lambda data: gzip.compress(data, mtime=0)}.get(Path(path).suffix, bytes)
+    write_atomically(path, packed(content))
+
+
+def examples_sha256(examples: Iterable[Example]) -> str:
+    """SHA-256 of the examples, in hexadecimal: the same in whatever order, and however the file is compressed."""
+    lines = sorted(f"{_line(example)}\n" for example in examples)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _line(example: Example) -> str:
+    fields = (example.label, example.text, example.text_pair)
+    return "\t".join(" ".join(field.split()) for field in fields if field is not None)

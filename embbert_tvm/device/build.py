@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Board, Cpu
 
 FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
+SERVER = ("main.c", "frames.c")
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
 
 
@@ -83,8 +85,20 @@ def package_sources(package: Package) -> tuple[tuple[str, Path], ...]:
     return tuple((f"package.{path.stem}", path) for path in package.sources)
 
 
+def server_names(package: Package) -> tuple[str, ...]:
+    """Flags by which main.c, written for the prefix embbert, serves a package of another."""
+    prefix = package.prefix
+    if prefix == "embbert":
+        return ()
+    (header,) = (path for folder in package.includes for path in folder.glob(f"{prefix}.h"))
+    words = rf"\b(?:{prefix}_\w+|{prefix.upper()}_(?!H\b)\w+)\b"
+    names = {f"{prefix}_step", *re.findall(words, header.read_text(encoding="utf-8"))}
+    ours = {name: ("EMBBERT" if name.isupper() else "embbert") + name[len(prefix) :] for name in names}
+    return (f'-DEMBBERT_HEADER="{prefix}.h"', *(f"-D{ours[name]}={name}" for name in sorted(names)))
+
+
 def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) -> Job:
-    firmware = ["main.c", *cpu.firmware]
+    firmware = [*SERVER, *cpu.firmware]
     definitions: list[str] = []
     if board is not None:
         firmware.append(board.uart.driver)
@@ -96,7 +110,7 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) 
             *((f"firmware.{Path(name).stem}", FIRMWARE / "src" / name) for name in firmware),
         ),
         includes=(*package.includes, FIRMWARE / "include"),
-        flags=(*definitions, *flags),
+        flags=(*definitions, *server_names(package), *flags),
         link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
         script=linker_script(board) if board else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from embbert_tvm.device import protocol
 from embbert_tvm.device.package import Package
 from embbert_tvm.errors import InputError, WorkError
 
-_ATTEMPTS = 3  # of a request that arrives damaged
 _INFO_TIMEOUT = 30.0  # seconds for a device to start and answer
+_START_ATTEMPTS, _START_TIMEOUT = 6, 2.0  # where bytes may be lost: opening a serial port resets many a board
+_QUIET = 0.1  # seconds: what came damaged is not going to end when nothing has followed for that long
 
 
 class Link(Protocol):
@@ -29,11 +31,12 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """Float32 logits (classes,); where the place can tell, the instructions of embbert_run() alone, and the
-    bytes of stack that the firmware used at the deepest since its start."""
+    """Float32 logits (classes,); where the place can tell, the instructions or the cycles of embbert_run() alone, and
+    the bytes of stack that the firmware used at the deepest since its start."""
 
     logits: np.ndarray
     instructions: int | None
+    cycles: int | None
     stack: int | None
 
 
@@ -47,16 +50,25 @@ class Device:
         place: str,
         timeout: float,
         instructions_per_tick: float | None = None,
+        attempts: int = 1,
+        hint: str = "",
     ) -> None:
-        """`timeout` is the most seconds that one request may take."""
+        """timeout: the most seconds that one request may take. instructions_per_tick: None where ticks are cycles.
+        attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing; hint: what
+        a user is asked then."""
         self.place = place
         self.package = package
         self._link = link
         self._timeout = timeout
         self._instructions_per_tick = instructions_per_tick
-        longest = max(64, 12 + 4 * package.classes, protocol.profile_bytes(len(package.steps)))
+        self._attempts, self._hint = attempts, f": {hint}" * bool(hint)
+        longest = max(64, 16 + 4 * package.classes, 4 + protocol.profile_bytes(len(package.steps)))
         self._reader = protocol.FrameReader(longest)
-        self._sequence = 0
+        # Zeros that end what a device without a clock may still hold of a request that came damaged.
+        self._flush = bytes(2 * package.max_length + protocol.OVERHEAD)
+        self._sequence = secrets.randbelow(65536)
+        self.holds: protocol.Info | None = None
+        self.retries = 0  # requests that were sent again since the device was opened
 
     def __enter__(self) -> Device:
         return self
@@ -71,17 +83,26 @@ class Device:
 
     def info(self) -> protocol.Info:
         """What the device holds."""
-        return protocol.unpack_info(self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT)))
+        if self._attempts == 1:
+            reply = self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT))
+        else:
+            reply = self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
+        return protocol.unpack_info(reply)
 
     def check(self) -> None:
-        """WorkError where the device holds another model than the package."""
-        info = self.info()
+        """Ask what the device `holds`; WorkError where that is another model than the package."""
+        self.holds = info = self.info()
         package = self.package
         found = (info.max_length, info.classes, info.vocabulary)
         expected = (package.max_length, package.classes, package.vocabulary)
         if found != expected:
             words = f"(max_length, classes, vocabulary) {found}, not {expected}"
             raise WorkError(f"{self.place} holds another model: {words}")
+        if info.hash != package.hash:
+            words = f"hash {info.hash:08x}, {package.path} has {package.hash:08x}"
+            raise WorkError(
+                f"{self.place} holds another build of the model: {words}: put this package's firmware on it"
+            )
 
     def run(self, ids: Sequence[int]) -> RunResult:
         """Classify token ids; 1 to max_length of them, each in the vocabulary.
@@ -91,20 +112,26 @@ class Device:
         reply = self._request(protocol.RUN, self._payload(ids), self._timeout)
         run = protocol.unpack_run(reply, self.package.classes)
         self._check_status(run.status)
-        return RunResult(run.logits, self._instructions(run.ticks), run.stack or None)
+        instructions = self._instructions(run.ticks)
+        cycles = run.ticks or None if instructions is None else None
+        return RunResult(run.logits, instructions, cycles, run.stack or None)
+
+    def self_test(self, ids: Sequence[int]) -> protocol.SelfTest:
+        """Run token ids twice over an arena full of different bytes; errors are those of `run`."""
+        result = protocol.unpack_self_test(self._request(protocol.SELF_TEST, self._payload(ids), 2 * self._timeout))
+        self._check_status(result.status)
+        return result
 
     def profile(self, ids: Sequence[int]) -> list[int]:
-        """Instructions of each step of the program, in a firmware that is built to tell (device/profile.py).
-
-        Errors are those of `run`, and WorkError where the place counts no instructions.
+        """Instructions, or where the place cannot tell them cycles, of each step of the program, in a firmware that is
+        built to count them (device/profile.py). Errors are those of `run`.
         """
-        if self._instructions_per_tick is None:
-            raise WorkError(f"{self.place} counts no instructions: profile on qemu")
         steps = len(self.package.steps)
         reply = self._request(protocol.PROFILE, self._payload(ids), self._timeout)
         status, ticks = protocol.unpack_profile(reply, steps)
         self._check_status(status)
-        ends = [self._instructions(end) for end in (0, *ticks)]
+        rate = self._instructions_per_tick or 1
+        ends = [round(end * rate) for end in (0, *ticks)]
         return [end - start for start, end in pairwise(ends)]
 
     def _payload(self, ids: Sequence[int]) -> bytes:
@@ -122,25 +149,57 @@ class Device:
         rate = self._instructions_per_tick
         return None if rate is None else round(ticks * rate)
 
-    def _request(self, kind: int, payload: bytes, timeout: float) -> bytes:
-        """The reply's payload; asked again where the request arrives damaged."""
-        for _ in range(_ATTEMPTS):
-            self._sequence = (self._sequence + 1) % 65536
-            self._link.write(protocol.pack(protocol.Frame(kind, self._sequence, payload)))
-            reply = self._reply(timeout)
-            if reply.type == kind | protocol.REPLY:
-                return reply.payload
-            if reply.type != protocol.ERROR or reply.payload[:1] != bytes([protocol.ERROR_CRC]):
-                break
-        words = protocol.describe_error(reply.payload) if reply.type == protocol.ERROR else f"type {reply.type:#x}"
-        raise WorkError(f"{self.place} answered with an error: {words}")
+    def _request(self, kind: int, payload: bytes, timeout: float, attempts: int | None = None) -> bytes:
+        """The reply's payload. What the link may have lost or damaged is asked again, under the same number."""
+        self._sequence = (self._sequence + 1) % 65536
+        packed = protocol.pack(protocol.Frame(kind, self._sequence, payload))
+        attempts, trouble = attempts or self._attempts, ""
+        for attempt in range(attempts):
+            if attempt:
+                self.retries += 1
+                self._reader.reset()
+                if self.holds is None or not self.holds.counts:
+                    self._link.write(self._flush)
+            self._link.write(packed)
+            reply = self._reply(packed[-4:], timeout)
+            if isinstance(reply, str):
+                trouble = reply
+            elif reply.type == kind | protocol.REPLY:
+                return reply.payload[4:]
+            else:
+                raise WorkError(f"{self.place} answered with an error: {protocol.describe_error(reply.payload[4:])}")
+        raise WorkError(f"{self.place} {trouble}{f', asked {attempts} times{self._hint}' if attempts > 1 else ''}")
 
-    def _reply(self, timeout: float) -> protocol.Frame:
-        """The reply to the latest request, or the device's word that it faulted; older replies are dropped."""
+    def _reply(self, asked: bytes, timeout: float) -> protocol.Frame | str:
+        """The reply to the request of CRC `asked`, or the device's word that it faulted; or what went wrong on the way.
+
+        Replies to other requests are dropped.
+        """
         deadline = time.monotonic() + timeout
-        while data := self._link.read(deadline):
+        while True:
+            patience = time.monotonic() + _QUIET if self._attempts > 1 and self._reader.noise else deadline
+            data = self._link.read(min(patience, deadline))
+            if not data:
+                return (
+                    f"did not answer in {timeout:g} s" if not self._reader.noise else "gave an answer that is damaged"
+                )
             for frame in self._reader.feed(data):
-                fault = frame.type == protocol.ERROR and frame.payload[:1] == bytes([protocol.ERROR_FAULT])
-                if fault or frame.sequence == self._sequence:
-                    return frame
-        raise WorkError(f"{self.place} did not answer in {timeout:g} s and was stopped")
+                if (found := self._sorted(frame, asked)) is not None:
+                    return found
+
+    def _sorted(self, frame: protocol.Frame, asked: bytes) -> protocol.Frame | str | None:
+        """What a frame means to who asked; None where it means nothing."""
+        if frame.version != protocol.VERSION:
+            raise WorkError(
+                f"{self.place} speaks version {frame.version} of the protocol, this program {protocol.VERSION}: "
+                "build its firmware anew with this version of embbert-tvm"
+            )
+        if frame.type == protocol.ERROR and frame.payload[4:5] == bytes([protocol.ERROR_FAULT]):
+            return frame
+        if frame.sequence != self._sequence:
+            return None
+        if frame.payload[:4] == asked:
+            return frame
+        if frame.type == protocol.ERROR and frame.payload[:4] == bytes(4):
+            return f"answered with an error: {protocol.describe_error(frame.payload[4:])}"
+        return None

@@ -14,7 +14,7 @@ from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.target import Cpu
 
-_ENTRIES = ("embbert_init", "embbert_run", "embbert_label")
+_ENTRIES = ("init", "run", "classify", "classify_pair", "tokenize", "label", "status_text")
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \((\w+)")
@@ -52,23 +52,23 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
         images, parts = objects, {}
         if cpu.toolchain.freestanding:
             image = folder / "package.elf"
-            keep = [f"-Wl,-u,{entry}" for entry in _ENTRIES]
+            keep = [f"-Wl,-u,{package.prefix}_{entry}" for entry in _ENTRIES]
             linker_map = folder / "package.map"
             link = [
                 *cpu.cflags,
                 *cpu.ldflags,
                 "-Wl,--gc-sections",
-                "-Wl,-e,embbert_run",
+                f"-Wl,-e,{package.prefix}_run",
                 f"-Wl,-Map={linker_map}",
                 *keep,
             ]
             call(cpu, "gcc", [*link, *objects, "-lm", "-o", image], package.model_name)
             images, parts = [image], contributions(linker_map.read_text(), _FLASH)
-        weights = _total(cpu, [o for o in objects if o.stem == "package.weights"], (".rodata",))
+        weights = _total(cpu, [o for o in objects if o.stem.endswith("weights")], (".rodata",))
         flash = _total(cpu, images, _FLASH)
         static = _total(cpu, images, (".data", ".bss"))
         frames, calls = _call_graph(path.with_suffix(".ci").read_text() for path in objects)
-    stack, unknown = _deepest("embbert_run", frames, calls)
+    stack, unknown = _deepest(f"{package.prefix}_run", frames, calls)
     return Footprint(flash - weights, weights, static, stack, tuple(sorted(unknown)), parts)
 
 

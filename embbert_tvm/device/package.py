@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Package:
 
     path: Path
     model_name: str
+    prefix: str  # what the names of its C begin with
+    hash: int  # EMBBERT_HASH: tells its firmware from another's
     target: str
     precision: str
     max_length: int
@@ -99,6 +102,8 @@ def load_package(path: Path | str) -> Package:
     return Package(
         path=path,
         model_name=_get(document, "model_name", str, where),
+        prefix=_prefix(document, where),
+        hash=_hash(document, where),
         target=_get(document, "target", str, where),
         precision=_get(document, "precision", str, where),
         max_length=_count(document, "max_length", where),
@@ -131,6 +136,13 @@ def load_vectors(package: Package) -> list[Vector]:
             raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
         vectors.append(Vector(ids, bits.view(np.float32)))
     return vectors
+
+
+def _prefix(document: Mapping[str, Any], where: Path) -> str:
+    prefix = document.get("prefix", "embbert")
+    if not isinstance(prefix, str) or not re.fullmatch("[a-z][a-z0-9_]*", prefix):
+        raise InputError(f"{where}: prefix: must be a C name in lower case, is {prefix!r}")
+    return prefix
 
 
 def _step(entry: object, number: int, where: Path) -> Step:
@@ -168,6 +180,13 @@ def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", l
     if type(value) is not int or value < least:
         raise InputError(f"{where}: {name or key}: must be a whole number of {least} or more, is {value!r}")
     return value
+
+
+def _hash(document: Mapping[str, Any], where: Path) -> int:
+    text = _get(document, "hash", str, where)
+    if not re.fullmatch("[0-9a-f]{8}", text):
+        raise InputError(f"{where}: hash: must be eight hexadecimal digits, is {text!r}")
+    return int(text, 16)
 
 
 def _paths(document: Mapping[str, Any], key: str, root: Path, where: Path, right: Any) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Instructions of each step of a package, at several lengths."""
+"""Instructions of each step of a package, or on a board its cycles, at several lengths."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from embbert_tvm.device import protocol
+from embbert_tvm.device.device import RunResult
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, WorkError
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A step: its instructions, those of noting them included (about 50); its share of all steps."""
+    """A step: its instructions, or on a board its cycles, those of noting them included (about 50 instructions); its
+    share of all steps."""
 
     name: str
     kernel: str
-    instructions: int
+    instructions: int | None
+    cycles: int | None
     macs: int | None
     share: float
 
 
 @dataclass(frozen=True)
 class LengthProfile:
-    """A run of `length` tokens. total_instructions: of a build that measures nothing, so less than the layers' sum."""
+    """A run of `length` tokens. total_instructions: of a build that measures nothing, so less than the layers' sum;
+    total_cycles: of the firmware that is on the board."""
 
     length: int
-    total_instructions: int
+    total_instructions: int | None
     total_cycles: int | None
     total_macs: int | None
     layers: tuple[Layer, ...]
@@ -66,22 +71,41 @@ def profile(
     if not package.steps:
         raise InputError(f"{package.path}: has no steps to measure")
     with ExitStack() as stack:
-        whole = stack.enter_context(open_place(place, package))
-        steps = stack.enter_context(open_place(place, package, flags=(f"-DEMBBERT_PROFILE={len(package.steps)}",)))
+        whole = steps = stack.enter_context(open_place(place, package))
+        if not whole.holds.counts:
+            raise WorkError(f"{whole.place} counts nothing: profile on qemu")
+        # For the server, and for the package whose macros have its own prefix.
+        flags = {f"-D{name}_PROFILE={len(package.steps)}" for name in ("EMBBERT", package.prefix.upper())}
+        if not place.startswith("serial"):
+            steps = stack.enter_context(open_place(place, package, flags=sorted(flags)))
+        elif not whole.holds.features & protocol.FEATURE_PROFILE:
+            raise WorkError(
+                f"{place}: its firmware does not measure steps: build it with {' '.join(sorted(flags))} "
+                "and put it on the board"
+            )
         found, deepest = [], None
         for length in progress(lengths):
             ids = synthetic_ids(package, length)
             run = whole.run(ids)
             deepest = run.stack
-            found.append(_length_profile(package, length, run.instructions or 0, steps.profile(ids)))
+            found.append(_length_profile(package, length, run, steps.profile(ids)))
     return Profile(whole.place, tuple(found), deepest)
 
 
-def _length_profile(package: Package, length: int, total: int, instructions: Sequence[int]) -> LengthProfile:
-    every = sum(instructions) or 1
+def _length_profile(package: Package, length: int, run: RunResult, counts: Sequence[int]) -> LengthProfile:
+    every = sum(counts) or 1
+    on_board = run.instructions is None
     layers = tuple(
-        Layer(step.name, step.kernel, count, step.macs_at(length), count / every)
-        for step, count in zip(package.steps, instructions, strict=True)
+        Layer(
+            step.name,
+            step.kernel,
+            None if on_board else count,
+            count if on_board else None,
+            step.macs_at(length),
+            count / every,
+        )
+        for step, count in zip(package.steps, counts, strict=True)
     )
     macs = [layer.macs for layer in layers]
-    return LengthProfile(length, total, None, None if None in macs else sum(m for m in macs if m), layers)
+    total = None if None in macs else sum(m for m in macs if m)
+    return LengthProfile(length, run.instructions, run.cycles, total, layers)

@@ -1,7 +1,7 @@
-"""Frames between host and device, as docs/architecture.md states them; the other end is firmware/src/main.c.
+"""Frames between host and device, as docs/protocol.md states them; the other end is firmware/src/frames.c.
 
 A frame is `0xEB 0xB7 version(1) type(1) sequence(2) length(2) payload crc32(4)`, little-endian; the CRC is
-zlib's and covers version to payload.
+zlib's and covers version to payload. A reply's payload begins with the CRC of the request that it answers.
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ import numpy as np
 from embbert_tvm.errors import WorkError
 
 SYNC = b"\xeb\xb7"
-VERSION = 1
-INFO, RUN, PROFILE, REPLY, ERROR = 0x01, 0x02, 0x03, 0x80, 0xFF
-ERROR_CRC, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
+VERSION = 2
+INFO, RUN, PROFILE, SELF_TEST, REPLY, ERROR = 0x01, 0x02, 0x03, 0x05, 0x80, 0xFF
+ERROR_DAMAGED, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
 ERROR_NAMES = {
-    ERROR_CRC: "the request arrived damaged",
+    ERROR_DAMAGED: "the request arrived damaged",
     ERROR_TYPE: "the request is of a type that it does not know",
     ERROR_LENGTH: "the request has a wrong length",
     ERROR_VERSION: "the protocol's version is another",
     ERROR_FAULT: "it faulted",
     ERROR_STACK: "its stack ran over: give the board file more stack_bytes",
 }
-STATUS_NAMES = {0: "EMBBERT_OK", 1: "EMBBERT_E_ARGUMENT", 2: "EMBBERT_E_LENGTH", 3: "EMBBERT_E_TOKEN"}
+# embbert_status_t by value; codegen/c_api.py writes it.
+_STATUSES = ("OK", "E_ARGUMENT", "E_LENGTH", "E_TOKEN", "E_ARENA", "E_ALIGN", "E_INIT", "E_TOKENIZER", "E_WORD")
+STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
+FEATURE_PROFILE = 2
 
 _HEADER = struct.Struct("<2sBBHH")
-_INFO = struct.Struct("<HHIIB")
+_CRC = struct.Struct("<I")
+_INFO = struct.Struct("<HHIIIHBB")
 _RUN = struct.Struct("<BxHQ")
 _PROFILE = struct.Struct("<BxH")
-OVERHEAD = _HEADER.size + 4  # bytes of a frame beside its payload
+_SELF_TEST = struct.Struct("<BBxxIII")
+OVERHEAD = _HEADER.size + _CRC.size  # bytes of a frame beside its payload
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,22 @@ class Frame:
     type: int
     sequence: int
     payload: bytes
+    version: int = VERSION
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a device says of the model that it holds; `counts` tells whether it can count at all."""
+    """What a device says of the model that it holds. payload: the longest that it takes; `counts` tells whether it
+    can count at all; features: FEATURE_* bits."""
 
     max_length: int
     classes: int
     vocabulary: int
     arena_bytes: int
+    hash: int
+    payload: int
     counts: bool
+    features: int
 
 
 @dataclass(frozen=True)
@@ -64,42 +74,78 @@ class Run:
     logits: np.ndarray
 
 
-def pack(frame: Frame, version: int = VERSION) -> bytes:
-    """A frame's bytes."""
-    header = _HEADER.pack(SYNC, version, frame.type, frame.sequence, len(frame.payload))
+@dataclass(frozen=True)
+class SelfTest:
+    """A SELF_TEST reply: two runs of the same ids over an arena full of different bytes.
+
+    stack and arena: the most that was used, in bytes (stack 0: not known); logits_crc: zlib's CRC of the logits' bytes.
+    """
+
+    status: int
+    same_logits: bool
+    guards_intact: bool
+    stack: int
+    arena: int
+    logits_crc: int
+
+
+def pack(frame: Frame) -> bytes:
+    """A frame's bytes; its CRC is the last four."""
+    header = _HEADER.pack(SYNC, frame.version, frame.type, frame.sequence, len(frame.payload))
     body = header[2:] + frame.payload
-    return SYNC + body + struct.pack("<I", zlib.crc32(body))
+    return SYNC + body + _CRC.pack(zlib.crc32(body))
+
+
+def reply_to(request: bytes, kind: int, sequence: int, payload: bytes) -> bytes:
+    """The bytes of a reply to a packed request."""
+    return pack(Frame(kind, sequence, request[-4:] + payload))
 
 
 class FrameReader:
     """Finds whole and right frames in bytes as they come, and skips what is none.
 
-    A frame whose payload would be longer than `longest` is taken for noise.
+    A frame whose payload would be longer than `longest` is taken for noise. Frames of every version are found: their
+    layout is the same. `noise` tells whether bytes have come since the last whole frame that are none so far.
     """
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._bytes = bytearray()
+        self._skipped = 0
+
+    @property
+    def noise(self) -> bool:
+        return bool(self._skipped or self._bytes)
+
+    def reset(self) -> None:
+        """Forget the beginning of a frame that will not end."""
+        self._bytes.clear()
+        self._skipped = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes."""
         self._bytes += data
         while (start := self._bytes.find(SYNC)) >= 0:
-            del self._bytes[:start]
+            self._skip(start)
             if len(self._bytes) < _HEADER.size:
                 return
             _, version, kind, sequence, length = _HEADER.unpack_from(self._bytes)
             end = _HEADER.size + length
-            if version == VERSION and length <= self._longest:
+            if length <= self._longest:
                 if len(self._bytes) < end + 4:
                     return
                 if zlib.crc32(self._bytes[2:end]) == int.from_bytes(self._bytes[end : end + 4], "little"):
                     payload = bytes(self._bytes[_HEADER.size : end])
                     del self._bytes[: end + 4]
-                    yield Frame(kind, sequence, payload)
+                    self._skipped = 0
+                    yield Frame(kind, sequence, payload, version)
                     continue
-            del self._bytes[:1]  # not a frame: the next may begin inside it
-        del self._bytes[: max(0, len(self._bytes) - 1)]  # the last byte may be half of SYNC
+            self._skip(1)  # not a frame: the next may begin inside it
+        self._skip(len(self._bytes) - self._bytes.endswith(SYNC[:1]))
+
+    def _skip(self, count: int) -> None:
+        self._skipped += count
+        del self._bytes[:count]
 
 
 def pack_ids(ids: list[int]) -> bytes:
@@ -110,8 +156,8 @@ def pack_ids(ids: list[int]) -> bytes:
 def unpack_info(payload: bytes) -> Info:
     if len(payload) != _INFO.size:
         raise WorkError(f"the device's INFO reply has {len(payload)} bytes, not {_INFO.size}: rebuild its firmware")
-    max_length, classes, vocabulary, arena_bytes, ticks_are = _INFO.unpack(payload)
-    return Info(max_length, classes, vocabulary, arena_bytes, ticks_are != 0)
+    *figures, ticks_are, features = _INFO.unpack(payload)
+    return Info(*figures, ticks_are != 0, features)
 
 
 def unpack_run(payload: bytes, classes: int) -> Run:
@@ -131,6 +177,13 @@ def unpack_profile(payload: bytes, steps: int) -> tuple[int, list[int]]:
     if len(payload) != profile_bytes(steps) or _PROFILE.unpack_from(payload)[1] != steps:
         raise WorkError(f"the device's PROFILE reply has {len(payload)} bytes: its firmware holds another model")
     return _PROFILE.unpack_from(payload)[0], np.frombuffer(payload, "<u8", offset=_PROFILE.size).tolist()
+
+
+def unpack_self_test(payload: bytes) -> SelfTest:
+    if len(payload) != _SELF_TEST.size:
+        raise WorkError(f"the device's SELF_TEST reply has {len(payload)} bytes: rebuild its firmware")
+    status, wrong, stack, arena, crc = _SELF_TEST.unpack(payload)
+    return SelfTest(status, not wrong & 1, not wrong & 2, stack, arena, crc)
 
 
 def describe_error(payload: bytes) -> str:

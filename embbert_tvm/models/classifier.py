@@ -37,8 +37,12 @@ class TextClassifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
+        return self.head(self.features(ids, mask))
+
+    def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the head reads, (B, d)."""
         x = self.states(ids, mask)
-        return self.head(root_mean_square(x, mask) if self.pooled else x[:, 0])
+        return root_mean_square(x, mask) if self.pooled else x[:, 0]
 
     def save_pretrained(
         self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -13,16 +14,24 @@ from torch import Tensor
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.tokenizer import PAD, tokenize
 
+UNLABELLED = -1
 _BUCKET = 50  # batches whose texts are sorted by length together
 
 
 @dataclass(frozen=True)
 class TokenizedSet:
-    """Ids and targets (class numbers, or floats for regression) of a set; `truncated` texts were cut."""
+    """Ids and targets (class numbers, or floats for regression) of a set; `truncated` texts were cut.
+
+    `teacher` (N, classes) float32 are the logits that distillation learns from, `hidden` (N, d) the teacher's last
+    state. A text without a label, which has nothing else to learn from, has the target UNLABELLED, or NaN for
+    regression.
+    """
 
     ids: list[list[int]]
     targets: list[int] | list[float]
     truncated: int
+    teacher: np.ndarray | None = None
+    hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -30,11 +39,13 @@ class TokenizedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,)."""
+    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states."""
 
     ids: Tensor
     mask: Tensor
     targets: Tensor
+    teacher: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 def tokenize_set(
@@ -75,4 +86,5 @@ def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
     ids = torch.full((len(rows), max(len(data.ids[i]) for i in rows)), PAD, dtype=torch.int64)
     for row, i in enumerate(rows):
         ids[row, : len(data.ids[i])] = torch.tensor(data.ids[i])
-    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]))
+    teacher, hidden = (None if x is None else torch.from_numpy(x[rows]) for x in (data.teacher, data.hidden))
+    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher, hidden)

@@ -18,7 +18,7 @@ from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training import metrics
-from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
+from embbert_tvm.training.batches import UNLABELLED, Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import Recipe
@@ -158,7 +158,14 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     if recipe.token_dropout:
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
         ids = ids.masked_fill(dropped, UNK)
-    loss = _loss(model(ids, batch.mask), batch.targets, recipe.label_smoothing)
+    features = model.features(ids, batch.mask)
+    logits = model.head(features)
+    loss = _loss(logits, batch.targets, recipe.label_smoothing)
+    if batch.teacher is not None:
+        soft = distillation_loss(logits, batch.teacher, recipe.temperature)
+        loss = (1 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
+    if batch.hidden is not None:
+        loss = loss + recipe.hidden_weight * (1 - F.cosine_similarity(features, batch.hidden).mean())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,9 +174,28 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
 
 
 def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """The mean over the labelled texts of a batch; 0 where there is none."""
     if logits.shape[1] == 1:
-        return F.mse_loss(logits[:, 0], targets.float())
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        labelled = ~targets.isnan()
+        losses = F.mse_loss(logits[:, 0], targets.nan_to_num().float(), reduction="none") * labelled
+    else:
+        labelled = targets != UNLABELLED
+        losses = F.cross_entropy(
+            logits, targets, label_smoothing=label_smoothing, ignore_index=UNLABELLED, reduction="none"
+        )
+    return losses.sum() / labelled.sum().clamp(min=1)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softmax(logits / T) from softmax(teacher / T), times T^2 (Hinton et al., arXiv 1503.02531).
+
+    Both (B, classes); of one output the mean squared difference.
+    """
+    if logits.shape[1] == 1:
+        return F.mse_loss(logits, teacher)
+    found = F.log_softmax(logits / temperature, dim=1)
+    wanted = F.log_softmax(teacher / temperature, dim=1)
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
 
 
 def _update_mean(mean: dict[str, Tensor], model: TextClassifier, decay: float, step: int) -> None:
@@ -187,10 +213,13 @@ def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, 
     described = [
         model.config.to_dict(),
         dataclasses.asdict(recipe),
-        *(dataclasses.asdict(data) for data in (train, dev)),
+        *([data.ids, data.targets] for data in (train, dev)),
         torch.__version__,
     ]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for learned in (train.teacher, train.hidden):
+        if learned is not None:
+            digest.update(learned.tobytes())
     for key, value in model.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
+from embbert_tvm.data.corpus import read_texts, splice
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.registry import build
-from embbert_tvm.training.batches import tokenize_set
+from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
 from embbert_tvm.training.finetune import Epoch, Progress, finetune
-from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.task_teacher import TeacherEpoch
 
 CALIBRATION_TEXTS = 256
 _DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
+    "training.json",
 }  # fmt: skip
 
 
@@ -45,6 +54,10 @@ class Job:
     preset: str | None = None  # "base" where there is no base model
     max_length: int | None = None  # the preset's or the base model's
     regression: bool = False
+    teacher: Path | None = None  # a classifier fine-tuned on the same data, whose logits the model learns too
+    unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
+    most: int | None = None  # texts of a file of those
+    copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
     command: str = ""
 
 
@@ -70,18 +83,13 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     """
     progress = progress or Progress()
     check_output(job.output)
-    examples = read_examples(job.train, regression=job.regression)
-    labels = None if job.regression else label_list(examples)
-    if labels is not None and len(labels) < 2:
-        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
-    if job.dev is not None:
-        train, dev = examples, read_examples(job.dev, labels, job.regression)
-    else:
-        train, dev = _cut(job, examples)
+    labels, train, dev = read_sets(job)
     model, tokenizer = _start(job, labels, train)
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
+    if job.teacher is not None:
+        train_set = _with_teacher(job, labels, train, train_set, tokenizer, model.config, progress)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         progress.on_note(
@@ -104,9 +112,40 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
         calibrate(written, dev)
+        write_record(path, _record(job, result, train, dev))
         write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def read_sets(job: Job) -> tuple[list[str] | None, list[Example], list[Example]]:
+    """The labels, None for regression, and the train and dev sets of a job. Raises InputError."""
+    examples = read_examples(job.train, regression=job.regression)
+    labels = None if job.regression else label_list(examples)
+    if labels is not None and len(labels) < 2:
+        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
+    if job.dev is not None:
+        train, dev = examples, read_examples(job.dev, labels, job.regression)
+    else:
+        train, dev = _cut(job, examples)
+    return labels, train, dev
+
+
+def finetune_job_teacher(
+    job: Job,
+    output: Path,
+    recipe: TeacherRecipe,
+    on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Job:
+    """The job with its encoder fine-tuned on the job's own data, as the folder `output`; one there is used as it is."""
+    from embbert_tvm.training.task_teacher import finetune_teacher
+
+    if not (output / "config.json").is_file():
+        check_output(job.output)
+        labels, train, dev = read_sets(job)
+        finetune_teacher(job.teacher, train, dev, labels, output, recipe, on_epoch, on_step)
+    return dataclasses.replace(job, teacher=output)
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
@@ -120,6 +159,41 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
         [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length).ids for x in examples],
     )
     return len(examples)
+
+
+def _with_teacher(
+    job: Job,
+    labels: list[str] | None,
+    train: Sequence[Example],
+    data: TokenizedSet,
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    progress: Progress,
+) -> TokenizedSet:
+    """The set with the teacher's logits, and after it the unlabelled texts, which have nothing else."""
+    from embbert_tvm.training.task_teacher import cached_answers, open_teacher
+
+    teacher = open_teacher(job.teacher)
+    if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
+        raise InputError(f"{job.teacher}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
+    known = {x.text for x in train}
+    texts = read_texts(job.unlabelled, job.most, job.recipe.seed) if job.unlabelled else []
+    texts += splice([x.text for x in train], job.copies, job.recipe.seed)
+    more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
+    progress.on_note(f"{job.teacher} judges {len(train) + len(more)} texts")
+    answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
+    logits = answers.logits
+    if labels is not None:
+        logits = logits[:, [teacher.labels.index(label) for label in labels]]
+    encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
+    nothing = UNLABELLED if labels is not None else math.nan
+    return TokenizedSet(
+        data.ids + [x.ids for x in encoded],
+        [*data.targets, *[nothing] * len(more)],
+        data.truncated + sum(x.truncated for x in encoded),
+        np.ascontiguousarray(logits),
+        answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
+    )
 
 
 def check_output(path: Path) -> None:
@@ -178,6 +252,21 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
     model.load_state_dict(weights, strict=False)
     return model, base.tokenizer
+
+
+def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Example]) -> TrainingRecord:
+    return TrainingRecord(
+        task=result.task,
+        seed=job.recipe.seed,
+        metric=result.metric,
+        value=result.value,
+        epoch=result.best_epoch,
+        train=recorded_set(job.train, train),
+        dev=recorded_set(job.dev or job.train, dev),
+        command=job.command,
+        recipe=dataclasses.asdict(job.recipe),
+        unlabelled=[str(path) for path in job.unlabelled],
+    )
 
 
 def _card(job: Job, result: Result, examples: int) -> str:

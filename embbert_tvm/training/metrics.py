@@ -30,11 +30,28 @@ def macro_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
+def positive_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 of class number 1, the positive one of two; 0 where it neither occurs nor is predicted."""
+    hit = np.sum((expected == 1) & (predicted == 1))
+    total = np.sum(expected == 1) + np.sum(predicted == 1)
+    return float(2 * hit / total) if total else 0.0
+
+
+def pearson(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """Pearson's correlation of numbers; 0 where one side is constant."""
+    return _correlation(expected.astype(np.float64), predicted.astype(np.float64))
+
+
 def spearman(expected: np.ndarray, predicted: np.ndarray) -> float:
     """Spearman's rank correlation of numbers, ties ranked by their mean; 0 where one side is constant."""
-    a, b = _ranks(expected), _ranks(predicted)
+    return _correlation(_ranks(expected), _ranks(predicted))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    scale = np.sqrt((a**2).sum()) * np.sqrt((b**2).sum())
     return float((a * b).sum() / scale) if scale > 0 else 0.0
 
 
@@ -44,5 +61,5 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[where.reshape(-1)]
 
 
-CLASSIFICATION = {"accuracy": accuracy, "mcc": mcc, "f1": macro_f1}
-REGRESSION = {"spearman": spearman}
+CLASSIFICATION = {"accuracy": accuracy, "mcc": mcc, "f1": macro_f1, "f1_positive": positive_f1}
+REGRESSION = {"spearman": spearman, "pearson": pearson}

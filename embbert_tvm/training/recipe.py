@@ -21,6 +21,9 @@ class Recipe:
     dropout: float = 0.1  # of the attention weights
     token_dropout: float = 0.2  # share of the tokens that training replaces by [UNK]
     average: float = 0.998  # decay of the running mean of the weights that is kept; 0: the last weights
+    teacher_weight: float = 0.8  # share of a teacher's logits in the loss, where there is one; the labels have the rest
+    temperature: float = 2.0  # that a teacher's logits and the model's are divided by
+    hidden_weight: float = 0.0  # of 1 - cosine between what the head reads and the teacher's last state
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -28,8 +31,13 @@ class Recipe:
                 raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not self.lr > 0:
             raise InputError(f"lr must be more than 0, not {self.lr}")
-        if self.weight_decay < 0 or self.warmup_steps < 0:
-            raise InputError("weight-decay and warmup-steps must not be negative")
+        for name in ("weight_decay", "warmup_steps", "hidden_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name.replace('_', '-')} must not be negative")
+        if not self.temperature > 0:
+            raise InputError(f"temperature must be more than 0, not {self.temperature}")
+        if not 0 <= self.teacher_weight <= 1:
+            raise InputError(f"teacher-weight must be in [0, 1], not {self.teacher_weight}")
         for name in ("label_smoothing", "dropout", "token_dropout", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
@@ -64,3 +72,17 @@ class PretrainRecipe:
 
 
 PAPER = PretrainRecipe(epochs=1, lr=2e-4, batch_size=32, schedule="constant", mlm_weight=1.0)
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """How an encoder is fine-tuned. Its token table and its first `frozen` layers stay as they are."""
+
+    epochs: int = 3
+    lr: float = 1e-4
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    frozen: int = 2
+    longest: int = 128  # tokens of a text, in the teacher's
+    seed: int = 0

@@ -50,6 +50,7 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     files = sorted(x.name for x in model.iterdir())
     assert files == [
         "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
+        "training.json",
     ]  # fmt: skip
     assert str(sys.prefix) not in (model / "README.md").read_text()
 

@@ -64,12 +64,12 @@ int main(void)
 
     expect("init without model", embbert_init(NULL, arena, EMBBERT_ARENA_BYTES), EMBBERT_E_ARGUMENT);
     expect("init without arena", embbert_init(&model, NULL, EMBBERT_ARENA_BYTES), EMBBERT_E_ARGUMENT);
-    expect("init too small", embbert_init(&model, arena, EMBBERT_ARENA_BYTES - 1), EMBBERT_E_ARGUMENT);
-    expect("init of nothing", embbert_init(&model, arena, 0), EMBBERT_E_ARGUMENT);
+    expect("init too small", embbert_init(&model, arena, EMBBERT_ARENA_BYTES - 1), EMBBERT_E_ARENA);
+    expect("init of nothing", embbert_init(&model, arena, 0), EMBBERT_E_ARENA);
     for (size_t shift = 1; shift < EMBBERT_ARENA_ALIGN; shift++) {
-        expect("init askew", embbert_init(&model, arena + shift, EMBBERT_ARENA_BYTES), EMBBERT_E_ARGUMENT);
+        expect("init askew", embbert_init(&model, arena + shift, EMBBERT_ARENA_BYTES), EMBBERT_E_ALIGN);
     }
-    expect("run before init", embbert_run(&model, ids, 1, logits), EMBBERT_E_ARGUMENT);
+    expect("run before init", embbert_run(&model, ids, 1, logits), EMBBERT_E_INIT);
     expect("init", embbert_init(&model, arena, EMBBERT_ARENA_BYTES), EMBBERT_OK);
     expect("init with more", embbert_init(&model, arena, EMBBERT_ARENA_BYTES + 1000), EMBBERT_OK);
 
@@ -98,6 +98,9 @@ int main(void)
         classify(&model, lengths[i], 0x00);
         classify(&model, lengths[i], 0xFF);
         classify(&model, lengths[i], 0x5A);
+    }
+    for (int status = EMBBERT_OK; status <= EMBBERT_E_WORD; status++) {
+        printf("status %s\n", embbert_status_text((embbert_status_t)status));
     }
     for (size_t c = 0; embbert_label(c) != NULL; c++) {
         printf("label ");

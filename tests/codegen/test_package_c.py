@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 import small
 
-from embbert_tvm.codegen import c_files
+from embbert_tvm.codegen import c_api, c_files
 from embbert_tvm.codegen.c_files import c_string, title
 from embbert_tvm.codegen.c_function import c_name
 from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
+from embbert_tvm.device.protocol import STATUS_NAMES
+from embbert_tvm.errors import InputError
 from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
 from embbert_tvm.graph.names import fingerprint
@@ -30,6 +33,7 @@ from embbert_tvm.target import load_cpu
 HERE = Path(__file__).parent
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
 ARM = ("arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")
+CHECKED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
 COMPILERS = {
     "gcc": ("gcc",),
     "clang": ("clang",),
@@ -81,14 +85,68 @@ def test_no_compiler_warns_of_what_is_made_for_dsp(name, level, arm_package, tmp
         call(*compiler(name), *STRICT, level, *includes, "-c", source, "-o", tmp_path / "x.o")
 
 
-@pytest.mark.parametrize("name", ["g++", "clang++"])
-def test_the_header_is_c_plus_plus_too(name, tmp_path):
+@pytest.mark.parametrize(("name", "c"), [("g++", "gcc"), ("clang++", "clang")])
+def test_a_caller_in_c_plus_plus(name, c, tmp_path):
+    """A class that owns its model and arena, linked with the package's C."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
-    _, includes = parts(small.package())
-    source = tmp_path / "x.cpp"
-    source.write_text('#include "embbert.h"\nint main() { return embbert_label(0) == nullptr; }\n')
-    call(name, *STRICT[1:], *includes, "-c", source, "-o", tmp_path / "x.o")
+    sources, includes = parts(small.package())
+    objects = [tmp_path / f"{Path(source).stem}.o" for source in sources]
+    for source, target in zip(sources, objects, strict=True):
+        call(c, *STRICT, *includes, "-c", source, "-o", target)
+    program = tmp_path / "caller"
+    flags = ("-std=c++11", *STRICT[1:])
+    call(name, *flags, *includes, HERE / "caller.cpp", *objects, "-lm", "-o", program)
+    (line,) = call(program).splitlines()
+    assert line.split() == bits_of(small.package(), [2, 17, 9])
+
+
+def bits_of(folder: Path, ids: list[int]) -> list[str]:
+    """The logits of a package on the host, as bits in hexadecimal."""
+    with open_place("host", load_package(folder)) as device:
+        return [f"{word:08x}" for word in device.run(ids).logits.view(np.uint32)]
+
+
+def test_two_models_in_one_program(tmp_path):
+    """Each gives what it gives alone, and no name is defined twice."""
+    folders = {"first": small.package(prefix="first"), "second": small.package("fp32", prefix="second")}
+    found = [parts(folder) for folder in folders.values()]
+    sources, includes = [p for each, _ in found for p in each], [p for _, each in found for p in each]
+    assert len({Path(p).name for p in sources}) == len(sources)
+    program = tmp_path / "two"
+    call("gcc", *STRICT, *CHECKED, *includes, HERE / "two_models.c", *sources, "-lm", "-o", program)
+    expected = [[name, *bits_of(folder, [2, 17, 9, 30, 21])] for name, folder in folders.items()]
+    assert [line.split() for line in call(program).splitlines()] == 2 * expected
+
+
+def test_every_name_of_a_package_has_its_prefix(tmp_path):
+    """What the linker sees, and macros that a firmware would see."""
+    folder = small.package(prefix="mine")
+    sources, includes = parts(folder)
+    for source in sources:
+        call("gcc", *STRICT, *includes, "-c", source, "-o", tmp_path / "x.o")
+        defined = call("nm", "-g", "--defined-only", tmp_path / "x.o").split()[2::3]
+        assert defined
+        assert all(name.startswith("mine_") for name in defined)
+    header = (folder / "codegen/host/include/mine.h").read_text()
+    assert all(name.startswith("MINE_") for name in re.findall(r"#define (\w+)", header))
+    assert "embbert_" not in header
+
+
+def test_a_package_of_another_prefix_is_served():
+    assert bits_of(small.package(prefix="mine"), [2, 17, 9]) == bits_of(small.package(), [2, 17, 9])
+
+
+@pytest.mark.parametrize("prefix", ["", "Mine", "1x", "a-b", "int", "embbert_x", "x_", "a" * 32, "é"])
+def test_prefixes_that_c_cannot_have_are_refused(prefix):
+    with pytest.raises(InputError, match="--prefix"):
+        c_api.check_prefix(prefix)
+
+
+def test_the_hosts_names_of_statuses_are_the_headers():
+    header = (small.package() / "codegen/host/include/embbert.h").read_text()
+    names = re.findall(r"^    (EMBBERT_\w+)(?: = 0)?,? /\*", header, re.MULTILINE)
+    assert dict(enumerate(names)) == STATUS_NAMES
 
 
 @pytest.fixture(scope="module", params=["host", "cortex-m7"])
@@ -96,8 +154,7 @@ def answers(request, tmp_path_factory) -> list[str]:
     """What api_test.c says of the small model's package for a CPU, run on this machine under sanitizers."""
     sources, includes = parts(small.package(target=request.param))
     program = tmp_path_factory.mktemp("api") / "api"
-    checked = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
-    call("gcc", *STRICT, *checked, *includes, HERE / "api_test.c", *sources, "-lm", "-o", program)
+    call("gcc", *STRICT, *CHECKED, *includes, HERE / "api_test.c", *sources, "-lm", "-o", program)
     return call(program).splitlines()
 
 
@@ -115,6 +172,12 @@ def test_the_content_of_the_arena_does_not_matter_and_the_bits_are_those_of_llvm
             assert bits == [f"{word:08x}" for word in expected.view(np.uint32)], f"length {n}"
             seen += 1
     assert seen == 18
+
+
+def test_every_status_has_a_text(answers):
+    texts = [line.removeprefix("status ") for line in answers if line.startswith("status ")]
+    assert len(texts) == len(set(texts)) == len(c_api.STATUSES)
+    assert texts == [status.text for status in c_api.STATUSES]
 
 
 def test_labels_are_utf8_as_they_are(answers):
@@ -208,7 +271,7 @@ def extremes(rng: np.random.Generator, dtype: str) -> np.ndarray:
 
 
 def test_the_weights_of_a_package_are_those_of_the_module():
-    text = (small.package() / "codegen/host/src/weights.c").read_text()
+    text = (small.package() / "codegen/host/src/embbert_weights.c").read_text()
     chosen, checked = block_layers(small.quantized(), isa_of(load_cpu("host").features)), set()
     for _, value in Dataflow(chosen.mod).bindings:
         fields = value.args[1].fields if op_name(value) in ("call_tir", "call_tir_inplace") else []
@@ -268,4 +331,4 @@ def test_metadata_is_of_the_contract():
         ("MAX_LENGTH", "48"), ("CLASSES", "3"), ("VOCABULARY", str(document["vocabulary"])),
         ("ARENA_BYTES", f"{document['arena']['bytes']}u"), ("ARENA_ALIGN", "16"),
     ]:  # fmt: skip
-        assert f"#define EMBBERT_{macro} {value}\n" in header
+        assert re.search(rf"^#define EMBBERT_{macro} {value}\b", header, re.MULTILINE)

@@ -80,9 +80,9 @@ def test_code_and_weights_are_the_linkers_map(compiled, image):
     whole firmware holds the same pieces."""
     measured, flash = footprint(compiled.package, compiled.cpu), compiled.report["flash_bytes"]
     assert sum(measured.parts.values()) == flash["code"] + flash["weights"]
-    assert measured.parts["package.weights.o"] == flash["weights"]
+    assert measured.parts["package.embbert_weights.o"] == flash["weights"]
     firmware = contributions(image.with_suffix(".map").read_text(), (".text", ".weights"))
-    for name in ("package.kernels.o", "package.weights.o"):
+    for name in ("package.embbert_kernels.o", "package.embbert_weights.o"):
         assert firmware[name] == measured.parts[name]
     assert measured.parts[FILL] < 1024
     assert sum(firmware.values()) == sum(

@@ -7,12 +7,14 @@ import time
 import zlib
 
 import pytest
+import toy as toy_module
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import MAX_LENGTH, logits
 
 from embbert_tvm.device import protocol
 from embbert_tvm.device.device import Device
+from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.protocol import Frame, FrameReader, pack
 from embbert_tvm.errors import WorkError
@@ -21,7 +23,7 @@ FRAME = Frame(protocol.RUN, 513, b"\x01\x00\x02\x00")
 
 
 def test_a_frame_is_laid_out_as_the_document_says():
-    body = b"\x01\x02\x01\x02\x04\x00\x01\x00\x02\x00"
+    body = b"\x02\x02\x01\x02\x04\x00\x01\x00\x02\x00"
     assert pack(FRAME) == b"\xeb\xb7" + body + zlib.crc32(body).to_bytes(4, "little")
 
 
@@ -71,8 +73,9 @@ def replies(device: Device, data: bytes, count: int, seconds: float = 20.0) -> l
     return found
 
 
-def error(code: int, sequence: int) -> Frame:
-    return Frame(protocol.ERROR, sequence, bytes([code]))
+def error(code: int, sequence: int, request: bytes = bytes(4)) -> Frame:
+    """The error reply to a request's bytes, or to what is not known to be one."""
+    return Frame(protocol.ERROR, sequence, request[-4:] + bytes([code]))
 
 
 def works(device: Device) -> None:
@@ -80,26 +83,40 @@ def works(device: Device) -> None:
 
 
 @pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Frame(0x55, 9, b""), protocol.ERROR_TYPE),
+        (Frame(0, 9, b""), protocol.ERROR_TYPE),
+        (Frame(protocol.INFO, 9, b"x"), protocol.ERROR_LENGTH),
+        (Frame(protocol.RUN, 9, b"odd"), protocol.ERROR_LENGTH),
+        (Frame(protocol.RUN, 9, b"ab", version=1), protocol.ERROR_VERSION),
+    ],
+    ids=["type", "type 0", "info length", "odd length", "version"],
+)
+def test_a_request_that_is_wrong_is_answered_with_an_error(device, frame, code):
+    assert replies(device, pack(frame), 1) == [error(code, 9, pack(frame))]
+    works(device)
+
+
+@pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (pack(Frame(0x55, 9, b"")), error(protocol.ERROR_TYPE, 9)),
-        (pack(Frame(protocol.INFO, 9, b"x")), error(protocol.ERROR_LENGTH, 9)),
-        (pack(Frame(protocol.RUN, 9, b"odd")), error(protocol.ERROR_LENGTH, 9)),
         (pack(Frame(protocol.RUN, 9, bytes(2 * MAX_LENGTH + 2))), error(protocol.ERROR_LENGTH, 9)),
-        (pack(Frame(protocol.RUN, 9, b"ab"), version=2), error(protocol.ERROR_VERSION, 9)),
-        (pack(FRAME)[:-1] + b"\x00", error(protocol.ERROR_CRC, 513)),
+        (pack(FRAME)[:-1] + b"\x00", error(protocol.ERROR_DAMAGED, 513)),
+        (pack(FRAME)[:-1], error(protocol.ERROR_DAMAGED, 513)),
+        (pack(FRAME)[:8], error(protocol.ERROR_DAMAGED, 513)),
         (b"\xeb\xb7\x01\x02\x07\x00\xff\xff", error(protocol.ERROR_LENGTH, 7)),
     ],
-    ids=["type", "info length", "odd length", "too many ids", "version", "crc", "over-long"],
+    ids=["too many ids", "crc", "a byte short", "a header alone", "over-long"],
 )
-def test_what_is_wrong_is_answered_with_an_error(device, data, expected):
+def test_what_is_damaged_is_answered_with_an_error(device, data, expected):
     assert replies(device, data, 1) == [expected]
     works(device)
 
 
 def test_an_empty_run_is_refused_by_the_model(device):
     (reply,) = replies(device, pack(Frame(protocol.RUN, 3, b"")), 1)
-    assert protocol.unpack_run(reply.payload, 3).status == 2
+    assert protocol.unpack_run(reply.payload[4:], 3).status == 2
 
 
 def test_garbage_is_skipped(device):
@@ -143,19 +160,19 @@ def test_random_damage_never_gives_a_wrong_answer(device):
             for frame in reader.feed(piece):
                 done |= frame.type == protocol.INFO | protocol.REPLY
                 if frame.type == protocol.RUN | protocol.REPLY:
-                    assert list(protocol.unpack_run(frame.payload, 3).logits) == list(logits(ids))
+                    assert list(protocol.unpack_run(frame.payload[4:], 3).logits) == list(logits(ids))
     works(device)
 
 
 class Scripted:
-    """A link that answers each request with what a function of it gives."""
+    """A link that answers each request with what a function of it, and of its bytes, gives."""
 
     def __init__(self, answer) -> None:
         self._answer, self._waiting = answer, b""
 
     def write(self, data: bytes) -> None:
-        (request,) = FrameReader(64).feed(data)
-        self._waiting += self._answer(request)
+        for request in FrameReader(64).feed(data):
+            self._waiting += self._answer(request, data)
 
     def read(self, deadline: float) -> bytes:
         data, self._waiting = self._waiting, b""
@@ -164,29 +181,89 @@ class Scripted:
     def close(self) -> None: ...
 
 
-def test_a_request_that_arrives_damaged_is_sent_again(toy):
+def run_reply(data: bytes, sequence: int, ids: list[int]) -> bytes:
+    payload = b"\0\0\0\0" + (5).to_bytes(8, "little") + logits(ids).tobytes()
+    return protocol.reply_to(data, protocol.RUN | protocol.REPLY, sequence, payload)
+
+
+def test_a_request_that_arrives_damaged_is_sent_again_under_its_number(toy):
     asked = []
 
-    def answer(request: Frame) -> bytes:
-        asked.append(request.sequence)
-        return pack(error(protocol.ERROR_CRC, request.sequence))
+    def answer(request: Frame, data: bytes) -> bytes:
+        asked.append(data)
+        return pack(error(protocol.ERROR_DAMAGED, request.sequence))
 
-    with pytest.raises(WorkError, match="arrived damaged"):
-        Device(Scripted(answer), toy, "here", 1).info()
-    assert len(set(asked)) == 3
+    device = Device(Scripted(answer), toy, "here", 1, attempts=3)
+    with pytest.raises(WorkError, match="arrived damaged, asked 3 times"):
+        device.run([1])
+    assert len(asked) == 3
+    assert len(set(asked)) == 1
+    assert device.retries == 2
 
 
-def test_a_late_reply_is_not_taken_for_the_answer(toy):
-    def answer(request: Frame) -> bytes:
-        late = pack(Frame(protocol.RUN | protocol.REPLY, request.sequence - 1, bytes(24)))
-        payload = b"\0\0\0\0" + (5).to_bytes(8, "little") + logits([1]).tobytes()
-        return late + pack(Frame(protocol.RUN | protocol.REPLY, request.sequence, payload))
+def test_a_repeated_request_is_answered_again(device):
+    """A reply that was lost: the device is asked the same under the same number."""
+    packed = pack(Frame(protocol.RUN, 77, protocol.pack_ids([1, 2, 3])))
+    first, second = replies(device, packed, 1), replies(device, packed, 1)
+    assert first[0].payload[16:] == second[0].payload[16:] == logits([1, 2, 3]).tobytes()
+
+
+def test_a_reply_to_another_question_is_not_taken_for_the_answer(toy):
+    def answer(request: Frame, data: bytes) -> bytes:
+        late = run_reply(data, request.sequence - 1, [9])
+        # Another program's question had the same number.
+        other = run_reply(pack(Frame(protocol.RUN, request.sequence, b"\7\0")), request.sequence, [7])
+        return late + other + run_reply(data, request.sequence, [1])
 
     assert list(Device(Scripted(answer), toy, "here", 1).run([1]).logits) == list(logits([1]))
 
 
+def test_an_answer_that_comes_damaged_is_asked_for_again_at_once(toy):
+    asked = []
+
+    def answer(request: Frame, data: bytes) -> bytes:
+        asked.append(data)
+        whole = run_reply(data, request.sequence, [1])
+        return whole if len(asked) == 3 else whole[:-3]
+
+    assert list(Device(Scripted(answer), toy, "here", 60, attempts=3).run([1]).logits) == list(logits([1]))
+
+
+def test_another_version_is_told_clearly(toy):
+    old = Frame(protocol.ERROR, 3, bytes([protocol.ERROR_VERSION]), version=1)
+    with pytest.raises(WorkError, match="speaks version 1 of the protocol, this program 2: build its firmware anew"):
+        Device(Scripted(lambda request, data: pack(old)), toy, "here", 1).run([1])
+
+
 def test_silence_and_short_replies_are_work_errors(toy):
     with pytest.raises(WorkError, match="did not answer"):
-        Device(Scripted(lambda request: b""), toy, "here", 0.1).run([1])
+        Device(Scripted(lambda request, data: b""), toy, "here", 0.1).run([1])
+    short = Scripted(lambda r, data: protocol.reply_to(data, r.type | 0x80, r.sequence, b"abc"))
     with pytest.raises(WorkError, match="another model"):
-        Device(Scripted(lambda r: pack(Frame(r.type | 0x80, r.sequence, b"abc"))), toy, "here", 1).run([1])
+        Device(short, toy, "here", 1).run([1])
+
+
+# ---- self-test ----
+
+
+def test_a_sound_model_passes_its_self_test(device):
+    result = device.self_test([7, 8, 9])
+    assert (result.status, result.same_logits, result.guards_intact) == (0, True, True)
+    assert result.arena == 12  # three sums of four bytes
+    assert result.logits_crc == zlib.crc32(logits([7, 8, 9]).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("line", "figures"),
+    [
+        ("sums[16] = 1u;", (True, False, 12)),  # behind the arena
+        ("logits[0] = (float)sums[15];", (False, True, 12)),  # of an arena that was not written
+        ("sums[7] = 1u;", (True, True, 32)),
+    ],
+)
+def test_the_self_test_finds(tmp_path, line, figures):
+    model = toy_module.MODEL.replace("EMBBERT_STEP(1);", f"{line}\n    EMBBERT_STEP(1);")
+    package = load_package(toy_module.write_package(tmp_path / "p", model=model))
+    with open_place("host", package) as opened:
+        result = opened.self_test([1, 2])
+    assert (result.same_logits, result.guards_intact, result.arena) == figures

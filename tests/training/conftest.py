@@ -33,3 +33,27 @@ def quick(monkeypatch):
 def without_export(monkeypatch):
     """An export costs seconds; tests/graph has its own tests."""
     monkeypatch.setattr(job_module, "export_folder", lambda folder: {})
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory):
+    """An encoder of a few weights, in the form that sentence-transformers writes."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("teacher")
+    words = sorted({word for text in [*ON, *OFF, *THINGS] for word in text.split()} - {"{}"})
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    inner = folder / "inner"
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(inner)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        initializer_range=0.5,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(inner)
+    model = SentenceTransformer(modules=[models.Transformer(str(inner)), models.Pooling(32)], device="cpu")
+    model.save(str(folder / "teacher"))
+    return folder / "teacher"

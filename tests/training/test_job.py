@@ -31,7 +31,7 @@ def job(tsv, output, **options):
 def test_a_folder_that_evaluates(tsv, tmp_path):
     output = tmp_path / "models" / "lights"
     result = run_job(job(tsv, output, command="embbert-tvm train set.tsv"))
-    files = {"README.md", "config.json", "model.onnx", "model.safetensors", "tokenizer.json"}
+    files = {"README.md", "config.json", "model.onnx", "model.safetensors", "tokenizer.json", "training.json"}
     assert {x.name for x in output.iterdir()} == files
     assert [x.name for x in output.parent.iterdir()] == ["lights"]  # no checkpoint, no temporary name
     folder = read_folder(output)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.training.metrics import accuracy, macro_f1, mcc, spearman
+from embbert_tvm.training.metrics import accuracy, macro_f1, mcc, pearson, positive_f1, spearman
 
 CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -23,6 +23,11 @@ CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, 
         (spearman, [1.0, 2.0, 3.0], [3.0, 2.0, 1.0], -1.0),
         (spearman, [1.0, 1.0, 2.0], [1.0, 2.0, 3.0], np.sqrt(3) / 2),
         (spearman, [1.0, 2.0], [5.0, 5.0], 0.0),
+        (positive_f1, [0, 1, 1, 1], [1, 1, 1, 0], 2 / 3),
+        (positive_f1, [0, 0], [0, 0], 0.0),
+        (pearson, [1.0, 2.0, 3.0], [10.0, 20.0, 30.0], 1.0),
+        (pearson, [1.0, 2.0, 3.0], [1.0, 4.0, 9.0], 8 / np.sqrt(2 * 98 / 3)),
+        (pearson, [0.1, 0.1, 0.1], [1.0, 2.0, 3.0], 0.0),
     ],
 )
 def test_values(metric, expected, predicted, value):
@@ -42,3 +47,14 @@ def test_names_of_classes_do_not_matter(pairs, names):
 def test_mcc_is_symmetric(pairs):
     expected, predicted = np.array(pairs).T
     assert mcc(expected, predicted) == pytest.approx(mcc(predicted, expected))
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=30))
+def test_correlations_against_numpy(pairs):
+    a, b = np.array(pairs).T
+    if min(np.ptp(a), np.ptp(b)) > 1e-3:
+        assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-9)
+    for metric in (pearson, spearman):
+        assert metric(a, b) == pytest.approx(metric(b, a))
+        assert metric(a, -b) == pytest.approx(-metric(a, b), abs=1e-9)
+        assert abs(metric(a, b)) <= 1 + 1e-12

@@ -8,31 +8,9 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PretrainRecipe
 from embbert_tvm.training.teacher import Teacher, embed_all, token_table
+from tests.training.conftest import THINGS
 
-TEXTS = [f"{a} {b}" for a in ("red", "blue", "old", "new") for b in ("house", "tree", "cat", "road")]
-
-
-@pytest.fixture(scope="module")
-def teacher_folder(tmp_path_factory):
-    import torch
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("teacher")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({w for t in TEXTS for w in t.split()})]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    inner = folder / "inner"
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(inner)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        initializer_range=0.5,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(inner)
-    transformer = models.Transformer(str(inner))
-    model = SentenceTransformer(modules=[transformer, models.Pooling(32)], device="cpu")
-    model.save(str(folder / "teacher"))
-    return folder / "teacher"
+TEXTS = [f"{a} {b}" for a in ("turn", "switch", "more", "please") for b in THINGS[:4]]
 
 
 def test_unit_vectors_kept_as_they_come(teacher_folder, tmp_path, monkeypatch):

@@ -7,8 +7,15 @@
 /* Make the port ready. Called once, before anything else. */
 void port_init(void);
 
+/* Whether port_read() has a byte at hand. */
+int port_ready(void);
+
 /* The next byte from the host; waits for it. A port whose host can go away ends the program then. */
 uint8_t port_read(void);
+
+/* Wait until a byte is at hand, `milliseconds` at most; 0 if none came. Where nothing counts time it waits on. It may
+   restart the count of ticks. */
+int port_wait(uint32_t milliseconds);
 
 /* Send one byte to the host; may wait for room. */
 void port_write(uint8_t byte);

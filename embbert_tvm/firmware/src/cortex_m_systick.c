@@ -46,4 +46,15 @@ uint64_t port_ticks(void)
     return over * (reload + 1u) + (reload - left);
 }
 
+int port_wait(uint32_t milliseconds)
+{
+    uint64_t limit = (uint64_t)milliseconds * (PORT_CLOCK_HZ / 1000u);
+    port_ticks_restart();
+    while (!port_ready()) {
+        if (port_ticks() >= limit)
+            return 0;
+    }
+    return 1;
+}
+
 uint8_t port_ticks_are(void) { return PORT_TICKS_PROCESSOR; }

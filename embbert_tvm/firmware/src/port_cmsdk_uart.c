@@ -18,9 +18,11 @@ void port_init(void)
     UART->ctrl = 3u;
 }
 
+int port_ready(void) { return (UART->state & 2u) != 0; }
+
 uint8_t port_read(void)
 {
-    while (!(UART->state & 2u)) {
+    while (!port_ready()) {
     }
     return (uint8_t)UART->data;
 }

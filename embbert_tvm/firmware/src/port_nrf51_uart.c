@@ -24,9 +24,11 @@ void port_init(void)
     START_TX = 1u;
 }
 
+int port_ready(void) { return RX_READY != 0; }
+
 uint8_t port_read(void)
 {
-    while (!RX_READY) {
+    while (!port_ready()) {
     }
     RX_READY = 0;
     return (uint8_t)RXD;

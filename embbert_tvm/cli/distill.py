@@ -1,0 +1,79 @@
+"""`embbert-tvm distill`: a model of one's own labels that learns from a larger one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from embbert_tvm.cli.training import PATH, command_line, need_torch, recipe_option, run_and_report, training_options
+from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+
+_OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression", "unlabelled", "most", "copies")
+
+
+@click.command()
+@training_options
+@click.option(
+    "--teacher",
+    type=PATH,
+    required=True,
+    help="A classifier fine-tuned on the same data (a transformers folder, or a model folder), or an encoder "
+    "(a transformers or sentence-transformers folder), which is fine-tuned first.",
+)
+@click.option(
+    "--teacher-output",
+    type=PATH,
+    help="Where the fine-tuned encoder is kept; one that is there is used as it is. [default: OUTPUT-teacher]",
+)
+@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to judge; may be repeated.")
+@click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
+@click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
+@recipe_option("--teacher-weight", "Share of the teacher's logits in the loss.")
+@recipe_option("--temperature", "That the logits are divided by.")
+@recipe_option("--hidden-weight", "Of the distance to the teacher's last state.")
+@click.option("--teacher-epochs", default=TeacherRecipe().epochs, show_default=True)
+@click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True)
+@click.option("--teacher-frozen", default=TeacherRecipe().frozen, show_default=True, help="Layers left as they are.")
+def command(
+    tsv: Path,
+    output: Path,
+    as_json: bool,
+    teacher: Path,
+    teacher_output: Path | None,
+    teacher_epochs: int,
+    teacher_lr: float,
+    teacher_frozen: int,
+    **options: Any,
+) -> None:
+    """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair], and on a teacher's logits.
+
+    An interrupted run goes on after its last whole epoch when the same command is given again.
+    """
+    need_torch()
+    from tqdm import tqdm
+
+    from embbert_tvm.training.job import Job, finetune_job_teacher
+    from embbert_tvm.training.task_teacher import TeacherEpoch, is_encoder
+
+    of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
+    job = Job(tsv, output, Recipe(**options), **of_the_job, teacher=teacher, command=command_line())
+    if is_encoder(teacher):
+        kept = teacher_output or output.with_name(f"{output.name}-teacher")
+        recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
+        with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
+
+            def on_step(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            def on_epoch(epoch: TeacherEpoch) -> None:
+                tqdm.write(
+                    f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}",
+                    file=sys.stderr,
+                )
+
+            job = finetune_job_teacher(job, kept, recipe, on_epoch, on_step)
+    run_and_report(job, as_json)

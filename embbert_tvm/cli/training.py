@@ -1,0 +1,113 @@
+"""What the commands that train have in common: options, progress, result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from embbert_tvm.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.job import Job
+
+PATH = click.Path(path_type=Path)
+
+
+def recipe_option(name: str, help: str | None = None, recipe: type = Recipe) -> Callable[[Callable], Callable]:
+    """An option whose default is the recipe's."""
+    default = getattr(recipe(), name.removeprefix("--").replace("-", "_"))
+    return click.option(name, default=default, show_default=True, help=help)
+
+
+def training_options(command: Callable) -> Callable:
+    """What is trained on, from what, and where to, and how."""
+    options = [
+        click.argument("tsv", type=PATH),
+        click.option("--dev", type=PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."),
+        click.option("--base", type=PATH, help="Model folder to start from; a new model where not given."),
+        click.option("--tokenizer", type=PATH, help="tokenizer.json; trained on TSV where not given."),
+        click.option(
+            "--preset",
+            "--architecture",
+            help="A new model's architecture and size: nano, tiny, base (default), med, big, or one of the paper's "
+            "baselines: bert-2mb, mamba-2mb, embedder, embedder-conv, bert-ne, bert-ea, bert-ne-ea, base-sum.",
+        ),
+        click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text."),
+        click.option("--regression", is_flag=True, help="Labels are numbers."),
+        recipe_option("--epochs"),
+        recipe_option("--lr", "Highest learning rate."),
+        recipe_option("--batch-size"),
+        recipe_option("--seed"),
+        recipe_option("--weight-decay"),
+        recipe_option("--warmup-steps"),
+        recipe_option("--label-smoothing"),
+        recipe_option("--dropout", "Of the attention weights."),
+        recipe_option("--token-dropout", "Share of the tokens replaced by [UNK]."),
+        recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
+        click.option("-o", "--output", type=PATH, required=True, help="Model folder to write."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def command_line() -> str:
+    """The command as it was given, for a model's README."""
+    import shlex
+
+    return shlex.join(["embbert-tvm", *sys.argv[1:]])
+
+
+def run_and_report(job: Job, as_json: bool) -> None:
+    """Train, show progress on stderr, print the result."""
+    import json
+
+    from tqdm import tqdm
+
+    from embbert_tvm.training.finetune import Epoch, Progress
+    from embbert_tvm.training.job import run_job
+
+    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
+
+        def on_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        def on_epoch(epoch: Epoch) -> None:
+            tqdm.write(
+                f"epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
+                f" (loss {epoch.dev_loss:.4f}){', the best' if epoch.best else ''}",
+                file=sys.stderr,
+            )
+
+        result = run_job(job, Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr)))
+    if as_json:
+        document = {
+            "model": str(job.output),
+            "task": result.task,
+            "metric": result.metric,
+            "value": result.value,
+            "examples": result.examples,
+            "seed": job.recipe.seed,
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.history),
+            "truncated": result.truncated,
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(f"{job.output}: dev {result.metric} {result.value:.4f} in epoch {result.best_epoch}")
+
+
+def need_torch() -> None:
+    """Raises InputError that says what to install where torch is not there."""
+    from embbert_tvm.errors import InputError
+
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError("training needs torch: pip install 'embbert-tvm[train]'") from error

@@ -1,0 +1,184 @@
+"""The one header that a firmware includes: constants, types and functions of a compiled model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from embbert_tvm.codegen.c_function import C_RESERVED
+from embbert_tvm.errors import InputError
+
+DEFAULT_PREFIX = "embbert"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A value of `<prefix>_status_t`: what the header says of it, and what `<prefix>_status_text` returns."""
+
+    name: str
+    comment: str
+    text: str
+
+
+# In the order of their values. A value keeps its number: the protocol carries it.
+STATUSES = (
+    Status("OK", "done", "done"),
+    Status("E_ARGUMENT", "a pointer that must not be null is", "a null pointer"),
+    Status("E_LENGTH", "n is 0 or over @UPPER@_MAX_LENGTH", "no token ids, or more than the longest text has"),
+    Status("E_TOKEN", "an id is negative or not below @UPPER@_VOCABULARY", "a token id is not in the vocabulary"),
+    Status("E_ARENA", "the arena is smaller than @UPPER@_ARENA_BYTES", "the arena is too small"),
+    Status("E_ALIGN", "the arena is not aligned to @UPPER@_ARENA_ALIGN", "the arena is not aligned"),
+    Status("E_INIT", "@PREFIX@_init() has not given the model its arena", "the model was not initialized"),
+    Status("E_TOKENIZER", "the package was compiled without a tokenizer", "the package has no tokenizer"),
+    Status(
+        "E_WORD",
+        "a word's tokens cannot be told from so much of it as fits in the tokenizer's window",
+        "a word is too long for this tokenizer",
+    ),
+)
+
+_HEADER = """\
+/* @TITLE@
+ *
+ * @PRECISION@ text classifier for 1 to @MAX_LENGTH@ tokens. Made by embbert-tvm; do not edit.
+ *
+ *     static uint8_t arena[@UPPER@_ARENA_BYTES] __attribute__((aligned(@UPPER@_ARENA_ALIGN)));
+ *     @PREFIX@_t model;
+ *     @PREFIX@_result_t result;
+ *     if (@PREFIX@_init(&model, arena, sizeof arena) == @UPPER@_OK &&
+ *         @PREFIX@_classify(&model, text, strlen(text), &result) == @UPPER@_OK) {
+ *         ... result.label_text, result.scores[result.label], result.truncated
+ *     }
+ *
+ * Nothing here allocates, prints, or keeps state of its own: all that is written lies in the caller's arena and in
+ * what the caller's pointers name. Two models, or two arenas of one model, may therefore run in two tasks at once; one
+ * arena may not. Memory and time follow the length of the text, not @UPPER@_MAX_LENGTH.
+ */
+#ifndef @UPPER@_H
+#define @UPPER@_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, [CLS] and [SEP] counted */
+#define @UPPER@_CLASSES @CLASSES@ /* logits; 1 for regression */
+#define @UPPER@_VOCABULARY @VOCABULARY@ /* token ids are 0 to one less */
+#define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
+#define @UPPER@_ARENA_ALIGN @ALIGN@
+#define @UPPER@_HASH @DIGEST@u /* of the package's other sources: tells one model's firmware from another's */
+#define @UPPER@_HAS_TOKENIZER @HAS_TOKENIZER@ /* whether texts are taken, or token ids alone */
+
+typedef enum {
+@STATUSES@
+} @PREFIX@_status_t;
+
+/* A model and the memory that it works in. The caller gives the room; the fields are the library's own. */
+typedef struct {
+    uint8_t *arena;
+} @PREFIX@_t;
+
+/* What a text was found to be. */
+typedef struct {
+    size_t label;                     /* index of the largest logit, the first of equals */
+    const char *label_text;           /* its name, UTF-8; NULL where the model has none */
+    float logits[@UPPER@_CLASSES]; /* as @PREFIX@_run() gives them */
+    float scores[@UPPER@_CLASSES]; /* softmax of the logits: each 0 to 1, together 1 */
+    size_t tokens;                    /* how many ids the model was given */
+    bool truncated;                   /* the text has more tokens than @UPPER@_MAX_LENGTH; the rest was left out */
+} @PREFIX@_result_t;
+
+/* Give the model its arena: at least @UPPER@_ARENA_BYTES bytes aligned to @UPPER@_ARENA_ALIGN. It must live as long
+ * as the model is used; its content need not be kept between calls. */
+@PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes);
+
+/* Classify n bytes of UTF-8, which need no end mark. Any bytes are taken: what is not UTF-8 reads as U+FFFD, one for
+ * each maximal part of a sequence that breaks off, as in Python's decode(errors="replace"). A text of more than
+ * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so. result is written only where @UPPER@_OK is returned. */
+@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result);
+
+/* The same for two texts as the model was trained on them: [CLS] utf8 [SEP] pair, cut at its end. Where pair is NULL
+ * there is one text. */
+@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
+                                   size_t pair_n, @PREFIX@_result_t *result);
+
+/* The token ids that @PREFIX@_classify_pair() gives the model. ids: room for @UPPER@_MAX_LENGTH, outside the arena;
+ * tokens: how many were written; truncated: whether the texts have more. */
+@PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                              int32_t *ids, size_t *tokens, bool *truncated);
+
+/* Run the model on n token ids. logits: @UPPER@_CLASSES values, written only where @UPPER@_OK is returned. ids and
+ * logits lie outside the arena. */
+@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
+
+/* The name of a class, UTF-8; NULL past the last one, or where there are no names. */
+const char *@PREFIX@_label(size_t index);
+
+/* What a status says, in a few words of ASCII. */
+const char *@PREFIX@_status_text(@PREFIX@_status_t status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+"""
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix`, which begins every name of a package; InputError where C or the shared micro-kernels forbid it."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", prefix) or prefix in C_RESERVED:
+        raise InputError(
+            f"--prefix {prefix!r}: names of C begin with it: use up to 31 lower-case letters, digits and _, "
+            "beginning with a letter, and no keyword"
+        )
+    if prefix.startswith("embbert_") or prefix.endswith("_"):
+        raise InputError(
+            f"--prefix {prefix!r}: must not begin with embbert_ nor end with _: shared parts have such names"
+        )
+    return prefix
+
+
+def substitute(template: str, prefix: str, **values: object) -> str:
+    """A template's text: @PREFIX@ and @UPPER@, and @KEY@ for each of `values`."""
+    for key, value in values.items():
+        template = template.replace(f"@{key.upper()}@", str(value))
+    return template.replace("@PREFIX@", prefix).replace("@UPPER@", prefix.upper())
+
+
+def header(
+    prefix: str,
+    *,
+    title: str,
+    precision: str,
+    max_length: int,
+    classes: int,
+    vocabulary: int,
+    arena_bytes: int,
+    align: int,
+    has_tokenizer: bool,
+    digest: int,
+) -> str:
+    """<prefix>.h."""
+    rows = [
+        f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
+        for n, s in enumerate(STATUSES)
+    ]
+    return substitute(
+        _HEADER,
+        prefix,
+        title=title,
+        precision=precision,
+        statuses="\n".join(rows),
+        max_length=max_length,
+        classes=classes,
+        vocabulary=vocabulary,
+        arena_bytes=arena_bytes,
+        align=align,
+        has_tokenizer=int(has_tokenizer),
+        digest=f"{digest:#010x}",
+    )

@@ -1,0 +1,260 @@
+"""A classifier that an EmbBERT learns a task from: any transformers folder, or a model folder of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.tokenizer import tokenize
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.folder import read_folder
+from embbert_tvm.training import metrics
+from embbert_tvm.training.batches import TokenizedSet, in_order
+from embbert_tvm.training.optimization import adamw, one_thread, seed_of, set_rate
+from embbert_tvm.training.pretrain import length_batches
+from embbert_tvm.training.recipe import TeacherRecipe
+
+_CHUNK = 2048  # texts between two saves
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TeacherEpoch:
+    """What one epoch of fine-tuning a teacher gave."""
+
+    number: int
+    train_loss: float
+    dev_metric: float
+
+
+class TaskTeacher(Protocol):
+    """A classifier of `labels`, None for regression, which has one output.
+
+    `answers` are (N, classes + width) float32: the logits in the order of the labels, and what they were read from.
+    """
+
+    labels: tuple[str, ...] | None
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray: ...
+
+    def fingerprint(self) -> str: ...
+
+
+def open_teacher(folder: Path, longest: int = TeacherRecipe.longest) -> TaskTeacher:
+    """The teacher in a folder; InputError where there is none that can be read."""
+    folder = Path(folder)
+    if (folder / "config.json").is_file():
+        try:
+            document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{folder / 'config.json'}: not JSON ({error})") from error
+        if isinstance(document, dict):
+            if "model_type" in document:
+                return _TransformersTeacher(folder, longest)
+            if "architecture" in document:
+                return _FolderTeacher(folder)
+    raise InputError(f"{folder}: neither a transformers classifier nor a model folder: what should teach?")
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether a folder holds an encoder that has learned no task yet."""
+    folder = Path(folder)
+    if (folder / "modules.json").is_file():
+        return True
+    try:
+        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(architectures) and not any(name.endswith("ForSequenceClassification") for name in architectures)
+
+
+def finetune_teacher(
+    encoder: Path,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    labels: Sequence[str] | None,
+    output: Path,
+    recipe: TeacherRecipe | None = None,
+    on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Fine-tune an encoder and write the epoch best on dev (MCC, or Spearman) as a transformers folder `output`."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    recipe = recipe or TeacherRecipe()
+    one_thread()
+    torch.manual_seed(seed_of(f"{recipe.seed} teacher"))
+    names = list(labels) if labels is not None else ["score"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            encoder, local_files_only=True, num_labels=len(names), id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            problem_type="regression" if labels is None else "single_label_classification",
+        ).to(device)  # fmt: skip
+    except Exception as error:  # whatever its many readers raise
+        raise InputError(f"{encoder}: not an encoder that loads ({str(error).splitlines()[0]})") from error
+    _freeze(model, recipe.frozen)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
+    index = {name: i for i, name in enumerate(names)}
+    targets = torch.tensor([float(x.label) if labels is None else index[x.label] for x in train], device=device)
+    lengths = [len(x.text) + len(x.text_pair or "") for x in train]
+    total = recipe.epochs * -(-len(train) // recipe.batch_size)
+    step, best, weights = 0, -np.inf, {}
+    for number in range(1, recipe.epochs + 1):
+        model.train()
+        losses = []
+        for rows in length_batches(lengths, recipe.batch_size, random.Random(f"{recipe.seed} {number}")):
+            set_rate(optimizer, recipe.lr, step, recipe.warmup_steps, total)
+            logits = model(**_encode(tokenizer, [train[i] for i in rows], recipe.longest).to(device)).logits
+            loss = F.mse_loss(logits[:, 0], targets[rows]) if labels is None else F.cross_entropy(logits, targets[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+            step += 1
+            on_step(step, total)
+        found = _answers(model, tokenizer, dev, recipe.longest)[:, : len(names)]
+        value = (
+            metrics.spearman(np.array([float(x.label) for x in dev]), found[:, 0])
+            if labels is None
+            else metrics.mcc(np.array([index[x.label] for x in dev]), found.argmax(1))
+        )
+        on_epoch(TeacherEpoch(number, float(np.mean(losses)), value))
+        if value > best:
+            best, weights = value, {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    with folder_in_place(output) as path:
+        model.save_pretrained(path)
+        tokenizer.save_pretrained(path)
+    return output
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits (N, classes) and last states (N, width), float32."""
+
+    logits: np.ndarray
+    hidden: np.ndarray
+
+    def turned(self, width: int) -> np.ndarray:
+        """The states in their `width` main directions (N, width), centred; with fewer directions 0 in the others."""
+        centred = self.hidden - self.hidden.mean(0)
+        _, _, directions = np.linalg.svd(centred.T @ centred)
+        turned = centred @ directions[:width].T
+        return np.pad(turned, ((0, 0), (0, width - turned.shape[1]))).astype(np.float32)
+
+
+def cached_answers(
+    teacher: TaskTeacher,
+    examples: Sequence[Example],
+    cache: Path,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Answers:
+    """What the teacher says of the texts, kept in the folder `cache` under a hash of teacher and texts."""
+    texts = [[x.text, x.text_pair] for x in examples]
+    run = hashlib.sha256(json.dumps([teacher.fingerprint(), texts]).encode()).hexdigest()[:24]
+    file = Path(cache) / f"answers-{run}.npy"
+    if file.is_file():
+        answers = np.load(file)
+    else:
+        parts = []
+        for start in range(0, len(examples), _CHUNK):
+            parts.append(teacher.answers(examples[start : start + _CHUNK]))
+            on_step(min(start + _CHUNK, len(examples)), len(examples))
+        answers = np.concatenate(parts)
+        content = io.BytesIO()
+        np.save(content, answers)
+        write_atomically(file, content.getvalue())
+    classes = 1 if teacher.labels is None else len(teacher.labels)
+    return Answers(answers[:, :classes], answers[:, classes:])
+
+
+class _TransformersTeacher:
+    def __init__(self, folder: Path, longest: int) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        one_thread()
+        self._folder, self._longest = folder, longest
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # whatever its many readers raise
+            raise InputError(f"{folder}: not a classifier that loads ({str(error).splitlines()[0]})") from error
+        names = model.config.id2label
+        self.labels = tuple(names[i] for i in range(len(names))) if len(names) > 1 else None
+        self._model = model.to("cuda") if torch.cuda.is_available() else model
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
+        return _answers(self._model, self._tokenizer, examples, self._longest)
+
+    def fingerprint(self) -> str:
+        files = sorted(self._folder.glob("*.safetensors"))
+        return "".join(sha256_of(file) for file in files) + str(self._longest)
+
+
+class _FolderTeacher:
+    def __init__(self, folder: Path) -> None:
+        one_thread()
+        self._folder = read_folder(folder)
+        self._model = TextClassifier.from_pretrained(self._folder)
+        self.labels = self._folder.labels
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
+        tokenizer, longest = self._folder.tokenizer, self._folder.config.max_length
+        ids = [tokenize(tokenizer, x.text, x.text_pair, longest).ids for x in examples]
+        rows = list(range(len(ids)))  # in the place of targets: where each text's logits go
+        found = np.zeros((len(ids), self._model.classes + self._model.config.hidden_size), np.float32)
+        with torch.no_grad():
+            for batch in in_order(TokenizedSet(ids, rows, 0), _BATCH):
+                features = self._model.features(batch.ids, batch.mask)
+                found[batch.targets.numpy()] = torch.cat([self._model.head(features), features], 1).numpy()
+        return found
+
+    def fingerprint(self) -> str:
+        return self._folder.weights_sha256()
+
+
+def _encode(tokenizer, examples: Sequence[Example], longest: int):
+    pairs = [x.text_pair for x in examples] if examples[0].text_pair is not None else None
+    return tokenizer(
+        [x.text for x in examples], pairs, padding=True, truncation=True, max_length=longest, return_tensors="pt"
+    )
+
+
+def _answers(model, tokenizer, examples: Sequence[Example], longest: int) -> np.ndarray:
+    model.eval()
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].text) + len(examples[i].text_pair or ""))
+    found = np.zeros((len(examples), model.config.num_labels + model.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            batch = _encode(tokenizer, [examples[i] for i in rows], longest).to(model.device)
+            output = model(**batch, output_hidden_states=True)
+            found[rows] = torch.cat([output.logits, output.hidden_states[-1][:, 0]], 1).float().cpu().numpy()
+    return found
+
+
+def _freeze(model, layers: int) -> None:
+    """Leave the token table and the first layers out of training: their gradients cost half of a step on a CPU."""
+    body = getattr(model, model.base_model_prefix)
+    model.get_input_embeddings().requires_grad_(False)
+    blocks = getattr(getattr(body, "encoder", None), "layer", [])
+    for block in blocks[:layers]:
+        block.requires_grad_(False)

@@ -1,0 +1,140 @@
+"""Learning a task from a teacher."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from embbert_tvm.cli.distill import command
+from embbert_tvm.data.corpus import splice
+from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.errors import InputError
+from embbert_tvm.training import task_teacher
+from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
+from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
+from embbert_tvm.training.job import Job, run_job
+from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
+
+QUICK = TeacherRecipe(epochs=4, lr=5e-3, batch_size=8, frozen=0, warmup_steps=2)
+
+
+@pytest.fixture(scope="module")
+def classifier(teacher_folder, tmp_path_factory):
+    """The encoder, fine-tuned to say what is turned on and off."""
+    examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
+    path = tmp_path_factory.mktemp("fine") / "teacher"
+    epochs = []
+    finetune_teacher(teacher_folder, examples * 6, examples, ["off", "on"], path, QUICK, epochs.append)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    assert max(epoch.dev_metric for epoch in epochs) == 1
+    return path
+
+
+def test_what_is_an_encoder_and_what_a_classifier(teacher_folder, classifier, tmp_path):
+    assert is_encoder(teacher_folder)
+    assert not is_encoder(classifier)
+    assert not is_encoder(tmp_path)
+    assert open_teacher(classifier).labels == ("off", "on")
+    with pytest.raises(InputError, match="neither a transformers classifier nor a model folder"):
+        open_teacher(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="not a classifier that loads"):
+        open_teacher(tmp_path)
+
+
+def test_logits_are_kept(classifier, tmp_path, monkeypatch):
+    teacher = open_teacher(classifier)
+    texts = [Example("", "turn the fan on"), Example("", "turn the oven off"), Example("", "fan")]
+    logits = cached_answers(teacher, texts, tmp_path).logits
+    assert logits.argmax(1)[:2].tolist() == [1, 0]
+    np.testing.assert_allclose(cached_answers(teacher, texts[::-1], tmp_path).logits[::-1], logits, atol=1e-4)
+    monkeypatch.setattr(task_teacher, "_answers", None)
+    np.testing.assert_array_equal(cached_answers(teacher, texts, tmp_path).logits, logits)
+
+
+def test_the_loss_is_hintons():
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(5, 3), torch.randn(5, 3)
+    p, q = (torch.softmax(x / 2, dim=1) for x in (teacher, logits))
+    expected = (p * (p / q).log()).sum(1).mean() * 4
+    torch.testing.assert_close(distillation_loss(logits, teacher, 2.0), expected)
+    torch.testing.assert_close(
+        distillation_loss(logits[:, :1], teacher[:, :1], 2.0), ((logits - teacher)[:, 0] ** 2).mean()
+    )
+
+
+def test_states_turned_keep_their_distances():
+    dice = np.random.default_rng(0)
+    states = (dice.standard_normal((50, 4)) @ dice.standard_normal((4, 20))).astype(np.float32)
+    answers = Answers(np.zeros((50, 2), np.float32), states)
+    turned = answers.turned(8)
+    assert turned.shape == (50, 8)
+    assert np.abs(turned[:, 4:]).max() < 1e-4
+    centred = states - states.mean(0)
+    np.testing.assert_allclose(turned @ turned.T, centred @ centred.T, atol=1e-3)
+    assert answers.turned(30).shape == (50, 30)
+
+
+def test_a_spliced_text_is_the_start_of_one_and_the_end_of_another():
+    texts = [f"{x}1 {x}2 {x}3" for x in "abcde"]
+    spliced = splice(texts, 3)
+    assert len(spliced) == 15
+    assert spliced == splice(texts, 3) != splice(texts, 3, seed=1)
+    for text in spliced:
+        words = text.split()
+        assert words[0][1] == "1"
+        assert words[-1][1] == "3"
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_texts_without_a_label_are_learned_from_the_teacher_alone(quick, tmp_path, regression):
+    from embbert_tvm.models.config import PRESETS
+    from embbert_tvm.models.registry import build
+
+    torch.manual_seed(0)
+    ids = [[2, 5 + i % 2, 9] for i in range(40)]
+    sides = np.array([i % 2 for i in range(40)])
+    nothing = math.nan if regression else UNLABELLED
+    teacher = sides[:, None].astype(np.float32) if regression else np.eye(2, dtype=np.float32)[sides] * 8
+    train = TokenizedSet(ids, [nothing] * 40, 0, teacher)
+    dev = TokenizedSet(ids[:10], sides[:10].tolist() if not regression else sides[:10].astype(float).tolist(), 0)
+    model = build(PRESETS["quick"], 1 if regression else 2)
+    recipe = Recipe(epochs=12, batch_size=8, lr=2e-2, token_dropout=0, warmup_steps=2)
+    assert finetune(model, train, dev, recipe, tmp_path / "c")[-1].dev_metric > 0.9
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_a_model_of_other_labels_is_no_teacher(classifier, tsv, tmp_path):
+    tsv.write_text(tsv.read_text().replace("off\t", "out\t"))
+    with pytest.raises(InputError, match="fine-tune it on the same data"):
+        run_job(Job(tsv, tmp_path / "m", Recipe(epochs=1), preset="quick", teacher=classifier))
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, tmp_path):
+    more = tmp_path / "more.txt"
+    more.write_text("Please turn the oven on. Now switch off the kettle.\n")
+    output = tmp_path / "small"
+    command_line = [
+        str(tsv), "--teacher", str(teacher_folder), "--teacher-epochs", "2", "--teacher-lr", "5e-3",
+        "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--preset", "quick", "--epochs", "3",
+        "--batch-size", "8", "--lr", "1e-2", "--hidden-weight", "0.5", "--json", "-o", str(output),
+    ]  # fmt: skip
+    done = CliRunner().invoke(command, command_line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert open_teacher(tmp_path / "small-teacher").labels == ("off", "on")
+    assert open_teacher(output).answers([Example("", "fan on"), Example("", "radio")]).shape == (2, 2 + 16)
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
+    notes = []
+    recipe = Recipe(epochs=12, lr=1e-2, batch_size=8, warmup_steps=5, teacher_weight=0.5)
+    job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teacher=classifier)
+    result = run_job(job, Progress(on_note=notes.append))
+    assert notes == [f"{classifier} judges {len(read_examples(tsv))} texts"]
+    assert result.value > 0.5
