@@ -26,7 +26,7 @@ from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
 _NORMS = ("nn.rms_norm", "nn.layer_norm")
 # A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
 _LOOKUP_ROWS = 8
-# The most that one step of an addend may be worth, in steps of an accumulator.
+# The most that one step of all addends may be worth, in steps of an accumulator: their sum stays within 2^29.
 _MOST_STEPS = 2.0**14
 
 
@@ -166,7 +166,7 @@ def _inputs(q: Quantizer, expr: Expr, found: Sum) -> _Inputs:
     operands, addends = [_operand(q, x) for x, _ in found.terms], [_operand(q, x) for x in found.addends]
     n = shape(expr)[-1]
     parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
-    finest = max((a.scale for a in addends), default=0.0) / _MOST_STEPS
+    finest = len(addends) * max((a.scale for a in addends), default=0.0) / _MOST_STEPS
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     channels = per_channel(weight, np.broadcast_to(found.bias, (n,)), finest)
     return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
