@@ -209,7 +209,8 @@ class _Builder:
         kind, dims, _ = self.made[name]
         text = Expressions(lambda v: "L", lambda b: False)
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
-        pairs = len(dims) == 3 and dims[2] == LANES and not isinstance(dims[0], int)
+        symbolic = [not isinstance(d, int) for d in dims]
+        pairs = symbolic == [True, False, False] and dims[2] == LANES
         return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", pairs)
 
     def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> list[str]:
