@@ -12,7 +12,7 @@ from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.codegen.tokenizer_tables import NONE, byte_tokens, character_tables, pair_tables, settles, smallest
 from embbert_tvm.data.tokenizer import CLS, SEP
 
-RUNTIME = Path(next(iter(firmware.__path__))) / "tokenizer" / "embbert_tokenizer.h"
+RUNTIME = Path(next(iter(firmware.__path__))) / "tokenizer" / "embbert_bpe.h"
 WINDOW = 256  # symbols of a word that are merged together
 MARKS = 32  # combining marks in a run, under NFD
 WINDOW_BYTES = 4 * WINDOW
@@ -34,7 +34,7 @@ _HEADER = """\
 """
 
 _SOURCE = """\
-/* @TITLE@: the tokenizer, @VOCABULARY@ tokens and @MERGES@ merges; docs/tokenizer.md of embbert-tvm describes the tables.
+/* @TITLE@: the tokenizer, @VOCABULARY@ tokens and @MERGES@ merges (embbert-tvm's docs/tokenizer.md).
  * Made by embbert-tvm; do not edit. */
 #include "@PREFIX@_tokenizer.h"
 
@@ -44,7 +44,7 @@ _SOURCE = """\
 
 @FUNCTIONS@
 
-#include "embbert_tokenizer.h"
+#include "embbert_bpe.h"
 
 @PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
                                int32_t *ids, size_t *tokens, bool *truncated)

@@ -18,7 +18,7 @@ _CLASS_SHIFT, _KIND_SHIFT = 24, 22
 
 @dataclass(frozen=True)
 class CharacterTables:
-    """The actions of code points, see firmware/tokenizer/embbert_tokenizer.h.
+    """The actions of code points, see firmware/tokenizer/embbert_bpe.h.
 
     low[middle[top[...]]] is an action: the number of a unit, or, less the units, of a sequence, which is
     sequences[at[n]:at[n + 1]]. hangul: syllables are left to arithmetic. reorders: some units have a class.
@@ -70,11 +70,16 @@ def character_tables(scheme: Scheme) -> CharacterTables:
     hangul = _hangul(found)
     sequences: dict[tuple[int, ...], int] = {}
     for c, text in sorted(found.outputs.items()):
+        if not text:
+            continue  # below, all at once
         if len(text) == 1:
             entries[c] = unit(ord(text), c)
         elif not (hangul and _HANGUL <= c < _HANGUL + _SYLLABLES):
             key = tuple(unit(ord(part), None) for part in text)
             entries[c] = -1 - sequences.setdefault(key, len(sequences))
+    removed = [c for c, text in found.outputs.items() if not text]
+    if removed:
+        entries[removed] = -1 - sequences.setdefault((), len(sequences))
     entries[0xD800:0xE000] = entries[0]  # no text has them; syllables are not looked up
     if hangul:
         entries[_HANGUL : _HANGUL + _SYLLABLES] = entries[0]
@@ -202,5 +207,3 @@ def byte_tokens(scheme: Scheme) -> list[int]:
     written = {b: chr(b) for b in plain} | {b: chr(256 + n) for n, b in enumerate(others)}
     unknown = NONE if scheme.unknown is None else scheme.unknown
     return [scheme.characters.get(written[b], unknown) for b in range(256)]
-
-

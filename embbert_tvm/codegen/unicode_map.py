@@ -62,7 +62,9 @@ def _blank(normalizer: dict | None) -> dict:
 @functools.cache
 def _asked() -> tuple[int, ...]:
     """The code points that the library is asked about: all but surrogates, a sample of the empty planes."""
-    sampled = (c for plane in _EMPTY_PLANES for c in (*range(plane << 16, (plane + 1) << 16, _SAMPLE), plane << 16 | 0xFFFF))
+    sampled = (
+        c for plane in _EMPTY_PLANES for c in (*range(plane << 16, (plane + 1) << 16, _SAMPLE), plane << 16 | 0xFFFF)
+    )
     last = (plane << 16 | 0xFFFE for plane in _EMPTY_PLANES)
     low = (c for c in range(_EMPTY_PLANES[0] << 16) if c not in _SURROGATES)
     return (*low, *sorted({*sampled, *last}), *range((_EMPTY_PLANES[-1] + 1) << 16, POINTS))

@@ -15,8 +15,8 @@
  *   token_of(r), merge_of(token)   the token that merge r makes; the merge that makes a token, or TOKENIZER_MERGES
  *
  * All functions are static, so that packages of several prefixes link. No heap, no state but the caller's. */
-#ifndef EMBBERT_TOKENIZER_H
-#define EMBBERT_TOKENIZER_H
+#ifndef EMBBERT_BPE_H
+#define EMBBERT_BPE_H
 
 #include <stdbool.h>
 #include <stddef.h>
