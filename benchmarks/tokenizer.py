@@ -86,7 +86,9 @@ class HostTokenizer:
         library = folder / "tokenizer.so"
         checks = ("-g", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all") if checked else ("-O2",)
         done = subprocess.run(
-            ["gcc", *FLAGS, *checks, "-shared", "-fPIC", str(source), "-o", str(library)], capture_output=True, text=True
+            ["gcc", *FLAGS, *checks, "-shared", "-fPIC", str(source), "-o", str(library)],
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             raise AssertionError(done.stderr)
@@ -148,7 +150,9 @@ def pairs_of(path: Path) -> Iterator[tuple[str, str | None]]:
             yield example.text, example.text_pair
 
 
-def compare(scheme: Scheme, host: HostTokenizer, texts: Iterable[tuple[str, str | None]]) -> tuple[int, int, str | None]:
+def compare(
+    scheme: Scheme, host: HostTokenizer, texts: Iterable[tuple[str, str | None]]
+) -> tuple[int, int, str | None]:
     """(texts, mismatches, the first text that differs)."""
     seen, wrong, first = 0, 0, None
     texts = iter(texts)

@@ -165,7 +165,7 @@ def pair_tables(pairs: Sequence[tuple[int, int]]) -> PairTables:
 
 
 def _slots(count: int) -> list[int]:
-    return [min(65535, max(4, int(count * (1 + extra / 64)))) for extra in range(12, 64, 2)]
+    return [min(65535, max(4, int(count * (1 + extra / 64)))) for extra in range(4, 68, 4)]
 
 
 def _displace(first: np.ndarray, bucket_shift: int, buckets: int, slots: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -178,9 +178,7 @@ def _displace(first: np.ndarray, bucket_shift: int, buckets: int, slots: int) ->
     for bucket in sorted(range(buckets), key=lambda b: (-len(members[b]), b)):
         ranks = members[bucket]
         for tried in range(256):
-            places = [
-                (((hashes[rank] + tried * 0x85EBCA6B) * 0xC2B2AE35 & 0xFFFFFFFF) >> 16) * slots >> 16 for rank in ranks
-            ]
+            places = [_slot(hashes[rank], tried, slots) for rank in ranks]
             if len(set(places)) == len(places) and all(free[place] for place in places):
                 break
         else:
@@ -189,6 +187,12 @@ def _displace(first: np.ndarray, bucket_shift: int, buckets: int, slots: int) ->
         for rank, place in zip(ranks, places, strict=True):
             at[place], free[place] = rank, 0
     return shift, at
+
+
+def _slot(hashed: int, shift: int, slots: int) -> int:
+    moved = hashed + shift * 0x85EBCA6B & 0xFFFFFFFF
+    moved ^= moved >> 13
+    return ((moved * 0xC2B2AE35 & 0xFFFFFFFF) >> 16) * slots >> 16
 
 
 def settles(merges: Sequence[tuple[int, int, int]]) -> bool:

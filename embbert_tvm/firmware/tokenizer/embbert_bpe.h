@@ -68,7 +68,9 @@ static inline uint16_t pair_rank(uint16_t left, uint16_t right)
     uint32_t hash = key * 0x9E3779B1u;
     hash ^= hash >> 15;
     uint32_t shift = pair_shift[hash >> TOKENIZER_BUCKET_SHIFT];
-    hash = (hash + shift * 0x85EBCA6Bu) * 0xC2B2AE35u;
+    hash += shift * 0x85EBCA6Bu;
+    hash ^= hash >> 13; /* else the shift would move the pairs of a bucket together */
+    hash *= 0xC2B2AE35u;
     uint16_t rank = pair_at[((hash >> 16) * TOKENIZER_SLOTS) >> 16];
     return rank < TOKENIZER_MERGES && pair_left[rank] == left && pair_right[rank] == right ? rank : NO_MERGE;
 #else
