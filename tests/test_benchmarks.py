@@ -153,3 +153,17 @@ def test_one_process_a_run(tmp_path):
     with suite.alone(tmp_path / "run") as again:
         assert again
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recovery_refuses_what_it_does_not_know(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "recovery.py", BENCHMARKS.parent / "models" / "embbert-snips"),
+            *("--task", "snips", "--data", BENCHMARKS.parent / "data", "--methods", "prayer", "-o", tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "recovery: method 'prayer' is not known: choose from LoRA, QAT\n"
+    assert not (tmp_path / "out").exists()
