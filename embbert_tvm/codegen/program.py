@@ -30,6 +30,7 @@ _BYTES = {
     "float32": 4,
 }
 INPUT, OUTPUT = "ids", "logits"
+WINDOW = "tokenizer.window"
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "L", "infer"}
 
@@ -74,6 +75,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Text:
+    """What a text needs in the arena before the first step: its ids, and the tokenizer's window."""
+
+    ids: Block
+    window: Block
+
+
+@dataclass(frozen=True)
 class Program:
     """What is left to print. constants: by C name, in the order of their first use."""
 
@@ -85,6 +94,7 @@ class Program:
     classes: int
     vocabulary: int
     max_length: int
+    text: Text | None = None
 
     @property
     def arena_bytes(self) -> int:
@@ -227,7 +237,7 @@ class _Builder:
         self.values[var] = stem
         return arguments[-len(outs) :]
 
-    def finish(self) -> Program:
+    def finish(self, window_bytes: int | None) -> Program:
         for var, value in self.graph.bindings:
             self.bind(var, value)
         result = self.values[self.graph.output]
@@ -242,6 +252,9 @@ class _Builder:
             for w in function.workspaces:
                 size = self.bytes_of(list(w.shape), w.dtype, where)
                 blocks.append(Block(f"{name}.{w.name}", size, step, step))
+        if window_bytes is not None:
+            blocks.append(Block(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
+            blocks.append(Block(WINDOW, window_bytes, 0, 0))
         arena = solve(blocks)
         at = {b.name: b for b in arena.blocks}
         made = zip(self.calls, self.macs, self.outputs, strict=True)
@@ -257,6 +270,7 @@ class _Builder:
             classes,
             self.vocabulary,
             self.max_length,
+            None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
         )
 
     def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
@@ -288,9 +302,17 @@ def _text(dims) -> str:
     return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
 
 
-def build_program(mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int) -> Program:
+def build_program(
+    mod: IRModule,
+    names: dict[str, str],
+    prefix: str,
+    max_length: int,
+    vocabulary: int,
+    window_bytes: int | None = None,
+) -> Program:
     """Lower every call of a module of calls (`lower.to_calls`) and place what it needs.
 
-    names: C names of constants by fingerprint. Raises WorkError for what has no C.
+    names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. Raises
+    WorkError for what has no C.
     """
-    return _Builder(mod, names, prefix, max_length, vocabulary).finish()
+    return _Builder(mod, names, prefix, max_length, vocabulary).finish(window_bytes)
