@@ -26,7 +26,7 @@ from embbert_tvm.graph.quantize import Choice, keep_float, quantize
 from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.models.folder import read_folder
-from embbert_tvm.target import Cpu
+from embbert_tvm.target import Board, Cpu
 
 PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
@@ -80,13 +80,16 @@ def compile_model(
     max_length: int | None = None,
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
+    board: Board | None = None,
+    inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] = lambda folder, compiled, at_length: None,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
     calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
-    package's C begins with. dump: is given the module after
-    each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    package's C begins with. board: what the package says that it was made for. inspect: is given the package's folder
+    before it takes its place, with what was compiled and a function that compiles it for another length; where it
+    raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     if precision not in PRECISIONS:
@@ -129,10 +132,13 @@ def compile_model(
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
         prefix=prefix,
+        board=board,
     )
+    compiled = Compiled(program, chosen.choices)
     with folder_in_place(out) as folder:
         package.write(contents, folder)
-    return Compiled(program, chosen.choices)
+        inspect(folder, compiled, lambda n: build_program(mod, chosen.constants, prefix, n, vocabulary))
+    return compiled
 
 
 def _max_length(asked: int | None, positions: int | None) -> int:
