@@ -17,7 +17,7 @@ COMMANDS = {
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",
     "footprint": "Say what a model takes in memory.",
-    "targets": "List and show CPUs and boards.",
+    "targets": "List, show and describe CPUs and boards.",
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "run": "Classify text with a compiled package.",

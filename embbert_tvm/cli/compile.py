@@ -13,7 +13,9 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", type=_PATH)
 @click.option("--target", metavar="CPU", help="A CPU of targets/cpus. Default: cortex-m7.")
-@click.option("--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it.")
+@click.option(
+    "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
+)
 @click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
