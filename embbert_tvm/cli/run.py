@@ -34,14 +34,17 @@ def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> N
             result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
             if answer.label is None:
                 result["value"] = answer.value
-            results.append(result | {"tokens": answer.tokens, "instructions": answer.instructions})
+            counts = {"instructions": answer.instructions, "cycles": answer.cycles}
+            results.append(result | {"tokens": answer.tokens} | counts)
         click.echo(json.dumps({"on": place, "results": results}))
         return
-    rows: list[tuple[str, ...]] = [("text", "label" if opened.labels else "value", "score", "tokens", "instructions")]
+    unit = "cycles" if any(answer.cycles for answer in answers) else "instructions"
+    rows: list[tuple[str, ...]] = [("text", "label" if opened.labels else "value", "score", "tokens", unit)]
     for answer in answers:
         what = answer.label if answer.label is not None else f"{answer.value:.4f}"
         score = f"{answer.scores[answer.label]:.3f}" if answer.scores and answer.label else ""
-        count = "" if answer.instructions is None else f"{answer.instructions:,}"
+        counted = answer.instructions or answer.cycles
+        count = "" if counted is None else f"{counted:,}"
         rows.append((shortened(answer.text), what, score, str(answer.tokens), count))
     click.echo(table(rows, right=(2, 3, 4)))
 

@@ -26,6 +26,7 @@ class Answer:
     tokens: int
     cut: int
     instructions: int | None
+    cycles: int | None
 
 
 def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]:
@@ -43,7 +44,8 @@ def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]
                 scores = dict(zip(package.labels, softmax(result.logits).tolist(), strict=True))
                 label = package.labels[int(np.argmax(result.logits))]
             cut = tokens.full_length - len(tokens.ids)
-            answers.append(Answer(text, label, scores, value, len(tokens.ids), cut, result.instructions))
+            counts = result.instructions, result.cycles
+            answers.append(Answer(text, label, scores, value, len(tokens.ids), cut, *counts))
     return answers
 
 

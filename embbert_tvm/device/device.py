@@ -18,7 +18,7 @@ from embbert_tvm.errors import InputError, WorkError
 
 _INFO_TIMEOUT = 30.0  # seconds for a device to start and answer
 _START_ATTEMPTS, _START_TIMEOUT = 6, 2.0  # where bytes may be lost: opening a serial port resets many a board
-_QUIET = 0.25  # seconds: what came damaged is not going to end when nothing has followed for that long
+_QUIET = 0.1  # seconds: what came damaged is not going to end when nothing has followed for that long
 
 
 class Link(Protocol):
@@ -64,7 +64,7 @@ class Device:
         self._attempts, self._hint = attempts, f": {hint}" * bool(hint)
         longest = max(64, 16 + 4 * package.classes, 4 + protocol.profile_bytes(len(package.steps)))
         self._reader = protocol.FrameReader(longest)
-        # Zeros that end what a device may still hold of a request that came damaged.
+        # Zeros that end what a device without a clock may still hold of a request that came damaged.
         self._flush = bytes(2 * package.max_length + protocol.OVERHEAD)
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
@@ -86,7 +86,7 @@ class Device:
         if self._attempts == 1:
             reply = self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT))
         else:
-            reply = self._request(protocol.INFO, b"", min(self._timeout, _START_TIMEOUT), _START_ATTEMPTS)
+            reply = self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
         return protocol.unpack_info(reply)
 
     def check(self) -> None:
@@ -158,7 +158,8 @@ class Device:
             if attempt:
                 self.retries += 1
                 self._reader.reset()
-                self._link.write(self._flush)
+                if self.holds is None or not self.holds.counts:
+                    self._link.write(self._flush)
             self._link.write(packed)
             reply = self._reply(packed[-4:], timeout)
             if isinstance(reply, str):

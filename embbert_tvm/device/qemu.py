@@ -32,17 +32,29 @@ def emulation_board(package: Package, name: str | None = None) -> tuple[Board, Q
     return board, board.qemu
 
 
-def open_qemu(
-    package: Package, board_name: str | None = None, timeout: float | None = None, flags: Sequence[str] = ()
-) -> Device:
-    """The package's C in QEMU, which counts instructions exactly (`-icount shift=0`)."""
+# One instruction a nanosecond, so that the clock counts them exactly.
+COUNTING = ("-icount", "shift=0")
+
+
+def emulation(
+    package: Package, board_name: str | None = None, flags: Sequence[str] = (), serial: str = "stdio"
+) -> tuple[Board, list[str]]:
+    """The board that runs the package and QEMU's command line for it, without COUNTING; its UART goes to `serial`."""
     board, qemu = emulation_board(package, board_name)
     program = shutil.which(qemu.program)
     if program is None:
         raise InputError(f"{qemu.program} is not installed: `apt-get install {qemu.package}`, or make demo")
     image = build(package, load_cpu(board.cpu), board, flags)
     # Not -nographic, which would put QEMU's own monitor on the same stdin.
-    command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
-    command += ["-icount", "shift=0", "-kernel", str(image)]
-    link = ProcessLink(command, f"QEMU ({qemu.machine})")
-    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, qemu.instructions_per_tick)
+    command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", serial]
+    return board, [*command, "-kernel", str(image)]
+
+
+def open_qemu(
+    package: Package, board_name: str | None = None, timeout: float | None = None, flags: Sequence[str] = ()
+) -> Device:
+    """The package's C in QEMU, which counts instructions exactly."""
+    board, command = emulation(package, board_name, flags)
+    assert board.qemu is not None
+    link = ProcessLink([*command, *COUNTING], f"QEMU ({board.qemu.machine})")
+    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, board.qemu.instructions_per_tick)
