@@ -81,7 +81,7 @@ def compile_model(
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
     board: Board | None = None,
-    inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] = lambda folder, compiled, at_length: None,
+    inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] | None = None,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
@@ -89,7 +89,8 @@ def compile_model(
     calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
     package's C begins with. board: what the package says that it was made for. inspect: is given the package's folder
     before it takes its place, with what was compiled and a function that compiles it for another length; where it
-    raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be compiled
+    as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     if precision not in PRECISIONS:
@@ -137,7 +138,8 @@ def compile_model(
     compiled = Compiled(program, chosen.choices)
     with folder_in_place(out) as folder:
         package.write(contents, folder)
-        inspect(folder, compiled, lambda n: build_program(mod, chosen.constants, prefix, n, vocabulary))
+        if inspect is not None:
+            inspect(folder, compiled, lambda n: build_program(mod, chosen.constants, prefix, n, vocabulary))
     return compiled
 
 

@@ -140,8 +140,8 @@ class Uart:
     """The serial port of a board: `type` says which peripheral it is, `base` its first register.
 
     `driver` is the file of embbert_tvm/firmware/src that serves the protocol over it, None where there is none yet.
-    Pins are for drivers that ask, `setup` for peripherals that need clocks and pins switched to them, `clock_hz` is what
-    feeds the baud rate where that is not the processor's clock.
+    Pins are for drivers that ask, `setup` for peripherals that need clocks and pins switched to them; `clock_hz` feeds
+    the baud rate where that is not the processor's clock.
     """
 
     type: str

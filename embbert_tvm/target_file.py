@@ -32,7 +32,8 @@ def new_board(
 ) -> Board:
     """A board from what its data sheet says: memories as `512k@0x08000000`, the clock as `80MHz`.
 
-    Without an address, the first flash begins at 0, the first RAM at 0x20000000, any other where the one before it ends.
+    Without an address, the first flash begins at 0, the first RAM at 0x20000000, any other where the one before
+    it ends.
     Raises InputError for what makes no board.
     """
     memory = [*_regions("flash", "FLASH", flash, _FLASH_ORIGIN), *_regions("ram", "RAM", ram, _RAM_ORIGIN)]

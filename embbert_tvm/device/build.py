@@ -40,7 +40,8 @@ def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequenc
 
     It lies in <package>/build/<place>/<hash>/, for a board with the linker's map (firmware.map) beside it. `flags` are
     added to the compiler's.
-    Raises InputError for a missing toolchain or a board without a driver for its serial port, WorkError for C that does not compile or does not fit.
+    Raises InputError for a missing toolchain or a board without a driver for its serial port, WorkError for C that
+    does not compile or does not fit.
     """
     job = _job(package, cpu, board, flags)
     place = package.path / "build" / (board.name if board else cpu.name)

@@ -16,7 +16,7 @@ TIMEOUT = 120.0
 
 
 def emulation_board(package: Package, name: str | None = None) -> tuple[Board, Qemu]:
-    """The board of that name, or the package's own, or the one that emulates its CPU; InputError where QEMU has none."""
+    """The board of that name, or the package's own, or one that has its CPU; InputError where QEMU has none."""
     cpu = load_cpu(package.target)
     if name is None:
         if package.board is not None and package.board.qemu is not None:

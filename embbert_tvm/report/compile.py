@@ -125,8 +125,8 @@ def text(report: dict[str, Any], output: Path) -> str:
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
     return "\n".join(
         [
-            f"{output}: {report['precision']} for {report['board'] or report['target']}, up to {report['max_length']} tokens, "
-            f"in {report['seconds']:.1f} s",
+            f"{output}: {report['precision']} for {report['board'] or report['target']}, "
+            f"up to {report['max_length']} tokens, in {report['seconds']:.1f} s",
             f"  flash      {_row(report['flash_bytes'])}",
             f"  RAM        {_row(report['ram_bytes'])}",
             f"  operators  {counted}",

@@ -70,7 +70,7 @@ def test_the_missing_bytes_are_named():
         "FLASH (1,048,576 bytes) is 5 bytes too small for code and weights (1,048,581 bytes)",
         "SRAM (131,072 bytes) is 7 bytes too small for the arena (131,079 bytes)",
     ]
-    with pytest.raises(WorkError, match="does not fit netduinoplus2: FLASH .* no --max-length fits"):
+    with pytest.raises(WorkError, match=r"does not fit netduinoplus2: FLASH .* no --max-length fits"):
         check_fit(F405, Need(2**20 + 5, 9, 9), 8, lambda n: Need(2**20 + 1, n, 9))
 
 

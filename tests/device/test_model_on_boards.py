@@ -134,7 +134,7 @@ def test_the_base_model_does_not_fit_a_microbit(tmp_path):
 
 
 def test_the_base_model_runs_at_256_tokens_inside_a_netduinoplus2(tmp_path):
-    """An STM32F405: 1 MB of flash, 128 KB of SRAM, 64 KB of CCM. Nothing of the image lies outside what the board has."""
+    """An STM32F405: 1 MB of flash, 128 KB of SRAM, 64 KB of CCM. The image lies inside."""
     report, warnings = compile_and_measure(MODEL, None, tmp_path / "p", board="netduinoplus2")
     assert (report["board"], report["target"], report["max_length"], warnings) == (
         "netduinoplus2",
