@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "Write a model folder's ONNX and calibration statistics.",
     "footprint": "Say what a model takes in memory.",
     "targets": "List, show and describe CPUs and boards.",
+    "project": "Make a project of a build system from a compiled package.",
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "run": "Classify text with a compiled package.",
