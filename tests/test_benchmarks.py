@@ -17,6 +17,7 @@ BENCHMARKS = resource("benchmarks")
 sys.path.insert(0, str(BENCHMARKS))
 
 import cycles  # noqa: E402
+import family  # noqa: E402
 import instructions  # noqa: E402
 import suite  # noqa: E402
 
@@ -106,6 +107,23 @@ def test_what_is_missing_is_one_line(name, tmp_path):
     assert done.stderr.count("\n") == 1, done.stderr
 
 
+def test_the_family_of_models_as_a_table():
+    row = {
+        "model": "big", "parameters": 7_306_752, "weights": 7_400_000, "code": None, "flash": None, "arena": 2_000_000,
+        "instructions": None, "on": "host", "texts": 32, "agreement": 31 / 32, "in_float": ["mean", "sqrt"],
+    }  # fmt: skip
+    head, line = family.text([row]).splitlines()
+    assert "flash" not in head
+    assert line.split() == ["big", "7,306,752", "7,400,000", "2,000,000", "31", "of", "32", "host", "mean,", "sqrt"]
+
+
+def test_a_model_that_the_family_lacks_is_one_line():
+    done = subprocess.run([sys.executable, BENCHMARKS / "family.py", "huge"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "choose from nano" in done.stderr
+
+
 def test_a_suites_run_is_one_command(tmp_path):
     mrpc, stsb = find_tasks("mrpc,stsb")
     recipes = {
@@ -153,3 +171,17 @@ def test_one_process_a_run(tmp_path):
     with suite.alone(tmp_path / "run") as again:
         assert again
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recovery_refuses_what_it_does_not_know(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "recovery.py", BENCHMARKS.parent / "models" / "embbert-snips"),
+            *("--task", "snips", "--data", BENCHMARKS.parent / "data", "--methods", "prayer", "-o", tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "recovery: method 'prayer' is not known: choose from LoRA, QAT\n"
+    assert not (tmp_path / "out").exists()

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from embbert_tvm.cli import train
 from embbert_tvm.cli.training import PATH, command_line, need_torch, recipe_option, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 
-_OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression", "unlabelled", "most", "copies")
+_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies")
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from embbert_tvm.cli.training import command_line, need_torch, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe
 
-_OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression")
+OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression", "weight_bits", "lora")
 
 
 @click.command()
@@ -23,5 +23,5 @@ def command(tsv: Path, output: Path, as_json: bool, **options: Any) -> None:
     need_torch()
     from embbert_tvm.training.job import Job
 
-    of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
+    of_the_job = {name: options.pop(name) for name in OF_THE_JOB}
     run_and_report(Job(tsv, output, Recipe(**options), **of_the_job, command=command_line()), as_json)

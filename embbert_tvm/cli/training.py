@@ -48,6 +48,17 @@ def training_options(command: Callable) -> Callable:
         recipe_option("--dropout", "Of the attention weights."),
         recipe_option("--token-dropout", "Share of the tokens replaced by [UNK]."),
         recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights."),
+        click.option(
+            "--weight-bits",
+            type=click.IntRange(2, 8),
+            help="Train through the rounding of an integer package (quantization-aware): 8, or fewer for its weights.",
+        ),
+        click.option(
+            "--lora",
+            type=click.IntRange(min=1),
+            metavar="RANK",
+            help="Train only terms of this rank beside the linear weights of --base; they are merged at the end.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
         click.option("-o", "--output", type=PATH, required=True, help="Model folder to write."),
     ]

@@ -81,6 +81,7 @@ class _Reader:
             and [s.indexed for s in spec.sources] == [True, False]
             and all(s.rows and s.row is None and s.width % 2 == 0 for s in spec.sources)
             and len(spec.lookups) == 1
+            and not spec.addends
             and spec.k % blocked.COLUMNS == 0
             and spec.n % blocked.COLUMNS == 0
         )
@@ -107,6 +108,7 @@ class _Reader:
             and isinstance(last.epilogue, RmsNorm)
             and [s.width for s in last.sources] == [width, width]
             and not (first.lookups or last.lookups or self.spec(attended).single)
+            and not (first.addends or last.addends)
             and isinstance(filters.epilogue, Activate)
             and filters.row is None
             and filters.expansion == 1
@@ -122,7 +124,7 @@ class _Reader:
         if isinstance(spec, Attention):
             return spec.single and not self.args(var)[0].same_as(y)
         if isinstance(spec, Product):
-            return spec.single and len(spec.sources) == 1
+            return spec.single and len(spec.sources) == 1 and not spec.addends
         return isinstance(spec, DepthwiseConv) and spec.row is not None
 
 

@@ -61,7 +61,12 @@ class Calibration:
             raise InputError(
                 f"the calibration statistics know no tensor {name}: make them anew with `embbert-tvm export`"
             )
-        return max(self.tensors[name].magnitude(), 1e-6) / 127
+        return scale_of(self.tensors[name])
+
+
+def scale_of(histogram: Histogram) -> float:
+    """The real value of one step of a symmetric int8 tensor that spreads so."""
+    return max(histogram.magnitude(), 1e-6) / 127
 
 
 def observed(mod: IRModule) -> list[str]:

@@ -104,6 +104,54 @@ class RmsNorm:
             store(out, saturate(multiply_high(unit, gain[vj])), i, vj)
 
 
+# layer_norm: fraction bits of what the gain makes and the shift is added to.
+SHIFT_BITS = 8
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """out[j] = saturate((gain[j] * c[j] / |c| + shift[j]) >> SHIFT_BITS), int8, c[j] = t[j] - mean(t), t as RmsNorm's.
+
+    |c| = sqrt(sum c^2 + epsilon), as RmsNorm's |t|. The mean is cut to an integer. `gain` is
+    g * sqrt(n) / scale_out * 2^(32 - NORM_BITS + SHIFT_BITS); `shift` holds the half that rounds.
+    """
+
+    name = "layer_norm"
+    dtype = "int8"
+
+    def arguments(self, n: int) -> list:
+        return [
+            argument("common", (n,), "int32"),
+            argument("epsilon", (1,), "int32"),
+            argument("gain", (n,), "int32"),
+            argument("shift", (n,), "int32"),
+        ]
+
+    def row(self, acc, params: list, out, i, n: int) -> None:
+        common, epsilon, gain, offset = params
+        scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
+        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
+        total, mean = workspace("sum", (1,), "int64"), workspace("mean", (1,), "int32")
+        with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
+            store(scaled, multiply_high(acc[vj], common[vj]), vj)
+        with loop("j", n) as j, block("sum", vj=("R", n, j)) as vj:
+            with init():
+                store(total, i64(0), 0)
+            store(total, total[0] + i64(scaled[vj]), 0)
+        with T.sblock("mean"):
+            store(mean, i32(tirx.truncdiv(total[0], i64(n))), 0)
+        with loop("j", n) as j, block("square_sum", vj=("R", n, j)) as vj:
+            with init():
+                store(square_sum, i64(epsilon[0]), 0)
+            centred = i64(scaled[vj] - mean[0])
+            store(square_sum, square_sum[0] + centred * centred, 0)
+        with T.sblock("reciprocal_root"):
+            reciprocal_root(square_sum, shift, inverse)
+        with loop("j", n) as j, block("normalize", vj=("S", n, j)) as vj:
+            unit = multiply_high((scaled[vj] - mean[0]) * (i32(1) << (i32(16) - shift[0])), inverse[0])
+            store(out, saturate((multiply_high(unit, gain[vj]) + offset[vj]) >> i32(SHIFT_BITS)), i, vj)
+
+
 def reciprocal_root(square_sum, shift, inverse) -> None:
     """From s = square_sum[0] in [1, 2^60) to h = shift[0] and r = inverse[0] with r ~ 2^39 / sqrt(s / 4^h).
 

@@ -1,10 +1,11 @@
 """The int8 product: rows times weights, with one of the epilogues.
 
     acc[i, j] = bias[j] + sum_s sum_k source_s[row_s(i), k] * weight[j, offset_s + k] + sum_t table_t[ids_t[i], j]
+              + (sum_a addend_a[row_a(i), j] * factor_a[j] + 2^(ADDEND_BITS - 1)) >> ADDEND_BITS
 
 Several sources share one row of weights (their scales are folded into it), so a sum of linear maps is one product.
 A source is a tensor of L rows or one, a constant table read at row i, or a constant table read at row ids[i] (an
-embedding).
+embedding). An addend is a source that no matrix multiplies: a residual path, or an embedding of the full width.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels import steps
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.intrinsics import DESCRIBED, Isa
+
+# Fraction bits of an addend's factor: one step of the addend in steps of the accumulator.
+ADDEND_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Source:
 class Product:
     """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
 
-    single: one row of output instead of L.
+    single: one row of output instead of L. addends: as sources, of width n. There may be no source where there are
+    addends.
     """
 
     sources: tuple[Source, ...]
@@ -43,6 +48,7 @@ class Product:
     epilogue: object
     lookups: tuple[int, ...] = ()
     single: bool = False
+    addends: tuple[Source, ...] = ()
 
     @property
     def k(self) -> int:
@@ -52,39 +58,60 @@ class Product:
     def name(self) -> str:
         widths = "_".join(str(s.width) for s in self.sources)
         form = "pairs_" if any(s.pairs for s in self.sources) else ""
-        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{widths}x{self.n}"
+        added = "".join(f"_plus_{_form(a)}" for a in self.addends)
+        shape = f"{widths}x{self.n}" if widths else f"{self.n}"
+        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{shape}{added}"
+
+
+def _form(addend: Source) -> str:
+    kind = "table" if addend.indexed else "row" if addend.row is not None else "rows"
+    return f"{kind}{addend.rows or ''}"
 
 
 def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
     """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
-    each lookup table (int32, (rows, n)) and its ids; the epilogue's own; the output (L or 1, n)."""
+    each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor int32 (n,); the epilogue's
+    own; the output (L or 1, n). Without sources there is no weight."""
 
     def body() -> None:
         rows = length()
-        sources = []
-        for s, source in enumerate(spec.sources):
+
+        def read(name: str, source: Source) -> tuple:
             shape = (length("M"), source.width, 2) if source.pairs else (source.rows or rows, source.width)
-            data = argument(f"x{s}", shape, "int8")
-            ids = argument(f"x{s}_ids", (1, rows), "int32") if source.indexed else None
-            sources.append((source, data, ids))
-        weight = argument("weight", (spec.n, spec.k), "int8")
+            data = argument(name, shape, "int8")
+            ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
+            return source, data, ids
+
+        sources = [read(f"x{s}", source) for s, source in enumerate(spec.sources)]
+        weight = argument("weight", (spec.n, spec.k), "int8") if spec.sources else None
         bias = argument("bias", (spec.n,), "int32")
         lookups = [
             (argument(f"table{t}", (size, spec.n), "int32"), argument(f"table{t}_ids", (1, rows), "int32"))
             for t, size in enumerate(spec.lookups)
         ]
+        addends = [
+            (read(f"addend{a}", addend), argument(f"addend{a}_factor", (spec.n,), "int32"))
+            for a, addend in enumerate(spec.addends)
+        ]
         params = spec.epilogue.arguments(spec.n)
         out_rows = 1 if spec.single else rows
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
-            row = workspace("row", (spec.k,), "int8")
+            row = workspace("row", (spec.k,), "int8") if spec.sources else None
             acc = workspace("acc", (spec.n,), "int32")
             _pack(sources, row, vi)
 
             def start(j):
-                return sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
+                looked_up = sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
+                if not addends:
+                    return looked_up
+                added = sum((i32(_element(a, vi, j)) * factor[j] for a, factor in addends), i32(1 << (ADDEND_BITS - 1)))
+                return looked_up + (added >> i32(ADDEND_BITS))
 
-            if isa.whole:
+            if not spec.sources:
+                with loop("j", spec.n) as j, block("start", vj=("S", spec.n, j)) as vj:
+                    store(acc, start(vj), vj)
+            elif isa.whole:
                 with T.sblock("product"):
                     with loop("j", spec.n) as j:
                         store(acc, start(j), j)
@@ -103,8 +130,15 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
 
 def _pack(sources: list[tuple], row, i) -> None:
     offset = 0
-    for s, (source, data, ids) in enumerate(sources):
-        at = ids[0, i] if source.indexed else i if source.row is None else source.row
-        with loop("k", source.width) as k, block(f"pack{s}", vk=("S", source.width, k)) as vk:
-            store(row, data[at // 2, vk, at % 2] if source.pairs else data[at, vk], vk + offset)
-        offset += source.width
+    for s, read in enumerate(sources):
+        width = read[0].width
+        with loop("k", width) as k, block(f"pack{s}", vk=("S", width, k)) as vk:
+            store(row, _element(read, i, vk), vk + offset)
+        offset += width
+
+
+def _element(read: tuple, i, k):
+    """Element k of the row that a source reads for row i."""
+    source, data, ids = read
+    at = ids[0, i] if source.indexed else i if source.row is None else source.row
+    return data[at // 2, k, at % 2] if source.pairs else data[at, k]

@@ -37,12 +37,16 @@ class TextClassifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
-        return self.head(self.features(ids, mask))
+        return self.classify(self.features(ids, mask))
 
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the head reads, (B, d)."""
         x = self.states(ids, mask)
         return root_mean_square(x, mask) if self.pooled else x[:, 0]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) of what the head reads."""
+        return self.head(features)
 
     def save_pretrained(
         self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer

@@ -159,7 +159,7 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
         ids = ids.masked_fill(dropped, UNK)
     features = model.features(ids, batch.mask)
-    logits = model.head(features)
+    logits = model.classify(features)
     loss = _loss(logits, batch.targets, recipe.label_smoothing)
     if batch.teacher is not None:
         soft = distillation_loss(logits, batch.teacher, recipe.temperature)

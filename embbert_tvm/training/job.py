@@ -23,10 +23,12 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.registry import build
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
 from embbert_tvm.training.finetune import Epoch, Progress, finetune
+from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 
@@ -57,6 +59,8 @@ class Job:
     teacher: Path | None = None  # a classifier fine-tuned on the same data, whose logits the model learns too
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
+    weight_bits: int | None = None  # train through the rounding to integers, weights of so many bits
+    lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
     command: str = ""
 
@@ -96,7 +100,10 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
             f"{truncated} of {len(train) + len(dev)} texts are longer than {max_length} tokens and were cut"
         )
     checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
-    history = finetune(model, train_set, dev_set, job.recipe, checkpoint, progress)
+    trained = _recovering(job, model, dev, tokenizer)
+    history = finetune(trained, train_set, dev_set, job.recipe, checkpoint, progress)
+    if job.lora is not None:
+        merge_lora(model)
     best = [epoch for epoch in history if epoch.best][-1]
     result = Result(
         folder=ModelFolder(job.output, job.output.resolve().name, model.config, labels and tuple(labels)),
@@ -152,13 +159,31 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
     """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took."""
     from embbert_tvm.graph.calibrate import calibrate_folder
 
+    ids = calibration_ids(examples, folder.tokenizer, folder.config.max_length)
+    calibrate_folder(folder.path, ids)
+    return len(ids)
+
+
+def calibration_ids(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
+    """The texts that activations are calibrated on, as ids: at most CALIBRATION_TEXTS of the examples."""
     if len(examples) > CALIBRATION_TEXTS:
         examples = random.Random(0).sample(list(examples), CALIBRATION_TEXTS)
-    calibrate_folder(
-        folder.path,
-        [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length).ids for x in examples],
-    )
-    return len(examples)
+    return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in examples]
+
+
+def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokenizer: Tokenizer) -> TextClassifier:
+    """What is trained in the model's place so that it loses nothing by rounding: its parameters are the model's."""
+    if job.lora is not None:
+        if job.base is None:
+            raise InputError("--lora trains terms beside the weights of a trained model: give --base")
+        add_lora(model, job.lora)
+    if job.weight_bits is None:
+        return model
+    if not isinstance(model, EmbBert):
+        raise InputError(f"{model.config.title}: only EmbBERT trains through its rounding: leave out --weight-bits")
+    from embbert_tvm.training.quantized import QuantizedEmbBert
+
+    return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.weight_bits)
 
 
 def _with_teacher(
@@ -264,7 +289,7 @@ def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Ex
         train=recorded_set(job.train, train),
         dev=recorded_set(job.dev or job.train, dev),
         command=job.command,
-        recipe=dataclasses.asdict(job.recipe),
+        recipe={**dataclasses.asdict(job.recipe), "weight_bits": job.weight_bits, "lora": job.lora},
         unlabelled=[str(path) for path in job.unlabelled],
     )
 

@@ -177,7 +177,7 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="embbert-") as scratch:
         for precision in (FLOAT, COMPILED) if compiled else (FLOAT,):
             progress.on_run(f"{run.folder.name} {precision}")
-            opened = float_runner(run.folder) if precision == FLOAT else _compiled_runner(run.folder, Path(scratch))
+            opened = float_runner(run.folder) if precision == FLOAT else compiled_runner(run.folder, Path(scratch))
             for name, texts in sets.items():
                 logits = run_all(opened, texts.ids, processes, progress.on_step)
                 for metric in run.task.metrics:
@@ -187,7 +187,7 @@ def _measure(
                     yield Figure(title, metric, value, len(texts.ids), seed, precision, model)
 
 
-def _compiled_runner(folder: ModelFolder, scratch: Path) -> Callable[[], contextmanager]:
+def compiled_runner(folder: ModelFolder, scratch: Path) -> Callable[[], contextmanager]:
     """Compile the model for this machine; what `run_all` opens to run it."""
     from embbert_tvm.compiler import compile_model, find_source
     from embbert_tvm.target import load_cpu

@@ -150,7 +150,7 @@ MODELS = [
             **{f"{w}__weight": normal(16, 16, seed=n, scale=0.4) for n, w in enumerate("qkvo")},
             "ln__weight": normal(16), "ln__bias": normal(16, seed=1),
         },
-        ["nn.softmax float32", "nn.layer_norm float32", "product_row_requantize"],
+        ["attention_row_8 int8", "product_row_layer_norm", "product_row_requantize"],
         0.06,
     ),
 ]  # fmt: skip

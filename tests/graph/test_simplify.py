@@ -25,6 +25,7 @@ from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
+from embbert_tvm.graph.passes.split_heads import split_heads
 from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
 from embbert_tvm.graph.simplify import PASSES, simplify
 
@@ -67,7 +68,46 @@ GAIN = {"g__weight": normal(WIDTH)}
 HALF = "c = Constant<value = float {0.5}>()\n"
 ROOT = "r = Sqrt(e)\nq = Reciprocal(r)"
 
+HEADS = {f"{w}__weight": normal(WIDTH, WIDTH, seed=n, scale=0.4) for n, w in enumerate("qkvo")}
+HEADS |= {"q__bias": normal(WIDTH), "v__bias": normal(WIDTH, seed=1)}
+
+
+def heads(keys: str, scaled: str) -> str:
+    return (
+        "q0 = MatMul(x, q__weight)\nq = Add(q0, q__bias)\nk = MatMul(x, k__weight)\nv0 = MatMul(x, v__weight)\n"
+        "v = Add(v__bias, v0)\napart = Constant<value_ints=[0,-1,2,8]>()\njoined = Constant<value_ints=[0,-1,16]>()\n"
+        "q4 = Reshape(q, apart)\nk4 = Reshape(k, apart)\nv4 = Reshape(v, apart)\nqt = Transpose<perm=[0,2,1,3]>(q4)\n"
+        f"{keys}\nvt = Transpose<perm=[0,2,1,3]>(v4)\ns = MatMul(qt, kt)\nd = Constant<value_float=2.828>()\n{scaled}\n"
+        "a = Softmax<axis=-1>(s2)\no = MatMul(a, vt)\not = Transpose<perm=[0,2,1,3]>(o)\no3 = Reshape(ot, joined)\n"
+        "y = MatMul(o3, o__weight)"
+    )
+
+
 CASES = [
+    Case(
+        "two heads",
+        split_heads,
+        heads("kt = Transpose<perm=[0,2,3,1]>(k4)", "s2 = Div(s, d)"),
+        "matmul*6 add*2 reshape*4 permute_dims*4 divide nn.softmax",
+        "matmul*12 add*5 permute_dims*2 multiply*2 nn.softmax*2",
+        HEADS,
+    ),
+    Case(
+        "two heads, keys turned after they are apart",
+        split_heads,
+        heads("k5 = Transpose<perm=[0,2,1,3]>(k4)\nkt = Transpose<perm=[0,1,3,2]>(k5)", "s2 = Mul(s, d)"),
+        "matmul*6 add*2 reshape*4 permute_dims*5 multiply nn.softmax",
+        "matmul*12 add*5 permute_dims*2 multiply*2 nn.softmax*2",
+        HEADS,
+    ),
+    Case(
+        "scores that something is added to stay whole",
+        split_heads,
+        heads("kt = Transpose<perm=[0,2,3,1]>(k4)", "s2 = Add(s, d)"),
+        "matmul*6 add*3 reshape*4 permute_dims*4 nn.softmax",
+        "matmul*6 add*3 reshape*4 permute_dims*4 nn.softmax",
+        HEADS,
+    ),
     Case("index from ids", drop_index_guards, "y = Identity(x)", "less add where", ""),
     Case(
         "index from a cumsum",

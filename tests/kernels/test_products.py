@@ -11,7 +11,7 @@ from running import Kernel, extreme_int8, multiply_high, saturate
 
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
 
 REQUANTIZE = epilogues.Requantize()
 
@@ -35,6 +35,9 @@ CASES = [
     Case("first row", Product((Source(16, row=0),), 3, REQUANTIZE, (), True)),
     Case("another row", Product((Source(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
     Case("a tensor of one row", Product((Source(16, 1, row=0),), 3, REQUANTIZE, (), True)),
+    Case("a residual path", Product((Source(16),), 8, REQUANTIZE, addends=(Source(8),))),
+    Case("the first row of one", Product((Source(16, row=0),), 3, REQUANTIZE, (), True, (Source(3, row=0),))),
+    Case("tables alone", Product((), 6, REQUANTIZE, (3,), addends=(Source(6, 30, indexed=True), Source(6, 9)))),
     Case("activation", Product((Source(16),), 8, epilogues.Activate())),
     Case("real", Product((Source(16), Source(3)), 8, epilogues.Dequantize())),
     Case("first row, real", Product((Source(16, row=0),), 3, epilogues.Dequantize(), (), True)),
@@ -46,15 +49,21 @@ def kernel(spec: Product) -> Kernel:
     return Kernel(product(spec))
 
 
-def accumulators(spec: Product, sources, weight, bias, lookups, length: int) -> np.ndarray:
+def element(source: Source, data: np.ndarray, ids: np.ndarray, i: int) -> np.ndarray:
+    at = source.row if source.row is not None else int(ids[0, i]) if source.indexed else i
+    return data[at].astype(np.int64)
+
+
+def accumulators(spec: Product, sources, weight, bias, lookups, length: int, addends=()) -> np.ndarray:
     rows = []
     for i in range(1 if spec.single else length):
-        parts = []
-        for source, (data, ids) in zip(spec.sources, sources, strict=True):
-            at = source.row if source.row is not None else int(ids[0, i]) if source.indexed else i
-            parts.append(data[at].astype(np.int64))
-        acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate(parts)
-        rows.append(acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups))
+        parts = [element(source, *read, i) for source, read in zip(spec.sources, sources, strict=True)]
+        acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate([np.zeros(0, np.int64), *parts])
+        acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups)
+        added = [
+            element(source, *read, i) * factor for source, (*read, factor) in zip(spec.addends, addends, strict=True)
+        ]
+        rows.append(acc + ((sum(added) + 2 ** (ADDEND_BITS - 1)) >> ADDEND_BITS if added else 0))
     return np.array(rows)
 
 
@@ -64,20 +73,27 @@ def test_product(case, scale):
     """small: results over the whole int8 range; large: multipliers near their limit, most results saturated."""
     spec, rng = case.spec, np.random.default_rng(len(case.name))
     for length in case.lengths:
-        sources, arguments = [], []
-        for source in spec.sources:
+        arguments: list = []
+
+        def some(source, arguments=arguments, rng=rng, length=length):
             data = extreme_int8(rng, source.rows or length, source.width)
             ids = rng.integers(0, source.rows or 1, (1, length)).astype(np.int32)
-            sources.append((data, ids))
             arguments += [data, ids] if source.indexed else [data]
+            return data, ids
+
+        sources = [some(source) for source in spec.sources]
         weight, bias = extreme_int8(rng, spec.n, spec.k), rng.integers(-20000, 20000, spec.n).astype(np.int32)
-        arguments += [weight, bias]
-        lookups = []
+        arguments += [weight, bias] if spec.sources else [bias]
+        lookups, addends = [], []
         for size in spec.lookups:
             table = rng.integers(-30000, 30000, (size, spec.n)).astype(np.int32)
             lookups.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
             arguments += lookups[-1]
-        acc = accumulators(spec, sources, weight, bias, lookups, length)
+        for source in spec.addends:
+            factor = rng.integers(-(2**22), 2**22, spec.n).astype(np.int32)
+            addends.append((*some(source), factor))
+            arguments.append(factor)
+        acc = accumulators(spec, sources, weight, bias, lookups, length, addends)
         top = 0.49999 if scale == "large" else 100 / max(1, np.abs(acc).max())
         factors = multiplier(rng.uniform(-1, 1, spec.n) * top)
         if spec.epilogue.dtype == "float32":

@@ -1,4 +1,5 @@
-"""Sums of linear maps, with what follows them: requantization, an activation, RMSNorm, or float32."""
+"""Sums of linear maps, residual paths and tables, with what follows them: requantization, an activation, a norm, or
+float32."""
 
 from __future__ import annotations
 
@@ -20,15 +21,23 @@ from embbert_tvm.graph.quantize.weights import (
 )
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
+
+_NORMS = ("nn.rms_norm", "nn.layer_norm")
+# A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
+_LOOKUP_ROWS = 8
+# The most that one step of all addends may be worth, in steps of an accumulator: their sum stays within 2^29.
+_MOST_STEPS = 2.0**14
 
 
 @dataclass
 class Sum:
-    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); bias (n,), all real."""
+    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); addends: tensors (1, L, n) or tables; bias (n,); all
+    real."""
 
     terms: list[tuple[Expr, np.ndarray]] = field(default_factory=list)
     lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
+    addends: list[Expr] = field(default_factory=list)
     bias: np.ndarray | float = 0.0
 
 
@@ -44,10 +53,13 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool) -> bool:
     if value is not None:
         found.bias = found.bias + value.reshape(-1)
         return value.size == max(value.shape, default=1)
-    if not top and graph.uses(expr) != 1:
-        return False
     made = graph.producer(expr)
     name = op_name(made)
+    if not top and _is_addend(graph, expr):
+        found.addends.append(expr)
+        return True
+    if not top and graph.uses(expr) != 1:
+        return False
     if name == "add":
         return all(_collect(graph, a, found, False) for a in made.args)
     if name == "matmul":
@@ -65,13 +77,29 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool) -> bool:
     return False
 
 
+def _is_addend(graph: Dataflow, expr: Expr) -> bool:
+    """Whether `expr` is rows of a norm, which lose little in int8, or of a table. The path of a model that adds to it
+    layer after layer is neither: it outgrows one scale."""
+    made = graph.producer(expr)
+    if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
+        made = graph.producer(made.args[0])
+    if op_name(made) in _NORMS:
+        return True
+    table = constant(made.args[0]) if op_name(made) in ("strided_slice", "take") else None
+    large = table is not None and table.ndim == 2 and len(table) > _LOOKUP_ROWS
+    return large and (op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None))
+
+
 def _sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
     dims, found = shape(expr), Sum()
     if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1):
         return None
-    if not _collect(graph, expr, found, top) or not found.terms:
+    if not _collect(graph, expr, found, top) or not (found.terms or found.addends):
         return None
-    read = [_count(x) for x, _ in found.terms] + [str(shape(ids)[-1]) for _, ids in found.lookups]
+    if any(shape(x)[-1] != dims[-1] for x in found.addends):
+        return None
+    read = [_count(x) for x in (*(x for x, _ in found.terms), *found.addends)]
+    read += [str(shape(ids)[-1]) for _, ids in found.lookups]
     return found if all(rows == _count(expr) for rows in read) else None
 
 
@@ -81,8 +109,8 @@ def _count(x: Expr) -> str:
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
-    norm = graph.match(expr, "nn.rms_norm")
-    if norm is not None:
+    norm = graph.producer(expr)
+    if op_name(norm) in _NORMS:
         inner = norm.args[0]
         found = _sum(graph, inner, top=False)
         return None if found is None else Match(inner, found, norm)
@@ -124,20 +152,31 @@ def _like_ids(q: Quantizer, ids: Expr) -> bool:
     return [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)]
 
 
-def _channels(q: Quantizer, found: Sum) -> tuple[list[_Operand], Channels, list[np.ndarray]]:
-    operands = [_operand(q, x) for x, _ in found.terms]
+@dataclass(frozen=True)
+class _Inputs:
+    """What a product reads: its operands and addends; its channels; its lookup tables in their steps."""
+
+    operands: list[_Operand]
+    addends: list[_Operand]
+    channels: Channels
+    tables: list[np.ndarray]
+
+
+def _inputs(q: Quantizer, expr: Expr, found: Sum) -> _Inputs:
+    operands, addends = [_operand(q, x) for x, _ in found.terms], [_operand(q, x) for x in found.addends]
+    n = shape(expr)[-1]
     parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
-    n = parts[0].shape[0]
-    channels = per_channel(np.concatenate(parts, axis=1), np.broadcast_to(found.bias, (n,)))
-    return operands, channels, [channels.to_steps(table) for table, _ in found.lookups]
+    finest = len(addends) * max((a.scale for a in addends), default=0.0) / _MOST_STEPS
+    weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
+    channels = per_channel(weight, np.broadcast_to(found.bias, (n,)), finest)
+    return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
-def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, last: Epilogue) -> Expr:
-    n = len(channels.scale)
-    single = any(o.source.row is not None for o in operands)
-    spec = Product(
-        tuple(o.source for o in operands), n, last.kind, tuple(len(t) for t in tables), single
-    )  # fmt: skip
+def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:
+    channels, n = inputs.channels, len(inputs.channels.scale)
+    sources, addends = (tuple(o.source for o in group) for group in (inputs.operands, inputs.addends))
+    single = any(s.row is not None for s in (*sources, *addends))
+    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, addends)
     name = plain(expr.name)
     args: list = []
     names: dict[int, str] = {}
@@ -147,29 +186,39 @@ def _emit(q: Quantizer, expr: Expr, found: Match, operands, channels, tables, la
             names[len(args)] = suffix
         args.append(value)
 
-    for o in operands:
-        if isinstance(o.args[0], np.ndarray):
-            q.name_constant(o.args[0], f"{o.name}_table")
-        add(o.args[0])
-        for ids in o.args[1:]:
-            add(ids)
-    add(channels.weight, "weight")
+    def read(operand: _Operand) -> None:
+        if isinstance(operand.args[0], np.ndarray):
+            q.name_constant(operand.args[0], f"{operand.name}_table")
+        for value in operand.args:
+            add(value)
+
+    for operand in inputs.operands:
+        read(operand)
+    if sources:
+        add(channels.weight, "weight")
     add(channels.bias, "bias")
-    for steps, (_, ids) in zip(tables, found.sum.lookups, strict=True):
+    for steps, (_, ids) in zip(inputs.tables, found.sum.lookups, strict=True):
         add(steps, "lookup")
         add(q.real(ids))
+    for operand in inputs.addends:
+        read(operand)
+        add(np.rint(operand.scale / channels.scale * 2.0**ADDEND_BITS).astype(np.int32), "addend_factor")
     for value, suffix in zip(last.constants, last.names, strict=True):
         add(value, suffix)
     out = ([1 if single else q.length, n], last.kind.dtype)
-    reason = f"{len(operands)} linear map{'s' * (len(operands) > 1)} and {last.kind.name} in one product"
+    parts = [f"{len(group)} {what}{'s' * (len(group) > 1)}" for group, what in
+             ((sources, "linear map"), (addends, "addend")) if group]  # fmt: skip
+    reason = f"{', '.join(parts)} and {last.kind.name} in one product"
     return q.kernel(product(spec), name, args, out, reason, names, spec)
 
 
 def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogue:
     gain = constant(found.norm.args[1]).astype(np.float64)
     n = len(channels.scale)
+    centred = op_name(found.norm) == "nn.layer_norm"
+    bits = epilogues.NORM_BITS - (epilogues.SHIFT_BITS if centred else 0)
     # `gain` is below one half; a finer scale than that allows is met by a coarser one.
-    finest = 2.01 * float(np.abs(gain).max()) * np.sqrt(n) / 2.0**epilogues.NORM_BITS
+    finest = 2.01 * float(np.abs(gain).max()) * np.sqrt(n) / 2.0**bits
     scale = max(q.calibration.scale(expr.name), finest)
     # The widest channel's factor is just below one half, so t is at most half the accumulator.
     step = float(channels.scale.max()) * 2.01
@@ -177,26 +226,31 @@ def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogu
     constants = [
         multiplier(channels.scale / step),
         np.array([min(max(round(epsilon), 1), 2**31 - 1)], np.int32),
-        multiplier(gain * np.sqrt(n) / scale / 2.0**epilogues.NORM_BITS),
+        multiplier(gain * np.sqrt(n) / scale / 2.0**bits),
     ]
-    return Epilogue(epilogues.RmsNorm(), constants, ("common", "epsilon", "gain"), scale)
+    if not centred:
+        return Epilogue(epilogues.RmsNorm(), constants, ("common", "epsilon", "gain"), scale)
+    offset = constant(found.norm.args[2]).astype(np.float64) / scale + 0.5
+    most = 2.0 ** (30 - epilogues.SHIFT_BITS)  # far past what saturates
+    constants.append(np.rint(np.clip(offset, -most, most) * 2.0**epilogues.SHIFT_BITS).astype(np.int32))
+    return Epilogue(epilogues.LayerNorm(), constants, ("common", "epsilon", "gain", "shift"), scale)
 
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    operands, channels, tables = _channels(q, found.sum)
+    inputs = _inputs(q, found.inner, found.sum)
     if found.norm is not None:
-        last = _norm(q, expr, found, channels)
+        last = _norm(q, expr, found, inputs.channels)
     else:
-        last = finish(q.graph, q.calibration, expr, found.inner, channels)
-    return Rows(_emit(q, expr, found, operands, channels, tables, last), last.scale)
+        last = finish(q.graph, q.calibration, expr, found.inner, inputs.channels)
+    return Rows(_emit(q, expr, found, inputs, last), last.scale)
 
 
 def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
     if found.norm is not None or not expr.same_as(found.inner):
         return None
-    operands, channels, tables = _channels(q, found.sum)
-    last = Epilogue(epilogues.Dequantize(), [channels.scale.astype(np.float32)], ("scale",))
-    made = _emit(q, expr, found, operands, channels, tables, last)
+    inputs = _inputs(q, found.inner, found.sum)
+    last = Epilogue(epilogues.Dequantize(), [inputs.channels.scale.astype(np.float32)], ("scale",))
+    made = _emit(q, expr, found, inputs, last)
     if len(shape(expr)) == 2:
         return made
     return q.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=expr.name)

@@ -28,10 +28,11 @@ class Channels:
         return np.clip(np.rint(real / self.scale), _INT32.min, _INT32.max).astype(np.int32)
 
 
-def per_channel(weight: np.ndarray, bias: np.ndarray) -> Channels:
-    """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel."""
-    peak = np.abs(weight.astype(np.float64)).max(axis=1)
-    scale = np.where(peak > 0, peak, 1.0) / 127
+def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel, in steps
+    of `finest` or more."""
+    peak = np.abs(weight.astype(np.float64)).max(axis=1, initial=0.0)
+    scale = np.maximum(np.where(peak > 0, peak, 127 * finest or 1.0) / 127, finest)
     steps = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)
     channels = Channels(steps, scale, np.zeros(len(scale), np.int32))
     return Channels(steps, scale, channels.to_steps(bias.astype(np.float64)))
