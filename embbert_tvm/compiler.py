@@ -14,7 +14,7 @@ from tvm import IRModule, relax
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen.lower import to_calls
-from embbert_tvm.codegen.program import Program, build_program, limits
+from embbert_tvm.codegen.program import Program, build_programs, limits
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
@@ -88,7 +88,7 @@ def compile_model(
 
     calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
     package's C begins with. board: what the package says that it was made for. inspect: is given the package's folder
-    before it takes its place, with what was compiled and a function that compiles it for another length; where it
+    before it takes its place, with what was compiled and a function that does it for another length; where it
     raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be compiled
     as asked, WorkError for what has no C.
     """
@@ -116,7 +116,8 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    program = build_program(mod, chosen.constants, prefix, max_length, vocabulary)
+    at_length = build_programs(mod, chosen.constants, prefix, vocabulary)
+    program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
             f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
@@ -139,7 +140,7 @@ def compile_model(
     with folder_in_place(out) as folder:
         package.write(contents, folder)
         if inspect is not None:
-            inspect(folder, compiled, lambda n: build_program(mod, chosen.constants, prefix, n, vocabulary))
+            inspect(folder, compiled, at_length)
     return compiled
 
 
