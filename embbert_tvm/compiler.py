@@ -13,8 +13,10 @@ from tvm import IRModule, relax
 
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
+from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
 from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.program import Program, build_programs, limits
+from embbert_tvm.codegen.tokenizer_scheme import read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
@@ -80,6 +82,7 @@ def compile_model(
     max_length: int | None = None,
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
+    text: bool = True,
     board: Board | None = None,
     inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] | None = None,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
@@ -87,10 +90,10 @@ def compile_model(
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
     calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
-    package's C begins with. board: what the package says that it was made for. inspect: is given the package's folder
-    before it takes its place, with what was compiled and a function that does it for another length; where it
-    raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be compiled
-    as asked, WorkError for what has no C.
+    package's C begins with. text: whether the source's tokenizer, if it has one, goes with it. board: what the package
+    says that it was made for. inspect: is given the package's folder before it takes its place, with what was compiled
+    and a function that does it for another length; where it raises, nothing is left. dump: is given the module after
+    each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     if precision not in PRECISIONS:
@@ -105,6 +108,12 @@ def compile_model(
     dump("2-simplified", mod)
     vocabulary, positions = limits(mod)
     max_length = _max_length(max_length, positions)
+    scheme = read_scheme(source.tokenizer) if text and source.tokenizer is not None else None
+    if scheme is not None and scheme.vocabulary > vocabulary:
+        raise InputError(
+            f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
+            "use the tokenizer it was trained with"
+        )
 
     if precision == "int8":
         quantized = quantize(mod, _calibration(source, mod, calibration, max_length))
@@ -116,7 +125,7 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    at_length = build_programs(mod, chosen.constants, prefix, vocabulary)
+    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, scheme and WINDOW_BYTES)
     program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
@@ -132,6 +141,7 @@ def compile_model(
         relax_text=chosen.mod.script() + "\n",
         onnx=source.onnx.read_bytes(),
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
+        scheme=scheme,
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
         prefix=prefix,
         board=board,

@@ -20,6 +20,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
+@click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
 @click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
@@ -32,6 +33,7 @@ def command(
     max_length: int | None,
     calibration: Path | None,
     prefix: str,
+    no_tokenizer: bool,
     dump_ir: Path | None,
     list_operators: bool,
     output: Path,
@@ -49,6 +51,7 @@ def command(
         max_length=max_length,
         calibration=calibration,
         prefix=prefix,
+        text=not no_tokenizer,
         dump_ir=dump_ir,
     )
     for warning in warnings:

@@ -15,7 +15,7 @@ _MODEL = """\
 /* @TITLE@: the entry point. Made by embbert-tvm; do not edit. */
 #include "@PREFIX@.h"
 #include "@PREFIX@_kernels.h"
-#include "@PREFIX@_weights.h"
+@INCLUDES@#include "@PREFIX@_weights.h"
 
 /* A firmware that measures the steps is built with @UPPER@_PROFILE and has this function, which notes the time. */
 #ifdef @UPPER@_PROFILE
@@ -70,6 +70,10 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
 }
 
 @TEXT@
+@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
+{
+    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
+}
 
 const char *@PREFIX@_label(size_t index)
 {
@@ -82,6 +86,78 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status)
 @STATUS_TEXTS@
     }
     return "no status of this library";
+}
+"""
+
+_TEXT = """\
+@PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                              int32_t *ids, size_t *tokens, bool *truncated)
+{
+    if (model == NULL || (utf8 == NULL && n > 0) || (pair == NULL && pair_n > 0)) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (ids == NULL || tokens == NULL || truncated == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    return @PREFIX@_tokenizer(model->arena + @WINDOW_OFFSET@, utf8, n, pair, pair_n, ids, tokens, truncated);
+}
+
+/* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
+static float power_of_e(float x)
+{
+    if (!(x > -87.0f)) {
+        return 0.0f;
+    }
+    int32_t doublings = (int32_t)(x * 1.44269504f - 0.5f); /* x = doublings * ln 2 + rest, |rest| <= ln 2 / 2 */
+    float rest = x - (float)doublings * 0.693359375f + (float)doublings * 2.12194440e-4f;
+    float sum = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666667f
+        + rest * (0.00833333333f + rest * 0.00138888889f)))));
+    union {
+        uint32_t bits;
+        float value;
+    } scale;
+    scale.bits = (uint32_t)(doublings + 127) << 23;
+    return sum * scale.value;
+}
+
+@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
+                                   size_t pair_n, @PREFIX@_result_t *result)
+{
+    if (model == NULL || result == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    int32_t *ids = (int32_t *)(model->arena + @IDS_OFFSET@);
+    size_t tokens;
+    bool truncated;
+    @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &tokens, &truncated);
+    if (status != @UPPER@_OK) {
+        return status;
+    }
+    infer(model->arena, ids, (int32_t)tokens, result->logits);
+    result->label = 0;
+    for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
+        if (result->logits[i] > result->logits[result->label]) {
+            result->label = i;
+        }
+    }
+    float sum = 0.0f;
+    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+        result->scores[i] = power_of_e(result->logits[i] - result->logits[result->label]);
+        sum += result->scores[i];
+    }
+    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+        result->scores[i] /= sum;
+    }
+    result->label_text = @PREFIX@_label(result->label);
+    result->tokens = tokens;
+    result->truncated = truncated;
+    return @UPPER@_OK;
 }
 """
 
@@ -100,11 +176,7 @@ _IDS_ONLY = """\
     (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)result;
     return @UPPER@_E_TOKENIZER;
 }
-
-@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
-{
-    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
-}"""
+"""
 
 _KERNELS_HEADER = """\
 /* {title}: the kernels. Made by embbert-tvm; do not edit. */
@@ -141,7 +213,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         vocabulary=program.vocabulary,
         arena_bytes=program.arena_bytes,
         align=ALIGN,
-        has_tokenizer=False,
+        has_tokenizer=program.text is not None,
         digest=digest,
     )
 
@@ -155,7 +227,10 @@ def entry(program: Program, model_name: str, labels: Sequence[str] | None, reaso
     return c_api.substitute(
         _MODEL,
         prefix,
-        text=_IDS_ONLY,
+        text=_IDS_ONLY if program.text is None else _TEXT,
+        includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
+        ids_offset=program.text and program.text.ids.offset,
+        window_offset=program.text and program.text.window.offset,
         status_texts="\n".join(
             f"    case @UPPER@_{status.name}:\n        return {c_string(status.text)};" for status in c_api.STATUSES
         ),

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from embbert_tvm.codegen import c_files
+from embbert_tvm.codegen import c_files, c_tokenizer
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import Program, Step
+from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
 from embbert_tvm.target import Board, Cpu
@@ -27,7 +28,8 @@ _MICRO = Path(micro.__file__).parent
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None."""
+    """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None; scheme: what the
+    device's tokenizer is made of, None where it is left out."""
 
     program: Program
     model_name: str
@@ -38,6 +40,7 @@ class Contents:
     relax_text: str
     onnx: bytes
     tokenizer: bytes | None
+    scheme: Scheme | None
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
@@ -55,6 +58,13 @@ def files(contents: Contents) -> dict[str, bytes]:
         f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
     }
     found = {path: text.encode() for path, text in sources.items()}
+    if contents.scheme is not None:
+        texts = {
+            f"{_HOST}/src/{prefix}_tokenizer.h": c_tokenizer.header(prefix, c_files.title(name)),
+            f"{_HOST}/src/{prefix}_tokenizer.c": c_tokenizer.source(contents.scheme, prefix, c_files.title(name)),
+        }
+        found |= {path: text.encode() for path, text in texts.items()}
+        found[f"{_HOST}/src/{c_tokenizer.RUNTIME.name}"] = c_tokenizer.RUNTIME.read_bytes()
     for header in sorted(_MICRO.glob("*.h")):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
     digest = _digest(found)
@@ -99,9 +109,14 @@ def metadata(contents: Contents, digest: int) -> dict:
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
-        "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in ("model", "kernels", "weights")],
+        "tokenizer": contents.scheme is not None,
+        "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in _sources(contents)],
         "includes": [f"{_HOST}/include"],
     }
+
+
+def _sources(contents: Contents) -> tuple[str, ...]:
+    return ("model", "kernels", "weights", *(("tokenizer",) if contents.scheme is not None else ()))
 
 
 def _step(step: Step, prefix: str) -> dict:

@@ -30,6 +30,7 @@ _BYTES = {
     "float32": 4,
 }
 INPUT, OUTPUT = "ids", "logits"
+WINDOW = "tokenizer.window"
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "L", "infer"}
 
@@ -60,6 +61,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Text:
+    """What a text needs in the arena before the first step: its ids, and the tokenizer's window."""
+
+    ids: Block
+    window: Block
+
+
+@dataclass(frozen=True)
 class Program:
     """What is left to print. constants: by C name, in the order of their first use."""
 
@@ -71,6 +80,7 @@ class Program:
     classes: int
     vocabulary: int
     max_length: int
+    text: Text | None = None
 
     @property
     def arena_bytes(self) -> int:
@@ -203,7 +213,7 @@ class _Builder:
             shapes.append(dims)
         self.values[var] = stem
 
-    def finish(self, max_length: int) -> Program:
+    def finish(self, max_length: int, window_bytes: int | None = None) -> Program:
         self.max_length = max_length
         result = self.values[self.graph.output]
         if result not in self.made or self.made[result][0] != "float32":
@@ -217,6 +227,9 @@ class _Builder:
             for w in function.workspaces:
                 size = self.bytes_of(list(w.shape), w.dtype, where)
                 blocks.append(Block(f"{name}.{w.name}", size, step, step))
+        if window_bytes is not None:
+            blocks.append(Block(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
+            blocks.append(Block(WINDOW, window_bytes, 0, 0))
         arena = solve(blocks)
         at = {b.name: b for b in arena.blocks}
         steps = tuple(self._step(*made, at, result) for made in zip(self.calls, self.macs, strict=True))
@@ -231,6 +244,7 @@ class _Builder:
             classes,
             self.vocabulary,
             self.max_length,
+            None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
         )
 
     def _step(self, call: tuple, macs: tuple | None, at: dict[str, Block], result: str) -> Step:
@@ -261,10 +275,14 @@ def _text(dims) -> str:
     return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
 
 
-def build_programs(mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int) -> Callable[[int], Program]:
+def build_programs(
+    mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, window_bytes: int | None = None
+) -> Callable[[int], Program]:
     """Lower every call of a module of calls (`lower.to_calls`); what is returned places, for texts of at most so many
     tokens, what the calls need.
 
-    names: C names of constants by fingerprint. Raises WorkError for what has no C.
+    names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. Raises
+    WorkError for what has no C.
     """
-    return _Builder(mod, names, prefix, vocabulary).finish
+    builder = _Builder(mod, names, prefix, vocabulary)
+    return lambda max_length: builder.finish(max_length, window_bytes)

@@ -29,14 +29,16 @@ class Footprint:
     """Bytes that a package adds to a firmware of its CPU.
 
     `code` counts instructions and small constants with what they pull from the C library (where the CPU's
-    images are freestanding); `weights` the constants of weights.c; `static` data and bss outside the arena;
-    `stack` the deepest way of calls from embbert_run(), where each of `stack_unknown`, functions of the C library
-    whose frames the compiler does not tell, counts LIBRARY_FRAME. `parts` are code and weights by object, as the
+    images are freestanding); `weights` the constants of embbert_weights.c; `tokenizer` its code and tables,
+    0 without; `static` data and bss outside the arena; `stack` the deepest way of calls from a function of the C API,
+    where each of `stack_unknown`, functions of the C library whose frames the compiler does not tell, counts
+    LIBRARY_FRAME. `parts` are code and weights by object, as the
     linker's map has them (link_map.py); empty where images are not freestanding.
     """
 
     code: int
     weights: int
+    tokenizer: int
     static: int
     stack: int
     stack_unknown: tuple[str, ...]
@@ -66,10 +68,15 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
             images, parts = [image], contributions(linker_map.read_text(), _FLASH)
         weights = _total(cpu, [o for o in objects if o.stem.endswith("weights")], (".rodata",))
         flash = _total(cpu, images, _FLASH)
+        tokenizer = parts.get(f"package.{package.prefix}_tokenizer.o", 0)
+        if not cpu.toolchain.freestanding:
+            tokenizer = _total(cpu, [o for o in objects if o.stem.endswith("tokenizer")], _FLASH)
         static = _total(cpu, images, (".data", ".bss"))
         frames, calls = _call_graph(path.with_suffix(".ci").read_text() for path in objects)
-    stack, unknown = _deepest(f"{package.prefix}_run", frames, calls)
-    return Footprint(flash - weights, weights, static, stack, tuple(sorted(unknown)), parts)
+    entries = (f"{package.prefix}_{entry}" for entry in _ENTRIES)
+    deepest = [_deepest(entry, frames, calls) for entry in entries if entry in frames]
+    stack, unknown = max(stack for stack, _ in deepest), set().union(*(names for _, names in deepest))
+    return Footprint(flash - weights - tokenizer, weights, tokenizer, static, stack, tuple(sorted(unknown)), parts)
 
 
 def _total(cpu: Cpu, files: list[Path], sections: tuple[str, ...]) -> int:

@@ -95,7 +95,11 @@ def _report(
     compiled: Compiled, measured: Footprint | None, target: str, board: Board | None, precision: str, seconds: float
 ) -> dict[str, Any]:
     program = compiled.program
-    flash = {"code": measured and measured.code, "weights": program.weights_bytes, "tokenizer": 0}
+    flash = {
+        "code": measured and measured.code,
+        "weights": program.weights_bytes,
+        "tokenizer": measured and measured.tokenizer,
+    }
     ram = {
         "arena": program.arena_bytes,
         "stack": measured and measured.stack,
