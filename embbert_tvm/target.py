@@ -179,12 +179,16 @@ class Uart:
 
 @dataclass(frozen=True)
 class Qemu:
-    """How QEMU emulates a board; one SysTick tick is `instructions_per_tick` instructions."""
+    """How QEMU emulates a board; one SysTick tick is `instructions_per_tick` instructions.
+
+    deaf_at_start: its serial port loses what comes before the firmware switches it on, where others keep it.
+    """
 
     program: str
     package: str
     machine: str
     instructions_per_tick: float
+    deaf_at_start: bool = False
 
     def __post_init__(self) -> None:
         for key in ("program", "package", "machine"):
@@ -196,6 +200,7 @@ class Qemu:
             "instructions_per_tick",
             "must be a positive number",
         )
+        _require(isinstance(self.deaf_at_start, bool), "deaf_at_start", "must be true or false")
 
 
 @dataclass(frozen=True)

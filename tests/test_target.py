@@ -105,6 +105,7 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d["uart"].update(driver="../../x.c"), "uart: driver: must be a .c file"),
         (lambda d: d["uart"].update(tx_pin=-1), "uart: tx_pin: must be"),
         (lambda d: d["qemu"].update(instructions_per_tick=0), "qemu: instructions_per_tick: must be"),
+        (lambda d: d["qemu"].update(deaf_at_start=1), "qemu: deaf_at_start: must be true or false"),
         (lambda d: d["qemu"].update(machine="a,b=c"), "qemu: machine: must be"),
         (lambda d: d.update(stack_bytes=3), "stack_bytes: must be"),
     ],

@@ -57,4 +57,11 @@ def open_qemu(
     board, command = emulation(package, board_name, flags)
     assert board.qemu is not None
     link = ProcessLink([*command, *COUNTING], f"QEMU ({board.qemu.machine})")
-    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, board.qemu.instructions_per_tick)
+    return Device(
+        link,
+        package,
+        f"qemu:{board.name}",
+        timeout or TIMEOUT,
+        board.qemu.instructions_per_tick,
+        deaf_at_start=board.qemu.deaf_at_start,
+    )

@@ -101,3 +101,32 @@ def test_a_board_without_a_driver_says_so(tmp_path):
 
     with pytest.raises(InputError, match="nucleo_h743zi2: its board file names no driver for its serial port"):
         build(package, load_cpu("cortex-m7"), load_board("nucleo_h743zi2"))
+
+
+def test_a_request_that_comes_before_the_firmware_listens_is_asked_again(tmp_path):
+    """As on QEMU's STM32, whose USART drops it."""
+    from embbert_tvm.device.device import Device
+    from embbert_tvm.device.host import open_host
+
+    package = load_package(write_package(tmp_path / "p", "host"))
+
+    class Deaf:
+        """Passes on what is written after the first request."""
+
+        def __init__(self, link) -> None:
+            self.link, self.heard = link, False
+
+        def write(self, data: bytes) -> None:
+            if self.heard:
+                self.link.write(data)
+            self.heard = True
+
+        def read(self, deadline: float) -> bytes:
+            return self.link.read(deadline)
+
+        def close(self) -> None:
+            self.link.close()
+
+    with Device(Deaf(open_host(package)._link), package, "deaf", 12.0, deaf_at_start=True) as device:
+        device.check()
+        assert device.retries == 1
