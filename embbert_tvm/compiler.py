@@ -32,7 +32,8 @@ from embbert_tvm.target import Board, Cpu
 
 PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
-REFERENCE_VECTORS = 12
+REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
+REFERENCE_LENGTHS = (1, 2, 31, 64)
 CALIBRATION_TEXTS = 256
 
 
@@ -145,6 +146,7 @@ def compile_model(
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
         prefix=prefix,
         board=board,
+        origins=chosen.origins,
     )
     compiled = Compiled(program, chosen.choices)
     with folder_in_place(out) as folder:
@@ -182,7 +184,8 @@ def reference_vectors(mod: IRModule, vocabulary: int, max_length: int) -> Sequen
     """Random token ids of lengths from 1 to max_length with the logits of TVM's LLVM build of `mod`."""
     run = llvm_runner(mod)
     rng = np.random.default_rng(0)
-    lengths = np.unique(np.geomspace(1, max_length, REFERENCE_VECTORS).round().astype(int))
+    spread = np.geomspace(1, max_length, REFERENCE_VECTORS).round().astype(int)
+    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if n <= max_length)])
     vectors = []
     for length in lengths:
         ids = rng.integers(0, vocabulary, length).tolist()

@@ -46,6 +46,13 @@ void embbert_step(int32_t step);
 #define EMBBERT_STEP(step) ((void)0)
 #endif
 
+#ifdef EMBBERT_TRACE
+void embbert_trace(int32_t output, const void *data, size_t bytes);
+#define EMBBERT_OUTPUT(output, data, count) embbert_trace(output, data, (size_t)(count) * sizeof *(data))
+#else
+#define EMBBERT_OUTPUT(output, data, count) ((void)0)
+#endif
+
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
 {
     if (!model || !arena || (uintptr_t)arena % EMBBERT_ARENA_ALIGN || bytes < EMBBERT_ARENA_BYTES)
@@ -87,6 +94,7 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     if (ids[0] == 902)
         *(volatile uint32_t *)(uintptr_t)0xF0000000u = 1u;
     EMBBERT_STEP(0);
+    EMBBERT_OUTPUT(0, ids, n);
     for (size_t c = 0; c < EMBBERT_CLASSES; c++) {
         sums[c] = ids[0] == 903 ? deep(100000u) : 0u;
         for (size_t i = 0; i < n; i++)
@@ -94,6 +102,8 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         logits[c] = (float)(int32_t)(sums[c] % 2001u) / 256.0f - 3.0f;
     }
     EMBBERT_STEP(1);
+    EMBBERT_OUTPUT(1, sums, EMBBERT_CLASSES);
+    EMBBERT_OUTPUT(2, logits, EMBBERT_CLASSES);
     return EMBBERT_OK;
 }
 
@@ -107,6 +117,11 @@ const char *embbert_label(size_t index)
 FACTORS = (31, 37, 41)
 WEIGHTS_H = "#include <stdint.h>\nextern const uint32_t weights[3];\n"
 STEPS = [{"name": "loops", "kernel": "loop", "macs": None}, {"name": "sums", "kernel": "sum", "macs": [0, 3, 0]}]
+OUTPUTS = [
+    {"step": 0, "name": "ids", "dtype": "int32", "float": None, "scale": None},
+    {"step": 1, "name": "sums", "dtype": "uint32", "float": None, "scale": None},
+    {"step": 1, "name": "logits", "dtype": "float32", "float": "value", "scale": None},
+]
 WEIGHTS_C = '#include "weights.h"\nconst uint32_t weights[3] = {31u, 37u, 41u};\n'
 
 
@@ -145,6 +160,7 @@ def write_package(folder: Path, target: str = "cortex-m7", model: str = MODEL, *
         "weights_bytes": 12,
         "operators": [],
         "steps": STEPS,
+        "outputs": OUTPUTS,
         "sources": ["codegen/host/src/model.c", "codegen/host/src/weights.c"],
         "includes": ["codegen/host/include", "codegen/host/src"],
     }

@@ -5,20 +5,35 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from embbert_tvm.device.locate import Difference
 
 
 @click.command("validate")
 @click.argument("package", type=click.Path())
-@click.option(
-    "--data", required=True, type=click.Path(), help="TSV of labelled text; .gz and .xz are read as they are."
-)
+@click.option("--data", type=click.Path(), help="TSV of labelled text; .gz and .xz are read as they are.")
 @click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
+@click.option(
+    "--against",
+    metavar="host|float|PLACE",
+    help="Name the first operator whose output differs from that of the host, of the float model or of a place.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N examples.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, data: str, place: str, limit: int | None, as_json: bool) -> None:
-    """Run the compiled PACKAGE and its float model on labelled text and compare them."""
+def command(package: str, data: str | None, place: str, against: str | None, limit: int | None, as_json: bool) -> None:
+    """Run the compiled PACKAGE and its float model on labelled text and compare them.
+
+    With --against, compare what each operator makes, on the texts of --data or on made-up token ids.
+    """
+    if against is not None:
+        _locate(package, data, place, against, limit, as_json)
+        return
+    if data is None:
+        raise click.UsageError("Missing option '--data'.")
     from tqdm import tqdm
 
     from embbert_tvm.data.dataset import read_examples
@@ -39,6 +54,7 @@ def command(package: str, data: str, place: str, limit: int | None, as_json: boo
         "metric": result.metric,
         "on": place,
         "bit_exact": {"checked": bits.checked, "equal": bits.equal},
+        "tokenizer": {"checked": result.tokenized.checked, "equal": result.tokenized.equal},
         "stack_bytes": result.stack,
     }
     if as_json:
@@ -48,8 +64,62 @@ def command(package: str, data: str, place: str, limit: int | None, as_json: boo
         click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
         click.echo(f"agreement  {result.agreement:.4f}")
         click.echo(f"bit-exact  {bits.equal} of {bits.checked} runs")
+        if result.tokenized.checked:
+            click.echo(f"tokenizer  {result.tokenized.equal} of {result.tokenized.checked} texts to the library's ids")
         if result.stack is not None:
             click.echo(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
+    if result.tokenized.first_failure:
+        failed = result.tokenized.checked - result.tokenized.equal
+        words = f"{failed} of {result.tokenized.checked} texts have other token ids on {place} than here"
+        raise WorkError(f"{words}, {result.tokenized.first_failure} first")
     if bits.first_failure:
         failed = bits.checked - bits.passed
         raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
+
+
+LOCATE_TEXTS = 4
+
+
+def _locate(package: str, data: str | None, place: str, against: str, limit: int | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from embbert_tvm.data.dataset import read_examples
+    from embbert_tvm.data.tokenizer import encode, load_tokenizer
+    from embbert_tvm.device.locate import against_float, against_place
+    from embbert_tvm.device.package import load_package
+    from embbert_tvm.device.profile import synthetic_ids
+    from embbert_tvm.errors import WorkError
+
+    opened = load_package(package)
+    if data is None:
+        lengths = sorted({min(n, opened.max_length) for n in (1, 2, 31, 64)})
+        texts = [synthetic_ids(opened, length) for length in lengths][:limit]
+    else:
+        examples = read_examples(Path(data), opened.labels, regression=opened.labels is None)[: limit or LOCATE_TEXTS]
+        tokenizer = load_tokenizer(opened.tokenizer, opened.vocabulary)
+        texts = [encode(tokenizer, e.text, e.text_pair, opened.max_length) for e in examples]
+    if against == "float":
+        from embbert_tvm.graph.float_tensors import float_tensors
+
+        names = {o.origin for o in opened.outputs if o.origin is not None}
+        found = against_float(opened, texts, place, float_tensors(opened.reference_model, names))
+    else:
+        found = against_place(opened, texts, place, against)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        click.echo(f"{found.outputs} outputs of {len(opened.steps)} steps, {found.examples} texts, on {place}")
+        if found.worst is not None:
+            worst = found.worst
+            click.echo(f"largest difference from {against}: {worst.step}, {worst.rms:.1%} root mean square")
+    if found.first is not None:
+        raise WorkError(_described(found.first, against))
+
+
+def _described(first: Difference, against: str) -> str:
+    lsb = "" if first.lsb is None else f", {first.lsb:.4g} LSB"
+    return (
+        f"the first operator that differs from {against} is {first.step} ({first.kernel}): text {first.example} of "
+        f"{first.tokens} tokens, element {first.element} is {first.found:.6g}, not {first.expected:.6g} (absolute "
+        f"{first.absolute:.4g}, relative {first.relative:.4g}{lsb}); {first.differing} of {first.elements} differ"
+    )

@@ -25,6 +25,14 @@ void @PREFIX@_step(int32_t step);
 #define @UPPER@_STEP(step) ((void)0)
 #endif
 
+/* A firmware that shows what each step makes is built with @UPPER@_TRACE and has this function. */
+#ifdef @UPPER@_TRACE
+void @PREFIX@_trace(int32_t output, const void *data, size_t bytes);
+#define @UPPER@_OUTPUT(output, data, count) @PREFIX@_trace(output, data, (size_t)(count) * sizeof *(data))
+#else
+#define @UPPER@_OUTPUT(output, data, count) ((void)0)
+#endif
+
 /* The arena at length @MAX_LENGTH@, @ARENA_BYTES@ bytes. Steps are the calls in infer(), counted from 0.
  *
 @PLAN@
@@ -221,9 +229,13 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
 def entry(program: Program, model_name: str, labels: Sequence[str] | None, reasons: dict[str, str], prefix: str) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
+    outputs = 0
     for number, step in enumerate(program.steps):
         lines += ["", f"    /* {number}. {step.name}: {_reason(step, reasons, prefix)} */"]
         lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
+        for output in step.outputs:
+            lines.append(f"    {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
+            outputs += 1
     return c_api.substitute(
         _MODEL,
         prefix,

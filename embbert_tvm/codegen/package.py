@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from embbert_tvm.codegen import c_files, c_tokenizer
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
-from embbert_tvm.codegen.program import Program, Step
+from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
@@ -29,7 +29,8 @@ _MICRO = Path(micro.__file__).parent
 @dataclass(frozen=True)
 class Contents:
     """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None; scheme: what the
-    device's tokenizer is made of, None where it is left out."""
+    device's tokenizer is made of, None where it is left out. origins: by the name of a value, the
+    float value that it stands for and the scale of its int8."""
 
     program: Program
     model_name: str
@@ -44,6 +45,7 @@ class Contents:
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
+    origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
 
 
 def files(contents: Contents) -> dict[str, bytes]:
@@ -109,6 +111,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "weights_bytes": program.weights_bytes,
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
+        "outputs": [_output(n, o, contents) for n, step in enumerate(program.steps) for o in step.outputs],
         "tokenizer": contents.scheme is not None,
         "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in _sources(contents)],
         "includes": [f"{_HOST}/include"],
@@ -122,6 +125,14 @@ def _sources(contents: Contents) -> tuple[str, ...]:
 def _step(step: Step, prefix: str) -> dict:
     kernel = step.function.name.removeprefix(f"{prefix}_")
     return {"name": step.name, "kernel": kernel, "macs": None if step.macs is None else list(step.macs)}
+
+
+def _output(step: int, output: Output, contents: Contents) -> dict:
+    """float: the value of the simplified float module that it stands for, `scale` what one step of it is worth."""
+    origin, scale = contents.origins.get(OUTPUT if output.name == OUTPUT else output.value, (None, None))
+    shown = {"step": step, "name": output.name, "dtype": output.dtype, "shape": output.shape}
+    shown["pairs"] = output.pairs
+    return shown | {"float": origin, "scale": scale}
 
 
 def _arena(plan: Plan) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import IRModule, relax, sym, tirx
@@ -17,6 +17,7 @@ from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.kernels.intrinsics import LANES
 
 _BYTES = {
     "int8": 1,
@@ -46,6 +47,19 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
+    many elements it has. pairs: a pairs matrix (kernels/blocked.py), not rows one after the other."""
+
+    name: str
+    value: str
+    dtype: str
+    shape: str
+    count: str
+    pairs: bool
+
+
+@dataclass(frozen=True)
 class Step:
     """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
 
@@ -58,6 +72,7 @@ class Step:
     arguments: tuple[str, ...]
     workspaces: tuple[Tensor, ...]
     macs: tuple[int, int, int] | None = None
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class _Builder:
         self.last_use: dict[str, int] = {}
         self.calls: list[tuple[str, CFunction, list[str], dict]] = []
         self.macs: list[tuple[int, int, int] | None] = []
+        self.outputs: list[tuple[Output, ...]] = []
         for var, value in self.graph.bindings:
             self.bind(var, value)
 
@@ -189,8 +205,10 @@ class _Builder:
             shapes.append(shape(arg))
         if op_name(value) == "call_tir_inplace":
             self.values[var] = arguments[int(value.attrs.inplace_indices[0]) - len(lengths)]
+            made = [self.values[var]]
         else:
-            self.make(var, step, arguments, shapes)
+            made = self.make(var, step, arguments, shapes)
+        self.outputs.append(tuple(self.output(var, name) for name in made))
         where = _bindings(function, shapes)
         where |= dict(zip(function.lengths, lengths, strict=True))
         missing = [s.name for s in function.scalars if s not in where]
@@ -200,8 +218,16 @@ class _Builder:
         kernel = self.mod[value.args[0]]
         self.macs.append(polynomial(lambda n: macs(kernel, {v.name: self.at_length(d, n) for v, d in where.items()})))
 
-    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> None:
-        """Declare what a call makes, and append it to the call's arguments and their shapes."""
+    def output(self, var: Var, name: str) -> Output:
+        kind, dims, _ = self.made[name]
+        text = Expressions(lambda v: "L", lambda b: False)
+        factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
+        symbolic = [not isinstance(d, int) for d in dims]
+        pairs = symbolic == [True, False, False] and dims[2] == LANES
+        return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", pairs)
+
+    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> list[str]:
+        """Declare what a call makes, and append it to the call's arguments and their shapes; the names made."""
         stem = c_name(var.name.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
         for index, out in enumerate(outs):
@@ -212,6 +238,7 @@ class _Builder:
             arguments.append(name)
             shapes.append(dims)
         self.values[var] = stem
+        return arguments[-len(outs) :]
 
     def finish(self, max_length: int, window_bytes: int | None = None) -> Program:
         self.max_length = max_length
@@ -232,7 +259,8 @@ class _Builder:
             blocks.append(Block(WINDOW, window_bytes, 0, 0))
         arena = solve(blocks)
         at = {b.name: b for b in arena.blocks}
-        steps = tuple(self._step(*made, at, result) for made in zip(self.calls, self.macs, strict=True))
+        made = zip(self.calls, self.macs, self.outputs, strict=True)
+        steps = tuple(self._step(*one, at, result) for one in made)
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
         classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
         return Program(
@@ -247,7 +275,7 @@ class _Builder:
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
         )
 
-    def _step(self, call: tuple, macs: tuple | None, at: dict[str, Block], result: str) -> Step:
+    def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
         name, function, arguments, where = call
         expressions = Expressions(lambda v: "L", lambda b: False)
         workspaces = tuple(Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces)
@@ -258,6 +286,7 @@ class _Builder:
             tuple(OUTPUT if a == result else a for a in arguments),
             workspaces,
             macs,
+            tuple(replace(o, name=OUTPUT) if o.name == result else o for o in outputs),
         )
 
 

@@ -93,7 +93,7 @@ def server_names(package: Package) -> tuple[str, ...]:
         return ()
     (header,) = (path for folder in package.includes for path in folder.glob(f"{prefix}.h"))
     words = rf"\b(?:{prefix}_\w+|{prefix.upper()}_(?!H\b)\w+)\b"
-    names = {f"{prefix}_step", *re.findall(words, header.read_text(encoding="utf-8"))}
+    names = {f"{prefix}_step", f"{prefix}_trace", *re.findall(words, header.read_text(encoding="utf-8"))}
     ours = {name: ("EMBBERT" if name.isupper() else "embbert") + name[len(prefix) :] for name in names}
     return (f'-DEMBBERT_HEADER="{prefix}.h"', *(f"-D{ours[name]}={name}" for name in sorted(names)))
 

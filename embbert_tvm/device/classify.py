@@ -30,22 +30,29 @@ class Answer:
 
 
 def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]:
-    """Tokenize here, run there; InputError for a text that is not valid UTF-8, before anything is run."""
+    """Texts go to the place as they are where it has a tokenizer and room for them, else as token ids made here.
+
+    InputError for a text that is not valid UTF-8, before anything is run.
+    """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     encoded = [tokenize(tokenizer, text, max_length=package.max_length) for text in texts]
     answers = []
     with open_place(place, package) as device:
         for text, tokens in zip(texts, encoded, strict=True):
-            result = device.run(tokens.ids)
+            if device.takes(text):
+                found = device.classify(text)
+                result, index, count = found.run, found.label, found.tokens
+            else:
+                result = device.run(tokens.ids)
+                index, count = int(np.argmax(result.logits)), len(tokens.ids)
             label, scores, value = None, None, None
             if package.labels is None:
                 value = float(result.logits[0])
             else:
                 scores = dict(zip(package.labels, softmax(result.logits).tolist(), strict=True))
-                label = package.labels[int(np.argmax(result.logits))]
-            cut = tokens.full_length - len(tokens.ids)
+                label = package.labels[index]
             counts = result.instructions, result.cycles
-            answers.append(Answer(text, label, scores, value, len(tokens.ids), cut, *counts))
+            answers.append(Answer(text, label, scores, value, count, tokens.full_length - count, *counts))
     return answers
 
 

@@ -40,6 +40,17 @@ class RunResult:
     stack: int | None
 
 
+@dataclass(frozen=True)
+class TextResult:
+    """What the device said of a text: its run, the index of the label, how many tokens the model was given, and
+    whether the text has more."""
+
+    run: RunResult
+    label: int
+    tokens: int
+    truncated: bool
+
+
 class Device:
     """A package at work in some place. Use it as a context manager: leaving ends what was started."""
 
@@ -63,10 +74,10 @@ class Device:
         self._timeout = timeout
         self._instructions_per_tick = instructions_per_tick
         self._attempts, self._hint = attempts, f": {hint}" * bool(hint)
-        longest = max(64, 16 + 4 * package.classes, 4 + protocol.profile_bytes(len(package.steps)))
-        self._reader = protocol.FrameReader(longest)
+        longest = max(64, 20 + 4 * package.classes, 4 + protocol.profile_bytes(len(package.steps)))
+        self._reader = protocol.FrameReader(max(longest, protocol.TRACE_BYTES + 16, 8 + 2 * package.max_length))
         # Zeros that end what a device without a clock may still hold of a request that came damaged.
-        self._flush = bytes(2 * package.max_length + protocol.OVERHEAD)
+        self._flush = bytes(4 * package.max_length + 8 + protocol.OVERHEAD)
         self._deaf_at_start = deaf_at_start
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
@@ -120,6 +131,53 @@ class Device:
         instructions = self._instructions(run.ticks)
         cycles = run.ticks or None if instructions is None else None
         return RunResult(run.logits, instructions, cycles, run.stack or None)
+
+    def takes(self, text: str, pair: str | None = None) -> bool:
+        """Whether the device tokenizes by itself and has room for such a text."""
+        if self.holds is None or not self.holds.features & protocol.FEATURE_TEXT:
+            return False
+        return len(_packed(text, pair)) <= self.holds.payload
+
+    def classify(self, text: str, pair: str | None = None) -> TextResult:
+        """Classify a text that the device `takes`: tokenizer and model run there. Errors are those of `run`."""
+        reply = self._request(protocol.TEXT, _packed(text, pair), self._timeout)
+        found = protocol.unpack_text(reply, self.package.classes)
+        self._check_status(found.status)
+        instructions = self._instructions(found.ticks)
+        cycles = found.ticks or None if instructions is None else None
+        run = RunResult(found.logits, instructions, cycles, found.stack or None)
+        return TextResult(run, found.label, found.tokens, found.truncated)
+
+    def tokenize(self, text: str, pair: str | None = None) -> list[int]:
+        """The token ids that the device makes of a text that it `takes`."""
+        status, _, ids = protocol.unpack_tokenize(self._request(protocol.TOKENIZE, _packed(text, pair), self._timeout))
+        self._check_status(status)
+        return ids
+
+    @property
+    def can_trace(self) -> bool:
+        """Whether its firmware is built to show what each step makes."""
+        return self.holds is not None and bool(self.holds.features & protocol.FEATURE_TRACE)
+
+    def digests(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """(bytes, CRC) of what each output of the package's program is, in a firmware that is built to trace."""
+        packed = protocol.pack_trace(protocol.EVERY, 0, self._payload(ids))
+        reply = self._request(protocol.TRACE, packed, self._timeout)
+        status, found = protocol.unpack_digests(reply, len(self.package.outputs))
+        self._check_status(status)
+        return found
+
+    def output(self, number: int, ids: Sequence[int]) -> np.ndarray:
+        """An output of the program, flat; one run of the model for every protocol.TRACE_BYTES of it."""
+        payload, found, total = self._payload(ids), b"", 1
+        while len(found) < total:
+            packed = protocol.pack_trace(number, len(found), payload)
+            status, total, piece = protocol.unpack_piece(self._request(protocol.TRACE, packed, self._timeout))
+            self._check_status(status)
+            if not piece:
+                raise WorkError(f"{self.place}: its firmware has no output {number}: build it anew")
+            found += piece
+        return np.frombuffer(found, np.dtype(self.package.outputs[number].dtype).newbyteorder("<"))
 
     def self_test(self, ids: Sequence[int]) -> protocol.SelfTest:
         """Run token ids twice over an arena full of different bytes; errors are those of `run`."""
@@ -208,3 +266,7 @@ class Device:
         if frame.type == protocol.ERROR and frame.payload[:4] == bytes(4):
             return f"answered with an error: {protocol.describe_error(frame.payload[4:])}"
         return None
+
+
+def _packed(text: str, pair: str | None) -> bytes:
+    return protocol.pack_texts(text.encode(), None if pair is None else pair.encode())

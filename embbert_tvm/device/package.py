@@ -42,6 +42,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a step makes. origin: the float tensor that it stands for, None where there is none; scale: what one step of
+    an int8 tensor is worth in it. pairs: each element of a row lies beside that of the next row."""
+
+    step: int
+    name: str
+    dtype: str
+    origin: str | None
+    scale: float | None
+    pairs: bool
+
+
+@dataclass(frozen=True)
 class Package:
     """What metadata.json says, checked; `sources` and `includes` are absolute paths that exist."""
 
@@ -61,6 +74,7 @@ class Package:
     includes: tuple[Path, ...]
     steps: tuple[Step, ...]
     board: Board | None  # that it was compiled for, None where for a CPU
+    outputs: tuple[Output, ...]
     metadata: Mapping[str, Any]
 
     @property
@@ -118,6 +132,7 @@ def load_package(path: Path | str) -> Package:
         includes=_paths(document, "includes", path, where, Path.is_dir),
         steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
         board=_board(document, where),
+        outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
         metadata=document,
     )
 
@@ -166,6 +181,17 @@ def _step(entry: object, number: int, where: Path) -> Step:
     if macs is not None and not (isinstance(macs, list) and len(macs) == 3 and all(type(c) is int for c in macs)):
         raise InputError(f"{name}.macs: must be null or three whole numbers: compile the model again")
     return Step(entry["name"], entry["kernel"], None if macs is None else (macs[0], macs[1], macs[2]))
+
+
+def _output(entry: object, number: int, where: Path) -> Output:
+    try:
+        origin, scale = entry.get("float"), entry.get("scale")
+        kind = np.dtype(entry["dtype"])
+        real = None if scale is None else float(scale)
+        return Output(int(entry["step"]), str(entry["name"]), kind.name, origin, real, bool(entry.get("pairs")))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        words = f"{where}: outputs[{number}]: must be {{step, name, dtype, float, scale}}: compile the model again"
+        raise InputError(words) from error
 
 
 def _json(where: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from embbert_tvm.errors import WorkError
 
 SYNC = b"\xeb\xb7"
 VERSION = 2
-INFO, RUN, PROFILE, SELF_TEST, REPLY, ERROR = 0x01, 0x02, 0x03, 0x05, 0x80, 0xFF
+INFO, RUN, PROFILE, TEXT, SELF_TEST, TOKENIZE, TRACE = range(1, 8)
+REPLY, ERROR = 0x80, 0xFF
 ERROR_DAMAGED, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
 ERROR_NAMES = {
     ERROR_DAMAGED: "the request arrived damaged",
@@ -30,13 +31,19 @@ ERROR_NAMES = {
 # embbert_status_t by value; codegen/c_api.py writes it.
 _STATUSES = ("OK", "E_ARGUMENT", "E_LENGTH", "E_TOKEN", "E_ARENA", "E_ALIGN", "E_INIT", "E_TOKENIZER", "E_WORD")
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
-FEATURE_PROFILE = 2
+FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE = 1, 2, 4
+EVERY = 0xFFFF  # TRACE: not one output but the CRC of each
+TRACE_BYTES = 16384  # of an output, the most in a reply
 
 _HEADER = struct.Struct("<2sBBHH")
 _CRC = struct.Struct("<I")
 _INFO = struct.Struct("<HHIIIHBB")
 _RUN = struct.Struct("<BxHQ")
 _PROFILE = struct.Struct("<BxH")
+_TEXT = struct.Struct("<BBHQHH")
+_TOKENIZE = struct.Struct("<BBH")
+_TEXTS = struct.Struct("<BxH")
+_TRACE = struct.Struct("<HxxI")
 _SELF_TEST = struct.Struct("<BBxxIII")
 OVERHEAD = _HEADER.size + _CRC.size  # bytes of a frame beside its payload
 
@@ -71,6 +78,19 @@ class Run:
     status: int
     stack: int
     ticks: int
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Text:
+    """A TEXT reply: as RUN's, with the label's index, the tokens that the model was given, whether the text was cut."""
+
+    status: int
+    truncated: bool
+    stack: int
+    ticks: int
+    label: int
+    tokens: int
     logits: np.ndarray
 
 
@@ -151,6 +171,45 @@ class FrameReader:
 def pack_ids(ids: list[int]) -> bytes:
     """RUN's payload; each id must be below 65536."""
     return np.asarray(ids, dtype="<u2").tobytes()
+
+
+def pack_texts(text: bytes, pair: bytes | None) -> bytes:
+    """TEXT's and TOKENIZE's payload."""
+    return _TEXTS.pack(pair is not None, len(text)) + text + (pair or b"")
+
+
+def unpack_text(payload: bytes, classes: int) -> Text:
+    if len(payload) != _TEXT.size + 4 * classes:
+        raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
+    status, truncated, *rest = _TEXT.unpack_from(payload)
+    return Text(status, bool(truncated), *rest, np.frombuffer(payload, "<f4", offset=_TEXT.size).astype(np.float32))
+
+
+def unpack_tokenize(payload: bytes) -> tuple[int, bool, list[int]]:
+    """(embbert_status_t, whether the text was cut, token ids)."""
+    if len(payload) < _TOKENIZE.size or len(payload) != _TOKENIZE.size + 2 * _TOKENIZE.unpack_from(payload)[2]:
+        raise WorkError(f"the device's TOKENIZE reply has {len(payload)} bytes: rebuild its firmware")
+    status, truncated, _ = _TOKENIZE.unpack_from(payload)
+    return status, bool(truncated), np.frombuffer(payload, "<u2", offset=_TOKENIZE.size).tolist()
+
+
+def pack_trace(output: int, offset: int, ids: bytes) -> bytes:
+    """TRACE's payload: an output from a byte on, or EVERY for the CRCs of all; the ids, packed."""
+    return _TRACE.pack(output, offset) + ids
+
+
+def unpack_digests(payload: bytes, outputs: int) -> tuple[int, list[tuple[int, int]]]:
+    """(embbert_status_t, (bytes, zlib's CRC) of each output) of a TRACE of EVERY."""
+    if len(payload) != 4 + 8 * outputs:
+        raise WorkError(f"the device's TRACE reply has {len(payload)} bytes: its firmware holds another model")
+    return payload[0], [tuple(pair) for pair in np.frombuffer(payload, "<u4", offset=4).reshape(-1, 2).tolist()]
+
+
+def unpack_piece(payload: bytes) -> tuple[int, int, bytes]:
+    """(embbert_status_t, the whole output's bytes, a piece of it) of a TRACE of one output."""
+    if len(payload) < 8:
+        return payload[0] if payload else 0, 0, b""
+    return payload[0], int.from_bytes(payload[4:8], "little"), payload[8:]
 
 
 def unpack_info(payload: bytes) -> Info:

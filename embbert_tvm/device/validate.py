@@ -46,6 +46,16 @@ class Validation:
     on: str
     stack: int | None
     comparison: Comparison
+    tokenized: Tokenized
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Texts that the device tokenized itself, and how many of them to the ids of the `tokenizers` library."""
+
+    checked: int
+    equal: int
+    first_failure: str | None
 
 
 def validate(
@@ -57,12 +67,14 @@ def validate(
     """Run the float model and the package in `place` on every example.
 
     Bits are compared for the vectors of reference.json, from TVM's LLVM build of the same kernels, and, where
-    `place` is not the host, for every example with the package's C on the host.
+    `place` is not the host, for every example with the package's C on the host. Where the place has the tokenizer too,
+    its ids are compared with the library's.
     """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     reference = Reference(package.reference_model)
     float_logits, compiled_logits = [], []
-    compared = _Comparer(package)
+    compared = Comparer(package)
+    checked, wrong = 0, []
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
@@ -74,6 +86,10 @@ def validate(
         for number, example in enumerate(progress(examples), 1):
             ids = encode(tokenizer, example.text, example.text_pair, package.max_length)
             float_logits.append(reference(ids))
+            if device.takes(example.text, example.text_pair):
+                checked += 1
+                if device.tokenize(example.text, example.text_pair) != ids:
+                    wrong.append(f"example {number}")
             run = device.run(ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
@@ -90,6 +106,7 @@ def validate(
         on=device.place,
         stack=deepest,
         comparison=compared.result(),
+        tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
     )
 
 
@@ -102,7 +119,9 @@ def _judges(package: Package, examples: Sequence[Example]):
     return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
 
 
-class _Comparer:
+class Comparer:
+    """Counts runs whose logits were compared, bit for bit, with a float package's tolerance."""
+
     def __init__(self, package: Package) -> None:
         self._tolerance = 0.0
         if package.floating:

@@ -81,7 +81,7 @@ def observed(mod: IRModule) -> list[str]:
     return names
 
 
-def _runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A function from ids (1, L) to the values of the tensors `names`, run by TVM's LLVM build."""
     graph = Dataflow(mod)
     builder = relax.BlockBuilder(IRModule({g: f for g, f in mod.functions.items() if g.name_hint != "main"}))
@@ -105,7 +105,7 @@ def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -
     if not texts:
         raise InputError("calibration needs at least one text")
     names = observed(mod)
-    run = _runner(mod, names)
+    run = runner(mod, names)
     batches = [np.asarray([ids], np.int32) for ids in texts]
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for ids in batches:

@@ -16,7 +16,10 @@ enum { /* types of request; a reply is its request's with REPLY set */
     INFO = 0x01,
     RUN = 0x02,
     PROFILE = 0x03, /* known to a firmware that is built with EMBBERT_PROFILE */
+    TEXT = 0x04,     /* this and TOKENIZE: known where the package has a tokenizer */
     SELF_TEST = 0x05,
+    TOKENIZE = 0x06,
+    TRACE = 0x07, /* known to a firmware that is built with EMBBERT_TRACE */
     REPLY = 0x80,
     ERROR = 0xFF
 };
@@ -30,7 +33,15 @@ enum { /* what an error reply says; DAMAGED and a LENGTH over the buffer come wi
     ERROR_STACK = 6
 };
 
-#define PAYLOAD_MAX (2u * EMBBERT_MAX_LENGTH) /* the ids of the longest text */
+/* The longest payload: the ids of the longest text after what TRACE puts before them, or a text. */
+#ifndef SERVER_TEXT_BYTES
+#define SERVER_TEXT_BYTES (4u * EMBBERT_MAX_LENGTH)
+#endif
+#if EMBBERT_HAS_TOKENIZER
+#define PAYLOAD_MAX (8u + SERVER_TEXT_BYTES)
+#else
+#define PAYLOAD_MAX (8u + 2u * EMBBERT_MAX_LENGTH)
+#endif
 
 typedef struct {
     uint8_t type;

@@ -8,7 +8,7 @@
 #include "model.h"
 #include "port.h"
 
-enum { FEATURE_PROFILE = 2 }; /* bits of INFO's features */
+enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4 }; /* bits of INFO's features */
 
 /* The arena between guards that nothing may write. */
 static struct {
@@ -36,8 +36,14 @@ static void answer_info(void)
         return;
     }
     uint8_t features = 0;
+#if EMBBERT_HAS_TOKENIZER
+    features |= FEATURE_TEXT;
+#endif
 #ifdef EMBBERT_PROFILE
     features |= FEATURE_PROFILE;
+#endif
+#ifdef EMBBERT_TRACE
+    features |= FEATURE_TRACE;
 #endif
     reply_begin(&request, 20);
     put_u16(EMBBERT_MAX_LENGTH);
@@ -171,6 +177,150 @@ static void answer_profile(void)
 
 #endif
 
+#ifdef EMBBERT_TRACE /* how many tensors the steps of embbert_run() make, each of which comes by embbert_trace() */
+
+enum { EVERY = 0xFFFF, TRACE_HEADER = 8, TRACE_BYTES = 16384 };
+
+static struct {
+    uint32_t bytes, crc;
+} traced[EMBBERT_TRACE];
+static uint16_t wanted; /* the output that is asked for, or EVERY for the CRC of each */
+static uint32_t wanted_from;
+static int trace_sent;
+
+static void put_trace_header(uint8_t status)
+{
+    put_u8(status);
+    put_u8(0);
+    put_u16(EMBBERT_TRACE);
+}
+
+void embbert_trace(int32_t output, const void *data, size_t bytes);
+void embbert_trace(int32_t output, const void *data, size_t bytes)
+{
+    const uint8_t *at = data;
+    if (wanted == EVERY && output < EMBBERT_TRACE) {
+        uint32_t crc = 0xFFFFFFFFu;
+        for (size_t i = 0; i < bytes; i++)
+            crc = crc32_update(crc, at[i]);
+        traced[output].bytes = (uint32_t)bytes;
+        traced[output].crc = ~crc;
+    } else if (output == wanted && !trace_sent) { /* now, as a later step overwrites it */
+        uint32_t from = wanted_from < bytes ? wanted_from : (uint32_t)bytes;
+        uint32_t n = (uint32_t)bytes - from < TRACE_BYTES ? (uint32_t)bytes - from : (uint32_t)TRACE_BYTES;
+        reply_begin(&request, (uint16_t)(8u + n));
+        put_trace_header(EMBBERT_OK);
+        put_u32((uint32_t)bytes);
+        for (uint32_t i = 0; i < n; i++)
+            put_u8(at[from + i]);
+        reply_end();
+        trace_sent = 1;
+    }
+}
+
+static void answer_trace(void)
+{
+    if (request.length < TRACE_HEADER || request.length % 2u != 0
+        || request.length > TRACE_HEADER + 2u * EMBBERT_MAX_LENGTH) {
+        reply_error(&request, ERROR_LENGTH);
+        return;
+    }
+    wanted = get_u16(request.payload);
+    wanted_from = get_u32(request.payload + 4);
+    trace_sent = 0;
+    memset(traced, 0, sizeof traced);
+    memset(&memory, 0, sizeof memory); /* so that what no step writes is the same everywhere */
+    outcome_t outcome = run(request.payload + TRACE_HEADER, (request.length - TRACE_HEADER) / 2u);
+    if (trace_sent)
+        return;
+    uint16_t outputs = wanted == EVERY ? EMBBERT_TRACE : 0;
+    reply_begin(&request, (uint16_t)(4u + 8u * outputs));
+    put_trace_header((uint8_t)outcome.status);
+    for (size_t i = 0; i < outputs; i++) {
+        put_u32(traced[i].bytes);
+        put_u32(traced[i].crc);
+    }
+    reply_end();
+}
+
+#endif
+
+#if EMBBERT_HAS_TOKENIZER
+
+/* A payload of one text or two: whether there is a pair (u8), 0 (u8), bytes of the first text (u16), the texts. */
+typedef struct {
+    const char *text, *pair; /* pair: NULL where there is one text */
+    size_t text_bytes, pair_bytes;
+} texts_t;
+
+enum { TEXT_HEADER = 4 };
+
+static int texts_of_request(texts_t *texts)
+{
+    if (request.length < TEXT_HEADER || get_u16(request.payload + 2) > request.length - TEXT_HEADER)
+        return 0;
+    texts->text = (const char *)request.payload + TEXT_HEADER;
+    texts->text_bytes = get_u16(request.payload + 2);
+    texts->pair = request.payload[0] ? texts->text + texts->text_bytes : NULL;
+    texts->pair_bytes = request.payload[0] ? request.length - TEXT_HEADER - texts->text_bytes : 0;
+    return 1;
+}
+
+static void answer_text(void)
+{
+    static embbert_result_t result;
+    texts_t texts;
+    if (!texts_of_request(&texts)) {
+        reply_error(&request, ERROR_LENGTH);
+        return;
+    }
+    memset(&result, 0, sizeof result);
+    port_ticks_restart();
+    embbert_status_t status =
+        embbert_classify_pair(&model, texts.text, texts.text_bytes, texts.pair, texts.pair_bytes, &result);
+    uint64_t ticks = port_ticks();
+    uint32_t stack = port_stack_used();
+    if (stack == PORT_STACK_OVER) {
+        reply_error(&request, ERROR_STACK);
+        return;
+    }
+    memcpy(logits, result.logits, sizeof logits);
+    reply_begin(&request, (uint16_t)(16u + 4u * EMBBERT_CLASSES));
+    put_u8((uint8_t)status);
+    put_u8(result.truncated);
+    put_u16((uint16_t)(stack > 0xFFFFu ? 0xFFFFu : stack));
+    put_u64(ticks);
+    put_u16((uint16_t)result.label);
+    put_u16((uint16_t)result.tokens);
+    for (size_t i = 0; i < EMBBERT_CLASSES; i++)
+        put_u32(logit_bits(i));
+    reply_end();
+}
+
+static void answer_tokenize(void)
+{
+    texts_t texts;
+    if (!texts_of_request(&texts)) {
+        reply_error(&request, ERROR_LENGTH);
+        return;
+    }
+    size_t tokens = 0;
+    bool truncated = false;
+    embbert_status_t status = embbert_tokenize(
+        &model, texts.text, texts.text_bytes, texts.pair, texts.pair_bytes, ids, &tokens, &truncated);
+    if (status != EMBBERT_OK)
+        tokens = 0;
+    reply_begin(&request, (uint16_t)(4u + 2u * tokens));
+    put_u8((uint8_t)status);
+    put_u8(truncated);
+    put_u16((uint16_t)tokens);
+    for (size_t i = 0; i < tokens; i++)
+        put_u16((uint16_t)ids[i]);
+    reply_end();
+}
+
+#endif
+
 /* Answer requests whose payload is token ids. */
 static void answer_ids(void (*answer)(void))
 {
@@ -200,6 +350,19 @@ int main(void)
 #ifdef EMBBERT_PROFILE
         case PROFILE:
             answer_ids(answer_profile);
+            break;
+#endif
+#ifdef EMBBERT_TRACE
+        case TRACE:
+            answer_trace();
+            break;
+#endif
+#if EMBBERT_HAS_TOKENIZER
+        case TEXT:
+            answer_text();
+            break;
+        case TOKENIZE:
+            answer_tokenize();
             break;
 #endif
         default:

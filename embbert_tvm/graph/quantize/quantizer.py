@@ -43,12 +43,14 @@ class Choice:
 @dataclass(frozen=True)
 class Quantized:
     """The quantized module, the names of its constants by fingerprint, the choice made for each operator, and what
-    each kernel was made from, by the name of the value that it makes."""
+    each kernel was made from, by the name of the value that it makes. origins: by the same name, the value of the float
+    module that it stands for, and what one step of it is worth where it is int8."""
 
     mod: IRModule
     constants: dict[str, str]
     choices: tuple[Choice, ...]
     specs: dict[str, object]
+    origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Quantizer:
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
     specs: dict[str, object] = field(default_factory=dict)
+    origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = Dataflow(self.mod)
@@ -76,11 +79,12 @@ class Quantizer:
             with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
                 with self.builder.dataflow():
                     out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
+                    self.origins["logits"] = (self.graph.output.name, None)
                 self.builder.emit_func_output(out)
         except BaseException:
             self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
             raise
-        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs)
+        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs, self.origins)
 
     def rows(self, expr: Expr) -> Rows:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
@@ -93,6 +97,8 @@ class Quantizer:
         else:
             made = self._quantized(expr)
         self._rows[expr] = made
+        if made.row is None:
+            self.origins[made.expr.name] = (expr.name, made.scale)
         return made
 
     def real(self, expr: Expr) -> Expr:
@@ -113,6 +119,8 @@ class Quantizer:
         elif (made := operator.real(self, expr, match)) is None:
             made = self._dequantized(expr)
         self._real[expr] = made
+        if isinstance(made, Var) and is_tensor(expr) and dtype(expr) == "float32":
+            self.origins.setdefault(made.name, (expr.name, None))
         return made
 
     def kernel(
