@@ -15,7 +15,7 @@ from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
 from embbert_tvm.codegen.lower import to_calls
-from embbert_tvm.codegen.program import Program, build_program, limits
+from embbert_tvm.codegen.program import Program, build_programs, limits
 from embbert_tvm.codegen.tokenizer_scheme import read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
@@ -28,7 +28,7 @@ from embbert_tvm.graph.quantize import Choice, keep_float, quantize
 from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.models.folder import read_folder
-from embbert_tvm.target import Cpu
+from embbert_tvm.target import Board, Cpu
 
 PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
@@ -84,13 +84,17 @@ def compile_model(
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
     text: bool = True,
+    board: Board | None = None,
+    inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] | None = None,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
     calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
-    package's C begins with. text: whether the source's tokenizer, if it has one, goes with it. dump: is given the
-    module after each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    package's C begins with. text: whether the source's tokenizer, if it has one, goes with it. board: what the package
+    says that it was made for. inspect: is given the package's folder before it takes its place, with what was compiled
+    and a function that does it for another length; where it raises, nothing is left. dump: is given the module after
+    each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     if precision not in PRECISIONS:
@@ -122,7 +126,8 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    program = build_program(mod, chosen.constants, prefix, max_length, vocabulary, scheme and WINDOW_BYTES)
+    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, scheme and WINDOW_BYTES)
+    program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
             f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
@@ -140,11 +145,15 @@ def compile_model(
         scheme=scheme,
         vectors=reference_vectors(quantized.mod, vocabulary, max_length),
         prefix=prefix,
+        board=board,
         origins=chosen.origins,
     )
+    compiled = Compiled(program, chosen.choices)
     with folder_in_place(out) as folder:
         package.write(contents, folder)
-    return Compiled(program, chosen.choices)
+        if inspect is not None:
+            inspect(folder, compiled, at_length)
+    return compiled
 
 
 def _max_length(asked: int | None, positions: int | None) -> int:

@@ -121,17 +121,41 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Uart:
-    """The serial port of the protocol: `driver` is a file of embbert_tvm/firmware/src, pins are for those that ask."""
+class Poke:
+    """A register to write before the port is used: its value without the bits of `clear`, with those of `set`."""
 
-    driver: str
-    base: int
-    tx_pin: int | None = None
-    rx_pin: int | None = None
+    address: int
+    set: int
+    clear: int = 0
 
     def __post_init__(self) -> None:
+        for key in ("address", "set", "clear"):
+            value = getattr(self, key)
+            _require(_is_count(value, 0) and value < 2**32, key, "must be a 32-bit number")
+        _require(self.address % 4 == 0, "address", "must be a multiple of 4")
+
+
+@dataclass(frozen=True)
+class Uart:
+    """The serial port of a board: `type` says which peripheral it is, `base` its first register.
+
+    `driver` is the file of embbert_tvm/firmware/src that serves the protocol over it, None where there is none yet.
+    Pins are for drivers that ask, `setup` for peripherals that need clocks and pins switched to them; `clock_hz` feeds
+    the baud rate where that is not the processor's clock.
+    """
+
+    type: str
+    base: int
+    driver: str | None = None
+    tx_pin: int | None = None
+    rx_pin: int | None = None
+    clock_hz: int | None = None
+    setup: tuple[Poke, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.type, str) and bool(_NAME.fullmatch(self.type)), "type", "must be a plain name")
         _require(
-            isinstance(self.driver, str) and bool(_C_FILE.fullmatch(self.driver)),
+            self.driver is None or (isinstance(self.driver, str) and bool(_C_FILE.fullmatch(self.driver))),
             "driver",
             "must be a .c file",
         )
@@ -139,25 +163,32 @@ class Uart:
         for key in ("tx_pin", "rx_pin"):
             value = getattr(self, key)
             _require(value is None or _is_count(value, 0), key, "must be the number of a pin")
+        _require(self.clock_hz is None or _is_count(self.clock_hz), "clock_hz", "must be a positive whole number")
 
     @property
     def definitions(self) -> tuple[str, ...]:
         """What the driver's C is compiled with."""
-        pins = (("TX", self.tx_pin), ("RX", self.rx_pin))
+        numbers = (("TX_PIN", self.tx_pin), ("RX_PIN", self.rx_pin), ("CLOCK_HZ", self.clock_hz))
+        pokes = ",".join(f"{{{p.address:#x}u,{p.clear:#x}u,{p.set:#x}u}}" for p in self.setup)
         return (
             f"-DPORT_UART_BASE={self.base:#x}u",
-            *(f"-DPORT_UART_{name}_PIN={pin}u" for name, pin in pins if pin is not None),
+            *(f"-DPORT_UART_{name}={number}u" for name, number in numbers if number is not None),
+            *([f"-DPORT_UART_SETUP={pokes}"] if pokes else []),
         )
 
 
 @dataclass(frozen=True)
 class Qemu:
-    """How QEMU emulates a board; one SysTick tick is `instructions_per_tick` instructions."""
+    """How QEMU emulates a board; one SysTick tick is `instructions_per_tick` instructions.
+
+    deaf_at_start: its serial port loses what comes before the firmware switches it on, where others keep it.
+    """
 
     program: str
     package: str
     machine: str
     instructions_per_tick: float
+    deaf_at_start: bool = False
 
     def __post_init__(self) -> None:
         for key in ("program", "package", "machine"):
@@ -169,11 +200,15 @@ class Qemu:
             "instructions_per_tick",
             "must be a positive number",
         )
+        _require(isinstance(self.deaf_at_start, bool), "deaf_at_start", "must be true or false")
 
 
 @dataclass(frozen=True)
 class Board:
-    """A CPU with memory and a serial port; `qemu` is None where QEMU does not know it."""
+    """A CPU with memory and a serial port; `qemu` is None where QEMU does not know it.
+
+    `memory` is in the order of preference. `source` names the documents that the figures are from.
+    """
 
     name: str
     description: str
@@ -181,7 +216,8 @@ class Board:
     clock_hz: int
     memory: tuple[Region, ...]
     stack_bytes: int
-    uart: Uart
+    source: str = ""
+    uart: Uart | None = None
     qemu: Qemu | None = None
 
     def __post_init__(self) -> None:
@@ -189,6 +225,7 @@ class Board:
         _require(isinstance(self.description, str), "description", "must be a string")
         _require(isinstance(self.cpu, str), "cpu", "must be the name of a CPU")
         _require(_is_count(self.clock_hz), "clock_hz", "must be a positive whole number")
+        _require(isinstance(self.source, str), "source", "must be a string")
         names = [region.name for region in self.memory]
         _require(len(set(names)) == len(names), "memory", "two regions have the same name")
         for kind in ("flash", "ram"):
@@ -202,9 +239,16 @@ class Board:
             "must be a multiple of 8",
         )
 
+        largest = max(region.bytes for region in self.regions("ram"))
+        _require(self.stack_bytes < largest, "stack_bytes", f"is {self.stack_bytes}, the largest RAM has {largest}")
+
     def region(self, kind: str) -> Region:
         """The first region of a kind, which is where code (flash) and data (ram) go."""
-        return next(region for region in self.memory if region.kind == kind)
+        return self.regions(kind)[0]
+
+    def regions(self, kind: str) -> list[Region]:
+        """The regions of a kind, the preferred one first."""
+        return [region for region in self.memory if region.kind == kind]
 
 
 def known_cpus() -> list[str]:
@@ -227,10 +271,14 @@ def load_cpu(name: str) -> Cpu:
 def load_board(name: str) -> Board:
     """The board of that name, or of that path where it ends in .yaml; its CPU must be known too."""
     path, document = _document("boards", "board", name)
-    nested = {"memory": [Region], "uart": Uart, "qemu": Qemu}
-    board = _checked(path, lambda: _construct(Board, document, nested))
+    return _checked(path, lambda: board_of(document))
+
+
+def board_of(document: Mapping[str, Any]) -> Board:
+    """The board that a mapping as in targets/boards describes; InputError names the key that is wrong."""
+    board = _construct(Board, document, {"memory": [Region], "uart": Uart, "qemu": Qemu})
     if board.cpu not in known_cpus():
-        raise InputError(f"{path}: cpu: unknown {board.cpu!r}, known: {', '.join(known_cpus())}")
+        raise InputError(f"cpu: unknown {board.cpu!r}, known: {', '.join(known_cpus())}")
     return board
 
 
@@ -292,6 +340,6 @@ def _construct(cls: Any, mapping: object, nested: Mapping[str, Any] | None = Non
 
 def _part(cls: Any, mapping: object, key: str) -> Any:
     try:
-        return _construct(cls, mapping)
+        return _construct(cls, mapping, {"setup": [Poke]} if cls is Uart else None)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error

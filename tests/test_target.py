@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from embbert_tvm.device.build import FIRMWARE
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
 from embbert_tvm.target import known_boards, known_cpus, load_board, load_cpu
@@ -14,7 +15,9 @@ from embbert_tvm.target import known_boards, known_cpus, load_board, load_cpu
 def test_cpus_that_ship(name):
     cpu = load_cpu(name)
     assert cpu.name == name
-    assert cpu.emulation_board is None or load_board(cpu.emulation_board).cpu == name
+    if cpu.emulation_board is not None:
+        emulated = load_cpu(load_board(cpu.emulation_board).cpu)
+        assert (emulated.features, emulated.cflags) == (cpu.features, cpu.cflags)
 
 
 @pytest.mark.parametrize("name", known_boards())
@@ -22,6 +25,17 @@ def test_boards_that_ship(name):
     board = load_board(name)
     assert board.name == name
     assert board.region("flash").kind == "flash"
+    assert board.source
+    assert board.uart
+    assert all(region.origin > 0 for region in board.regions("ram")), "data at 0 would have a null pointer"
+    if board.uart.driver:
+        assert (FIRMWARE / "src" / board.uart.driver).is_file()
+
+
+def test_the_boards_of_the_issue_ship():
+    asked = """nucleo_h743zi2 stm32h7b3i_dk stm32f746g_disco portenta_h7 nucleo_f446re nrf52840dk nrf5340dk
+    b_u585i_iot02a raspberry_pi_pico2 ek_ra8m1 mps3_an547 netduinoplus2 mps2_an386 mps2_an500"""
+    assert set(asked.split()) <= set(known_boards())
 
 
 def test_pins_are_given_to_the_driver():
@@ -31,6 +45,12 @@ def test_pins_are_given_to_the_driver():
         "-DPORT_UART_RX_PIN=25u",
     )
     assert load_board("mps2_an500").uart.definitions == ("-DPORT_UART_BASE=0x40004000u",)
+
+
+def test_registers_to_set_are_given_to_the_driver():
+    base, clock, setup = load_board("nucleo_f446re").uart.definitions
+    assert (base, clock) == ("-DPORT_UART_BASE=0x40004400u", "-DPORT_UART_CLOCK_HZ=16000000u")
+    assert setup.startswith("-DPORT_UART_SETUP={0x40023830u,0x0u,0x1u},{0x40023840u,0x0u,0x20000u},")
 
 
 def test_unknown_names_list_the_known():
@@ -60,7 +80,7 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d.update(clock_hz="fast"), "clock_hz: must be a positive"),
         (lambda d: d.update(clock_hz=True), "clock_hz: must be a positive"),
         (lambda d: d.update(colour="red"), "colour: unknown key"),
-        (lambda d: d.update(cpu="z80"), "cpu: unknown 'z80', known: .*cortex-m7, host"),
+        (lambda d: d.update(cpu="z80"), "cpu: unknown 'z80', known: .*cortex-m7, .*host"),
         (lambda d: d.update(cpu=["z80"]), "cpu: must be the name"),
         (lambda d: d.update(memory={}), "memory: must be a list"),
         (lambda d: d.update(memory=[]), "memory: has no flash"),
@@ -70,10 +90,22 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d["memory"][1].update(name="RAM; x"), r"memory\[1\]: name: must be"),
         (lambda d: d["memory"][1].update(bytes=2**32), r"memory\[1\]: bytes: .*beyond 32 bits"),
         (lambda d: d["memory"].append("x"), r"memory\[2\]: must be a mapping"),
-        (lambda d: d.update(uart=None), "uart: must not be empty"),
+        (lambda d: d.update(uart=[]), "uart: must be a mapping"),
+        (lambda d: d["uart"].pop("type"), "uart: type: is missing"),
+        (lambda d: d["uart"].update(type="a b"), "uart: type: must be a plain name"),
+        (lambda d: d["uart"].update(clock_hz=0), "uart: clock_hz: must be a positive"),
+        (lambda d: d["uart"].update(setup={}), "uart: setup: must be a list"),
+        (
+            lambda d: d["uart"].update(setup=[{"address": 2, "set": 1}]),
+            r"uart: setup\[0\]: address: must be a multiple",
+        ),
+        (lambda d: d["uart"].update(setup=[{"address": 4}]), r"uart: setup\[0\]: set: is missing"),
+        (lambda d: d.update(source=["x"]), "source: must be a string"),
+        (lambda d: d.update(stack_bytes=2**22), "stack_bytes: is 4194304, the largest RAM has 4194304"),
         (lambda d: d["uart"].update(driver="../../x.c"), "uart: driver: must be a .c file"),
         (lambda d: d["uart"].update(tx_pin=-1), "uart: tx_pin: must be"),
         (lambda d: d["qemu"].update(instructions_per_tick=0), "qemu: instructions_per_tick: must be"),
+        (lambda d: d["qemu"].update(deaf_at_start=1), "qemu: deaf_at_start: must be true or false"),
         (lambda d: d["qemu"].update(machine="a,b=c"), "qemu: machine: must be"),
         (lambda d: d.update(stack_bytes=3), "stack_bytes: must be"),
     ],

@@ -12,7 +12,10 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("model", type=_PATH)
-@click.option("--target", default="cortex-m7", show_default=True, metavar="CPU", help="A CPU of targets/cpus.")
+@click.option("--target", metavar="CPU", help="A CPU of targets/cpus. Default: cortex-m7.")
+@click.option(
+    "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
+)
 @click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
@@ -24,7 +27,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,
-    target: str,
+    target: str | None,
+    board: str | None,
     precision: str,
     max_length: int | None,
     calibration: Path | None,
@@ -42,6 +46,7 @@ def command(
         model,
         target,
         output,
+        board=board,
         precision=precision,
         max_length=max_length,
         calibration=calibration,

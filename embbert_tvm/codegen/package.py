@@ -18,7 +18,7 @@ from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
-from embbert_tvm.target import Cpu
+from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
@@ -44,6 +44,7 @@ class Contents:
     scheme: Scheme | None
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
     prefix: str = DEFAULT_PREFIX
+    board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
 
 
@@ -100,6 +101,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "prefix": contents.prefix,
         "hash": f"{digest:08x}",
         "target": contents.cpu.name,
+        "board": None if contents.board is None else asdict(contents.board),
         "precision": contents.precision,
         "max_length": program.max_length,
         "labels": None if contents.labels is None else list(contents.labels),

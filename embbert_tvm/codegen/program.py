@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,9 +126,9 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
 
 
 class _Builder:
-    def __init__(self, mod: IRModule, names: dict[str, str], prefix: str, max_length: int, vocabulary: int) -> None:
+    def __init__(self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int) -> None:
         self.mod, self.names, self.prefix = mod, names, prefix
-        self.max_length, self.vocabulary = max_length, vocabulary
+        self.max_length, self.vocabulary = 0, vocabulary
         self.graph = Dataflow(mod)
         (self.ids,) = self.graph.function.params
         self.length = shape(self.ids)[1]
@@ -139,6 +140,8 @@ class _Builder:
         self.calls: list[tuple[str, CFunction, list[str], dict]] = []
         self.macs: list[tuple[int, int, int] | None] = []
         self.outputs: list[tuple[Output, ...]] = []
+        for var, value in self.graph.bindings:
+            self.bind(var, value)
 
     def bytes_of(self, dims: list, dtype_: str, where: dict | None = None) -> int:
         count = 1
@@ -237,9 +240,8 @@ class _Builder:
         self.values[var] = stem
         return arguments[-len(outs) :]
 
-    def finish(self, window_bytes: int | None) -> Program:
-        for var, value in self.graph.bindings:
-            self.bind(var, value)
+    def finish(self, max_length: int, window_bytes: int | None = None) -> Program:
+        self.max_length = max_length
         result = self.values[self.graph.output]
         if result not in self.made or self.made[result][0] != "float32":
             raise InputError("the model must end in float32 logits that it computes")
@@ -302,17 +304,14 @@ def _text(dims) -> str:
     return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
 
 
-def build_program(
-    mod: IRModule,
-    names: dict[str, str],
-    prefix: str,
-    max_length: int,
-    vocabulary: int,
-    window_bytes: int | None = None,
-) -> Program:
-    """Lower every call of a module of calls (`lower.to_calls`) and place what it needs.
+def build_programs(
+    mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, window_bytes: int | None = None
+) -> Callable[[int], Program]:
+    """Lower every call of a module of calls (`lower.to_calls`); what is returned places, for texts of at most so many
+    tokens, what the calls need.
 
     names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. Raises
     WorkError for what has no C.
     """
-    return _Builder(mod, names, prefix, max_length, vocabulary).finish(window_bytes)
+    builder = _Builder(mod, names, prefix, vocabulary)
+    return lambda max_length: builder.finish(max_length, window_bytes)

@@ -15,7 +15,7 @@ from pathlib import Path
 from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
-from embbert_tvm.errors import WorkError
+from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.target import Board, Cpu
 
 FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
@@ -40,7 +40,8 @@ def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequenc
 
     It lies in <package>/build/<place>/<hash>/, for a board with the linker's map (firmware.map) beside it. `flags` are
     added to the compiler's.
-    Raises InputError for a missing toolchain, WorkError for C that does not compile or does not fit.
+    Raises InputError for a missing toolchain or a board without a driver for its serial port, WorkError for C that
+    does not compile or does not fit.
     """
     job = _job(package, cpu, board, flags)
     place = package.path / "build" / (board.name if board else cpu.name)
@@ -101,6 +102,11 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) 
     firmware = [*SERVER, *cpu.firmware]
     definitions: list[str] = []
     if board is not None:
+        if board.uart is None or board.uart.driver is None:
+            raise InputError(
+                f"{board.name}: its board file names no driver for its serial port, so that nothing can speak to it: "
+                "compile for it and take the C into a firmware with `embbert-tvm project`"
+            )
         firmware.append(board.uart.driver)
         definitions = [*board.uart.definitions, f"-DPORT_CLOCK_HZ={board.clock_hz}u"]
     return Job(
@@ -112,7 +118,7 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) 
         includes=(*package.includes, FIRMWARE / "include"),
         flags=(*definitions, *server_names(package), *flags),
         link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
-        script=linker_script(board) if board else None,
+        script=linker_script(board, package) if board else None,
     )
 
 

@@ -63,10 +63,11 @@ class Device:
         instructions_per_tick: float | None = None,
         attempts: int = 1,
         hint: str = "",
+        deaf_at_start: bool = False,
     ) -> None:
         """timeout: the most seconds that one request may take. instructions_per_tick: None where ticks are cycles.
         attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing; hint: what
-        a user is asked then."""
+        a user is asked then. deaf_at_start: what is sent before the firmware listens is lost, nothing later."""
         self.place = place
         self.package = package
         self._link = link
@@ -77,6 +78,7 @@ class Device:
         self._reader = protocol.FrameReader(max(longest, protocol.TRACE_BYTES + 16, 8 + 2 * package.max_length))
         # Zeros that end what a device without a clock may still hold of a request that came damaged.
         self._flush = bytes(4 * package.max_length + 8 + protocol.OVERHEAD)
+        self._deaf_at_start = deaf_at_start
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
         self.retries = 0  # requests that were sent again since the device was opened
@@ -94,7 +96,10 @@ class Device:
 
     def info(self) -> protocol.Info:
         """What the device holds."""
-        if self._attempts == 1:
+        if self._deaf_at_start:
+            patience = min(self._timeout, _INFO_TIMEOUT) / _START_ATTEMPTS
+            reply = self._request(protocol.INFO, b"", patience, _START_ATTEMPTS)
+        elif self._attempts == 1:
             reply = self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT))
         else:
             reply = self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from embbert_tvm.device.fit import Places, places
+from embbert_tvm.device.package import Package
 from embbert_tvm.target import Board
+
+ARENA_SECTION = ".bss.embbert_arena"
 
 _SECTIONS = """\
 ENTRY(Reset_Handler)
@@ -33,7 +37,7 @@ SECTIONS
         link_data_end = .;
     }} > {ram} AT > {flash}
     link_data_load = LOADADDR(.data);
-    .bss (NOLOAD) : {{
+{arena}    .bss (NOLOAD) : {{
         . = ALIGN(4);
         link_bss_start = .;
         *(.bss*) *(COMMON)
@@ -43,15 +47,32 @@ SECTIONS
     end = .;
 }}
 """
+# Nothing clears it: the model writes what it reads.
+_ARENA = "    .arena (NOLOAD) : {{ *({section}) }} > {region}\n"
 
 
-def linker_script(board: Board) -> str:
-    """GNU ld's script: code and weights in the first flash region, stack and data in the first of RAM."""
+def linker_script(board: Board, package: Package) -> str:
+    """GNU ld's script: code and weights in the first flash region, stack and data in the first of RAM that has room.
+
+    Where no region holds both data and arena, what is in ARENA_SECTION lies in a region of its own.
+    """
     regions = "".join(
         f"    {r.name} ({'rx' if r.kind == 'flash' else 'rwx'}) : ORIGIN = {r.origin:#010x}, LENGTH = {r.bytes:#x}\n"
         for r in board.memory
     )
+    data = board.stack_bytes + _server_bytes(package)
+    first = board.region("ram")
+    where = places(board, package.arena_bytes, data) or Places(first, first)
+    apart = where.arena != where.data
     sections = _SECTIONS.format(
-        flash=board.region("flash").name, ram=board.region("ram").name, stack_bytes=board.stack_bytes
+        flash=board.region("flash").name,
+        ram=where.data.name,
+        stack_bytes=board.stack_bytes,
+        arena=_ARENA.format(section=ARENA_SECTION, region=where.arena.name) if apart else "",
     )
     return f"/* {board.name}: {board.description}. */\nMEMORY\n{{\n{regions}}}\n{sections}"
+
+
+def _server_bytes(package: Package) -> int:
+    """About what the protocol server keeps beside the arena: ids, a frame, logits, guards, the C library's own."""
+    return 8 * package.max_length + 16 * package.classes + 512

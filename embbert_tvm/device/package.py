@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.target import Board, board_of
 
 _FORMAT = "embbert-tvm 1"
 _MAX_CLASSES = 16000  # a reply's payload is counted in 16 bits
@@ -72,6 +73,7 @@ class Package:
     sources: tuple[Path, ...]
     includes: tuple[Path, ...]
     steps: tuple[Step, ...]
+    board: Board | None  # that it was compiled for, None where for a CPU
     outputs: tuple[Output, ...]
     metadata: Mapping[str, Any]
 
@@ -129,6 +131,7 @@ def load_package(path: Path | str) -> Package:
         sources=_paths(document, "sources", path, where, lambda p: p.is_file() and p.suffix == ".c"),
         includes=_paths(document, "includes", path, where, Path.is_dir),
         steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
+        board=_board(document, where),
         outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
         metadata=document,
     )
@@ -158,6 +161,16 @@ def _prefix(document: Mapping[str, Any], where: Path) -> str:
     if not isinstance(prefix, str) or not re.fullmatch("[a-z][a-z0-9_]*", prefix):
         raise InputError(f"{where}: prefix: must be a C name in lower case, is {prefix!r}")
     return prefix
+
+
+def _board(document: Mapping[str, Any], where: Path) -> Board | None:
+    board = document.get("board")
+    if board is None:
+        return None
+    try:
+        return board_of(board)
+    except InputError as error:
+        raise InputError(f"{where}: board: {error}: compile the model again") from error
 
 
 def _step(entry: object, number: int, where: Path) -> Step:

@@ -16,16 +16,18 @@ TIMEOUT = 120.0
 
 
 def emulation_board(package: Package, name: str | None = None) -> tuple[Board, Qemu]:
-    """The board of that name, or the one that emulates the package's CPU; InputError where QEMU cannot run it."""
+    """The board of that name, or the package's own, or one that has its CPU; InputError where QEMU has none."""
     cpu = load_cpu(package.target)
     if name is None:
+        if package.board is not None and package.board.qemu is not None:
+            return package.board, package.board.qemu
         if cpu.emulation_board is None:
             raise InputError(f"{package.path}: QEMU emulates no board of its target {cpu.name}: use --on host")
         name = cpu.emulation_board
     board = load_board(name)
     if board.qemu is None:
         raise InputError(f"QEMU does not emulate {board.name}: its board file has no qemu section")
-    if board.cpu != cpu.name:
+    if board.cpu != cpu.name and board.name != cpu.emulation_board:
         raise InputError(f"{board.name} has a {board.cpu}, the package was compiled for {cpu.name}: compile it again")
     return board, board.qemu
 
@@ -55,4 +57,11 @@ def open_qemu(
     board, command = emulation(package, board_name, flags)
     assert board.qemu is not None
     link = ProcessLink([*command, *COUNTING], f"QEMU ({board.qemu.machine})")
-    return Device(link, package, f"qemu:{board.name}", timeout or TIMEOUT, board.qemu.instructions_per_tick)
+    return Device(
+        link,
+        package,
+        f"qemu:{board.name}",
+        timeout or TIMEOUT,
+        board.qemu.instructions_per_tick,
+        deaf_at_start=board.qemu.deaf_at_start,
+    )

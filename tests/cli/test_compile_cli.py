@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import small
 
 from embbert_tvm.graph import onnx_export
+from embbert_tvm.target_file import board_text, new_board
 
 
 def tree(folder: Path) -> set[str]:
@@ -40,7 +42,7 @@ class TestDone:
         assert done.stdout.count("\n") == 1
         report = json.loads(done.stdout)
         assert list(report) == [
-            "target", "precision", "max_length", "flash_bytes", "ram_bytes", "operators", "seconds",
+            "target", "board", "precision", "max_length", "flash_bytes", "ram_bytes", "operators", "seconds",
         ]  # fmt: skip
         assert list(report["flash_bytes"]) == ["code", "weights", "tokenizer", "total"]
         assert list(report["ram_bytes"]) == ["arena", "stack", "static", "total"]
@@ -170,6 +172,43 @@ def test_bad_input_is_refused_in_one_line(cli, model, tmp_path, monkeypatch, nam
     if name != "not a number":  # click adds the usage
         assert result.err.count("\n") == 1
     assert tree(tmp_path) == before
+
+
+def board_file(folder: Path, ram: int) -> Path:
+    path = folder / f"ram{ram}.yaml"
+    path.write_text(board_text(new_board("small", "cortex-m4", ["512k"], [f"{ram}"], "80MHz", "1k")))
+    return path
+
+
+def test_a_board_that_is_too_small_is_refused_with_what_would_fit(cli, tmp_path):
+    board = board_file(tmp_path, 4096)
+    before = tree(tmp_path)
+    result = cli("compile", small.folder(), "--board", board, "-o", tmp_path / "out", "--json")
+    assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "does not fit small: RAM (4,096 bytes) is " in result.err
+    assert tree(tmp_path) == before
+    longest = int(re.search(r"--max-length (\d+) is the longest that fits", result.err)[1])
+    assert 1 <= longest < 48
+    options = ("--json", "-o", tmp_path / "out", "--board")
+    fits = cli("compile", small.folder(), "--max-length", longest, *options, board)
+    assert (fits.status, fits.json["board"], fits.json["target"]) == (0, "small", "cortex-m4")
+    assert fits.json["ram_bytes"]["arena"] + 1024 <= 4096
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "cortex-m7", "--board", "netduinoplus2"), "give one of them; a board says its CPU"),
+        (("--target", "netduinoplus2"), "--target netduinoplus2: is a board: give it as --board netduinoplus2"),
+        (("--board", "cortex-m7"), "unknown board 'cortex-m7': known are b_u585i_iot02a,"),
+        (("--board", "none.yaml"), "none.yaml: cannot be read"),
+    ],
+)
+def test_a_target_that_is_none_is_refused(cli, tmp_path, options, message):
+    result = cli("compile", small.folder(), *options, "-o", tmp_path / "out")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert message in result.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_model_is_refused(cli, tmp_path):

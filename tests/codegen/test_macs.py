@@ -7,7 +7,7 @@ from small import classifier, folder, normal
 
 from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.macs import at, macs, polynomial
-from embbert_tvm.codegen.program import build_program
+from embbert_tvm.codegen.program import build_programs
 from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.quantize import keep_float
@@ -64,7 +64,7 @@ def test_of_a_float_graph():
 
     model = classifier(body, table=normal(40, 16), w=normal(16, 24), v=normal(24, 3), axes=np.array([1]))
     mod = to_calls(keep_float(simplify(import_onnx(model))).mod)
-    steps = build_program(mod, {}, "embbert", 32, 40).steps
+    steps = build_programs(mod, {}, "embbert", 40)(32).steps
     assert [sum(s.macs[i] for s in steps) for i in range(3)] == [24 * 3, 16 * 24, 0]
 
 

@@ -131,3 +131,31 @@ def test_the_base_model_does_not_fit_a_microbit(tmp_path):
     compile_model(find_source(MODEL), load_cpu("cortex-m0plus"), tmp_path / "p")
     with pytest.raises(WorkError, match=r"does not fit: FLASH is \d+ bytes too small"):
         open_place("qemu", load_package(tmp_path / "p"))
+
+
+def test_the_base_model_runs_at_256_tokens_inside_a_netduinoplus2(tmp_path):
+    """An STM32F405: 1 MB of flash, 128 KB of SRAM, 64 KB of CCM. The image lies inside."""
+    report, warnings = compile_and_measure(MODEL, None, tmp_path / "p", board="netduinoplus2")
+    assert (report["board"], report["target"], report["max_length"], warnings) == (
+        "netduinoplus2",
+        "cortex-m4",
+        256,
+        [],
+    )
+    package, board = load_package(tmp_path / "p"), load_board("netduinoplus2")
+    assert package.board == board
+    with open_place("qemu", package) as device:
+        assert device.place == "qemu:netduinoplus2"
+        for vector in load_vectors(package):
+            run = device.run(vector.ids)
+            assert np.array_equal(run.logits.view("u4"), vector.logits.view("u4")), f"{len(vector.ids)} tokens"
+    assert len(vector.ids) == 256
+    assert run.stack < board.stack_bytes
+    (image,) = (tmp_path / "p").glob("build/netduinoplus2/*/firmware.elf")
+    command = [find_tool(load_cpu("cortex-m4"), "objdump"), "-h", image]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split() for line in lines if line.split()[:1] and line.split()[0].isdigit()]
+    placed = {name: (int(start, 16), int(size, 16)) for _, name, size, start, *_ in rows if int(start, 16)}
+    assert {".text", ".weights", ".stack", ".bss"} <= set(placed)
+    for name, (start, size) in placed.items():
+        assert any(r.origin <= start and start + size <= r.origin + r.bytes for r in board.memory), name

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "start.h" /* server_fault() in main.c tells the host, then stops */
+
 /* Make the port ready. Called once, before anything else. */
 void port_init(void);
 
@@ -32,13 +34,5 @@ enum {
     PORT_TICKS_PROCESSOR = 1 /* the processor clock; in QEMU a fixed number of instructions */
 };
 uint8_t port_ticks_are(void);
-
-/* Bytes of stack in use at the deepest since the start, 0 where not known, PORT_STACK_OVER if it ran over. */
-#define PORT_STACK_OVER 0xFFFFFFFFu
-uint32_t port_stack_used(void);
-
-/* In main.c, for fault handlers: tell the host, then stop. `status` says why (CFSR on Cortex-M), `address`
-   is the instruction. */
-void server_fault(uint32_t status, uint32_t address);
 
 #endif

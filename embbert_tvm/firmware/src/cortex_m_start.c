@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "port.h"
+#include "start.h"
 
 extern uint32_t link_stack_bottom[], link_stack_top[];
 extern uint32_t link_data_load[], link_data_start[], link_data_end[];
@@ -13,6 +13,13 @@ int main(void);
 void SysTick_Handler(void);
 void Reset_Handler(void);
 void Fault_Handler(void);
+
+/* Until cortex_m_systick.c or the firmware brings its own. */
+__attribute__((weak)) void SysTick_Handler(void)
+{
+    for (;;) {
+    }
+}
 
 /* What unused stack holds, so that its deepest use shows; the lowest words must never change. */
 enum { PAINT = 0x5AFE57AC, GUARD_WORDS = 16 };

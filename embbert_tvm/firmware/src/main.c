@@ -15,7 +15,7 @@ static struct {
     uint8_t before[EMBBERT_ARENA_ALIGN];
     uint8_t arena[EMBBERT_ARENA_BYTES];
     uint8_t after[EMBBERT_ARENA_ALIGN];
-} memory __attribute__((aligned(EMBBERT_ARENA_ALIGN)));
+} memory __attribute__((aligned(EMBBERT_ARENA_ALIGN), section(".bss.embbert_arena"))); /* device/linker.py */
 static int32_t ids[EMBBERT_MAX_LENGTH];
 static float logits[EMBBERT_CLASSES];
 static embbert_t model;

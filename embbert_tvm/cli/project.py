@@ -1,0 +1,30 @@
+"""embbert-tvm project: a compiled package as a project of a build system."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("project")
+@click.argument("package", type=click.Path())
+@click.option(
+    "--template", "name", required=True, metavar="TEMPLATE", help="cmake, zephyr, arduino, platformio or bare"
+)
+@click.option("--board", metavar="BOARD", help="For cmake and bare. Default: the package's, else one in QEMU.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New or empty.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(package: str, name: str, board: str | None, output: Path, as_json: bool) -> None:
+    """Make a folder that builds from the compiled PACKAGE."""
+    from embbert_tvm.device.package import load_package
+    from embbert_tvm.device.project import load_template, write_project
+    from embbert_tvm.target import load_board
+
+    template = load_template(name)
+    files = write_project(load_package(package), template, output, load_board(board) if board else None)
+    if as_json:
+        click.echo(json.dumps({"template": name, "output": str(output), "files": files}))
+    else:
+        click.echo(f"{output}: {template.description}; {len(files)} files, begin with README.md")

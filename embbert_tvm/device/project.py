@@ -1,0 +1,164 @@
+"""A package as a project of a build system: the templates of embbert_tvm/firmware/templates, filled in.
+
+A template is a folder: template.yaml says where the package's C goes and which files of the firmware come along, every
+other file is copied. In all of them, and in their paths, `@key@` stands for a value; a line with `@source@` or
+`@source_stem@` stands once for each of the package's C files.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from embbert_tvm import __version__
+from embbert_tvm.data.files import folder_in_place
+from embbert_tvm.device.build import FIRMWARE
+from embbert_tvm.device.linker import linker_script
+from embbert_tvm.device.package import Package, load_vectors
+from embbert_tvm.errors import InputError
+from embbert_tvm.target import Board, Cpu, load_board, load_cpu
+
+TEMPLATES = FIRMWARE / "templates"
+EXAMPLE = "play some music"
+_DESCRIPTION = "template.yaml"
+_KEY = re.compile(r"@([a-z_]+)@")
+_SOURCE = re.compile(r"@source(?:_stem)?@")
+
+
+@dataclass(frozen=True)
+class Template:
+    """board: whether it needs one; sources, includes: where the package's C and its header go; copy: files of
+    embbert_tvm/firmware, by where they go."""
+
+    folder: Path
+    description: str
+    board: bool
+    sources: str
+    includes: str
+    copy: Mapping[str, str]
+
+
+def known_templates() -> list[str]:
+    """The names that `project --template` takes, sorted."""
+    return sorted(path.parent.name for path in TEMPLATES.glob(f"*/{_DESCRIPTION}"))
+
+
+def load_template(name: str) -> Template:
+    """The template of that name; InputError lists those there are."""
+    if name not in known_templates():
+        raise InputError(f"unknown template {name!r}: known are {', '.join(known_templates())}")
+    folder = TEMPLATES / name
+    return Template(folder, **yaml.safe_load((folder / _DESCRIPTION).read_text(encoding="utf-8")))
+
+
+def write_project(package: Package, template: Template, out: Path, board: Board | None = None) -> list[str]:
+    """Fill `out`, which must be new or empty, with a project; the paths of its files, sorted.
+
+    board: by default the package's own, else the one that emulates its CPU. Raises InputError for an `out` that holds
+    something, and for a board of another CPU or none where the template needs one.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty: name a folder that is")
+    cpu = load_cpu(package.target)
+    board = _board(package, cpu, board, template)
+    values = _values(package, cpu, board)
+    names = [path.name for path in package.sources]
+
+    def filled(text: str) -> str:
+        return _filled(text, values, names)
+
+    with folder_in_place(out) as folder:
+        for path in sorted(template.folder.rglob("*")):
+            if path.is_file() and path.name != _DESCRIPTION:
+                _write(folder / filled(str(path.relative_to(template.folder))), filled(path.read_text("utf-8")))
+        for where, origin in template.copy.items():
+            _write(folder / filled(where), filled((FIRMWARE / origin).read_text("utf-8")))
+        if template.board and board is not None:
+            _write(folder / "link.ld", linker_script(board, package))
+        _copy_package(package, folder / filled(template.sources), folder / filled(template.includes))
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _board(package: Package, cpu: Cpu, board: Board | None, template: Template) -> Board | None:
+    board = board or package.board or (load_board(cpu.emulation_board) if cpu.emulation_board else None)
+    if board is None and template.board:
+        raise InputError(
+            f"{package.path}: was compiled for {cpu.name}, and the template {template.folder.name} needs a board: "
+            "compile with --board, or choose another template"
+        )
+    if board is not None and board.cpu != cpu.name and board.name != cpu.emulation_board:
+        raise InputError(f"{board.name} has a {board.cpu}, the package was compiled for {cpu.name}: compile it again")
+    return board
+
+
+def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
+    slug = re.sub(r"[^a-z0-9]+", "-", package.model_name.lower()).strip("-") or package.prefix
+    vectors = load_vectors(package)
+    ids = vectors[len(vectors) // 2].ids if vectors else (0,)
+    run, words = _run(board)
+    return {
+        "model": package.model_name,
+        "slug": slug[:50].rstrip("-"),
+        "version": __version__,
+        "prefix": package.prefix,
+        "upper": package.prefix.upper(),
+        "cpu": cpu.name,
+        "board": board.name if board else "",
+        "tool_prefix": cpu.toolchain.prefix,
+        "packages": " ".join(cpu.toolchain.packages),
+        "cflags": " ".join(cpu.cflags),
+        "cpu_flags": " ".join(cpu.cflags),
+        "optimize": " ".join(cpu.optimize),
+        "ldflags": " ".join(cpu.ldflags),
+        "fpu": "y" if "fpu" in cpu.features else "n",
+        "text": EXAMPLE,
+        "ids": ", ".join(map(str, ids)),
+        "run": run,
+        "run_words": words,
+    }
+
+
+def _run(board: Board | None) -> tuple[str, str]:
+    """The command that runs an image, whose name follows it, and what it does in words."""
+    if board is None or board.qemu is None:
+        words = "QEMU does not know the board, put it there with your programmer"
+        return f"echo {words}:", words
+    options = "-display none -monitor none -serial none -semihosting-config enable=on,target=native"
+    return f"{board.qemu.program} -M {board.qemu.machine} {options} -kernel", "in QEMU, which stands for the board"
+
+
+def _filled(text: str, values: Mapping[str, str], sources: list[str]) -> str:
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if _SOURCE.search(line):
+            lines += [_one(line, {**values, "source": name, "source_stem": Path(name).stem}) for name in sources]
+        else:
+            lines.append(_one(line, values))
+    return "".join(lines)
+
+
+def _one(line: str, values: Mapping[str, str]) -> str:
+    return _KEY.sub(lambda match: values[match[1]], line)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _copy_package(package: Package, sources: Path, includes: Path) -> None:
+    """The C files and the headers beside them to `sources`, the headers of the API to `includes`."""
+    sources.mkdir(parents=True, exist_ok=True)
+    includes.mkdir(parents=True, exist_ok=True)
+    for path in package.sources:
+        shutil.copyfile(path, sources / path.name)
+    folders = {path.parent for path in package.sources}
+    for header in sorted({h for folder in folders for h in folder.glob("*.h")}):
+        shutil.copyfile(header, sources / header.name)
+    for header in sorted({h for folder in package.includes if folder not in folders for h in folder.glob("*.h")}):
+        shutil.copyfile(header, includes / header.name)

@@ -1,0 +1,64 @@
+// Classifies what comes over Serial, a line at a time, and prints its label.
+
+#include <@prefix@.h>
+
+static uint8_t arena[@upper@_ARENA_BYTES] __attribute__((aligned(@upper@_ARENA_ALIGN)));
+static @prefix@_t model;
+
+static void print_label(size_t label)
+{
+    const char *name = @prefix@_label(label);
+    Serial.println(name ? name : "(no label)");
+}
+
+void setup()
+{
+    Serial.begin(115200);
+    while (!Serial) {
+    }
+    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK)
+        Serial.println("the model refused its arena");
+}
+
+#if @upper@_HAS_TOKENIZER
+
+static char line[512];
+static size_t length;
+
+void loop()
+{
+    if (!Serial.available())
+        return;
+    char byte = (char)Serial.read();
+    if (byte != '\n') {
+        if (length < sizeof line)
+            line[length++] = byte;
+        return;
+    }
+    static @prefix@_result_t result;
+    @prefix@_status_t status = @prefix@_classify(&model, line, length, &result);
+    length = 0;
+    if (status == @upper@_OK)
+        print_label(result.label);
+    else
+        Serial.println(@prefix@_status_text(status));
+}
+
+#else // the package takes token ids alone: those of one of its reference vectors
+
+void loop()
+{
+    static const int32_t ids[] = {@ids@};
+    static float logits[@upper@_CLASSES];
+    size_t label = 0;
+    if (@prefix@_run(&model, ids, sizeof ids / sizeof ids[0], logits) == @upper@_OK) {
+        for (size_t i = 1; i < @upper@_CLASSES; i++) {
+            if (logits[i] > logits[label])
+                label = i;
+        }
+        print_label(label);
+    }
+    delay(1000);
+}
+
+#endif

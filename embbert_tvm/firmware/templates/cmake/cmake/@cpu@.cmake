@@ -1,0 +1,7 @@
+# GCC for @cpu@.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR arm)
+set(CMAKE_C_COMPILER @tool_prefix@gcc)
+set(CMAKE_C_FLAGS_INIT "@cflags@")
+# An image needs a linker script, so what CMake tries out is a library.
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)

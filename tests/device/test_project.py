@@ -1,0 +1,304 @@
+"""Projects from packages: those for a board are built and booted; the others checked against their published formats,
+their C compiled on the host in the layout that their tools expect."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+import yaml
+from toy import write_package
+
+from embbert_tvm.device.classify import classify
+from embbert_tvm.device.package import Package, load_package, load_vectors
+from embbert_tvm.device.project import EXAMPLE, known_templates, load_template, write_project
+from embbert_tvm.errors import InputError
+from embbert_tvm.target import load_board
+
+PREFIX = "intent"
+PROGRAMS = Path(sys.executable).parent  # where pip puts cmake and ninja
+SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+HOST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1")
+
+
+@pytest.fixture(scope="module")
+def host_package() -> Package:
+    return load_package(small.package(prefix=PREFIX))
+
+
+@pytest.fixture(scope="module")
+def board_package() -> Package:
+    return load_package(small.package(target="cortex-m4", prefix=PREFIX))
+
+
+def project(package: Package, name: str, out: Path, **options) -> Path:
+    files = write_project(package, load_template(name), out, **options)
+    assert files == sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    for path in files:
+        assert not re.search(r"@\w+@", path)
+        assert not re.search(r"@[a-z_]+@", (out / path).read_text()), path
+    assert (out / "README.md").is_file()
+    return out
+
+
+def run(*command: object, cwd: Path | None = None, stdin: str = "") -> str:
+    """What a program that succeeds prints, on both of its outputs."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, input=stdin, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def expected_label(package: Package) -> str:
+    """What the example should print: of its text, or where the package takes only token ids, of a reference vector."""
+    header = next(h for folder in package.includes for h in folder.glob(f"{package.prefix}.h")).read_text()
+    if re.search(rf"{package.prefix.upper()}_HAS_TOKENIZER 1\b", header):
+        (answer,) = classify(package, [EXAMPLE], "host")
+        return answer.label
+    vectors = load_vectors(package)
+    return package.labels[int(np.argmax(vectors[len(vectors) // 2].logits))]
+
+
+def test_the_templates_of_the_issue_ship():
+    assert known_templates() == ["arduino", "bare", "cmake", "platformio", "zephyr"]
+
+
+def test_cmake_builds_and_boots(board_package, tmp_path):
+    folder = project(board_package, "cmake", tmp_path / "fw", board=load_board("netduinoplus2"))
+    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
+    run(
+        PROGRAMS / "cmake",
+        "-G",
+        "Ninja",
+        ninja,
+        "-S",
+        ".",
+        "-B",
+        "build",
+        "--toolchain",
+        "cmake/cortex-m4.cmake",
+        cwd=folder,
+    )
+    built = run(PROGRAMS / "cmake", "--build", "build", "--verbose", cwd=folder)
+    assert "warning" not in built
+    (kernels,) = (line for line in built.splitlines() if " -c " in line and "intent_kernels.c" in line)
+    assert {"-O3", "-ffp-contract=off", "-mcpu=cortex-m4", "-mfloat-abi=hard"} <= set(kernels.split())
+    assert expected_label(board_package) in run(PROGRAMS / "cmake", "--build", "build", "--target", "run", cwd=folder)
+
+
+def test_bare_builds_and_boots(board_package, tmp_path):
+    folder = project(board_package, "bare", tmp_path / "fw")
+    built = run("make", cwd=folder)
+    assert "warning" not in built
+    (kernels,) = (line for line in built.splitlines() if "-o model/intent_kernels.o" in line)
+    assert {"-O3", "-ffp-contract=off", "-mcpu=cortex-m4", "-mfloat-abi=hard"} <= set(kernels.split())
+    assert expected_label(board_package) in run("make", "run", cwd=folder).splitlines()
+    run("make", "clean", cwd=folder)
+    assert not list(folder.rglob("*.o"))
+
+
+def test_a_fault_ends_the_example(tmp_path):
+    """A toy package whose model writes where nothing is: the start-up's handler says so, and the status is 1."""
+    model = write_package(tmp_path / "p", "cortex-m3")
+    source = model / "codegen/host/src/model.c"
+    source.write_text(source.read_text().replace("ids[0] == 902", "ids[0] >= 0"))
+    folder = project(load_package(model), "bare", tmp_path / "fw")
+    run("make", cwd=folder)
+    done = subprocess.run(["make", "run"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "fault" in done.stderr
+
+
+def test_zephyr_is_a_module(host_package, tmp_path):
+    """https://docs.zephyrproject.org/latest/develop/modules.html"""
+    folder = project(host_package, "zephyr", tmp_path / "fw")
+    module = yaml.safe_load((folder / "zephyr/module.yml").read_text())
+    assert set(module) <= {"name", "build", "tests", "samples", "boards", "blobs", "security", "runners"}
+    assert re.fullmatch(r"[a-zA-Z0-9_-]+", module["name"])
+    assert set(module["build"]) == {"cmake", "kconfig"}
+    assert (folder / module["build"]["cmake"] / "CMakeLists.txt").is_file()
+    (symbol,) = re.findall(r"^config (\w+)$", (folder / module["build"]["kconfig"]).read_text(), re.MULTILINE)
+    assert symbol == "INTENT"
+    (samples,) = module["samples"]
+    sample = folder / samples / "classify"
+    assert f"CONFIG_{symbol}=y" in (sample / "prj.conf").read_text().splitlines()
+    assert all(re.fullmatch(r"CONFIG_[A-Z0-9_]+=\w+", line) for line in (sample / "prj.conf").read_text().splitlines())
+    described = yaml.safe_load((sample / "sample.yaml").read_text())
+    assert {"sample", "tests"} == set(described)
+    listing = (sample / "CMakeLists.txt").read_text()
+    found = listing.index("find_package(Zephyr REQUIRED")
+    assert (
+        listing.index("ZEPHYR_EXTRA_MODULES") < found < listing.index("project(") < listing.index("target_sources(app")
+    )
+
+
+ZEPHYR = """\
+cmake_minimum_required(VERSION 3.20)
+project(standin C)
+set(CMAKE_C_FLAGS "-Wall -Wextra -Werror")
+function(zephyr_include_directories)
+  foreach(folder ${ARGN})
+    include_directories(${CMAKE_CURRENT_SOURCE_DIR}/${folder})
+    set_property(GLOBAL APPEND PROPERTY folders ${CMAKE_CURRENT_SOURCE_DIR}/${folder})
+  endforeach()
+endfunction()
+macro(zephyr_library_named name)
+  set(ZEPHYR_CURRENT_LIBRARY ${name})
+  add_library(${name} STATIC)
+  target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/../include)
+endmacro()
+function(zephyr_library_sources)
+  target_sources(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGN})
+endfunction()
+function(zephyr_library_compile_options)
+  target_compile_options(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGN})
+endfunction()
+set(CONFIG_INTENT y)
+add_subdirectory(MODULE/zephyr zephyr)
+get_property(folders GLOBAL PROPERTY folders)
+add_executable(app MODULE/samples/classify/src/main.c)
+target_include_directories(app PRIVATE ${folders} ${CMAKE_SOURCE_DIR})
+target_link_libraries(app PRIVATE intent m)
+"""
+
+
+def test_zephyrs_cmake_builds_on_the_host(host_package, tmp_path):
+    """With stand-ins for the functions of Zephyr's CMake that the module calls, and for its kernel.h."""
+    folder = project(host_package, "zephyr", tmp_path / "fw")
+    (tmp_path / "zephyr").mkdir()
+    (tmp_path / "zephyr/kernel.h").write_text("#include <stdio.h>\n#define printk printf\n")
+    (tmp_path / "CMakeLists.txt").write_text(ZEPHYR.replace("MODULE", folder.name))
+    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
+    run(PROGRAMS / "cmake", "-G", "Ninja", ninja, "-S", ".", "-B", "build", cwd=tmp_path)
+    run(PROGRAMS / "cmake", "--build", "build", cwd=tmp_path)
+    assert run(tmp_path / "build/app") == f"label: {expected_label(host_package)}\n"
+
+
+def test_arduino_is_a_library(host_package, tmp_path):
+    """https://docs.arduino.cc/arduino-cli/library-specification, format 1.5, revision 2.2"""
+    folder = project(host_package, "arduino", tmp_path / "fw")
+    lines = (folder / "library.properties").read_text().splitlines()
+    properties = dict(line.split("=", 1) for line in lines)
+    assert len(properties) == len(lines)
+    required = {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
+    optional = {"depends", "dot_a_linkage", "includes", "precompiled", "ldflags", "license", "email"}
+    assert required <= set(properties) <= required | optional
+    assert all(properties.values())
+    assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9 _.-]{0,62}", properties["name"])
+    assert not properties["name"].lower().startswith("arduino")
+    assert re.fullmatch(SEMVER, properties["version"])
+    assert properties["category"] in {
+        "Display", "Communication", "Signal Input/Output", "Sensors", "Device Control", "Timing", "Data Storage",
+        "Data Processing", "Other",
+    }  # fmt: skip
+    assert properties["url"].startswith("https://")
+    assert properties["architectures"] == "*"
+    assert all((folder / "src" / name).is_file() for name in properties["includes"].split(","))
+    sketches = list((folder / "examples").glob("*/*.ino"))
+    assert [sketch.stem for sketch in sketches] == [sketch.parent.name for sketch in sketches] == ["Classify"]
+    # What the specification does not know in a library's root would be compiled or ignored in unforeseen ways.
+    assert {path.name for path in folder.iterdir()} == {"library.properties", "src", "examples", "README.md"}
+
+
+ARDUINO_H = """\
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+struct StandIn {
+    void begin(long) {}
+    explicit operator bool() const { return true; }
+    int available() { int c = getchar(); if (c == EOF) exit(0); ungetc(c, stdin); return 1; }
+    int read() { return getchar(); }
+    void println(const char *text) { puts(text); }
+};
+static StandIn Serial;
+static void delay(unsigned long) { exit(0); }
+"""
+
+
+def test_arduinos_sketch_runs_on_the_host(host_package, tmp_path):
+    """Every C file below src/ with -Isrc, the sketch as C++ with Arduino.h before it."""
+    folder = project(host_package, "arduino", tmp_path / "fw")
+    (tmp_path / "Arduino.h").write_text(ARDUINO_H)
+    objects = []
+    for source in sorted((folder / "src").rglob("*.c")):
+        objects.append(tmp_path / f"{source.stem}.o")
+        run("gcc", *HOST, f"-I{folder / 'src'}", "-c", source, "-o", objects[-1])
+    sketch = folder / "examples/Classify/Classify.ino"
+    (tmp_path / "main.cpp").write_text("void setup(); void loop(); int main() { setup(); for (;;) loop(); }\n")
+    flags = ["-std=gnu++11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", f"-I{folder / 'src'}"]
+    run("g++", *flags, "-x", "c++", "-include", tmp_path / "Arduino.h", "-c", sketch, "-o", tmp_path / "sketch.o")
+    run("g++", tmp_path / "main.cpp", tmp_path / "sketch.o", *objects, "-lm", "-o", tmp_path / "program")
+    assert run(tmp_path / "program", stdin=f"{EXAMPLE}\n") == f"{expected_label(host_package)}\n"
+
+
+def test_platformio_is_a_library_that_compiles_on_the_host(host_package, tmp_path):
+    """https://docs.platformio.org/en/latest/manifests/library-json/index.html"""
+    folder = project(host_package, "platformio", tmp_path / "fw")
+    manifest = json.loads((folder / "library.json").read_text())
+    known = {
+        "$schema", "name", "version", "description", "keywords", "homepage", "repository", "authors", "license",
+        "frameworks", "platforms", "headers", "examples", "dependencies", "export", "scripts", "build",
+    }  # fmt: skip
+    assert {"name", "version", "description", "build"} <= set(manifest) <= known
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", manifest["name"])
+    assert len(manifest["name"]) <= 50
+    assert re.fullmatch(SEMVER, manifest["version"])
+    assert len(manifest["version"]) <= 20
+    assert len(manifest["description"]) <= 255
+    assert manifest["authors"]["name"]
+    build = manifest["build"]
+    assert set(build) <= {"flags", "unflags", "includeDir", "srcDir", "srcFilter", "extraScript", "libArchive"}
+    assert {"-ffp-contract=off"} <= set(build["flags"].split())
+    assert (folder / build["includeDir"] / manifest["headers"]).is_file()
+    for example in manifest["examples"]:
+        assert set(example) == {"name", "base", "files"}
+        assert all((folder / example["base"] / name).is_file() for name in example["files"])
+    include = [f"-I{folder / build[key]}" for key in ("includeDir", "srcDir")]
+    sources = [*sorted((folder / build["srcDir"]).rglob("*.c")), folder / "examples/classify/src/main.c"]
+    run("gcc", *HOST, *build["flags"].split(), *include, *sources, "-lm", "-o", tmp_path / "program")
+    run(tmp_path / "program")
+
+
+@pytest.mark.parametrize("name", ["arduino", "bare", "cmake", "platformio", "zephyr"])
+def test_the_command(cli, toy_package, tmp_path, name):
+    out = tmp_path / "fw"
+    out.mkdir()
+    result = cli("project", toy_package, "--template", name, "-o", out, "--json")
+    assert (result.status, result.json["template"]) == (0, name)
+    assert all((out / path).is_file() for path in result.json["files"])
+    before = sorted(out.rglob("*"))
+    again = cli("project", toy_package, "--template", name, "-o", out)
+    assert (again.status, again.err.count("\n")) == (2, 1)
+    assert "fw: is not empty: name a folder that is" in again.err
+    assert sorted(out.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--template", "cobol"), "unknown template 'cobol': known are arduino, bare, cmake, platformio, zephyr"),
+        (("--template", "bare", "--board", "ek_ra8m1"), "ek_ra8m1 has a cortex-m85, the package was compiled for"),
+        (("--template", "bare", "--board", "none"), "unknown board 'none'"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_project_is_refused(cli, toy_package, tmp_path, options, message):
+    result = cli("project", toy_package, *options, "-o", tmp_path / "fw")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert message in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_template_for_a_board_needs_one(tmp_path):
+    package = load_package(write_package(tmp_path / "p", "host"))
+    with pytest.raises(InputError, match="was compiled for host, and the template cmake needs a board"):
+        write_project(package, load_template("cmake"), tmp_path / "fw")
