@@ -121,6 +121,7 @@ _HEADER = f"""\
 #define EMBBERT_VOCABULARY 2
 #define EMBBERT_ARENA_BYTES 16u
 #define EMBBERT_ARENA_ALIGN 16
+#define EMBBERT_HASH 0u
 typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
@@ -225,6 +226,7 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
         "vocabulary": 2,
         "arena": {"bytes": 16, "align": 16, "tensors": []},
         "weights_bytes": 0,
+        "hash": "00000000",
         "operators": [],
         "steps": [{"name": name, "kernel": name, "macs": None} for name in ("start", *(f.name for f in FIGURES))],
         "sources": ["src/model.c", "src/kernels.c"],

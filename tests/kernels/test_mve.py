@@ -155,6 +155,7 @@ HEADER = f"""\
 #define EMBBERT_VOCABULARY 8
 #define EMBBERT_ARENA_BYTES 16u
 #define EMBBERT_ARENA_ALIGN 16
+#define EMBBERT_HASH 0u
 typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
@@ -176,7 +177,7 @@ def checks(tmp_path_factory) -> Path:
     metadata = {
         "format": "embbert-tvm 1", "model_name": "mve", "target": "cortex-m55", "precision": "int8", "max_length": 8,
         "labels": None, "classes": len(KERNELS), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
-        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"],
+        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
         "sources": ["src/mve_checks.c", "src/mve_twins.c", "src/plain.c"],
     }  # fmt: skip
     (folder / "metadata.json").write_text(json.dumps(metadata))
