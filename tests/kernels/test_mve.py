@@ -148,6 +148,8 @@ KERNELS = (
     "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows"
 )  # fmt: skip
 HEADER = f"""\
+#ifndef EMBBERT_H
+#define EMBBERT_H
 #include <stddef.h>
 #include <stdint.h>
 #define EMBBERT_MAX_LENGTH 8
@@ -160,6 +162,7 @@ typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
 embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits);
+#endif
 """
 
 
