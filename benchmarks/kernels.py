@@ -114,6 +114,8 @@ FIGURES = (
 )
 
 _HEADER = f"""\
+#ifndef EMBBERT_H
+#define EMBBERT_H
 #include <stddef.h>
 #include <stdint.h>
 #define EMBBERT_MAX_LENGTH {ROWS_OF_TEXT}
@@ -121,10 +123,12 @@ _HEADER = f"""\
 #define EMBBERT_VOCABULARY 2
 #define EMBBERT_ARENA_BYTES 16u
 #define EMBBERT_ARENA_ALIGN 16
+#define EMBBERT_HASH 0u
 typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
 embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits);
+#endif
 """
 
 _MODEL = """\
@@ -225,6 +229,7 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
         "vocabulary": 2,
         "arena": {"bytes": 16, "align": 16, "tensors": []},
         "weights_bytes": 0,
+        "hash": "00000000",
         "operators": [],
         "steps": [{"name": name, "kernel": name, "macs": None} for name in ("start", *(f.name for f in FIGURES))],
         "sources": ["src/model.c", "src/kernels.c"],

