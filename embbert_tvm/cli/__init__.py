@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
@@ -49,7 +50,13 @@ def group() -> None:
     """Tiny language models as plain C on microcontrollers."""
 
 
+def _end(number: int, frame: object) -> None:
+    """An end that leaves blocks as an interrupt from the keyboard does, so that nothing half-written stays."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, _end)
     try:
         group(prog_name="embbert-tvm")
     except EmbbertError as error:

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 _PATH = click.Path(path_type=Path)
+_DEFAULT_TARGET = "cortex-m7"
 
 
 @click.command()
 @click.argument("model", type=_PATH)
-@click.option("--target", metavar="CPU", help="A CPU of targets/cpus. Default: cortex-m7.")
+@click.option("--target", metavar="CPU", help=f"A CPU of targets/cpus. Default: {_DEFAULT_TARGET}.")
 @click.option(
     "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
 )
@@ -44,7 +45,7 @@ def command(
 
     report, warnings = compile_and_measure(
         model,
-        target,
+        _DEFAULT_TARGET if target is None and board is None else target,
         output,
         board=board,
         precision=precision,

@@ -17,8 +17,6 @@ from embbert_tvm.errors import EmbbertError, InputError
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Board, known_boards, load_board, load_cpu
 
-DEFAULT_TARGET = "cortex-m7"
-
 
 def compile_and_measure(
     model: Path,
@@ -77,7 +75,9 @@ def _cpu_name(target: str | None, board: Board | None) -> str:
         return board.cpu
     if target in known_boards():
         raise InputError(f"--target {target}: is a board: give it as --board {target}")
-    return target or DEFAULT_TARGET
+    if target is None:
+        raise InputError("neither a CPU nor a board is given")
+    return target
 
 
 def _check_fit(board: Board, report: dict[str, Any], program: Program, at_length: Callable[[int], Program]) -> None:

@@ -1,0 +1,27 @@
+"""A command that is told to end leaves nothing half-written."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import small
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_compile_that_is_ended(tmp_path, number):
+    command = [sys.executable, "-m", "embbert_tvm", "compile", str(small.folder()), "-o", str(tmp_path / "package")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.iterdir()) and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert running.poll() is None
+        running.send_signal(number)
+        out, _ = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode != 0
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
