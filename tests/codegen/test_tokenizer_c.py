@@ -285,3 +285,12 @@ def test_what_the_shipped_tokenizer_costs(tmp_path):
     assert sizes["tables"] <= 75_000
     assert sizes["static"] == 0
     assert c_tokenizer.WINDOW_BYTES <= 2048
+
+
+def test_instructions_are_counted_on_the_emulated_device(tmp_path):
+    from embbert_tvm.target import load_cpu
+
+    texts = ["turn the lights off", "play Bach's air"]
+    instructions, characters = benchmark.count(scheme_of("shipped"), load_cpu("cortex-m4"), texts, tmp_path)
+    assert characters == sum(map(len, texts))
+    assert 50 * characters < instructions < 400 * characters
