@@ -28,8 +28,8 @@ sys.path.insert(0, str(resource("benchmarks")))
 
 import tokenizer as benchmark
 
-# The nightly form: EMBBERT_TOKENIZER_CASES=100000.
-CASES = int(os.environ.get("EMBBERT_TOKENIZER_CASES", "250"))
+# Random texts and random bytes, over all tokenizers; the nightly form: EMBBERT_TOKENIZER_CASES=100000.
+CASES = int(os.environ.get("EMBBERT_TOKENIZER_CASES", "3000"))
 OK, E_WORD = 0, 8
 
 CORPUS = [
@@ -154,15 +154,19 @@ ANYTHING = st.one_of(
 )
 
 
+OF_BYTES = ("shipped", "bytes")
+EACH = CASES // (len(TOKENIZERS) + len(OF_BYTES))
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=EACH, deadline=None)
 @given(text=ANYTHING)
 def test_any_text(name, text):
     check(name, text.encode("utf-8", "replace"))
 
 
-@pytest.mark.parametrize("name", ["shipped", "bytes"])
-@settings(max_examples=CASES, deadline=None)
+@pytest.mark.parametrize("name", OF_BYTES)
+@settings(max_examples=EACH, deadline=None)
 @given(text=st.binary())
 def test_any_bytes(name, text):
     check(name, text)
