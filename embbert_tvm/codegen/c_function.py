@@ -26,8 +26,8 @@ C_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "do
     "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
 
 
-# A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope "local",
-# which a schedule asked for, up to as many as there are registers.
+# A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope
+# "local", which a schedule asked for, up to as many as there are registers.
 LOCAL_ELEMENTS = 8
 LOCAL_SCOPE_ELEMENTS = 32
 

@@ -18,6 +18,7 @@ from embbert_tvm.graph.precision import read_plan
 from embbert_tvm.graph.quantize.quantizer import ASKED
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Board, known_boards, load_board, load_cpu
+from embbert_tvm.tuning.logs import TunedSchedules
 
 
 def compile_and_measure(
@@ -28,12 +29,13 @@ def compile_and_measure(
     board: str | None = None,
     plan: Path | None = None,
     dump_ir: Path | None = None,
+    tuning: bool = True,
     **options: Any,
 ) -> tuple[dict[str, Any], list[str]]:
     """Compile to `output` for a CPU or a board; give the report that `compile --json` prints, and warnings.
 
-    Figures that only the target's toolchain can tell are None where it is missing. Raises WorkError, and leaves no
-    package, where it does not fit the board.
+    tuning: whether to use the logs of schedules/ for the board and its CPU. Figures that only the target's toolchain
+    can tell are None where it is missing. Raises WorkError, and leaves no package, where it does not fit the board.
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
@@ -64,7 +66,14 @@ def compile_and_measure(
         if made_for is not None:
             _check_fit(made_for, report, compiled.program, at_length)
 
-    compiled = compile_model(find_source(model), cpu, output, board=made_for, inspect=inspect, **options)
+    source = find_source(model)
+    tuned = None
+    if tuning:
+        targets = [*([] if made_for is None else [made_for.name]), cpu.name]
+        tuned = TunedSchedules(source.name, targets, options.get("precision", "int8"), [Path("schedules")])
+    compiled = compile_model(source, cpu, output, board=made_for, inspect=inspect, tuned=tuned, **options)
+    report["tuned"] = [] if tuned is None else tuned.used
+    failures += [] if tuned is None else dict.fromkeys(tuned.warnings)
     warnings = [
         f"{c.name} runs in float32: {c.reason}"
         for c in compiled.choices
@@ -132,6 +141,8 @@ def text(report: dict[str, Any], output: Path) -> str:
     for operator in report["operators"]:
         kinds[operator["precision"]] = kinds.get(operator["precision"], 0) + 1
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
+    if report.get("tuned"):
+        counted += f"; {len(report['tuned'])} kernels as tuned"
     return "\n".join(
         [
             f"{output}: {report['precision']} for {report['board'] or report['target']}, "

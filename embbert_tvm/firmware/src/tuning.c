@@ -1,5 +1,5 @@
 /* Measures candidates of a kernel: each runs on the same inputs, and its outputs are compared with what they must be.
-   task.c, which tuning/firmware.py writes, gives the candidates and the data. */
+   A table that tuning/bench.py writes gives the candidates and the data. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -54,7 +54,7 @@ static uint32_t mismatches(const output_t *output)
         float off = got[i] - expected[i], size = expected[i];
         off = off < 0.0f ? -off : off;
         size = size < 0.0f ? -size : size;
-        if (!(off <= output->tolerance + RELATIVE_TOLERANCE * size)) /* so that NaN is wrong */
+        if (!(off <= output->tolerance + output->relative * size)) /* so that NaN is wrong */
             wrong++;
     }
     return wrong;
@@ -62,7 +62,7 @@ static uint32_t mismatches(const output_t *output)
 
 static void answer_trial(void)
 {
-    if (request.length != 2 || get_u16(request.payload) >= CANDIDATES) {
+    if (request.length != 2 || get_u16(request.payload) >= task_candidates) {
         reply_error(&request, ERROR_LENGTH);
         return;
     }
