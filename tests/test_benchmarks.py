@@ -143,13 +143,29 @@ def test_a_suites_run_is_one_command(tmp_path):
     assert "--regression" in words
 
 
+def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):
+    (cola,) = find_tasks("cola")
+    recipes = {"default": {"epochs": 3}, "cola": {suite.WITH_TEACHER: {"epochs": 5, "copies": 2}}}
+    assert suite.recipe(recipes, cola, 0) == {"epochs": 3}
+    assert suite.recipe(recipes, cola, 0, tmp_path / "encoder", tmp_path / "kept") == {
+        "verb": "distill", "teacher": f"{tmp_path}/encoder", "teacher-output": f"{tmp_path}/kept/cola", "epochs": 5,
+        "copies": 2,
+    }  # fmt: skip
+    assert suite.recipe({"default": {"epochs": 3}}, cola, 0, tmp_path / "encoder") == {"epochs": 3}
+
+
+def options_of(verb):
+    return {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
+
+
 def test_a_suites_recipes_name_known_tasks_and_options():
     recipes = yaml.safe_load(suite.RECIPES.read_text())
     for name, chosen in recipes.items():
         assert name == "default" or find_tasks(name)
+        with_teacher = chosen.pop(suite.WITH_TEACHER, {})
         verb = {"train": train, "distill": distill}[chosen.get("verb", recipes["default"].get("verb", "train"))]
-        options = {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
-        assert set(chosen) <= options | suite.SPECIAL
+        assert set(chosen) <= options_of(verb) | suite.SPECIAL
+        assert set(with_teacher) <= options_of(distill)
 
 
 def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
