@@ -12,6 +12,7 @@ from embbert_tvm.cli import distill, train
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.resources import resource
+from embbert_tvm.training.suite import Figure
 
 BENCHMARKS = resource("benchmarks")
 sys.path.insert(0, str(BENCHMARKS))
@@ -19,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import ship  # noqa: E402
 import suite  # noqa: E402
 
 ASSEMBLY = """\
@@ -179,6 +181,19 @@ def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
     assert "1 to train on; 2 of train, 1 of dev left out" in capsys.readouterr().err
     before = [path.stat().st_mtime_ns for path in made]
     assert [path.stat().st_mtime_ns for path in suite.prepare(cola, tmp_path / "data", tmp_path / "runs")] == before
+
+
+def test_a_shipped_model_says_what_it_gives_and_what_its_data_allows():
+    (task,) = find_tasks("cyberbullying")
+    figures = [Figure("cyberbullying", "accuracy", 0.8957, 4437, 0, x, "run") for x in ("float", "int8")]
+    lines = ship.card("embbert-abuse", "# cyberbullying-0\n\nEmbBERT, seed 0.\n", task, figures).splitlines()
+    assert lines[:3] == ["# embbert-abuse", "", "EmbBERT, seed 0."]
+    rows = [line for line in lines if "89.57" in line]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "accuracy, cyberbullying test (4,437), float", "accuracy, cyberbullying test (4,437), compiled int8",
+    ]  # fmt: skip
+    assert any(task.licence in line for line in lines)
+    assert any(task.note in line for line in lines)
 
 
 def test_one_process_a_run(tmp_path):
