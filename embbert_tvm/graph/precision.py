@@ -18,7 +18,7 @@ from embbert_tvm.errors import InputError
 
 FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
-METHODS = ("percentile",)
+METHODS = ("percentile", "minmax", "mse", "kl")
 # What weights and tables can be stored in.
 WEIGHTS = ("int8", "float32")
 
@@ -26,12 +26,14 @@ WEIGHTS = ("int8", "float32")
 @dataclass(frozen=True)
 class Scheme:
     """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
-    matrices and of the embedding tables that it reads."""
+    matrices and of the embedding tables that it reads; time: of a multiplication, in those of int8, to weigh choices
+    by."""
 
     name: str
     activations: str
     weights: str
     tables: str
+    time: float = 1.0
 
     @property
     def is_float(self) -> bool:
@@ -42,7 +44,7 @@ SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", "int8", "int8", "int8"),
-        Scheme("fp32", "float32", "float32", "float32"),
+        Scheme("fp32", "float32", "float32", "float32", 6.0),
     )
 }
 
@@ -58,13 +60,15 @@ class Plan:
     """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
     single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
     are calibrated; ranges: the same by tensor. A name may hold `*` and `?`; a whole name goes before a pattern, a later
-    pattern before an earlier one. Raises InputError for an unknown scheme, format or method."""
+    pattern before an earlier one. measured: what the choice was made by, for the reader. Raises InputError for an
+    unknown scheme, format or method."""
 
     default: str = "int8"
     operators: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     method: str = METHODS[0]
     ranges: Mapping[str, str] = field(default_factory=dict)
+    measured: object = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in (self.default, *self.operators.values()):
@@ -126,7 +130,8 @@ _KEYS |= {"ranges": "ranges"}
 
 def plan_text(plan: Plan) -> str:
     """The plan as JSON, as `read_plan` reads it."""
-    return json.dumps({"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}, indent=2) + "\n"
+    content = {"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}
+    return json.dumps(content | ({} if plan.measured is None else {"measured": plan.measured}), indent=2) + "\n"
 
 
 def write_plan(plan: Plan, path: Path) -> None:
