@@ -24,6 +24,7 @@ _MICRO: dict[str, Callable[..., int]] = {
     "embbert_mve_context": lambda rows, width: 4 * rows * width,
     "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
     "embbert_mve_rows": lambda n, k: n * k,
+    "embbert_unpack": lambda *numbers: 0,
     "embbert_mve_widen": lambda width: 0,
     "embbert_mve_requantize": lambda n: 0,
     "embbert_mve_rescale": lambda n: 0,

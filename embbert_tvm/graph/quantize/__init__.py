@@ -6,6 +6,7 @@ from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
+from embbert_tvm.graph.quantize.low_bits import INT8, WeightFormat
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 
 # The first that recognises a value makes it.
@@ -14,9 +15,12 @@ INT8_OPERATORS = (row_slice, attention, depthwise_conv, product)
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]
 
 
-def quantize(mod: IRModule, calibration: Calibration) -> Quantized:
-    """A simplified module with its operators in int8 wherever there is a kernel."""
-    return Quantizer(mod, calibration, INT8_OPERATORS).run()
+def quantize(
+    mod: IRModule, calibration: Calibration, weights: WeightFormat = INT8, tables: WeightFormat = INT8
+) -> Quantized:
+    """A simplified module with its operators in int8 wherever there is a kernel, its weights and tables in these
+    formats."""
+    return Quantizer(mod, calibration, INT8_OPERATORS, weights, tables).run()
 
 
 def keep_float(mod: IRModule) -> Quantized:

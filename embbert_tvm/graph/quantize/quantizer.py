@@ -16,6 +16,7 @@ from tvm.ir import Call, Var
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
+from embbert_tvm.graph.quantize.low_bits import INT8, Blocks, WeightFormat
 from embbert_tvm.kernels import convert
 
 KERNEL = "embbert.kernel"
@@ -44,13 +45,15 @@ class Choice:
 class Quantized:
     """The quantized module, the names of its constants by fingerprint, the choice made for each operator, and what
     each kernel was made from, by the name of the value that it makes. origins: by the same name, the value of the float
-    module that it stands for, and what one step of it is worth where it is int8."""
+    module that it stands for, and what one step of it is worth where it is int8. blocks: what weights and tables of fewer
+    than 8 bits are made of, by the fingerprint of their int8."""
 
     mod: IRModule
     constants: dict[str, str]
     choices: tuple[Choice, ...]
     specs: dict[str, object]
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    blocks: dict[str, Blocks] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,11 +61,14 @@ class Quantizer:
     mod: IRModule
     calibration: Calibration | None
     operators: tuple
+    weights: WeightFormat = INT8
+    tables: WeightFormat = INT8
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
     specs: dict[str, object] = field(default_factory=dict)
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    blocks: dict[str, Blocks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = Dataflow(self.mod)
@@ -84,7 +90,24 @@ class Quantizer:
         except BaseException:
             self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
             raise
-        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs, self.origins)
+        mod = self.builder.finalize()
+        return Quantized(mod, self.constants, tuple(self.choices), self.specs, self.origins, self.blocks)
+
+    def weight_format(self, name: str) -> WeightFormat:
+        """The format of the weights of the operator that makes `name`."""
+        return self.weights
+
+    def table_format(self, name: str, table: str) -> WeightFormat:
+        """The format of the table whose rows `table` are read by the operator that makes `name`."""
+        return self.tables
+
+    def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
+        """`value`, an int8 constant, after noting what it is made of."""
+        self.blocks[fingerprint(value)] = blocks
+        return value
+
+    def blocks_of(self, value: np.ndarray) -> Blocks | None:
+        return self.blocks.get(fingerprint(value))
 
     def rows(self, expr: Expr) -> Rows:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
