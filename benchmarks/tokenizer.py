@@ -113,8 +113,10 @@ class HostTokenizer:
         return status, self._ids[: count.value].copy(), truncated.value
 
 
-def write_sources(scheme: Scheme, folder: Path, max_length: int, window: int = c_tokenizer.WINDOW) -> list[Path]:
-    """The tokenizer's C, with a header of no model; gives its C files."""
+def write_sources(
+    scheme: Scheme, folder: Path, max_length: int, window: int = c_tokenizer.WINDOW, *, takes_text: bool = True
+) -> list[Path]:
+    """The tokenizer's C, with a header of no model, which says whether firmware takes texts; gives its C files."""
     api = c_api.header(
         "embbert",
         title="tokenizer",
@@ -124,7 +126,7 @@ def write_sources(scheme: Scheme, folder: Path, max_length: int, window: int = c
         vocabulary=scheme.vocabulary,
         arena_bytes=16,
         align=16,
-        has_tokenizer=True,
+        has_tokenizer=takes_text,
         digest=0,
     )
     texts = {
@@ -189,7 +191,7 @@ def sections(scheme: Scheme, cpu: Cpu, folder: Path) -> dict[str, int]:
 def count(scheme: Scheme, cpu: Cpu, texts: Sequence[str], folder: Path) -> tuple[int, int]:
     """(instructions, characters) of tokenizing texts, a call each, in QEMU."""
     encoded = [text.encode()[:MOST_BYTES] for text in texts]
-    write_sources(scheme, folder, 4096)
+    write_sources(scheme, folder, 4096, takes_text=False)
     model = c_api.substitute(
         _MODEL,
         "embbert",

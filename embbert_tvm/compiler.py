@@ -24,13 +24,13 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate
 from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-from embbert_tvm.graph.quantize import Choice, keep_float, quantize
+from embbert_tvm.graph.precision import Plan, named_plan, plan_text
+from embbert_tvm.graph.quantize import Choice, quantize
 from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.target import Board, Cpu
 
-PRECISIONS = ("int8", "fp32")
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
@@ -52,6 +52,7 @@ class Source:
 class Compiled:
     program: Program
     choices: tuple[Choice, ...]
+    plan: Plan
 
 
 def find_source(path: Path) -> Source:
@@ -80,6 +81,7 @@ def compile_model(
     out: Path,
     *,
     precision: str = "int8",
+    plan: Plan | None = None,
     max_length: int | None = None,
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
@@ -90,15 +92,15 @@ def compile_model(
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
-    calibration: a labelled TSV to take statistics from instead of the source's own. prefix: what every name of the
-    package's C begins with. text: whether the source's tokenizer, if it has one, goes with it. board: what the package
-    says that it was made for. inspect: is given the package's folder before it takes its place, with what was compiled
+    precision: the name of a uniform plan, and of the package's; plan: one to follow instead. calibration: a labelled
+    TSV to take statistics from instead of the source's own. prefix: what every name of the package's C begins with.
+    text: whether the source's tokenizer, if it has one, goes with it. board: what the package says that it was made
+    for. inspect: is given the package's folder before it takes its place, with what was compiled
     and a function that does it for another length; where it raises, nothing is left. dump: is given the module after
     each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision} is not known: choose one of {', '.join(PRECISIONS)}")
+    plan = named_plan(precision) if plan is None else plan
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
         raise InputError(f"{out}: holds something that is no package: name another output")
     model = load_onnx(source.onnx)
@@ -116,12 +118,10 @@ def compile_model(
             "use the tokenizer it was trained with"
         )
 
-    if precision == "int8":
-        quantized = quantize(mod, _calibration(source, mod, calibration, max_length))
-    else:
-        quantized = keep_float(mod)
+    integers = not all(scheme.is_float for scheme in plan.schemes)
+    quantized = quantize(mod, _calibration(source, mod, calibration, max_length) if integers else None, plan)
     dump("3-quantized", quantized.mod)
-    chosen = block_layers(quantized, isa_of(cpu.features)) if precision == "int8" else quantized
+    chosen = block_layers(quantized, isa_of(cpu.features)) if integers else quantized
     dump("4-chosen", chosen.mod)
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
@@ -139,6 +139,7 @@ def compile_model(
         precision=precision,
         labels=source.labels,
         choices=chosen.choices,
+        plan=plan_text(chosen.plan),
         relax_text=chosen.mod.script() + "\n",
         onnx=source.onnx.read_bytes(),
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
@@ -148,7 +149,7 @@ def compile_model(
         board=board,
         origins=chosen.origins,
     )
-    compiled = Compiled(program, chosen.choices)
+    compiled = Compiled(program, chosen.choices, chosen.plan)
     with folder_in_place(out) as folder:
         package.write(contents, folder)
         if inspect is not None:

@@ -17,7 +17,8 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
 )
-@click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
+@click.option("--precision", metavar="NAME", help="int8, fp32: every operator in that. Default: int8.")
+@click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
@@ -30,7 +31,8 @@ def command(
     model: Path,
     target: str | None,
     board: str | None,
-    precision: str,
+    precision: str | None,
+    plan: Path | None,
     max_length: int | None,
     calibration: Path | None,
     prefix: str,
@@ -41,14 +43,18 @@ def command(
     as_json: bool,
 ) -> None:
     """Compile MODEL, a model folder or an ONNX file, to C."""
+    from embbert_tvm.errors import InputError
     from embbert_tvm.report.compile import compile_and_measure, operators, text
 
+    if plan is not None and precision is not None:
+        raise InputError(f"--precision {precision} and --plan {plan}: give one of them")
     report, warnings = compile_and_measure(
         model,
         _DEFAULT_TARGET if target is None and board is None else target,
         output,
         board=board,
-        precision=precision,
+        precision=precision or "int8",
+        plan=plan,
         max_length=max_length,
         calibration=calibration,
         prefix=prefix,

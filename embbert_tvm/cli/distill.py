@@ -12,7 +12,7 @@ from embbert_tvm.cli import train
 from embbert_tvm.cli.training import PATH, command_line, need_torch, recipe_option, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 
-_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies")
+_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted")
 
 
 @click.command()
@@ -32,6 +32,7 @@ _OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies")
 @click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to judge; may be repeated.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
 @click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
+@click.option("--corrupted", default=0, show_default=True, help="Texts with a few words changed, for each of TSV's.")
 @recipe_option("--teacher-weight", "Share of the teacher's logits in the loss.")
 @recipe_option("--temperature", "That the logits are divided by.")
 @recipe_option("--hidden-weight", "Of the distance to the teacher's last state.")

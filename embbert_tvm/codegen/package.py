@@ -30,7 +30,7 @@ _MICRO = Path(micro.__file__).parent
 class Contents:
     """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None; scheme: what the
     device's tokenizer is made of, None where it is left out. origins: by the name of a value, the
-    float value that it stands for and the scale of its int8."""
+    float value that it stands for and the scale of its int8. plan: plan.json, the precision of every operator."""
 
     program: Program
     model_name: str
@@ -38,6 +38,7 @@ class Contents:
     precision: str
     labels: Sequence[str] | None
     choices: Sequence[Choice]
+    plan: str
     relax_text: str
     onnx: bytes
     tokenizer: bytes | None
@@ -73,6 +74,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     texts = {
         f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest),
         "src/relax.txt": contents.relax_text,
+        "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
         "reference.json": _reference(contents),
         "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",

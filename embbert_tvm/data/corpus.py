@@ -88,3 +88,44 @@ def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
             first, second = text.split() or [""], dice.choice(texts).split() or [""]
             spliced.append(" ".join(first[: dice.randint(1, len(first))] + second[-dice.randint(1, len(second)) :]))
     return spliced
+
+
+def corrupt(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
+    """`copies` new texts for each: one to three of its words dropped, repeated, moved, or replaced by another text's.
+
+    For tasks of the form of a sentence: a teacher tells which change it bears and which it does not.
+    """
+    dice = random.Random(f"{seed} corrupt")
+    corrupted = []
+    for text in texts:
+        for _ in range(copies):
+            words = text.split()
+            for _ in range(dice.choice((1, 1, 2, 3))):
+                if words:
+                    _EDITS[dice.randrange(len(_EDITS))](words, dice, texts)
+            corrupted.append(" ".join(words))
+    return corrupted
+
+
+def _drop(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
+    del words[dice.randrange(len(words))]
+
+
+def _repeat(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
+    words.insert(dice.randint(0, len(words)), dice.choice(words))
+
+
+def _move(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
+    words.insert(dice.randint(0, len(words) - 1), words.pop(dice.randrange(len(words))))
+
+
+def _swap(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
+    i = dice.randrange(len(words))
+    words[i - 1], words[i] = words[i], words[i - 1]
+
+
+def _replace(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
+    words[dice.randrange(len(words))] = dice.choice(dice.choice(texts).split() or [""])
+
+
+_EDITS = (_drop, _repeat, _move, _swap, _replace)

@@ -238,7 +238,7 @@ class _Writer:
                 out = self.builder.emit_output(substitute(graph.output, self.remap), name_hint=graph.output.name)
             self.builder.emit_func_output(out)
         mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
-        return Quantized(mod, self.names, tuple(self.choices), {}, self.quantized.origins)
+        return replace(self.quantized, mod=mod, constants=self.names, choices=tuple(self.choices), specs={})
 
     def _same(self, var: Var, value: Expr, kept: dict[str, Choice]) -> Expr:
         new = substitute(value, self.remap)

@@ -19,6 +19,7 @@ from embbert_tvm.kernels.intrinsics import LANES, Isa, address, call
 
 ROWS = LANES  # of a block
 MOST = 16  # of a multiplier
+BLOCKS = (16, 32, 64)  # columns
 # The types in which biases and lookup tables, and multipliers and gains, are stored.
 WIDE, NARROW = ("int32", "int32"), ("int8", "int16")
 
@@ -76,10 +77,10 @@ class WeightFormat:
         return self.first + self.step * np.clip(np.rint((x - self.first) / self.step), 0, self.count - 1)
 
 
-# Below four bits the levels lie evenly around zero, which is none of them.
+# Below four bits the levels lie evenly around zero, which is none of them. Each is there with blocks of some widths.
 FORMATS = {
-    f.name: f
-    for f in (
+    form.label: form
+    for base in (
         WeightFormat("int8", 8, -127, 1, 255),
         WeightFormat("int6", 6, -32, 1, 64),
         WeightFormat("int4", 4, -8, 1, 16),
@@ -88,6 +89,7 @@ FORMATS = {
         WeightFormat("ternary", 2, -1, 1, 3),
         WeightFormat("binary", 1, -1, 2, 2),
     )
+    for form in (base, *(replace(base, block=block) for block in BLOCKS if base.stored))
 }
 
 

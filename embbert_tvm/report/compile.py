@@ -14,6 +14,8 @@ from embbert_tvm.device.fit import Need, check_fit
 from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.graph.precision import read_plan
+from embbert_tvm.graph.quantize.quantizer import ASKED
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Board, known_boards, load_board, load_cpu
 
@@ -24,6 +26,7 @@ def compile_and_measure(
     output: Path,
     *,
     board: str | None = None,
+    plan: Path | None = None,
     dump_ir: Path | None = None,
     **options: Any,
 ) -> tuple[dict[str, Any], list[str]]:
@@ -34,6 +37,8 @@ def compile_and_measure(
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
+    if plan is not None:
+        options |= {"plan": read_plan(plan), "precision": "mixed"}
     start = time.monotonic()
     if dump_ir is not None:
         try:
@@ -63,7 +68,7 @@ def compile_and_measure(
     warnings = [
         f"{c.name} runs in float32: {c.reason}"
         for c in compiled.choices
-        if c.precision == "float32" and options.get("precision") != "fp32"
+        if c.precision == "float32" and c.reason != ASKED
     ]
     return report, warnings + failures
 

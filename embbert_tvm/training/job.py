@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
-from embbert_tvm.data.corpus import read_texts, splice
+from embbert_tvm.data.corpus import corrupt, read_texts, splice
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
@@ -62,6 +62,7 @@ class Job:
     weight_bits: int | None = None  # train through the rounding to integers, weights of so many bits
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
+    corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
     command: str = ""
 
 
@@ -203,7 +204,8 @@ def _with_teacher(
         raise InputError(f"{job.teacher}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
     known = {x.text for x in train}
     texts = read_texts(job.unlabelled, job.most, job.recipe.seed) if job.unlabelled else []
-    texts += splice([x.text for x in train], job.copies, job.recipe.seed)
+    own = [x.text for x in train]
+    texts += splice(own, job.copies, job.recipe.seed) + corrupt(own, job.corrupted, job.recipe.seed)
     more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
     progress.on_note(f"{job.teacher} judges {len(train) + len(more)} texts")
     answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")

@@ -94,6 +94,35 @@ def test_a_package_is_replaced_whole(cli, tmp_path):
     assert result.err == ""
 
 
+def test_a_plan_is_given_back_edited(cli, tmp_path):
+    """The package says what was done; an edit of that is followed, and what it names in vain is refused."""
+    options = ("--target", "host", "--max-length", "9", "--json", "-o")
+    assert cli("compile", small.folder(), *options, tmp_path / "first").status == 0
+    plan = json.loads((tmp_path / "first" / "plan.json").read_text())
+    assert set(plan["operators"].values()) == {"int8"}
+    again = cli("compile", small.folder(), "--plan", tmp_path / "first" / "plan.json", *options, tmp_path / "same")
+    assert again.err == ""
+    for name in ("plan.json", "reference.json", "codegen/host/src/embbert_kernels.c"):
+        assert (tmp_path / "same" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+
+    plan["operators"]["blocks_0_query"] = "fp32"
+    (tmp_path / "edited.json").write_text(json.dumps(plan))
+    edited = cli("compile", small.folder(), "--plan", tmp_path / "edited.json", *options, tmp_path / "edited")
+    assert edited.err == ""
+    assert edited.json["precision"] == "mixed"
+    floats = [o for o in edited.json["operators"] if o["precision"] == "float32"]
+    assert {o["name"] for o in floats} == {"blocks_0_query_matmul", "blocks_0_query"}
+    assert {o["reason"] for o in floats} == {"asked for"}
+    assert json.loads((tmp_path / "edited" / "plan.json").read_text())["operators"] == plan["operators"]
+
+    plan["operators"]["blocks_0_quary"] = "fp32"
+    (tmp_path / "edited.json").write_text(json.dumps(plan))
+    refused = cli("compile", small.folder(), "--plan", tmp_path / "edited.json", *options, tmp_path / "none")
+    assert refused.status == 2
+    assert "the model has no blocks_0_quary; it has blocks_0_query" in refused.err
+    assert not (tmp_path / "none").exists()
+
+
 def spoil_onnx(content):
     def spoil(model: Path, monkeypatch) -> None:
         path = model / "model.onnx"
@@ -142,6 +171,8 @@ def nothing(model: Path, monkeypatch) -> None:
 BAD = [
     ("unknown target", nothing, ["--target", "cortex-x99"], "cortex-x99"),
     ("unknown precision", nothing, ["--precision", "int3"], "int3 is not known: choose one of int8, fp32"),
+    ("precision and plan", nothing, ["--precision", "int8", "--plan", "p.json"], "give one of them"),
+    ("plan missing", nothing, ["--plan", "none.json"], "none.json: cannot be read"),
     ("no length", nothing, ["--max-length", "0"], "--max-length 0: must be at least 1"),
     ("negative length", nothing, ["--max-length", "-4"], "--max-length -4: must be at least 1"),
     ("too long", nothing, ["--max-length", "49"], "--max-length 49: the model knows 48 positions"),

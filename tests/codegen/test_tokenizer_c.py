@@ -28,8 +28,8 @@ sys.path.insert(0, str(resource("benchmarks")))
 
 import tokenizer as benchmark
 
-# The nightly form: EMBBERT_TOKENIZER_CASES=100000.
-CASES = int(os.environ.get("EMBBERT_TOKENIZER_CASES", "250"))
+# Random texts and random bytes, over all tokenizers; the nightly form: EMBBERT_TOKENIZER_CASES=100000.
+CASES = int(os.environ.get("EMBBERT_TOKENIZER_CASES", "3000"))
 OK, E_WORD = 0, 8
 
 CORPUS = [
@@ -154,15 +154,19 @@ ANYTHING = st.one_of(
 )
 
 
+OF_BYTES = ("shipped", "bytes")
+EACH = CASES // (len(TOKENIZERS) + len(OF_BYTES))
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=EACH, deadline=None)
 @given(text=ANYTHING)
 def test_any_text(name, text):
     check(name, text.encode("utf-8", "replace"))
 
 
-@pytest.mark.parametrize("name", ["shipped", "bytes"])
-@settings(max_examples=CASES, deadline=None)
+@pytest.mark.parametrize("name", OF_BYTES)
+@settings(max_examples=EACH, deadline=None)
 @given(text=st.binary())
 def test_any_bytes(name, text):
     check(name, text)
@@ -285,3 +289,12 @@ def test_what_the_shipped_tokenizer_costs(tmp_path):
     assert sizes["tables"] <= 75_000
     assert sizes["static"] == 0
     assert c_tokenizer.WINDOW_BYTES <= 2048
+
+
+def test_instructions_are_counted_on_the_emulated_device(tmp_path):
+    from embbert_tvm.target import load_cpu
+
+    texts = ["turn the lights off", "play Bach's air"]
+    instructions, characters = benchmark.count(scheme_of("shipped"), load_cpu("cortex-m4"), texts, tmp_path)
+    assert characters == sum(map(len, texts))
+    assert 50 * characters < instructions < 400 * characters

@@ -8,7 +8,6 @@ import torch
 from click.testing import CliRunner
 
 from embbert_tvm.cli.distill import command
-from embbert_tvm.data.corpus import splice
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.errors import InputError
 from embbert_tvm.training import task_teacher
@@ -78,17 +77,6 @@ def test_states_turned_keep_their_distances():
     assert answers.turned(30).shape == (50, 30)
 
 
-def test_a_spliced_text_is_the_start_of_one_and_the_end_of_another():
-    texts = [f"{x}1 {x}2 {x}3" for x in "abcde"]
-    spliced = splice(texts, 3)
-    assert len(spliced) == 15
-    assert spliced == splice(texts, 3) != splice(texts, 3, seed=1)
-    for text in spliced:
-        words = text.split()
-        assert words[0][1] == "1"
-        assert words[-1][1] == "3"
-
-
 @pytest.mark.parametrize("regression", [False, True])
 def test_texts_without_a_label_are_learned_from_the_teacher_alone(quick, tmp_path, regression):
     from embbert_tvm.models.config import PRESETS
@@ -121,7 +109,8 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
     output = tmp_path / "small"
     command_line = [
         str(tsv), "--teacher", str(teacher_folder), "--teacher-epochs", "2", "--teacher-lr", "5e-3",
-        "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--preset", "quick", "--epochs", "3",
+        "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--corrupted", "1",
+        "--preset", "quick", "--epochs", "3",
         "--batch-size", "8", "--lr", "1e-2", "--hidden-weight", "0.5", "--json", "-o", str(output),
     ]  # fmt: skip
     done = CliRunner().invoke(command, command_line, catch_exceptions=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.precision import PLANS, Plan
 from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
-from embbert_tvm.graph.quantize.low_bits import INT8, WeightFormat
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 
 # The first that recognises a value makes it.
@@ -15,14 +15,15 @@ INT8_OPERATORS = (row_slice, attention, depthwise_conv, product)
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]
 
 
-def quantize(
-    mod: IRModule, calibration: Calibration, weights: WeightFormat = INT8, tables: WeightFormat = INT8
-) -> Quantized:
-    """A simplified module with its operators in int8 wherever there is a kernel, its weights and tables in these
-    formats."""
-    return Quantizer(mod, calibration, INT8_OPERATORS, weights, tables).run()
+def quantize(mod: IRModule, calibration: Calibration | None, plan: Plan = PLANS["int8"]) -> Quantized:
+    """A simplified module with its operators in the precision that the plan gives them, wherever there is a kernel.
+
+    calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module
+    does not have.
+    """
+    return Quantizer(mod, calibration, INT8_OPERATORS, plan).run()
 
 
 def keep_float(mod: IRModule) -> Quantized:
     """A simplified module as it is, with the account of its operators that `quantize` gives."""
-    return Quantizer(mod, None, ()).run()
+    return quantize(mod, None, PLANS["fp32"])

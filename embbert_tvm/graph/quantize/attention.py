@@ -45,6 +45,15 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     )
 
 
+def inputs(graph: Dataflow, found: Match) -> list[Expr]:
+    """What the operator reads."""
+    return [found.query, found.key, found.value]
+
+
+def follows(found: Match) -> None:
+    """The plan says how this is computed."""
+
+
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     query, key, value = q.rows(found.query), q.rows(found.key), q.rows(found.value)
     single = isinstance(shape(query.expr)[0], int)

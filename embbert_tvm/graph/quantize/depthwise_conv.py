@@ -53,6 +53,15 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     return Match(x, weight[:, 0, :], np.broadcast_to(bias.reshape(-1), (channels,)), inner)
 
 
+def inputs(graph: Dataflow, found: Match) -> list[Expr]:
+    """What the operator reads."""
+    return [found.x]
+
+
+def follows(found: Match) -> None:
+    """The plan says how this is computed."""
+
+
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     x = q.rows(found.x)
     weight, form = found.weight.astype(np.float64) * x.scale, q.weight_format(expr.name)

@@ -7,26 +7,15 @@ columns. `level * m` is an int8, and everything after it is the arithmetic of in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from embbert_tvm.errors import InputError
-from embbert_tvm.kernels.low_bits import FORMATS, ROWS, WeightFormat
+from embbert_tvm.kernels.low_bits import ROWS, WeightFormat
 
 # By the square error that they leave, a row's scales in parts of its largest weight's.
 _SHRUNK = np.linspace(1.0, 0.35, 27)
 _DAMP = 0.01
-
-
-INT8 = FORMATS["int8"]
-
-
-def weight_format(name: str, block: int | None = None) -> WeightFormat:
-    """The format `name`. Raises InputError for one that is not known."""
-    if name not in FORMATS:
-        raise InputError(f"weight format {name} is not known: choose one of {', '.join(FORMATS)}")
-    return replace(FORMATS[name], block=block)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,20 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     return None if found is None else Match(inner, found)
 
 
+def inputs(graph: Dataflow, found: Match) -> list[Expr]:
+    """What the operator reads; rows of constant tables are its own."""
+    read = [*(x for x, _ in found.sum.terms), *found.sum.addends]
+    made = [graph.producer(x) for x in read]
+    tables = [op_name(m) in ("take", "strided_slice") and constant(m.args[0]) is not None for m in made]
+    ids = [m.args[1] for m, table in zip(made, tables, strict=True) if table and op_name(m) == "take"]
+    values = [x for x, table in zip(read, tables, strict=True) if not table]
+    return [*values, *ids, *(ids for _, ids in found.sum.lookups)]
+
+
+def follows(found: Match) -> None:
+    """The plan says how this is computed."""
+
+
 @dataclass(frozen=True)
 class _Operand:
     source: Source

@@ -1,8 +1,9 @@
-"""The driver of int8 quantization.
+"""The driver of quantization.
 
 It works backwards from the output: `rows` asks for a value as int8 rows, `real` for the same value in float32. The
-operators in OPERATORS answer for what they recognise, several Relax operators at a time; what none of them recognises
-stays in float32, with conversions at its borders. Nothing is made that is not asked for.
+operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless the plan has that in
+float; that, and what none of them recognises, stays in float32, with conversions at its borders. Nothing is made that
+is not asked for.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from tvm.ir import Call, Var
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
-from embbert_tvm.graph.quantize.low_bits import INT8, Blocks, WeightFormat
+from embbert_tvm.graph.precision import Plan, check_names
+from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels import convert
+from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 
 KERNEL = "embbert.kernel"
+ASKED = "asked for"
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,16 @@ class Choice:
 class Quantized:
     """The quantized module, the names of its constants by fingerprint, the choice made for each operator, and what
     each kernel was made from, by the name of the value that it makes. origins: by the same name, the value of the float
-    module that it stands for, and what one step of it is worth where it is int8. blocks: what weights and tables of fewer
-    than 8 bits are made of, by the fingerprint of their int8."""
+    module that it stands for, and what one step of it is worth where it is int8. plan: the one that was followed, with
+    every operator named. blocks: what weights and tables of fewer than 8 bits are made of, by the fingerprint of their
+    int8."""
 
     mod: IRModule
     constants: dict[str, str]
     choices: tuple[Choice, ...]
     specs: dict[str, object]
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
     blocks: dict[str, Blocks] = field(default_factory=dict)
 
 
@@ -61,8 +67,7 @@ class Quantizer:
     mod: IRModule
     calibration: Calibration | None
     operators: tuple
-    weights: WeightFormat = INT8
-    tables: WeightFormat = INT8
+    plan: Plan = field(default_factory=Plan)
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -79,6 +84,9 @@ class Quantizer:
         self.length = shape(self.ids)[1]
         self._rows: dict[Var, Rows] = {}
         self._real: dict[Var, Expr] = {}
+        self._found: dict[Var, tuple | None] = {}
+        self._asked: set[Var] = set()
+        self._planned: dict[str, str] = {}
 
     def run(self) -> Quantized:
         try:
@@ -90,16 +98,19 @@ class Quantizer:
         except BaseException:
             self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
             raise
+        check_names(self.plan, self._planned, (var.name for var, _ in self.graph.bindings))
+        order = {var.name: n for n, (var, _) in enumerate(self.graph.bindings)}
+        plan = self.plan.of(dict(sorted(self._planned.items(), key=lambda item: order[item[0]])))
         mod = self.builder.finalize()
-        return Quantized(mod, self.constants, tuple(self.choices), self.specs, self.origins, self.blocks)
+        return Quantized(mod, self.constants, tuple(self.choices), self.specs, self.origins, plan, self.blocks)
 
     def weight_format(self, name: str) -> WeightFormat:
         """The format of the weights of the operator that makes `name`."""
-        return self.weights
+        return FORMATS[self.plan.weights(name)]
 
     def table_format(self, name: str, table: str) -> WeightFormat:
         """The format of the table whose rows `table` are read by the operator that makes `name`."""
-        return self.tables
+        return FORMATS[self.plan.tables(name, table)]
 
     def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
         """`value`, an int8 constant, after noting what it is made of."""
@@ -109,19 +120,50 @@ class Quantizer:
     def blocks_of(self, value: np.ndarray) -> Blocks | None:
         return self.blocks.get(fingerprint(value))
 
+    def find(self, expr: Expr) -> tuple | None:
+        """(operator, match) of what makes `expr` in integers; None where it stays in float."""
+        if expr not in self._found:
+            self._found[expr] = None if expr in self._asked else self._recognise(expr)
+        return self._found[expr]
+
+    def _recognise(self, expr: Expr) -> tuple | None:
+        for operator in self.operators:
+            if (match := operator.match(self.graph, expr)) is None:
+                continue
+            followed = operator.follows(match)
+            if followed is not None:
+                if self.find(followed) is not None:
+                    return operator, match
+                self._asked.update({expr} if followed in self._asked else ())
+                return None
+            scheme = self.plan.scheme(expr.name)
+            self._planned[expr.name] = scheme.name
+            if not scheme.is_float:
+                return operator, match
+            self._keep(expr, operator.inputs(self.graph, match))
+            return None
+        return None
+
+    def _keep(self, expr: Expr, inputs: list[Expr]) -> None:
+        """Leave everything from `inputs` to `expr` in float, as asked for."""
+        if expr in self._asked or any(expr.same_as(i) for i in inputs):
+            return
+        self._asked.add(expr)
+        for used in variables(self.graph.producer(expr)):
+            self._keep(used, inputs)
+
     def rows(self, expr: Expr) -> Rows:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
         if expr in self._rows:
             return self._rows[expr]
-        for operator in self.operators:
-            if (match := operator.match(self.graph, expr)) is not None:
-                made = operator.rows(self, expr, match)
-                break
+        if (found := self.find(expr)) is not None:
+            operator, match = found
+            made = operator.rows(self, expr, match)
         else:
             made = self._quantized(expr)
         self._rows[expr] = made
-        if made.row is None:
-            self.origins[made.expr.name] = (expr.name, made.scale)
+        if made.row is None or shape(made.expr)[0] == 1:
+            self.origins.setdefault(made.expr.name, (expr.name, made.scale))
         return made
 
     def real(self, expr: Expr) -> Expr:
@@ -132,14 +174,10 @@ class Quantizer:
             return self.real(self.graph.binding(expr))
         if expr in self._real:
             return self._real[expr]
-        match = operator = None
-        if is_tensor(expr) and dtype(expr) == "float32":
-            for operator in self.operators:
-                if (match := operator.match(self.graph, expr)) is not None:
-                    break
-        if match is None:
+        found = self.find(expr) if is_tensor(expr) and dtype(expr) == "float32" else None
+        if found is None:
             made = self._kept(expr)
-        elif (made := operator.real(self, expr, match)) is None:
+        elif (made := found[0].real(self, expr, found[1])) is None:
             made = self._dequantized(expr)
         self._real[expr] = made
         if isinstance(made, Var) and is_tensor(expr) and dtype(expr) == "float32":
@@ -177,10 +215,10 @@ class Quantizer:
         made = self.builder.emit(substitute(value, remap), name_hint=expr.name)
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"
-        elif self.operators:
-            reason = f"no int8 kernel takes {name} with these operands"
+        elif expr in self._asked or self.plan.scheme(expr.name).is_float:
+            reason = ASKED
         else:
-            reason = "asked for"
+            reason = f"no int8 kernel takes {name} with these operands"
         self.choices.append(Choice(made.name, name, dtype(expr), reason))
         return made
 
@@ -195,7 +233,7 @@ class Quantizer:
         args = [real, inverse]
         out = ([rows, width], "int8")
         made = self.kernel(convert.quantize(width), name, args, out, "its consumer is int8", {1: "inverse_scale"})
-        return Rows(made, scale)
+        return Rows(made, scale, 0 if rows == 1 else None)
 
     def _dequantized(self, expr: Var) -> Expr:
         rows = self.rows(expr)

@@ -31,6 +31,16 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     return Match(tensor, start)
 
 
+def inputs(graph: Dataflow, found: Match) -> list[Expr]:
+    """What the operator reads."""
+    return [found.tensor]
+
+
+def follows(found: Match) -> Expr:
+    """A row is in the precision of its tensor."""
+    return found.tensor
+
+
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     whole = q.rows(found.tensor)
     return replace(whole, row=found.row + (whole.row or 0))

@@ -1,0 +1,177 @@
+"""Which precision every operator and tensor of a model is to run in: schemes, and the plan that deals them out.
+
+A scheme is data: the type of an operator's rows and the formats of its weights. A plan gives each operator of the
+simplified float module a scheme, by the name of the value that the operator makes; it is read from and written to JSON.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.errors import InputError
+from embbert_tvm.kernels.low_bits import FORMATS
+
+FORMAT = "embbert-tvm plan 1"
+# How the range of an int8 tensor is taken from its histogram; the first is the default.
+METHODS = ("percentile",)
+# What weights and tables can be stored in.
+WEIGHTS = (*FORMATS, "float32")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
+    matrices and of the embedding tables that it reads."""
+
+    name: str
+    activations: str
+    weights: str
+    tables: str
+
+    @property
+    def is_float(self) -> bool:
+        return self.activations.startswith("float")
+
+
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        Scheme("int8", "int8", "int8", "int8"),
+        Scheme("int6", "int8", "int6b64", "int6b16"),
+        Scheme("int4", "int8", "int4b64", "int4b16"),
+        Scheme("int4-embeddings", "int8", "int8", "int4b16"),
+        Scheme("int3", "int8", "int3b32", "int3b16"),
+        Scheme("int2", "int8", "int2b32", "int2b16"),
+        Scheme("ternary", "int8", "ternaryb32", "ternaryb16"),
+        Scheme("binary", "int8", "binaryb32", "int2b16"),
+        Scheme("fp32", "float32", "float32", "float32"),
+    )
+}
+
+
+def _known(what: str, name: object, known: Iterable[str]) -> str:
+    if not isinstance(name, str) or name not in known:
+        raise InputError(f"{what} {name} is not known: choose one of {', '.join(known)}")
+    return name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
+    single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
+    are calibrated; ranges: the same by tensor. A name may hold `*` and `?`; a whole name goes before a pattern, a later
+    pattern before an earlier one. Raises InputError for an unknown scheme, format or method."""
+
+    default: str = "int8"
+    operators: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    method: str = METHODS[0]
+    ranges: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (self.default, *self.operators.values()):
+            _known("precision", name, SCHEMES)
+        for name in self.formats.values():
+            _known("weight format", name, WEIGHTS)
+        for name in (self.method, *self.ranges.values()):
+            _known("calibration method", name, METHODS)
+
+    def scheme(self, name: str) -> Scheme:
+        """The scheme of the operator that makes the value `name`."""
+        return SCHEMES[_find(self.operators, name) or self.default]
+
+    def weights(self, name: str) -> str:
+        """The format of the matrices of the operator that makes `name`."""
+        return _find(self.formats, name) or self.scheme(name).weights
+
+    def tables(self, name: str, table: str) -> str:
+        """The format of the table whose rows are the value `table`, read by the operator that makes `name`."""
+        return _find(self.formats, table) or self.scheme(name).tables
+
+    def calibration(self, tensor: str) -> str:
+        """How the range of the value `tensor` is calibrated."""
+        return _find(self.ranges, tensor) or self.method
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """Every scheme that the plan may use."""
+        return tuple(SCHEMES[name] for name in dict.fromkeys((self.default, *self.operators.values())))
+
+    def of(self, operators: Mapping[str, str]) -> Plan:
+        """This plan with every operator of a model named: the form that is written."""
+        return replace(self, operators=dict(operators))
+
+
+def _find(entries: Mapping[str, str], name: str) -> str | None:
+    if name in entries:
+        return entries[name]
+    return next((value for key, value in reversed(entries.items()) if fnmatchcase(name, key)), None)
+
+
+def check_names(plan: Plan, operators: Iterable[str], tensors: Iterable[str]) -> None:
+    """Raises InputError where the plan names what a model of these operators and tensors does not have."""
+    operators, tensors = list(operators), list(tensors)
+    for section, entries, known in (
+        ("operators", plan.operators, operators),
+        ("weights", plan.formats, operators + tensors),
+        ("ranges", plan.ranges, tensors),
+    ):
+        for key in entries:
+            if not any(fnmatchcase(name, key) for name in known):
+                near = difflib.get_close_matches(key, known, 3, 0.4) or known[:3]
+                raise InputError(f"plan: {section}: the model has no {key}; it has {', '.join(near)}")
+
+
+_KEYS = {"default": "default", "operators": "operators", "weights": "formats", "calibration": "method"}
+_KEYS |= {"ranges": "ranges"}
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as JSON, as `read_plan` reads it."""
+    return json.dumps({"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}, indent=2) + "\n"
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    write_atomically(path, plan_text(plan).encode())
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a file. Keys that are missing have their defaults. Raises InputError for what is no plan."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON: {error}") from None
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InputError(f'{path}: is no plan: an object whose "format" is "{FORMAT}"')
+    # What a package adds for its reader is no part of the choice.
+    content.pop("measured", None)
+    for key, value in content.items():
+        _known(f"{path}: the key", key, _KEYS)
+        if key in ("default", "calibration"):
+            right = isinstance(value, str)
+        else:
+            right = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+        if not right:
+            expected = "a name" if key in ("default", "calibration") else "an object from names to names"
+            raise InputError(f"{path}: {key}: must be {expected}")
+    try:
+        return Plan(**{_KEYS[key]: value for key, value in content.items()})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+# What `--precision` names: the same scheme for every operator.
+PLANS = {name: Plan(name) for name in SCHEMES}
+
+
+def named_plan(name: str) -> Plan:
+    """The uniform plan of a name. Raises InputError, which lists the names, for another."""
+    return PLANS[_known("precision", name, PLANS)]

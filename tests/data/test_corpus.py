@@ -1,0 +1,41 @@
+"""Tests of what is made of a corpus: sentences, and texts for a teacher to judge."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embbert_tvm.data.corpus import corrupt, splice
+
+TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e"]), max_size=8).map(" ".join), max_size=6)
+
+
+@pytest.mark.parametrize("make", [splice, corrupt])
+@given(texts=TEXTS, copies=st.integers(0, 3))
+def test_so_many_copies_of_each_text_the_same_for_a_seed(make, texts, copies):
+    made = make(texts, copies, seed=3)
+    assert len(made) == copies * len(texts)
+    assert made == make(texts, copies, seed=3)
+    assert set(" ".join(made).split()) <= set(" ".join(texts).split())
+
+
+def test_spliced_texts_are_the_start_of_one_and_the_end_of_another():
+    texts = ["one two three", "four five six"]
+    for text in splice(texts, 20):
+        words = text.split()
+        assert any(
+            words == first.split()[:i] + second.split()[-(len(words) - i) :]
+            for first in texts for second in texts for i in range(1, len(words))
+        )  # fmt: skip
+
+
+def test_corrupted_texts_differ_in_a_few_words():
+    text = " ".join(f"w{i}" for i in range(30))
+    made = corrupt([text], 200)
+    assert sum(x != text for x in made) > 150
+    assert len({len(x.split()) for x in made}) > 3
+    for changed in made:
+        apart = Counter(text.split())
+        apart.subtract(changed.split())
+        assert sum(map(abs, apart.values())) <= 6

@@ -1,0 +1,108 @@
+"""The precision plan: what it says of an operator, its file, and that what it has in float runs in float."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import small
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.calibrate import load_calibration, sha256
+from embbert_tvm.graph.precision import FORMAT, METHODS, SCHEMES, WEIGHTS, Plan, named_plan, plan_text, read_plan
+from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.models.reference import Reference
+
+NAMES = st.text("ab_*?", min_size=1, max_size=6)
+
+
+def some(values):
+    return st.dictionaries(NAMES, st.sampled_from(sorted(values)), max_size=4)
+
+
+PLANS = st.builds(
+    Plan, st.sampled_from(sorted(SCHEMES)), some(SCHEMES), some(WEIGHTS), st.sampled_from(METHODS), some(METHODS)
+)
+
+
+@given(PLANS)
+def test_a_file_holds_the_plan(tmp_path_factory, plan):
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    path.write_text(plan_text(plan))
+    assert read_plan(path) == plan
+    assert list(read_plan(path).operators) == list(plan.operators)
+
+
+def test_a_whole_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlier():
+    plan = Plan("int8", {"a_x": "int8", "a_*": "fp32", "*_y": "int8"}, {"a_z": "int8"})
+    assert [plan.scheme(name).name for name in ("a_x", "a_z", "a_y", "b")] == ["int8", "fp32", "int8", "int8"]
+    assert [plan.weights(name) for name in ("a_z", "a_w", "b")] == ["int8", "float32", "int8"]
+
+
+BAD = [
+    ("no JSON", "{", "is no JSON"),
+    ("a list", "[]", "is no plan"),
+    ("another format", '{"format": "x"}', "is no plan"),
+    ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),
+    ("a list of operators", {"operators": []}, "operators: must be an object from names to names"),
+    ("a number for a scheme", {"operators": {"a": 8}}, "operators: must be an object from names to names"),
+    ("an unknown scheme", {"operators": {"a": "int3"}}, "precision int3 is not known: choose one of int8"),
+    ("an unknown default", {"default": "int3"}, "precision int3 is not known"),
+    ("an unknown format", {"weights": {"a": "int3"}}, "weight format int3 is not known"),
+    ("an unknown method", {"ranges": {"a": "guess"}}, "calibration method guess is not known"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[b[0] for b in BAD])
+def test_what_is_no_plan_is_refused(tmp_path, name, content, message):
+    path = tmp_path / "plan.json"
+    path.write_text(content if isinstance(content, str) else json.dumps({"format": FORMAT} | content))
+    with pytest.raises(InputError) as refused:
+        read_plan(path)
+    assert message in str(refused.value)
+    assert str(path) in str(refused.value)
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(InputError, match="int3 is not known: choose one of int8, fp32"):
+        named_plan("int3")
+
+
+def statistics():
+    return load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
+
+
+def planned(**operators):
+    return quantize(small.simplified(), statistics(), Plan("int8", operators))
+
+
+@pytest.mark.parametrize("name", list(planned().plan.operators))
+def test_what_is_in_float_runs_in_float_between_conversions(name):
+    """Every operator in turn: its Relax operators are those of the float module, the others stay integers."""
+    mixed, whole = planned(**{name: "fp32"}), planned()
+    assert mixed.plan.operators == whole.plan.operators | {name: "fp32"}
+    floats = [c for c in mixed.choices if c.precision == "float32"]
+    assert name in {c.name for c in floats}
+    assert {c.reason for c in floats} == {"asked for"}
+    integers = [c for c in mixed.choices if c.precision == "int8" and "quantize_" not in c.kernel]
+    made_before = [c for c in whole.choices if c.precision == "int8" and "quantize_" not in c.kernel]
+    assert len(integers) >= len(made_before) - 2
+    ids = small.some_ids(17, 70)
+    reference = Reference(small.folder() / "model.onnx")(ids)
+    assert np.abs(llvm_runner(mixed.mod)(ids) - reference).max() <= 0.1 * np.abs(reference).max()
+
+
+def test_a_name_that_is_no_operator_is_refused():
+    with pytest.raises(InputError, match="operators: the model has no blocks_0_conv_add; it has blocks_0"):
+        planned(blocks_0_conv_add="fp32")
+
+
+def test_a_pattern_names_many():
+    mixed = planned(**{"blocks_0_*": "fp32"})
+    assert {k for k, v in mixed.plan.operators.items() if v == "fp32"} == {
+        k for k in mixed.plan.operators if k.startswith("blocks_0_")
+    }
