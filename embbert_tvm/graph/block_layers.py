@@ -12,7 +12,7 @@ import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call, GenericConst, Var
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape, substitute, variables
+from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute, variables
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
 from embbert_tvm.graph.storage import Storage, pack_pairs
 from embbert_tvm.kernels import blocked

@@ -1,5 +1,5 @@
 """The constants of a quantized module as a package stores them: codes for weights of fewer than 8 bits, and biases,
-lookup tables and multipliers that go with them in 8 and 16 bits. The values are the same; the kernels read them anew."""
+lookup tables and multipliers that go with them in 8 and 16 bits. The values stay the same."""
 
 from __future__ import annotations
 

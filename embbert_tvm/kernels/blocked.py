@@ -88,7 +88,8 @@ def _tile(k: int, *forms: WeightFormat | None):
 
 
 def conv(taps: int, channels: int, isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
-    """depthwise_conv(DepthwiseConv(taps, channels, Activate(), form=form)) over pairs matrices, two channels at a time along the text.
+    """depthwise_conv(DepthwiseConv(taps, channels, Activate(), form=form)) over pairs matrices, two channels at a time
+    along the text.
 
     Arguments: x int8 (pairs, channels, 2); weight int8 (channels / 2, taps, 2); bias, multiplier int32 (channels,);
     table int8 (256,); out int8 (pairs, channels, 2).

@@ -16,8 +16,8 @@ from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, codes, cons
 @dataclass(frozen=True)
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
-    pairs: x is a pairs matrix (intrinsics.py), row is given. form: of the weight where it is stored as codes; its vectors
-    are narrow then."""
+    pairs: x is a pairs matrix (intrinsics.py), row is given. form: of the weight where it is stored as codes; its
+    vectors are narrow then."""
 
     taps: int
     channels: int

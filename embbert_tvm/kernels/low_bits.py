@@ -156,7 +156,7 @@ class Codes:
             store(out, tirx.Cast("int8", self.at(row, k, (pair * self.k + k) * LANES + c)), 0, k, c)
 
     def unpack_row(self, out, row) -> None:
-        """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; `rows_unpack` says where it can."""
+        """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
         self._call(out, row * self.k, tirx.floordiv(row, ROWS), self.k, 1)
 
     def _call(self, out, first, pair, count: int, lanes: int) -> None:

@@ -81,8 +81,8 @@ def _form(addend: Source) -> str:
 def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
     """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
     each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor int32 (n,); the epilogue's
-    own; the output (L or 1, n). Without sources there is no weight. A table or weight of a `form` is its codes and, where
-    it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's vectors int16 (low_bits.py)."""
+    own; the output (L or 1, n). Without sources there is no weight. A table or weight of a `form` is its codes
+    and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's vectors int16."""
     small, middle = NARROW if spec.narrow else WIDE
 
     def body() -> None:

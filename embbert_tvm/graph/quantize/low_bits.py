@@ -74,7 +74,9 @@ def fit_scales(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) 
             best = found
             continue
         better = error < best[2]
-        best = tuple(np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, best))
+        best = tuple(
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, best, strict=True)
+        )
     scale, multipliers, _ = best
     return scale.reshape(-1)[:n], multipliers.astype(np.uint8)
 

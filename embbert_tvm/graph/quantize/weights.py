@@ -19,8 +19,10 @@ _INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True)
 class Channels:
-    """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it. blocks: the
-    weight, where it has fewer than 8 bits. narrow: whether the constants that go with it are to take fewer bits too."""
+    """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it.
+
+    blocks: the weight, where it has fewer than 8 bits. narrow: whether the constants beside it take fewer than 32.
+    """
 
     weight: np.ndarray
     scale: np.ndarray
