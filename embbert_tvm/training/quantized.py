@@ -1,10 +1,11 @@
 """EmbBERT as it computes once it is compiled to integers, differentiable: for training through the rounding.
 
 The forward pass follows docs/quantization.md: weights and tables in the formats of a precision (graph/precision.py,
-graph/quantize/low_bits.py), with the scales of their inputs folded in before they are rounded, int8 activations of one calibrated scale each, the exp and SiLU tables, RMSNorm from the
-accumulators, the last layer's first row alone. Accumulators are whole numbers that float32 holds exactly; what is left
-is a rounding that falls the other way now and then, where the integers' multipliers are rounded themselves. The
-backward pass takes every rounding for the identity, every clamp for a stop, and the exp table for the softmax.
+graph/quantize/low_bits.py) with the scales of their inputs folded in before they are rounded, int8 activations of one
+calibrated scale each, the exp and SiLU tables, RMSNorm from the accumulators, the last layer's first row alone.
+Accumulators are whole numbers that float32 holds exactly; what is left is a rounding that falls the other way now and
+then, where the integers' multipliers are rounded themselves. The backward pass takes every rounding for the identity,
+every clamp for a stop, and the exp table for the softmax.
 """
 
 from __future__ import annotations
