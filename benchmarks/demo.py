@@ -43,7 +43,8 @@ def size(count: int | None) -> str:
 def main(model: str, package: str, data: str) -> None:
     compiled = call("compile", model, "--target", "cortex-m7", "-o", package)
     flash, ram = compiled["flash_bytes"], compiled["ram_bytes"]
-    print(f"  flash  {size(flash['total'])} bytes: code {size(flash['code'])}, weights {size(flash['weights'])}")
+    parts = ", ".join(f"{name} {size(flash[name])}" for name in ("code", "weights", "tokenizer"))
+    print(f"  flash  {size(flash['total'])} bytes: {parts}")
     print(
         f"  RAM    {size(ram['total'])} bytes at {compiled['max_length']} tokens: arena {size(ram['arena'])},"
         f" stack {size(ram['stack'])}"
