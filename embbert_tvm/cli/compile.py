@@ -17,7 +17,11 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
 )
-@click.option("--precision", metavar="NAME", help="int8, fp32: every operator in that. Default: int8.")
+@click.option(
+    "--precision",
+    metavar="NAME",
+    help="int8, int4, int4-embeddings, int6, int3, int2, ternary, binary, fp32: every operator in that. Default: int8.",
+)
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")

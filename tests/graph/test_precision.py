@@ -50,7 +50,7 @@ BAD = [
     ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),
     ("a list of operators", {"operators": []}, "operators: must be an object from names to names"),
     ("a number for a scheme", {"operators": {"a": 8}}, "operators: must be an object from names to names"),
-    ("an unknown scheme", {"operators": {"a": "int3"}}, "precision int3 is not known: choose one of int8"),
+    ("an unknown scheme", {"operators": {"a": "int5"}}, "precision int5 is not known: choose one of int8"),
     ("an unknown default", {"default": "int3"}, "precision int3 is not known"),
     ("an unknown format", {"weights": {"a": "int3"}}, "weight format int3 is not known"),
     ("an unknown method", {"ranges": {"a": "guess"}}, "calibration method guess is not known"),
