@@ -43,6 +43,7 @@ SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", "int8", "int8", "int8"),
+        Scheme("fp32", "float32", "float32", "float32"),
         Scheme("int6", "int8", "int6b64", "int6b16"),
         Scheme("int4", "int8", "int4b64", "int4b16"),
         Scheme("int4-embeddings", "int8", "int8", "int4b16"),
@@ -50,7 +51,6 @@ SCHEMES = {
         Scheme("int2", "int8", "int2b32", "int2b16"),
         Scheme("ternary", "int8", "ternaryb32", "ternaryb16"),
         Scheme("binary", "int8", "binaryb32", "int2b16"),
-        Scheme("fp32", "float32", "float32", "float32"),
     )
 }
 
