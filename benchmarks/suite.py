@@ -3,6 +3,9 @@
     python benchmarks/suite.py emotion,limit --data DATA --seeds 0,1,2 --base models/embbert-base -o RUNS
     embbert-tvm evaluate --suite emotion,limit --data DATA --runs RUNS --compiled
 
+With --teacher ENCODER (a sentence-transformers folder) the tasks whose recipe has `with_teacher` learn from it; it is
+fine-tuned on each once, and kept in RUNS/teachers.
+
 DATA holds a folder of TSVs a task; --download fetches what it lacks. Texts that a task's dev or test set holds are left
 out of its train set: what is trained on lies in RUNS/data. Give the same command again to go on: a finished run is
 skipped, an interrupted one resumes after its last whole epoch. Started twice, two processes share the runs.
@@ -31,6 +34,7 @@ from embbert_tvm.training.record import FILE, read_record
 
 RECIPES = Path(__file__).with_name("recipes.yaml")
 SPECIAL = {"verb"}
+WITH_TEACHER = "with_teacher"
 
 
 def prepare(task: Task, data: Path, out: Path) -> tuple[Path, Path]:
@@ -47,9 +51,14 @@ def prepare(task: Task, data: Path, out: Path) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
-def recipe(recipes: Mapping[str, Any], task: Task, seed: int) -> dict[str, Any]:
-    """The options of one run."""
+def recipe(
+    recipes: Mapping[str, Any], task: Task, seed: int, teacher: Path | None = None, kept: Path = Path("teachers")
+) -> dict[str, Any]:
+    """The options of one run; its fine-tuned teacher, if it has one, lies in `kept`."""
     merged = {**(recipes.get("default") or {}), **(recipes.get(task.name) or {})}
+    with_teacher = merged.pop(WITH_TEACHER, None)
+    if teacher is not None and with_teacher is not None:
+        merged |= {"verb": "distill", "teacher": str(teacher), "teacher-output": str(kept / task.name), **with_teacher}
     fill = {"task": task.name, "seed": seed}
 
     def filled(value: Any) -> Any:
@@ -110,6 +119,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of tasks")
     parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
     parser.add_argument("--base", type=Path, help="model folder to start from")
+    parser.add_argument("--teacher", type=Path, help="sentence encoder that recipes with `with_teacher` learn from")
     parser.add_argument("--recipes", type=Path, default=RECIPES, help="another recipes.yaml")
     parser.add_argument("--download", action="store_true", help="fetch what DATA lacks through the datasets library")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUNS", help="folder of the models")
@@ -127,7 +137,8 @@ def main() -> int:
         train, dev = prepare(task, arguments.data, arguments.output)
         for seed in seeds:
             output = arguments.output / f"{task.name}-{seed}"
-            words = command(task, seed, train, dev, output, recipe(recipes, task, seed), arguments.base)
+            options = recipe(recipes, task, seed, arguments.teacher, arguments.output / "teachers")
+            words = command(task, seed, train, dev, output, options, arguments.base)
             with alone(output) as free:
                 if not free:
                     say(f"{output.name}: another process is at work on it")

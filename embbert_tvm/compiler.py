@@ -81,7 +81,7 @@ def compile_model(
     out: Path,
     *,
     precision: str = "int8",
-    plan: Plan | None = None,
+    plan: Plan | Callable[[IRModule, calibrate.Calibration, int], Plan] | None = None,
     max_length: int | None = None,
     calibration: Path | None = None,
     prefix: str = DEFAULT_PREFIX,
@@ -92,12 +92,13 @@ def compile_model(
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
-    precision: the name of a uniform plan, and of the package's; plan: one to follow instead. calibration: a labelled
-    TSV to take statistics from instead of the source's own. prefix: what every name of the package's C begins with.
-    text: whether the source's tokenizer, if it has one, goes with it. board: what the package says that it was made
-    for. inspect: is given the package's folder before it takes its place, with what was compiled
-    and a function that does it for another length; where it raises, nothing is left. dump: is given the module after
-    each phase. Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    precision: the name of a uniform plan, and of the package's; plan: one to follow instead, or what chooses one for
+    the simplified module, its statistics and the longest text. calibration: a labelled TSV to take statistics from
+    instead of the source's own. prefix: what every name of the package's C begins with. text: whether the source's
+    tokenizer, if it has one, goes with it. board: what the package says that it was made for. inspect: is given the
+    package's folder before it takes its place, with what was compiled and a function that does it for another length;
+    where it raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be
+    compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     plan = named_plan(precision) if plan is None else plan
@@ -118,10 +119,14 @@ def compile_model(
             "use the tokenizer it was trained with"
         )
 
-    integers = not all(scheme.is_float for scheme in plan.schemes)
-    quantized = quantize(mod, _calibration(source, mod, calibration, max_length) if integers else None, plan)
+    statistics = None
+    if callable(plan) or not all(scheme.is_float for scheme in plan.schemes):
+        statistics = _calibration(source, mod, calibration, max_length)
+    if callable(plan):
+        plan = plan(mod, statistics, max_length)
+    quantized = quantize(mod, statistics, plan)
     dump("3-quantized", quantized.mod)
-    chosen = block_layers(quantized, isa_of(cpu.features)) if integers else quantized
+    chosen = quantized if statistics is None else block_layers(quantized, isa_of(cpu.features))
     dump("4-chosen", chosen.mod)
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)

@@ -12,6 +12,7 @@ from embbert_tvm.cli import distill, train
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.resources import resource
+from embbert_tvm.training.suite import Figure
 
 BENCHMARKS = resource("benchmarks")
 sys.path.insert(0, str(BENCHMARKS))
@@ -19,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import ship  # noqa: E402
 import suite  # noqa: E402
 
 ASSEMBLY = """\
@@ -143,13 +145,29 @@ def test_a_suites_run_is_one_command(tmp_path):
     assert "--regression" in words
 
 
+def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):
+    (cola,) = find_tasks("cola")
+    recipes = {"default": {"epochs": 3}, "cola": {suite.WITH_TEACHER: {"epochs": 5, "copies": 2}}}
+    assert suite.recipe(recipes, cola, 0) == {"epochs": 3}
+    assert suite.recipe(recipes, cola, 0, tmp_path / "encoder", tmp_path / "kept") == {
+        "verb": "distill", "teacher": f"{tmp_path}/encoder", "teacher-output": f"{tmp_path}/kept/cola", "epochs": 5,
+        "copies": 2,
+    }  # fmt: skip
+    assert suite.recipe({"default": {"epochs": 3}}, cola, 0, tmp_path / "encoder") == {"epochs": 3}
+
+
+def options_of(verb):
+    return {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
+
+
 def test_a_suites_recipes_name_known_tasks_and_options():
     recipes = yaml.safe_load(suite.RECIPES.read_text())
     for name, chosen in recipes.items():
         assert name == "default" or find_tasks(name)
+        with_teacher = chosen.pop(suite.WITH_TEACHER, {})
         verb = {"train": train, "distill": distill}[chosen.get("verb", recipes["default"].get("verb", "train"))]
-        options = {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
-        assert set(chosen) <= options | suite.SPECIAL
+        assert set(chosen) <= options_of(verb) | suite.SPECIAL
+        assert set(with_teacher) <= options_of(distill)
 
 
 def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
@@ -163,6 +181,19 @@ def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
     assert "1 to train on; 2 of train, 1 of dev left out" in capsys.readouterr().err
     before = [path.stat().st_mtime_ns for path in made]
     assert [path.stat().st_mtime_ns for path in suite.prepare(cola, tmp_path / "data", tmp_path / "runs")] == before
+
+
+def test_a_shipped_model_says_what_it_gives_and_what_its_data_allows():
+    (task,) = find_tasks("cyberbullying")
+    figures = [Figure("cyberbullying", "accuracy", 0.8957, 4437, 0, x, "run") for x in ("float", "int8")]
+    lines = ship.card("embbert-abuse", "# cyberbullying-0\n\nEmbBERT, seed 0.\n", task, figures).splitlines()
+    assert lines[:3] == ["# embbert-abuse", "", "EmbBERT, seed 0."]
+    rows = [line for line in lines if "89.57" in line]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "accuracy, cyberbullying test (4,437), float", "accuracy, cyberbullying test (4,437), compiled int8",
+    ]  # fmt: skip
+    assert any(task.licence in line for line in lines)
+    assert any(task.note in line for line in lines)
 
 
 def test_one_process_a_run(tmp_path):

@@ -20,11 +20,17 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--precision",
     metavar="NAME",
-    help="int8, int4, int4-embeddings, int6, int3, int2, ternary, binary, fp32: every operator in that. Default: int8.",
+    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, binary, fp32: every operator in that; mixed: chosen. "
+    "Default: int8.",
 )
+@click.option(
+    "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
+)
+@click.option("--dev", type=_PATH, help="For mixed: labelled TSV to measure what is lost on.")
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
@@ -36,9 +42,12 @@ def command(
     target: str | None,
     board: str | None,
     precision: str | None,
+    budget: str | None,
+    dev: Path | None,
     plan: Path | None,
     max_length: int | None,
     calibration: Path | None,
+    calibration_method: str | None,
     prefix: str,
     no_tokenizer: bool,
     dump_ir: Path | None,
@@ -59,6 +68,9 @@ def command(
         board=board,
         precision=precision or "int8",
         plan=plan,
+        method=calibration_method,
+        budget=budget,
+        dev=dev,
         max_length=max_length,
         calibration=calibration,
         prefix=prefix,

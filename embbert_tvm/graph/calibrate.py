@@ -47,26 +47,80 @@ class Histogram:
         return float(outer[order][np.searchsorted(mass, quantile * mass[-1])])
 
 
+def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes of a histogram's bins, at their middle, and how many values each has."""
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    return np.abs(edges[:-1] + edges[1:]) / 2, np.asarray(histogram.counts, np.float64)
+
+
+def _least_squares(histogram: Histogram, levels: int) -> float:
+    """The range whose rounding and saturation have the least squared error together."""
+    sizes, counts = _magnitudes(histogram)
+    largest = histogram.magnitude(1.0)
+    candidates = largest * np.arange(1, 257) / 256
+    saturated = (np.maximum(sizes - candidates[:, None], 0) ** 2 * counts).sum(1)
+    rounded = (candidates / levels) ** 2 / 12 * ((sizes <= candidates[:, None]) * counts).sum(1)
+    return float(candidates[np.argmin(saturated + rounded)])
+
+
+def _least_divergence(histogram: Histogram, levels: int) -> float:
+    """The range whose steps tell the least of the distribution of magnitudes apart, by Kullback and Leibler; as
+    TensorRT's calibration has it. With more steps than bins there is nothing to lose: the largest magnitude."""
+    largest = histogram.magnitude(1.0)
+    sizes, counts = _magnitudes(histogram)
+    bins = len(counts)
+    if levels >= bins or largest == 0:
+        return largest
+    spread = np.histogram(sizes, bins, (0.0, largest), weights=counts)[0]
+    best, best_bins = math.inf, bins
+    for kept in range(levels + 1, bins + 1, 2):
+        clipped = spread[:kept].copy()
+        clipped[-1] += spread[kept:].sum()
+        step = np.arange(kept) * levels // kept
+        there = spread[:kept] > 0
+        share = np.bincount(step, spread[:kept], levels) / np.maximum(np.bincount(step, there, levels), 1)
+        coarse = np.where(there, share[step], 0.0)
+        both = (clipped > 0) & (coarse > 0)
+        # What only the clipped one has, its saturated end, counts as if the other had a little there.
+        p, q = clipped / clipped.sum(), np.maximum(coarse, 1e-9 * coarse.sum()) / coarse.sum()
+        divergence = float((p[both] * np.log(p[both] / q[both])).sum())
+        divergence += float((p[~both & (clipped > 0)] * math.log(1e9)).sum())
+        if divergence < best:
+            best, best_bins = divergence, kept
+    return largest * best_bins / bins
+
+
+# By the names that graph/precision.py knows: the largest magnitude that a tensor of so many steps is to hold.
+RANGES: dict[str, Callable[[Histogram, int], float]] = {
+    "percentile": lambda histogram, levels: histogram.magnitude(),
+    "minmax": lambda histogram, levels: histogram.magnitude(1.0),
+    "mse": _least_squares,
+    "kl": _least_divergence,
+}
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """The histograms of a model's float tensors by name."""
+    """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own."""
 
     onnx_sha256: str
     examples: int
     tensors: dict[str, Histogram]
+    method: Callable[[str], str] = lambda tensor: "percentile"
 
-    def scale(self, name: str) -> float:
-        """The real value of one step of a symmetric int8 tensor. Raises InputError for an unknown tensor."""
+    def scale(self, name: str, levels: int = 127) -> float:
+        """The real value of one step of a symmetric tensor with so many steps each way. Raises InputError for an
+        unknown tensor."""
         if name not in self.tensors:
             raise InputError(
                 f"the calibration statistics know no tensor {name}: make them anew with `embbert-tvm export`"
             )
-        return scale_of(self.tensors[name])
+        return scale_of(self.tensors[name], self.method(name), levels)
 
 
-def scale_of(histogram: Histogram) -> float:
-    """The real value of one step of a symmetric int8 tensor that spreads so."""
-    return max(histogram.magnitude(), 1e-6) / 127
+def scale_of(histogram: Histogram, method: str = "percentile", levels: int = 127) -> float:
+    """The real value of one step of a symmetric tensor that spreads so, `levels` steps each way."""
+    return max(RANGES[method](histogram, levels), 1e-6) / levels
 
 
 def observed(mod: IRModule) -> list[str]:

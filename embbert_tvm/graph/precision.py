@@ -19,7 +19,7 @@ from embbert_tvm.kernels.low_bits import FORMATS
 
 FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
-METHODS = ("percentile",)
+METHODS = ("percentile", "minmax", "mse", "kl")
 # What weights and tables can be stored in.
 WEIGHTS = (*FORMATS, "float32")
 
@@ -27,12 +27,14 @@ WEIGHTS = (*FORMATS, "float32")
 @dataclass(frozen=True)
 class Scheme:
     """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
-    matrices and of the embedding tables that it reads."""
+    matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those of int8, to weigh choices
+    by."""
 
     name: str
     activations: str
     weights: str
     tables: str
+    time: float = 1.0
 
     @property
     def is_float(self) -> bool:
@@ -43,16 +45,18 @@ SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", "int8", "int8", "int8"),
-        Scheme("fp32", "float32", "float32", "float32"),
-        Scheme("int6", "int8", "int6b64", "int6b16"),
-        Scheme("int4", "int8", "int4b64", "int4b16"),
+        Scheme("fp32", "float32", "float32", "float32", 6.0),
+        Scheme("int6", "int8", "int6b64", "int6b16", 1.4),
+        Scheme("int4", "int8", "int4b64", "int4b16", 1.4),
         Scheme("int4-embeddings", "int8", "int8", "int4b16"),
-        Scheme("int3", "int8", "int3b32", "int3b16"),
-        Scheme("int2", "int8", "int2b32", "int2b16"),
-        Scheme("ternary", "int8", "ternaryb32", "ternaryb16"),
-        Scheme("binary", "int8", "binaryb32", "int2b16"),
+        Scheme("int3", "int8", "int3b32", "int3b16", 1.4),
+        Scheme("int2", "int8", "int2b32", "int2b16", 1.4),
+        Scheme("ternary", "int8", "ternaryb32", "ternaryb16", 1.4),
+        Scheme("binary", "int8", "binaryb32", "int2b16", 1.4),
     )
 }
+# What a search chooses from.
+CHOICES = ("int8", "fp32")
 
 
 def _known(what: str, name: object, known: Iterable[str]) -> str:
@@ -66,13 +70,15 @@ class Plan:
     """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
     single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
     are calibrated; ranges: the same by tensor. A name may hold `*` and `?`; a whole name goes before a pattern, a later
-    pattern before an earlier one. Raises InputError for an unknown scheme, format or method."""
+    pattern before an earlier one. measured: what the choice was made by, for the reader. Raises InputError for an
+    unknown scheme, format or method."""
 
     default: str = "int8"
     operators: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     method: str = METHODS[0]
     ranges: Mapping[str, str] = field(default_factory=dict)
+    measured: object = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in (self.default, *self.operators.values()):
@@ -134,7 +140,8 @@ _KEYS |= {"ranges": "ranges"}
 
 def plan_text(plan: Plan) -> str:
     """The plan as JSON, as `read_plan` reads it."""
-    return json.dumps({"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}, indent=2) + "\n"
+    content = {"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}
+    return json.dumps(content | ({} if plan.measured is None else {"measured": plan.measured}), indent=2) + "\n"
 
 
 def write_plan(plan: Plan, path: Path) -> None:

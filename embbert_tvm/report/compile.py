@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from embbert_tvm.codegen.program import Program
-from embbert_tvm.compiler import Compiled, compile_model, find_source
+from embbert_tvm.compiler import Compiled, Source, compile_model, find_source
+from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.device.fit import Need, check_fit
 from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import load_package
-from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.graph.precision import read_plan
+from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.graph.precision import PLANS, Plan, named_plan, read_plan
 from embbert_tvm.graph.quantize.quantizer import ASKED
+from embbert_tvm.kernels.intrinsics import isa_of
+from embbert_tvm.mixed import Chooser, parse_budget
 from embbert_tvm.report.table import table
-from embbert_tvm.target import Board, known_boards, load_board, load_cpu
+from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
+
+# How often a plan is chosen anew because its package is larger than the budget.
+_ATTEMPTS = 4
 
 
 def compile_and_measure(
@@ -27,18 +34,35 @@ def compile_and_measure(
     *,
     board: str | None = None,
     plan: Path | None = None,
+    method: str | None = None,
+    budget: str | None = None,
+    dev: Path | None = None,
     dump_ir: Path | None = None,
     **options: Any,
 ) -> tuple[dict[str, Any], list[str]]:
     """Compile to `output` for a CPU or a board; give the report that `compile --json` prints, and warnings.
 
-    Figures that only the target's toolchain can tell are None where it is missing. Raises WorkError, and leaves no
-    package, where it does not fit the board.
+    plan: the file of one to follow. method: how activations are calibrated. budget: for precision "mixed", with the
+    examples of `dev` to measure on. Figures that only the target's toolchain can tell are None where it is missing.
+    Raises WorkError, and leaves no package, where it does not fit the board or the budget.
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
     if plan is not None:
         options |= {"plan": read_plan(plan), "precision": "mixed"}
+    if method is not None:
+        asked = options.get("plan")
+        if asked is None and options.get("precision") != "mixed":
+            asked = named_plan(options.get("precision", "int8"))
+        if asked is not None:
+            options["plan"] = replace(asked, method=method)
+    source = find_source(model)
+    chooser = None
+    if options.get("precision") == "mixed" and plan is None:
+        base = PLANS["int8"] if method is None else replace(PLANS["int8"], method=method)
+        chooser = options["plan"] = _chooser(source, cpu, budget, dev, base)
+    elif budget is not None or dev is not None:
+        raise InputError("--budget and --dev go with --precision mixed")
     start = time.monotonic()
     if dump_ir is not None:
         try:
@@ -61,16 +85,49 @@ def compile_and_measure(
             measured = None
             failures.append(f"code size and stack are not known: {error}")
         report.update(_report(compiled, measured, cpu.name, made_for, options.get("precision", "int8"), seconds))
+        if chooser is not None and chooser.tighten(report["flash_bytes"]["total"], report["ram_bytes"]["total"]):
+            raise _TooLarge
         if made_for is not None:
             _check_fit(made_for, report, compiled.program, at_length)
 
-    compiled = compile_model(find_source(model), cpu, output, board=made_for, inspect=inspect, **options)
+    for attempt in range(_ATTEMPTS):
+        failures.clear()
+        try:
+            compiled = compile_model(source, cpu, output, board=made_for, inspect=inspect, **options)
+            break
+        except _TooLarge:
+            if attempt == _ATTEMPTS - 1:
+                raise WorkError(f"no plan was found that comes within --budget {budget}: allow more") from None
+    if chooser is not None:
+        report["plan"] = {"operators": dict(compiled.plan.operators)} | compiled.plan.measured
     warnings = [
         f"{c.name} runs in float32: {c.reason}"
         for c in compiled.choices
         if c.precision == "float32" and c.reason != ASKED
     ]
     return report, warnings + failures
+
+
+class _TooLarge(Exception):
+    """The package is over the budget."""
+
+
+def _chooser(source: Source, cpu: Cpu, budget: str | None, dev: Path | None, base: Plan) -> Chooser:
+    if budget is None or dev is None:
+        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
+    limits = parse_budget(budget)
+    if source.tokenizer is None or source.labels is None:
+        raise InputError(
+            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
+        )
+    tokenizer = load_tokenizer(source.tokenizer)
+    examples = read_examples(dev, source.labels)
+    labels = [source.labels.index(e.label) for e in examples]
+
+    def ids(max_length: int) -> list[list[int]]:
+        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
+
+    return Chooser(limits, isa_of(cpu.features), ids, labels, base=base)
 
 
 def _cpu_name(target: str | None, board: Board | None) -> str:

@@ -14,6 +14,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import (
     BINS,
     QUANTILE,
+    RANGES,
     Calibration,
     Histogram,
     calibrate,
@@ -175,3 +176,42 @@ def test_a_folder_is_calibrated_in_place(tmp_path):
     assert found.examples == 2
     assert QUANTILE < 1
     assert sorted(p.name for p in folder.iterdir()) == before
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=8, max_size=512).filter(any),
+    st.floats(-50, 50),
+    st.floats(0.01, 100),
+    st.sampled_from(sorted(RANGES)),
+)
+def test_every_method_gives_a_range_within_the_values(counts, low, width, method):
+    histogram = Histogram(low, low + width, tuple(counts))
+    assert 0 < RANGES[method](histogram, 127) <= histogram.magnitude(1.0) * 1.000001
+
+
+def _squared_error(values: np.ndarray, largest: float) -> float:
+    step = largest / 127
+    return float(np.mean((np.clip(np.rint(values / step), -127, 127) * step - values) ** 2))
+
+
+def test_the_range_of_least_squares_has_the_least_error_of_all():
+    """On values with rare outliers, where percentile and the largest are both far off."""
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.standard_normal(200_000), rng.uniform(-12, 12, 60)])
+    counts, edges = np.histogram(values, 512)
+    histogram = Histogram(float(edges[0]), float(edges[-1]), tuple(counts.tolist()))
+    errors = {method: _squared_error(values, RANGES[method](histogram, 127)) for method in RANGES}
+    assert errors["mse"] <= 1.03 * min(errors.values())
+    assert errors["mse"] < 0.9 * errors["minmax"]
+    every = [_squared_error(values, m) for m in np.linspace(0.5, 12, 200)]
+    assert errors["mse"] <= 1.03 * min(every)
+
+
+def test_divergence_leaves_rare_outliers_out():
+    """Where the bulk is uneven, coarse steps lose its shape."""
+    counts = [0] * 512
+    counts[206:306] = np.random.default_rng(1).integers(1, 2000, 100).tolist()
+    counts[0] = counts[-1] = 1
+    histogram = Histogram(-10.0, 10.0, tuple(counts))
+    assert RANGES["kl"](histogram, 127) < 6
+    assert RANGES["minmax"](histogram, 127) == 10

@@ -8,7 +8,7 @@ is not asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tvm import IRModule, relax
@@ -77,6 +77,8 @@ class Quantizer:
 
     def __post_init__(self) -> None:
         self.graph = Dataflow(self.mod)
+        if self.calibration is not None:
+            self.calibration = replace(self.calibration, method=self.plan.calibration)
         self.builder = relax.BlockBuilder(
             IRModule({g: f for g, f in self.mod.functions.items() if g.name_hint != "main"})
         )

@@ -1,0 +1,135 @@
+"""Accuracy, agreement, flash, RAM and instructions of every precision, in one table, and a plot of accuracy over bytes.
+
+    python benchmarks/schemes.py MODEL=TEST.tsv [MODEL=TEST.tsv ...] [--schemes int8,fp32] [--target cortex-m55]
+        [--methods percentile,minmax,mse,kl] [--length 64] [--limit N] [--plot FILE.png] [--json]
+
+Compiles each model in each scheme, runs the C on this machine on every example beside the float model, and counts the
+instructions of one text in QEMU. --methods: int8 by each calibration method instead. --plot needs matplotlib
+(`embbert-tvm[plot]`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embbert_tvm.graph.precision import SCHEMES
+from embbert_tvm.report.table import table
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    """What `embbert-tvm ... --json` prints; exit with it where it fails."""
+    command = [sys.executable, "-m", "embbert_tvm", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        sys.exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def measure(
+    model: Path, data: Path, label: str, how: Sequence[str], target: str, length: int, limit: int | None, folder: Path
+) -> dict[str, Any]:
+    """One model in one scheme: its row of the table."""
+    package = folder / f"{model.name}-{label}"
+    compiled = call("compile", model, "--target", target, *how, "-o", package)
+    checked = call("validate", package, "--data", data, "--on", "host", *(["--limit", limit] if limit else []))
+    row = {
+        "model": model.name,
+        "scheme": label,
+        "examples": checked["examples"],
+        "float": checked["accuracy_float"],
+        "accuracy": checked["accuracy_compiled"],
+        "loss": 100 * (checked["accuracy_float"] - checked["accuracy_compiled"]),
+        "agreement": checked["agreement"],
+        "weights": compiled["flash_bytes"]["weights"],
+        "flash": compiled["flash_bytes"]["total"],
+        "arena": compiled["ram_bytes"]["arena"],
+        "ram": compiled["ram_bytes"]["total"],
+    }
+    if length:
+        counted = call("profile", package, "--on", "qemu", "--length", length)["lengths"][0]
+        row["instructions"] = counted["total_instructions"]
+    return row
+
+
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of all models, and a mean for each scheme of several."""
+    head = ("model", "scheme", "float", "compiled", "loss", "agreement", "weights", "flash", "arena", "M instr")
+    lines = [head]
+    for row in rows:
+        count = row.get("instructions")
+        figures = (f"{100 * row[key]:.2f}" for key in ("float", "accuracy"))
+        sizes = (f"{row[key]:,}" for key in ("weights", "flash", "arena"))
+        shown = (*figures, f"{row['loss']:.2f}", f"{100 * row['agreement']:.2f}", *sizes)
+        lines.append((row["model"], row["scheme"], *shown, "" if count is None else f"{count / 1e6:.2f}"))
+    return table(lines) + "\n" + "\n".join(means(rows))
+
+
+def means(rows: Sequence[dict[str, Any]]) -> list[str]:
+    found = []
+    for scheme in dict.fromkeys(row["scheme"] for row in rows):
+        own = [row for row in rows if row["scheme"] == scheme]
+        if len(own) > 1:
+            losses = [row["loss"] for row in own]
+            agreement = 100 * sum(row["agreement"] for row in own) / len(own)
+            figures = f"mean loss {sum(losses) / len(losses):.2f}, worst {max(losses):.2f}, agreement {agreement:.2f}"
+            found.append(f"{scheme} over {len(own)} models: {figures}")
+    return found
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Accuracy over the bytes of weights and arena, a line a model."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        sys.exit("--plot needs matplotlib: pip install 'embbert-tvm[plot]'")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = sorted((row for row in rows if row["model"] == model), key=lambda r: r["weights"] + r["arena"])
+        sizes = [(row["weights"] + row["arena"]) / 1000 for row in own]
+        axes.plot(sizes, [100 * row["accuracy"] for row in own], marker="o", label=model)
+        for size, row in zip(sizes, own, strict=True):
+            axes.annotate(row["scheme"], (size, 100 * row["accuracy"]), textcoords="offset points", xytext=(4, 4))
+    axes.set(xlabel="weights and arena, kB", ylabel="accuracy, %", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL=TSV")
+    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--methods", default="")
+    parser.add_argument("--target", default="cortex-m55")
+    parser.add_argument("--length", type=int, default=64, help="tokens to count instructions at; 0 counts none")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    hows = {scheme: ("--precision", scheme) for scheme in options.schemes.split(",")}
+    if options.methods:
+        hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for pair in options.models:
+            model, _, data = pair.partition("=")
+            for label, how in hows.items():
+                where = (options.target, options.length, options.limit, Path(folder))
+                rows.append(measure(Path(model), Path(data), label.replace(" ", "-"), how, *where))
+                print(f"{model} {label}: loss {rows[-1]['loss']:.2f}", file=sys.stderr)
+    print(json.dumps({"rows": rows}) if options.json else text(rows))
+    if options.plot is not None:
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

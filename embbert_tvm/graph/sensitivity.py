@@ -1,0 +1,128 @@
+"""What each operator loses in each scheme, measured: the operator alone in it, all others in float32.
+
+The error is the mean square of the logits' differences from the float model's. Rounding errors of operators are all but
+independent, so that their squares add up; the loss of answers is measured of whole plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import IRModule, relax
+from tvm.ir import GenericConst
+
+from embbert_tvm.codegen.macs import macs
+from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.dataflow import Dataflow, op_name
+from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.precision import PLANS, SCHEMES, Plan
+from embbert_tvm.graph.quantize import Quantized, quantize
+from embbert_tvm.kernels.intrinsics import Isa
+
+# The length at which multiplications are weighed against each other.
+LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """An operator in a scheme. error: mean squared difference of the logits over the float logits' own mean square;
+    changed: the share of texts whose label changes; flash: bytes of constants over those of int8; macs: multiplications
+    at LENGTH tokens."""
+
+    operator: str
+    scheme: str
+    error: float
+    changed: float
+    flash: int
+    macs: int
+
+
+class Texts:
+    """Token ids with the float model's logits, and labels where they are known."""
+
+    def __init__(self, mod: IRModule, ids: Sequence[Sequence[int]], labels: Sequence[int] | None = None) -> None:
+        self.ids, self.labels = list(ids), None if labels is None else np.asarray(labels)
+        self.logits = logits(quantize(mod, None, PLANS["fp32"]).mod, self.ids)
+
+    def first(self, count: int) -> Texts:
+        part = object.__new__(Texts)
+        part.ids, part.logits = self.ids[:count], self.logits[:count]
+        part.labels = None if self.labels is None else self.labels[:count]
+        return part
+
+    def error(self, found: np.ndarray) -> float:
+        return float(((found - self.logits) ** 2).mean() / max(float((self.logits**2).mean()), 1e-30))
+
+    def changed(self, found: np.ndarray) -> float:
+        return float((found.argmax(1) != self.logits.argmax(1)).mean())
+
+    def drop(self, found: np.ndarray) -> float:
+        """Points of accuracy lost; without labels the percentage of texts whose label changes, which is no less."""
+        if self.labels is None:
+            return 100 * self.changed(found)
+        right, was = (found.argmax(1) == self.labels).mean(), (self.logits.argmax(1) == self.labels).mean()
+        return 100 * float(was - right)
+
+
+def logits(mod: IRModule, ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """(texts, classes) by TVM's LLVM build, the same bits as the C of integer kernels."""
+    machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
+    return np.array([machine["main"](tvm.runtime.tensor(np.asarray([i], np.int32))).numpy().reshape(-1) for i in ids])
+
+
+def constants_bytes(mod: IRModule) -> int:
+    """Of all constants of `main`, each once."""
+    found: dict[str, int] = {}
+
+    def visit(expr) -> None:
+        if isinstance(expr, GenericConst):
+            value = expr.value.numpy()
+            found[fingerprint(value)] = value.nbytes
+        for part in (*getattr(expr, "args", ()), *getattr(expr, "fields", ())):
+            visit(part)
+
+    for _, value in Dataflow(mod).bindings:
+        visit(value)
+    return sum(found.values())
+
+
+def operator_macs(quantized: Quantized, length: int = LENGTH) -> dict[str, int]:
+    """Multiplications of each operator of an integer module, by the name of the float value that it makes."""
+    counted: dict[str, int] = {}
+    for var, value in Dataflow(quantized.mod).bindings:
+        if op_name(value) == "call_tir" and var.name in quantized.origins:
+            kernel = quantized.mod[value.args[0]]
+            dims = {str(d) for p in kernel.params for d in getattr(p.ty, "shape", ()) if not str(d).isdigit()}
+            counted[quantized.origins[var.name][0]] = macs(kernel, dict.fromkeys(dims, length)) or 0
+    return counted
+
+
+def measure(
+    mod: IRModule,
+    calibration: Calibration,
+    texts: Texts,
+    schemes: Iterable[str],
+    isa: Isa,
+    progress: Callable[[list], Iterable] = iter,
+    base: Plan = PLANS["int8"],
+) -> list[Sensitivity]:
+    """Every operator of a simplified module in every scheme. base: whose ranges are calibrated by."""
+    whole = quantize(mod, calibration, base)
+    counts, least = operator_macs(whole), constants_bytes(block_layers(whole, isa).mod)
+    every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]
+    table = []
+    for name, scheme in progress(every):
+        error = changed = 0.0
+        if not SCHEMES[scheme].is_float or SCHEMES[scheme].activations != "float32":
+            found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: scheme})).mod, texts.ids)
+            error, changed = texts.error(found), texts.changed(found)
+        flash = 0
+        if scheme != base.default:
+            one = quantize(mod, calibration, base.of({name: scheme}))
+            flash = constants_bytes(block_layers(one, isa).mod) - least
+        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0)))
+    return table

@@ -1,0 +1,213 @@
+"""From budgets to a plan: measure what each operator loses in each scheme, and choose the best choice that fits.
+
+With a `drop` the fastest plan that loses no more is chosen, of equally fast ones the smallest; without one the most
+accurate. The choice among sums of time, flash and squared error is exact (graph/budget_search.py). How large an error a
+drop allows is found by bisection, each step of which measures a whole plan on the development texts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from tvm import IRModule, sym, tirx
+
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.graph import budget_search
+from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.budget_search import Option, frontier
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
+from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
+from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.graph.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
+from embbert_tvm.kernels.intrinsics import Isa
+
+# Single operators are measured on so many texts, whole plans on all.
+TEXTS = 192
+_BISECTIONS = 8
+_UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """flash, ram: most bytes; drop: most points of accuracy that may be lost. None: no limit."""
+
+    flash: int | None = None
+    ram: int | None = None
+    drop: float | None = None
+
+
+def parse_budget(text: str) -> Budget:
+    """`flash=300k,ram=64k,drop=0.5`, k and M of 1024. Raises InputError for anything else."""
+    found: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, _, value = part.partition("=")
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMbB]?)", value)
+        if key not in ("flash", "ram", "drop") or match is None or (key == "drop" and match[2]) or key in found:
+            raise InputError(f"--budget {part}: give flash=BYTES, ram=BYTES or drop=POINTS, as in flash=300k,drop=0.5")
+        found[key] = float(match[1]) if key == "drop" else int(float(match[1]) * _UNITS[match[2].lower()])
+    return Budget(**found)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A whole plan that was measured: the error that its operators add up to, that measured, and points lost."""
+
+    operators: tuple[str, ...]
+    time: float
+    predicted: float
+    error: float
+    drop: float
+
+
+class Chooser:
+    """Gives a plan for a simplified module, again and again with less room where a package turns out too large.
+
+    ids, labels: of the development texts, the ids of at most so many tokens.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        isa: Isa,
+        ids: Callable[[int], Sequence[Sequence[int]]],
+        labels: Sequence[int] | None = None,
+        schemes: Sequence[str] = CHOICES,
+        base: Plan = PLANS["int8"],
+        progress: Callable[[list], Iterable] = iter,
+    ) -> None:
+        self.budget, self.isa, self.base, self.progress = budget, isa, base, progress
+        self._ids, self._labels, self._schemes = ids, labels, schemes
+        self._constants, self._live = budget.flash, budget.ram
+        self._table: list[Sensitivity] | None = None
+        self._tried: dict[tuple[str, ...], Tried] = {}
+        self._chosen: tuple[int, int] = (0, 0)
+
+    def tighten(self, flash: int | None, ram: int | None) -> bool:
+        """Take note of what the last plan came to; whether it was too much, so that another must be chosen."""
+        constants, live = self._chosen
+        again = False
+        if self.budget.flash is not None and flash is not None and flash > self.budget.flash:
+            self._constants, again = min(self.budget.flash - (flash - constants), constants - 1), True
+        if self.budget.ram is not None and ram is not None and ram > self.budget.ram:
+            self._live, again = min(self.budget.ram - (ram - live), live - 1), True
+        return again
+
+    def __call__(self, mod: IRModule, calibration: Calibration, max_length: int) -> Plan:
+        """Raises WorkError where no plan fits the budgets."""
+        if self._table is None:
+            self._texts = Texts(mod, self._ids(max_length), self._labels)
+            few = self._texts.first(TEXTS)
+            self._table = measure(mod, calibration, few, self._schemes, self.isa, self.progress, self.base)
+            whole = block_layers(quantize(mod, calibration, self.base), self.isa).mod
+            self._least = constants_bytes(whole)
+        names = list(dict.fromkeys(row.operator for row in self._table))
+        options = [
+            [
+                Option(r.scheme, r.macs * SCHEMES[r.scheme].time, r.flash, r.error)
+                for r in self._table
+                if r.operator == name
+            ]
+            for name in names
+        ]
+        room = None if self._constants is None else self._constants - self._least
+        choices = frontier(options, room)
+        if self.budget.drop is None:
+            choices.sort(key=lambda c: (c.error, c.time, c.flash))
+
+        def plan_of(choice: budget_search.Choice) -> Plan:
+            return self.base.of(dict(zip(names, choice.options, strict=True)))
+
+        live: dict[tuple, int] = {}
+
+        def fits(choice: budget_search.Choice) -> bool:
+            if self._live is None:
+                return True
+            if choice.options not in live:
+                made = block_layers(quantize(mod, calibration, plan_of(choice)), self.isa).mod
+                live[choice.options] = live_bytes(made, max_length)
+            return live[choice.options] <= self._live
+
+        def best(error: float) -> budget_search.Choice | None:
+            return next((c for c in choices if c.error <= error and fits(c)), None)
+
+        def tried(choice: budget_search.Choice) -> Tried:
+            if choice.options not in self._tried:
+                found = logits(quantize(mod, calibration, plan_of(choice)).mod, self._texts.ids)
+                measured = (self._texts.error(found), self._texts.drop(found))
+                self._tried[choice.options] = Tried(choice.options, choice.time, choice.error, *measured)
+            return self._tried[choice.options]
+
+        chosen = best(math.inf)
+        if chosen is None:
+            raise WorkError(
+                f"no plan fits {self._budget_text()}: allow more, or compile with --precision int8 to see less"
+            )
+        if self.budget.drop is not None and tried(chosen).drop > self.budget.drop:
+            chosen = self._bisect(chosen, min((c for c in choices if fits(c)), key=lambda c: c.error), best, tried)
+        made = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa).mod
+        self._chosen = (constants_bytes(made), live_bytes(made, max_length))
+        return replace(plan_of(chosen), measured=self._account(names, tried(chosen)))
+
+    def _bisect(self, fast: budget_search.Choice, accurate: budget_search.Choice, best, tried) -> budget_search.Choice:
+        most = self.budget.drop
+        if tried(accurate).drop > most:
+            lost = tried(accurate).drop
+            raise WorkError(f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more")
+        low, high = max(accurate.error, 1e-12), fast.error
+        for _ in range(_BISECTIONS):
+            middle = best(math.sqrt(low * high)) or accurate
+            if middle in (accurate, fast):
+                low, high = (math.sqrt(low * high), high) if middle == accurate else (low, math.sqrt(low * high))
+                continue
+            if tried(middle).drop <= most:
+                accurate, low = middle, math.sqrt(low * high)
+            else:
+                fast, high = middle, math.sqrt(low * high)
+        return accurate
+
+    def _budget_text(self) -> str:
+        return ", ".join(f"{k}={v:g}" for k, v in asdict(self.budget).items() if v is not None)
+
+    def _account(self, names: list[str], chosen: Tried) -> dict:
+        return {
+            "budget": {k: v for k, v in asdict(self.budget).items() if v is not None},
+            "texts": len(self._texts.ids),
+            "labelled": self._texts.labels is not None,
+            "predicted_error": chosen.predicted,
+            "error": chosen.error,
+            "drop": chosen.drop,
+            "plans_measured": [
+                {"predicted_error": t.predicted, "error": t.error, "drop": t.drop, "time": t.time}
+                for t in self._tried.values()
+            ],
+            "operators": [asdict(row) for row in self._table],
+        }
+
+
+def live_bytes(mod: IRModule, length: int) -> int:
+    """The most bytes of tensors that are alive at once in `main` for texts of `length` tokens: the arena without
+    workspaces and without what is overwritten in place."""
+    graph = Dataflow(mod)
+    (ids,) = graph.function.params
+    analyzer = sym.Analyzer()
+    analyzer.bind(shape(ids)[1], tirx.const(length, "int64"))
+
+    def bytes_of(var) -> int:
+        dims = (d if isinstance(d, int) else int(analyzer.simplify(d)) for d in shape(var))
+        return math.prod(dims) * np.dtype(str(var.ty.dtype)).itemsize
+
+    last = {used: n for n, (_, value) in enumerate(graph.bindings) for used in variables(value)}
+    last[graph.output] = len(graph.bindings)
+    alive: dict = {}
+    most = 0
+    for n, (var, _) in enumerate(graph.bindings):
+        if is_tensor(var):
+            alive[var] = bytes_of(var)
+        most = max(most, sum(alive.values()))
+        alive = {v: size for v, size in alive.items() if last.get(v, -1) > n}
+    return most
