@@ -27,8 +27,8 @@ WEIGHTS = (*FORMATS, "float32")
 @dataclass(frozen=True)
 class Scheme:
     """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
-    matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those of int8, to weigh choices
-    by."""
+    matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those of
+    int8, to weigh choices by."""
 
     name: str
     activations: str
