@@ -21,7 +21,7 @@ from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
-from embbert_tvm.graph.precision import PLANS, SCHEMES, Plan
+from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 from embbert_tvm.kernels.intrinsics import Isa
@@ -76,7 +76,7 @@ class Chooser:
         isa: Isa,
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
-        schemes: Sequence[str] = tuple(SCHEMES),
+        schemes: Sequence[str] = CHOICES,
         base: Plan = PLANS["int8"],
         progress: Callable[[list], Iterable] = iter,
     ) -> None:

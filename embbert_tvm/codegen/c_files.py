@@ -198,6 +198,7 @@ _KERNELS_HEADER = """\
 
 #include "embbert_arithmetic.h"
 #include "embbert_dsp.h"
+#include "embbert_low_bits.h"
 #include "embbert_mve.h"
 
 {declarations}
