@@ -155,7 +155,13 @@ class McaSession:
     def _text(self, first: int) -> tuple[tuple[str, ...], int]:
         addresses = self._blocks.get(first, [])
         known = [self._code.text[a] for a in addresses if a in self._code.text]
-        lines = [_CONDITION.sub(r"\1\3 ", t) if _in_it(t) else t for _, t in known if not _LEFT_OUT.fullmatch(t)]
+        lines, conditional = [], 0
+        for _, text in known:
+            if text.startswith("it"):
+                conditional = len(text.split()[0]) - 1
+            elif not _LEFT_OUT.fullmatch(text):
+                lines.append(_CONDITION.sub(r"\1\3 ", text) if conditional else text)
+                conditional = max(0, conditional - 1)
         return tuple(lines), sum(size for size, _ in known)
 
     def _new(self) -> str:
@@ -171,11 +177,6 @@ class McaSession:
     def close(self) -> None:
         self._session.close()
         self._log.unlink(missing_ok=True)
-
-
-def _in_it(text: str) -> bool:
-    """Whether an instruction is conditional other than as a branch."""
-    return not re.match(r"b(?:eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)", text) and bool(_CONDITION.match(text))
 
 
 @dataclass(frozen=True)
