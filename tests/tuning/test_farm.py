@@ -46,14 +46,13 @@ def end(process):
 
 
 def test_three_servers_one_killed(tmp_path):
-    from tests import small
-
     from embbert_tvm.codegen.lower import schedule
     from embbert_tvm.compiler import find_source, kernel_calls
     from embbert_tvm.target import load_board, load_cpu
     from embbert_tvm.tuning.bench import Bench, candidate
     from embbert_tvm.tuning.search import _Pool
     from embbert_tvm.tuning.task import find_tasks
+    from tests import small
 
     cpu, board = load_cpu("cortex-m7"), load_board("mps2_an500")
     mod, described = kernel_calls(find_source(small.folder()), cpu)
