@@ -26,6 +26,8 @@ from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 from embbert_tvm.kernels.intrinsics import Isa
 
+# What is tried: of the floating ones that which takes less.
+CANDIDATES = tuple(name for name in SCHEMES if name != "fp32")
 # Single operators are measured on so many texts, whole plans on all.
 TEXTS = 192
 _BISECTIONS = 8
@@ -76,7 +78,7 @@ class Chooser:
         isa: Isa,
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
-        schemes: Sequence[str] = tuple(SCHEMES),
+        schemes: Sequence[str] = CANDIDATES,
         base: Plan = PLANS["int8"],
         progress: Callable[[list], Iterable] = iter,
     ) -> None:
@@ -149,8 +151,8 @@ class Chooser:
             )
         if self.budget.drop is not None and tried(chosen).drop > self.budget.drop:
             chosen = self._bisect(chosen, min((c for c in choices if fits(c)), key=lambda c: c.error), best, tried)
-        made = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa).mod
-        self._chosen = (constants_bytes(made), live_bytes(made, max_length))
+        quantized = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa)
+        self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         return replace(plan_of(chosen), measured=self._account(names, tried(chosen)))
 
     def _bisect(self, fast: budget_search.Choice, accurate: budget_search.Choice, best, tried) -> budget_search.Choice:

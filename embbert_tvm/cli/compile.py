@@ -17,7 +17,9 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
 )
-@click.option("--precision", metavar="NAME", help="int8, fp32: every operator in that; mixed: chosen. Default: int8.")
+@click.option(
+    "--precision", metavar="NAME", help="int8, fp16, fp32: every operator in that; mixed: chosen. Default: int8."
+)
 @click.option(
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
 )

@@ -83,7 +83,7 @@ def _dimension(dim) -> str:
 
 
 class _Printer:
-    def __init__(self, func: tirx.PrimFunc) -> None:
+    def __init__(self, func: tirx.PrimFunc, half: Container[int] = ()) -> None:
         self.func = func
         self.names: dict[Var, str] = {}
         self.alias: dict[Var, Var] = {}
@@ -93,9 +93,13 @@ class _Printer:
         self.written: set[Var] = set()
         self.bound: set[Var] = set()
         self.lines: list[str] = []
-        self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars)
+        self.half = {param for index, param in enumerate(func.params) if index in half}
+        self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars, self.is_half)
         for param in func.params:
             self.name(param)
+
+    def is_half(self, buffer: Var) -> bool:
+        return self.root(buffer) in self.half
 
     def root(self, buffer: Var) -> Var:
         while buffer in self.alias:
@@ -147,7 +151,8 @@ class _Printer:
         target = self.root(stmt.buffer)
         self.written.add(target)
         place = self.expressions.element(stmt.buffer, stmt.indices)
-        self.line(depth, f"{place} = {self.expressions(stmt.value)};")
+        value = self.expressions(stmt.value)
+        self.line(depth, f"{place} = {f'half_from_float({value})' if target in self.half else value};")
 
     def _if(self, stmt, depth: int) -> None:
         self.line(depth, f"if ({self.expressions(stmt.condition)}) {{")
@@ -194,9 +199,10 @@ class _Printer:
         self.line(depth, f"{self.expressions(stmt.value)};")
 
 
-def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
-    """Print a lowered PrimFunc. Raises WorkError for TIR that has no C here."""
-    printer = _Printer(func)
+def c_function(func: tirx.PrimFunc, name: str, half: Container[int] = ()) -> CFunction:
+    """Print a lowered PrimFunc. half: which of its float32 parameters are stored as float16. Raises WorkError for TIR
+    that has no C here."""
+    printer = _Printer(func, half)
     printer.statement(func.body, 1)
     scalars = []
     for var in printer.expressions.used:
@@ -204,7 +210,8 @@ def c_function(func: tirx.PrimFunc, name: str) -> CFunction:
             scalars.append(var)
 
     def buffer(var: Var, written: bool) -> Buffer:
-        return Buffer(printer.name(var), str(var.ty.dtype), tuple(var.ty.shape), written)
+        kind = "float16" if var in printer.half else str(var.ty.dtype)
+        return Buffer(printer.name(var), kind, tuple(var.ty.shape), written)
 
     body = "\n".join(printer.lines)
     # A value that simplification has made superfluous is still passed.

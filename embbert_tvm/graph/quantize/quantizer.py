@@ -98,7 +98,10 @@ class Quantizer:
         check_names(self.plan, self._planned, (var.name for var, _ in self.graph.bindings))
         order = {var.name: n for n, (var, _) in enumerate(self.graph.bindings)}
         plan = self.plan.of(dict(sorted(self._planned.items(), key=lambda item: order[item[0]])))
-        return Quantized(self.builder.finalize(), self.constants, tuple(self.choices), self.specs, self.origins, plan)
+        choices = tuple(self.choices)
+        if plan.half:
+            choices = tuple(replace(c, precision="float16") if c.precision == "float32" else c for c in choices)
+        return Quantized(self.builder.finalize(), self.constants, choices, self.specs, self.origins, plan)
 
     def find(self, expr: Expr) -> tuple | None:
         """(operator, match) of what makes `expr` in integers; None where it stays in float."""
