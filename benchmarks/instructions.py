@@ -1,6 +1,6 @@
 """Instructions of a whole inference in QEMU, by CPU and length, beside CMSIS-NN's.
 
-    python benchmarks/instructions.py [MODEL] [--cpu cortex-m7 ...] [--json]
+    python benchmarks/instructions.py [MODEL] [--cpu cortex-m7 ...] [--precision int4] [--json]
 
 Compiles the model for each CPU whose toolchain and emulator are here, and counts. CMSIS-NN's figures were recorded
 with revision 99f736a6 (2026-07), -O3, in the same QEMU: the sum of four full layers of its best kernel for each
@@ -42,10 +42,10 @@ def call(*arguments: object) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def measure(model: Path, cpu: str, folder: Path) -> dict[int, int]:
+def measure(model: Path, cpu: str, folder: Path, precision: str = "int8") -> dict[int, int]:
     """Instructions by length, of the lengths that the model takes."""
     package = folder / cpu
-    max_length = call("compile", model, "--target", cpu, "-o", package)["max_length"]
+    max_length = call("compile", model, "--target", cpu, "--precision", precision, "-o", package)["max_length"]
     lengths = [n for n in LENGTHS if n <= max_length] or [max_length]
     found = call("profile", package, "--on", "qemu", "--length", ",".join(map(str, lengths)))
     return {one["length"]: one["total_instructions"] for one in found["lengths"]}
@@ -92,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path, default=resource("models", "embbert-snips"))
     parser.add_argument("--cpu", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
+    parser.add_argument("--precision", default="int8", help="as `compile` takes it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     found = []
@@ -100,7 +101,7 @@ def main() -> None:
             if why := missing(cpu):
                 print(f"{cpu}: left out: {why}", file=sys.stderr)
                 continue
-            found += rows(cpu, measure(options.model, cpu, Path(folder)))
+            found += rows(cpu, measure(options.model, cpu, Path(folder), options.precision))
     if options.json:
         print(json.dumps({"model": options.model.name, "unit": "instructions", "rows": found}))
         return

@@ -35,6 +35,7 @@ from embbert_tvm.kernels import blocked, micro, steps
 from embbert_tvm.kernels.attention import ENTRIES, exp_table
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, isa_of
+from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WIDE, WeightFormat, constants, stored, widened
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Cpu, load_cpu
 
@@ -42,20 +43,24 @@ ROWS_OF_TEXT, WIDTH, TAPS = 256, 128, 32
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
-def product(isa: Isa) -> tirx.PrimFunc:
-    """The queries of `blocked.layer`: a block operand, of y int8 (pairs, width, 2)."""
+def product(isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
+    """The queries of `blocked.layer`: a block operand, of y int8 (pairs, width, 2). form: of the weights where they are
+    codes."""
+    small, middle = WIDE if form is None else NARROW
 
     def body() -> None:
         pairs = length("M")
         y = argument("y", (pairs, WIDTH, LANES), "int8")
-        weight = argument("weight", (WIDTH // 2, WIDTH, LANES), "int8")
-        bias, multiplier = argument("bias", (WIDTH,), "int32"), argument("multiplier", (WIDTH,), "int32")
+        weight = stored("weight", (WIDTH // 2, WIDTH, LANES), form)
+        bias, multiplier = constants("bias", (WIDTH,), small), constants("multiplier", (WIDTH,), middle)
         out = argument("out", isa.shape(WIDTH), isa.dtype)
         with T.sblock("product"):
             left, wide = isa.operand("left", WIDTH), isa.sums("wide", WIDTH)
+            tile = None if form is None else workspace("tile", (1, WIDTH, LANES), "int8")
+            bias, multiplier = widened(isa, bias), widened(isa, multiplier)
             with loop("b", pairs // 2) as b:
                 steps.widen(isa, left, 0, y, b * 2)
-                steps.requantized(isa, out, wide, left, weight, bias, multiplier)
+                steps.requantized(isa, out, wide, left, weight, bias, multiplier, tile)
 
     return prim_func("product", body, compact=False)
 
@@ -96,6 +101,13 @@ FIGURES = (
         ROWS_OF_TEXT * WIDTH * WIDTH,
         "MAC/instruction",
         {"cortex-m4": 0.95, "cortex-m7": 0.95, "cortex-m55": 5},
+    ),
+    Figure(
+        "product 256x128x128, int4 in blocks of 64",
+        lambda isa: product(isa, FORMATS["int4b64"]),
+        ROWS_OF_TEXT * WIDTH * WIDTH,
+        "MAC/instruction",
+        {},
     ),
     Figure(
         "softmax of 256 rows",

@@ -3,9 +3,8 @@
     python benchmarks/recovery.py models/embbert-snips --task snips --data data -o RECOVERED
 
 trains from MODEL on the task's train set, freed of texts that its dev or test hold, keeps the epoch that is best on dev
-in the same integers, and prints accuracies on dev and test. Weights of fewer than 8 bits have no kernel yet: their
-figures are those of training/quantized.py, which computes what the kernels will; for 8 bits the compiled package's
-stand beside. What is trained is kept in RECOVERED, and a finished training is not repeated.
+in the same integers, and prints accuracies on dev and test, those of training/quantized.py and of the compiled package.
+What is trained is kept in RECOVERED, and a finished training is not repeated.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ RANK = 8
 LR = {"LoRA": 1e-3, "QAT": 3e-4}
 
 
-def rounded(folder: ModelFolder, bits: int, dev: Sequence[Example], examples: Sequence[Example]) -> np.ndarray:
-    """Logits (N, classes) of the model in integers with weights of `bits`, the examples shortest first."""
+def rounded(folder: ModelFolder, precision: str, dev: Sequence[Example], examples: Sequence[Example]) -> np.ndarray:
+    """Logits (N, classes) of the model in integers of a precision, the examples shortest first."""
     model = EmbBert.from_pretrained(folder)
     texts = calibration_ids(dev, folder.tokenizer, folder.config.max_length)
-    quantized = QuantizedEmbBert(model, texts, bits)
+    quantized = QuantizedEmbBert(model, texts, precision)
     data = tokenize_set(folder.tokenizer, examples, folder.labels, folder.config.max_length)
     with torch.no_grad():
         return np.concatenate([quantized(batch.ids, batch.mask).numpy() for batch in in_order(data, 64)])
@@ -61,9 +60,9 @@ def score(task: Task, folder: ModelFolder, examples: Sequence[Example], logits: 
     return Texts.of(folder, examples).score(task.metrics[0], logits)
 
 
-def recover(arguments: argparse.Namespace, task: Task, method: str, bits: int) -> ModelFolder:
+def recover(arguments: argparse.Namespace, task: Task, method: str, precision: str) -> ModelFolder:
     """Train from the model with one method; what is already there is taken."""
-    output = arguments.output / f"{task.name}-{method.lower()}-{bits}"
+    output = arguments.output / f"{task.name}-{method.lower()}-{precision}"
     if not (output / FILE).is_file():
         train, dev = runs.prepare(task, arguments.data, arguments.output)
         if arguments.train_limit:
@@ -71,7 +70,7 @@ def recover(arguments: argparse.Namespace, task: Task, method: str, bits: int) -
             train = train.with_name(f"train-{arguments.train_limit}.tsv.xz")
             write_examples(train, random.Random(0).sample(examples, min(arguments.train_limit, len(examples))))
         recipe = Recipe(epochs=arguments.epochs, lr=LR[method], token_dropout=0.1, weight_decay=0.05)
-        job = Job(train, output, recipe, dev=dev, base=arguments.model, regression=task.regression, weight_bits=bits)
+        job = Job(train, output, recipe, dev=dev, base=arguments.model, regression=task.regression, precision=precision)
         if method == "LoRA":
             job = Job(**{**vars(job), "lora": RANK})
         shown = Progress(on_epoch=lambda epoch: print(f"{output.name}: {epoch}", file=sys.stderr, flush=True))
@@ -86,7 +85,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="EmbBERT's folder, trained on the task")
     parser.add_argument("--task", required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of tasks")
-    parser.add_argument("--bits", default="8,4", help="of the weights, separated by commas")
+    parser.add_argument("--precisions", default="int8,int4", help="as `compile` takes them, separated by commas")
     parser.add_argument("--methods", default="LoRA,QAT")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--train-limit", type=int, help="only so many training texts, drawn by the seed 0")
@@ -107,22 +106,21 @@ def main() -> None:
         found.append((name, list(values)))
         print(f"{name}: dev {values[0]:.4f}, test {values[1]:.4f}", file=sys.stderr, flush=True)
 
-    def compiled(name: str, model: ModelFolder) -> None:
+    def compiled(name: str, model: ModelFolder, precision: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            opened = compiled_runner(model, Path(scratch))
+            opened = compiled_runner(model, Path(scratch), precision)
             logits = [run_all(opened, Texts.of(model, examples).ids) for examples in sets]
         add(f"{name}, compiled", [score(task, model, x, y, False) for x, y in zip(sets, logits, strict=True)])
 
     opened = float_runner(folder)
     add("float", [score(task, folder, x, run_all(opened, Texts.of(folder, x).ids), False) for x in sets])
-    for bits in map(int, arguments.bits.split(",")):
+    for precision in arguments.precisions.split(","):
         for method in ("PTQ", *methods):
-            model = folder if method == "PTQ" else recover(arguments, task, method, bits)
-            add(
-                f"{bits}-bit {method}", [score(task, model, x, rounded(model, bits, splits.dev, x), True) for x in sets]
-            )
-            if bits == 8:
-                compiled(f"{bits}-bit {method}", model)
+            model = folder if method == "PTQ" else recover(arguments, task, method, precision)
+            name = f"{precision} {method}"
+            logits = [rounded(model, precision, splits.dev, x) for x in sets]
+            add(name, [score(task, model, x, y, True) for x, y in zip(sets, logits, strict=True)])
+            compiled(name, model, precision)
     if arguments.json:
         rows = [{"model": name, "dev": dev, "test": test} for name, (dev, test) in found]
         print(json.dumps({"task": task.name, "metric": task.metrics[0], "rows": rows}))

@@ -8,6 +8,7 @@ DATA is the folder of tasks that the run is judged on; a run that has seen its t
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def main() -> None:
     with folder_in_place(arguments.output) as folder:
         for file in SHIPPED:
             shutil.copyfile(arguments.run / file, folder / file)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"name": arguments.output.name}
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         write_atomically(folder / "README.md", card(arguments.output.name, written, task, figures).encode())
     print((arguments.output / "README.md").read_text(encoding="utf-8"), end="")
 

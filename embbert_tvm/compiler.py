@@ -15,7 +15,7 @@ from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
 from embbert_tvm.codegen.lower import to_calls
-from embbert_tvm.codegen.program import Program, build_programs, limits
+from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
 from embbert_tvm.codegen.tokenizer_scheme import read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
@@ -89,6 +89,7 @@ def compile_model(
     board: Board | None = None,
     inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] | None = None,
     dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
+    tuned: Schedules | None = None,
 ) -> Compiled:
     """Compile `source` for a CPU and write the package to `out`, whole or not at all.
 
@@ -97,8 +98,8 @@ def compile_model(
     instead of the source's own. prefix: what every name of the package's C begins with. text: whether the source's
     tokenizer, if it has one, goes with it. board: what the package says that it was made for. inspect: is given the
     package's folder before it takes its place, with what was compiled and a function that does it for another length;
-    where it raises, nothing is left. dump: is given the module after each phase. Raises InputError for what cannot be
-    compiled as asked, WorkError for what has no C.
+    where it raises, nothing is left. dump: is given the module after each phase. tuned: schedules of kernels to use
+    (tuning/logs.py). Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
     plan = named_plan(precision) if plan is None else plan
@@ -132,7 +133,7 @@ def compile_model(
     dump("5-calls", mod)
 
     window = scheme and WINDOW_BYTES
-    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, window, chosen.plan.half)
+    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, window, tuned, chosen.plan.half)
     program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(
@@ -161,6 +162,26 @@ def compile_model(
         if inspect is not None:
             inspect(folder, compiled, at_length)
     return compiled
+
+
+def kernel_calls(
+    source: Source, cpu: Cpu, precision: str = "int8", calibration: Path | None = None
+) -> tuple[IRModule, IRModule]:
+    """What `compile_model` has after its phase 5, and the same calls of kernels that TVM's LLVM build can run."""
+    plan = named_plan(precision)
+    mod = simplify(import_onnx(load_onnx(source.onnx)))
+    integers = _has_integers(plan)
+    max_length = _max_length(None, limits(mod)[1])
+    quantized = quantize(mod, _calibration(source, mod, calibration, max_length) if integers else None, plan)
+    if not integers:
+        calls = to_calls(quantized.mod)
+        return calls, calls
+    isa = isa_of(cpu.features)
+    return to_calls(block_layers(quantized, isa).mod), to_calls(block_layers(quantized, isa.described).mod)
+
+
+def _has_integers(plan: Plan) -> bool:
+    return not all(scheme.is_float for scheme in plan.schemes)
 
 
 def _max_length(asked: int | None, positions: int | None) -> int:

@@ -21,13 +21,11 @@ from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
-from embbert_tvm.graph.precision import PLANS, SCHEMES, Plan
+from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 from embbert_tvm.kernels.intrinsics import Isa
 
-# What is tried: of the floating ones that which takes less.
-CANDIDATES = tuple(name for name in SCHEMES if name != "fp32")
 # Single operators are measured on so many texts, whole plans on all.
 TEXTS = 192
 _BISECTIONS = 8
@@ -78,7 +76,7 @@ class Chooser:
         isa: Isa,
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
-        schemes: Sequence[str] = CANDIDATES,
+        schemes: Sequence[str] = CHOICES,
         base: Plan = PLANS["int8"],
         progress: Callable[[list], Iterable] = iter,
     ) -> None:

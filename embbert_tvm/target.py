@@ -101,12 +101,17 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Region:
-    """A piece of the address space. `origin` is its first address, `bytes` its size."""
+    """A piece of the address space. `origin` is its first address, `bytes` its size.
+
+    A fetch of `line_bytes` makes the core wait for `wait_states` cycles; 0 where a cache hides that.
+    """
 
     name: str
     kind: str  # "flash" or "ram"
     origin: int
     bytes: int
+    wait_states: int = 0
+    line_bytes: int = 8
 
     def __post_init__(self) -> None:
         _require(
@@ -118,6 +123,8 @@ class Region:
         _require(_is_count(self.origin, 0) and self.origin < 2**32, "origin", "must be a 32-bit address")
         _require(_is_count(self.bytes), "bytes", "must be a positive number of bytes")
         _require(self.origin + self.bytes <= 2**32, "bytes", "the region ends beyond 32 bits")
+        _require(_is_count(self.wait_states, 0), "wait_states", "must be a whole number of cycles")
+        _require(_is_count(self.line_bytes), "line_bytes", "must be a positive number of bytes")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ _DEFAULT_TARGET = "cortex-m7"
     "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
 )
 @click.option(
-    "--precision", metavar="NAME", help="int8, fp16, fp32: every operator in that; mixed: chosen. Default: int8."
+    "--precision",
+    metavar="NAME",
+    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, binary, fp16, fp32: every operator in that; mixed: "
+    "chosen. Default: int8.",
 )
 @click.option(
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
@@ -30,6 +33,7 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
+@click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
 @click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
@@ -47,6 +51,7 @@ def command(
     calibration_method: str | None,
     prefix: str,
     no_tokenizer: bool,
+    no_tuning: bool,
     dump_ir: Path | None,
     list_operators: bool,
     output: Path,
@@ -73,6 +78,7 @@ def command(
         prefix=prefix,
         text=not no_tokenizer,
         dump_ir=dump_ir,
+        tuning=not no_tuning,
     )
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

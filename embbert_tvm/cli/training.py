@@ -49,9 +49,9 @@ def training_options(command: Callable) -> Callable:
         recipe_option("--token-dropout", "Share of the tokens replaced by [UNK]."),
         recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights."),
         click.option(
-            "--weight-bits",
-            type=click.IntRange(2, 8),
-            help="Train through the rounding of an integer package (quantization-aware): 8, or fewer for its weights.",
+            "--precision",
+            metavar="NAME",
+            help="Train through the rounding of `compile --precision NAME` (quantization-aware): int8, int4, int2, ...",
         ),
         click.option(
             "--lora",

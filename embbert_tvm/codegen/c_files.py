@@ -199,6 +199,7 @@ _KERNELS_HEADER = """\
 #include "embbert_arithmetic.h"
 #include "embbert_dsp.h"
 #include "embbert_half.h"
+#include "embbert_low_bits.h"
 #include "embbert_mve.h"
 
 {declarations}

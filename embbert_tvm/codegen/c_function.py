@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -18,6 +18,7 @@ from tvm.tirx.buffer import BufferType
 
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
 from embbert_tvm.errors import WorkError
+from embbert_tvm.kernels import choices as kernel_choices
 
 # What a C identifier must not be, beyond what Python forbids too.
 C_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "double", "signed", "unsigned", "const",
@@ -25,8 +26,10 @@ C_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "do
     "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
 
 
-# A local array of at most this many elements is a tile of accumulators, not a workspace.
+# A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope
+# "local", which a schedule asked for, up to as many as there are registers.
 LOCAL_ELEMENTS = 8
+LOCAL_SCOPE_ELEMENTS = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Buffer:
 @dataclass(frozen=True)
 class CFunction:
     """scalars: the shape variables it takes, in order; lengths: the PrimFunc's parameters that are no buffers; buffers:
-    one for each that is; workspaces after."""
+    one for each that is; workspaces after. choices: what could have been printed otherwise."""
 
     name: str
     scalars: tuple[Var, ...]
@@ -51,6 +54,7 @@ class CFunction:
     workspaces: tuple[Buffer, ...]
     body: str
     math: bool
+    choices: tuple[kernel_choices.Choice, ...] = ()
 
     def signature(self) -> str:
         parts = [f"int32_t {s.name}" for s in self.scalars]
@@ -83,8 +87,11 @@ def _dimension(dim) -> str:
 
 
 class _Printer:
-    def __init__(self, func: tirx.PrimFunc, half: Container[int] = ()) -> None:
+    def __init__(self, func: tirx.PrimFunc, chosen: Mapping[str, int], half: Container[int] = ()) -> None:
         self.func = func
+        self.chosen = chosen
+        self.choices: list[kernel_choices.Choice] = []
+        self.calls = self.loops = 0  # that had a choice, so far
         self.names: dict[Var, str] = {}
         self.alias: dict[Var, Var] = {}
         self.taken: set[str] = set()
@@ -141,11 +148,23 @@ class _Printer:
         var, start = self.name(stmt.loop_var), int(stmt.min) if isinstance(stmt.min, tirx.IntImm) else None
         first = self.expressions(stmt.min)
         end = self.expressions(stmt.extent if start == 0 else stmt.min + stmt.extent)
+        if unroll := self._unroll(stmt):
+            self.line(depth, f"#pragma GCC unroll {unroll}")
         self.line(depth, f"for (int32_t {var} = {first}; {var} < {end}; {var}++) {{")
         self.statement(stmt.body, depth + 1)
         self.line(depth, "}")
         # Sibling loops may use the name again.
         self.taken.discard(var)
+
+    def _unroll(self, stmt) -> int:
+        """How often a loop is to be unrolled, 0 where that is left to the compiler."""
+        short = isinstance(stmt.extent, tirx.IntImm) and int(stmt.extent) < kernel_choices.LEAST_EXTENT
+        if short or any(isinstance(s, (tirx.For, tirx.Evaluate)) for s in _inside(stmt.body)):
+            return 0
+        choice = kernel_choices.of_loop(self.loops)
+        self.loops += 1
+        self.choices.append(choice)
+        return self.chosen.get(choice.key, self.chosen.get(kernel_choices.ALL_LOOPS, 0))
 
     def _store(self, stmt, depth: int) -> None:
         target = self.root(stmt.buffer)
@@ -167,7 +186,7 @@ class _Printer:
         shape = list(buffer.ty.shape)
         known = all(isinstance(d, tirx.IntImm) for d in shape)
         count = math.prod(int(d) for d in shape) if known else 0
-        if 1 <= count <= LOCAL_ELEMENTS:
+        if 1 <= count <= (LOCAL_SCOPE_ELEMENTS if str(buffer.ty.storage_scope) == "local" else LOCAL_ELEMENTS):
             if count == 1:
                 self.scalars.add(buffer)
             extent = f"[{count}]" if count > 1 else ""
@@ -196,13 +215,44 @@ class _Printer:
         for arg in list(stmt.value.args)[1:2]:
             if isinstance(arg, Call) and arg.op.name.endswith("address_of"):
                 self.written.add(self.root(arg.args[0].source))
-        self.line(depth, f"{self.expressions(stmt.value)};")
+        self.line(depth, f"{self.expressions(self._form(stmt.value))};")
+
+    def _form(self, call: Call) -> Call:
+        """The call of the form that is chosen of a micro-kernel."""
+        name = str(getattr(call.args[0], "value", "")) if call.args else ""
+        if name not in kernel_choices.FORMS:
+            return call
+        scalars = [a for a in call.args[1:] if not (isinstance(a, Call) and a.op.name.endswith("address_of"))]
+        constants = tuple(int(a) if isinstance(a, tirx.IntImm) else None for a in scalars)
+        choice = kernel_choices.of_call(self.calls, name, constants)
+        if choice is None:
+            return call
+        self.calls += 1
+        self.choices.append(choice)
+        form = kernel_choices.FORMS[name][self.chosen.get(choice.key, 0)]
+        extra = [tirx.const(value, "int32") for value in form.extra]
+        return tirx.call_extern("int32", form.name, *call.args[1:], *extra)
 
 
-def c_function(func: tirx.PrimFunc, name: str, half: Container[int] = ()) -> CFunction:
-    """Print a lowered PrimFunc. half: which of its float32 parameters are stored as float16. Raises WorkError for TIR
-    that has no C here."""
-    printer = _Printer(func, half)
+def _inside(stmt) -> Iterator:
+    """A statement and those in it."""
+    yield stmt
+    parts = {
+        tirx.SeqStmt: lambda s: s.seq,
+        tirx.For: lambda s: (s.body,),
+        tirx.AttrStmt: lambda s: (s.body,),
+        tirx.IfThenElse: lambda s: (s.then_case, *(() if s.else_case is None else (s.else_case,))),
+    }.get(type(stmt), lambda s: ())
+    for part in parts(stmt):
+        yield from _inside(part)
+
+
+def c_function(
+    func: tirx.PrimFunc, name: str, chosen: Mapping[str, int] | None = None, half: Container[int] = ()
+) -> CFunction:
+    """Print a lowered PrimFunc. chosen: of its choices (kernels/choices.py), by key. half: which of its float32
+    parameters are stored as float16. Raises WorkError for TIR that has no C here."""
+    printer = _Printer(func, chosen or {}, half)
     printer.statement(func.body, 1)
     scalars = []
     for var in printer.expressions.used:
@@ -225,4 +275,5 @@ def c_function(func: tirx.PrimFunc, name: str, half: Container[int] = ()) -> CFu
         tuple(buffer(w, True) for w in printer.workspaces),
         "\n".join([*(f"    (void){parameter};" for parameter in unread), body]),
         printer.expressions.math,
+        tuple(printer.choices),
     )

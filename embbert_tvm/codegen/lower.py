@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 
 import tvm
+import tvm_ffi
 from tvm import IRModule, relax, s_tir, tirx
+from tvm.ir import TensorLoad, Var
 
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 
@@ -62,6 +64,12 @@ def schedule(func: tirx.PrimFunc, half: Container[int] = ()) -> tirx.PrimFunc:
     if not isinstance(func.body, s_tir.SBlockRealize) or func.body.block.name_hint != "root":
         return func  # TIR written without blocks, as topi does for scans and sorts.
     sch = s_tir.Schedule(func.with_attr("global_symbol", "main"))
+    apply_default(sch, {func.params[index].name for index in half})
+    return sch.mod["main"]
+
+
+def apply_default(sch: s_tir.Schedule, half: Container[str] = ()) -> None:
+    """The default schedule on a PrimFunc `main` of blocks. half: names of what is stored as float16."""
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
         try:
@@ -69,11 +77,10 @@ def schedule(func: tirx.PrimFunc, half: Container[int] = ()) -> tirx.PrimFunc:
         except s_tir.ScheduleError:
             continue
     for block in _blocks(sch, root) if half else ():
-        _sum_apart(sch, block, {func.params[index] for index in half})
+        _sum_apart(sch, block, half)
     for block in _blocks(sch, root):
         if sch.get(block).init is not None:
             _part_init(sch, block)
-    return sch.mod["main"]
 
 
 def _blocks(sch: s_tir.Schedule, parent) -> list:
@@ -81,10 +88,10 @@ def _blocks(sch: s_tir.Schedule, parent) -> list:
     return [b for child in children for b in (child, *_blocks(sch, child))]
 
 
-def _sum_apart(sch: s_tir.Schedule, block, half: set) -> None:
+def _sum_apart(sch: s_tir.Schedule, block, half: Container[str]) -> None:
     found = sch.get(block)
     kinds = [v.iter_type == tirx.IterVar.CommReduce for v in found.iter_vars]
-    if not any(kinds) or not any(region.source.name in {p.name for p in half} for region in found.writes):
+    if not any(kinds) or not any(region.source.name in half for region in found.writes):
         return
     loops = sch.get_loops(block)[-len(kinds) :]
     written = sch.cache_write(block, 0, "global")
@@ -102,6 +109,71 @@ def _part_init(sch: s_tir.Schedule, block) -> None:
         if axis in reduced:
             sch.decompose_reduction(block, loop)
             return
+
+
+_ROOM = 2**20  # more rows than any tile has
+
+
+def repeat_last(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A schedule's tiles without the guards of the last, which is whole and computes the last row (or column) again.
+
+    A guard `tile * 4 + row < L` goes where what the block reads and writes in memory can be clamped to L - 1; a tile of
+    accumulators, of the scope "local", keeps a place for each row.
+    """
+    unguarded = tvm_ffi.structural_map(func, [(s_tir.SBlockRealize, _without_guards)])
+    tiles: dict[Var, Var] = {}
+
+    def roomy(var: Var) -> Var:
+        if not isinstance(var.ty, tirx.buffer.BufferType) or not _is_local(var):
+            return var
+        if var not in tiles:
+            # Lowering shrinks a tile to what is touched, but never asks whether L rows are that many.
+            dims = [d if isinstance(d, tirx.IntImm) else tirx.const(_ROOM, "int64") for d in var.ty.shape]
+            tiles[var] = tirx.decl_buffer(dims, var.ty.dtype, var.name, scope="local")
+        return tiles[var]
+
+    return tvm_ffi.structural_map(unguarded, [(Var, roomy)])
+
+
+def _without_guards(realize: s_tir.SBlockRealize) -> s_tir.SBlockRealize:
+    block = realize.block
+    clamped = {}
+    for guard in _conjuncts(realize.predicate):
+        if isinstance(guard, tirx.IntImm):
+            continue
+        pairs = zip(block.iter_vars, realize.iter_values, strict=True)
+        found = [v.var for v, value in pairs if isinstance(guard, tirx.LT) and tvm_ffi.structural_equal(value, guard.a)]
+        if len(found) != 1:
+            return realize
+        clamped[found[0]] = tirx.min(found[0], guard.b - 1)
+    if not clamped:
+        return realize
+
+    def clamp(indices):
+        return [tvm_ffi.structural_map(i, [(Var, lambda v: clamped.get(v, v))]) for i in indices]
+
+    def load(node: TensorLoad) -> TensorLoad:
+        return node if _is_local(node.source) else node.source[tuple(clamp(node.indices))]
+
+    def store(node: tirx.BufferStore) -> tirx.BufferStore:
+        return node if _is_local(node.buffer) else tirx.BufferStore(node.buffer, node.value, clamp(node.indices))
+
+    body = tvm_ffi.structural_map(block.body, [(TensorLoad, load), (tirx.BufferStore, store)])
+    made = s_tir.SBlock(
+        block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init, block.alloc_buffers,
+        block.match_buffers, block.annotations,
+    )  # fmt: skip
+    return s_tir.SBlockRealize(realize.iter_values, True, made)
+
+
+def _conjuncts(predicate) -> list:
+    if isinstance(predicate, tirx.And):
+        return [*_conjuncts(predicate.a), *_conjuncts(predicate.b)]
+    return [predicate]
+
+
+def _is_local(buffer) -> bool:
+    return str(buffer.ty.storage_scope) == "local"
 
 
 def to_loops(func: tirx.PrimFunc, name: str) -> tirx.PrimFunc:

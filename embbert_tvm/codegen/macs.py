@@ -14,8 +14,8 @@ from tvm import s_tir, tirx
 from tvm.ir import Call, TensorLoad, Var
 
 # What a call of a micro-kernel does, of its arguments that are neither pointers nor read from memory. A block has four
-# rows; a tile of DSP two columns.
-_MICRO: dict[str, Callable[..., int]] = {
+# rows; a tile of DSP two columns. None: nothing, whatever its arguments are.
+_MICRO: dict[str, Callable[..., int] | None] = {
     "embbert_dsp_dot_4x2": lambda pairs: 16 * pairs,
     "embbert_dsp_context_4x2": lambda stride, pairs: 16 * pairs,
     "embbert_dsp_fir_4": lambda taps: 4 * taps,
@@ -24,6 +24,7 @@ _MICRO: dict[str, Callable[..., int]] = {
     "embbert_mve_context": lambda rows, width: 4 * rows * width,
     "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
     "embbert_mve_rows": lambda n, k: n * k,
+    "embbert_unpack": None,
     "embbert_mve_widen": lambda width: 0,
     "embbert_mve_requantize": lambda n: 0,
     "embbert_mve_rescale": lambda n: 0,
@@ -108,6 +109,8 @@ def _micro(value, where: Mapping[str, int]) -> int:
     numbers = [a for a in args if not isinstance(a, TensorLoad) and not _is_pointer(a)]
     if name.value not in _MICRO:
         raise _Unknown
+    if _MICRO[name.value] is None:
+        return 0
     return _MICRO[name.value](*(_value(arg, where) for arg in numbers))
 
 

@@ -17,6 +17,7 @@ from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.intrinsics import LANES
 
 _BYTES = {
@@ -33,6 +34,8 @@ _BYTES = {
 }
 INPUT, OUTPUT = "ids", "logits"
 WINDOW = "tokenizer.window"
+# From a kernel's name and PrimFunc to it scheduled, None for the default schedule.
+Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "L", "infer"}
 
@@ -127,8 +130,10 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
 
 
 class _Builder:
-    def __init__(self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, half: bool) -> None:
-        self.mod, self.names, self.prefix = mod, names, prefix
+    def __init__(
+        self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, tuned: Schedules | None, half: bool
+    ) -> None:
+        self.mod, self.names, self.prefix, self.tuned = mod, names, prefix, tuned
         self.max_length, self.vocabulary = 0, vocabulary
         self.graph = Dataflow(mod)
         (self.ids,) = self.graph.function.params
@@ -181,10 +186,12 @@ class _Builder:
     def function(self, call: Call, half: tuple[int, ...]) -> CFunction:
         name = call.args[0].name_hint
         if (name, half) not in self.functions:
-            func = to_loops(schedule(self.mod[call.args[0]], half), name)
-            taken = {f.name for f in self.functions.values()}
+            func = self.mod[call.args[0]]
+            # A tuned schedule sums where it writes, which half precision cannot.
+            scheduled = (not half and self.tuned and self.tuned(name, func)) or schedule(func, half)
+            c = c_name(f"{self.prefix}_{name}", {f.name for f in self.functions.values()})
             try:
-                self.functions[name, half] = c_function(func, c_name(f"{self.prefix}_{name}", taken), half)
+                self.functions[name, half] = c_function(to_loops(scheduled, name), c, chosen(scheduled), half)
             except WorkError as error:
                 raise WorkError(f"operator {name}: {error}") from None
         return self.functions[name, half]
@@ -338,13 +345,15 @@ def build_programs(
     prefix: str,
     vocabulary: int,
     window_bytes: int | None = None,
+    tuned: Schedules | None = None,
     half: bool = False,
 ) -> Callable[[int], Program]:
     """Lower every call of a module of calls (`lower.to_calls`); what is returned places, for texts of at most so many
     tokens, what the calls need.
 
-    names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one.
-    half: whether what is float32 between the calls is stored as float16. Raises WorkError for what has no C.
+    names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. tuned:
+    schedules to use in the place of the default. half: whether what is float32 between the calls is stored as float16.
+    Raises WorkError for what has no C.
     """
-    builder = _Builder(mod, names, prefix, vocabulary, half)
+    builder = _Builder(mod, names, prefix, vocabulary, tuned, half)
     return lambda max_length: builder.finish(max_length, window_bytes)

@@ -67,8 +67,11 @@ def check_fit(board: Board, need: Need, max_length: int, need_at: Callable[[int]
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if not missing(board, need_at(middle)) else (low, middle - 1)
-    advice = f"--max-length {low} is the longest that fits" if low else "no --max-length fits: take a smaller model"
+    advice = f"--max-length {low} is the longest that fits" if low else _SMALLER
     raise WorkError(f"does not fit {board.name}: {'; '.join(words)}; {advice}")
+
+
+_SMALLER = "no --max-length fits: ask for weights of fewer bits (--precision int4), or take a smaller model"
 
 
 def _too_small(region: Region, need: int, what: str) -> str:

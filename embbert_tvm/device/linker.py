@@ -56,13 +56,17 @@ def linker_script(board: Board, package: Package) -> str:
 
     Where no region holds both data and arena, what is in ARENA_SECTION lies in a region of its own.
     """
+    return memory_script(board, package.arena_bytes, board.stack_bytes + _server_bytes(package))
+
+
+def memory_script(board: Board, arena: int, data: int) -> str:
+    """The same for so many bytes of arena and of other data, the stack among them."""
     regions = "".join(
         f"    {r.name} ({'rx' if r.kind == 'flash' else 'rwx'}) : ORIGIN = {r.origin:#010x}, LENGTH = {r.bytes:#x}\n"
         for r in board.memory
     )
-    data = board.stack_bytes + _server_bytes(package)
     first = board.region("ram")
-    where = places(board, package.arena_bytes, data) or Places(first, first)
+    where = places(board, arena, data) or Places(first, first)
     apart = where.arena != where.data
     sections = _SECTIONS.format(
         flash=board.region("flash").name,

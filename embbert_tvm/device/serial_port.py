@@ -56,7 +56,7 @@ class SerialLink:
 
 def open_serial(package: Package, where: str, timeout: float | None = None) -> Device:
     """The device at `where`, PORT or PORT@BAUD."""
-    port, baud = _split(where)
+    port, baud = split(where)
     return Device(
         SerialLink(port, baud),
         package,
@@ -67,7 +67,7 @@ def open_serial(package: Package, where: str, timeout: float | None = None) -> D
     )
 
 
-def _split(where: str) -> tuple[str, int]:
+def split(where: str) -> tuple[str, int]:
     port, at, baud = where.rpartition("@")
     if not at:
         return where, BAUD

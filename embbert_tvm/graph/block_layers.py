@@ -12,9 +12,9 @@ import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call, GenericConst, Var
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape, substitute, variables
-from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute, variables
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.storage import Storage, pack_pairs
 from embbert_tvm.kernels import blocked
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
@@ -40,7 +40,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Chain:
-    embedding: Var
+    embedding: Var | None
     layers: tuple[_Layer, ...]
     rows: tuple[Var, ...]
 
@@ -59,6 +59,10 @@ class _Reader:
 
     def args(self, var: Var) -> list[Expr]:
         return list(self.graph.binding(var).args[1].fields)
+
+    def constants(self, var: Var) -> list[Expr]:
+        """What a kernel reads; nothing of what is no call of a kernel with a spec."""
+        return self.args(var) if self.spec(var) is not None else []
 
     def chain(self) -> _Chain:
         starts = [v for v, _ in self.graph.bindings if self._is_embedding(self.spec(v))]
@@ -132,12 +136,6 @@ def _is_single(spec) -> bool:
     return isinstance(spec, Product) and spec.single
 
 
-def pack_pairs(matrix: np.ndarray) -> np.ndarray:
-    """(n, k) as the pairs matrix (n / 2, k, 2)."""
-    n, k = matrix.shape
-    return np.ascontiguousarray(matrix.reshape(n // LANES, LANES, k).transpose(0, 2, 1))
-
-
 class _Writer:
     def __init__(self, quantized: Quantized, reader: _Reader, isa: Isa) -> None:
         self.quantized, self.reader, self.isa = quantized, reader, isa
@@ -147,14 +145,8 @@ class _Writer:
         (self.ids,) = reader.graph.function.params
         self.length = shape(self.ids)[1]
         self.choices: list[Choice] = []
+        self.storage = Storage(quantized.blocks, self.names)
         self.remap: dict[Var, Expr] = {}
-
-    def packed(self, expr: Expr, pack=pack_pairs) -> np.ndarray:
-        """A constant laid out anew, under the name that it had."""
-        value = pack(constant(expr))
-        if fingerprint(value) not in self.names:
-            self.names[fingerprint(value)] = self.names.pop(fingerprint(constant(expr)))
-        return value
 
     def call(self, func, name: str, args: list, out, reason: str, length: bool, inplace: int | None = None) -> Var:
         target = self.builder.add_func(func, func.attrs[KERNEL])
@@ -172,53 +164,41 @@ class _Writer:
         return relax.TensorType([blocked.pairs_of(self.length), width, LANES], "int8")
 
     def embedding(self, var: Var) -> Var:
-        spec, args = self.reader.spec(var), self.reader.args(var)
-        func = blocked.embedding(
-            tuple(s.width for s in spec.sources),
-            tuple(s.rows for s in spec.sources),
-            spec.lookups[0],
-            spec.n,
-            self.isa,
-        )
-        args[3] = self.packed(args[3])
+        spec, args = self.storage.product(self.reader.spec(var), self.reader.args(var), pack_pairs)
+        func = blocked.embedding(spec, self.isa)
         reason = "tokens, positions, segments and rms_norm, four rows at a time"
         return self.call(func, var.name, args, self.pairs(spec.n), reason, length=False)
 
     def layer(self, layer: _Layer) -> Var:
         read = self.reader.args
-        spec = self.reader.spec(layer.conv)
-        x, weight, *rest = read(layer.conv)
-        taps = self.packed(weight, lambda w: pack_pairs(w.T))
+        spec, args = self.storage.conv(self.reader.spec(layer.conv), read(layer.conv), lambda w: pack_pairs(w.T))
         out = self.pairs(spec.channels)
         reason = "filters along the text, two samples an instruction"
-        conv = self.call(
-            blocked.conv(spec.taps, spec.channels, self.isa), layer.conv.name, [x, taps, *rest], out, reason, False
-        )
-        _, query_weight, *query = read(layer.query)
-        _, _, weight, *joined = read(layer.out)
-        args = [
-            layer.y,
-            self.packed(query_weight),
-            *query,
-            *read(layer.attention)[3:],
-            self.packed(weight),
-            *joined,
-            conv,
-        ]
+        func = blocked.conv(spec.taps, spec.channels, self.isa, spec.form)
+        conv = self.call(func, layer.conv.name, args, out, reason, False)
+        first, (_, *query) = self.storage.product(self.reader.spec(layer.query), read(layer.query), pack_pairs)
+        last, (_, _, *joined) = self.storage.product(self.reader.spec(layer.out), read(layer.out), pack_pairs)
+        args = [layer.y, *query, *read(layer.attention)[3:], *joined, conv]
         reason = "queries, attention, joined product and rms_norm, four rows at a time"
-        func = blocked.layer(spec.channels, self.isa)
+        func = blocked.layer(spec.channels, self.isa, first.form, last.form)
         return self.call(func, layer.out.name, args, out, reason, length=True, inplace=len(args) - 1)
 
-    def single(self, var: Var) -> Var:
-        """A product of one row."""
-        reason = "one row of a product"
-        func = product(self.reader.spec(var), self.isa)
-        return self.call(func, var.name, self.reader.args(var), var.ty, reason, length=False)
+    def stored(self, var: Var, reason: str) -> Var:
+        """A product or convolution with its constants in storage."""
+        spec, args = self.reader.spec(var), self.reader.args(var)
+        if isinstance(spec, Product):
+            spec, args = self.storage.product(spec, args)
+            func = product(spec, self.isa)
+        else:
+            spec, args = self.storage.conv(spec, args)
+            func = depthwise_conv(spec)
+        return self.call(func, var.name, args, var.ty, reason, length=False)
 
     def row(self, var: Var) -> Var:
         """A kernel of one row, reading a pairs matrix."""
         spec, args = self.reader.spec(var), self.reader.args(var)
         if isinstance(spec, Product):
+            spec, args = self.storage.product(spec, args)
             sources = tuple(replace(s, pairs=True) for s in spec.sources)
             func, length = product(replace(spec, sources=sources), self.isa), False
         elif isinstance(spec, Attention) and self.isa.whole:
@@ -226,12 +206,14 @@ class _Writer:
         elif isinstance(spec, Attention):
             func, length = attention(replace(spec, pairs=True)), True
         else:
+            spec, args = self.storage.conv(spec, args)
             func, length = depthwise_conv(replace(spec, pairs=True)), False
         out = var.ty
         return self.call(func, var.name, args, out, "the row that the head reads", length)
 
-    def run(self, chain: _Chain) -> Quantized:
+    def run(self, chain: _Chain | None) -> Quantized:
         graph = self.reader.graph
+        chain = chain or _Chain(None, (), ())
         layers = {layer.out: layer for layer in chain.layers}
         inside = {v for layer in chain.layers for v in (layer.query, layer.attention, layer.conv)}
         kept = {c.name: c for c in self.quantized.choices}
@@ -240,14 +222,16 @@ class _Writer:
                 for var, value in graph.bindings:
                     if var in inside:
                         continue
-                    if var.same_as(chain.embedding):
+                    if chain.embedding is not None and var.same_as(chain.embedding):
                         made = self.embedding(var)
                     elif var in layers:
                         made = self.layer(layers[var])
                     elif var in chain.rows:
                         made = self.row(var)
+                    elif self.storage.holds(self.reader.spec(var), self.reader.constants(var)):
+                        made = self.stored(var, kept[var.name].reason)
                     elif self.isa.whole and _is_single(self.reader.spec(var)):
-                        made = self.single(var)
+                        made = self.stored(var, "one row of a product")
                     else:
                         made = self._same(var, value, kept)
                     self.remap[var] = made
@@ -278,5 +262,6 @@ def block_layers(quantized: Quantized, isa: Isa) -> Quantized:
         choices = (
             replace(c, reason=f"{c.reason}; {reason}") if c.precision == "int8" else c for c in quantized.choices
         )
-        return replace(quantized, choices=tuple(choices))
+        quantized = replace(quantized, choices=tuple(choices))
+        return _Writer(quantized, reader, isa).run(None) if quantized.blocks else quantized
     return _Writer(quantized, reader, isa).run(chain)

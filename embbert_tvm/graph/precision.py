@@ -15,19 +15,20 @@ from pathlib import Path
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
+from embbert_tvm.kernels.low_bits import FORMATS
 
 FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
 METHODS = ("percentile", "minmax", "mse", "kl")
 # What weights and tables can be stored in.
-WEIGHTS = ("int8", "float16", "float32")
+WEIGHTS = (*FORMATS, "float16", "float32")
 
 
 @dataclass(frozen=True)
 class Scheme:
     """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
-    matrices and of the embedding tables that it reads; time: of a multiplication, in those of int8, to weigh choices
-    by."""
+    matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those of
+    int8, to weigh choices by."""
 
     name: str
     activations: str
@@ -46,8 +47,17 @@ SCHEMES = {
         Scheme("int8", "int8", "int8", "int8"),
         Scheme("fp16", "float16", "float16", "float16", 7.0),
         Scheme("fp32", "float32", "float32", "float32", 6.0),
+        Scheme("int6", "int8", "int6b64", "int6b16", 1.4),
+        Scheme("int4", "int8", "int4b64", "int4b16", 1.4),
+        Scheme("int4-embeddings", "int8", "int8", "int4b16"),
+        Scheme("int3", "int8", "int3b32", "int3b16", 1.4),
+        Scheme("int2", "int8", "int2b32", "int2b16", 1.4),
+        Scheme("ternary", "int8", "ternaryb32", "ternaryb16", 1.4),
+        Scheme("binary", "int8", "binaryb32", "int2b16", 1.4),
     )
 }
+# What a search chooses from.
+CHOICES = ("int8", "fp16")
 
 
 def _known(what: str, name: object, known: Iterable[str]) -> str:

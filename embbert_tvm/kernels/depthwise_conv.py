@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, codes, constants
 
 
 @dataclass(frozen=True)
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
-    pairs: x is a pairs matrix (intrinsics.py), row is given."""
+    pairs: x is a pairs matrix (intrinsics.py), row is given. form: of the weight where it is stored as codes; its
+    vectors are narrow then."""
 
     taps: int
     channels: int
@@ -23,26 +25,31 @@ class DepthwiseConv:
     row: int | None = None
     pairs: bool = False
     expansion: int = 1
+    form: WeightFormat | None = None
 
     @property
     def name(self) -> str:
         form = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
+        stored = "" if self.form is None else f"_{self.form.label}"
         times = "" if self.expansion == 1 else f"_by{self.expansion}"
-        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}"
+        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}{stored}"
 
 
 def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
     """Arguments: x int8 (L, channels / expansion); weight int8 (taps, channels); bias int32 (channels,); the
-    epilogue's own; out (L or 1, channels)."""
+    epilogue's own; out (L or 1, channels). A weight of a `form` is its codes, a row of taps for each channel; bias is
+    int8 then, the epilogue's vectors int16 (low_bits.py)."""
+    form = spec.form
+    small, middle = WIDE if form is None else NARROW
     taps, channels, epilogue, row = spec.taps, spec.channels, spec.epilogue, spec.row
     width = channels // spec.expansion
 
     def body() -> None:
         rows = length("M" if spec.pairs else "L")
         x = argument("x", (rows, width, 2) if spec.pairs else (rows, width), "int8")
-        weight = argument("weight", (taps, channels), "int8")
-        bias = argument("bias", (channels,), "int32")
-        params = epilogue.arguments(channels)
+        weight = codes("weight", channels, taps, form) if form else argument("weight", (taps, channels), "int8")
+        bias = constants("bias", (channels,), small)
+        params = epilogue.arguments(channels, middle)
         out_rows = rows if row is None else 1
         out = argument("out", (out_rows, channels), epilogue.dtype)
         with loop("t", out_rows) as t, block("row", vt=("S", out_rows, t)) as vt:
@@ -56,7 +63,8 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
                     of = tirx.floordiv(vc, spec.expansion)
                     sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.pairs else x[at, of]
                     tap = tirx.if_then_else(past >= 0, i32(sample), i32(0))
-                    store(acc, acc[vc] + tap * i32(weight[vk, vc]), vc)
+                    filtered = weight.element(vc, vk) if form else i32(weight[vk, vc])
+                    store(acc, acc[vc] + tap * filtered, vc)
             epilogue.row(acc, params, out, vt, channels)
 
     return prim_func(spec.name, body)

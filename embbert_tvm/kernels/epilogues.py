@@ -1,7 +1,7 @@
 """What becomes of a row of int32 accumulators: the last step of a product.
 
-An accumulator of channel j stands for the real number acc[j] * scale[j]. An epilogue declares its own parameters and
-the output's type, and writes one row.
+An accumulator of channel j stands for the real number acc[j] * scale[j]. An epilogue declares its own parameters
+(multipliers and gains, which are those at `narrow`, stored in `dtype`) and the output's type, and writes one row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, block, i32, i64, init, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate
+from embbert_tvm.kernels.low_bits import constants
 
 # rms_norm: bits of the normalized row, t / |t|, before the gain.
 NORM_BITS = 23
@@ -24,9 +25,10 @@ class Requantize:
 
     name = "requantize"
     dtype = "int8"
+    narrow = (0,)
 
-    def arguments(self, n: int) -> list:
-        return [argument("multiplier", (n,), "int32")]
+    def arguments(self, n: int, dtype: str = "int32") -> list:
+        return [constants("multiplier", (n,), dtype)]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
         (multiplier,) = params
@@ -40,9 +42,10 @@ class Activate:
 
     name = "activate"
     dtype = "int8"
+    narrow = (0,)
 
-    def arguments(self, n: int) -> list:
-        return [argument("multiplier", (n,), "int32"), argument("table", (256,), "int8")]
+    def arguments(self, n: int, dtype: str = "int32") -> list:
+        return [constants("multiplier", (n,), dtype), argument("table", (256,), "int8")]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
         multiplier, table = params
@@ -57,8 +60,9 @@ class Dequantize:
 
     name = "dequantize"
     dtype = "float32"
+    narrow = ()
 
-    def arguments(self, n: int) -> list:
+    def arguments(self, n: int, dtype: str = "int32") -> list:
         return [argument("scale", (n,), "float32")]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
@@ -79,12 +83,13 @@ class RmsNorm:
 
     name = "rms_norm"
     dtype = "int8"
+    narrow = (0, 2)
 
-    def arguments(self, n: int) -> list:
+    def arguments(self, n: int, dtype: str = "int32") -> list:
         return [
-            argument("common", (n,), "int32"),
+            constants("common", (n,), dtype),
             argument("epsilon", (1,), "int32"),
-            argument("gain", (n,), "int32"),
+            constants("gain", (n,), dtype),
         ]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
@@ -118,12 +123,13 @@ class LayerNorm:
 
     name = "layer_norm"
     dtype = "int8"
+    narrow = (0, 2)
 
-    def arguments(self, n: int) -> list:
+    def arguments(self, n: int, dtype: str = "int32") -> list:
         return [
-            argument("common", (n,), "int32"),
+            constants("common", (n,), dtype),
             argument("epsilon", (1,), "int32"),
-            argument("gain", (n,), "int32"),
+            constants("gain", (n,), dtype),
             argument("shift", (n,), "int32"),
         ]
 

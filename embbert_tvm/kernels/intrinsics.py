@@ -81,12 +81,12 @@ def address(buffer, *indices):
     return tirx.address_of(buffer[tuple(indices)])
 
 
-def dot(isa: Isa, acc, acc_at: tuple, left, right, right_row) -> None:
-    """acc[*acc_at, r, c] += sum_k left[at(r, k)] * right[right_row, k, c], over all columns of right.
+def dot(isa: Isa, acc, acc_at: tuple, left, right, right_row, k: int | None = None) -> None:
+    """acc[*acc_at, r, c] += sum_k left[at(r, k)] * right[right_row, k, c], over k columns of right, or all.
 
     acc int32 (..., 4, 2); left a block; right int8 (rows / 2, columns, 2); columns a multiple of 32.
     """
-    k = int(right.shape[1])
+    k = k or int(right.shape[1])
     if isa.calls:
         args = (address(acc, *acc_at, 0, 0), address(left, 0, 0, 0), address(right, right_row, 0, 0), k // 2)
         call("embbert_dsp_dot_4x2", *args)

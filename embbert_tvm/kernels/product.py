@@ -18,6 +18,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels import steps
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.intrinsics import DESCRIBED, Isa
+from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, constants, rows_unpack, stored
 
 # Fraction bits of an addend's factor: one step of the addend in steps of the accumulator.
 ADDEND_BITS = 8
@@ -26,13 +27,15 @@ ADDEND_BITS = 8
 @dataclass(frozen=True)
 class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
-    row: read at this row only, for a product of one row. pairs: it is a pairs matrix (intrinsics.py), row is given."""
+    row: read at this row only, for a product of one row. pairs: it is a pairs matrix (intrinsics.py), row is given.
+    form: of a constant table that is stored as codes (low_bits.py)."""
 
     width: int
     rows: int | None = None
     indexed: bool = False
     row: int | None = None
     pairs: bool = False
+    form: WeightFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Product:
     """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
 
     single: one row of output instead of L. addends: as sources, of width n. There may be no source where there are
-    addends.
+    addends. form: of the weight where it is stored as codes.
     """
 
     sources: tuple[Source, ...]
@@ -49,6 +52,12 @@ class Product:
     lookups: tuple[int, ...] = ()
     single: bool = False
     addends: tuple[Source, ...] = ()
+    form: WeightFormat | None = None
+
+    @property
+    def narrow(self) -> bool:
+        """Whether its vectors are stored in fewer bits than 32."""
+        return self.form is not None or any(s.form is not None for s in self.sources)
 
     @property
     def k(self) -> int:
@@ -56,44 +65,49 @@ class Product:
 
     @property
     def name(self) -> str:
-        widths = "_".join(str(s.width) for s in self.sources)
+        widths = "_".join(f"{s.width}{s.form.label if s.form else ''}" for s in self.sources)
         form = "pairs_" if any(s.pairs for s in self.sources) else ""
         added = "".join(f"_plus_{_form(a)}" for a in self.addends)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
-        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{shape}{added}"
+        codes = "" if self.form is None else f"_{self.form.label}"
+        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{shape}{added}{codes}"
 
 
 def _form(addend: Source) -> str:
     kind = "table" if addend.indexed else "row" if addend.row is not None else "rows"
-    return f"{kind}{addend.rows or ''}"
+    return f"{kind}{addend.rows or ''}{addend.form.label if addend.form else ''}"
 
 
 def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
     """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
     each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor int32 (n,); the epilogue's
-    own; the output (L or 1, n). Without sources there is no weight."""
+    own; the output (L or 1, n). Without sources there is no weight. A table or weight of a `form` is its codes
+    and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's vectors int16."""
+    small, middle = NARROW if spec.narrow else WIDE
 
     def body() -> None:
         rows = length()
 
         def read(name: str, source: Source) -> tuple:
             shape = (length("M"), source.width, 2) if source.pairs else (source.rows or rows, source.width)
-            data = argument(name, shape, "int8")
+            data = stored(name, shape, source.form)
             ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
             return source, data, ids
 
         sources = [read(f"x{s}", source) for s, source in enumerate(spec.sources)]
-        weight = argument("weight", (spec.n, spec.k), "int8") if spec.sources else None
-        bias = argument("bias", (spec.n,), "int32")
+        weight = None
+        if spec.sources:
+            weight = stored("weight", (spec.n, spec.k), spec.form)
+        bias = constants("bias", (spec.n,), small)
         lookups = [
-            (argument(f"table{t}", (size, spec.n), "int32"), argument(f"table{t}_ids", (1, rows), "int32"))
+            (constants(f"table{t}", (size, spec.n), small), argument(f"table{t}_ids", (1, rows), "int32"))
             for t, size in enumerate(spec.lookups)
         ]
         addends = [
             (read(f"addend{a}", addend), argument(f"addend{a}_factor", (spec.n,), "int32"))
             for a, addend in enumerate(spec.addends)
         ]
-        params = spec.epilogue.arguments(spec.n)
+        params = spec.epilogue.arguments(spec.n, middle)
         out_rows = 1 if spec.single else rows
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
@@ -111,7 +125,7 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
             if not spec.sources:
                 with loop("j", spec.n) as j, block("start", vj=("S", spec.n, j)) as vj:
                     store(acc, start(vj), vj)
-            elif isa.whole:
+            elif _calls(spec, isa):
                 with T.sblock("product"):
                     with loop("j", spec.n) as j:
                         store(acc, start(j), j)
@@ -121,11 +135,19 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
                     with block("product", vj=("S", spec.n, j), vk=("R", spec.k, k)) as (vj, vk):
                         with init():
                             store(acc, start(vj), vj)
-                        store(acc, acc[vj] + i32(row[vk]) * i32(weight[vj, vk]), vj)
+                        value = weight.element(vj, vk) if spec.form else i32(weight[vj, vk])
+                        store(acc, acc[vj] + i32(row[vk]) * value, vj)
             spec.epilogue.row(acc, params, out, vi, spec.n)
 
-    name = f"{spec.name}_{isa.name}" if isa.whole else spec.name
-    return prim_func(name, body, compact=not isa.whole)
+    called = _calls(spec, isa)
+    return prim_func(f"{spec.name}_{isa.name}" if called else spec.name, body, compact=not called)
+
+
+def _calls(spec: Product, isa: Isa) -> bool:
+    """Whether micro-kernels work on its rows: multiply them, or unpack their weights."""
+    if spec.form is None:
+        return isa.whole
+    return bool(isa.calls) and rows_unpack(spec.form, spec.k)
 
 
 def _pack(sources: list[tuple], row, i) -> None:
@@ -141,4 +163,6 @@ def _element(read: tuple, i, k):
     """Element k of the row that a source reads for row i."""
     source, data, ids = read
     at = ids[0, i] if source.indexed else i if source.row is None else source.row
+    if source.form is not None:
+        return tirx.Cast("int8", data.element(at, k))
     return data[at // 2, k, at % 2] if source.pairs else data[at, k]

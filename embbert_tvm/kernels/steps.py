@@ -16,6 +16,7 @@ from embbert_tvm.kernels.builder import i32, i64, loop, store, workspace
 from embbert_tvm.kernels.epilogues import reciprocal_root
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate, saturate_unsigned
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, address, call
+from embbert_tvm.kernels.low_bits import Codes
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
 TILE = tuple((r, c) for r in range(ROWS) for c in range(LANES))
@@ -43,11 +44,33 @@ def _product(sums, left, weight, pairs) -> None:
     call("embbert_mve_product", address(sums, 0, 0, 0), address(left, 0, 0, 0), address(weight, 0, 0, 0), pairs, k)
 
 
-def requantized(isa: Isa, out, wide, left, weight, bias, multiplier) -> None:
-    """out[at(r, j)] = clamp(multiply_high(bias[j] + left . weight[j], multiplier[j]))."""
+def _sums(isa: Isa, sums, left, weight, pairs: int, tile) -> None:
+    """`_product`, of codes a pair of rows at a time."""
+    if not isinstance(weight, Codes):
+        _product(sums, left, weight, pairs)
+        return
+    with loop("j", pairs) as j:
+        weight.unpack_pair(isa, tile, j)
+        columns = isa.columns // LANES
+        at = address(sums, tirx.floordiv(j, columns), 0, tirx.floormod(j, columns) * LANES)
+        call("embbert_mve_product", at, address(left, 0, 0, 0), address(tile, 0, 0, 0), 1, weight.k)
+
+
+def _dot(isa: Isa, acc, left, weight, j, tile) -> None:
+    if isinstance(weight, Codes):
+        weight.unpack_pair(isa, tile, j)
+        intrinsics.dot(isa, acc, (), left, tile, 0, weight.k)
+    else:
+        intrinsics.dot(isa, acc, (), left, weight, j)
+
+
+def requantized(isa: Isa, out, wide, left, weight, bias, multiplier, tile=None) -> None:
+    """tile: int8 (1, k, 2) to work in where the weights are codes.
+
+    out[at(r, j)] = clamp(multiply_high(bias[j] + left . weight[j], multiplier[j]))."""
     n = int(bias.shape[0])
     if isa.whole:
-        _product(wide, left, weight, n // LANES)
+        _sums(isa, wide, left, weight, n // LANES, tile)
         args = (address(wide, 0, 0, 0), address(bias, 0), address(multiplier, 0))
         call("embbert_mve_requantize", address(out, 0, 0, 0), *args, n)
         return
@@ -55,7 +78,7 @@ def requantized(isa: Isa, out, wide, left, weight, bias, multiplier) -> None:
     with loop("j", n // LANES) as j:
         for r, c in TILE:
             store(acc, bias[j * LANES + c], r, c)
-        intrinsics.dot(isa, acc, (), left, weight, j)
+        _dot(isa, acc, left, weight, j, tile)
         for r, c in TILE:
             column = j * LANES + c
             value = clamp(multiply_high(acc[r, c], multiplier[column]))
@@ -141,10 +164,10 @@ def attended(isa: Isa, out, wide, weights, values, factor, count) -> None:
             store(out, tirx.Cast(isa.dtype, value), *isa.at(r, j * LANES + c))
 
 
-def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable | None, norm: tuple) -> None:
+def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable | None, norm: tuple, tile=None) -> None:
     """Rows 4 * block on of the pairs matrix `out`: RmsNorm of left . weight[j] + bias[j] + start(r, j).
 
-    norm: RmsNorm's common, epsilon and gain.
+    norm: RmsNorm's common, epsilon and gain. tile: as `requantized` takes it.
     """
     common, epsilon, gain = norm
     n = int(bias.shape[0])
@@ -155,7 +178,7 @@ def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable |
         squares = workspace("squares", (ROWS,), "int64")
         lefts, inverses = workspace("lefts", (ROWS,), "int32"), workspace("inverses", (ROWS,), "int32")
         sums = address(wide, 0, 0, 0)
-        _product(wide, left, weight, n // LANES)
+        _sums(isa, wide, left, weight, n // LANES, tile)
         if start is not None:
             with loop("r", ROWS) as r, loop("j", n // isa.columns) as j, loop("c", isa.columns) as c:
                 store(wide, wide[j, r, c] + start(r, j * isa.columns + c), j, r, c)
@@ -173,7 +196,7 @@ def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable |
         for r, c in TILE:
             column = j * LANES + c
             store(acc, bias[column] if start is None else bias[column] + start(r, column), r, c)
-        intrinsics.dot(isa, acc, (), left, weight, j)
+        _dot(isa, acc, left, weight, j, tile)
         for r, c in TILE:
             column = j * LANES + c
             store(wide, multiply_high(acc[r, c], common[column]), *isa.at(r, column))
@@ -193,7 +216,17 @@ def normalized(isa: Isa, out, block, wide, left, weight, bias, start: Callable |
 
 
 def row_product(isa: Isa, acc, row, weight) -> None:
-    """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k)."""
+    """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k) or its codes."""
+    if isinstance(weight, Codes):
+        tile = workspace("tile", (weight.k,), "int8")
+        with loop("j", weight.rows) as j:
+            weight.unpack_row(tile, j)
+            if isa.whole:
+                call("embbert_mve_rows", address(acc, j), address(row, 0), address(tile, 0), 1, weight.k)
+            else:
+                with loop("k", weight.k) as i:
+                    store(acc, acc[j] + i32(row[i]) * i32(tile[i]), j)
+        return
     n, k = (int(dim) for dim in weight.shape)
     if isa.whole:
         call("embbert_mve_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
@@ -202,14 +235,14 @@ def row_product(isa: Isa, acc, row, weight) -> None:
         store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
 
 
-def filtered(isa: Isa, out, x, c, line, weight, bias, multiplier, table) -> None:
+def filtered(isa: Isa, out, x, c, line, weight, pair, bias, multiplier, table) -> None:
     """Channel c of out: a causal filter along the rows of the pairs matrix x, and a table of what it gives.
 
-    weight int8 (channels / 2, taps, 2); line a workspace of `line_of`.
+    weight int8 (..., taps, 2), at `pair` the channel's; line a workspace of `line_of`.
     """
     taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
     if isa.whole:
-        tap = address(weight, tirx.floordiv(c, LANES), 0, tirx.floormod(c, LANES))
+        tap = address(weight, pair, 0, tirx.floormod(c, LANES))
         args = (address(x, 0, c, 0), address(line, 0), tap, bias[c], multiplier[c], address(table, 0))
         call("embbert_mve_filter", address(out, 0, c, 0), *args, pairs, channels, taps)
         return
@@ -217,7 +250,7 @@ def filtered(isa: Isa, out, x, c, line, weight, bias, multiplier, table) -> None
     with loop("p", pairs) as p:
         for h in range(LANES):
             store(line, tirx.Cast("int16", x[p, c, h]), taps + p * LANES + h)
-    intrinsics.fir_weights(filters, weight, tirx.floordiv(c, LANES), tirx.floormod(c, LANES), taps)
+    intrinsics.fir_weights(filters, weight, pair, tirx.floormod(c, LANES), taps)
     with loop("b", pairs // 2) as b:
         for o in range(4):
             store(acc, bias[c], o)

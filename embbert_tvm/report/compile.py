@@ -22,6 +22,7 @@ from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.mixed import Chooser, parse_budget
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
+from embbert_tvm.tuning.logs import TunedSchedules
 
 # How often a plan is chosen anew because its package is larger than the budget.
 _ATTEMPTS = 4
@@ -38,13 +39,15 @@ def compile_and_measure(
     budget: str | None = None,
     dev: Path | None = None,
     dump_ir: Path | None = None,
+    tuning: bool = True,
     **options: Any,
 ) -> tuple[dict[str, Any], list[str]]:
     """Compile to `output` for a CPU or a board; give the report that `compile --json` prints, and warnings.
 
     plan: the file of one to follow. method: how activations are calibrated. budget: for precision "mixed", with the
-    examples of `dev` to measure on. Figures that only the target's toolchain can tell are None where it is missing.
-    Raises WorkError, and leaves no package, where it does not fit the board or the budget.
+    examples of `dev` to measure on. tuning: whether to use the logs of schedules/ for the board and its CPU. Figures
+    that only the target's toolchain can tell are None where it is missing. Raises WorkError, and leaves no package,
+    where it does not fit the board or the budget.
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
@@ -90,14 +93,20 @@ def compile_and_measure(
         if made_for is not None:
             _check_fit(made_for, report, compiled.program, at_length)
 
+    tuned = None
+    if tuning:
+        targets = [*([] if made_for is None else [made_for.name]), cpu.name]
+        tuned = TunedSchedules(source.name, targets, options.get("precision", "int8"), [Path("schedules")])
     for attempt in range(_ATTEMPTS):
         failures.clear()
         try:
-            compiled = compile_model(source, cpu, output, board=made_for, inspect=inspect, **options)
+            compiled = compile_model(source, cpu, output, board=made_for, inspect=inspect, tuned=tuned, **options)
             break
         except _TooLarge:
             if attempt == _ATTEMPTS - 1:
                 raise WorkError(f"no plan was found that comes within --budget {budget}: allow more") from None
+    report["tuned"] = [] if tuned is None else list(dict.fromkeys(tuned.used))
+    failures += [] if tuned is None else dict.fromkeys(tuned.warnings)
     if chooser is not None:
         report["plan"] = {"operators": dict(compiled.plan.operators)} | compiled.plan.measured
     warnings = [
@@ -189,6 +198,8 @@ def text(report: dict[str, Any], output: Path) -> str:
     for operator in report["operators"]:
         kinds[operator["precision"]] = kinds.get(operator["precision"], 0) + 1
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
+    if report.get("tuned"):
+        counted += f"; {len(report['tuned'])} kernels as tuned"
     return "\n".join(
         [
             f"{output}: {report['precision']} for {report['board'] or report['target']}, "

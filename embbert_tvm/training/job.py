@@ -59,7 +59,7 @@ class Job:
     teacher: Path | None = None  # a classifier fine-tuned on the same data, whose logits the model learns too
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
-    weight_bits: int | None = None  # train through the rounding to integers, weights of so many bits
+    precision: str | None = None  # of `compile`: train through the rounding of such a package
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
@@ -178,13 +178,13 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
         if job.base is None:
             raise InputError("--lora trains terms beside the weights of a trained model: give --base")
         add_lora(model, job.lora)
-    if job.weight_bits is None:
+    if job.precision is None:
         return model
     if not isinstance(model, EmbBert):
-        raise InputError(f"{model.config.title}: only EmbBERT trains through its rounding: leave out --weight-bits")
+        raise InputError(f"{model.config.title}: only EmbBERT trains through its rounding: leave out --precision")
     from embbert_tvm.training.quantized import QuantizedEmbBert
 
-    return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.weight_bits)
+    return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.precision)
 
 
 def _with_teacher(
@@ -291,7 +291,7 @@ def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Ex
         train=recorded_set(job.train, train),
         dev=recorded_set(job.dev or job.train, dev),
         command=job.command,
-        recipe={**dataclasses.asdict(job.recipe), "weight_bits": job.weight_bits, "lora": job.lora},
+        recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
         unlabelled=[str(path) for path in job.unlabelled],
     )
 

@@ -1,10 +1,11 @@
 """EmbBERT as it computes once it is compiled to integers, differentiable: for training through the rounding.
 
-The forward pass follows docs/quantization.md: per-channel symmetric weights with the scales of their inputs folded in
-before they are rounded, int8 activations of one calibrated scale each, the exp and SiLU tables, RMSNorm from the
-accumulators, the last layer's first row alone. Accumulators are whole numbers that float32 holds exactly; what is left
-is a rounding that falls the other way now and then, where the integers' multipliers are rounded themselves. The
-backward pass takes every rounding for the identity, every clamp for a stop, and the exp table for the softmax.
+The forward pass follows docs/quantization.md: weights and tables in the formats of a precision (graph/precision.py,
+graph/quantize/low_bits.py) with the scales of their inputs folded in before they are rounded, int8 activations of one
+calibrated scale each, the exp and SiLU tables, RMSNorm from the accumulators, the last layer's first row alone.
+Accumulators are whole numbers that float32 holds exactly; what is left is a rounding that falls the other way now and
+then, where the integers' multipliers are rounded themselves. The backward pass takes every rounding for the identity,
+every clamp for a stop, and the exp table for the softmax.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from torch import Tensor
 from embbert_tvm.data.tokenizer import PAD, SEP
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import BINS, Histogram, scale_of
+from embbert_tvm.graph.precision import named_plan
+from embbert_tvm.graph.quantize.low_bits import fit_scales, spread
 from embbert_tvm.kernels.attention import ENTRIES, RANGE, exp_table
 from embbert_tvm.kernels.epilogues import NORM_BITS
+from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WeightFormat, short
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.embbert import Block, EmbBert
 
@@ -44,15 +48,19 @@ class Steps:
 class QuantizedEmbBert(EmbBert):
     """An EmbBERT that computes in the integers that it will be compiled to; its parameters are the model's own.
 
-    With weight_bits 8 its logits are those of `compile --precision int8`. Fewer bits round the weights of the linear
-    layers and convolutions to 2^(bits-1) - 1 levels each way; the tables stay int8. The activations' scales are
-    calibrated on `texts` (token ids) whenever the model is set to train or to evaluate, and so follow the weights.
+    Its logits are those of `compile --precision PRECISION`. The activations' scales, calibrated on `texts` (token ids),
+    and those of the blocks of weights of fewer than 8 bits are found anew whenever the model is set to train or to
+    evaluate, and so follow the weights. Raises InputError for a precision that is no integers'.
     """
 
-    def __init__(self, model: EmbBert, texts: Sequence[Sequence[int]], weight_bits: int = 8) -> None:
+    def __init__(self, model: EmbBert, texts: Sequence[Sequence[int]], precision: str = "int8") -> None:
         TextClassifier.__init__(self, model.config, model.classes)
         self.embedder, self.blocks, self.head = model.embedder, model.blocks, model.head
-        self.weight_bits = weight_bits
+        plan = named_plan(precision)
+        if plan.scheme("").activations != "int8":
+            raise InputError(f"training rounds to int8 rows, which precision {precision} has none of")
+        self.form, self.tables = FORMATS[plan.weights("")], FORMATS[plan.tables("", "")]
+        self._fits: dict[str, tuple[Tensor, Tensor]] = {}
         self._texts = list(_batches(texts))
         self.scales: dict[str, float] = {}
         self._row_scale = 1.0
@@ -61,6 +69,7 @@ class QuantizedEmbBert(EmbBert):
     def train(self, mode: bool = True) -> QuantizedEmbBert:
         super().train(mode)
         self.scales = self._calibrate()
+        self._fits.clear()
         return self
 
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -76,16 +85,19 @@ class QuantizedEmbBert(EmbBert):
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes) of the features that were computed last."""
         row = Steps(_round(features / self._row_scale), self._row_scale)
-        logits = self._linear(row, self.head.weight, self.head.bias)
+        logits = self._linear("head", row, self.head.weight, self.head.bias)
         return logits.value * logits.scale
 
     def _embed(self, ids: Tensor, mask: Tensor) -> Steps:
         embedder = self.embedder
-        token, position = per_tensor(embedder.token.weight), per_tensor(embedder.position.weight)
+        token = self._table("token", embedder.token.weight)
+        position = self._table("position", embedder.position.weight)
         maps = [embedder.token_map.weight * token.scale, embedder.position_map.weight * position.scale]
-        weight = per_channel(torch.cat(maps, 1), self.weight_bits)
+        weight = self._weight("maps", torch.cat(maps, 1))
         rows = torch.cat([token.value[ids], position.value[: ids.shape[1]].expand(*ids.shape, -1)], -1)
         lookup = _round_even(embedder.segment.weight / weight.scale)
+        if self.form.stored or self.tables.stored:
+            lookup = _short(lookup)
         return Steps(rows @ weight.value.t() + lookup[_segments(ids, mask)], weight.scale)
 
     def _norm(self, block: Block, i: int, x: Steps) -> Steps:
@@ -105,13 +117,13 @@ class QuantizedEmbBert(EmbBert):
         silu = self._convolve(block, i, rows, last)
         l1, l2 = block._weights() if block.weighted else (1.0, -1.0)
         parts = [block.attention_out.weight * (l1 * context.scale), block.conv_out.weight * (-l2 * silu.scale)]
-        weight = per_channel(torch.cat(parts, 1), self.weight_bits)
+        weight = self._weight(f"{i}.out", torch.cat(parts, 1))
         bias = l1 * block.attention_out.bias - l2 * block.conv_out.bias
-        return _product(torch.cat([context.value, silu.value], -1), weight, bias)
+        return self._product(torch.cat([context.value, silu.value], -1), weight, bias)
 
     def _attend(self, block: Block, i: int, rows: Steps, y: Steps, mask: Tensor) -> Steps:
         root = math.sqrt(y.value.shape[-1])
-        made = self._linear(rows, block.query.weight / root, block.query.bias / root)
+        made = self._linear(f"{i}.query", rows, block.query.weight / root, block.query.bias / root)
         query = self._requantize(made, f"{i}.query")
         step = query.scale * y.scale
         if step * (ENTRIES - 1) / RANGE >= 0.5:
@@ -124,16 +136,46 @@ class QuantizedEmbBert(EmbBert):
     def _convolve(self, block: Block, i: int, rows: Steps, last: bool) -> Steps:
         # The first row sees one sample: compiled, the filters have one tap there.
         taps = block.conv.weight[:, :, -1:] if last else block.conv.weight
-        weight = per_channel(taps.flatten(1) * rows.scale, self.weight_bits)
+        weight = self._weight(f"{i}.conv", taps.flatten(1) * rows.scale)
         samples = F.pad(rows.value.transpose(1, 2), (taps.shape[2] - 1, 0))
         acc = F.conv1d(samples, weight.value[:, None], groups=block.conv.groups).transpose(1, 2)
-        acc = acc + _round_even(block.conv.bias / weight.scale)
+        acc = acc + self._bias(block.conv.bias, weight)
         inner = self._requantize(Steps(acc, weight.scale), f"{i}.filtered")
         scale = self.scales[f"{i}.silu"]
         return Steps(torch.clamp(_round_even(F.silu(inner.value * inner.scale) / scale), -127, 127), scale)
 
-    def _linear(self, x: Steps, weight: Tensor, bias: Tensor) -> Steps:
-        return _product(x.value, per_channel(weight * x.scale, self.weight_bits), bias)
+    def _linear(self, name: str, x: Steps, weight: Tensor, bias: Tensor) -> Steps:
+        return self._product(x.value, self._weight(name, weight * x.scale), bias)
+
+    def _product(self, x: Tensor, weight: Steps, bias: Tensor) -> Steps:
+        return Steps(x @ weight.value.t() + self._bias(bias, weight), weight.scale)
+
+    def _bias(self, bias: Tensor, weight: Steps) -> Tensor:
+        steps = _round_even(bias / weight.scale)
+        return _short(steps) if self.form.stored else steps
+
+    def _weight(self, name: str, weight: Tensor) -> Steps:
+        """weight (n, k) in steps of a scale a row."""
+        if not self.form.stored:
+            return per_channel(weight)
+        return self._levels(name, weight, self.form.within(weight.shape[1]), shared=False)
+
+    def _table(self, name: str, table: Tensor) -> Steps:
+        """A table in steps of one scale."""
+        if not self.tables.stored:
+            return per_tensor(table)
+        found = self._levels(name, table, self.tables, shared=True)
+        return Steps(found.value, float(found.scale[0]))
+
+    def _levels(self, name: str, weight: Tensor, form: WeightFormat, shared: bool) -> Steps:
+        n, k = weight.shape
+        if name not in self._fits:
+            scale, multipliers = fit_scales(weight.detach().double().cpu().numpy(), form, shared=shared)
+            factor = spread(multipliers, n, k, form.block or k).astype(np.float32)
+            self._fits[name] = tuple(torch.from_numpy(x).to(weight) for x in (scale, factor))
+        scale, factor = self._fits[name]
+        code = torch.clamp((weight / (scale[:, None] * factor) - form.first) / form.step, 0, form.count - 1)
+        return Steps((form.first + form.step * _round_even(code)) * factor, scale)
 
     def _requantize(self, x: Steps, name: str) -> Steps:
         scale = max(self.scales[name], _HEADROOM * float(x.scale.detach().max()))
@@ -180,12 +222,11 @@ class QuantizedEmbBert(EmbBert):
         see("x", x)
 
 
-def per_channel(weight: Tensor, bits: int) -> Steps:
-    """weight (n, k) in steps of each row's largest magnitude / (2^(bits-1) - 1); scale (n,)."""
-    top = 2 ** (bits - 1) - 1
+def per_channel(weight: Tensor) -> Steps:
+    """weight (n, k) in int8 steps of each row's largest magnitude / 127; scale (n,)."""
     peak = weight.detach().abs().amax(1)
-    scale = torch.where(peak > 0, peak, 1.0) / top
-    return Steps(torch.clamp(_round_even(weight / scale[:, None]), -top, top), scale)
+    scale = torch.where(peak > 0, peak, 1.0) / 127
+    return Steps(torch.clamp(_round_even(weight / scale[:, None]), -127, 127), scale)
 
 
 def per_tensor(table: Tensor) -> Steps:
@@ -193,10 +234,6 @@ def per_tensor(table: Tensor) -> Steps:
     peak = float(table.detach().abs().max())
     scale = (peak if peak > 0 else 1.0) / 127
     return Steps(torch.clamp(_round_even(table / scale), -127, 127), scale)
-
-
-def _product(x: Tensor, weight: Steps, bias: Tensor) -> Steps:
-    return Steps(x @ weight.value.t() + _round_even(bias / weight.scale), weight.scale)
 
 
 def _softmax(score: Tensor, step: float) -> Tensor:
@@ -218,6 +255,12 @@ def _round(x: Tensor) -> Tensor:
 def _round_even(x: Tensor) -> Tensor:
     """To the nearest whole number, ties to even as constants are rounded; the gradient passes."""
     return x + (torch.round(x) - x).detach()
+
+
+def _short(steps: Tensor) -> Tensor:
+    """Whole numbers as int8 holds them with one shift for all; the gradient passes."""
+    rounded = torch.from_numpy(short(steps.detach().cpu().numpy().astype(np.int32), NARROW[0])).to(steps)
+    return steps + (rounded - steps).detach()
 
 
 def _saturate(x: Tensor) -> Tensor:

@@ -16,11 +16,14 @@ from embbert_tvm.kernels import blocked, intrinsics
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
+from embbert_tvm.kernels.low_bits import FORMATS
 from embbert_tvm.kernels.product import Product, Source, product
 from embbert_tvm.target import load_cpu
 
 L, D, TAPS = 24, 64, 8
 WHERE = {"L": L, "M": L // 2}
+EMBEDDING = Product((Source(16, 40, indexed=True), Source(16, L)), D, RmsNorm(), (2,))
+INT4 = FORMATS["int4b32"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,9 @@ WHERE = {"L": L, "M": L // 2}
         (blocked.conv(TAPS, D, intrinsics.DSP), L * TAPS * D),
         (blocked.layer(D, intrinsics.DSP), L * D * (D + 2 * L + 2 * D)),
         (blocked.layer(D, intrinsics.DESCRIBED), L * D * (D + 2 * L + 2 * D)),
-        (blocked.embedding((16, 16), (40, L), 2, D, intrinsics.DSP), L * 32 * D),
+        (blocked.embedding(EMBEDDING, intrinsics.DSP), L * 32 * D),
+        (blocked.layer(D, intrinsics.DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
+        (product(Product((Source(D),), 32, Requantize(), form=INT4)), L * D * 32),
     ],
     ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),
 )

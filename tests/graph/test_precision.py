@@ -53,9 +53,9 @@ BAD = [
     ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),
     ("a list of operators", {"operators": []}, "operators: must be an object from names to names"),
     ("a number for a scheme", {"operators": {"a": 8}}, "operators: must be an object from names to names"),
-    ("an unknown scheme", {"operators": {"a": "int3"}}, "precision int3 is not known: choose one of int8"),
-    ("an unknown default", {"default": "int3"}, "precision int3 is not known"),
-    ("an unknown format", {"weights": {"a": "int3"}}, "weight format int3 is not known"),
+    ("an unknown scheme", {"operators": {"a": "int5"}}, "precision int5 is not known: choose one of int8"),
+    ("an unknown default", {"default": "int5"}, "precision int5 is not known"),
+    ("an unknown format", {"weights": {"a": "int5"}}, "weight format int5 is not known"),
     ("an unknown method", {"ranges": {"a": "guess"}}, "calibration method guess is not known"),
 ]
 
@@ -71,8 +71,8 @@ def test_what_is_no_plan_is_refused(tmp_path, name, content, message):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(InputError, match="int3 is not known: choose one of int8"):
-        named_plan("int3")
+    with pytest.raises(InputError, match="int5 is not known: choose one of int8"):
+        named_plan("int5")
 
 
 def statistics():

@@ -26,7 +26,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.kernels import blocked, micro
 from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, step_multiplier
-from embbert_tvm.kernels.epilogues import Requantize
+from embbert_tvm.kernels.epilogues import Requantize, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.intrinsics import DESCRIBED, DSP, MVE, isa_of
 from embbert_tvm.kernels.product import Product, Source, product
@@ -115,7 +115,7 @@ def test_the_embedding_computes_what_is_described(length):
     arrays = embedding_arrays(np.random.default_rng(length), length)
 
     def made(isa):
-        return blocked.embedding((16, 16), (9, 64), 3, D, isa)
+        return blocked.embedding(Product((Source(16, 9, indexed=True), Source(16, 64)), D, RmsNorm(), (3,)), isa)
 
     expected = rows_of(in_llvm(made(DESCRIBED), arrays, None), length)
     np.testing.assert_array_equal(rows_of(in_c(made(MVE), arrays, {"L": length}), length), expected)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
+from embbert_tvm.graph.precision import PLANS
+from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.models.config import EmbBertConfig, EmbBertSumConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
@@ -71,6 +73,20 @@ def test_logits_are_the_compiled_integers():
     assert (ours.argmax(1) == compiled.argmax(1)).all()
 
 
+@pytest.mark.parametrize("precision", ["int4", "int2"])
+def test_logits_are_those_of_the_compiled_low_bits(precision):
+    """Of the module whose bits every package has; measured: most texts agree but for rounded multipliers."""
+    calibration = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
+    integers = llvm_runner(quantize(small.simplified(), calibration, PLANS[precision]).mod)
+    trained = QuantizedEmbBert(model(), [ids_of(n, n) for n in range(1, 49)], precision)
+    texts = [ids_of(n, 100 + n) for n in range(1, 49, 3)]
+    compiled = np.stack([integers(ids) for ids in texts])
+    with torch.no_grad():
+        ours = np.stack([trained(torch.tensor([ids]))[0].numpy() for ids in texts])
+        eight = np.stack([quantized()(torch.tensor([ids]))[0].numpy() for ids in texts])
+    assert np.abs(ours - compiled).mean() < 0.1 * np.abs(eight - compiled).mean()
+
+
 def test_padding_changes_nothing():
     texts = [[1 + i for i in ids_of(n, 7 * n)] for n in (1, 5, 12, 30)]  # no [PAD]
     texts = [[min(i, model().config.vocabulary_size - 1) for i in ids] for ids in texts]
@@ -88,7 +104,7 @@ def test_every_parameter_learns(config, expansion):
     torch.manual_seed(0)
     made = EmbBert(config(40, 24, 16, 8, kernel_size=4, expansion=expansion, layers=2), 3)
     texts = [small.some_ids(n, 40) for n in range(3, 20)]
-    trained = QuantizedEmbBert(made.train(), texts, 4)
+    trained = QuantizedEmbBert(made.train(), texts, "int4")
     assert trained.training
     trained(torch.tensor([texts[-1], texts[-1][::-1]])).square().sum().backward()
     for name, parameter in made.named_parameters():
@@ -96,12 +112,11 @@ def test_every_parameter_learns(config, expansion):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@given(st.integers(2, 8), st.integers(0, 99))
-def test_weights_are_within_half_a_step(bits, seed):
+@given(st.integers(0, 99))
+def test_weights_are_within_half_a_step(seed):
     weight = torch.from_numpy(small.normal(5, 7, seed=seed))
-    steps = per_channel(weight, bits)
-    top = 2 ** (bits - 1) - 1
-    assert steps.value.abs().max() <= top
+    steps = per_channel(weight)
+    assert steps.value.abs().max() <= 127
     assert torch.equal(steps.value, steps.value.round())
     assert ((weight - steps.value * steps.scale[:, None]).abs() <= steps.scale[:, None] * 0.5001).all()
 
@@ -119,13 +134,13 @@ def test_training_through_two_bits_gets_back_what_rounding_costs(tmp_path):
     made = EmbBert(EmbBertConfig(20, 12, 16, 4, kernel_size=3, layers=2), 2)
     options = {"batch_size": 16, "token_dropout": 0.0, "label_smoothing": 0.0, "average": 0.9, "dropout": 0.0}
     finetune(made, train, dev, Recipe(epochs=8, lr=2e-2, **options), tmp_path / "float")
-    rounded = QuantizedEmbBert(made.eval(), dev.ids, 2)
+    rounded = QuantizedEmbBert(made.eval(), dev.ids, "int2")
     before = evaluate_model(rounded, dev)
     finetune(rounded, train, dev, Recipe(epochs=5, lr=5e-3, **options), tmp_path / "rounded")
     after = evaluate_model(rounded, dev)
     assert after[1] < 0.7 * before[1]  # the loss; measured: to about a third
     assert after[0] >= before[0]
-    assert evaluate_model(QuantizedEmbBert(made, dev.ids, 2), dev) == after  # the parameters are the model's own
+    assert evaluate_model(QuantizedEmbBert(made, dev.ids, "int2"), dev) == after  # the parameters are the model's own
 
 
 def test_lora_starts_as_the_model_and_merges_into_it():
@@ -154,7 +169,7 @@ def test_lora_starts_as_the_model_and_merges_into_it():
 def test_a_job_that_recovers(tsv, tmp_path):
     recipe = Recipe(epochs=1, batch_size=8, lr=1e-2)
     run_job(Job(tsv, tmp_path / "base", recipe, preset="quick"))
-    job = Job(tsv, tmp_path / "lora", recipe, base=tmp_path / "base", weight_bits=4, lora=2)
+    job = Job(tsv, tmp_path / "lora", recipe, base=tmp_path / "base", precision="int4", lora=2)
     run_job(job)
     base, recovered = (EmbBert.from_pretrained(tmp_path / name).state_dict() for name in ("base", "lora"))
     assert list(base) == list(recovered)
@@ -165,5 +180,5 @@ def test_a_job_that_recovers(tsv, tmp_path):
     with pytest.raises(InputError, match="give --base"):
         run_job(Job(tsv, tmp_path / "m", recipe, preset="quick", lora=2))
     with pytest.raises(InputError, match="only EmbBERT"):
-        run_job(Job(tsv, tmp_path / "m", recipe, preset="embedder", max_length=16, weight_bits=8))
+        run_job(Job(tsv, tmp_path / "m", recipe, preset="embedder", max_length=16, precision="int8"))
     assert not (tmp_path / "m").exists()

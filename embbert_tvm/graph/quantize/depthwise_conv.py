@@ -9,7 +9,7 @@ import numpy as np
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
-from embbert_tvm.graph.quantize.weights import finish, per_channel, under_activation
+from embbert_tvm.graph.quantize.weights import finish, low_bit, per_channel, under_activation
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 
 
@@ -64,10 +64,13 @@ def follows(found: Match) -> None:
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     x = q.rows(found.x)
-    channels = per_channel(found.weight.astype(np.float64) * x.scale, found.bias)
+    weight, form = found.weight.astype(np.float64) * x.scale, q.weight_format(expr.name)
+    channels = low_bit(weight, found.bias, form) if form.stored else per_channel(weight, found.bias)
     last = finish(q.graph, q.calibration, expr, found.inner, channels)
     count, taps = found.weight.shape
     args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]
+    if channels.blocks is not None:
+        q.keep_blocks(args[1], channels.blocks)
     names = dict(enumerate(("weight", "bias", *last.names), start=1))
     spec = DepthwiseConv(taps, count, last.kind, x.row, expansion=count // shape(found.x)[-1])
     made = q.kernel(

@@ -15,12 +15,13 @@ from embbert_tvm.graph.quantize.weights import (
     Channels,
     Epilogue,
     finish,
+    low_bit,
+    low_bit_table,
     per_channel,
     per_tensor,
     under_activation,
 )
 from embbert_tvm.kernels import epilogues
-from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
 
 _NORMS = ("nn.rms_norm", "nn.layer_norm")
@@ -141,13 +142,22 @@ class _Operand:
     name: str = ""
 
 
-def _operand(q: Quantizer, x: Expr) -> _Operand:
+def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray) -> tuple[np.ndarray, float]:
+    """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale."""
+    form = q.table_format(user.name, x.name)
+    if not form.stored:
+        return per_tensor(table)
+    blocks = low_bit_table(table, form)
+    return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
+
+
+def _operand(q: Quantizer, user: Expr, x: Expr) -> _Operand:
     """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
     if table is not None and table.ndim == 2:
-        steps, scale = per_tensor(table)
+        steps, scale = _table(q, user, x, table)
         if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
             source = Source(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
@@ -176,13 +186,20 @@ class _Inputs:
     tables: list[np.ndarray]
 
 
-def _inputs(q: Quantizer, expr: Expr, found: Sum) -> _Inputs:
-    operands, addends = [_operand(q, x) for x, _ in found.terms], [_operand(q, x) for x in found.addends]
+def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
+    operands = [_operand(q, user, x) for x, _ in found.terms]
+    addends = [_operand(q, user, x) for x in found.addends]
     n = shape(expr)[-1]
     parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
     finest = len(addends) * max((a.scale for a in addends), default=0.0) / _MOST_STEPS
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
-    channels = per_channel(weight, np.broadcast_to(found.bias, (n,)), finest)
+    bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
+    if form.stored and operands and not addends:
+        channels = low_bit(weight, bias, form)
+        q.keep_blocks(channels.weight, channels.blocks)
+    else:
+        narrow = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
+        channels = per_channel(weight, bias, finest, narrow)
     return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
@@ -238,9 +255,9 @@ def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogu
     step = float(channels.scale.max()) * 2.01
     epsilon = n * float(found.norm.attrs.epsilon) / step**2
     constants = [
-        multiplier(channels.scale / step),
+        channels.factor(channels.scale / step),
         np.array([min(max(round(epsilon), 1), 2**31 - 1)], np.int32),
-        multiplier(gain * np.sqrt(n) / scale / 2.0**bits),
+        channels.factor(gain * np.sqrt(n) / scale / 2.0**bits),
     ]
     if not centred:
         return Epilogue(epilogues.RmsNorm(), constants, ("common", "epsilon", "gain"), scale)
@@ -251,7 +268,7 @@ def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogu
 
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    inputs = _inputs(q, found.inner, found.sum)
+    inputs = _inputs(q, expr, found.inner, found.sum)
     if found.norm is not None:
         last = _norm(q, expr, found, inputs.channels)
     else:
@@ -262,7 +279,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
 def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
     if found.norm is not None or not expr.same_as(found.inner):
         return None
-    inputs = _inputs(q, found.inner, found.sum)
+    inputs = _inputs(q, expr, found.inner, found.sum)
     last = Epilogue(epilogues.Dequantize(), [inputs.channels.scale.astype(np.float32)], ("scale",))
     made = _emit(q, expr, found, inputs, last)
     if len(shape(expr)) == 2:

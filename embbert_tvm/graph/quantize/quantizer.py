@@ -18,7 +18,9 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
+from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels import convert
+from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 
 KERNEL = "embbert.kernel"
 ASKED = "asked for"
@@ -48,7 +50,8 @@ class Quantized:
     """The quantized module, the names of its constants by fingerprint, the choice made for each operator, and what
     each kernel was made from, by the name of the value that it makes. origins: by the same name, the value of the float
     module that it stands for, and what one step of it is worth where it is int8. plan: the one that was followed, with
-    every operator named."""
+    every operator named. blocks: what weights and tables of fewer than 8 bits are made of, by the fingerprint of their
+    int8."""
 
     mod: IRModule
     constants: dict[str, str]
@@ -56,6 +59,7 @@ class Quantized:
     specs: dict[str, object]
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
+    blocks: dict[str, Blocks] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Quantizer:
     choices: list[Choice] = field(default_factory=list)
     specs: dict[str, object] = field(default_factory=dict)
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    blocks: dict[str, Blocks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = Dataflow(self.mod)
@@ -101,7 +106,24 @@ class Quantizer:
         choices = tuple(self.choices)
         if plan.half:
             choices = tuple(replace(c, precision="float16") if c.precision == "float32" else c for c in choices)
-        return Quantized(self.builder.finalize(), self.constants, choices, self.specs, self.origins, plan)
+        mod = self.builder.finalize()
+        return Quantized(mod, self.constants, choices, self.specs, self.origins, plan, self.blocks)
+
+    def weight_format(self, name: str) -> WeightFormat:
+        """The format of the weights of the operator that makes `name`."""
+        return FORMATS[self.plan.weights(name)]
+
+    def table_format(self, name: str, table: str) -> WeightFormat:
+        """The format of the table whose rows `table` are read by the operator that makes `name`."""
+        return FORMATS[self.plan.tables(name, table)]
+
+    def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
+        """`value`, an int8 constant, after noting what it is made of."""
+        self.blocks[fingerprint(value)] = blocks
+        return value
+
+    def blocks_of(self, value: np.ndarray) -> Blocks | None:
+        return self.blocks.get(fingerprint(value))
 
     def find(self, expr: Expr) -> tuple | None:
         """(operator, match) of what makes `expr` in integers; None where it stays in float."""

@@ -1,41 +1,66 @@
-"""Per-channel symmetric int8 weights and what goes with them."""
+"""Symmetric weights and what goes with them: int8 of one scale a channel, or of fewer bits (low_bits.py)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, op_name
 from embbert_tvm.graph.quantize import activations
+from embbert_tvm.graph.quantize.low_bits import Blocks, nearest
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.low_bits import NARROW, WeightFormat, short
 
 _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
 class Channels:
-    """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it."""
+    """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it.
+
+    blocks: the weight, where it has fewer than 8 bits. narrow: whether the constants beside it take fewer than 32.
+    """
 
     weight: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
+    blocks: Blocks | None = None
+    narrow: bool = False
 
     def to_steps(self, real: np.ndarray) -> np.ndarray:
         """Real values (..., n) in steps of each channel's accumulator, int32."""
-        return np.clip(np.rint(real / self.scale), _INT32.min, _INT32.max).astype(np.int32)
+        steps = np.clip(np.rint(real / self.scale), _INT32.min, _INT32.max).astype(np.int32)
+        return short(steps, NARROW[0]) if self.narrow else steps
+
+    def factor(self, real: np.ndarray) -> np.ndarray:
+        """The int32 multipliers of real factors (n,)."""
+        found = multiplier(real)
+        return short(found, NARROW[1]) if self.narrow else found
 
 
-def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0) -> Channels:
+def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits."""
+    blocks = nearest(weight, form.within(weight.shape[1]))
+    channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
+    return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
+
+
+def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, narrow: bool = False) -> Channels:
     """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel, in steps
     of `finest` or more."""
     peak = np.abs(weight.astype(np.float64)).max(axis=1, initial=0.0)
     scale = np.maximum(np.where(peak > 0, peak, 127 * finest or 1.0) / 127, finest)
     steps = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)
-    channels = Channels(steps, scale, np.zeros(len(scale), np.int32))
-    return Channels(steps, scale, channels.to_steps(bias.astype(np.float64)))
+    channels = Channels(steps, scale, np.zeros(len(scale), np.int32), None, narrow)
+    return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
+
+
+def low_bit_table(table: np.ndarray, form: WeightFormat) -> Blocks:
+    """A real table in a format of fewer than 8 bits."""
+    return nearest(table, form.within(table.shape[1]) if len(table) == 1 else form, shared=True)
 
 
 def per_tensor(table: np.ndarray) -> tuple[np.ndarray, float]:
@@ -58,7 +83,7 @@ class Epilogue:
 def requantize(channels: Channels, scale: float) -> Epilogue:
     # A multiplier is below one half; a channel coarser than that is met by a coarser output.
     scale = max(scale, 2.01 * float(channels.scale.max()))
-    return Epilogue(epilogues.Requantize(), [multiplier(channels.scale / scale)], ("multiplier",), scale)
+    return Epilogue(epilogues.Requantize(), [channels.factor(channels.scale / scale)], ("multiplier",), scale)
 
 
 def activate(channels: Channels, function: str, scale_in: float, scale_out: float) -> Epilogue:

@@ -6,8 +6,9 @@
  * of which SXTB16 takes two neighbours of the first row, and SXTB16 with ROR #8 two of the second.
  * A block operand (k / 2, 4, 2) holds four rows in 16 bits: for each pair of columns the four rows' pairs.
  *
- * Two forms of the inner loops: LDRD is fewer instructions; single loads are fewer cycles where two instructions issue
- * at once but LDRD does not (EMBBERT_DUAL_ISSUE).
+ * Forms of the inner loops, of which kernels/choices.py knows the names: LDRD is fewer instructions; single loads are
+ * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE). The forms of the plain names
+ * are those chosen by hand.
  */
 #ifndef EMBBERT_DSP_H
 #define EMBBERT_DSP_H
@@ -48,116 +49,187 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TILE_2(x, v, w) "smlad r4, " x ", " v ", r4\n smlad r5, " x ", " w ", r5\n"
 #define EMBBERT_TILE_3(x, v, w) "smlad r6, " x ", " v ", r6\n smlad r8, " x ", " w ", r8\n"
 
+/* A step for each of 3, 7, 15 or 31 numbers from n. */
+#define EMBBERT_TIMES_3(step, n) step(n) step(n + 1) step(n + 2)
+#define EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_3(step, n) step(n + 3)
+#define EMBBERT_TIMES_7(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_3(step, n + 4)
+#define EMBBERT_TIMES_15(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_4(step, n + 4) EMBBERT_TIMES_7(step, n + 8)
+#define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_15(step, n) step(n + 15) EMBBERT_TIMES_15(step, n + 16)
+
 /* Four rows of the block operand at LR, two columns of the pairs matrix at R12. R12, and LR with LDRD, start early by
- * the offset of their first load, so that the last load of sixteen steps can move them on. */
-#if EMBBERT_DUAL_ISSUE
-#define EMBBERT_DOT_EARLY 0
-#define EMBBERT_DOT(b, n, last)                                                                                        \
-    "ldr r9, " b "\n ldr r11, [lr, #16*" n "]\n sxtb16 r10, r9, ror #8\n ldr r7, [lr, #16*" n "+4]\n sxtb16 r9, r9\n"  \
-    EMBBERT_TILE_0("r11", "r9", "r10") "ldr r11, [lr, #16*" n "+8]\n" EMBBERT_TILE_1("r7", "r9", "r10")                \
-    "ldr r7, [lr, #16*" n "+12]\n" last EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
-#define EMBBERT_DOT_STEP(n) EMBBERT_DOT("[r12, #4*" #n "+4]", #n, "")
-#define EMBBERT_DOT_LAST EMBBERT_DOT("[r12, #64]!", "15", "add lr, lr, #256\n")
-#else
-#define EMBBERT_DOT_EARLY 8
-#define EMBBERT_DOT(b, n, last)                                                                                        \
-    "ldr r9, " b "\n ldrd r11, r7, [lr, #16*" n "+8]\n sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"                       \
+ * the offset of their first load, so that the last load of all steps between two branches can move them on. */
+#define EMBBERT_DOT_SINGLE_EARLY 0
+#define EMBBERT_DOT_SINGLE(b, n, last)                                                                                 \
+    "ldr r9, " b "\n ldr r11, [lr, #16*(" n ")]\n sxtb16 r10, r9, ror #8\n ldr r7, [lr, #16*(" n ")+4]\n"              \
+    "sxtb16 r9, r9\n" EMBBERT_TILE_0("r11", "r9", "r10") "ldr r11, [lr, #16*(" n ")+8]\n"                              \
+    EMBBERT_TILE_1("r7", "r9", "r10") "ldr r7, [lr, #16*(" n ")+12]\n" last EMBBERT_TILE_2("r11", "r9", "r10")         \
+    EMBBERT_TILE_3("r7", "r9", "r10")
+#define EMBBERT_DOT_SINGLE_STEP(n) EMBBERT_DOT_SINGLE("[r12, #4*(" #n ")+4]", #n, "")
+#define EMBBERT_DOT_SINGLE_LAST(steps)                                                                                 \
+    EMBBERT_DOT_SINGLE("[r12, #4*" #steps "]!", #steps "-1", "add lr, lr, #16*" #steps "\n")
+#define EMBBERT_DOT_LDRD_EARLY 8
+#define EMBBERT_DOT_LDRD(b, n, last)                                                                                   \
+    "ldr r9, " b "\n ldrd r11, r7, [lr, #16*(" n ")+8]\n sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"                     \
     EMBBERT_TILE_0("r11", "r9", "r10") EMBBERT_TILE_1("r7", "r9", "r10")                                               \
     "ldrd r11, r7, " last "\n" EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
-#define EMBBERT_DOT_STEP(n) EMBBERT_DOT("[r12, #4*" #n "+4]", #n, "[lr, #16*" #n "+16]")
-#define EMBBERT_DOT_LAST EMBBERT_DOT("[r12, #64]!", "15", "[lr, #256]!")
-#endif
+#define EMBBERT_DOT_LDRD_STEP(n) EMBBERT_DOT_LDRD("[r12, #4*(" #n ")+4]", #n, "[lr, #16*(" #n ")+16]")
+#define EMBBERT_DOT_LDRD_LAST(steps) EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!")
 #endif
 
-/* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns.
- * pairs is a multiple of 16. */
-EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)
+/* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns, in plain
+ * C: `rows` by `columns` sums at a time. rows divides 4, columns 2. */
+EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs,
+                                          const int32_t rows, const int32_t columns)
 {
-#if EMBBERT_DSP
-    register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_EARLY;
-    register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;
-    register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;
-    EMBBERT_TILE_LOAD(acc)
-    __asm__ volatile(
-        "push {r7, r9}\n"
-        "1:\n" EMBBERT_DOT_STEP(0) EMBBERT_DOT_STEP(1) EMBBERT_DOT_STEP(2) EMBBERT_DOT_STEP(3) EMBBERT_DOT_STEP(4)
-        EMBBERT_DOT_STEP(5) EMBBERT_DOT_STEP(6) EMBBERT_DOT_STEP(7) EMBBERT_DOT_STEP(8) EMBBERT_DOT_STEP(9)
-        EMBBERT_DOT_STEP(10) EMBBERT_DOT_STEP(11) EMBBERT_DOT_STEP(12) EMBBERT_DOT_STEP(13) EMBBERT_DOT_STEP(14)
-        EMBBERT_DOT_LAST
-        "ldr r9, [sp, #4]\n cmp r12, r9\n bne 1b\n"
-        "pop {r7, r9}\n"
-        : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)
-        :
-        : "r10", "r11", "cc", "memory");
-    EMBBERT_TILE_STORE(acc)
-#else
-    for (int32_t p = 0; p < pairs; p++) {
-        for (int32_t r = 0; r < 4; r++) {
-            for (int32_t h = 0; h < 2; h++) {
-                const int32_t left = a[8 * p + 2 * r + h];
-                acc[2 * r] += left * b[4 * p + 2 * h];
-                acc[2 * r + 1] += left * b[4 * p + 2 * h + 1];
+    for (int32_t at = 0; at < 4; at += rows) {
+        for (int32_t from = 0; from < 2; from += columns) {
+            for (int32_t p = 0; p < pairs; p++) {
+                for (int32_t r = at; r < at + rows; r++) {
+                    for (int32_t h = 0; h < 2; h++) {
+                        for (int32_t c = from; c < from + columns; c++) {
+                            acc[2 * r + c] += a[8 * p + 2 * r + h] * b[4 * p + 2 * h + c];
+                        }
+                    }
+                }
             }
         }
     }
-#endif
 }
+
+/* The same with SMLAD: `steps` pairs between two branches, loads as of `form`. pairs is a multiple of `steps`. */
+#if EMBBERT_DSP
+#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##form##_EARLY;                             \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        __asm__ volatile("push {r7, r9}\n"                                                                             \
+                         "1:\n" before(EMBBERT_DOT_##form##_STEP, 0) EMBBERT_DOT_##form##_LAST(steps)                  \
+                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "pop {r7, r9}\n"                                                                              \
+                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
+                         :                                                                                             \
+                         : "r10", "r11", "cc", "memory");                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
+#else
+#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        for (int32_t p = 0; p < pairs; p++) {                                                                          \
+            for (int32_t r = 0; r < 4; r++) {                                                                          \
+                for (int32_t h = 0; h < 2; h++) {                                                                      \
+                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
+                    acc[2 * r] += left * b[4 * p + 2 * h];                                                             \
+                    acc[2 * r + 1] += left * b[4 * p + 2 * h + 1];                                                     \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+#endif
+EMBBERT_DSP_DOT(embbert_dsp_dot_single_4, SINGLE, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_DOT(embbert_dsp_dot_single_8, SINGLE, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_DOT(embbert_dsp_dot_single_16, SINGLE, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_dot_single_32, SINGLE, 32, EMBBERT_TIMES_31)
+EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
+#if EMBBERT_DUAL_ISSUE
+#define embbert_dsp_dot_4x2 embbert_dsp_dot_single_16
+#else
+#define embbert_dsp_dot_4x2 embbert_dsp_dot_ldrd_16
+#endif
 
 #if EMBBERT_DSP
 /* From the word of two rows and two columns at R12 to the two columns' pairs of rows, in R10 and R9. */
 #define EMBBERT_COLUMN_PAIRS(n)                                                                                        \
-    "ldr r7, [r12, %[stride]*" #n "]\n sxtb16 r9, r7, ror #8\n sxtb16 r7, r7\n"                                        \
+    "ldr r7, [r12, %[stride]*(" #n ")]\n sxtb16 r9, r7, ror #8\n sxtb16 r7, r7\n"                                      \
     "pkhbt r10, r7, r9, lsl #16\n pkhtb r9, r9, r7, asr #16\n"
-#if EMBBERT_DUAL_ISSUE
-#define EMBBERT_CONTEXT_STEP(n)                                                                                        \
+#define EMBBERT_CONTEXT_SINGLE(n)                                                                                      \
     EMBBERT_COLUMN_PAIRS(n)                                                                                            \
-    "ldr r7, [lr, #16*" #n "]\n ldr r11, [lr, #16*" #n "+4]\n" EMBBERT_TILE_0("r7", "r10", "r9")                       \
-    "ldr r7, [lr, #16*" #n "+8]\n" EMBBERT_TILE_1("r11", "r10", "r9")                                                  \
-    "ldr r11, [lr, #16*" #n "+12]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#else
-#define EMBBERT_CONTEXT_STEP(n)                                                                                        \
+    "ldr r7, [lr, #16*(" #n ")]\n ldr r11, [lr, #16*(" #n ")+4]\n" EMBBERT_TILE_0("r7", "r10", "r9")                   \
+    "ldr r7, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_1("r11", "r10", "r9")                                                \
+    "ldr r11, [lr, #16*(" #n ")+12]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
+#define EMBBERT_CONTEXT_LDRD(n)                                                                                        \
     EMBBERT_COLUMN_PAIRS(n)                                                                                            \
-    "ldrd r7, r11, [lr, #16*" #n "]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")            \
-    "ldrd r7, r11, [lr, #16*" #n "+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#endif
+    "ldrd r7, r11, [lr, #16*(" #n ")]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")          \
+    "ldrd r7, r11, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
 #define EMBBERT_CONTEXT_ADVANCE(n) "add r12, r12, %[stride]*" #n "\n add lr, lr, #16*" #n "\n"
+#define EMBBERT_TIMES_2(step, n) step(n) step(n + 1)
+#define EMBBERT_TIMES_8(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_4(step, n + 4)
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
- * 2 * pairs rows. stride is in bytes, a constant, and at most 1024. */
-EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
-                                            int32_t pairs)
-{
+ * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride is in
+ * bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
-    register uintptr_t left __asm__("lr") = (uintptr_t)a;
-    register uintptr_t right __asm__("r12") = (uintptr_t)b;
-    register uintptr_t end __asm__("r9") = (uintptr_t)(b + stride * pairs);
-    register uintptr_t end4 __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~3));
-    EMBBERT_TILE_LOAD(acc)
-    __asm__ volatile(
-        "push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"
-        "1:\n" EMBBERT_CONTEXT_STEP(0) EMBBERT_CONTEXT_STEP(1) EMBBERT_CONTEXT_STEP(2) EMBBERT_CONTEXT_STEP(3)
-        EMBBERT_CONTEXT_ADVANCE(4)
-        "ldr r9, [sp, #8]\n cmp r12, r9\n bne 1b\n"
-        "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"
-        "3:\n" EMBBERT_CONTEXT_STEP(0) EMBBERT_CONTEXT_ADVANCE(1)
-        "ldr r9, [sp, #4]\n cmp r12, r9\n bne 3b\n"
-        "4:\n pop {r7, r9, r10}\n"
-        : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(end4)
-        : [stride] "i"(stride)
-        : "r11", "cc", "memory");
-    EMBBERT_TILE_STORE(acc)
+#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b;                                                        \
+        register uintptr_t end __asm__("r9") = (uintptr_t)(b + stride * pairs);                                        \
+        register uintptr_t most __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~(steps - 1)));                     \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
+                         "1:\n" EMBBERT_TIMES_##steps(EMBBERT_CONTEXT_##form, 0) EMBBERT_CONTEXT_ADVANCE(steps)        \
+                         "ldr r9, [sp, #8]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
+                         "3:\n" EMBBERT_CONTEXT_##form(0) EMBBERT_CONTEXT_ADVANCE(1)                                   \
+                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 3b\n"                                                   \
+                         "4:\n pop {r7, r9, r10}\n"                                                                    \
+                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
+                         : [stride] "i"(stride)                                                                        \
+                         : "r11", "cc", "memory");                                                                     \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
 #else
-    for (int32_t p = 0; p < pairs; p++) {
-        for (int32_t r = 0; r < 4; r++) {
-            for (int32_t h = 0; h < 2; h++) {
-                const int32_t left = a[8 * p + 2 * r + h];
-                acc[2 * r] += left * b[p * stride + h];
-                acc[2 * r + 1] += left * b[p * stride + 2 + h];
+#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
+    {                                                                                                                  \
+        for (int32_t p = 0; p < pairs; p++) {                                                                          \
+            for (int32_t r = 0; r < 4; r++) {                                                                          \
+                for (int32_t h = 0; h < 2; h++) {                                                                      \
+                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
+                    acc[2 * r] += left * b[p * stride + h];                                                            \
+                    acc[2 * r + 1] += left * b[p * stride + 2 + h];                                                    \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+#endif
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_4, SINGLE, 4)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_8, SINGLE, 8)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8)
+#if EMBBERT_DUAL_ISSUE
+#define embbert_dsp_context_4x2 embbert_dsp_context_single_4
+#else
+#define embbert_dsp_context_4x2 embbert_dsp_context_ldrd_4
+#endif
+
+/* The same in plain C, `rows` by `columns` sums at a time. rows divides 4, columns 2. */
+EMBBERT_INLINE void embbert_dsp_context_plain(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
+                                              int32_t pairs, const int32_t rows, const int32_t columns)
+{
+    for (int32_t at = 0; at < 4; at += rows) {
+        for (int32_t from = 0; from < 2; from += columns) {
+            for (int32_t p = 0; p < pairs; p++) {
+                for (int32_t r = at; r < at + rows; r++) {
+                    for (int32_t h = 0; h < 2; h++) {
+                        for (int32_t c = from; c < from + columns; c++) {
+                            acc[2 * r + c] += a[8 * p + 2 * r + h] * b[p * stride + 2 * c + h];
+                        }
+                    }
+                }
             }
         }
     }
-#endif
 }
 
 /* The block operand a (k / 2, 4, 2) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. */

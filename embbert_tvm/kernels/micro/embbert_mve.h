@@ -46,10 +46,10 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 
 /* Sixteen columns of the block operand at R1 and of the pair at R3. */
 #define EMBBERT_MVE_DOT(n, a)                                                                                          \
-    "vld20.8 {q0, q1}, [r3]\n vldrw.u32 q2, [r1, #64*" #n "]\n"                                                        \
-    "vld21.8 {q0, q1}, [r3]!\n vldrw.u32 q3, [r1, #64*" #n "+16]\n" EMBBERT_MVE_TILE_0(a, "q2", "q0", "q1")            \
-    "vldrw.u32 q4, [r1, #64*" #n "+32]\n" EMBBERT_MVE_TILE_1(a, "q3", "q0", "q1")                                      \
-    "vldrw.u32 q5, [r1, #64*" #n "+48]\n" EMBBERT_MVE_TILE_2(a, "q4", "q0", "q1")                                      \
+    "vld20.8 {q0, q1}, [r3]\n vldrw.u32 q2, [r1, #64*(" #n ")]\n"                                                      \
+    "vld21.8 {q0, q1}, [r3]!\n vldrw.u32 q3, [r1, #64*(" #n ")+16]\n" EMBBERT_MVE_TILE_0(a, "q2", "q0", "q1")          \
+    "vldrw.u32 q4, [r1, #64*(" #n ")+32]\n" EMBBERT_MVE_TILE_1(a, "q3", "q0", "q1")                                    \
+    "vldrw.u32 q5, [r1, #64*(" #n ")+48]\n" EMBBERT_MVE_TILE_2(a, "q4", "q0", "q1")                                    \
     EMBBERT_MVE_TILE_3(a, "q5", "q0", "q1")
 /* All tiles, the columns of one in rounds of `columns`: `rest` is a round without its first sixteen. The block operand
  * starts at R11 and ends at R9. */
@@ -99,6 +99,36 @@ EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const
     }
 #endif
 }
+
+/* The same with another number of columns a round, of which k is a multiple. */
+#if EMBBERT_MVE
+#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
+    EMBBERT_MVE_APART void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b,              \
+                                                         int32_t pairs, int32_t k)                                     \
+    {                                                                                                                  \
+        register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;                                                    \
+        register uintptr_t right __asm__("r3") = (uintptr_t)b;                                                         \
+        register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
+        register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k);                                                 \
+        register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
+        __asm__ volatile(EMBBERT_MVE_PRODUCT(columns, rest)                                                            \
+                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)                                                \
+                         : "r"(end), "r"(left)                                                                         \
+                         : EMBBERT_MVE_TILE_REGISTERS);                                                                \
+    }
+#define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
+#define EMBBERT_MVE_DOT_4(n) EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT_2(n+2)
+#else
+#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
+    static inline void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
+                                                     int32_t k)                                                        \
+    {                                                                                                                  \
+        embbert_mve_product(sums, a, b, pairs, k);                                                                     \
+    }
+#endif
+EMBBERT_MVE_PRODUCT_BY(32, EMBBERT_MVE_DOT(1, "a"))
+EMBBERT_MVE_PRODUCT_BY(64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
+EMBBERT_MVE_PRODUCT_BY(128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
 
 #if EMBBERT_MVE
 /* Sixteen rows of two columns at R3, whose words' halves Q0 and Q1 point at, against the block operand in Q4 to Q7. */
@@ -357,7 +387,7 @@ static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32
     /* Sixteen of one row, in Q0. */
 #define EMBBERT_MVE_UNITS(row, shift, factor)                                                                          \
     EMBBERT_MVE_LOW(row)                                                                                               \
-    "vdup.32 q4, " factor "\n vshl.s32 q0, " shift "\n vshl.s32 q1, " shift "\n vshl.s32 q2, " shift "\n"               \
+    "vdup.32 q4, " factor "\n vshl.s32 q0, " shift "\n vshl.s32 q1, " shift "\n vshl.s32 q2, " shift "\n"              \
     "vshl.s32 q3, " shift "\n" EMBBERT_MVE_EACH("vrmulh.s32", "q4") EMBBERT_MVE_HIGH("%[gain]")                        \
         EMBBERT_MVE_BOTH("vrmulh.s32") EMBBERT_MVE_NARROW
     for (int32_t r = 0; r < 4; r += 2) {

@@ -1,0 +1,43 @@
+"""`embbert-tvm farm`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Share boards, or QEMU's models of them, over TVM's RPC tracker."""
+
+
+@command.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=9190, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+def tracker(host: str, port: int) -> None:
+    """Run a tracker until interrupted."""
+    from tvm.rpc.tracker import Tracker
+
+    made = Tracker(host, port=port, port_end=port + 1, silent=True)
+    click.echo(f"a tracker listens at {host}:{made.port}", err=True)
+    try:
+        made.proc.join()
+    finally:
+        made.terminate()
+
+
+@command.command()
+@click.option("--tracker", "where", required=True, metavar="HOST:PORT")
+@click.option("--board", required=True, metavar="BOARD|FILE.yaml")
+@click.option("--key", help="The name to be asked for by. Default: the board's.")
+@click.option("--serial", metavar="PORT", help="The board is here; without it QEMU emulates it.")
+@click.option("--flash", metavar="COMMAND", help="Puts {image} on the board behind the serial port.")
+def serve(where: str, board: str, key: str | None, serial: str | None, flash: str | None) -> None:
+    """Put a board behind a tracker until interrupted."""
+    from embbert_tvm.tuning.farm import serve
+
+    server = serve(where, board, key, serial, flash)
+    click.echo(f"{board} serves at port {server.port}", err=True)
+    try:
+        server.proc.join()
+    finally:
+        server.terminate()

@@ -1,0 +1,97 @@
+"""`embbert-tvm tune`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=_PATH)
+@click.option("--target", required=True, metavar="CPU|BOARD|FILE.yaml", help="What to tune for.")
+@click.option("--trials", type=click.IntRange(1), default=256, show_default=True, help="In the log when done.")
+@click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
+@click.option("--length", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the text to run.")
+@click.option(
+    "--objective", type=click.Choice(["instructions", "cycles", "mca"]), help="Default: what the place can count."
+)
+@click.option("--on", "place", default="qemu", show_default=True, metavar="qemu|serial:PORT")
+@click.option("--flash", metavar="COMMAND", help="Puts {image} on the board behind a serial port.")
+@click.option("--tracker", metavar="HOST:PORT", help="Measure on the boards of a farm instead.")
+@click.option("--key", help="Of the farm's boards. Default: the board's name.")
+@click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option("--prune", is_flag=True, help="Keep the best record of each kernel alone.")
+@click.option("-o", "--output", type=_PATH, metavar="LOG", help="Default: schedules/<target>/<model>-<precision>.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    model: Path,
+    target: str,
+    trials: int,
+    precision: str,
+    length: int,
+    objective: str | None,
+    place: str,
+    flash: str | None,
+    tracker: str | None,
+    key: str | None,
+    calibration: Path | None,
+    prune: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Search faster schedules for MODEL, a model folder or an ONNX file. An interrupted search goes on where it was."""
+    from embbert_tvm.compiler import find_source
+    from embbert_tvm.tuning.places import find_places
+    from embbert_tvm.tuning.session import find_target, tune
+
+    found, source = find_target(target), find_source(model)
+    objective = objective or ("cycles" if place.startswith("serial") else "instructions")
+    places, runner = find_places(found, place, flash, tracker, key, objective)
+    path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"
+
+    def show(now) -> None:
+        left = f"{now.left / 60:.0f}:{now.left % 60:02.0f} left" if now.left < 1e6 else ""
+        words = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}"
+        failed = f", {now.failures} failed" if now.failures else ""
+        click.echo(
+            f"\r{now.trials}/{now.asked} trials{failed}, {words}, {now.rate:.2f}/s, {left}   ", err=True, nl=False
+        )
+
+    try:
+        manifest = tune(
+            source,
+            found,
+            places,
+            path,
+            trials=trials,
+            runner=runner,
+            objective=objective,
+            precision=precision,
+            length=length,
+            calibration=calibration,
+            progress=show,
+        )
+    finally:
+        click.echo("", err=True)
+    if prune:
+        from embbert_tvm.tuning.logs import Log
+
+        Log(path, manifest).prune()
+    before = sum(k.before * k.calls for k in manifest.kernels.values())
+    after = sum(k.after * k.calls for k in manifest.kernels.values())
+    if as_json:
+        document = asdict(manifest) | {"log": str(path), "before": before, "after": after}
+        click.echo(json.dumps(document))
+        return
+    for kernel in sorted(manifest.kernels.values(), key=lambda k: k.before * k.calls, reverse=True):
+        if kernel.trials:
+            change = kernel.after / kernel.before - 1
+            click.echo(f"{kernel.name:<44} {kernel.before:>12,.0f} {kernel.after:>12,.0f} {change:>+7.1%}")
+    click.echo(
+        f"{path}: {manifest.trials} trials, {objective} {before:,.0f} -> {after:,.0f} ({after / before - 1:+.1%})"
+    )

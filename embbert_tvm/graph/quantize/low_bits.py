@@ -1,0 +1,109 @@
+"""Weights of fewer than 8 bits: integer levels times a small integer a block, which together are int8 weights.
+
+A weight of row j and column k in block b is `level * m[b] * scale[j]`: `level` one of its format's, m[b] an
+integer from 1 to `most`, scale[j] the real scale of the row (one a table). A block is two neighbouring rows by `block`
+columns. `level * m` is an int8, and everything after it is the arithmetic of int8 weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.kernels.low_bits import ROWS, WeightFormat
+
+# By the square error that they leave, a row's scales in parts of its largest weight's.
+_SHRUNK = np.linspace(1.0, 0.35, 27)
+_DAMP = 0.01
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Levels (n, k) of a format, the multipliers of its blocks (ceil(n / 2), ceil(k / block)), a scale a row (n,)."""
+
+    format: WeightFormat
+    levels: np.ndarray
+    multipliers: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        """int8 (n, k): `weight * scale` is what the rounded weights are worth."""
+        return (self.levels * self.spread()).astype(np.int8)
+
+    def spread(self) -> np.ndarray:
+        """The multiplier of every weight (n, k)."""
+        n, k = self.levels.shape
+        return spread(self.multipliers, n, k, self.format.block or k)
+
+
+def spread(multipliers: np.ndarray, n: int, k: int, block: int) -> np.ndarray:
+    return multipliers.repeat(ROWS, 0)[:n].repeat(block, 1)[:, :k]
+
+
+def fit_scales(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The scale of each row (n,) of real weights (n, k) and the multiplier of each block that leave the least square
+    error, of a grid of scales. shared: one scale for all rows, as a table has."""
+    weight = weight.astype(np.float64)
+    n, k = weight.shape
+    block = form.block or k
+    pairs, columns = -(-n // ROWS), -(-k // block)
+    padded = np.zeros((pairs * ROWS, columns * block))
+    padded[:n, :k] = weight
+    tiles = padded.reshape(pairs, ROWS, columns, block)
+    peak = np.abs(tiles).max(axis=(2, 3))
+    if shared:
+        peak = np.full_like(peak, peak.max(initial=0.0))
+    peak[peak == 0] = 1.0
+    options = range(1, form.most + 1) if form.block else (form.most,)
+    best = None
+    for shrunk in _SHRUNK:
+        scale = shrunk * peak / (form.peak * form.most)
+        errors = []
+        for m in options:
+            step = (scale * m)[:, :, None, None]
+            errors.append(((form.to_levels(tiles / step) * step - tiles) ** 2).sum(axis=(1, 3)))
+        errors = np.stack(errors)
+        chosen = errors.argmin(0)
+        error = errors.min(0).sum(1)
+        if shared:
+            error = np.full_like(error, error.sum())
+        found = scale, np.asarray(options)[chosen], error
+        if best is None:
+            best = found
+            continue
+        better = error < best[2]
+        best = tuple(
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, best, strict=True)
+        )
+    scale, multipliers, _ = best
+    return scale.reshape(-1)[:n], multipliers.astype(np.uint8)
+
+
+def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> Blocks:
+    """Real weights (n, k) rounded to the nearest levels."""
+    scale, multipliers = fit_scales(weight, form, shared=shared)
+    n, k = weight.shape
+    step = scale[:, None] * spread(multipliers, n, k, form.block or k)
+    return Blocks(form, form.to_levels(weight / step).astype(np.int8), multipliers, scale)
+
+
+def gptq(weight: np.ndarray, form: WeightFormat, gram: np.ndarray, *, shared: bool = False) -> Blocks:
+    """Real weights (n, k) rounded one column after the other, each rounding error met by the columns still to come, so
+    that what the rows give for inputs x of the second moments `gram` = E[x x^T] (k, k) changes least (GPTQ)."""
+    scale, multipliers = fit_scales(weight, form, shared=shared)
+    n, k = weight.shape
+    step = scale[:, None] * spread(multipliers, n, k, form.block or k)
+    diagonal = np.diag(gram)
+    damped = gram + np.eye(k) * max(_DAMP * diagonal.mean(), 1e-12)
+    order = np.argsort(-diagonal, kind="stable")
+    # The upper Cholesky factor of the inverse: row i holds what an error in column i asks of the later ones.
+    inverse = np.linalg.inv(damped[np.ix_(order, order)])
+    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    left, levels = weight.astype(np.float64)[:, order], np.zeros((n, k), np.int8)
+    for i, column in enumerate(order):
+        levels[:, column] = form.to_levels(left[:, i] / step[:, column])
+        error = (left[:, i] - levels[:, column] * step[:, column]) / upper[i, i]
+        left[:, i + 1 :] -= np.outer(error, upper[i, i + 1 :])
+    return Blocks(form, levels, multipliers, scale)

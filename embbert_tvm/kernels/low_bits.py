@@ -1,0 +1,248 @@
+"""Weights of fewer than 8 bits in memory: codes, multipliers of blocks, and how a kernel makes int8 of them.
+
+A weight of row j and column k is the int8 `(first + step * code) * m`, m the multiplier of its block: two neighbouring
+rows by `block` columns. Codes of 6 and 3 bits lie in two planes, the low 4 (2) bits of all and then the high 2 (1). A
+plane of p bits is words of 32 / p codes: byte lane i of a word holds the codes i, 4 + i, 8 + i, ..., the first lowest,
+so that a mask takes four neighbours of it at once. Multipliers lie two a byte, less one, the first lowest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tvm import tirx
+
+from embbert_tvm.kernels.builder import argument, i32, loop, store, workspace
+from embbert_tvm.kernels.intrinsics import LANES, Isa, address, call
+
+ROWS = LANES  # of a block
+MOST = 16  # of a multiplier
+BLOCKS = (16, 32, 64)  # columns
+# The types in which biases and lookup tables, and multipliers and gains, are stored.
+WIDE, NARROW = ("int32", "int32"), ("int8", "int16")
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """What a weight can be: its level is first + step * code, for `count` codes of `bits` bits. block: columns of a
+    block, None for all of a row, whose multiplier is then `most` and is not stored."""
+
+    name: str
+    bits: int
+    first: int
+    step: int
+    count: int
+    block: int | None = None
+
+    @property
+    def peak(self) -> int:
+        """The largest level."""
+        return self.first + self.step * (self.count - 1)
+
+    @property
+    def most(self) -> int:
+        return min(MOST, 128 // max(-self.first, self.peak))
+
+    @property
+    def stored(self) -> bool:
+        """Whether its weights are stored as codes, not as int8."""
+        return self.bits < 8
+
+    @property
+    def label(self) -> str:
+        """For names of kernels and reports."""
+        return self.name if self.block is None else f"{self.name}b{self.block}"
+
+    @property
+    def planes(self) -> tuple[tuple[int, int], ...]:
+        """(bits, the lowest of them in a code) of each plane."""
+        return {6: ((4, 0), (2, 4)), 3: ((2, 0), (1, 2))}.get(self.bits, ((self.bits, 0),))
+
+    def within(self, k: int) -> WeightFormat:
+        """Of rows of k: a block that holds all of a row is none."""
+        return replace(self, block=None) if self.block is not None and self.block >= k else self
+
+    def plane_bytes(self, count: int) -> tuple[int, ...]:
+        """Of each plane of so many codes: whole words."""
+        return tuple(4 * -(-count * bits // 32) for bits, _ in self.planes)
+
+    def columns(self, k: int) -> int:
+        """Blocks side by side in rows of k."""
+        return -(-k // self.block) if self.block else 0
+
+    def to_levels(self, x: np.ndarray) -> np.ndarray:
+        """The nearest levels, in float."""
+        return self.first + self.step * np.clip(np.rint((x - self.first) / self.step), 0, self.count - 1)
+
+
+# Each is there with blocks of some widths. All but binary have a zero, which many small weights need more than levels
+# that lie evenly around it.
+FORMATS = {
+    form.label: form
+    for base in (
+        WeightFormat("int8", 8, -127, 1, 255),
+        WeightFormat("int6", 6, -32, 1, 64),
+        WeightFormat("int4", 4, -8, 1, 16),
+        WeightFormat("int3", 3, -4, 1, 8),
+        WeightFormat("int2", 2, -2, 1, 4),
+        WeightFormat("ternary", 2, -1, 1, 3),
+        WeightFormat("binary", 1, -1, 2, 2),
+    )
+    for form in (base, *(replace(base, block=block) for block in BLOCKS if base.stored))
+}
+
+
+def pack_codes(form: WeightFormat, levels: np.ndarray) -> np.ndarray:
+    """Levels, flat in the order in which they are read, as the bytes of their planes."""
+    codes = ((levels.reshape(-1).astype(np.int32) - form.first) // form.step).astype(np.uint8)
+    planes = []
+    for (bits, low), size in zip(form.planes, form.plane_bytes(len(codes)), strict=True):
+        part = np.zeros(size * 8 // bits, np.uint8)
+        part[: len(codes)] = codes >> low & (1 << bits) - 1
+        words = part.reshape(-1, 8 // bits, 4) << (bits * np.arange(8 // bits, dtype=np.uint8))[None, :, None]
+        planes.append(np.bitwise_or.reduce(words, 1).astype(np.uint8).reshape(-1))
+    return np.concatenate(planes)
+
+
+def pack_multipliers(multipliers: np.ndarray) -> np.ndarray:
+    """Multipliers from 1 to 16, block by block along the rows, as bytes."""
+    flat = multipliers.reshape(-1).astype(np.uint8) - 1
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    return flat[::2] | flat[1::2] << 4
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The buffers of a matrix of `form`, (rows, k), stored row after row or, as pairs, two rows side by side."""
+
+    form: WeightFormat
+    rows: int
+    k: int
+    codes: object
+    multipliers: object | None
+
+    def at(self, row, column, flat):
+        """The int8 of `row` and `column` as int32, stored at place `flat`."""
+        code, offset = None, 0
+        for (bits, low), size in zip(self.form.planes, self.form.plane_bytes(self.rows * self.k), strict=True):
+            word = tirx.floordiv(flat, 32 // bits)
+            inside = tirx.floormod(flat, 32 // bits)
+            byte = i32(self.codes[offset + word * 4 + tirx.floormod(inside, 4)])
+            shift = tirx.Cast("int32", tirx.floordiv(inside, 4) * bits)
+            part = ((byte >> shift) & i32((1 << bits) - 1)) << i32(low)
+            code, offset = part if code is None else code + part, offset + size
+        level = code * i32(self.form.step) + i32(self.form.first)
+        return level * self.multiplier(row, column)
+
+    def multiplier(self, row, column):
+        if self.multipliers is None:
+            return i32(self.form.most)
+        block = tirx.floordiv(row, ROWS) * self.form.columns(self.k) + tirx.floordiv(column, self.form.block)
+        byte = i32(self.multipliers[tirx.floordiv(block, 2)])
+        return ((byte >> tirx.Cast("int32", tirx.floormod(block, 2) * 4)) & i32(15)) + i32(1)
+
+    def element(self, row, column):
+        """Of a matrix stored row after row."""
+        return self.at(row, column, row * self.k + column)
+
+    def unpack_pair(self, isa: Isa, out, pair) -> None:
+        """out int8 (1, k, 2): rows 2 * pair and 2 * pair + 1 of a matrix stored in pairs."""
+        if isa.calls and rows_unpack(self.form, LANES * self.k, LANES):
+            self._call(out, pair * (LANES * self.k), pair, LANES * self.k, LANES)
+            return
+        with loop("k", self.k) as k, loop("c", LANES) as c:
+            row = pair * LANES + c
+            store(out, tirx.Cast("int8", self.at(row, k, (pair * self.k + k) * LANES + c)), 0, k, c)
+
+    def unpack_row(self, out, row) -> None:
+        """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
+        self._call(out, row * self.k, tirx.floordiv(row, ROWS), self.k, 1)
+
+    def _call(self, out, first, pair, count: int, lanes: int) -> None:
+        """The codes from `first` on, which starts a word of every plane."""
+        form, sizes = self.form, self.form.plane_bytes(self.rows * self.k)
+        low, high = form.planes[0][0], form.planes[1][0] if len(form.planes) > 1 else 0
+        starts = [address(self.codes, tirx.floordiv(first * low, 8))]
+        starts.append(address(self.codes, sizes[0] + tirx.floordiv(first * high, 8)) if high else starts[0])
+        if self.multipliers is None:
+            multipliers, block = starts[0], 0
+        else:
+            multipliers, block = address(self.multipliers, 0), form.block
+        at = pair * form.columns(self.k)
+        args = (*starts, multipliers, at, count, block * lanes, low, high, form.first, form.step, form.most)
+        call("embbert_unpack", address(out, *[0] * len(out.shape)), *args)
+
+
+def rows_unpack(form: WeightFormat, k: int, lanes: int = 1) -> bool:
+    """Whether rows of k, of blocks of so many rows, are whole words of every plane, and blocks too."""
+    return k % 32 == 0 and (form.block is None or form.block * lanes % 32 == 0)
+
+
+def codes(name: str, rows: int, k: int, form: WeightFormat) -> Codes:
+    """Arguments `name` uint8 and, where blocks have multipliers, `name_multipliers` uint8."""
+    packed = argument(name, (sum(form.plane_bytes(rows * k)),), "uint8")
+    multipliers = None
+    if form.block is not None:
+        count = -(-rows // ROWS) * form.columns(k)
+        multipliers = argument(f"{name}_multipliers", (-(-count // 2),), "uint8")
+    return Codes(form, rows, k, packed, multipliers)
+
+
+def stored(name: str, shape: tuple, form: WeightFormat | None):
+    """An int8 argument: a buffer of `shape`, (rows, k) or a pairs matrix, or the codes of one."""
+    if form is None:
+        return argument(name, shape, "int8")
+    rows, k = shape[:2]
+    return codes(name, rows * LANES if len(shape) == 3 else rows, k, form)
+
+
+class Narrow:
+    """int32 (..., n) stored in fewer bits: what is stored times two to the last number."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self.name, self.shape = name, shape
+        self._last = math.prod(shape)
+        self._buffer = argument(name, (self._last + 1,), dtype)
+
+    def __getitem__(self, at):
+        *rows, column = at if isinstance(at, tuple) else (at,)
+        flat = rows[0] * self.shape[-1] + column if rows else column
+        return i32(self._buffer[flat]) << i32(self._buffer[self._last])
+
+
+def constants(name: str, shape: tuple[int, ...], dtype: str = "int32"):
+    """An argument of int32 numbers that are stored in `dtype`."""
+    return argument(name, shape, dtype) if dtype == "int32" else Narrow(name, shape, dtype)
+
+
+def widened(isa: Isa, vector):
+    """A vector as the micro-kernels take it: where they fill whole blocks, int32 in a workspace."""
+    if not isa.whole or not isinstance(vector, Narrow):
+        return vector
+    out = workspace(f"{vector.name}_wide", vector.shape, "int32")
+    with loop("j", vector.shape[0]) as j:
+        store(out, vector[j], j)
+    return out
+
+
+def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    """int32 (..., n) as `Narrow` reads them; they must be what `short` gives."""
+    shift = _shift(values, dtype)
+    return np.append((values.reshape(-1) >> shift), shift).astype(dtype)
+
+
+def short(values: np.ndarray, dtype: str) -> np.ndarray:
+    """int32 values rounded to those that `dtype` holds with one shift for all."""
+    shift = _shift(values, dtype)
+    most = np.iinfo(dtype).max
+    return (np.clip(np.rint(values / 2.0**shift), -most, most).astype(np.int64) << shift).astype(np.int32)
+
+
+def _shift(values: np.ndarray, dtype: str) -> int:
+    """The least shift that brings the largest magnitude to what `dtype` holds, rounded down."""
+    most, peak, shift = np.iinfo(dtype).max, int(np.abs(values.astype(np.int64)).max(initial=0)), 0
+    while peak >> shift > most:
+        shift += 1
+    return shift

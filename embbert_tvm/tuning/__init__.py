@@ -1,0 +1,1 @@
+"""Searching for faster schedules: tasks, candidates, measurement on a target, logs, and the farm."""

@@ -1,0 +1,175 @@
+"""From a candidate to an image that runs it: our printer, the target's compiler and flags, the protocol's firmware.
+
+One image holds several candidates of a task with its data (firmware/src/tuning.c), so that a boot serves many trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tvm import tirx
+
+from embbert_tvm.codegen.c_expressions import C_TYPES
+from embbert_tvm.codegen.c_function import CFunction, c_function
+from embbert_tvm.codegen.lower import repeat_last, to_loops
+from embbert_tvm.device.build import C_FLAGS, FIRMWARE
+from embbert_tvm.device.linker import memory_script
+from embbert_tvm.device.toolchain import call
+from embbert_tvm.errors import InputError
+from embbert_tvm.kernels import micro
+from embbert_tvm.kernels.choices import chosen
+from embbert_tvm.target import Board, Cpu
+from embbert_tvm.tuning.task import RELATIVE, Task
+
+_ALIGN = 16
+_MICRO = Path(micro.__file__).parent
+_STATIC_BYTES = 2048  # of the protocol and the C library, beside a task's data
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate in C. source: a file's text, apart from its function's name the same for the same code."""
+
+    number: int
+    function: CFunction
+    source: str
+    workspaces: tuple[int, ...]
+
+    @property
+    def symbol(self) -> str:
+        return f"candidate_{self.number}"
+
+
+def candidate(task: Task, scheduled: tirx.PrimFunc, number: int, features: Sequence[str]) -> Candidate:
+    """Lower and print a scheduled kernel. Raises WorkError for what has no C."""
+    function = c_function(to_loops(repeat_last(scheduled), "kernel"), f"candidate_{number}", chosen(scheduled))
+    lines = [
+        *(["#include <math.h>"] if function.math else []),
+        "#include <stdint.h>",
+        f"#define EMBBERT_DUAL_ISSUE {int('dual_issue' in features)}",
+        *(f'#include "embbert_{name}.h"' for name in ("arithmetic", "dsp", "mve")),
+        f"{function.signature()};",
+        f"{function.signature()}",
+        "{",
+        function.body,
+        "}",
+    ]
+    return Candidate(number, function, "\n".join(lines) + "\n", tuple(task.workspace_bytes(function)))
+
+
+class Bench:
+    """Builds images of a task's candidates for a board, in a folder of its own."""
+
+    def __init__(self, task: Task, cpu: Cpu, board: Board, folder: Path) -> None:
+        if board.uart is None or board.uart.driver is None:
+            raise InputError(f"{board.name}: its board file names no driver for its serial port: nothing can measure")
+        self.task, self.cpu, self.board, self.folder = task, cpu, board, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._flags = [*C_FLAGS, *cpu.cflags, *cpu.optimize, f"-I{FIRMWARE / 'include'}", f"-I{_MICRO}"]
+        self._objects = [*self._firmware(), self._data()]
+
+    def _firmware(self) -> list[Path]:
+        """The objects that every task has, beside the task's folder."""
+        assert self.board.uart is not None
+        shared = self.folder.parent / f"firmware-{self.board.name}"
+        shared.mkdir(exist_ok=True)
+        flags = [*self.board.uart.definitions, f"-DPORT_CLOCK_HZ={self.board.clock_hz}u"]
+        found = []
+        for name in ("tuning.c", "frames.c", *self.cpu.firmware, self.board.uart.driver or ""):
+            made = shared / f"firmware.{Path(name).stem}.o"
+            if not made.is_file():
+                source = FIRMWARE / "src" / name
+                model = '-DEMBBERT_HEADER="tuning.h"'
+                call(self.cpu, "gcc", [*self._flags, *flags, model, "-c", source, "-o", made], name)
+            found.append(made)
+        return found
+
+    def _data(self) -> Path:
+        lines = ['.section .rodata.data,"a"']
+        for i, argument in enumerate(self.task.arguments):
+            for label, value in (("before", argument.before), ("after", argument.after)):
+                if value is not None:
+                    path = self.folder / f"{label}_{i}.bin"
+                    path.write_bytes(np.ascontiguousarray(value).tobytes())
+                    lines += [f".balign {_ALIGN}", f".global {label}_{i}", f"{label}_{i}:", f'.incbin "{path}"']
+        source, made = self.folder / "data.S", self.folder / "data.o"
+        source.write_text("\n".join(lines) + "\n")
+        call(self.cpu, "gcc", [*self.cpu.cflags, "-c", source, "-o", made], "the data of a task")
+        return made
+
+    def compile(self, made: Candidate) -> Path:
+        """The object of a candidate. Raises WorkError for C that the compiler does not take."""
+        source = self.folder / f"{made.symbol}.c"
+        source.write_text(made.source)
+        output = source.with_suffix(".o")
+        call(self.cpu, "gcc", [*self._flags, "-c", source, "-o", output], f"{self.task.name} {made.symbol}")
+        return output
+
+    def link(self, candidates: Sequence[Candidate], objects: Sequence[Path]) -> Path:
+        """The image of compiled candidates, which it knows by their places in the sequence."""
+        stem = self.folder / f"image_{candidates[0].number}"
+        table, script, image = stem.with_suffix(".c"), stem.with_suffix(".ld"), stem.with_suffix(".elf")
+        arena = max(sum(_up(w) for w in c.workspaces) for c in candidates)
+        buffers = sum(_up(a.before.nbytes) for a in self.task.arguments if not a.constant)
+        table.write_text(self._table(candidates, arena))
+        script.write_text(memory_script(self.board, arena + buffers, self.board.stack_bytes + _STATIC_BYTES))
+        unused = ["-Wno-unused", "-Wno-old-style-declaration"]
+        compiled = stem.with_suffix(".o")
+        call(self.cpu, "gcc", [*self._flags, *unused, "-c", table, "-o", compiled], "the table of candidates")
+        link = [*self.cpu.cflags, *self._objects, compiled, *objects, "-T", script]
+        call(self.cpu, "gcc", [*link, *self.cpu.ldflags, "-Wl,--gc-sections", "-lm", "-o", image], self.task.name)
+        return image
+
+    def _table(self, candidates: Sequence[Candidate], arena: int) -> str:
+        place = f'__attribute__((aligned({_ALIGN}), section(".bss.embbert_arena")))'
+        lines = [
+            '#include "tuning.h"',
+            f"#define PLACE {place}",
+            f"static uint8_t arena[{max(arena, 1)}] PLACE;",
+        ]
+        inputs, outputs, where = [], [], []
+        for i, argument in enumerate(self.task.arguments):
+            size = argument.before.nbytes
+            lines.append(f"extern const uint8_t before_{i}[];")
+            if argument.constant:
+                where.append(f"before_{i}")
+                continue
+            lines.append(f"static uint8_t buffer_{i}[{size}] PLACE;")
+            where.append(f"buffer_{i}")
+            inputs.append(f"{{buffer_{i}, before_{i}, {size}u}}")
+            if argument.after is not None:
+                lines.append(f"extern const uint8_t after_{i}[];")
+                tolerance = f"{argument.tolerance:.9g}"
+                real = tolerance if set(tolerance) & set(".e") else f"{tolerance}.0"
+                outputs.append(f"{{buffer_{i}, after_{i}, {size}u, {real}f, {RELATIVE}f}}")
+        for c in candidates:
+            lines += self._call(c, where)
+        names = ", ".join(f"run_{c.number}" for c in candidates)
+        lines += [
+            f"const input_t inputs[] = {{{', '.join(inputs)}}};",
+            f"const size_t task_inputs = {len(inputs)};",
+            f"const output_t outputs[] = {{{', '.join(outputs)}}};",
+            f"const size_t task_outputs = {len(outputs)};",
+            f"void (*const candidates[])(void) = {{{names}}};",
+            f"const size_t task_candidates = {len(candidates)};",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _call(self, made: Candidate, where: Sequence[str]) -> list[str]:
+        function, offset, arguments = made.function, 0, []
+        values = self.task.where(function)
+        arguments += [str(values[s]) for s in function.scalars]
+        for buffer, place in zip(function.buffers, where, strict=True):
+            arguments.append(f"({'' if buffer.written else 'const '}{C_TYPES[buffer.dtype]} *)(uintptr_t){place}")
+        for workspace, size in zip(function.workspaces, made.workspaces, strict=True):
+            arguments.append(f"({C_TYPES[workspace.dtype]} *)(void *)(arena + {offset})")
+            offset += _up(size)
+        body = f"static void run_{made.number}(void) {{ {made.symbol}({', '.join(arguments)}); }}"
+        return [f"{function.signature()};", body]
+
+
+def _up(size: int) -> int:
+    return (size + _ALIGN - 1) // _ALIGN * _ALIGN

@@ -1,0 +1,86 @@
+"""From a model and a target to a log: what `embbert-tvm tune` does."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tvm
+
+from embbert_tvm.codegen.program import limits
+from embbert_tvm.compiler import Source, kernel_calls
+from embbert_tvm.device.toolchain import call
+from embbert_tvm.errors import InputError
+from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
+from embbert_tvm.tuning.logs import FORMAT, Log, Manifest, read_manifest
+from embbert_tvm.tuning.measure import Place
+from embbert_tvm.tuning.search import Progress, Search, random_ids
+from embbert_tvm.tuning.task import find_tasks
+
+OBJECTIVES = ("instructions", "cycles", "mca")
+
+
+def find_target(name: str) -> tuple[Cpu, Board, str]:
+    """The CPU, the board that is measured on, and the name of what is tuned for: a board, or a CPU on the board that
+    QEMU emulates it by."""
+    if name.endswith((".yaml", ".yml")) or name in known_boards():
+        board = load_board(name)
+        return load_cpu(board.cpu), board, board.name
+    cpu = load_cpu(name)
+    if cpu.emulation_board is None:
+        raise InputError(f"--target {name}: QEMU emulates no board of it: give a board's .yaml file")
+    return cpu, load_board(cpu.emulation_board), cpu.name
+
+
+def open_log(path: Path, manifest: Manifest) -> Log:
+    """The log at `path` to go on with, or a new one. InputError where what is there is of something else."""
+    if (path / "manifest.json").is_file():
+        known = read_manifest(path)
+        for key in ("model", "target", "precision", "objective", "runner", "length", "tvm", "format"):
+            if getattr(known, key) != getattr(manifest, key):
+                words = f"has {key} {getattr(known, key)}, not {getattr(manifest, key)}"
+                raise InputError(f"{path}: {words}: name another log with -o, or remove it")
+        manifest = known
+    return Log(path, manifest)
+
+
+def tune(
+    source: Source,
+    target: tuple[Cpu, Board, str],
+    places: Sequence[Place],
+    path: Path,
+    *,
+    trials: int,
+    runner: str,
+    objective: str = "instructions",
+    precision: str = "int8",
+    length: int = 64,
+    calibration: Path | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Manifest:
+    """Search until `trials` are in the log at `path`; its manifest."""
+    cpu, board, name = target
+    version = call(cpu, "gcc", ["--version"], "its version").splitlines()[0]
+    today = datetime.date.today().isoformat()
+    manifest = Manifest(
+        source.name, name, precision, objective, runner, length, version, today, tvm.__version__, FORMAT
+    )
+    log = open_log(path, manifest)
+    mod, described = kernel_calls(source, cpu, precision, calibration)
+    vocabulary, positions = limits(simplify(import_onnx(load_onnx(source.onnx))))
+    if not 1 <= length <= (positions or length):
+        raise InputError(f"--length {length}: the model takes 1 to {positions} tokens")
+    tasks = find_tasks(mod, described, random_ids(vocabulary, length))
+    with tempfile.TemporaryDirectory(prefix="embbert-tune-") as folder:
+        search = Search(tasks, cpu, board, places, log, Path(folder), seed)
+        try:
+            search.run(trials, progress)
+        finally:
+            search.close()
+            log.save()
+    return log.manifest

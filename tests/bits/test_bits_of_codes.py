@@ -1,0 +1,68 @@
+"""The same bits of weights of fewer than 8 bits: TVM's LLVM build of the module that holds them as int8, the C that
+unpacks their codes on this machine, the C on emulated CPUs with and without DSP and MVE."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+
+import pytest
+import small
+
+from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.calibrate import load_calibration, sha256
+from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.precision import PLANS
+from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.resources import resource
+from embbert_tvm.target import load_cpu
+
+SNIPS = resource("models", "embbert-snips")
+LOW = tuple(name for name in PLANS if name not in ("int8", "fp32"))
+
+needs_arm = pytest.mark.skipif(
+    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
+    reason="qemu-system-arm or arm-none-eabi-gcc is not installed",
+)
+
+
+@functools.cache
+def simplified(folder: Path):
+    calibration = load_calibration(folder / "calibration.json", sha256(folder / "model.onnx"))
+    return simplify(import_onnx(load_onnx(folder / "model.onnx"))), calibration
+
+
+def check(folder: Path, precision: str, target: str, place: str, lengths: tuple[int, ...], vocabulary: int, tmp: Path):
+    """A package of the model gives at each length what its int8 module gives."""
+    mod, calibration = simplified(folder)
+    run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod)
+    compile_model(find_source(folder), load_cpu(target), tmp / "package", precision=precision)
+    with open_place(place, load_package(tmp / "package")) as device:
+        for length in lengths:
+            ids = small.some_ids(length, vocabulary, length)
+            assert device.run(ids).logits.tobytes() == run(ids).tobytes(), f"{length} tokens"
+
+
+@pytest.mark.parametrize("precision", LOW)
+def test_the_c_on_this_machine(precision, tmp_path):
+    check(small.folder(), precision, "cortex-m7", "host", (1, 2, 3, 17, 48), 70, tmp_path)
+
+
+@needs_arm
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [("int4", "cortex-m4"), ("int6", "cortex-m4"), ("binary", "cortex-m7"), ("int3", "cortex-m55")],
+)
+def test_the_c_on_qemu(precision, target, tmp_path):
+    check(small.folder(), precision, target, "qemu", (1, 2, 3, 17, 48), 70, tmp_path)
+
+
+@needs_arm
+@pytest.mark.parametrize(("precision", "target"), [("int4", "cortex-m7"), ("int4", "cortex-m55")])
+def test_a_whole_model_on_qemu(precision, target, tmp_path):
+    """Its matrices have several blocks a row."""
+    check(SNIPS, precision, target, "qemu", (1, 31, 64, 255), 8192, tmp_path)

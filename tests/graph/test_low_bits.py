@@ -1,0 +1,88 @@
+"""Rounding to fewer than 8 bits: laws of the levels, of the scales found, and of GPTQ."""
+
+import numpy as np
+import pytest
+import small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
+from embbert_tvm.kernels.low_bits import FORMATS, narrow, short
+
+STORED = [form for form in FORMATS.values() if form.stored]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(STORED), st.integers(1, 7), st.integers(1, 80), st.booleans(), st.integers(0, 99))
+def test_weights_are_levels_times_multipliers_in_int8(form, n, k, shared, seed):
+    weight = small.normal(n, k, seed=seed) * np.exp(small.normal(n, 1, seed=seed + 1))
+    found = nearest(weight, form, shared=shared)
+    levels = form.first + form.step * np.arange(form.count)
+    assert np.isin(found.levels, levels).all()
+    assert 1 <= found.multipliers.min() <= found.multipliers.max() <= form.most
+    product = found.levels.astype(int) * found.spread()
+    assert np.array_equal(product, found.weight)
+    assert not shared or np.ptp(found.scale) == 0
+    # No other level is nearer.
+    step = found.scale[:, None] * found.spread()
+    nearer = np.abs(levels[:, None, None] * step - weight).min(0)
+    np.testing.assert_allclose(np.abs(found.levels * step - weight), nearer, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", STORED, ids=lambda form: form.label)
+def test_more_blocks_and_more_bits_leave_less(form):
+    weight = small.normal(8, 128) * np.exp(small.normal(8, 128, seed=1))
+
+    def error(f):
+        found = nearest(weight, f)
+        return np.square(found.weight * found.scale[:, None] - weight).sum()
+
+    whole = FORMATS[form.name]
+    assert error(form) <= 1.02 * error(whole)
+    if form.bits < 6 and form.name != "ternary":
+        assert error(form) > error(FORMATS["int6"])
+
+
+def test_weights_that_are_levels_stay_as_they_are():
+    form = FORMATS["int4b32"]
+    rng = np.random.default_rng(0)
+    levels, multipliers = rng.integers(-7, 8, (4, 64)), rng.integers(8, 17, (2, 2))
+    levels[:, ::32] = 7
+    multipliers[:, 0] = 16
+    weight = 0.25 * levels * spread(multipliers, 4, 64, 32)
+    found = nearest(weight, form)
+    np.testing.assert_allclose(found.weight * found.scale[:, None], weight, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["int4b32", "int2b32", "ternary"])
+def test_gptq_changes_what_comes_out_less(name):
+    """Inputs of few directions, as those of a layer are."""
+    rng = np.random.default_rng(1)
+    inputs = rng.standard_normal((400, 12)) @ rng.standard_normal((12, 64)) + 0.1 * rng.standard_normal((400, 64))
+    weight, form = rng.standard_normal((16, 64)), FORMATS[name]
+
+    def error(found):
+        return np.square(inputs @ (found.weight * found.scale[:, None] - weight).T).sum()
+
+    assert error(gptq(weight, form, inputs.T @ inputs / 400)) < 0.6 * error(nearest(weight, form))
+
+
+def test_gptq_of_even_inputs_is_the_nearest():
+    weight, form = small.normal(6, 32), FORMATS["int4b16"]
+    assert np.array_equal(gptq(weight, form, np.eye(32)).levels, nearest(weight, form).levels)
+
+
+def test_no_weights_at_all():
+    scale, multipliers = fit_scales(np.zeros((2, 16)), FORMATS["int4b16"])
+    assert (scale > 0).all()
+    assert (multipliers >= 1).all()
+    assert not nearest(np.zeros((2, 16)), FORMATS["int4b16"]).weight.any()
+
+
+@given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), min_size=1, max_size=9), st.sampled_from(["int8", "int16"]))
+def test_short_constants_are_read_as_they_were_rounded(values, dtype):
+    rounded = short(np.array(values, np.int32), dtype)
+    stored = narrow(rounded, dtype)
+    assert np.array_equal(stored[:-1].astype(np.int64) << int(stored[-1]), rounded)
+    most = np.iinfo(dtype).max
+    assert np.abs(rounded - np.array(values, np.float64)).max() <= max(np.abs(values).max() / most, 0.0)

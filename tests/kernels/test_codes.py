@@ -1,0 +1,57 @@
+"""Codes in memory: the C that unpacks them against the int8 that they stand for."""
+
+import ctypes
+
+import numpy as np
+import pytest
+import small
+from running import compile_c
+
+from embbert_tvm.graph.quantize.low_bits import nearest
+from embbert_tvm.graph.storage import pack_pairs
+from embbert_tvm.kernels.low_bits import FORMATS, pack_codes, pack_multipliers
+
+STORED = [form for form in FORMATS.values() if form.stored]
+
+
+def unpacked(
+    form, codes: np.ndarray, multipliers: np.ndarray, planes: int, at: int, first: int, count: int, lanes: int
+):
+    """`count` weights from `first` on, by the C of the host."""
+    widths = {6: (4, 2), 3: (2, 1)}.get(form.bits, (form.bits, 0))
+    block = 0 if form.block is None else form.block * lanes
+    numbers = ", ".join(map(str, (block, *widths, form.first, form.step, form.most)))
+    source = f"""#include "embbert_low_bits.h"
+void unpack(int8_t *out, const uint8_t *low, const uint8_t *high, const uint8_t *m, int32_t at, int32_t count);
+void unpack(int8_t *out, const uint8_t *low, const uint8_t *high, const uint8_t *m, int32_t at, int32_t count)
+{{
+    embbert_unpack(out, low, high, m, at, count, {numbers});
+}}
+"""
+    library = ctypes.CDLL(str(compile_c([source])))
+    out = np.zeros(count, np.int8)
+    low = codes[first * widths[0] // 8 :]
+    high = codes[planes + first * widths[1] // 8 :]
+    pointers = (x.ctypes.data_as(ctypes.c_void_p) for x in (out, low, high, multipliers))
+    library.unpack(*pointers, at, count)
+    return out
+
+
+@pytest.mark.parametrize("form", STORED, ids=lambda form: form.label)
+def test_codes_are_the_weights(form):
+    n, k = 6, 64
+    blocks = nearest(small.normal(n, k), form.within(k))
+    form = blocks.format
+    multipliers = pack_multipliers(blocks.multipliers)
+    planes = form.plane_bytes(n * k)[0]
+    codes = pack_codes(form, pack_pairs(blocks.levels))
+    assert len(codes) == n * k * form.bits // 8
+    for pair in range(n // 2):
+        found = unpacked(form, codes, multipliers, planes, pair * form.columns(k), pair * 2 * k, 2 * k, 2)
+        assert np.array_equal(found.reshape(k, 2), pack_pairs(blocks.weight)[pair])
+    if form.block == 16:
+        return  # a row of blocks of 16 is no whole words: it is read a code at a time
+    codes = pack_codes(form, blocks.levels)
+    for row in range(n):
+        found = unpacked(form, codes, multipliers, planes, row // 2 * form.columns(k), row * k, k, 1)
+        assert np.array_equal(found, blocks.weight[row])

@@ -1,0 +1,106 @@
+"""Forms of micro-kernels and unrolled loops: what can be chosen, and what is printed of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embbert_tvm.codegen.c_function import c_function
+from embbert_tvm.codegen.lower import schedule, to_loops
+from embbert_tvm.kernels import blocked, micro
+from embbert_tvm.kernels.choices import FORMS
+from embbert_tvm.kernels.intrinsics import DSP, MVE
+
+MICRO = Path(micro.__file__).parent
+
+
+def printed(func, chosen=None):
+    return c_function(to_loops(schedule(func), "kernel"), "kernel", chosen)
+
+
+def test_a_layer_leaves_its_calls_and_loops_to_choose():
+    found = {c.key: c.values for c in printed(blocked.layer(128, DSP)).choices}
+    assert len(found["call0"]) == 1 + 8 + 6  # the queries' product: LDRD or single, four lengths, plain
+    assert len(found["call2"]) == 1 + 6 + 6
+    assert found["loop0"] == (0, 1, 2, 4, 8)
+
+
+def test_a_form_that_does_not_suit_is_not_offered():
+    narrow = {c.key: c.values for c in printed(blocked.layer(32, DSP)).choices}
+    names = [FORMS["embbert_dsp_dot_4x2"][i].name for i in narrow["call0"]]
+    assert "embbert_dsp_dot_ldrd_16" in names
+    assert "embbert_dsp_dot_ldrd_32" not in names  # 16 pairs are no multiple of 32
+    wide = {c.key: c.values for c in printed(blocked.layer(96, MVE)).choices}
+    assert [FORMS["embbert_mve_product"][i].name for i in wide["call0"]] == [
+        "embbert_mve_product",
+        "embbert_mve_product_32",
+    ]
+
+
+def test_nothing_chosen_prints_what_is_there_by_hand():
+    body = printed(blocked.layer(128, DSP)).body
+    assert "#pragma" not in body
+    assert set(re.findall(r"embbert_dsp_(?:dot|context)\w*", body)) == {
+        "embbert_dsp_dot_4x2",
+        "embbert_dsp_context_4x2",
+    }
+
+
+def test_choices_change_the_call_and_the_loop_alone():
+    body = printed(blocked.layer(128, DSP)).body
+    other = printed(blocked.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
+    changed = [line for line in other.splitlines() if line not in body.splitlines()]
+    names = [re.search(r"embbert_dsp_\w+|#pragma.*", line)[0] for line in changed]
+    assert names == ["embbert_dsp_dot_ldrd_16", "embbert_dsp_dot_plain", "#pragma GCC unroll 4"]
+    assert changed[1].rstrip().endswith(", 1, 1);")
+
+
+_PROGRAM = """
+#include <stdio.h>
+#define EMBBERT_DUAL_ISSUE {dual}
+#include "embbert_arithmetic.h"
+#include "embbert_dsp.h"
+#include "embbert_mve.h"
+int main(void)
+{{
+    static int16_t a[4 * 64 * 2];
+    static int8_t b[64 * 256];
+    for (int i = 0; i < (int)(sizeof a / 2); i++) a[i] = (int16_t)(i * 37 % 251 - 125);
+    for (int i = 0; i < (int)sizeof b; i++) b[i] = (int8_t)(i * 101 % 253 - 126);
+    int32_t acc[8];
+{calls}
+    return 0;
+}}
+"""
+
+
+@pytest.mark.parametrize("dual", [0, 1])
+def test_every_form_computes_the_same(tmp_path, dual):
+    """On this machine all forms are their plain C; tests/tuning/test_tune.py runs the others in QEMU."""
+    calls, expected = [], []
+    rng = (np.arange(512) * 37 % 251 - 125, (np.arange(64 * 256) * 101 % 253 - 126).astype(np.int8).astype(int))
+    a = rng[0].reshape(64, 4, 2)
+    for base, scalars in (("embbert_dsp_dot_4x2", (64,)), ("embbert_dsp_context_4x2", (256, 64))):
+        b = rng[1]
+        if len(scalars) == 1:
+            right = b[: 64 * 4].reshape(64, 2, 2)  # pair, column of the pair, row
+            want = np.einsum("prh,phc->rc", a, right)
+        else:
+            right = b.reshape(64, 128, 2)[:, :2]  # pair of rows, column, row of the pair
+            want = np.einsum("prh,pch->rc", a, right)
+        for form in FORMS[base]:
+            arguments = ", ".join(map(str, ("acc", "a", "b", *scalars, *form.extra)))
+            calls.append("    for (int i = 0; i < 8; i++) acc[i] = i;")
+            calls.append(f"    {form.name}({arguments});")
+            calls.append('    for (int i = 0; i < 8; i++) printf("%d ", (int)acc[i]);\n    printf("\\n");')
+            expected.append((want.reshape(-1) + np.arange(8)).tolist())
+    source = tmp_path / "forms.c"
+    source.write_text(_PROGRAM.format(dual=dual, calls="\n".join(calls)))
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", f"-I{MICRO}"]
+    subprocess.run(["gcc", *flags, source, "-o", tmp_path / "forms"], check=True)
+    said = subprocess.run([tmp_path / "forms"], capture_output=True, text=True, check=True).stdout
+    assert [list(map(int, line.split())) for line in said.splitlines()] == expected
