@@ -132,7 +132,8 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, scheme and WINDOW_BYTES, tuned)
+    window = scheme and WINDOW_BYTES
+    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, window, tuned, chosen.plan.half)
     program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):
         raise InputError(

@@ -149,8 +149,8 @@ class Chooser:
             )
         if self.budget.drop is not None and tried(chosen).drop > self.budget.drop:
             chosen = self._bisect(chosen, min((c for c in choices if fits(c)), key=lambda c: c.error), best, tried)
-        made = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa).mod
-        self._chosen = (constants_bytes(made), live_bytes(made, max_length))
+        quantized = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa)
+        self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         return replace(plan_of(chosen), measured=self._account(names, tried(chosen)))
 
     def _bisect(self, fast: budget_search.Choice, accurate: budget_search.Choice, best, tried) -> budget_search.Choice:

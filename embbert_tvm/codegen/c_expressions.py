@@ -24,6 +24,7 @@ C_TYPES = {
     "int64": "int64_t",
     "uint64": "uint64_t",
     "bool": "uint8_t",
+    "float16": "uint16_t",
     "float32": "float",
 }
 
@@ -68,12 +69,15 @@ class Expressions:
     """Prints expressions. name: the C name of a variable or buffer; scalar: whether a buffer is one plain variable.
 
     used: the variables that were printed; math: whether anything of <math.h> was; data: the variables that hold what
-    was read or computed, so that they are no indices.
+    was read or computed, so that they are no indices. half: whether a buffer of float32 is stored as float16.
     """
 
-    def __init__(self, name: Callable[[Var], str], scalar: Callable[[Var], bool]) -> None:
+    def __init__(
+        self, name: Callable[[Var], str], scalar: Callable[[Var], bool], half: Callable[[Var], bool] = lambda b: False
+    ) -> None:
         self._name = name
         self._scalar = scalar
+        self._half = half
         self.used: list[Var] = []
         self.math = False
         self.data: set[Var] = set()
@@ -116,7 +120,7 @@ class Expressions:
             tirx.Not: lambda e: (f"!{self._operand(e.a, 11)}", 11),
             tirx.BitwiseNot: lambda e: (f"~{self._operand(e.a, 11)}", 11),
             tirx.Select: lambda e: self._choice(e.condition, e.true_value, e.false_value),
-            TensorLoad: lambda e: (self.element(e.source, e.indices), _ATOM),
+            TensorLoad: self._load,
             Call: self._call,
         }.get(type(expr))
         if printer is None:
@@ -140,6 +144,10 @@ class Expressions:
         if dtype in _PROMOTED and operator in ("+", "-", "*", "<<"):
             return f"({C_TYPES[dtype]})({left} {operator} {right})", 11
         return f"{left} {operator} {right}", precedence
+
+    def _load(self, expr) -> tuple[str, int]:
+        text = self.element(expr.source, expr.indices)
+        return f"half_to_float({text})" if self._half(expr.source) else text, _ATOM
 
     def _variable(self, expr: Var) -> tuple[str, int]:
         self.used.append(expr)

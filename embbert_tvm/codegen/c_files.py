@@ -198,6 +198,7 @@ _KERNELS_HEADER = """\
 
 #include "embbert_arithmetic.h"
 #include "embbert_dsp.h"
+#include "embbert_half.h"
 #include "embbert_low_bits.h"
 #include "embbert_mve.h"
 
@@ -375,6 +376,7 @@ def _values(value: np.ndarray, width: int = 110) -> str:
     if flat.dtype == np.float32:
         texts = [real(v) for v in flat.tolist()]
     else:
+        flat = flat.view(np.uint16) if flat.dtype == np.float16 else flat
         texts = ["INT32_MIN" if v == -(2**31) else str(int(v)) for v in flat.tolist()]
     per_line = max(1, (width - 4) // (max(map(len, texts)) + 2))
     rows = (", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line))

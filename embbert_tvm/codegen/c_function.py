@@ -87,7 +87,7 @@ def _dimension(dim) -> str:
 
 
 class _Printer:
-    def __init__(self, func: tirx.PrimFunc, chosen: Mapping[str, int]) -> None:
+    def __init__(self, func: tirx.PrimFunc, chosen: Mapping[str, int], half: Container[int] = ()) -> None:
         self.func = func
         self.chosen = chosen
         self.choices: list[kernel_choices.Choice] = []
@@ -100,9 +100,13 @@ class _Printer:
         self.written: set[Var] = set()
         self.bound: set[Var] = set()
         self.lines: list[str] = []
-        self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars)
+        self.half = {param for index, param in enumerate(func.params) if index in half}
+        self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars, self.is_half)
         for param in func.params:
             self.name(param)
+
+    def is_half(self, buffer: Var) -> bool:
+        return self.root(buffer) in self.half
 
     def root(self, buffer: Var) -> Var:
         while buffer in self.alias:
@@ -166,7 +170,8 @@ class _Printer:
         target = self.root(stmt.buffer)
         self.written.add(target)
         place = self.expressions.element(stmt.buffer, stmt.indices)
-        self.line(depth, f"{place} = {self.expressions(stmt.value)};")
+        value = self.expressions(stmt.value)
+        self.line(depth, f"{place} = {f'half_from_float({value})' if target in self.half else value};")
 
     def _if(self, stmt, depth: int) -> None:
         self.line(depth, f"if ({self.expressions(stmt.condition)}) {{")
@@ -242,10 +247,12 @@ def _inside(stmt) -> Iterator:
         yield from _inside(part)
 
 
-def c_function(func: tirx.PrimFunc, name: str, chosen: Mapping[str, int] | None = None) -> CFunction:
-    """Print a lowered PrimFunc. chosen: of its choices (kernels/choices.py), by key. Raises WorkError for TIR that has
-    no C here."""
-    printer = _Printer(func, chosen or {})
+def c_function(
+    func: tirx.PrimFunc, name: str, chosen: Mapping[str, int] | None = None, half: Container[int] = ()
+) -> CFunction:
+    """Print a lowered PrimFunc. chosen: of its choices (kernels/choices.py), by key. half: which of its float32
+    parameters are stored as float16. Raises WorkError for TIR that has no C here."""
+    printer = _Printer(func, chosen or {}, half)
     printer.statement(func.body, 1)
     scalars = []
     for var in printer.expressions.used:
@@ -253,7 +260,8 @@ def c_function(func: tirx.PrimFunc, name: str, chosen: Mapping[str, int] | None 
             scalars.append(var)
 
     def buffer(var: Var, written: bool) -> Buffer:
-        return Buffer(printer.name(var), str(var.ty.dtype), tuple(var.ty.shape), written)
+        kind = "float16" if var in printer.half else str(var.ty.dtype)
+        return Buffer(printer.name(var), kind, tuple(var.ty.shape), written)
 
     body = "\n".join(printer.lines)
     # A value that simplification has made superfluous is still passed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import tvm
 import tvm_ffi
 from tvm import IRModule, relax, s_tir, tirx
@@ -54,23 +56,28 @@ def to_calls(mod: IRModule) -> IRModule:
     return mod
 
 
-def schedule(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The default schedule: intermediate elementwise stages inlined, each reduction's start in a loop of its own."""
+def schedule(func: tirx.PrimFunc, half: Container[int] = ()) -> tirx.PrimFunc:
+    """The default schedule: intermediate elementwise stages inlined, each reduction's start in a loop of its own.
+
+    half: parameters that are stored as float16: a reduction to one of them is summed in a float32 beside it.
+    """
     if not isinstance(func.body, s_tir.SBlockRealize) or func.body.block.name_hint != "root":
         return func  # TIR written without blocks, as topi does for scans and sorts.
     sch = s_tir.Schedule(func.with_attr("global_symbol", "main"))
-    apply_default(sch)
+    apply_default(sch, {func.params[index].name for index in half})
     return sch.mod["main"]
 
 
-def apply_default(sch: s_tir.Schedule) -> None:
-    """The default schedule on a PrimFunc `main` of blocks."""
+def apply_default(sch: s_tir.Schedule, half: Container[str] = ()) -> None:
+    """The default schedule on a PrimFunc `main` of blocks. half: names of what is stored as float16."""
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
         try:
             sch.compute_inline(block)
         except s_tir.ScheduleError:
             continue
+    for block in _blocks(sch, root) if half else ():
+        _sum_apart(sch, block, half)
     for block in _blocks(sch, root):
         if sch.get(block).init is not None:
             _part_init(sch, block)
@@ -79,6 +86,18 @@ def apply_default(sch: s_tir.Schedule) -> None:
 def _blocks(sch: s_tir.Schedule, parent) -> list:
     children = list(sch.get_child_blocks(parent))
     return [b for child in children for b in (child, *_blocks(sch, child))]
+
+
+def _sum_apart(sch: s_tir.Schedule, block, half: Container[str]) -> None:
+    found = sch.get(block)
+    kinds = [v.iter_type == tirx.IterVar.CommReduce for v in found.iter_vars]
+    if not any(kinds) or not any(region.source.name in half for region in found.writes):
+        return
+    loops = sch.get_loops(block)[-len(kinds) :]
+    written = sch.cache_write(block, 0, "global")
+    spatial = kinds.index(True)
+    if spatial and not any(not reduced for reduced in kinds[spatial:]):
+        sch.reverse_compute_at(written, loops[spatial - 1])
 
 
 def _part_init(sch: s_tir.Schedule, block) -> None:

@@ -29,6 +29,7 @@ _BYTES = {
     "int32": 4,
     "uint32": 4,
     "int64": 8,
+    "float16": 2,
     "float32": 4,
 }
 INPUT, OUTPUT = "ids", "logits"
@@ -130,14 +131,15 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
 
 class _Builder:
     def __init__(
-        self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, tuned: Schedules | None
+        self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, tuned: Schedules | None, half: bool
     ) -> None:
         self.mod, self.names, self.prefix, self.tuned = mod, names, prefix, tuned
         self.max_length, self.vocabulary = 0, vocabulary
         self.graph = Dataflow(mod)
         (self.ids,) = self.graph.function.params
         self.length = shape(self.ids)[1]
-        self.functions: dict[str, CFunction] = {}
+        self.half = half
+        self.functions: dict[tuple, CFunction] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.values: dict[Var, str] = {self.ids: INPUT}
         self.made: dict[str, tuple[str, list, int]] = {}
@@ -145,6 +147,9 @@ class _Builder:
         self.calls: list[tuple[str, CFunction, list[str], dict]] = []
         self.macs: list[tuple[int, int, int] | None] = []
         self.outputs: list[tuple[Output, ...]] = []
+        self.result = self.graph.output
+        while isinstance(self.graph.binding(self.result), Var):
+            self.result = self.graph.binding(self.result)
         for var, value in self.graph.bindings:
             self.bind(var, value)
 
@@ -169,22 +174,44 @@ class _Builder:
             raise WorkError(f"the size {dim} does not follow from the number of tokens")
         return int(value)
 
-    def constant(self, expr: GenericConst) -> str:
+    def constant(self, expr: GenericConst, half: bool = False) -> str:
         value = constant(expr)
         name = self.names.get(fingerprint(value)) or f"constant_{fingerprint(value)[:8]}"
+        if half:
+            largest = np.finfo(np.float16).max
+            value, name = np.clip(value, -largest, largest).astype(np.float16), f"{name}_half"
         self.constants[name] = value
         return f"{self.prefix}_{name}"
 
-    def function(self, call: Call) -> CFunction:
+    def function(self, call: Call, half: tuple[int, ...]) -> CFunction:
         name = call.args[0].name_hint
-        if name not in self.functions:
+        if (name, half) not in self.functions:
             func = self.mod[call.args[0]]
-            scheduled = (self.tuned and self.tuned(name, func)) or schedule(func)
+            # A tuned schedule sums where it writes, which half precision cannot.
+            scheduled = (not half and self.tuned and self.tuned(name, func)) or schedule(func, half)
+            c = c_name(f"{self.prefix}_{name}", {f.name for f in self.functions.values()})
             try:
-                self.functions[name] = c_function(to_loops(scheduled, name), f"{self.prefix}_{name}", chosen(scheduled))
+                self.functions[name, half] = c_function(to_loops(scheduled, name), c, chosen(scheduled), half)
             except WorkError as error:
                 raise WorkError(f"operator {name}: {error}") from None
-        return self.functions[name]
+        return self.functions[name, half]
+
+    def in_half(self, var: Var, value: Call) -> tuple[int, ...]:
+        """Which parameters of a call's function are stored as float16: all float32 but the logits, and the constants of
+        kernels, whose scales may be out of its range."""
+        if not self.half:
+            return ()
+        kernel = "embbert.kernel" in self.mod[value.args[0]].attrs
+        found, args = [], list(value.args[1].fields)
+        for index, arg in enumerate(args):
+            constant_of_kernel = kernel and isinstance(arg, GenericConst)
+            if not isinstance(arg.ty, PrimType) and str(arg.ty.dtype) == "float32" and not constant_of_kernel:
+                found.append(index)
+        outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
+        for index, out in enumerate(outs, len(args)):
+            if str(out.dtype) == "float32" and not var.same_as(self.result):
+                found.append(index)
+        return tuple(found)
 
     def bind(self, var: Var, value) -> None:
         if isinstance(value, Var):
@@ -197,14 +224,15 @@ class _Builder:
             raise WorkError(f"{var.name}: no C for {op_name(value) or type(value).__name__}")
 
     def call(self, var: Var, value: Call) -> None:
-        function, step = self.function(value), len(self.calls)
+        half = self.in_half(var, value)
+        function, step = self.function(value, half), len(self.calls)
         arguments, shapes, lengths = [], [], []
-        for arg in value.args[1].fields:
+        for index, arg in enumerate(value.args[1].fields):
             if isinstance(arg.ty, PrimType):
                 lengths.append(arg)
                 continue
             if isinstance(arg, GenericConst):
-                arguments.append(self.constant(arg))
+                arguments.append(self.constant(arg, index in half))
             else:
                 arguments.append(self.values[arg])
                 self.last_use[self.values[arg]] = step
@@ -213,7 +241,7 @@ class _Builder:
             self.values[var] = arguments[int(value.attrs.inplace_indices[0]) - len(lengths)]
             made = [self.values[var]]
         else:
-            made = self.make(var, step, arguments, shapes)
+            made = self.make(var, step, arguments, shapes, len(arguments) + len(lengths) in half)
         self.outputs.append(tuple(self.output(var, name) for name in made))
         where = _bindings(function, shapes)
         where |= dict(zip(function.lengths, lengths, strict=True))
@@ -232,14 +260,15 @@ class _Builder:
         pairs = symbolic == [True, False, False] and dims[2] == LANES
         return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", pairs)
 
-    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list]) -> list[str]:
+    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool) -> list[str]:
         """Declare what a call makes, and append it to the call's arguments and their shapes; the names made."""
         stem = c_name(var.name.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
         for index, out in enumerate(outs):
             name = stem if len(outs) == 1 else f"{stem}_{index}"
             dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
-            self.made[name] = (str(out.dtype), dims, step)
+            kind = "float16" if half and str(out.dtype) == "float32" else str(out.dtype)
+            self.made[name] = (kind, dims, step)
             self.last_use[name] = step
             arguments.append(name)
             shapes.append(dims)
@@ -317,12 +346,14 @@ def build_programs(
     vocabulary: int,
     window_bytes: int | None = None,
     tuned: Schedules | None = None,
+    half: bool = False,
 ) -> Callable[[int], Program]:
     """Lower every call of a module of calls (`lower.to_calls`); what is returned places, for texts of at most so many
     tokens, what the calls need.
 
     names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. tuned:
-    schedules to use in the place of the default. Raises WorkError for what has no C.
+    schedules to use in the place of the default. half: whether what is float32 between the calls is stored as float16.
+    Raises WorkError for what has no C.
     """
-    builder = _Builder(mod, names, prefix, vocabulary, tuned)
+    builder = _Builder(mod, names, prefix, vocabulary, tuned, half)
     return lambda max_length: builder.finish(max_length, window_bytes)

@@ -21,7 +21,7 @@ FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
 METHODS = ("percentile", "minmax", "mse", "kl")
 # What weights and tables can be stored in.
-WEIGHTS = (*FORMATS, "float32")
+WEIGHTS = (*FORMATS, "float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", "int8", "int8", "int8"),
+        Scheme("fp16", "float16", "float16", "float16", 7.0),
         Scheme("fp32", "float32", "float32", "float32", 6.0),
         Scheme("int6", "int8", "int6b64", "int6b16", 1.4),
         Scheme("int4", "int8", "int4b64", "int4b16", 1.4),
@@ -56,7 +57,7 @@ SCHEMES = {
     )
 }
 # What a search chooses from.
-CHOICES = ("int8", "fp32")
+CHOICES = ("int8", "fp16")
 
 
 def _known(what: str, name: object, known: Iterable[str]) -> str:
@@ -108,6 +109,14 @@ class Plan:
     def schemes(self) -> tuple[Scheme, ...]:
         """Every scheme that the plan may use."""
         return tuple(SCHEMES[name] for name in dict.fromkeys((self.default, *self.operators.values())))
+
+    @property
+    def half(self) -> bool:
+        """Whether what is in floating point is stored in half precision. Raises InputError where a part is not."""
+        used = {SCHEMES[name].activations for name in self.operators.values() or (self.default,)}
+        if used >= {"float16", "float32"}:
+            raise InputError("fp16 and fp32 in one plan: what is in floating point is stored in one of them")
+        return "float16" in used
 
     def of(self, operators: Mapping[str, str]) -> Plan:
         """This plan with every operator of a model named: the form that is written."""

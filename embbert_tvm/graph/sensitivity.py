@@ -1,7 +1,8 @@
 """What each operator loses in each scheme, measured: the operator alone in it, all others in float32.
 
-The error is the mean square of the logits' differences from the float model's. Rounding errors of operators are all but
-independent, so that their squares add up; the loss of answers is measured of whole plans.
+The error is the mean square of the logits' differences from the float model's; of what is in floating point, fp16 too,
+it is taken for nothing. Rounding errors of operators are all but independent, so that their squares add up; the loss of
+answers is measured of whole plans.
 """
 
 from __future__ import annotations
@@ -74,18 +75,19 @@ def logits(mod: IRModule, ids: Sequence[Sequence[int]]) -> np.ndarray:
     return np.array([machine["main"](tvm.runtime.tensor(np.asarray([i], np.int32))).numpy().reshape(-1) for i in ids])
 
 
-def constants_bytes(mod: IRModule) -> int:
-    """Of all constants of `main`, each once."""
+def constants_bytes(mod: IRModule, half: bool = False) -> int:
+    """Of all constants of `main`, each once. half: whether those in floating point are stored in half precision."""
     found: dict[str, int] = {}
 
     def visit(expr) -> None:
         if isinstance(expr, GenericConst):
             value = expr.value.numpy()
-            found[fingerprint(value)] = value.nbytes
+            found[fingerprint(value)] = value.nbytes // (2 if halved and value.dtype == np.float32 else 1)
         for part in (*getattr(expr, "args", ()), *getattr(expr, "fields", ())):
             visit(part)
 
     for _, value in Dataflow(mod).bindings:
+        halved = half and op_name(value) not in ("call_tir", "call_tir_inplace")
         visit(value)
     return sum(found.values())
 
@@ -117,12 +119,12 @@ def measure(
     table = []
     for name, scheme in progress(every):
         error = changed = 0.0
-        if not SCHEMES[scheme].is_float or SCHEMES[scheme].activations != "float32":
+        if not SCHEMES[scheme].is_float:
             found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: scheme})).mod, texts.ids)
             error, changed = texts.error(found), texts.changed(found)
         flash = 0
         if scheme != base.default:
             one = quantize(mod, calibration, base.of({name: scheme}))
-            flash = constants_bytes(block_layers(one, isa).mod) - least
+            flash = constants_bytes(block_layers(one, isa).mod, one.plan.half) - least
         table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0)))
     return table

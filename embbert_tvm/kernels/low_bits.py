@@ -77,15 +77,16 @@ class WeightFormat:
         return self.first + self.step * np.clip(np.rint((x - self.first) / self.step), 0, self.count - 1)
 
 
-# Below four bits the levels lie evenly around zero, which is none of them. Each is there with blocks of some widths.
+# Each is there with blocks of some widths. All but binary have a zero, which many small weights need more than levels
+# that lie evenly around it.
 FORMATS = {
     form.label: form
     for base in (
         WeightFormat("int8", 8, -127, 1, 255),
         WeightFormat("int6", 6, -32, 1, 64),
         WeightFormat("int4", 4, -8, 1, 16),
-        WeightFormat("int3", 3, -7, 2, 8),
-        WeightFormat("int2", 2, -3, 2, 4),
+        WeightFormat("int3", 3, -4, 1, 8),
+        WeightFormat("int2", 2, -2, 1, 4),
         WeightFormat("ternary", 2, -1, 1, 3),
         WeightFormat("binary", 1, -1, 2, 2),
     )

@@ -10,12 +10,15 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.precision import FORMAT, METHODS, SCHEMES, WEIGHTS, Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.target import load_cpu
 
 NAMES = st.text("ab_*?", min_size=1, max_size=6)
 
@@ -68,7 +71,7 @@ def test_what_is_no_plan_is_refused(tmp_path, name, content, message):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(InputError, match="int5 is not known: choose one of int8, fp32"):
+    with pytest.raises(InputError, match="int5 is not known: choose one of int8"):
         named_plan("int5")
 
 
@@ -106,3 +109,29 @@ def test_a_pattern_names_many():
     assert {k for k, v in mixed.plan.operators.items() if v == "fp32"} == {
         k for k in mixed.plan.operators if k.startswith("blocks_0_")
     }
+
+
+def test_fp16_stores_halves_and_computes_in_float(tmp_path):
+    """Half of fp32's weights; logits within what rounding to 11 bits leaves; float16 is what lies between."""
+    found = {}
+    for precision in ("fp16", "fp32"):
+        compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / precision, precision=precision)
+        found[precision] = load_package(tmp_path / precision)
+    metadata = json.loads((tmp_path / "fp16" / "metadata.json").read_text())
+    whole = json.loads((tmp_path / "fp32" / "metadata.json").read_text())
+    assert whole["weights_bytes"] <= 2 * metadata["weights_bytes"] <= whole["weights_bytes"] + 16
+    assert metadata["arena"]["bytes"] < 0.6 * whole["arena"]["bytes"]
+    assert {o["dtype"] for o in metadata["outputs"] if o["name"] != "logits"} <= {"float16", "int32", "bool", "uint8"}
+    assert {o["precision"] for o in metadata["operators"]} <= {"float16", "int32", "bool"}
+    reference = Reference(small.folder() / "model.onnx")
+    with open_place("host", found["fp16"]) as device:
+        for length in (1, 2, 17, 48):
+            ids = small.some_ids(length, 70)
+            expected, logits = reference(ids), device.run(ids).logits
+            assert np.abs(logits - expected).max() <= 0.01 * max(1.0, np.abs(expected).max())
+            assert not np.array_equal(logits, expected)
+
+
+def test_fp16_and_fp32_in_one_plan_are_refused():
+    with pytest.raises(InputError, match="fp16 and fp32 in one plan"):
+        planned(blocks_0_query="fp16", head="fp32")

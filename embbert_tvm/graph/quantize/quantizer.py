@@ -103,8 +103,11 @@ class Quantizer:
         check_names(self.plan, self._planned, (var.name for var, _ in self.graph.bindings))
         order = {var.name: n for n, (var, _) in enumerate(self.graph.bindings)}
         plan = self.plan.of(dict(sorted(self._planned.items(), key=lambda item: order[item[0]])))
+        choices = tuple(self.choices)
+        if plan.half:
+            choices = tuple(replace(c, precision="float16") if c.precision == "float32" else c for c in choices)
         mod = self.builder.finalize()
-        return Quantized(mod, self.constants, tuple(self.choices), self.specs, self.origins, plan, self.blocks)
+        return Quantized(mod, self.constants, choices, self.specs, self.origins, plan, self.blocks)
 
     def weight_format(self, name: str) -> WeightFormat:
         """The format of the weights of the operator that makes `name`."""
