@@ -21,11 +21,11 @@ from embbert_tvm.tuning.task import find_tasks
 from tests import small
 
 pytest.importorskip("xgboost")
-TARGET = "cortex-m4"
+TARGET = "cortex-m7"
 
 
 def places():
-    return [QemuPlace(load_board("mps2_an386"))]
+    return [QemuPlace(load_board("mps2_an500"))]
 
 
 def run(path: Path, trials: int, **options):
@@ -148,7 +148,7 @@ def test_wrong_crashing_and_hanging_candidates_are_failures(tmp_path, monkeypatc
     before = len(tasks)
     monkeypatch.setattr(search, "candidate", candidate)
     monkeypatch.setattr("embbert_tvm.tuning.session.find_tasks", lambda *_: tasks)
-    monkeypatch.setattr(f"{__name__}.places", lambda: [QemuPlace(load_board("mps2_an386"), timeout=4.0)])
+    monkeypatch.setattr(f"{__name__}.places", lambda: [QemuPlace(load_board("mps2_an500"), timeout=4.0)])
     manifest = run(tmp_path / "log", 12)
     said = [json.loads(line)["error"] for line in (tmp_path / "log" / "failures.jsonl").read_text().splitlines()]
     assert manifest.trials == 12
