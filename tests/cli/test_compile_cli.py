@@ -42,7 +42,7 @@ class TestDone:
         assert done.stdout.count("\n") == 1
         report = json.loads(done.stdout)
         assert list(report) == [
-            "target", "board", "precision", "max_length", "flash_bytes", "ram_bytes", "operators", "seconds",
+            "target", "board", "precision", "max_length", "flash_bytes", "ram_bytes", "operators", "seconds", "tuned",
         ]  # fmt: skip
         assert list(report["flash_bytes"]) == ["code", "weights", "tokenizer", "total"]
         assert list(report["ram_bytes"]) == ["arena", "stack", "static", "total"]
