@@ -20,8 +20,8 @@ from embbert_tvm.kernels.low_bits import FORMATS
 FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
 METHODS = ("percentile", "minmax", "mse", "kl")
-# What weights and tables can be stored in.
-WEIGHTS = (*FORMATS, "float16", "float32")
+# What the weights and tables of integer operators can be stored in; a float operator's scheme says it of its own.
+WEIGHTS = tuple(FORMATS)
 
 
 @dataclass(frozen=True)

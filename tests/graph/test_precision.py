@@ -56,6 +56,7 @@ BAD = [
     ("an unknown scheme", {"operators": {"a": "int5"}}, "precision int5 is not known: choose one of int8"),
     ("an unknown default", {"default": "int5"}, "precision int5 is not known"),
     ("an unknown format", {"weights": {"a": "int5"}}, "weight format int5 is not known"),
+    ("a float format", {"weights": {"a": "float16"}}, "weight format float16 is not known"),
     ("an unknown method", {"ranges": {"a": "guess"}}, "calibration method guess is not known"),
 ]
 
