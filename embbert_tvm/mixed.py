@@ -23,8 +23,8 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
 from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.graph.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 from embbert_tvm.kernels.intrinsics import Isa
+from embbert_tvm.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 
 # Single operators are measured on so many texts, whole plans on all.
 TEXTS = 192

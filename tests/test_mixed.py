@@ -43,7 +43,7 @@ def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev):
     plan = json.loads((tmp_path / "mixed" / "plan.json").read_text())
     assert set(plan["operators"].values()) >= {"fp16"}
     measured = plan["measured"]
-    assert measured["error"] < max(row["error"] for row in measured["operators"])
+    assert 0 < measured["error"] < sum(row["error"] for row in measured["operators"] if row["scheme"] == "int8")
     assert {row["scheme"] for row in measured["operators"]} >= {"int8", "fp16"}
     assert all(row["error"] > 0 for row in measured["operators"] if row["scheme"] == "int8")
     again = cli(

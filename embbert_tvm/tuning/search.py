@@ -114,7 +114,12 @@ class Search:
     def _state(self, task: Task, kernel: Kernel) -> _State:
         key, mod = fingerprint(task.func), workload(task.func)
         context = ms.TuneContext(
-            mod=mod, target=self._target, space_generator=space(task.func), task_name=task.name, num_threads=1
+            mod=mod,
+            target=self._target,
+            space_generator=space(task.func),
+            task_name=task.name,
+            num_threads=1,
+            rand_state=self._seed + 1,
         )
         model = ms.cost_model.XGBModel(
             extractor=DecisionFeatures(), num_warmup_samples=ROUND, num_tuning_cores=1, tree_method="hist"
