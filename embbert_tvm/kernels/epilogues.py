@@ -126,12 +126,7 @@ class LayerNorm:
     narrow = (0, 2)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
-        return [
-            constants("common", (n,), dtype),
-            argument("epsilon", (1,), "int32"),
-            constants("gain", (n,), dtype),
-            argument("shift", (n,), "int32"),
-        ]
+        return [*RmsNorm().arguments(n, dtype), argument("shift", (n,), "int32")]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
         common, epsilon, gain, offset = params

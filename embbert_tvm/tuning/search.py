@@ -243,6 +243,52 @@ class Search:
         return Progress(manifest.trials, asked, manifest.failures, self._before, cost, rate, left)
 
 
+@dataclass
+class _Job:
+    """Candidates of an image, (number in it, index) each. lost_by: the places that were lost over the first of them,
+    which then is the only one."""
+
+    image: Path
+    pending: list[tuple[int, int]]
+    lost_by: frozenset[int] = frozenset()
+
+
+class _Jobs:
+    """What waits for a place. A job that cost a place is another's, as long as there is another."""
+
+    def __init__(self, places: int) -> None:
+        self._living = set(range(places))
+        self._jobs: list[_Job] = []
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, job: _Job) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def take(self, place: int) -> _Job | None:
+        """The next job for a place; None when there will be no more."""
+        with self._changed:
+            while not self._closed:
+                for at, job in enumerate(self._jobs):
+                    if place not in job.lost_by or self._living <= job.lost_by:
+                        return self._jobs.pop(at)
+                self._changed.wait()
+        return None
+
+    def leave(self, place: int) -> None:
+        """A place takes no more jobs."""
+        with self._changed:
+            self._living.discard(place)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class _Pool:
     """Places at work, a thread each. What a place leaves undone when it is lost, another does."""
 
@@ -255,72 +301,63 @@ class _Pool:
     def stream(self, jobs):
         """(index, reading) of every candidate. A job is an image with the indices of its candidates, in their order, or
         an index with a reading that needs no place."""
-        work: queue.Queue = queue.Queue()
+        work = _Jobs(len(self._places))
         done: queue.Queue = queue.Queue()
-        living = len(self._places)
+        living, waiting = len(self._places), 0
 
-        def serve(place: Place) -> None:
-            while (job := work.get()) is not None:
-                image, pending, again = job
+        def serve(number: int, place: Place) -> None:
+            while (job := work.take(number)) is not None:
+                left = dict(job.pending)
                 try:
-                    for at, reading in measure(place, image, [n for n, _ in pending]):
-                        rest = [p for p in pending if p[0] > at]
-                        index = dict(pending)[at]
+                    for at, reading in measure(place, job.image, list(left)):
                         if reading.lost:
-                            raise _Lost(str(reading.error), at, index, rest)
-                        done.put((index, reading))
-                except _Lost as lost:
-                    # The trial is given to another place once: it may be the place that was at fault, or the trial.
-                    if again:
-                        done.put((lost.index, Reading(error=f"its place was lost twice: {lost}")))
-                    else:
-                        work.put((image, [(lost.at, lost.index)], True))
-                    if lost.rest:
-                        work.put((image, lost.rest, False))
+                            self._lose(work, done, job, number, at, left, reading)
+                        else:
+                            done.put((left.pop(at), reading))
                 except BaseException as error:
-                    work.put(job)
+                    work.leave(number)
+                    work.put(_Job(job.image, list(left.items()), job.lost_by))
                     done.put((None, error))
                     return
 
-        threads = [threading.Thread(target=serve, args=(place,), daemon=True) for place in self._places]
-        for thread in threads:
-            thread.start()
-        waiting = 0
-        errors = []
+        def finished():
+            """What the places say next, if it is of a candidate."""
+            nonlocal living, waiting
+            index, reading = done.get()
+            if index is not None:
+                waiting -= 1
+                yield index, reading
+                return
+            living -= 1
+            if not living:
+                raise reading
+
+        for number, place in enumerate(self._places):
+            threading.Thread(target=serve, args=(number, place), daemon=True).start()
         try:
             for first, second in jobs:
                 if isinstance(second, Reading):
                     yield first, second
                     continue
-                work.put((first, list(enumerate(second)), False))
+                work.put(_Job(first, list(enumerate(second))))
                 waiting += len(second)
-                while not done.empty() and not errors:
-                    index, reading = done.get()
-                    if index is None:
-                        errors.append(reading)
-                        living -= 1
-                    else:
-                        waiting -= 1
-                        yield index, reading
+                while not done.empty():
+                    yield from finished()
             while waiting:
-                if living == 0:
-                    raise errors[-1]
-                index, reading = done.get()
-                if index is None:
-                    errors.append(reading)
-                    living -= 1
-                else:
-                    waiting -= 1
-                    yield index, reading
+                yield from finished()
         finally:
-            for _ in threads:
-                work.put(None)
+            work.close()
 
-
-class _Lost(Exception):
-    def __init__(self, words: str, at: int, index: int, rest: list) -> None:
-        super().__init__(words)
-        self.at, self.index, self.rest = at, index, rest
+    @staticmethod
+    def _lose(work: _Jobs, done: queue.Queue, job: _Job, place: int, at: int, left: dict, reading: Reading) -> None:
+        """A trial that cost a place is given to another once: either may be at fault. The rest is as it was."""
+        index = left.pop(at)
+        if job.lost_by:
+            done.put((index, Reading(error=f"its place was lost twice: {reading.error}")))
+        else:
+            work.put(_Job(job.image, [(at, index)], frozenset({place})))
+        if left:
+            work.put(_Job(job.image, list(left.items())))
 
 
 def random_ids(vocabulary: int, length: int) -> list[int]:
