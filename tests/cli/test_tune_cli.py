@@ -24,8 +24,8 @@ def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("tune")
     body = (
         "n = Shape <start = 1> (ids)\nzero = Constant <value_ints = [0]> ()\np = Slice(pos__weight, zero, n, zero)\n"
-        "e = Gather(emb__weight, ids)\nx = Add(e, p)\nh = MatMul(x, fc__weight)\nr = Relu(h)\nrows = Constant <value_ints = [1]> ()\n"
-        "m = ReduceMean <keepdims = 0> (r, rows)\nlogits = MatMul(m, head__weight)"
+        "e = Gather(emb__weight, ids)\nx = Add(e, p)\nh = MatMul(x, fc__weight)\nr = Relu(h)\n"
+        "rows = Constant <value_ints = [1]> ()\nm = ReduceMean <keepdims = 0> (r, rows)\nlogits = MatMul(m, head__weight)"
     )
     shapes = {"emb": (40, 16), "pos": (20, 16), "fc": (16, 24), "head": (24, 3)}
     weights = {f"{name}__weight": small.normal(*shape) for name, shape in shapes.items()}
