@@ -25,7 +25,8 @@ def folder(tmp_path_factory) -> Path:
     body = (
         "n = Shape <start = 1> (ids)\nzero = Constant <value_ints = [0]> ()\np = Slice(pos__weight, zero, n, zero)\n"
         "e = Gather(emb__weight, ids)\nx = Add(e, p)\nh = MatMul(x, fc__weight)\nr = Relu(h)\n"
-        "rows = Constant <value_ints = [1]> ()\nm = ReduceMean <keepdims = 0> (r, rows)\nlogits = MatMul(m, head__weight)"
+        "rows = Constant <value_ints = [1]> ()\nm = ReduceMean <keepdims = 0> (r, rows)\n"
+        "logits = MatMul(m, head__weight)"
     )
     shapes = {"emb": (40, 16), "pos": (20, 16), "fc": (16, 24), "head": (24, 3)}
     weights = {f"{name}__weight": small.normal(*shape) for name, shape in shapes.items()}
