@@ -10,17 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embbert_tvm.codegen.lower import schedule
 from embbert_tvm.errors import InputError
-from embbert_tvm.kernels.convert import quantize
 from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import farm
 from embbert_tvm.tuning.bench import Bench, candidate
 from embbert_tvm.tuning.search import _Pool
-from embbert_tvm.tuning.task import Argument, Task
+from tests.tuning.rounding import rounding_task
 
 pytest.importorskip("tornado")
 psutil = pytest.importorskip("psutil")
@@ -62,18 +60,6 @@ def end(process):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-
-
-def rounding_task():
-    """A kernel of one loop, with what NumPy says of it."""
-    x = np.random.default_rng(0).uniform(-3, 3, (1, 8, 16)).astype(np.float32)
-    levels = np.floor(x[0] * np.float32(40) + np.float32(0.5)).clip(-128, 127).astype(np.int8)
-    arguments = (
-        Argument(x, None, False),
-        Argument(np.asarray([40], np.float32), None, True),
-        Argument(np.zeros_like(levels), levels, False),
-    )
-    return Task("quantize_16", quantize(16), 1, 8, arguments)
 
 
 def test_three_servers_one_killed(tmp_path):
