@@ -1,4 +1,5 @@
-"""What the logs of tuning are worth: each model and target compiled with and without them, and counted in QEMU.
+"""What the logs of tuning are worth: each model and target compiled with and without them, and counted in QEMU; and how
+far the logits are from the float model's.
 
     python benchmarks/tuning.py MODEL [--target CPU ...] [--precision int8] [--length 64] [--json]
 
@@ -23,25 +24,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import psutil
 from instructions import call
 
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import EmbbertError, WorkError
 from embbert_tvm.report.table import table
+from embbert_tvm.tuning.search import random_ids
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
 def measure(model: Path, target: str, precision: str, length: int, folder: Path) -> dict:
-    """Instructions of an inference untuned and tuned, and how many kernels are as tuned."""
-    counts, tuned = [], 0
+    """Instructions of an inference untuned and tuned, how many kernels are as tuned, and how far the logits are from
+    the float model's and from each other."""
+    counts, tuned, logits = [], 0, []
     for options in (["--no-tuning"], []):
         package = folder / f"{target}{'-untuned' if options else ''}"
         built = call("compile", model, "--target", target, "--precision", precision, *options, "-o", package)
         tuned = len(built["tuned"])
         profile = call("profile", package, "--on", "qemu", "--length", length)
         counts.append(profile["lengths"][0]["total_instructions"])
-    return {"target": target, "untuned": counts[0], "tuned": counts[1], "kernels": tuned}
+        with open_place("qemu", load_package(package)) as device:
+            ids = random_ids(device.package.vocabulary, length)
+            logits.append(np.asarray(device.run(ids).logits))
+    (expected,) = onnxruntime.InferenceSession(model / "model.onnx").run(None, {"ids": np.asarray([ids])})[0]
+    pairs = (("untuned", logits[0], expected), ("tuned", logits[1], expected), ("apart", *logits))
+    off = {name: float(np.abs(one - other).max()) for name, one, other in pairs}
+    return {"target": target, "untuned": counts[0], "tuned": counts[1], "kernels": tuned, "off": off}
 
 
 @dataclass(frozen=True)
@@ -149,12 +162,13 @@ def main() -> None:
     if options.json:
         print(json.dumps({"model": str(options.model), "precision": options.precision, "rows": rows}))
         return
-    lines = [("target", "untuned", "tuned", "", "kernels as tuned")]
+    lines = [("target", "untuned", "tuned", "", "kernels as tuned", "off float, untuned", "tuned", "apart")]
     for row in rows:
         times = f"{row['untuned'] / row['tuned']:.2f} x"
-        lines.append((row["target"], f"{row['untuned']:,}", f"{row['tuned']:,}", times, str(row["kernels"])))
+        off = (f"{value:.2g}" for value in row["off"].values())
+        lines.append((row["target"], f"{row['untuned']:,}", f"{row['tuned']:,}", times, str(row["kernels"]), *off))
     print(f"Instructions of {options.model.name} in {options.precision} at {options.length} tokens\n")
-    print(table(lines, right=(1, 2, 3, 4)))
+    print(table(lines, right=(1, 2, 3, 4, 5, 6, 7)))
 
 
 if __name__ == "__main__":
