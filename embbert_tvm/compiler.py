@@ -23,11 +23,12 @@ from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate
 from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.half_panels import half_panels
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text
 from embbert_tvm.graph.quantize import Choice, quantize
 from embbert_tvm.graph.simplify import simplify
-from embbert_tvm.kernels.intrinsics import isa_of
+from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.target import Board, Cpu
 
@@ -128,6 +129,8 @@ def compile_model(
     quantized = quantize(mod, statistics, plan)
     dump("3-quantized", quantized.mod)
     chosen = quantized if statistics is None else block_layers(quantized, isa_of(cpu.features))
+    if chosen.plan.half and computes_in_half(cpu.features):
+        chosen = half_panels(chosen)
     dump("4-chosen", chosen.mod)
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
