@@ -29,7 +29,7 @@ from embbert_tvm.graph.precision import Plan, named_plan, plan_text
 from embbert_tvm.graph.quantize import Choice, quantize
 from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
-from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.folder import read_folder, trained_precision
 from embbert_tvm.target import Board, Cpu
 
 DEFAULT_MAX_LENGTH = 256
@@ -47,6 +47,7 @@ class Source:
     labels: tuple[str, ...] | None
     tokenizer: Path | None
     calibration: Path | None
+    trained_precision: str | None = None  # the one through whose rounding it was trained
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,16 @@ def find_source(path: Path) -> Source:
         from embbert_tvm.graph.onnx_export import fresh_onnx
 
         folder = read_folder(path)
-        return Source(folder.name, fresh_onnx(folder), folder.labels, folder.tokenizer_path, folder.calibration)
+        files = (folder.tokenizer_path, folder.calibration)
+        return Source(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")
 
     def beside(name: str) -> Path | None:
         return path.with_name(name) if path.with_name(name).is_file() else None
 
-    return Source(path.stem, path, None, beside("tokenizer.json"), beside("calibration.json"))
+    files = (beside("tokenizer.json"), beside("calibration.json"))
+    return Source(path.stem, path, None, *files, trained_precision(path.parent))
 
 
 def compile_model(
@@ -214,7 +217,7 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
         tokenizer = load_tokenizer(source.tokenizer)
         examples = read_examples(tsv)[:CALIBRATION_TEXTS]
         texts = [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
-        return calibrate.calibrate(mod, texts, digest)
+        return calibrate.calibrate(mod, texts, digest, with_moments=source.trained_precision is None)
     if source.calibration is None:
         raise InputError(f"{source.onnx}: int8 needs calibration: give --calibration TSV, or ask for --precision fp32")
     return calibrate.load_calibration(source.calibration, digest)

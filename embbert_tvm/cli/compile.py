@@ -31,6 +31,9 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
+@click.option(
+    "--rounding", metavar="NAME", help="gptq or nearest: of weights of fewer than 8 bits. Default: the plan's."
+)
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
@@ -49,6 +52,7 @@ def command(
     max_length: int | None,
     calibration: Path | None,
     calibration_method: str | None,
+    rounding: str | None,
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
@@ -71,6 +75,7 @@ def command(
         precision=precision or "int8",
         plan=plan,
         method=calibration_method,
+        rounding=rounding,
         budget=budget,
         dev=dev,
         max_length=max_length,

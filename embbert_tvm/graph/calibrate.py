@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.graph import moments
 from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, shape, substitute
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.simplify import simplify
@@ -101,12 +102,15 @@ RANGES: dict[str, Callable[[Histogram, int], float]] = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own."""
+    """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own. moments:
+    E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through its rounding,
+    which is to stay as it is."""
 
     onnx_sha256: str
     examples: int
     tensors: dict[str, Histogram]
     method: Callable[[str], str] = lambda tensor: "percentile"
+    moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def scale(self, name: str, levels: int = 127) -> float:
         """The real value of one step of a symmetric tensor with so many steps each way. Raises InputError for an
@@ -151,8 +155,10 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
     return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
 
 
-def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -> Calibration:
-    """The statistics of a simplified module over token id sequences.
+def calibrate(
+    mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str, with_moments: bool = True
+) -> Calibration:
+    """The statistics of a simplified module over token id sequences. with_moments: second moments too.
 
     Raises InputError where there are no texts, or a tensor has no finite value.
     """
@@ -170,14 +176,20 @@ def calibrate(mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str) -
     if none := [name for name, bound in zip(names, low, strict=True) if bound == np.inf]:
         raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
     counts = np.zeros((len(names), BINS), np.int64)
+    sums = dict.fromkeys(set(names) & set(moments.multiplied(mod)) if with_moments else (), (0.0, 0))
     for ids in batches:
         for n, value in enumerate(run(ids)):
             # In float64: bins of a narrow range are finer than float32 can tell apart.
             counts[n] += np.histogram(value.astype(np.float64), BINS, (low[n], high[n]))[0]
+            if names[n] in sums:
+                rows = value.reshape(-1, value.shape[-1]).astype(np.float64)
+                total, count = sums[names[n]]
+                sums[names[n]] = total + rows.T @ rows, count + len(rows)
     tensors = {
         name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
     }
-    return Calibration(onnx_sha256, len(texts), tensors)
+    found = {name: sums[name][0] / sums[name][1] for name in names if name in sums}
+    return Calibration(onnx_sha256, len(texts), tensors, moments=found)
 
 
 def sha256(path: Path) -> str:
@@ -192,6 +204,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "tensors": {
             name: {"low": h.low, "high": h.high, "counts": list(h.counts)} for name, h in calibration.tensors.items()
         },
+        "moments": {name: moments.pack(moment) for name, moment in calibration.moments.items()},
     }
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
@@ -207,7 +220,8 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
             name: Histogram(float(h["low"]), float(h["high"]), tuple(int(c) for c in h["counts"]))
             for name, h in content["tensors"].items()
         }
-        calibration = Calibration(str(content["onnx_sha256"]), int(content["examples"]), tensors)
+        found = {name: moments.unpack(packed) for name, packed in content.get("moments", {}).items()}
+        calibration = Calibration(str(content["onnx_sha256"]), int(content["examples"]), tensors, moments=found)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {again}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -217,8 +231,8 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
     return calibration
 
 
-def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]]) -> None:
+def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]], with_moments: bool = True) -> None:
     """Write `calibration.json` of the model folder, from token id sequences and its model.onnx."""
     path = folder / "model.onnx"
     mod = simplify(import_onnx(load_onnx(path)))
-    save_calibration(calibrate(mod, ids, sha256(path)), folder / "calibration.json")
+    save_calibration(calibrate(mod, ids, sha256(path), with_moments), folder / "calibration.json")

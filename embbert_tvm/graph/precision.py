@@ -20,6 +20,8 @@ from embbert_tvm.kernels.low_bits import FORMATS
 FORMAT = "embbert-tvm plan 1"
 # How the range of an int8 tensor is taken from its histogram; the first is the default.
 METHODS = ("percentile", "minmax", "mse", "kl")
+# How weights and tables of fewer than 8 bits are rounded, where the calibration statistics say what they multiply.
+ROUNDINGS = ("gptq", "nearest")
 # What the weights and tables of integer operators can be stored in; a float operator's scheme says it of its own.
 WEIGHTS = tuple(FORMATS)
 
@@ -70,15 +72,16 @@ def _known(what: str, name: object, known: Iterable[str]) -> str:
 class Plan:
     """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
     single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
-    are calibrated; ranges: the same by tensor. A name may hold `*` and `?`; a whole name goes before a pattern, a later
-    pattern before an earlier one. measured: what the choice was made by, for the reader. Raises InputError for an
-    unknown scheme, format or method."""
+    are calibrated; ranges: the same by tensor. rounding: of weights of fewer than 8 bits. A name may hold `*` and `?`;
+    a whole name goes before a pattern, a later pattern before an earlier one. measured: what the choice was made by,
+    for the reader. Raises InputError for an unknown scheme, format, method or rounding."""
 
     default: str = "int8"
     operators: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     method: str = METHODS[0]
     ranges: Mapping[str, str] = field(default_factory=dict)
+    rounding: str = ROUNDINGS[0]
     measured: object = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,7 @@ class Plan:
             _known("weight format", name, WEIGHTS)
         for name in (self.method, *self.ranges.values()):
             _known("calibration method", name, METHODS)
+        _known("rounding", self.rounding, ROUNDINGS)
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of the operator that makes the value `name`."""
@@ -144,7 +148,8 @@ def check_names(plan: Plan, operators: Iterable[str], tensors: Iterable[str]) ->
 
 
 _KEYS = {"default": "default", "operators": "operators", "weights": "formats", "calibration": "method"}
-_KEYS |= {"ranges": "ranges"}
+_KEYS |= {"ranges": "ranges", "rounding": "rounding"}
+_NAMES = ("default", "calibration", "rounding")  # keys of one name; the others are objects
 
 
 def plan_text(plan: Plan) -> str:
@@ -171,12 +176,12 @@ def read_plan(path: Path) -> Plan:
     content.pop("measured", None)
     for key, value in content.items():
         _known(f"{path}: the key", key, _KEYS)
-        if key in ("default", "calibration"):
+        if key in _NAMES:
             right = isinstance(value, str)
         else:
             right = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
         if not right:
-            expected = "a name" if key in ("default", "calibration") else "an object from names to names"
+            expected = "a name" if key in _NAMES else "an object from names to names"
             raise InputError(f"{path}: {key}: must be {expected}")
     try:
         return Plan(**{_KEYS[key]: value for key, value in content.items()})

@@ -49,6 +49,11 @@ class ModelFolder:
     def calibration(self) -> Path:
         return self.path / "calibration.json"
 
+    @property
+    def trained_precision(self) -> str | None:
+        """The precision through whose rounding the model was trained, by its training.json."""
+        return trained_precision(self.path)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The checked tokenizer; InputError where it is missing, malformed or not this model's."""
@@ -110,6 +115,21 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
     if len(set(labels)) != len(labels):
         raise InputError(f"{file}: labels holds a label twice")
     return tuple(labels)
+
+
+def trained_precision(folder: Path) -> str | None:
+    """What `train --precision` was for the model in a folder; None where its training.json does not say.
+
+    Raises InputError where that is no training record.
+    """
+    path = folder / "training.json"
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        return recipe.get("precision")
+    except OSError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{path}: holds no training record: train the model again") from None
 
 
 def write_config(folder: ModelFolder) -> None:

@@ -36,6 +36,7 @@ def compile_and_measure(
     board: str | None = None,
     plan: Path | None = None,
     method: str | None = None,
+    rounding: str | None = None,
     budget: str | None = None,
     dev: Path | None = None,
     dump_ir: Path | None = None,
@@ -44,26 +45,26 @@ def compile_and_measure(
 ) -> tuple[dict[str, Any], list[str]]:
     """Compile to `output` for a CPU or a board; give the report that `compile --json` prints, and warnings.
 
-    plan: the file of one to follow. method: how activations are calibrated. budget: for precision "mixed", with the
-    examples of `dev` to measure on. tuning: whether to use the logs of schedules/ for the board and its CPU. Figures
-    that only the target's toolchain can tell are None where it is missing. Raises WorkError, and leaves no package,
-    where it does not fit the board or the budget.
+    plan: the file of one to follow. method: how activations are calibrated. rounding: of weights of fewer than 8 bits.
+    budget: for precision "mixed", with the examples of `dev` to measure on. tuning: whether to use the logs of
+    schedules/ for the board and its CPU. Figures that only the target's toolchain can tell are None where it is
+    missing. Raises WorkError, and leaves no package, where it does not fit the board or the budget.
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
     if plan is not None:
         options |= {"plan": read_plan(plan), "precision": "mixed"}
-    if method is not None:
+    changed = {key: value for key, value in (("method", method), ("rounding", rounding)) if value is not None}
+    if changed:
         asked = options.get("plan")
         if asked is None and options.get("precision") != "mixed":
             asked = named_plan(options.get("precision", "int8"))
         if asked is not None:
-            options["plan"] = replace(asked, method=method)
+            options["plan"] = replace(asked, **changed)
     source = find_source(model)
     chooser = None
     if options.get("precision") == "mixed" and plan is None:
-        base = PLANS["int8"] if method is None else replace(PLANS["int8"], method=method)
-        chooser = options["plan"] = _chooser(source, cpu, budget, dev, base)
+        chooser = options["plan"] = _chooser(source, cpu, budget, dev, replace(PLANS["int8"], **changed))
     elif budget is not None or dev is not None:
         raise InputError("--budget and --dev go with --precision mixed")
     start = time.monotonic()

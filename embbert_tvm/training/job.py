@@ -119,8 +119,8 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     with folder_in_place(job.output) as path:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
-        calibrate(written, dev)
         write_record(path, _record(job, result, train, dev))
+        calibrate(written, dev)
         write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
@@ -157,11 +157,14 @@ def finetune_job_teacher(
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
-    """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took."""
+    """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took.
+
+    A model that was trained through its rounding is to be rounded as it was then: it gets no second moments.
+    """
     from embbert_tvm.graph.calibrate import calibrate_folder
 
     ids = calibration_ids(examples, folder.tokenizer, folder.config.max_length)
-    calibrate_folder(folder.path, ids)
+    calibrate_folder(folder.path, ids, with_moments=folder.trained_precision is None)
     return len(ids)
 
 

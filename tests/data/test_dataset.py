@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +113,25 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write_atomically(tmp_path / "file" / "x", b"")
     assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "model"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: folder_in_place(path).__enter__(), lambda path: write_atomically(path, b"x")]
+)
+def test_an_interrupt_at_the_first_moment_leaves_nothing(tmp_path, monkeypatch, write):
+    """The signal comes as soon as there is a file, before the call that made it has returned."""
+
+    def interrupted(made):
+        def call(self, *arguments, **options):
+            result = made(self, *arguments, **options)
+            if self.name.startswith("."):
+                raise KeyboardInterrupt
+            return result
+
+        return call
+
+    for name in ("mkdir", "write_bytes"):
+        monkeypatch.setattr(Path, name, interrupted(getattr(Path, name)))
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "output")
+    assert list(tmp_path.iterdir()) == []

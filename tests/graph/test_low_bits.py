@@ -67,6 +67,16 @@ def test_gptq_changes_what_comes_out_less(name):
     assert error(gptq(weight, form, inputs.T @ inputs / 400)) < 0.6 * error(nearest(weight, form))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(STORED), st.integers(1, 7), st.integers(1, 70), st.booleans(), st.integers(0, 99))
+def test_no_row_loses_more_by_gptq_than_by_the_nearest_levels(form, n, k, shared, seed):
+    weight, inputs = small.normal(n, k, seed=seed), small.normal(20, k, seed=seed + 1) * np.exp(small.normal(1, k))
+    found, plain = gptq(weight, form, inputs.T @ inputs, shared=shared), nearest(weight, form, shared=shared)
+    errors = [np.square(inputs @ (x.weight * x.scale[:, None] - weight).T).sum(0) for x in (found, plain)]
+    assert (errors[0] <= errors[1] * (1 + 1e-5) + 1e-9).all()
+    assert np.array_equal(found.scale, plain.scale)
+
+
 def test_gptq_of_even_inputs_is_the_nearest():
     weight, form = small.normal(6, 32), FORMATS["int4b16"]
     assert np.array_equal(gptq(weight, form, np.eye(32)).levels, nearest(weight, form).levels)

@@ -7,7 +7,7 @@ columns. `level * m` is an int8, and everything after it is the arithmetic of in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,10 +91,11 @@ def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> 
 
 def gptq(weight: np.ndarray, form: WeightFormat, gram: np.ndarray, *, shared: bool = False) -> Blocks:
     """Real weights (n, k) rounded one column after the other, each rounding error met by the columns still to come, so
-    that what the rows give for inputs x of the second moments `gram` = E[x x^T] (k, k) changes least (GPTQ)."""
-    scale, multipliers = fit_scales(weight, form, shared=shared)
+    that what the rows give for inputs x of the second moments `gram` = E[x x^T] (k, k) changes little (GPTQ); a row
+    for which the nearest levels change it less has those."""
+    plain = nearest(weight, form, shared=shared)
     n, k = weight.shape
-    step = scale[:, None] * spread(multipliers, n, k, form.block or k)
+    step = plain.scale[:, None] * plain.spread()
     diagonal = np.diag(gram)
     damped = gram + np.eye(k) * max(_DAMP * diagonal.mean(), 1e-12)
     order = np.argsort(-diagonal, kind="stable")
@@ -106,4 +107,8 @@ def gptq(weight: np.ndarray, form: WeightFormat, gram: np.ndarray, *, shared: bo
         levels[:, column] = form.to_levels(left[:, i] / step[:, column])
         error = (left[:, i] - levels[:, column] * step[:, column]) / upper[i, i]
         left[:, i + 1 :] -= np.outer(error, upper[i, i + 1 :])
-    return Blocks(form, levels, multipliers, scale)
+    costs = []
+    for candidate in (levels, plain.levels):
+        error = candidate * step - weight
+        costs.append(((error @ gram) * error).sum(1))
+    return replace(plain, levels=np.where((costs[0] < costs[1])[:, None], levels, plain.levels))

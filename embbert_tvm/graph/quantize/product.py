@@ -143,22 +143,24 @@ class _Operand:
     name: str = ""
 
 
-def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray) -> tuple[np.ndarray, float]:
-    """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale."""
+def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale. weight: (k, n), what
+    multiplies them."""
     form = q.table_format(user.name, x.name)
     if not form.stored:
         return per_tensor(table)
-    blocks = low_bit_table(table, form)
+    weighed = weight is not None and q.compensates and form.bits > 2
+    blocks = low_bit_table(table, form, weight.astype(np.float64) @ weight.T if weighed else None)
     return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
 
 
-def _operand(q: Quantizer, user: Expr, x: Expr) -> _Operand:
+def _operand(q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None) -> _Operand:
     """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
     if table is not None and table.ndim == 2:
-        steps, scale = _table(q, user, x, table)
+        steps, scale = _table(q, user, x, table, weight)
         if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
             source = Source(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
@@ -192,7 +194,7 @@ class _Inputs:
 
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
-    operands = [_operand(q, user, x) for x, _ in found.terms]
+    operands = [_operand(q, user, x, w) for x, w in found.terms]
     addends = [_operand(q, user, x) for x in found.addends]
     n = shape(expr)[-1]
     parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
@@ -200,12 +202,25 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
     if form.stored and operands and not addends:
-        channels = low_bit(weight, bias, form)
+        channels = low_bit(weight, bias, form, _gram(q, found, operands))
         q.keep_blocks(channels.weight, channels.blocks)
     else:
         narrow = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
         channels = per_channel(weight, bias, finest, narrow)
     return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
+
+
+def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
+    """The second moments of a product's inputs in their steps, those of two operands taken for unrelated. None where
+    the weights are to be rounded to the nearest."""
+    parts = [q.calibration.moments.get(x.name) for x, _ in found.terms]
+    if not q.compensates or any(part is None for part in parts):
+        return None
+    widths = [len(part) for part in parts]
+    gram, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
+    for part, operand, start, end in zip(parts, operands, offsets, offsets[1:], strict=False):
+        gram[start:end, start:end] = part / operand.scale**2
+    return gram
 
 
 def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:

@@ -117,6 +117,11 @@ class Quantizer:
         """The format of the table whose rows `table` are read by the operator that makes `name`."""
         return FORMATS[self.plan.tables(name, table)]
 
+    @property
+    def compensates(self) -> bool:
+        """Whether weights of fewer than 8 bits are rounded by what they multiply (GPTQ), not to the nearest."""
+        return self.plan.rounding == "gptq" and bool(self.calibration.moments)
+
     def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
         """`value`, an int8 constant, after noting what it is made of."""
         self.blocks[fingerprint(value)] = blocks

@@ -9,7 +9,7 @@ import numpy as np
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, op_name
 from embbert_tvm.graph.quantize import activations
-from embbert_tvm.graph.quantize.low_bits import Blocks, nearest
+from embbert_tvm.graph.quantize.low_bits import Blocks, gptq, nearest
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.low_bits import NARROW, WeightFormat, short
@@ -41,9 +41,11 @@ class Channels:
         return short(found, NARROW[1]) if self.narrow else found
 
 
-def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat) -> Channels:
-    """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits."""
-    blocks = nearest(weight, form.within(weight.shape[1]))
+def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, gram: np.ndarray | None = None) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits: to the
+    nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
+    form = form.within(weight.shape[1])
+    blocks = nearest(weight, form) if gram is None else gptq(weight, form, gram)
     channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
@@ -58,9 +60,11 @@ def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, narro
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 
-def low_bit_table(table: np.ndarray, form: WeightFormat) -> Blocks:
-    """A real table in a format of fewer than 8 bits."""
-    return nearest(table, form.within(table.shape[1]) if len(table) == 1 else form, shared=True)
+def low_bit_table(table: np.ndarray, form: WeightFormat, gram: np.ndarray | None = None) -> Blocks:
+    """A real table in a format of fewer than 8 bits. gram: of the columns of the matrix that its rows are multiplied
+    by, so that their products change little."""
+    form = form.within(table.shape[1]) if len(table) == 1 else form
+    return nearest(table, form, shared=True) if gram is None else gptq(table, form, gram, shared=True)
 
 
 def per_tensor(table: np.ndarray) -> tuple[np.ndarray, float]:
