@@ -15,14 +15,11 @@ def command() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 def tracker(host: str, port: int) -> None:
     """Run a tracker until interrupted."""
-    from tvm.rpc.tracker import Tracker
+    from embbert_tvm.tuning.farm import track
 
-    made = Tracker(host, port=port, port_end=port + 1, silent=True)
+    made = track(host, port)
     click.echo(f"a tracker listens at {host}:{made.port}", err=True)
-    try:
-        made.proc.join()
-    finally:
-        made.terminate()
+    made.thread.join()
 
 
 @command.command()
@@ -37,7 +34,4 @@ def serve(where: str, board: str, key: str | None, serial: str | None, flash: st
 
     server = serve(where, board, key, serial, flash)
     click.echo(f"{board} serves at port {server.port}", err=True)
-    try:
-        server.proc.join()
-    finally:
-        server.terminate()
+    server.thread.join()

@@ -54,7 +54,11 @@ def command(
     places, runner = find_places(found, place, flash, tracker, key, objective)
     path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"
 
+    shown = False
+
     def show(now) -> None:
+        nonlocal shown
+        shown = True
         left = f"{now.left / 60:.0f}:{now.left % 60:02.0f} left" if now.left < 1e6 else ""
         words = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}"
         failed = f", {now.failures} failed" if now.failures else ""
@@ -77,7 +81,8 @@ def command(
             progress=show,
         )
     finally:
-        click.echo("", err=True)
+        if shown:
+            click.echo("", err=True)
     if prune:
         from embbert_tvm.tuning.logs import Log
 

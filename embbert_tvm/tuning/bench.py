@@ -22,6 +22,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.target import Board, Cpu
+from embbert_tvm.tuning.space import is_ours
 from embbert_tvm.tuning.task import RELATIVE, Task
 
 _ALIGN = 16
@@ -45,7 +46,9 @@ class Candidate:
 
 def candidate(task: Task, scheduled: tirx.PrimFunc, number: int, features: Sequence[str]) -> Candidate:
     """Lower and print a scheduled kernel. Raises WorkError for what has no C."""
-    function = c_function(to_loops(repeat_last(scheduled), "kernel"), f"candidate_{number}", chosen(scheduled))
+    # What is chosen of a kernel of ours is chosen in print: its loops are always the same.
+    loops = task.loops if is_ours(task.func) else to_loops(repeat_last(scheduled), "kernel")
+    function = c_function(loops, f"candidate_{number}", chosen(scheduled))
     lines = [
         *(["#include <math.h>"] if function.math else []),
         "#include <stdint.h>",

@@ -5,20 +5,25 @@ On the wire is TVM's RPC alone: an image is uploaded, and the functions that a s
 
 from __future__ import annotations
 
-import functools
+import importlib
 import json
 import os
+import queue
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
-from embbert_tvm.target import load_board
+from embbert_tvm.target import Board, load_board
 from embbert_tvm.tuning.measure import TIMEOUT, Place, QemuPlace, Reading, SerialPlace
 
 _OPEN, _RUN, _CLOSE = "embbert.tuning.open", "embbert.tuning.run", "embbert.tuning.close"
+_KNOCK = 2.0  # seconds for a tracker to answer
 
 
 def address(text: str, option: str = "--tracker") -> tuple[str, int]:
@@ -29,11 +34,11 @@ def address(text: str, option: str = "--tracker") -> tuple[str, int]:
     return host, int(port)
 
 
-def _register(board: str, serial: str | None, flash: str | None) -> None:
-    """In a server's process: the functions that clients call, on the board of that name or file."""
+def _register(board: Board, serial: str | None, flash: str | None) -> None:
+    """In a server's process: the functions that clients call, on the board."""
     from tvm import register_global_func
 
-    place: Place = QemuPlace(load_board(board)) if serial is None else SerialPlace(serial, flash or "")
+    place: Place = QemuPlace(board) if serial is None else SerialPlace(serial, flash or "")
     sessions: dict[str, Any] = {}
 
     def run(number: int) -> str:
@@ -53,34 +58,79 @@ def _register(board: str, serial: str | None, flash: str | None) -> None:
             return str(error)
         return ""
 
+    # A session is a fork, and TVM ends one that takes too long by SIGTERM, which a command line may have made its own.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     for name, function in ((_OPEN, open_), (_RUN, run), (_CLOSE, close)):
         register_global_func(name, function, override=True)
 
 
+def _alone() -> None:
+    """Import TVM without PyTorch, which it imports where it is installed and which takes three times as long."""
+    if "tvm" not in sys.modules and "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("tvm")
+        finally:
+            del sys.modules["torch"]
+
+
+def _at_work(start: Callable[[], Any]) -> Any:
+    """A server of TVM's that works in threads of this process: tvm.rpc's own classes start a second process, which
+    imports TVM once more. Its threads end with the process."""
+    made: queue.Queue = queue.Queue()
+
+    def run() -> None:
+        try:
+            made.put(start())
+        except (OSError, ValueError) as error:
+            made.put(error)
+
+    # A thread that a daemon starts is one too.
+    threading.Thread(target=run, daemon=True).start()
+    state = made.get()
+    if isinstance(state, Exception):
+        raise InputError(f"cannot listen there: {state}") from state
+    return state
+
+
+def track(host: str, port: int):
+    """Start a tracker; its `thread` goes on until the process ends. Raises InputError where it cannot listen."""
+    _alone()
+    from tvm.rpc.tracker import PopenTrackerServerState
+
+    return _at_work(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
+
+
 def serve(tracker: str, board: str, key: str | None = None, serial: str | None = None, flash: str | None = None):
-    """Start a server that puts a board behind a tracker; the tvm.rpc.Server. Its name there is `key`, or the board's.
+    """Start a server that puts a board behind a tracker; its `thread` goes on until the process ends, `port` is where
+    it listens. Its name at the tracker is `key`, or the board's.
 
     serial, flash: as of measure.SerialPlace; without them QEMU emulates the board. Raises InputError for a board that
-    cannot be served.
+    cannot be served, and where no tracker answers.
     """
-    from tvm import rpc
-
-    known = load_board(board)
+    known, where = load_board(board), address(tracker)
     if serial is None and known.qemu is None:
         raise InputError(f"QEMU does not emulate {known.name}: give --serial PORT and --flash COMMAND")
     if serial is not None and not flash:
         raise InputError("--serial: needs --flash COMMAND, which puts {image} on the board")
-    where = board if board == known.name else str(Path(board).resolve())
-    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    return rpc.Server(
-        host="0.0.0.0",
-        port=9190,
-        port_end=9999,
-        key=key or known.name,
-        tracker_addr=address(tracker),
-        server_init_callback=functools.partial(_register, where, serial, flash),
-        silent=True,
-    )
+    if serial is None and flash:
+        raise InputError("--flash: is of a board behind --serial PORT")
+    _knock(tracker)
+    _alone()
+    from tvm.rpc.server import PopenRPCServerState
+
+    _register(known, serial, flash)
+    options = {"port": 9190, "port_end": 9999, "key": key or known.name, "tracker_addr": where, "silent": True}
+    return _at_work(lambda: PopenRPCServerState("0.0.0.0", **options))
+
+
+def _knock(tracker: str) -> None:
+    """InputError where nobody listens, for which TVM waits a minute."""
+    try:
+        socket.create_connection(address(tracker), timeout=_KNOCK).close()
+    except OSError as error:
+        words = str(error.strerror or error).lower()
+        raise InputError(f"--tracker {tracker}: no tracker answers there ({words}): start `farm tracker`") from error
 
 
 class _RemoteSession:
@@ -119,6 +169,7 @@ class FarmPlace:
 
         host, port = address(self.tracker)
         try:
+            _knock(self.tracker)
             session = rpc.connect_tracker(host, port)
             remote = session.request(self.key, session_timeout=600, max_retry=5)
             remote.upload(str(image), image.name)
@@ -135,11 +186,12 @@ def farm_places(tracker: str, key: str) -> Sequence[FarmPlace]:
     """A place for each server of that key that the tracker knows; InputError where there is none."""
     from tvm import rpc
 
+    _knock(tracker)
     host, port = address(tracker)
     try:
         summary = rpc.connect_tracker(host, port).summary()
     except Exception as error:  # of whatever kind TVM's RPC raises
-        raise InputError(f"--tracker {tracker}: no tracker answers there") from error
+        raise InputError(f"--tracker {tracker}: what listens there is no tracker") from error
     servers = [s for s in summary["server_info"] if s["key"] == f"server:{key}"]
     if not servers:
         others = sorted({s["key"].removeprefix("server:") for s in summary["server_info"]})

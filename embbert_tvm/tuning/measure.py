@@ -106,6 +106,16 @@ class LinkSession:
         self._link.close()
 
 
+def find_qemu(board: Board) -> str:
+    """The path of the QEMU that emulates a board; InputError where there is none."""
+    if board.qemu is None:
+        raise InputError(f"QEMU does not emulate {board.name}: its board file has no qemu section")
+    program = shutil.which(board.qemu.program)
+    if program is None:
+        raise InputError(f"{board.qemu.program} is not installed: `apt-get install {board.qemu.package}`, or make demo")
+    return program
+
+
 @dataclass(frozen=True)
 class QemuPlace:
     """QEMU's model of a board; each image boots anew, and instructions are counted exactly."""
@@ -119,12 +129,8 @@ class QemuPlace:
         return f"qemu:{self.board.name}"
 
     def open(self, image: Path) -> LinkSession:
-        qemu = self.board.qemu
-        if qemu is None:
-            raise InputError(f"QEMU does not emulate {self.board.name}: its board file has no qemu section")
-        program = shutil.which(qemu.program)
-        if program is None:
-            raise InputError(f"{qemu.program} is not installed: `apt-get install {qemu.package}`, or make demo")
+        program, qemu = find_qemu(self.board), self.board.qemu
+        assert qemu is not None
         command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
         link = ProcessLink([*command, "-kernel", str(image), *COUNTING, *self.options], f"QEMU ({qemu.machine})")
         return LinkSession(link, qemu.instructions_per_tick, self.timeout, 4 if qemu.deaf_at_start else 1)

@@ -22,6 +22,12 @@ def find_places(
     serial = place.startswith("serial:")
     if not serial and place != "qemu":
         raise InputError(f"--on {place}: tuning knows qemu and serial:PORT[@BAUD]")
+    if flash is not None and not (serial and tracker is None):
+        raise InputError("--flash: is of a board of this machine: needs --on serial:PORT")
+    if key is not None and tracker is None:
+        raise InputError(f"--key {key}: is of a farm: needs --tracker HOST:PORT")
+    if tracker is not None and place != "qemu":
+        raise InputError(f"--tracker {tracker}: measures on the farm's boards: leave --on {place} out")
     if tracker is not None:
         from embbert_tvm.tuning.farm import farm_places
 
@@ -38,7 +44,8 @@ def find_places(
     if objective == "cycles":
         raise InputError("--objective cycles: QEMU counts instructions; ask for mca, or measure --on serial:PORT")
     if objective == "mca":
-        from embbert_tvm.tuning.mca import McaPlace
+        from embbert_tvm.tuning.mca import McaPlace, find_mca
 
+        find_mca()
         return [McaPlace(QemuPlace(board), cpu)], "qemu+mca"
     return [QemuPlace(board)], "qemu"

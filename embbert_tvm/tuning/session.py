@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,16 +37,17 @@ def find_target(name: str) -> tuple[Cpu, Board, str]:
     return cpu, load_board(cpu.emulation_board), cpu.name
 
 
-def open_log(path: Path, manifest: Manifest) -> Log:
-    """The log at `path` to go on with, or a new one. InputError where what is there is of something else."""
-    if (path / "manifest.json").is_file():
-        known = read_manifest(path)
-        for key in ("model", "target", "precision", "objective", "runner", "length", "tvm", "format"):
-            if getattr(known, key) != getattr(manifest, key):
-                words = f"has {key} {getattr(known, key)}, not {getattr(manifest, key)}"
-                raise InputError(f"{path}: {words}: name another log with -o, or remove it")
-        manifest = known
-    return Log(path, manifest)
+def gone_on_with(path: Path, manifest: Manifest) -> Manifest:
+    """The manifest of the log at `path`, or where there is none the given one. InputError where it is of something
+    else."""
+    if not (path / "manifest.json").is_file():
+        return manifest
+    known = read_manifest(path)
+    for key in ("model", "target", "precision", "objective", "runner", "length", "tvm", "format"):
+        if getattr(known, key) != getattr(manifest, key):
+            words = f"has {key} {getattr(known, key)}, not {getattr(manifest, key)}"
+            raise InputError(f"{path}: {words}: name another log with -o, or remove it")
+    return known
 
 
 def tune(
@@ -70,14 +72,21 @@ def tune(
     manifest = Manifest(
         source.name, name, precision, objective, runner, length, version, today, tvm.__version__, FORMAT
     )
-    log = open_log(path, manifest)
+    manifest = gone_on_with(path, manifest)
     mod, described = kernel_calls(source, cpu, precision, calibration)
     vocabulary, positions = limits(simplify(import_onnx(load_onnx(source.onnx))))
     if not 1 <= length <= (positions or length):
         raise InputError(f"--length {length}: the model takes 1 to {positions} tokens")
     tasks = find_tasks(mod, described, random_ids(vocabulary, length))
     with tempfile.TemporaryDirectory(prefix="embbert-tune-") as folder:
-        search = Search(tasks, cpu, board, places, log, Path(folder), seed)
+        new = not path.exists()
+        log = Log(path, manifest)
+        try:
+            search = Search(tasks, cpu, board, places, log, Path(folder), seed)
+        except BaseException:
+            if new:
+                shutil.rmtree(path)
+            raise
         try:
             search.run(trials, progress)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tvm import IRModule, relax, sym, tirx
 from tvm.ir import GenericConst, PrimType, Var
 
 from embbert_tvm.codegen.c_function import CFunction
+from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.errors import WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
 
@@ -50,6 +52,11 @@ class Task:
     calls: int
     length: int
     arguments: tuple[Argument, ...]
+
+    @functools.cached_property
+    def loops(self) -> tirx.PrimFunc:
+        """The kernel lowered by the default schedule."""
+        return to_loops(schedule(self.func), "kernel")
 
     def where(self, function: CFunction) -> dict[Var, int]:
         """What the symbolic dimensions of the C function are in this call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from embbert_tvm.codegen.lower import schedule
 from embbert_tvm.errors import InputError
+from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import farm
+from embbert_tvm.tuning.bench import Bench, candidate
+from embbert_tvm.tuning.search import _Pool
+from tests.tuning.rounding import rounding_task
 
 pytest.importorskip("tornado")
 psutil = pytest.importorskip("psutil")
@@ -26,8 +32,19 @@ def test_an_address_is_host_and_port(text):
 
 
 def test_a_tracker_that_is_not_there():
-    with pytest.raises(InputError, match="no tracker answers"):
-        farm.farm_places("127.0.0.1:9", "mps2_an500")
+    for ask in (farm.farm_places, farm.serve):
+        with pytest.raises(InputError, match=r"127.0.0.1:9: no tracker answers there \(connection refused\)"):
+            ask("127.0.0.1:9", "mps2_an500")
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="cannot listen there"):
+        farm.track("127.0.0.1", taken.getsockname()[1])
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
 
 
 def start(*arguments):
@@ -46,47 +63,36 @@ def end(process):
 
 
 def test_three_servers_one_killed(tmp_path):
-    from embbert_tvm.codegen.lower import schedule
-    from embbert_tvm.compiler import find_source, kernel_calls
-    from embbert_tvm.target import load_board, load_cpu
-    from embbert_tvm.tuning.bench import Bench, candidate
-    from embbert_tvm.tuning.search import _Pool
-    from embbert_tvm.tuning.task import find_tasks
-    from tests import small
-
-    cpu, board = load_cpu("cortex-m7"), load_board("mps2_an500")
-    mod, described = kernel_calls(find_source(small.folder()), cpu)
-    task = next(t for t in find_tasks(mod, described, list(range(2, 34))) if t.name.startswith("blocked_layer"))
-    bench = Bench(task, cpu, board, tmp_path / "bench")
-    made = [candidate(task, schedule(task.func), n, cpu.features) for n in range(2)]
-    image = bench.link(made, [bench.compile(c) for c in made])
-
-    tracker = start("tracker", "--port", "19190")
+    tracker = start("tracker", "--port", str(port := free_port()))
     servers = []
     try:
-        assert "19190" in tracker.stderr.readline()
-        servers = [start("serve", "--tracker", "127.0.0.1:19190", "--board", "mps2_an500") for _ in range(3)]
+        cpu, board, task = load_cpu("cortex-m7"), load_board("mps2_an500"), rounding_task()
+        bench = Bench(task, cpu, board, tmp_path / "bench")
+        made = [candidate(task, schedule(task.func), n, cpu.features) for n in range(2)]
+        image = bench.link(made, [bench.compile(c) for c in made])
+        assert str(port) in tracker.stderr.readline()
+        serve = ("serve", "--tracker", f"127.0.0.1:{port}", "--board", "mps2_an500")
+        servers = [start(*serve) for _ in range(3)]
         for server in servers:
             assert "serves at port" in server.stderr.readline()
-        places = wait_for(3)
+        places = wait_for(3, port)
         stream = _Pool(places).stream(iter([(image, [2 * n, 2 * n + 1]) for n in range(12)]))
         found = [next(stream)]
         end(servers.pop())
         found += list(stream)
         assert sorted(index for index, _ in found) == list(range(24))
-        counts = {reading.instructions for _, reading in found if reading.error is None}
-        assert len(counts) <= 2
+        assert len({reading.instructions for _, reading in found if reading.error is None}) <= 2
         assert sum(reading.error is not None for _, reading in found) <= 1
     finally:
         for process in (*servers, tracker):
             end(process)
 
 
-def wait_for(count):
+def wait_for(count, port):
     deadline = time.monotonic() + 60
     while True:
-        places = farm.farm_places("127.0.0.1:19190", "mps2_an500")
+        places = farm.farm_places(f"127.0.0.1:{port}", "mps2_an500")
         if len(places) == count:
             return places
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(0.2)
