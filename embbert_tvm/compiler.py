@@ -21,13 +21,14 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import calibrate
+from embbert_tvm.graph import calibrate, qdq
 from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.half_panels import half_panels
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text
 from embbert_tvm.graph.quantize import Choice, quantize
 from embbert_tvm.graph.simplify import simplify
-from embbert_tvm.kernels.intrinsics import isa_of
+from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
 from embbert_tvm.models.folder import read_folder, trained_precision
 from embbert_tvm.target import Board, Cpu
 
@@ -105,13 +106,16 @@ def compile_model(
     (tuning/logs.py). Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
     """
     check_prefix(prefix)
-    plan = named_plan(precision) if plan is None else plan
+    asked, plan = plan, named_plan(precision) if plan is None else plan
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
         raise InputError(f"{out}: holds something that is no package: name another output")
     model = load_onnx(source.onnx)
 
     mod = import_onnx(model)
     dump("1-imported", mod)
+    as_it_is = qdq.written(mod)
+    if as_it_is is not None:
+        qdq.check_asked(str(source.onnx), precision, asked)
     mod = simplify(mod)
     dump("2-simplified", mod)
     vocabulary, positions = limits(mod)
@@ -123,14 +127,19 @@ def compile_model(
             "use the tokenizer it was trained with"
         )
 
-    statistics = None
-    if callable(plan) or not all(scheme.is_float for scheme in plan.schemes):
+    statistics, isa = None, isa_of(cpu.features)
+    if as_it_is is None and (callable(plan) or not all(scheme.is_float for scheme in plan.schemes)):
         statistics = _calibration(source, mod, calibration, max_length)
     if callable(plan):
         plan = plan(mod, statistics, max_length)
-    quantized = quantize(mod, statistics, plan)
+    quantized = quantize(mod, statistics, plan) if as_it_is is None else qdq.as_written(mod, as_it_is)
     dump("3-quantized", quantized.mod)
-    chosen = quantized if statistics is None else block_layers(quantized, isa_of(cpu.features))
+    if as_it_is is not None:
+        chosen = qdq.as_written(mod, as_it_is, isa)
+    else:
+        chosen = quantized if statistics is None else block_layers(quantized, isa)
+    if chosen.plan.half and computes_in_half(cpu.features):
+        chosen = half_panels(chosen)
     dump("4-chosen", chosen.mod)
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
@@ -172,7 +181,10 @@ def kernel_calls(
 ) -> tuple[IRModule, IRModule]:
     """What `compile_model` has after its phase 5, and the same calls of kernels that TVM's LLVM build can run."""
     plan = named_plan(precision)
-    mod = simplify(import_onnx(load_onnx(source.onnx)))
+    mod = import_onnx(load_onnx(source.onnx))
+    if qdq.written(mod) is not None:
+        raise InputError(f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is")
+    mod = simplify(mod)
     integers = _has_integers(plan)
     max_length = _max_length(None, limits(mod)[1])
     quantized = quantize(mod, _calibration(source, mod, calibration, max_length) if integers else None, plan)

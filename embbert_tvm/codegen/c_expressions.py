@@ -173,6 +173,10 @@ class Expressions:
             return self._print(expr.value)
         if str(expr.value.ty.dtype) == "bool":
             return self._print(expr.value)
+        if str(expr.ty.dtype) == "float16":
+            return f"half_from_float({self(expr.value)})", _ATOM
+        if str(expr.value.ty.dtype) == "float16":
+            return f"half_to_float({self(expr.value)})", _ATOM
         return f"({C_TYPES[str(expr.ty.dtype)]}){self._operand(expr.value, 11)}", 11
 
     def _extreme(self, expr) -> tuple[str, int]:

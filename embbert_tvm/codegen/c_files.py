@@ -201,6 +201,7 @@ _KERNELS_HEADER = """\
 #include "embbert_half.h"
 #include "embbert_low_bits.h"
 #include "embbert_mve.h"
+#include "embbert_mve_half.h"
 
 {declarations}
 

@@ -17,6 +17,7 @@ from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.intrinsics import LANES
 
@@ -53,14 +54,15 @@ class Tensor:
 @dataclass(frozen=True)
 class Output:
     """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
-    many elements it has. pairs: a pairs matrix (kernels/blocked.py), not rows one after the other."""
+    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 in a pairs matrix
+    (kernels/blocked.py), 8 in panels (kernels/half.py)."""
 
     name: str
     value: str
     dtype: str
     shape: str
     count: str
-    pairs: bool
+    lanes: int
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,11 @@ class _Builder:
         text = Expressions(lambda v: "L", lambda b: False)
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
         symbolic = [not isinstance(d, int) for d in dims]
+        # Nothing but panels is float16 in the module itself.
+        panels = isinstance(var.ty, relax.TensorType) and str(var.ty.dtype) == "float16"
         pairs = symbolic == [True, False, False] and dims[2] == LANES
-        return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", pairs)
+        lanes = half_kernels.LANES if panels else LANES if pairs else 1
+        return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", lanes)
 
     def make(self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool) -> list[str]:
         """Declare what a call makes, and append it to the call's arguments and their shapes; the names made."""

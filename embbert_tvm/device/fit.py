@@ -12,11 +12,12 @@ from embbert_tvm.target import Board, Region
 @dataclass(frozen=True)
 class Need:
     """Bytes: of flash, of the arena, which lies in one region, and of the other data (stack and static), in another or
-    the same."""
+    the same; weights: those of flash that are the model's constants."""
 
     flash: int
     arena: int
     data: int
+    weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,27 @@ def places(board: Board, arena: int, data: int) -> Places | None:
     return None
 
 
+# What a region of flash keeps for code beside the weights: a model's, its tokenizer's tables and the server's.
+_CODE_BYTES = 0x20000
+
+
+def weights_region(board: Board, weights: int) -> Region:
+    """Where bytes of weights go: with the code in the first flash region, or where that leaves too little room for it,
+    in the first other one that holds them."""
+    first, *others = board.regions("flash")
+    if weights + _CODE_BYTES <= first.bytes:
+        return first
+    return next((region for region in others if weights <= region.bytes), first)
+
+
 def missing(board: Board, need: Need) -> list[str]:
     """What is too small, and by how many bytes; nothing where all fits."""
     words = []
     flash = board.region("flash")
-    if need.flash > flash.bytes:
-        words.append(_too_small(flash, need.flash, "code and weights"))
+    apart = weights_region(board, need.weights) != flash
+    beside = need.flash - need.weights if apart else need.flash
+    if beside > flash.bytes:
+        words.append(_too_small(flash, beside, "code" if apart else "code and weights"))
     if places(board, need.arena, need.data) is None:
         # The largest region beside which the stack finds another, or else shared with it.
         ram = board.regions("ram")

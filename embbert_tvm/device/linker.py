@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embbert_tvm.device.fit import Places, places
+from embbert_tvm.device.fit import Places, places, weights_region
 from embbert_tvm.device.package import Package
 from embbert_tvm.target import Board
 
@@ -19,7 +19,7 @@ SECTIONS
         *(EXCLUDE_FILE(*weights.o) .rodata*)
         . = ALIGN(4);
     }} > {flash}
-    .weights : {{ *(.rodata*) . = ALIGN(4); }} > {flash}
+    .weights : {{ *(.rodata*) . = ALIGN(4); }} > {weights}
     .ARM.exidx : {{ *(.ARM.exidx* .gnu.linkonce.armexidx.*) }} > {flash}
 
     /* The stack lies lowest, so that one that runs over faults and overwrites nothing. */
@@ -52,15 +52,17 @@ _ARENA = "    .arena (NOLOAD) : {{ *({section}) }} > {region}\n"
 
 
 def linker_script(board: Board, package: Package) -> str:
-    """GNU ld's script: code and weights in the first flash region, stack and data in the first of RAM that has room.
+    """GNU ld's script: code in the first flash region and weights too where they leave it room, stack and data in the
+    first of RAM that has room.
 
     Where no region holds both data and arena, what is in ARENA_SECTION lies in a region of its own.
     """
-    return memory_script(board, package.arena_bytes, board.stack_bytes + _server_bytes(package))
+    data = board.stack_bytes + _server_bytes(package)
+    return memory_script(board, package.arena_bytes, data, package.weights_bytes)
 
 
-def memory_script(board: Board, arena: int, data: int) -> str:
-    """The same for so many bytes of arena and of other data, the stack among them."""
+def memory_script(board: Board, arena: int, data: int, weights: int = 0) -> str:
+    """The same for so many bytes of arena, of other data, the stack among them, and of weights."""
     regions = "".join(
         f"    {r.name} ({'rx' if r.kind == 'flash' else 'rwx'}) : ORIGIN = {r.origin:#010x}, LENGTH = {r.bytes:#x}\n"
         for r in board.memory
@@ -70,6 +72,7 @@ def memory_script(board: Board, arena: int, data: int) -> str:
     apart = where.arena != where.data
     sections = _SECTIONS.format(
         flash=board.region("flash").name,
+        weights=weights_region(board, weights).name,
         ram=where.data.name,
         stack_bytes=board.stack_bytes,
         arena=_ARENA.format(section=ARENA_SECTION, region=where.arena.name) if apart else "",

@@ -161,9 +161,10 @@ def _close(
 
 def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray:
     """`count` rows of `width` elements of what a step made; WorkError where it is of another shape."""
-    if output.pairs and flat.size % (2 * width) == 0 and flat.size >= count * width:
-        return flat.reshape(-1, width, 2).transpose(0, 2, 1).reshape(-1, width)[:count]
-    if output.pairs or flat.size != count * width:
+    lanes = output.lanes
+    if lanes > 1 and flat.size % (lanes * width) == 0 and flat.size >= count * width:
+        return flat.reshape(-1, width, lanes).transpose(0, 2, 1).reshape(-1, width)[:count]
+    if lanes > 1 or flat.size != count * width:
         raise WorkError(f"{output.name} has {flat.size} elements where the float model has {count} x {width}")
     return flat.reshape(count, width)
 

@@ -72,6 +72,11 @@ def isa_of(features: Sequence[str]) -> Isa:
     return MVE if MVE.name in features else DSP
 
 
+def computes_in_half(features: Sequence[str]) -> bool:
+    """Whether a CPU of these features has vectors of half precision: MVE with floating point."""
+    return {"mve", "fp16"} <= set(features)
+
+
 def call(function: str, *args) -> None:
     """Call a micro-kernel, which writes where its first argument points, or to workspaces."""
     T.evaluate(tirx.call_extern("int32", function, *args))

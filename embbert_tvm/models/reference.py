@@ -10,7 +10,8 @@ from embbert_tvm.errors import InputError
 
 
 class Reference:
-    """Logits of one text at a time, computed in float32 by onnxruntime on one thread.
+    """Logits of one text at a time, computed in float32 by onnxruntime on one thread; of a model that is quantized
+    already as its file says, as onnxruntime's own integer kernels would round it otherwise.
 
     Raises InputError for a file that is not an ONNX model of one input `ids` and one output `logits`.
     """
@@ -25,6 +26,9 @@ class Reference:
         options.log_severity_level = 3
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise InputError(f"{where}: no such file: write it with `embbert-tvm export`")
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        if b"QuantizeLinear" in content:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]

@@ -158,7 +158,7 @@ def _check_fit(board: Board, report: dict[str, Any], program: Program, at_length
     data = max(board.stack_bytes, ram["stack"] or 0) + (ram["static"] or 0)
 
     def need(program: Program) -> Need:
-        return Need(code + program.weights_bytes, program.arena_bytes, data)
+        return Need(code + program.weights_bytes, program.arena_bytes, data, program.weights_bytes)
 
     check_fit(board, need(program), program.max_length, lambda n: need(at_length(n)))
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import HEADER, write_package
 
-from embbert_tvm.device.fit import Need, Places, check_fit, missing, places
+from embbert_tvm.device.fit import Need, Places, check_fit, missing, places, weights_region
+from embbert_tvm.device.linker import memory_script
 from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
@@ -47,6 +48,26 @@ def test_places_hold_what_they_are_given(sizes, arena, data):
         assert found.arena.bytes >= arena + (data if shared else 0)
         assert found.data.bytes >= data
     assert (missing(board, Need(1, arena, data)) == []) == (found is not None)
+
+
+@pytest.mark.parametrize(
+    ("flash", "weights", "code", "region", "words"),
+    [
+        (["512k", "2M"], 393_216, 131_072, 0, []),
+        (["512k", "2M"], 393_217, 131_072, 1, []),
+        (["512k", "2M"], 500_000, 524_289, 1, ["FLASH (524,288 bytes) is 1 bytes too small for code"]),
+        (["512k", "256k"], 400_000, 124_289, 0, ["FLASH (524,288 bytes) is 1 bytes too small for code and weights"]),
+        (["512k"], 524_288 - 1000, 1000, 0, []),
+    ],
+)
+def test_weights_that_leave_code_no_room_go_apart(flash, weights, code, region, words):
+    board = new_board("b", "cortex-m4", flash, ["64k"], "80MHz", "8")
+    where = board.regions("flash")[region]
+    assert weights_region(board, weights) == where
+    found = missing(board, Need(weights + code, 8, 8, weights))
+    assert [word.rsplit(" (", 1)[0] for word in found] == words
+    script = memory_script(board, 8, 8, weights)
+    assert f".weights : {{ *(.rodata*) . = ALIGN(4); }} > {where.name}" in script
 
 
 @given(st.integers(1, 400), st.integers(1, 1000), st.integers(0, 3000))

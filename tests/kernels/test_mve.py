@@ -36,14 +36,14 @@ EXP = exp_table()
 STEP, RATIO = multiplier(np.array([step_multiplier(1e-3)])), multiplier(np.array([ratio_multiplier(1.0, 1.0)]))
 
 
-def in_c(func: tirx.PrimFunc, arrays: list[np.ndarray], lengths: dict[str, int]) -> np.ndarray:
-    """The last array, as the C of `func` leaves it."""
+def in_c(func: tirx.PrimFunc, arrays: list[np.ndarray], lengths: dict[str, int], space: int = 4096) -> np.ndarray:
+    """The last array, as the C of `func` leaves it. space: elements of each workspace."""
     c = c_function(to_loops(schedule(func.with_attr("global_symbol", "main")), "main"), "kernel")
     program = Program((c,), {}, (), (), solve(()), 1, 1, 1)
     headers = {"t_kernels.h": c_files.kernels_header(program, "test", (), "t")}
     library = compile_c([c_files.kernels(program, "test", "t")], ("-O1", *CHECKED), headers)
     arrays = [a.copy() for a in arrays]
-    spaces = [np.full(4096, 85, w.dtype) for w in c.workspaces]
+    spaces = [np.full(space, 85, w.dtype) for w in c.workspaces]
     scalars = [ctypes.c_int32(lengths[s.name]) for s in c.scalars]
     ctypes.CDLL(str(library)).kernel(*scalars, *(a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, *spaces)))
     return arrays[-1]

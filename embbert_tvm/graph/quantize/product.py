@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from tvm import relax
+from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
@@ -163,8 +164,7 @@ def _operand(q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None
         if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
             source = Source(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
-        cut = [[int(v) for v in made.args[i].fields] for i in (1, 2, 4)] if name == "strided_slice" else None
-        if cut == [[0], [0], [1]]:
+        if name == "strided_slice" and from_start(made):
             return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name))
     rows = q.rows(x)
     count = shape(rows.expr)[0]
@@ -172,6 +172,11 @@ def _operand(q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None
     row = 0 if rows.row is None and count == 1 else rows.row
     source = Source(shape(x)[-1], count, row=row)
     return _Operand(source, [rows.expr], rows.scale)
+
+
+def from_start(cut: Call) -> bool:
+    """Whether a strided_slice takes the first so many rows."""
+    return [[int(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
 
 
 def _like_ids(q: Quantizer, ids: Expr) -> bool:

@@ -1,0 +1,231 @@
+"""Put what is in half precision on kernels that compute in it, where a CPU has instructions for it.
+
+Works back from the output as quantization does (graph/quantize/quantizer.py), with the same recognition of operators:
+what makes rows is asked for as panels (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
+stored halves, with conversions at its borders. The logits' own product stays there too: they are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir import Call, Var
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, dtype, is_tensor, op_name, shape, substitute, variables
+from embbert_tvm.graph.names import fingerprint, plain
+from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
+from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.kernels import half
+
+_OPERATORS = (row_slice, attention, depthwise_conv, product)
+
+
+class _Writer:
+    def __init__(self, quantized: Quantized) -> None:
+        self.quantized = quantized
+        self.graph = Dataflow(quantized.mod)
+        (self.ids,) = self.graph.function.params
+        self.length = shape(self.ids)[1]
+        kernels = {g: f for g, f in quantized.mod.functions.items() if g.name_hint != "main"}
+        self.builder = relax.BlockBuilder(IRModule(kernels))
+        self.kept = {c.name: c for c in quantized.choices}
+        self.names = dict(quantized.constants)
+        self.origins = dict(quantized.origins)
+        self.choices: list[Choice] = []
+        self._found: dict[Var, tuple | None] = {}
+        self._panels: dict[Var, Expr] = {}
+        self._real: dict[Var, Expr] = {}
+        self._head: set[Expr] = set()
+        if (match := product.match(self.graph, self.graph.output)) is not None:
+            self._leave(self.graph.output, product.inputs(self.graph, match))
+
+    def _leave(self, expr: Expr, inputs: list[Expr]) -> None:
+        """Leave everything from `inputs` to `expr` as it is."""
+        if expr in self._head or any(expr.same_as(i) for i in inputs):
+            return
+        self._head.add(expr)
+        for used in variables(self.graph.binding(expr)):
+            self._leave(used, inputs)
+
+    def run(self) -> Quantized:
+        graph = self.graph
+        with self.builder.function("main", [self.ids], dict(graph.function.attrs)):
+            with self.builder.dataflow():
+                out = self.builder.emit_output(self.real(graph.output), name_hint=graph.output.name)
+            self.builder.emit_func_output(out)
+        mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
+        made = {"choices": tuple(self.choices), "constants": self.names, "origins": self.origins}
+        return replace(self.quantized, mod=mod, specs={}, **made)
+
+    def find(self, expr: Expr) -> tuple | None:
+        """(operator, match) of what makes `expr` in panels; None where it stays as it is."""
+        if expr not in self._found:
+            self._found[expr] = self._recognise(expr)
+        return self._found[expr]
+
+    def _recognise(self, expr: Expr) -> tuple | None:
+        if not isinstance(expr, Var) or not is_tensor(expr) or dtype(expr) != "float32":
+            return None
+        if expr in self._head:
+            return None
+        for operator in _OPERATORS:
+            if (match := operator.match(self.graph, expr)) is not None:
+                return (operator, match) if self._fits(operator, match, expr) else None
+        return None
+
+    def _fits(self, operator, match, expr: Var) -> bool:
+        rows = shape(expr)[-2:][0]
+        if isinstance(rows, int) and rows != 1:
+            return False
+        if operator is row_slice:
+            return self.find(match.tensor) is not None
+        if operator is attention:
+            return shape(match.query)[-1] % half.PAIR == 0 and shape(match.value)[-1] % half.QUAD == 0
+        if operator is depthwise_conv:
+            return True
+        widths = [weight.shape[0] for _, weight in match.sum.terms]
+        gain = match.norm is None or all(constant(a) is not None for a in match.norm.args[1:])
+        return bool(widths) and all(k % half.PAIR == 0 for k in widths) and gain
+
+    def panels(self, expr: Expr) -> Expr:
+        """`expr`, of shape (1, L, K), (L, K), (1, K) or (1, 1, K), as panels; of one row, whichever has it first."""
+        if expr not in self._panels:
+            found = self.find(expr)
+            if found is None:
+                made = self._packed(expr)
+            elif found[0] is row_slice:
+                made = self.panels(found[1].tensor)
+            else:
+                makers = {attention: self._attention, depthwise_conv: self._conv, product: self._product}
+                made = makers[found[0]](expr, found[1])
+                self.origins.setdefault(made.name, (expr.name, None))
+            self._panels[expr] = made
+        return self._panels[expr]
+
+    def real(self, expr: Expr) -> Expr:
+        """`expr` as the module had it."""
+        if not isinstance(expr, Var) or expr.same_as(self.ids):
+            return expr
+        if isinstance(self.graph.binding(expr), Var):
+            return self.real(self.graph.binding(expr))
+        if expr not in self._real:
+            self._real[expr] = self._kept(expr) if self.find(expr) is None else self._unpacked(expr)
+        return self._real[expr]
+
+    def _kept(self, expr: Var) -> Expr:
+        value = self.graph.producer(expr)
+        new = substitute(value, {v: self.real(v) for v in variables(value)})
+        if not isinstance(new, Call):
+            return new
+        made = self.builder.emit(new, name_hint=expr.name)
+        if expr.name in self.kept:
+            self.choices.append(replace(self.kept[expr.name], name=made.name))
+        return made
+
+    def _call(self, func, name: str, args: Sequence, out: relax.TensorType, reason: str) -> Var:
+        """Emit the call of a kernel. args: tensors, or (suffix, numpy array) for constants, which are named so."""
+        target = self.builder.add_func(func, func.attrs[KERNEL])
+        tensors = [relax.const(a[1]) if isinstance(a, tuple) else a for a in args]
+        made = self.builder.emit(relax.call_tir(target, tensors, out), name_hint=name)
+        for suffix, value in (a for a in args if isinstance(a, tuple)):
+            self._name(value, f"{plain(name)}_{suffix}")
+        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "float16", reason))
+        return made
+
+    def _name(self, value: np.ndarray, name: str) -> None:
+        taken, base, count = set(self.names.values()), name, 2
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        self.names.setdefault(fingerprint(value), name)
+
+    def _type(self, width: int, single: bool) -> relax.TensorType:
+        return relax.TensorType([1 if single else half.panels_of(self.length), width, half.LANES], "float16")
+
+    def _packed(self, expr: Expr) -> Var:
+        single, width = shape(expr)[-2] == 1, shape(expr)[-1]
+        real = self._reshaped(self.real(expr), expr, [1, *shape(expr)[-2:]])
+        func = half.to_panels(width, single)
+        reason = "its consumer is in panels"
+        return self._call(func, f"{plain(expr.name)}_panels", [real], self._type(width, single), reason)
+
+    def _unpacked(self, expr: Var) -> Expr:
+        dims = [1, *shape(expr)[-2:]]
+        func = half.to_rows(dims[2], dims[1] == 1)
+        reason, out = "its consumer is not in panels", relax.TensorType(dims, "float32")
+        made = self._call(func, f"{plain(expr.name)}_rows", [self.panels(expr)], out, reason)
+        self.origins.setdefault(made.name, (expr.name, None))
+        return self._reshaped(made, expr, list(expr.ty.shape.values))
+
+    def _reshaped(self, real: Expr, expr: Expr, dims: list) -> Expr:
+        if len(shape(real)) == len(dims):
+            return real
+        return self.builder.emit(relax.op.reshape(real, relax.ShapeExpr(dims)), name_hint=expr.name)
+
+    def _attention(self, expr: Var, found: attention.Match) -> Var:
+        single = shape(found.query)[1] == 1
+        width = shape(found.value)[-1]
+        spec = half.HalfAttention(shape(found.key)[-1], width, single)
+        args = [self.length, *(self.panels(x) for x in (found.query, found.key, found.value))]
+        name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context, eight rows at a time"
+        return self._call(half.attention(spec), name, args, self._type(width, single), reason)
+
+    def _conv(self, expr: Var, found: depthwise_conv.Match) -> Var:
+        channels, taps = found.weight.shape
+        single, activation = shape(found.x)[1] == 1, self._activation(expr, found.inner)
+        spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, single)
+        args = [self.panels(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
+        reason = "filters along the text, eight rows at a time"
+        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, single), reason)
+
+    def _activation(self, expr: Var, inner: Expr) -> str | None:
+        """The micro-kernel of the activation between `inner` and `expr`, None where there is none."""
+        return None if expr.same_as(inner) else op_name(self.graph.producer(expr)).removeprefix("nn.")
+
+    def _product(self, expr: Var, found: product.Match) -> Var:
+        single, n = shape(expr)[-2] == 1, shape(expr)[-1]
+        sources, args = [], [self.length]
+        for x, weight in found.sum.terms:
+            source, read = self._source(x)
+            sources.append(source)
+            args += [*read, ("weight", half.pack_quads(weight))]
+        bias = np.zeros(-(-n // half.QUAD) * half.QUAD, np.float16)
+        bias[:n] = half.halves(np.broadcast_to(found.sum.bias, (n,)))
+        args.append(("bias", bias))
+        for table, ids in found.sum.lookups:
+            args += [("lookup", half.halves(table)), self.real(ids)]
+        args += [self.panels(addend) for addend in found.sum.addends]
+        norm = None if found.norm is None else op_name(found.norm).removeprefix("nn.")
+        activation = None if norm else self._activation(expr, found.inner)
+        epsilon = 0.0
+        if norm:
+            epsilon = float(found.norm.attrs.epsilon)
+            vectors = zip(("gain", "shift"), found.norm.args[1:], strict=False)
+            args += [(suffix, half.halves(constant(value))) for suffix, value in vectors]
+        lookups = tuple(len(table) for table, _ in found.sum.lookups)
+        spec = half.HalfProduct(tuple(sources), n, lookups, len(found.sum.addends), norm, activation, single)
+        reason = (
+            f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
+        )
+        func = half.product(spec, epsilon)
+        return self._call(func, plain(expr.name), args, self._type(n, single), reason)
+
+    def _source(self, x: Expr) -> tuple[half.Source, list]:
+        """How a product reads `x`, and its arguments."""
+        width, made = shape(x)[-1], self.graph.producer(x)
+        table = constant(made.args[0]) if op_name(made) in ("take", "strided_slice") else None
+        if table is not None and table.ndim == 2 and shape(x)[-2] != 1:
+            rows = ("table", half.halves(table))
+            ids = made.args[1] if op_name(made) == "take" and made.attrs.axis in (0, None) else None
+            if ids is not None and [str(d) for d in shape(ids)] == [str(d) for d in shape(self.ids)]:
+                return half.Source(width, len(table), indexed=True), [rows, self.real(ids)]
+            if op_name(made) == "strided_slice" and product.from_start(made):
+                return half.Source(width, len(table)), [rows]
+        return half.Source(width), [self.panels(x)]
+
+
+def half_panels(quantized: Quantized) -> Quantized:
+    """A module with its operators in half precision on kernels of panels."""
+    return _Writer(quantized).run()
