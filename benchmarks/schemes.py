@@ -33,6 +33,16 @@ def call(*arguments: object) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def instructions(package: Path, length: int) -> int | None:
+    """Of one text of `length` tokens in QEMU; None where its board cannot hold the package."""
+    command = [sys.executable, "-m", "embbert_tvm", "profile", str(package), "--on", "qemu", "--length", str(length)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    if done.returncode:
+        print(f"{package.name}: {done.stderr.strip()}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout)["lengths"][0]["total_instructions"]
+
+
 def measure(
     model: Path, data: Path, label: str, how: Sequence[str], target: str, length: int, limit: int | None, folder: Path
 ) -> dict[str, Any]:
@@ -54,8 +64,7 @@ def measure(
         "ram": compiled["ram_bytes"]["total"],
     }
     if length:
-        counted = call("profile", package, "--on", "qemu", "--length", length)["lengths"][0]
-        row["instructions"] = counted["total_instructions"]
+        row["instructions"] = instructions(package, length)
     return row
 
 

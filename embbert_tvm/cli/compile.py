@@ -20,8 +20,8 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--precision",
     metavar="NAME",
-    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, binary, fp16, fp32: every operator in that; mixed: "
-    "chosen. Default: int8.",
+    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, binary, int8-rows, int8-outliers, int16, fp16, fp32: "
+    "every operator in that; mixed: chosen. Default: int8.",
 )
 @click.option(
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."

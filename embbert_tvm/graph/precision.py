@@ -28,9 +28,10 @@ WEIGHTS = tuple(FORMATS)
 
 @dataclass(frozen=True)
 class Scheme:
-    """How an operator computes. activations: the type of the rows that it makes; weights, tables: the formats of its
-    matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those of
-    int8, to weigh choices by."""
+    """How an operator computes. activations: the type of the rows that it makes, or what a linear layer turns float32
+    rows into (rows: int8, a step a row; outliers: the same but for large elements; int16). weights, tables: the formats
+    of its matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those
+    of int8, to weigh choices by."""
 
     name: str
     activations: str
@@ -41,6 +42,11 @@ class Scheme:
     @property
     def is_float(self) -> bool:
         return self.activations.startswith("float")
+
+    @property
+    def by_layers(self) -> bool:
+        """Whether linear layers take and give float32, with integers inside, and all else is float32."""
+        return self.activations in ("rows", "outliers", "int16")
 
 
 SCHEMES = {
@@ -56,6 +62,9 @@ SCHEMES = {
         Scheme("int2", "int8", "int2b32", "int2b16", 1.4),
         Scheme("ternary", "int8", "ternaryb32", "ternaryb16", 1.4),
         Scheme("binary", "int8", "binaryb32", "int2b16", 1.4),
+        Scheme("int8-rows", "rows", "int8", "float32", 6.0),
+        Scheme("int8-outliers", "outliers", "int8", "float32", 6.0),
+        Scheme("int16", "int16", "int8", "float32", 6.0),
     )
 }
 # What a search chooses from.

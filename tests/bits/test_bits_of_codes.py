@@ -18,11 +18,12 @@ from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.kernels.low_bits import FORMATS
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
 
 SNIPS = resource("models", "embbert-snips")
-LOW = tuple(name for name, plan in PLANS.items() if name != "int8" and not plan.schemes[0].is_float)
+LOW = tuple(name for name, plan in PLANS.items() if plan.tables("", "") != "int8" and plan.tables("", "") in FORMATS)
 
 needs_arm = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),

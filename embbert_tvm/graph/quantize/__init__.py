@@ -6,11 +6,12 @@ from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.precision import PLANS, Plan
-from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
+from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_product, row_slice
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 
 # The first that recognises a value makes it.
 INT8_OPERATORS = (row_slice, attention, depthwise_conv, product)
+LAYERS = (row_product,)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]
 
@@ -21,7 +22,7 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: Plan = PLANS[
     calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module
     does not have.
     """
-    return Quantizer(mod, calibration, INT8_OPERATORS, plan).run()
+    return Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS).run()
 
 
 def keep_float(mod: IRModule) -> Quantized:

@@ -68,6 +68,7 @@ class Quantizer:
     calibration: Calibration | None
     operators: tuple
     plan: Plan = field(default_factory=Plan)
+    layers: tuple = ()  # operators of schemes whose rows are float32 between integers
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -142,16 +143,23 @@ class Quantizer:
                 continue
             followed = operator.follows(match)
             if followed is not None:
-                if self.find(followed) is not None:
+                if (made := self.find(followed)) is not None and made[0] in self.operators:
                     return operator, match
                 self._asked.update({expr} if followed in self._asked else ())
                 return None
             scheme = self.plan.scheme(expr.name)
+            if scheme.by_layers:
+                break
             self._planned[expr.name] = scheme.name
             if not scheme.is_float:
                 return operator, match
             self._keep(expr, operator.inputs(self.graph, match))
             return None
+        scheme = self.plan.scheme(expr.name)
+        for layer in self.layers if scheme.by_layers else ():
+            if (match := layer.match(self.graph, expr)) is not None:
+                self._planned[expr.name] = scheme.name
+                return layer, match
         return None
 
     def _keep(self, expr: Expr, inputs: list[Expr]) -> None:
@@ -170,7 +178,7 @@ class Quantizer:
             operator, match = found
             made = operator.rows(self, expr, match)
         else:
-            made = self._quantized(expr)
+            made = self.quantized(expr)
         self._rows[expr] = made
         if made.row is None or shape(made.expr)[0] == 1:
             self.origins.setdefault(made.expr.name, (expr.name, made.scale))
@@ -195,7 +203,15 @@ class Quantizer:
         return made
 
     def kernel(
-        self, func, name: str, args: list, out: tuple, reason: str, names: dict | None = None, spec: object = None
+        self,
+        func,
+        name: str,
+        args: list,
+        out: tuple,
+        reason: str,
+        names: dict | None = None,
+        spec: object = None,
+        precision: str = "int8",
     ) -> Var:
         """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which are named
         after `name` and `names` (index of the argument -> suffix). spec: what the kernel was made from."""
@@ -205,7 +221,7 @@ class Quantizer:
         made = self.builder.emit(call, name_hint=name)
         for index, suffix in (names or {}).items():
             self.name_constant(args[index], f"{made.name}_{suffix}")
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "int8", reason))
+        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), precision, reason))
         self.specs[made.name] = spec
         return made
 
@@ -225,14 +241,15 @@ class Quantizer:
         made = self.builder.emit(substitute(value, remap), name_hint=expr.name)
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"
-        elif expr in self._asked or self.plan.scheme(expr.name).is_float:
+        elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
             reason = ASKED
         else:
             reason = f"no int8 kernel takes {name} with these operands"
         self.choices.append(Choice(made.name, name, dtype(expr), reason))
         return made
 
-    def _quantized(self, expr: Var) -> Rows:
+    def quantized(self, expr: Var) -> Rows:
+        """The float32 of `expr` as int8 rows."""
         rows, width = shape(expr)[-2:]
         scale = self.calibration.scale(expr.name)
         inverse = np.array([1 / scale], np.float32)
