@@ -46,8 +46,6 @@ def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev):
     assert 0 < measured["error"] < sum(row["error"] for row in measured["operators"] if row["scheme"] == "int8")
     assert {row["scheme"] for row in measured["operators"]} >= {"int8", "fp16"}
     assert all(row["error"] > 0 for row in measured["operators"] if row["scheme"] == "int8")
-    served = [x for x in found.json["operators"] if "blocked kernels cannot serve" in x["reason"]]
-    assert measured["blocked"] == (not served)
     again = cli(
         "compile", small.folder(), "--plan", tmp_path / "mixed" / "plan.json", *options, "-o", tmp_path / "again"
     )
