@@ -13,11 +13,14 @@ import small
 from test_mve import HEADER as MVE_HEADER
 from test_mve import in_c, in_llvm
 
+from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.precision import Plan
 from embbert_tvm.kernels import half, micro
 from embbert_tvm.kernels.intrinsics import computes_in_half
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.target import load_cpu
 
 needs_arm = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
@@ -226,3 +229,17 @@ def test_what_lies_in_panels_says_so():
     for output in package.outputs:
         kernel = kernels[output.name]
         assert (output.lanes == 8) == (kernel.startswith("half") and "to_rows" not in kernel), kernel
+
+
+def test_single_operators_in_half_beside_integers(tmp_path):
+    source = find_source(small.folder())
+    compile_model(source, load_cpu("cortex-m55"), tmp_path / "package", plan=Plan("int8", {"blocks_1_*": "fp16"}))
+    package = load_package(tmp_path / "package")
+    kinds = {step.kernel.split("_")[0] for step in package.steps}
+    assert {"half", "product"} <= kinds
+    reference = Reference(package.reference_model)
+    with open_place("host", package) as host:
+        for length in LENGTHS:
+            ids = small.some_ids(length, package.vocabulary)
+            expected = reference(ids)
+            assert np.abs(host.run(ids).logits - expected).max() <= 0.05 * max(1.0, np.abs(expected).max())
