@@ -51,13 +51,13 @@ def measure(model: Path, cpu: str, folder: Path, precision: str = "int8") -> dic
     return {one["length"]: one["total_instructions"] for one in found["lengths"]}
 
 
-def rows(cpu: str, counted: dict[int, int]) -> list[dict[str, Any]]:
-    """What one CPU counted, beside what CMSIS-NN takes and what was asked, in instructions."""
+def rows(cpu: str, counted: dict[int, int], precision: str = "int8") -> list[dict[str, Any]]:
+    """What one CPU counted, beside what CMSIS-NN takes and what was asked of int8, in instructions."""
     found = []
     for length, count in counted.items():
         row: dict[str, Any] = {"cpu": cpu, "length": length, "instructions": count}
         if length in LENGTHS:
-            for key, figures in (("cmsis_nn", CMSIS_NN), ("asked", ASKED)):
+            for key, figures in (("cmsis_nn", CMSIS_NN), ("asked", ASKED if precision == "int8" else {})):
                 figure = figures.get(LIKE.get(cpu, cpu))
                 row[key] = None if figure is None else round(figure[LENGTHS.index(length)] * 1e6)
         found.append(row)
@@ -101,7 +101,7 @@ def main() -> None:
             if why := missing(cpu):
                 print(f"{cpu}: left out: {why}", file=sys.stderr)
                 continue
-            found += rows(cpu, measure(options.model, cpu, Path(folder), options.precision))
+            found += rows(cpu, measure(options.model, cpu, Path(folder), options.precision), options.precision)
     if options.json:
         print(json.dumps({"model": options.model.name, "unit": "instructions", "rows": found}))
         return

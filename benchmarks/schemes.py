@@ -134,7 +134,7 @@ def main() -> None:
             for label, how in hows.items():
                 where = (options.target, options.length, options.limit, Path(folder))
                 rows.append(measure(Path(model), Path(data), label.replace(" ", "-"), how, *where))
-                print(f"{model} {label}: loss {rows[-1]['loss']:.2f}", file=sys.stderr)
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"rows": rows}) if options.json else text(rows))
     if options.plot is not None:
         plot(rows, options.plot)

@@ -17,7 +17,7 @@ from tvm import IRModule, sym, tirx
 
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph import budget_search
-from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.block_layers import UNSERVED, block_layers
 from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
@@ -151,7 +151,9 @@ class Chooser:
             chosen = self._bisect(chosen, min((c for c in choices if fits(c)), key=lambda c: c.error), best, tried)
         quantized = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa)
         self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
-        return replace(plan_of(chosen), measured=self._account(names, tried(chosen)))
+        account = self._account(names, tried(chosen))
+        account["blocked"] = not any(UNSERVED in choice.reason for choice in quantized.choices)
+        return replace(plan_of(chosen), measured=account)
 
     def _bisect(self, fast: budget_search.Choice, accurate: budget_search.Choice, best, tried) -> budget_search.Choice:
         most = self.budget.drop

@@ -22,6 +22,9 @@ from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
 from embbert_tvm.kernels.intrinsics import LANES, Isa
 from embbert_tvm.kernels.product import Product, product
 
+# Of the reason of a choice, where a kernel works a row at a time for want of blocked ones.
+UNSERVED = "a row at a time, as the blocked kernels cannot serve"
+
 
 class Unfit(Exception):
     """Why the blocked kernels cannot serve."""
@@ -258,7 +261,7 @@ def block_layers(quantized: Quantized, isa: Isa) -> Quantized:
         if isa.most_taps is not None and taps > isa.most_taps:
             raise Unfit(f"a filter has {taps} taps, {isa.most_taps} are the most on {isa.name}")
     except Unfit as unfit:
-        reason = f"a row at a time, as the blocked kernels cannot serve: {unfit}"
+        reason = f"{UNSERVED}: {unfit}"
         choices = (
             replace(c, reason=f"{c.reason}; {reason}") if c.precision == "int8" else c for c in quantized.choices
         )

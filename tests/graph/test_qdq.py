@@ -110,7 +110,7 @@ def edge_values() -> np.ndarray:
     return (steps * 0.25).astype(np.float32).reshape(-1, 2)
 
 
-@pytest.mark.parametrize(("kind", "zero"), [(np.int8, -7), (np.uint8, 3), (np.int16, 100)])
+@pytest.mark.parametrize(("kind", "zero"), [(np.int8, -7), (np.uint8, 3)])
 def test_rounding_and_saturation_to_the_bit(kind, zero, tmp_path):
     body = "rows = Gather<axis = 0>(table, ids)\nq = QuantizeLinear(rows, scale, zero)\n"
     body += "back = DequantizeLinear(q, scale, zero)\nlogits = ReduceMean<keepdims = 0>(back, axes)"
