@@ -52,14 +52,19 @@ def prepare(task: Task, data: Path, out: Path) -> tuple[Path, Path]:
 
 
 def recipe(
-    recipes: Mapping[str, Any], task: Task, seed: int, teacher: Path | None = None, kept: Path = Path("teachers")
+    recipes: Mapping[str, Any],
+    task: Task,
+    seed: int,
+    data: Path,
+    teacher: Path | None = None,
+    kept: Path = Path("teachers"),
 ) -> dict[str, Any]:
-    """The options of one run; its fine-tuned teacher, if it has one, lies in `kept`."""
+    """The options of one run; data: the folder of tasks; its fine-tuned teacher, if it has one, lies in `kept`."""
     merged = {**(recipes.get("default") or {}), **(recipes.get(task.name) or {})}
     with_teacher = merged.pop(WITH_TEACHER, None)
     if teacher is not None and with_teacher is not None:
         merged |= {"verb": "distill", "teacher": str(teacher), "teacher-output": str(kept / task.name), **with_teacher}
-    fill = {"task": task.name, "seed": seed}
+    fill = {"task": task.name, "seed": seed, "data": data}
 
     def filled(value: Any) -> Any:
         if isinstance(value, list):
@@ -137,7 +142,7 @@ def main() -> int:
         train, dev = prepare(task, arguments.data, arguments.output)
         for seed in seeds:
             output = arguments.output / f"{task.name}-{seed}"
-            options = recipe(recipes, task, seed, arguments.teacher, arguments.output / "teachers")
+            options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")
             words = command(task, seed, train, dev, output, options, arguments.base)
             with alone(output) as free:
                 if not free:

@@ -130,13 +130,25 @@ def test_a_suites_run_is_one_command(tmp_path):
     mrpc, stsb = find_tasks("mrpc,stsb")
     recipes = {
         "default": {"epochs": 3, "lr": 1e-3},
-        "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True, "of": [1, 2]},
+        "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True, "of": [1, "{data}/x"]},
     }
-    options = suite.recipe(recipes, mrpc, 4)
+    options = suite.recipe(recipes, mrpc, 4, tmp_path)
     words = suite.command(mrpc, 4, tmp_path / "a", tmp_path / "b", tmp_path / "o", options, tmp_path / "base")
     assert words == [
         *("train", f"{tmp_path}/a", "--dev", f"{tmp_path}/b", "--base", f"{tmp_path}/base", "--epochs", "3"),
-        *("--teacher", "t/mrpc-4", "--flag", "--of", "1", "--of", "2", "--seed", "4", "-o", f"{tmp_path}/o"),
+        *(
+            "--teacher",
+            "t/mrpc-4",
+            "--flag",
+            "--of",
+            "1",
+            "--of",
+            f"{tmp_path}/x",
+            "--seed",
+            "4",
+            "-o",
+            f"{tmp_path}/o",
+        ),
     ]
     words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {"verb": "distill", "base": "other"}, tmp_path)
     assert words[0] == "distill"
@@ -148,12 +160,12 @@ def test_a_suites_run_is_one_command(tmp_path):
 def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):
     (cola,) = find_tasks("cola")
     recipes = {"default": {"epochs": 3}, "cola": {suite.WITH_TEACHER: {"epochs": 5, "copies": 2}}}
-    assert suite.recipe(recipes, cola, 0) == {"epochs": 3}
-    assert suite.recipe(recipes, cola, 0, tmp_path / "encoder", tmp_path / "kept") == {
+    assert suite.recipe(recipes, cola, 0, tmp_path) == {"epochs": 3}
+    assert suite.recipe(recipes, cola, 0, tmp_path, tmp_path / "encoder", tmp_path / "kept") == {
         "verb": "distill", "teacher": f"{tmp_path}/encoder", "teacher-output": f"{tmp_path}/kept/cola", "epochs": 5,
         "copies": 2,
     }  # fmt: skip
-    assert suite.recipe({"default": {"epochs": 3}}, cola, 0, tmp_path / "encoder") == {"epochs": 3}
+    assert suite.recipe({"default": {"epochs": 3}}, cola, 0, tmp_path, tmp_path / "encoder") == {"epochs": 3}
 
 
 def options_of(verb):
