@@ -7,6 +7,7 @@ says. Nothing between is rounded that the file does not round.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,53 +89,43 @@ def check_asked(name: str, precision: str, plan: object) -> None:
         )
 
 
-def _quantize(graph: Rebuilder, call: Call) -> Expr:
-    """QuantizeLinear: saturate(x / scale, rounded to even where between two, + zero)."""
-    kind, axis = str(call.attrs.out_dtype), int(call.attrs.axis)
-    scale, zero = constant(call.args[1]), constant(call.args[2])
+def _converted(graph: Rebuilder, call: Call, formula: Callable, hint: str) -> Expr:
+    """formula(x, scale, zero) of each element; scale and zero are one number each, or one a step of the call's axis."""
+    axis = int(call.attrs.axis)
+    values = [constant(a) for a in call.args[1:]]
 
-    def steps(x: te.Tensor, *vectors: te.Tensor) -> te.Tensor:
-        rest = list(vectors)
-        scales = None if scale.size == 1 else rest.pop(0)
-        zeros = None if zero.size == 1 else rest.pop(0)
-        low, high = (float(v) for v in (np.iinfo(kind).min, np.iinfo(kind).max))
+    def made(x: te.Tensor, *vectors: te.Tensor) -> te.Tensor:
+        rest = iter(vectors)
+        given = [next(rest) if v.size > 1 else tirx.const(v.reshape(-1)[0].item(), str(v.dtype)) for v in values]
 
         def one(*at):
-            factor = tirx.const(float(scale.reshape(-1)[0]), "float32") if scales is None else scales[at[axis]]
-            start = tirx.const(float(zero.reshape(-1)[0]), "float32")
-            if zeros is not None:
-                start = tirx.Cast("float32", zeros[at[axis]])
-            level = tirx.nearbyint(x[at] / factor) + start
-            bounded = tirx.max(tirx.min(level, tirx.const(high, "float32")), tirx.const(low, "float32"))
-            return tirx.Cast(kind, tirx.Cast("int32", bounded))
+            return formula(x[at], *(g[at[axis]] if isinstance(g, te.Tensor) else g for g in given))
 
-        return te.compute(x.shape, one, name="quantized")
+        return te.compute(x.shape, one, name=hint)
 
-    vectors = [a for a, v in zip(call.args[1:], (scale, zero), strict=True) if v.size > 1]
-    return graph.builder.call_te(steps, call.args[0], *vectors, primfunc_name_hint="quantize_linear")
+    vectors = [a for a, v in zip(call.args[1:], values, strict=True) if v.size > 1]
+    return graph.builder.call_te(made, call.args[0], *vectors, primfunc_name_hint=hint)
+
+
+def _quantize(graph: Rebuilder, call: Call) -> Expr:
+    """QuantizeLinear: saturate(x / scale, rounded to even where between two, + zero)."""
+    kind = str(call.attrs.out_dtype)
+    low, high = (tirx.const(float(v), "float32") for v in (np.iinfo(kind).min, np.iinfo(kind).max))
+
+    def steps(x, scale, zero):
+        level = tirx.nearbyint(x / scale) + zero.astype("float32")
+        return tirx.Cast(kind, tirx.Cast("int32", tirx.max(tirx.min(level, high), low)))
+
+    return _converted(graph, call, steps, "quantize_linear")
 
 
 def _dequantize(graph: Rebuilder, call: Call) -> Expr:
     """DequantizeLinear: (x - zero) * scale in float32."""
-    axis = int(call.attrs.axis)
-    scale, zero = constant(call.args[1]), constant(call.args[2])
 
-    def real(x: te.Tensor, *vectors: te.Tensor) -> te.Tensor:
-        rest = list(vectors)
-        scales = None if scale.size == 1 else rest.pop(0)
-        zeros = None if zero.size == 1 else rest.pop(0)
+    def real(x, scale, zero):
+        return tirx.Cast("float32", tirx.Cast("int32", x) - zero.astype("int32")) * scale
 
-        def one(*at):
-            factor = tirx.const(float(scale.reshape(-1)[0]), "float32") if scales is None else scales[at[axis]]
-            start = tirx.const(int(zero.reshape(-1)[0]), "int32")
-            if zeros is not None:
-                start = tirx.Cast("int32", zeros[at[axis]])
-            return tirx.Cast("float32", tirx.Cast("int32", x[at]) - start) * factor
-
-        return te.compute(x.shape, one, name="dequantized")
-
-    vectors = [a for a, v in zip(call.args[1:], (scale, zero), strict=True) if v.size > 1]
-    return graph.builder.call_te(real, call.args[0], *vectors, primfunc_name_hint="dequantize_linear")
+    return _converted(graph, call, real, "dequantize_linear")
 
 
 def _to_int8(graph: Rebuilder, x: Expr, name: str) -> Expr:
@@ -206,9 +197,8 @@ class _AsWritten:
     def conversions(self, call: Call, graph: Rebuilder) -> Expr | None:
         """The rule that makes what is left of the file's conversions."""
         name = op_name(call)
-        return (
-            _quantize(graph, call) if name == "quantize" else _dequantize(graph, call) if name == "dequantize" else None
-        )
+        make = {"quantize": _quantize, "dequantize": _dequantize}.get(name)
+        return None if make is None else make(graph, call)
 
 
 def as_written(mod: IRModule, constants: dict[str, Steps], isa: Isa = DESCRIBED) -> Quantized:

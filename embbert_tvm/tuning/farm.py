@@ -121,7 +121,8 @@ def serve(tracker: str, board: str, key: str | None = None, serial: str | None =
 
     _register(known, serial, flash)
     options = {"port": 9190, "port_end": 9999, "key": key or known.name, "tracker_addr": where, "silent": True}
-    return _at_work(lambda: PopenRPCServerState("0.0.0.0", **options))
+    # With SO_REUSEADDR two servers that start together could bind one port, and the second then fail to listen.
+    return _at_work(lambda: PopenRPCServerState("0.0.0.0", **options, reuse_addr=False))
 
 
 def _knock(tracker: str) -> None:

@@ -1,31 +1,12 @@
 /* A package whose logits are how many bytes of each half-precision micro-kernel's output differ from its plain C. */
-#include <string.h>
-
-#include "embbert.h"
-
-#define TWIN(kernel) mve_##kernel
-#include "half_twins.h"
-#undef TWIN
-#define TWIN(kernel) plain_##kernel
-#include "half_twins.h"
-
-typedef void twin_t(outputs_t *o, const inputs_t *in, int32_t a, int32_t b);
-
-static inputs_t in;
-static outputs_t found, expected;
-
-static uint32_t random_word(void)
-{
-    static uint32_t state = 1;
-    state = state * 1664525u + 1013904223u;
-    return state;
-}
+#define TWINS "half_twins.h"
+#include "twins.h"
 
 /* Of both signs, from 2^-low to below 2^(high + 1); now and then 0 or one that is not normal. */
 static uint16_t random_half(uint32_t low, uint32_t high)
 {
     const uint32_t word = random_word(), sign = word >> 16 & 0x8000u, mantissa = word >> 12 & 1023u;
-    if (word >> 4 % 64 == 0) {
+    if ((word >> 4) % 64 == 0) {
         return (uint16_t)(sign | (word >> 10 & 1 ? mantissa : 0));
     }
     return (uint16_t)(sign | (15u - low + (word >> 22 & 255u) % (low + high + 1)) << 10 | mantissa);
@@ -38,31 +19,10 @@ static void fill(uint16_t *p, size_t count, uint32_t low, uint32_t high)
     }
 }
 
-static int32_t differs(twin_t *mve, twin_t *plain, int32_t a, int32_t b)
-{
-    memset(&found, 85, sizeof found);
-    memset(&expected, 85, sizeof expected);
-    mve(&found, &in, a, b);
-    plain(&expected, &in, a, b);
-    int32_t count = 0;
-    for (size_t i = 0; i < sizeof found; i++) {
-        count += ((const uint8_t *)&found)[i] != ((const uint8_t *)&expected)[i];
-    }
-    return count;
-}
-
-embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
-{
-    (void)bytes;
-    model->arena = arena;
-    return EMBBERT_OK;
-}
-
 embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits)
 {
     (void)model, (void)ids, (void)n;
-    int32_t count[EMBBERT_CLASSES] = {0};
-#define CHECK(c, kernel, a, b) count[c] += differs(mve_##kernel, plain_##kernel, a, b)
+    memset(logits, 0, EMBBERT_CLASSES * sizeof *logits);
     /* Sums that stay in range, then ones that leave it. */
     for (uint32_t size = 0; size < 2; size++) {
         fill(in.x, 16384, 12, size ? 12 : 1);
@@ -105,8 +65,5 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         }
     }
     CHECK(9, narrow, 0x7c00 - 63, 0);
-    for (size_t c = 0; c < EMBBERT_CLASSES; c++) {
-        logits[c] = (float)count[c];
-    }
     return EMBBERT_OK;
 }

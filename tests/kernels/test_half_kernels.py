@@ -3,21 +3,20 @@ MVE, and whole models that give float's labels."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small
-from test_mve import HEADER as MVE_HEADER
+import twins
 from test_mve import in_c, in_llvm
 
 from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.precision import Plan
-from embbert_tvm.kernels import half, micro
+from embbert_tvm.kernels import half
 from embbert_tvm.kernels.intrinsics import computes_in_half
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
@@ -171,23 +170,7 @@ KERNELS = (
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    """A package that holds every micro-kernel twice."""
-    folder = tmp_path_factory.mktemp("half") / "package"
-    source = folder / "src"
-    source.mkdir(parents=True)
-    here = Path(__file__).parent
-    for path in (*here.glob("half_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
-        shutil.copy(path, source)
-    (source / "plain.c").write_text('#define PLAIN\n#include "half_twins.c"\n')
-    (source / "embbert.h").write_text(MVE_HEADER)
-    metadata = {
-        "format": "embbert-tvm 1", "model_name": "half", "target": "cortex-m55", "precision": "fp16", "max_length": 8,
-        "labels": None, "classes": len(KERNELS), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
-        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
-        "sources": ["src/half_checks.c", "src/half_twins.c", "src/plain.c"],
-    }  # fmt: skip
-    (folder / "metadata.json").write_text(json.dumps(metadata))
-    return folder
+    return twins.write_package(tmp_path_factory.mktemp("half") / "package", "half", KERNELS, "fp16")
 
 
 @needs_arm

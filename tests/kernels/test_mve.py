@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import small
 import tvm
+import twins
 from running import CHECKED, compile_c, extreme_int8
 from tvm import IRModule, tirx
 
@@ -24,7 +24,7 @@ from embbert_tvm.codegen.program import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.block_layers import block_layers
-from embbert_tvm.kernels import blocked, micro
+from embbert_tvm.kernels import blocked
 from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, step_multiplier
 from embbert_tvm.kernels.epilogues import Requantize, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiplier
@@ -147,44 +147,11 @@ def test_the_features_choose():
 KERNELS = (
     "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows"
 )  # fmt: skip
-HEADER = f"""\
-#ifndef EMBBERT_H
-#define EMBBERT_H
-#include <stddef.h>
-#include <stdint.h>
-#define EMBBERT_MAX_LENGTH 8
-#define EMBBERT_CLASSES {len(KERNELS)}
-#define EMBBERT_VOCABULARY 8
-#define EMBBERT_ARENA_BYTES 16u
-#define EMBBERT_ARENA_ALIGN 16
-#define EMBBERT_HASH 0u
-typedef enum {{ EMBBERT_OK = 0, EMBBERT_E_ARGUMENT, EMBBERT_E_LENGTH, EMBBERT_E_TOKEN }} embbert_status_t;
-typedef struct {{ uint8_t *arena; }} embbert_t;
-embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes);
-embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits);
-#endif
-"""
 
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    """A package that holds every micro-kernel twice."""
-    folder = tmp_path_factory.mktemp("mve") / "package"
-    source = folder / "src"
-    source.mkdir(parents=True)
-    here = Path(__file__).parent
-    for path in (*here.glob("mve_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
-        shutil.copy(path, source)
-    (source / "plain.c").write_text('#define PLAIN\n#include "mve_twins.c"\n')
-    (source / "embbert.h").write_text(HEADER)
-    metadata = {
-        "format": "embbert-tvm 1", "model_name": "mve", "target": "cortex-m55", "precision": "int8", "max_length": 8,
-        "labels": None, "classes": len(KERNELS), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
-        "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
-        "sources": ["src/mve_checks.c", "src/mve_twins.c", "src/plain.c"],
-    }  # fmt: skip
-    (folder / "metadata.json").write_text(json.dumps(metadata))
-    return folder
+    return twins.write_package(tmp_path_factory.mktemp("mve") / "package", "mve", KERNELS, "int8")
 
 
 @pytest.mark.skipif(

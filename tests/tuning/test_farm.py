@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def free_port():
         return found.getsockname()[1]
 
 
+def bound(port):
+    """The socket of a server that has bound its port and does not listen yet; nothing new where the port is taken."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with suppress(OSError):
+        found.bind(("0.0.0.0", port))
+    return found
+
+
 def start(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     code = "from embbert_tvm.cli import main; main()"
@@ -65,6 +75,7 @@ def end(process):
 def test_three_servers_one_killed(tmp_path):
     tracker = start("tracker", "--port", str(port := free_port()))
     servers = []
+    starting = bound(9190)
     try:
         cpu, board, task = load_cpu("cortex-m7"), load_board("mps2_an500"), rounding_task()
         bench = Bench(task, cpu, board, tmp_path / "bench")
@@ -74,7 +85,9 @@ def test_three_servers_one_killed(tmp_path):
         serve = ("serve", "--tracker", f"127.0.0.1:{port}", "--board", "mps2_an500")
         servers = [start(*serve) for _ in range(3)]
         for server in servers:
-            assert "serves at port" in server.stderr.readline()
+            line = server.stderr.readline()
+            assert "serves at port" in line
+            assert "9190" not in line
         places = wait_for(3, port)
         stream = _Pool(places).stream(iter([(image, [2 * n, 2 * n + 1]) for n in range(12)]))
         found = [next(stream)]
@@ -84,6 +97,7 @@ def test_three_servers_one_killed(tmp_path):
         assert len({reading.instructions for _, reading in found if reading.error is None}) <= 2
         assert sum(reading.error is not None for _, reading in found) <= 1
     finally:
+        starting.close()
         for process in (*servers, tracker):
             end(process)
 

@@ -313,6 +313,28 @@ static inline void h8x4_add_to(uint16_t *sums, const embbert_h8x4_t *chunk)
 #define EMBBERT_HALF_BOTH(x, y, low, high, word)                                                                       \
     "vfma.f16 " low ", " x ", " word "\n lsr " word ", " word ", #16\n vfma.f16 " high ", " y ", " word "\n"
 #define EMBBERT_HALF_WORDS "r0", "r1", "r2", "r3"
+/* Two of x for four sums, by the words that `load` brings from w. */
+#define EMBBERT_HALF_STEP(load)                                                                                        \
+    load "vldrw.u32 q4, [%[x]], #16\n vldrw.u32 q5, [%[x]], #16\n"                                                     \
+    EMBBERT_HALF_BOTH("q4", "q4", "%q[a]", "%q[b]", "r0") EMBBERT_HALF_BOTH("q4", "q4", "%q[c]", "%q[d]", "r1")        \
+    EMBBERT_HALF_BOTH("q5", "q5", "%q[a]", "%q[b]", "r2") EMBBERT_HALF_BOTH("q5", "q5", "%q[c]", "%q[d]", "r3")
+#define EMBBERT_HALF_ASM(code, chunk, from, words)                                                                     \
+    __asm__(code                                                                                                       \
+            : [a] "+w"(chunk.sum[0]), [b] "+w"(chunk.sum[1]), [c] "+w"(chunk.sum[2]), [d] "+w"(chunk.sum[3]),          \
+              [x] "+r"(from), [w] "+r"(words)                                                                          \
+            :                                                                                                          \
+            : EMBBERT_HALF_WORDS, "q4", "q5", "memory")
+#define EMBBERT_HALF_STEPS(load, chunk, from, words, steps)                                                            \
+    do {                                                                                                               \
+        int32_t left = steps;                                                                                          \
+        for (; left >= 4; left -= 4) {                                                                                 \
+            EMBBERT_HALF_ASM(EMBBERT_HALF_STEP(load) EMBBERT_HALF_STEP(load) EMBBERT_HALF_STEP(load)                   \
+                             EMBBERT_HALF_STEP(load), chunk, from, words);                                             \
+        }                                                                                                              \
+        for (; left > 0; left--) {                                                                                     \
+            EMBBERT_HALF_ASM(EMBBERT_HALF_STEP(load), chunk, from, words);                                             \
+        }                                                                                                              \
+    } while (0)
 #endif
 
 /* sums (4 * quads, 8) += x (k, 8) . weight, of which weight (quads, k / 2, 2, 4) holds for four columns of sums and two
@@ -326,26 +348,7 @@ static inline void embbert_mve_half_product(uint16_t *sums, const uint16_t *x, c
             const uint16_t *from = x + 8 * start;
             embbert_h8x4_t chunk = h8x4_zero();
 #if EMBBERT_MVE_HALF
-#define EMBBERT_HALF_STEP                                                                                              \
-    "ldm %[w]!, {r0, r1, r2, r3}\n vldrw.u32 q4, [%[x]], #16\n vldrw.u32 q5, [%[x]], #16\n"                            \
-    EMBBERT_HALF_BOTH("q4", "q4", "%q[a]", "%q[b]", "r0") EMBBERT_HALF_BOTH("q4", "q4", "%q[c]", "%q[d]", "r1")        \
-    EMBBERT_HALF_BOTH("q5", "q5", "%q[a]", "%q[b]", "r2") EMBBERT_HALF_BOTH("q5", "q5", "%q[c]", "%q[d]", "r3")
-            int32_t left = steps;
-            for (; left >= 4; left -= 4) {
-                __asm__(EMBBERT_HALF_STEP EMBBERT_HALF_STEP EMBBERT_HALF_STEP EMBBERT_HALF_STEP
-                        : [a] "+w"(chunk.sum[0]), [b] "+w"(chunk.sum[1]), [c] "+w"(chunk.sum[2]),
-                          [d] "+w"(chunk.sum[3]), [x] "+r"(from), [w] "+r"(weight)
-                        :
-                        : EMBBERT_HALF_WORDS, "q4", "q5", "memory");
-            }
-            for (; left > 0; left--) {
-                __asm__(EMBBERT_HALF_STEP
-                        : [a] "+w"(chunk.sum[0]), [b] "+w"(chunk.sum[1]), [c] "+w"(chunk.sum[2]),
-                          [d] "+w"(chunk.sum[3]), [x] "+r"(from), [w] "+r"(weight)
-                        :
-                        : EMBBERT_HALF_WORDS, "q4", "q5", "memory");
-            }
-#undef EMBBERT_HALF_STEP
+            EMBBERT_HALF_STEPS("ldm %[w]!, {r0, r1, r2, r3}\n ", chunk, from, weight, steps);
 #else
             for (int32_t step = 0; step < 2 * steps; step++, from += 8, weight += 4) {
                 const embbert_h8_t column = h8_load(from);
@@ -370,26 +373,7 @@ static inline void embbert_mve_half_scores(uint16_t *scores, const uint16_t *que
             const int32_t rest = k - start, steps = (rest < EMBBERT_HALF_CHUNK ? rest : EMBBERT_HALF_CHUNK) / 2;
             embbert_h8x4_t chunk = h8x4_zero();
 #if EMBBERT_MVE_HALF
-#define EMBBERT_HALF_STEP                                                                                              \
-    "ldrd r0, r1, [%[y]], #16\n ldrd r2, r3, [%[y]], #16\n vldrw.u32 q4, [%[x]], #16\n vldrw.u32 q5, [%[x]], #16\n"    \
-    EMBBERT_HALF_BOTH("q4", "q4", "%q[a]", "%q[b]", "r0") EMBBERT_HALF_BOTH("q4", "q4", "%q[c]", "%q[d]", "r1")        \
-    EMBBERT_HALF_BOTH("q5", "q5", "%q[a]", "%q[b]", "r2") EMBBERT_HALF_BOTH("q5", "q5", "%q[c]", "%q[d]", "r3")
-            int32_t left = steps;
-            for (; left >= 4; left -= 4) {
-                __asm__(EMBBERT_HALF_STEP EMBBERT_HALF_STEP EMBBERT_HALF_STEP EMBBERT_HALF_STEP
-                        : [a] "+w"(chunk.sum[0]), [b] "+w"(chunk.sum[1]), [c] "+w"(chunk.sum[2]),
-                          [d] "+w"(chunk.sum[3]), [x] "+r"(from), [y] "+r"(key)
-                        :
-                        : EMBBERT_HALF_WORDS, "q4", "q5", "memory");
-            }
-            for (; left > 0; left--) {
-                __asm__(EMBBERT_HALF_STEP
-                        : [a] "+w"(chunk.sum[0]), [b] "+w"(chunk.sum[1]), [c] "+w"(chunk.sum[2]),
-                          [d] "+w"(chunk.sum[3]), [x] "+r"(from), [y] "+r"(key)
-                        :
-                        : EMBBERT_HALF_WORDS, "q4", "q5", "memory");
-            }
-#undef EMBBERT_HALF_STEP
+            EMBBERT_HALF_STEPS("ldrd r0, r1, [%[w]], #16\n ldrd r2, r3, [%[w]], #16\n ", chunk, from, key, steps);
 #else
             for (int32_t step = 0; step < 2 * steps; step++, from += 8, key += 8) {
                 const embbert_h8_t column = h8_load(from);
