@@ -7,6 +7,11 @@ With --speed, how fast searches are: the same trials in one QEMU, on a farm of o
 trials a second and in seconds of the processors' time a trial, which say the same on a machine that has other work.
 
     python benchmarks/tuning.py MODEL --speed [--trials 48] [--servers 3] [--target CPU ...] [--length 64] [--json]
+
+With --curve, what the servers bring where a trial takes them longer: a product in fp32 on a CPU without an FPU, of more
+and more columns, for texts of --length tokens.
+
+    python benchmarks/tuning.py --curve [--trials 48] [--servers 3] [--length 256] [--json]
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import psutil
 from instructions import call
@@ -143,18 +149,71 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(table(lines, right=(2, 3, 4, 5, 6, 7)))
 
 
+WIDTHS = (32, 64, 128, 192)
+_PRODUCT = """<ir_version: 10, opset_import: ["": 18]>
+product (int64[1, L] ids) => (float[1, C] logits) {
+    x = Gather(table, ids)
+    y = MatMul(x, weight)
+    logits = ReduceMax <keepdims = 0> (y, rows)
+}"""
+
+
+def product(width: int, path: Path) -> Path:
+    """An ONNX file of one product of `width` by `width` weights."""
+    model = onnx.parser.parse_model(_PRODUCT)
+    random = np.random.default_rng(width)
+    values = {
+        name: random.standard_normal((rows, width), np.float32) for name, rows in (("table", 64), ("weight", width))
+    }
+    values["rows"] = np.asarray([1])
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    return path
+
+
+def curve(options: argparse.Namespace, folder: Path) -> None:
+    """Three servers against one, by how long a trial takes them."""
+    rows, lines = (
+        [],
+        [("columns", "s/trial: server", "all else", "1 server, trials/s", f"{options.servers} servers", "")],
+    )
+    for width in WIDTHS:
+        model = product(width, folder / f"product-{width}.onnx")
+        work = folder / str(width)
+        one, more = (
+            search(model, "cortex-m3", options.trials, "fp32", options.length, servers, work)
+            for servers in (1, options.servers)
+        )
+        rows.append({"width": width, "one": one, "more": more})
+        cost = one["a_trial"]
+        figures = (cost["farm"], cost["search"] + cost["programs"], one["rate"], more["rate"])
+        lines.append((str(width), *(f"{figure:.2f}" for figure in figures), f"{more['rate'] / one['rate']:.2f} x"))
+    if options.json:
+        print(json.dumps({"length": options.length, "rows": rows}))
+        return
+    print(f"Searching a product in fp32 on cortex-m3 at {options.length} tokens, {options.trials} trials\n")
+    print(table(lines, right=tuple(range(6))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--target", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, help="default: 64, and 256 with --curve")
     parser.add_argument("--speed", action="store_true", help="measure searches instead of logs")
-    parser.add_argument("--trials", type=int, default=48, help="of each search, with --speed")
-    parser.add_argument("--servers", type=int, default=3, help="of the larger farm, with --speed")
+    parser.add_argument("--curve", action="store_true", help="measure what servers bring by what a trial takes them")
+    parser.add_argument("--trials", type=int, default=48, help="of each search")
+    parser.add_argument("--servers", type=int, default=3, help="of the larger farm")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    if options.model is None and not options.curve:
+        parser.error("MODEL is missing")
+    options.length = options.length or (256 if options.curve else 64)
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
+        if options.curve:
+            curve(options, Path(name))
+            return
         if options.speed:
             speed(options, Path(name))
             return

@@ -183,3 +183,8 @@ def fingerprints(tasks: Sequence[Task]) -> Mapping[str, str]:
 def workload(func: tirx.PrimFunc) -> IRModule:
     """A kernel as MetaSchedule's databases know it."""
     return IRModule({"main": func.with_attr("global_symbol", "main")})
+
+
+def is_ours(func: tirx.PrimFunc) -> bool:
+    """Whether it is a kernel of kernels/, whose choices are in its text."""
+    return "embbert.kernel" in (func.attrs or {})
