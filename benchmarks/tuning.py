@@ -11,7 +11,8 @@ trials a second and in seconds of the processors' time a trial, which say the sa
 With --curve, what the servers bring where a trial takes them longer: a product in fp32 on a CPU without an FPU, of more
 and more columns, for texts of --length tokens.
 
-    python benchmarks/tuning.py --curve [--trials 48] [--servers 3] [--length 256] [--json]
+    python benchmarks/tuning.py --curve [--columns 32 64 128 192] [--trials 48] [--servers 3] [--length 256]
+        [--json]
 """
 
 from __future__ import annotations
@@ -149,23 +150,23 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(table(lines, right=(2, 3, 4, 5, 6, 7)))
 
 
-WIDTHS = (32, 64, 128, 192)
-_PRODUCT = """<ir_version: 10, opset_import: ["": 18]>
-product (int64[1, L] ids) => (float[1, C] logits) {
-    x = Gather(table, ids)
-    y = MatMul(x, weight)
-    logits = ReduceMax <keepdims = 0> (y, rows)
-}"""
+WIDTHS = (32, 64, 128, 192)  # columns
+LAYERS = 8  # so that what else the model does is not worth a trial
+_PRODUCTS = """<ir_version: 10, opset_import: ["": 18]>
+products (int64[1, L] ids) => (float[1, C] logits) {{
+    x0 = Gather(table, ids)
+    {layers}
+    logits = ReduceMax <keepdims = 0> (x{last}, rows)
+}}"""
 
 
-def product(width: int, path: Path) -> Path:
-    """An ONNX file of one product of `width` by `width` weights."""
-    model = onnx.parser.parse_model(_PRODUCT)
+def products(width: int, path: Path) -> Path:
+    """An ONNX file of products by `width` rows and columns of weights."""
+    layers = "\n".join(f"x{i + 1} = MatMul(x{i}, weight)" for i in range(LAYERS))
+    model = onnx.parser.parse_model(_PRODUCTS.format(layers=layers, last=LAYERS))
     random = np.random.default_rng(width)
-    values = {
-        name: random.standard_normal((rows, width), np.float32) for name, rows in (("table", 64), ("weight", width))
-    }
-    values["rows"] = np.asarray([1])
+    values = {"table": random.standard_normal((64, width), np.float32), "rows": np.asarray([1])}
+    values["weight"] = random.standard_normal((width, width), np.float32) / np.float32(width**0.5)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     onnx.save(model, path)
     return path
@@ -177,8 +178,8 @@ def curve(options: argparse.Namespace, folder: Path) -> None:
         [],
         [("columns", "s/trial: server", "all else", "1 server, trials/s", f"{options.servers} servers", "")],
     )
-    for width in WIDTHS:
-        model = product(width, folder / f"product-{width}.onnx")
+    for width in options.columns:
+        model = products(width, folder / f"products-{width}.onnx")
         work = folder / str(width)
         one, more = (
             search(model, "cortex-m3", options.trials, "fp32", options.length, servers, work)
@@ -188,6 +189,7 @@ def curve(options: argparse.Namespace, folder: Path) -> None:
         cost = one["a_trial"]
         figures = (cost["farm"], cost["search"] + cost["programs"], one["rate"], more["rate"])
         lines.append((str(width), *(f"{figure:.2f}" for figure in figures), f"{more['rate'] / one['rate']:.2f} x"))
+        print(*lines[-1], file=sys.stderr)
     if options.json:
         print(json.dumps({"length": options.length, "rows": rows}))
         return
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="default: 64, and 256 with --curve")
     parser.add_argument("--speed", action="store_true", help="measure searches instead of logs")
     parser.add_argument("--curve", action="store_true", help="measure what servers bring by what a trial takes them")
+    parser.add_argument("--columns", type=int, nargs="+", default=WIDTHS, metavar="N", help="of the product")
     parser.add_argument("--trials", type=int, default=48, help="of each search")
     parser.add_argument("--servers", type=int, default=3, help="of the larger farm")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
