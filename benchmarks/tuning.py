@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import resource
 import socket
@@ -132,11 +133,10 @@ def search(model: Path, target: str, trials: int, precision: str, length: int, s
 
 
 def speed(options: argparse.Namespace, folder: Path) -> None:
-    rows = [
-        search(options.model, target, options.trials, options.precision, options.length, servers, folder)
-        for target in options.target
-        for servers in (0, 1, options.servers)
-    ]
+    rows = []
+    for target, servers in itertools.product(options.target, (0, 1, options.servers)):
+        rows.append(search(options.model, target, options.trials, options.precision, options.length, servers, folder))
+        print(json.dumps(rows[-1]), file=sys.stderr)
     if options.json:
         print(json.dumps({"model": str(options.model), "precision": options.precision, "rows": rows}))
         return
@@ -189,7 +189,7 @@ def curve(options: argparse.Namespace, folder: Path) -> None:
         cost = one["a_trial"]
         figures = (cost["farm"], cost["search"] + cost["programs"], one["rate"], more["rate"])
         lines.append((str(width), *(f"{figure:.2f}" for figure in figures), f"{more['rate'] / one['rate']:.2f} x"))
-        print(*lines[-1], file=sys.stderr)
+        print(json.dumps(rows[-1]), file=sys.stderr)
     if options.json:
         print(json.dumps({"length": options.length, "rows": rows}))
         return
