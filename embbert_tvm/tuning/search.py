@@ -63,13 +63,13 @@ class _State:
 @dataclass
 class _Round:
     """Candidates that were proposed at once. twins: of those that are built, all that make the same C. found: traces
-    and what MetaSchedule takes for their seconds."""
+    with what MetaSchedule takes for their seconds."""
 
     state: _State
     proposed: Sequence
     twins: dict[int, list[int]] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
-    found: list[tuple] = field(default_factory=list)
+    found: dict[int, tuple] = field(default_factory=dict)
 
 
 def score(reading: Reading, objective: str) -> float | None:
@@ -159,7 +159,7 @@ class Search:
                     round_.state.known[round_.texts[index]] = reading
                 for twin in round_.twins.get(index, [index]):
                     trace = round_.proposed[twin].trace
-                    round_.found.append((trace, self._record(round_.state, trace, reading)))
+                    round_.found[twin] = trace, self._record(round_.state, trace, reading)
                     progress(self._progress(trials, first, start))
         finally:
             self._log.manifest.seconds += time.monotonic() - start
@@ -203,8 +203,9 @@ class Search:
 
     def _learn(self, round_: _Round) -> None:
         state = round_.state
-        state.evolution.learn(round_.found)
-        best = min(seconds for _, seconds in round_.found) / UNIT
+        found = [round_.found[index] for index in range(len(round_.proposed))]
+        state.evolution.learn(found)
+        best = min(seconds for _, seconds in found) / UNIT
         state.idle = 0 if best < state.cost else state.idle + 1
         state.cost = min(state.cost, best)
 
