@@ -50,15 +50,21 @@ def emulation(
     return board, [*command, "-kernel", str(image)]
 
 
+def start_qemu(command: Sequence[str], machine: str) -> ProcessLink:
+    """QEMU, which counts instructions, by a command line that gives the board's UART its stdin and stdout."""
+    link = ProcessLink([*command, *COUNTING], f"QEMU ({machine})")
+    link.write(b"\0")  # firmware that is about to listen may drop a byte
+    return link
+
+
 def open_qemu(
     package: Package, board_name: str | None = None, timeout: float | None = None, flags: Sequence[str] = ()
 ) -> Device:
     """The package's C in QEMU, which counts instructions exactly."""
     board, command = emulation(package, board_name, flags)
     assert board.qemu is not None
-    link = ProcessLink([*command, *COUNTING], f"QEMU ({board.qemu.machine})")
     return Device(
-        link,
+        start_qemu(command, board.qemu.machine),
         package,
         f"qemu:{board.name}",
         timeout or TIMEOUT,

@@ -17,8 +17,7 @@ from typing import Protocol
 
 from embbert_tvm.device import protocol
 from embbert_tvm.device.device import Link
-from embbert_tvm.device.link import ProcessLink
-from embbert_tvm.device.qemu import COUNTING
+from embbert_tvm.device.qemu import start_qemu
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.target import Board
 
@@ -132,7 +131,7 @@ class QemuPlace:
         program, qemu = find_qemu(self.board), self.board.qemu
         assert qemu is not None
         command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
-        link = ProcessLink([*command, "-kernel", str(image), *COUNTING, *self.options], f"QEMU ({qemu.machine})")
+        link = start_qemu([*command, "-kernel", str(image), *self.options], qemu.machine)
         return LinkSession(link, qemu.instructions_per_tick, self.timeout, 4 if qemu.deaf_at_start else 1)
 
 
