@@ -25,6 +25,8 @@ from typing import Any
 from embbert_tvm.graph.precision import SCHEMES
 from embbert_tvm.report.table import table
 
+MARKERS = "osD^vP*Xh<>"
+
 
 def call(*arguments: object) -> dict[str, Any]:
     """What `embbert-tvm ... --json` prints; exit with it where it fails."""
@@ -111,23 +113,30 @@ def means(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the bytes of weights and arena, a line a model."""
+    """Accuracy over the bytes of weights and arena: a colour a model, a marker a scheme."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import ScalarFormatter
     except ImportError:
         sys.exit("--plot needs matplotlib: pip install 'embbert-tvm[plot]'")
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
-    for model in dict.fromkeys(row["model"] for row in rows):
+    models, schemes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "scheme"))
+    markers = {scheme: MARKERS[n % len(MARKERS)] for n, scheme in enumerate(schemes)}
+    for n, model in enumerate(models):
         own = sorted((row for row in rows if row["model"] == model), key=lambda r: r["weights"] + r["arena"])
-        sizes = [(row["weights"] + row["arena"]) / 1000 for row in own]
-        axes.plot(sizes, [100 * row["accuracy"] for row in own], marker="o", label=model)
-        for size, row in zip(sizes, own, strict=True):
-            axes.annotate(row["scheme"], (size, 100 * row["accuracy"]), textcoords="offset points", xytext=(4, 4))
-    axes.set(xlabel="weights and arena, kB", ylabel="accuracy, %", xscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+        points = [((row["weights"] + row["arena"]) / 1000, 100 * row["accuracy"]) for row in own]
+        axes.plot(*zip(*points, strict=True), color=f"C{n}", linewidth=0.8, label=model)
+        for point, row in zip(points, own, strict=True):
+            axes.plot(*point, color=f"C{n}", marker=markers[row["scheme"]], linestyle="")
+    for scheme, marker in markers.items():
+        axes.plot([], [], color="black", marker=marker, linestyle="", label=scheme)
+    axes.set(xlabel="weights and arena, kB", ylabel="accuracy on test, %", xscale="log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    figure.legend(loc="outside right center")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
