@@ -7,12 +7,19 @@ With --speed, how fast searches are: the same trials in one QEMU, on a farm of o
 trials a second and in seconds of the processors' time a trial, which say the same on a machine that has other work.
 
     python benchmarks/tuning.py MODEL --speed [--trials 48] [--servers 3] [--target CPU ...] [--length 64] [--json]
+
+With --curve, what the servers bring where a trial takes them longer: a product in fp32 on a CPU without an FPU, of more
+and more columns, for texts of --length tokens.
+
+    python benchmarks/tuning.py --curve [--columns 32 64 128 192] [--trials 48] [--servers 3] [--length 256]
+        [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import resource
 import socket
@@ -25,6 +32,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import psutil
 from instructions import call
@@ -125,11 +133,10 @@ def search(model: Path, target: str, trials: int, precision: str, length: int, s
 
 
 def speed(options: argparse.Namespace, folder: Path) -> None:
-    rows = [
-        search(options.model, target, options.trials, options.precision, options.length, servers, folder)
-        for target in options.target
-        for servers in (0, 1, options.servers)
-    ]
+    rows = []
+    for target, servers in itertools.product(options.target, (0, 1, options.servers)):
+        rows.append(search(options.model, target, options.trials, options.precision, options.length, servers, folder))
+        print(json.dumps(rows[-1]), file=sys.stderr)
     if options.json:
         print(json.dumps({"model": str(options.model), "precision": options.precision, "rows": rows}))
         return
@@ -143,18 +150,73 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(table(lines, right=(2, 3, 4, 5, 6, 7)))
 
 
+WIDTHS = (32, 64, 128, 192)  # columns
+LAYERS = 8  # so that what else the model does is not worth a trial
+_PRODUCTS = """<ir_version: 10, opset_import: ["": 18]>
+products (int64[1, L] ids) => (float[1, C] logits) {{
+    x0 = Gather(table, ids)
+    {layers}
+    logits = ReduceMax <keepdims = 0> (x{last}, rows)
+}}"""
+
+
+def products(width: int, path: Path) -> Path:
+    """An ONNX file of products by `width` rows and columns of weights."""
+    layers = "\n".join(f"x{i + 1} = MatMul(x{i}, weight)" for i in range(LAYERS))
+    model = onnx.parser.parse_model(_PRODUCTS.format(layers=layers, last=LAYERS))
+    random = np.random.default_rng(width)
+    values = {"table": random.standard_normal((64, width), np.float32), "rows": np.asarray([1])}
+    values["weight"] = random.standard_normal((width, width), np.float32) / np.float32(width**0.5)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    return path
+
+
+def curve(options: argparse.Namespace, folder: Path) -> None:
+    """Three servers against one, by how long a trial takes them."""
+    rows, lines = (
+        [],
+        [("columns", "s/trial: server", "all else", "1 server, trials/s", f"{options.servers} servers", "")],
+    )
+    for width in options.columns:
+        model = products(width, folder / f"products-{width}.onnx")
+        work = folder / str(width)
+        one, more = (
+            search(model, "cortex-m3", options.trials, "fp32", options.length, servers, work)
+            for servers in (1, options.servers)
+        )
+        rows.append({"width": width, "one": one, "more": more})
+        cost = one["a_trial"]
+        figures = (cost["farm"], cost["search"] + cost["programs"], one["rate"], more["rate"])
+        lines.append((str(width), *(f"{figure:.2f}" for figure in figures), f"{more['rate'] / one['rate']:.2f} x"))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    if options.json:
+        print(json.dumps({"length": options.length, "rows": rows}))
+        return
+    print(f"Searching a product in fp32 on cortex-m3 at {options.length} tokens, {options.trials} trials\n")
+    print(table(lines, right=tuple(range(6))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--target", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, help="default: 64, and 256 with --curve")
     parser.add_argument("--speed", action="store_true", help="measure searches instead of logs")
-    parser.add_argument("--trials", type=int, default=48, help="of each search, with --speed")
-    parser.add_argument("--servers", type=int, default=3, help="of the larger farm, with --speed")
+    parser.add_argument("--curve", action="store_true", help="measure what servers bring by what a trial takes them")
+    parser.add_argument("--columns", type=int, nargs="+", default=WIDTHS, metavar="N", help="of the product")
+    parser.add_argument("--trials", type=int, default=48, help="of each search")
+    parser.add_argument("--servers", type=int, default=3, help="of the larger farm")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    if options.model is None and not options.curve:
+        parser.error("MODEL is missing")
+    options.length = options.length or (256 if options.curve else 64)
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
+        if options.curve:
+            curve(options, Path(name))
+            return
         if options.speed:
             speed(options, Path(name))
             return

@@ -63,7 +63,8 @@ def schedule(func: tirx.PrimFunc, half: Container[int] = ()) -> tirx.PrimFunc:
     """
     if not isinstance(func.body, s_tir.SBlockRealize) or func.body.block.name_hint != "root":
         return func  # TIR written without blocks, as topi does for scans and sorts.
-    sch = s_tir.Schedule(func.with_attr("global_symbol", "main"))
+    # A schedule would change what lies deep in `func`, too, which others hold.
+    sch = s_tir.Schedule(s_tir.renew_defs(func.with_attr("global_symbol", "main")))
     apply_default(sch, {func.params[index].name for index in half})
     return sch.mod["main"]
 

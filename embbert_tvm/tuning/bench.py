@@ -22,8 +22,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.target import Board, Cpu
-from embbert_tvm.tuning.space import is_ours
-from embbert_tvm.tuning.task import RELATIVE, Task
+from embbert_tvm.tuning.task import RELATIVE, Task, is_ours
 
 _ALIGN = 16
 _MICRO = Path(micro.__file__).parent

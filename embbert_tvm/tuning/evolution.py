@@ -1,7 +1,7 @@
 """MetaSchedule's evolutionary search over traces of categorical decisions.
 
 MetaSchedule's own strategy asks for the shapes of all arguments as numbers, which a kernel for texts of any length does
-not have. Traces, cost model, mutator and database are its own.
+not have. Traces, mutator and database are its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from tvm import s_tir
 from tvm.s_tir import meta_schedule as ms
 
-from embbert_tvm.tuning.space import MutateDecision, decisions
+from embbert_tvm.tuning.cost_model import CostModel
+from embbert_tvm.tuning.space import MutateDecision, decisions, features, fits
 
 _POPULATION, _GENERATIONS, _ELITE = 24, 2, 8
 _GREEDY = 0.9  # share of a round that the cost model picks
@@ -22,30 +23,28 @@ _GREEDY = 0.9  # share of a round that the cost model picks
 class Evolution:
     """Proposes candidates of a workload that were not proposed before."""
 
-    def __init__(self, context: ms.TuneContext, model: ms.CostModel, seed: int) -> None:
-        self._context, self._model = context, model
+    def __init__(self, context: ms.TuneContext, seed: int) -> None:
+        self._mod = context.mod
         self._designs = [design.trace for design in context.generate_design_space()]
+        self._model = CostModel(seed)
         self._random = random.Random(seed)
         self._mutate = MutateDecision(seed)
         self._seen: set[tuple] = set()
-        self._applied: dict[tuple, ms.MeasureCandidate] = {}
         self._best: list[tuple[float, s_tir.Trace]] = []
 
     def learn(self, found: Sequence[tuple[s_tir.Trace, float]]) -> None:
         """Take the measured seconds of traces to heart."""
         self._seen.update(_key(trace) for trace, _ in found)
-        candidates = [self._candidate(trace) for trace, _ in found]
         self._best = sorted([*self._best, *((s, t) for t, s in found)], key=lambda pair: pair[0])[:_ELITE]
-        results = [ms.runner.RunnerResult([seconds], None) for _, seconds in found]
-        if candidates:
-            self._model.update(self._context, candidates, results)
+        if found:
+            self._model.update([features(trace) for trace, _ in found], [seconds for _, seconds in found])
 
     def propose(self, count: int) -> list[s_tir.Schedule]:
         """At most `count` schedules; fewer where there is little left to try."""
         population: dict[tuple, s_tir.Trace] = {}
 
         def add(trace: s_tir.Trace | None) -> None:
-            if trace is not None and (key := _key(trace)) not in self._seen:
+            if trace is not None and (key := _key(trace)) not in self._seen and fits(self._mod["main"], trace):
                 population.setdefault(key, trace)
 
         for design in self._designs:
@@ -65,16 +64,13 @@ class Evolution:
         rest = ranked[len(greedy) :]
         chosen = greedy + self._random.sample(rest, min(len(rest), count - len(greedy)))
         self._seen.update(map(_key, chosen))
-        made = [self._candidate(trace).sch for trace in chosen]
-        self._applied.clear()
-        return made
+        return [self._schedule(trace) for trace in chosen]
 
     def _ranked(self, population: dict[tuple, s_tir.Trace]) -> list[s_tir.Trace]:
         traces = list(population.values())
         if not traces:
             return []
-        scores = self._model.predict(self._context, [self._candidate(t) for t in traces])
-        return [traces[i] for i in np.argsort(-np.asarray(scores))]
+        return [traces[i] for i in np.argsort(-self._model.predict([features(t) for t in traces]))]
 
     def _sample(self, trace: s_tir.Trace) -> s_tir.Trace:
         for inst in trace.insts:
@@ -82,13 +78,10 @@ class Evolution:
                 trace = trace.with_decision(inst, self._random.randrange(len(inst.attrs[0])), True)
         return trace
 
-    def _candidate(self, trace: s_tir.Trace) -> ms.MeasureCandidate:
-        key = _key(trace)
-        if key not in self._applied:
-            schedule = s_tir.Schedule(self._context.mod)
-            trace.apply_to_schedule(schedule, remove_postproc=False)
-            self._applied[key] = ms.MeasureCandidate(schedule, [])
-        return self._applied[key]
+    def _schedule(self, trace: s_tir.Trace) -> s_tir.Schedule:
+        schedule = s_tir.Schedule(s_tir.renew_defs(self._mod["main"]))
+        trace.apply_to_schedule(schedule, remove_postproc=False)
+        return schedule
 
 
 def _key(trace: s_tir.Trace) -> tuple:

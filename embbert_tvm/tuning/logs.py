@@ -17,11 +17,11 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import meta_schedule as ms
 
-from embbert_tvm.codegen.lower import repeat_last
+from embbert_tvm.codegen.lower import repeat_last, schedule
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
-from embbert_tvm.tuning.task import workload
+from embbert_tvm.tuning.task import is_ours, workload
 
 # What the numbers of a log's choices mean; raised where kernels/choices.py or the printer number them otherwise.
 FORMAT = 1
@@ -200,8 +200,11 @@ class TunedSchedules:
         try:
             if path not in self._databases:
                 self._databases[path] = ms.database.JSONDatabase(work_dir=str(path), allow_missing=False)
-            schedule = self._databases[path].query_schedule(workload(func), tvm.target.Target(TARGET), "main")
+            found = self._databases[path].query_schedule(workload(func), tvm.target.Target(TARGET), "main")
         except Exception as error:  # TVM's own errors have no common class
             self.warnings.append(f"{path}: cannot be used ({str(error).strip().splitlines()[-1]}): ignored")
             return None
-        return None if schedule is None else repeat_last(schedule.mod["main"])
+        if found is None:
+            return None
+        # What is chosen of a kernel of ours is chosen in print: its loops are always the same.
+        return schedule(found.mod["main"]) if is_ours(func) else repeat_last(found.mod["main"])

@@ -144,6 +144,15 @@ class SerialPlace:
     flash: str
     timeout: float = TIMEOUT
 
+    def __post_init__(self) -> None:
+        """InputError for a command that is none, or puts nothing on the board."""
+        try:
+            parts = shlex.split(self.flash)
+        except ValueError as error:
+            raise InputError(f"--flash {self.flash}: is no command line ({str(error).lower()})") from error
+        if not any("{image}" in part for part in parts):
+            raise InputError(f"--flash {self.flash!r}: has no {{image}}, the place of the file to put on the board")
+
     @property
     def name(self) -> str:
         return f"serial:{self.where}"
@@ -152,8 +161,6 @@ class SerialPlace:
         from embbert_tvm.device.serial_port import SerialLink, split
 
         command = [part.replace("{image}", str(image)) for part in shlex.split(self.flash)]
-        if not any("{image}" in part for part in shlex.split(self.flash)):
-            raise InputError(f"--flash {self.flash!r}: has no {{image}}, the place of the file to put on the board")
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -8,7 +8,6 @@ import types
 from collections.abc import Sequence
 
 import numpy as np
-import tvm
 from tvm import s_tir, tirx
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
@@ -16,6 +15,7 @@ from tvm.s_tir import meta_schedule as ms
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import apply_default, schedule, to_loops
 from embbert_tvm.kernels.choices import ALL_LOOPS, PREFIX, UNROLLS
+from embbert_tvm.tuning.task import is_ours
 
 # MetaSchedule imports every GPU's tensor intrinsics when it makes a context, which takes longer than a search; none is
 # used here.
@@ -24,11 +24,6 @@ sys.modules.setdefault("tvm.s_tir.tensor_intrin", types.ModuleType("tvm.s_tir.te
 _TILES = (1, 2, 3, 4, 5, 6, 8)
 # A tile's accumulators and what is loaded for them stay in the registers of a Cortex-M's FPU.
 _MOST_SUMS = 24
-
-
-def is_ours(func: tirx.PrimFunc) -> bool:
-    """Whether it is a kernel of kernels/, whose choices are in its text."""
-    return "embbert.kernel" in (func.attrs or {})
 
 
 def has_space(func: tirx.PrimFunc) -> bool:
@@ -209,21 +204,23 @@ class MutateDecision(ms.mutator.PyMutator):
         return MutateDecision(self.random.randrange(2**31))
 
 
-_FEATURES = 48
+FEATURES = 48
 
 
-@derived_object
-class DecisionFeatures(ms.feature_extractor.PyFeatureExtractor):
-    """What the cost model knows of a candidate: which sketch it is of, and its decisions. Features of loops, which
-    MetaSchedule's own extractor reads, say nothing of the choices in the C of a kernel."""
+def features(trace: s_tir.Trace) -> np.ndarray:
+    """What the cost model knows of a candidate, float32 (FEATURES,): which sketch it is of, and its decisions. What
+    MetaSchedule's own extractor reads of loops says nothing of the choices in the C of a kernel."""
+    values = decisions(trace)[: FEATURES - 2]
+    row = np.zeros(FEATURES, np.float32)
+    row[0], row[1] = len(trace.insts), np.prod(values[:2]) if len(values) > 1 else 0
+    row[2 : 2 + len(values)] = values
+    return row
 
-    def extract_from(self, context: ms.TuneContext, candidates: list) -> list:
-        rows = []
-        for candidate in candidates:
-            trace = candidate.sch.trace
-            values = decisions(trace)[: _FEATURES - 2]
-            row = np.zeros((1, _FEATURES), "float64")
-            row[0, 0], row[0, 1] = len(trace.insts), int(np.prod(values[:2])) if len(values) > 1 else 0
-            row[0, 2 : 2 + len(values)] = values
-            rows.append(tvm.runtime.tensor(row))
-        return rows
+
+def fits(func: tirx.PrimFunc, trace: s_tir.Trace) -> bool:
+    """Whether a candidate of a kernel is worth a trial: a tile with more sums than registers takes C compilers longest
+    and is never fast."""
+    if is_ours(func):
+        return True
+    *tile, _ = decisions(trace)
+    return np.prod(tile) <= _MOST_SUMS

@@ -116,7 +116,7 @@ def find_tasks(mod: IRModule, described: IRModule, ids: Sequence[int]) -> list[T
         for i, (before, after) in enumerate(zip(call.arrays, call.after, strict=True)):
             fixed = i < len(tensors) and isinstance(tensors[i], GenericConst)
             # The recorded call ran the same values, but a kernel for another ISA may have its weights laid out anew.
-            data = np.ascontiguousarray(constant(tensors[i])) if fixed else before
+            data = np.asarray(constant(tensors[i]), order="C") if fixed else before
             arguments.append(Argument(data, after if i in written else None, fixed))
         tasks[target.name_hint] = Task(
             target.name_hint, mod[target], 1, len(ids), tuple(arguments[: _buffers(mod[target])])
@@ -183,3 +183,8 @@ def fingerprints(tasks: Sequence[Task]) -> Mapping[str, str]:
 def workload(func: tirx.PrimFunc) -> IRModule:
     """A kernel as MetaSchedule's databases know it."""
     return IRModule({"main": func.with_attr("global_symbol", "main")})
+
+
+def is_ours(func: tirx.PrimFunc) -> bool:
+    """Whether it is a kernel of kernels/, whose choices are in its text."""
+    return "embbert.kernel" in (func.attrs or {})

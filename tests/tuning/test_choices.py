@@ -12,8 +12,10 @@ import pytest
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.kernels import blocked, micro
+from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.choices import FORMS
 from embbert_tvm.kernels.intrinsics import DSP, MVE
+from embbert_tvm.tuning.logs import fingerprint
 
 MICRO = Path(micro.__file__).parent
 
@@ -27,6 +29,14 @@ def test_a_layer_leaves_its_calls_and_loops_to_choose():
     assert len(found["call0"]) == 1 + 8 + 6  # the queries' product: LDRD or single, four lengths, plain
     assert len(found["call2"]) == 1 + 6 + 6
     assert found["loop0"] == (0, 1, 2, 4, 8)
+
+
+def test_a_schedule_leaves_its_kernel_as_it_is():
+    """As MetaSchedule's databases know a kernel by its structure."""
+    func = attention(Attention(32, single=True, pairs=True))
+    known = fingerprint(func)
+    assert fingerprint(schedule(func)) != known
+    assert fingerprint(func) == known
 
 
 def test_a_form_that_does_not_suit_is_not_offered():

@@ -18,7 +18,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import farm
 from embbert_tvm.tuning.bench import Bench, candidate
-from embbert_tvm.tuning.search import _Pool
+from embbert_tvm.tuning.pool import Pool
 from tests.tuning.rounding import rounding_task
 
 pytest.importorskip("tornado")
@@ -89,7 +89,7 @@ def test_three_servers_one_killed(tmp_path):
             assert "serves at port" in line
             assert "9190" not in line
         places = wait_for(3, port)
-        stream = _Pool(places).stream(iter([(image, [2 * n, 2 * n + 1]) for n in range(12)]))
+        stream = Pool(places).stream(iter([(image, [2 * n, 2 * n + 1]) for n in range(12)]))
         found = [next(stream)]
         end(servers.pop())
         found += list(stream)

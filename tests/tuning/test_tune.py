@@ -16,6 +16,7 @@ from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import search
 from embbert_tvm.tuning.logs import TunedSchedules, read_manifest
 from embbert_tvm.tuning.measure import QemuPlace, Reading
+from embbert_tvm.tuning.pool import Pool
 from embbert_tvm.tuning.session import find_target, tune
 from embbert_tvm.tuning.task import find_tasks
 from tests import small
@@ -174,7 +175,7 @@ def test_a_lost_place_costs_no_trial(tmp_path):
         def close(self):
             pass
 
-    pool = search._Pool([Dying(2), Dying(1000)])
+    pool = Pool([Dying(2), Dying(1000)])
     got = dict(pool.stream(iter([(tmp_path, [0, 1, 2, 3]), (tmp_path, [4, 5, 6, 7])])))
     assert sorted(got) == list(range(8))
     assert all(reading.error is None for reading in got.values())

@@ -1,0 +1,105 @@
+"""A search over places that answer by themselves: no compiler and no QEMU."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from embbert_tvm.kernels import blocked
+from embbert_tvm.kernels.choices import chosen
+from embbert_tvm.kernels.intrinsics import DSP
+from embbert_tvm.target import load_board, load_cpu
+from embbert_tvm.tuning import search
+from embbert_tvm.tuning.cost_model import CostModel
+from embbert_tvm.tuning.logs import Log, Manifest
+from embbert_tvm.tuning.measure import Reading
+from embbert_tvm.tuning.search import Search
+from embbert_tvm.tuning.space import FEATURES
+from embbert_tvm.tuning.task import Task
+
+pytest.importorskip("xgboost")
+KERNELS = (blocked.layer(32, DSP), blocked.conv(8, 32, DSP))
+
+
+class Bench:
+    """Images are the texts of their candidates."""
+
+    def __init__(self, task, *_):
+        self.task = task
+
+    def compile(self, made):
+        return made.source
+
+    def link(self, _, objects):
+        return objects
+
+
+class Place:
+    """Counts what follows from a candidate's text alone, in a time that does not."""
+
+    name = "place"
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def open(self, image):
+        self.image = image
+        return self
+
+    def run(self, number):
+        time.sleep(self.random.uniform(0, 0.004))
+        return Reading(instructions=1000 + zlib.crc32(self.image[number].encode()) % 1000)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """(what was measured of each kernel, its best) by `places` places in `trials` trials."""
+    monkeypatch.setattr(search, "Bench", Bench)
+
+    def candidate(task, scheduled, *_):
+        return SimpleNamespace(symbol="candidate", source=f"{task.name} {sorted(chosen(scheduled).items())}")
+
+    monkeypatch.setattr(search, "candidate", candidate)
+
+    def run(places, trials, name):
+        tasks = [Task(str(n), func, 2 - n, 32, ()) for n, func in enumerate(KERNELS)]
+        manifest = Manifest("m", "t", "int8", "instructions", "fake", 32, "gcc", "today")
+        log = Log(tmp_path / name, manifest)
+        made = Search(
+            tasks, load_cpu("cortex-m7"), load_board("mps2_an500"), [Place(n) for n in range(places)], log, tmp_path
+        )
+        told = []
+        try:
+            made.run(trials, told.append)
+        finally:
+            made.close()
+        assert [now.trials for now in told] == list(range(1, trials + 1))
+        records = (tmp_path / name / "database_tuning_record.json").read_text().splitlines()
+        return sorted(json.dumps(json.loads(line)) for line in records), [k.after for k in manifest.kernels.values()]
+
+    return run
+
+
+def test_the_trials_are_the_same_on_any_number_of_places(searched):
+    one = searched(1, 60, "one")
+    assert len(one[0]) == len(set(one[0])) == 60
+    assert searched(3, 60, "three") == one
+
+
+def test_the_cost_model_learns_to_rank():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 5, (120, FEATURES)).astype(np.float32)
+    seconds = 1e-3 * (1 + rows[:, 3] + 3 * rows[:, 7])
+    model = CostModel(0)
+    assert len(set(model.predict(list(rows)))) == len(rows)  # knows nothing yet, and says anything
+    model.update(list(rows[:80]), list(seconds[:80]))
+    assert np.corrcoef(model.predict(list(rows[80:])), 1 / seconds[80:])[0, 1] > 0.8
