@@ -1,10 +1,12 @@
 """Accuracy, agreement, flash, RAM and instructions of every precision, in one table, and a plot of accuracy over bytes.
 
-    python benchmarks/schemes.py MODEL=TEST.tsv [MODEL=TEST.tsv ...] [--schemes int8,fp32] [--target cortex-m55]
-        [--methods percentile,minmax,mse,kl] [--length 64] [--limit N] [--plot FILE.png] [--json]
+    python benchmarks/schemes.py MODEL[+TRAINED]=TEST.tsv ... [--schemes int8,fp32] [--target cortex-m55]
+        [--methods percentile,minmax,mse,kl] [--length 64] [--limit N] [--rows FILE] [--plot FILE.png] [--json]
 
 Compiles each model in each scheme, runs the C on this machine on every example beside the float model, and counts the
-instructions of one text in QEMU. --methods: int8 by each calibration method instead. --plot needs matplotlib
+instructions of one text in QEMU. With +TRAINED that model is compiled, and compared with MODEL in float. --methods:
+int8 by each calibration method instead. --rows: a file of rows, a JSON object a line, as they go to stderr: what it has
+is not measured anew, and new ones are added; no MODEL is needed to print or plot it. --plot needs matplotlib
 (`embbert-tvm[plot]`).
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,8 @@ from typing import Any
 
 from embbert_tvm.graph.precision import SCHEMES
 from embbert_tvm.report.table import table
+
+MARKERS = "osD^vP*Xh<>"
 
 
 def call(*arguments: object) -> dict[str, Any]:
@@ -44,20 +49,32 @@ def instructions(package: Path, length: int) -> int | None:
 
 
 def measure(
-    model: Path, data: Path, label: str, how: Sequence[str], target: str, length: int, limit: int | None, folder: Path
+    models: Sequence[Path],
+    data: Path,
+    label: str,
+    how: Sequence[str],
+    target: str,
+    length: int,
+    limit: int | None,
+    folder: Path,
 ) -> dict[str, Any]:
-    """One model in one scheme: its row of the table."""
-    package = folder / f"{model.name}-{label}"
-    compiled = call("compile", model, "--target", target, *how, "-o", package)
-    checked = call("validate", package, "--data", data, "--on", "host", *(["--limit", limit] if limit else []))
+    """One model in one scheme: its row of the table. models: it, or what is compared with and it."""
+    package = folder / "package"
+    shutil.rmtree(package, ignore_errors=True)
+    compiled = call("compile", models[-1], "--target", target, *how, "-o", package)
+    limited = ["--limit", limit] if limit else []
+    checked = call("validate", package, "--data", data, "--on", "host", *limited)
+    # `validate` compares with what was compiled.
+    unlike = len(models) > 1
+    in_float = call("evaluate", models[0], "--data", data, *limited)["value"] if unlike else checked["accuracy_float"]
     row = {
-        "model": model.name,
+        "model": models[0].name,
         "scheme": label,
         "examples": checked["examples"],
-        "float": checked["accuracy_float"],
+        "float": in_float,
         "accuracy": checked["accuracy_compiled"],
-        "loss": 100 * (checked["accuracy_float"] - checked["accuracy_compiled"]),
-        "agreement": checked["agreement"],
+        "loss": 100 * (in_float - checked["accuracy_compiled"]),
+        "agreement": None if unlike else checked["agreement"],
         "weights": compiled["flash_bytes"]["weights"],
         "flash": compiled["flash_bytes"]["total"],
         "arena": compiled["ram_bytes"]["arena"],
@@ -76,7 +93,8 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
         count = row.get("instructions")
         figures = (f"{100 * row[key]:.2f}" for key in ("float", "accuracy"))
         sizes = (f"{row[key]:,}" for key in ("weights", "flash", "arena"))
-        shown = (*figures, f"{row['loss']:.2f}", f"{100 * row['agreement']:.2f}", *sizes)
+        agreement = "" if row["agreement"] is None else f"{100 * row['agreement']:.2f}"
+        shown = (*figures, f"{row['loss']:.2f}", agreement, *sizes)
         lines.append((row["model"], row["scheme"], *shown, "" if count is None else f"{count / 1e6:.2f}"))
     return table(lines) + "\n" + "\n".join(means(rows))
 
@@ -87,40 +105,49 @@ def means(rows: Sequence[dict[str, Any]]) -> list[str]:
         own = [row for row in rows if row["scheme"] == scheme]
         if len(own) > 1:
             losses = [row["loss"] for row in own]
-            agreement = 100 * sum(row["agreement"] for row in own) / len(own)
-            figures = f"mean loss {sum(losses) / len(losses):.2f}, worst {max(losses):.2f}, agreement {agreement:.2f}"
+            figures = f"mean loss {sum(losses) / len(losses):.2f}, worst {max(losses):.2f}"
+            if None not in (agreements := [row["agreement"] for row in own]):
+                figures += f", agreement {100 * sum(agreements) / len(own):.2f}"
             found.append(f"{scheme} over {len(own)} models: {figures}")
     return found
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the bytes of weights and arena, a line a model."""
+    """Accuracy over the bytes of weights and arena: a colour a model, a marker a scheme."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import ScalarFormatter
     except ImportError:
         sys.exit("--plot needs matplotlib: pip install 'embbert-tvm[plot]'")
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
-    for model in dict.fromkeys(row["model"] for row in rows):
+    models, schemes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "scheme"))
+    markers = {scheme: MARKERS[n % len(MARKERS)] for n, scheme in enumerate(schemes)}
+    for n, model in enumerate(models):
         own = sorted((row for row in rows if row["model"] == model), key=lambda r: r["weights"] + r["arena"])
-        sizes = [(row["weights"] + row["arena"]) / 1000 for row in own]
-        axes.plot(sizes, [100 * row["accuracy"] for row in own], marker="o", label=model)
-        for size, row in zip(sizes, own, strict=True):
-            axes.annotate(row["scheme"], (size, 100 * row["accuracy"]), textcoords="offset points", xytext=(4, 4))
-    axes.set(xlabel="weights and arena, kB", ylabel="accuracy, %", xscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+        points = [((row["weights"] + row["arena"]) / 1000, 100 * row["accuracy"]) for row in own]
+        axes.plot(*zip(*points, strict=True), color=f"C{n}", linewidth=0.8, label=model)
+        for point, row in zip(points, own, strict=True):
+            axes.plot(*point, color=f"C{n}", marker=markers[row["scheme"]], linestyle="")
+    for scheme, marker in markers.items():
+        axes.plot([], [], color="black", marker=marker, linestyle="", label=scheme)
+    axes.set(xlabel="weights and arena, kB", ylabel="accuracy on test, %", xscale="log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    figure.legend(loc="outside right center")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="MODEL=TSV")
+    parser.add_argument("models", nargs="*", metavar="MODEL=TSV")
     parser.add_argument("--schemes", default=",".join(SCHEMES))
     parser.add_argument("--methods", default="")
     parser.add_argument("--target", default="cortex-m55")
     parser.add_argument("--length", type=int, default=64, help="tokens to count instructions at; 0 counts none")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--rows", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -128,13 +155,23 @@ def main() -> None:
     if options.methods:
         hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
     rows = []
+    if options.rows is not None and options.rows.is_file():
+        rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line.startswith("{")]
+    known = {(row["model"], row["scheme"]) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         for pair in options.models:
-            model, _, data = pair.partition("=")
-            for label, how in hows.items():
+            names, _, data = pair.partition("=")
+            models = [Path(name) for name in names.split("+")]
+            for scheme, how in hows.items():
+                label = scheme + (", trained" if len(models) > 1 else "")
+                if (models[0].name, label) in known:
+                    continue
                 where = (options.target, options.length, options.limit, Path(folder))
-                rows.append(measure(Path(model), Path(data), label.replace(" ", "-"), how, *where))
+                rows.append(measure(models, Path(data), label, how, *where))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                if options.rows is not None:
+                    with options.rows.open("a") as file:
+                        print(json.dumps(rows[-1]), file=file)
     print(json.dumps({"rows": rows}) if options.json else text(rows))
     if options.plot is not None:
         plot(rows, options.plot)

@@ -1,8 +1,9 @@
 """From budgets to a plan: measure what each operator loses in each scheme, and choose the best choice that fits.
 
-With a `drop` the fastest plan that loses no more is chosen, of equally fast ones the smallest; without one the most
-accurate. The choice among sums of time, flash and squared error is exact (graph/budget_search.py). How large an error a
-drop allows is found by bisection, each step of which measures a whole plan on the development texts.
+With a `drop` the smallest plan is chosen that loses no more, with `flash` too the fastest that fits; one that blocked
+kernels serve where there is one. Without a `drop` it is the most accurate. The choice among sums of time, flash and
+squared error is exact (graph/budget_search.py). How large an error a drop allows is found by bisection, each step of
+which measures a whole plan on the development texts.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from tvm import IRModule, sym, tirx
 
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph import budget_search
-from embbert_tvm.graph.block_layers import UNSERVED, block_layers
+from embbert_tvm.graph.block_layers import block_layers, is_blocked
 from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
 from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.kernels.intrinsics import Isa
+from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
 from embbert_tvm.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 
 # Single operators are measured on so many texts, whole plans on all.
-TEXTS = 192
+TEXTS = 96
 _BISECTIONS = 8
 _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2}
 
@@ -67,20 +68,22 @@ class Tried:
 class Chooser:
     """Gives a plan for a simplified module, again and again with less room where a package turns out too large.
 
-    ids, labels: of the development texts, the ids of at most so many tokens.
+    features: of the CPU. ids, labels: of the development texts, the ids of at most so many tokens.
     """
 
     def __init__(
         self,
         budget: Budget,
-        isa: Isa,
+        features: Sequence[str],
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
         schemes: Sequence[str] = CHOICES,
         base: Plan = PLANS["int8"],
         progress: Callable[[list], Iterable] = iter,
     ) -> None:
-        self.budget, self.isa, self.base, self.progress = budget, isa, base, progress
+        self.budget, self.base, self.progress = budget, base, progress
+        self.isa = isa_of(features)
+        self._sets = (*(["half"] if computes_in_half(features) else []), self.isa.name)
         self._ids, self._labels, self._schemes = ids, labels, schemes
         self._constants, self._live = budget.flash, budget.ram
         self._table: list[Sensitivity] | None = None
@@ -106,18 +109,8 @@ class Chooser:
             whole = block_layers(quantize(mod, calibration, self.base), self.isa).mod
             self._least = constants_bytes(whole)
         names = list(dict.fromkeys(row.operator for row in self._table))
-        options = [
-            [
-                Option(r.scheme, r.macs * SCHEMES[r.scheme].time, r.flash, r.error)
-                for r in self._table
-                if r.operator == name
-            ]
-            for name in names
-        ]
         room = None if self._constants is None else self._constants - self._least
-        choices = frontier(options, room)
-        if self.budget.drop is None:
-            choices.sort(key=lambda c: (c.error, c.time, c.flash))
+        blocked, every = self._choices(names, room)
 
         def plan_of(choice: budget_search.Choice) -> Plan:
             return self.base.of(dict(zip(names, choice.options, strict=True)))
@@ -132,9 +125,6 @@ class Chooser:
                 live[choice.options] = live_bytes(made, max_length)
             return live[choice.options] <= self._live
 
-        def best(error: float) -> budget_search.Choice | None:
-            return next((c for c in choices if c.error <= error and fits(c)), None)
-
         def tried(choice: budget_search.Choice) -> Tried:
             if choice.options not in self._tried:
                 found = logits(quantize(mod, calibration, plan_of(choice)).mod, self._texts.ids)
@@ -142,34 +132,77 @@ class Chooser:
                 self._tried[choice.options] = Tried(choice.options, choice.time, choice.error, *measured)
             return self._tried[choice.options]
 
-        chosen = best(math.inf)
+        def keeps(choices: Sequence[budget_search.Choice]) -> budget_search.Choice | None:
+            """What is wanted most of those that lose no more than is allowed."""
+            fitting = (c for c in choices if fits(c))
+            if (first := next(fitting, None)) is None or most is None or tried(first).drop <= most:
+                return first
+            accurate = min((first, *fitting), key=lambda c: c.error)
+            if tried(accurate).drop > most:
+                return None
+            return self._bisect([c for c in choices if fits(c)], first, accurate, tried)
+
+        most = self.budget.drop
+        chosen = next((c for part in (blocked, every) if (c := keeps(part)) is not None), None)
         if chosen is None:
-            raise WorkError(
-                f"no plan fits {self._budget_text()}: allow more, or compile with --precision int8 to see less"
-            )
-        if self.budget.drop is not None and tried(chosen).drop > self.budget.drop:
-            chosen = self._bisect(chosen, min((c for c in choices if fits(c)), key=lambda c: c.error), best, tried)
+            accurate = min(filter(fits, every), key=lambda c: c.error, default=None)
+            if accurate is None:
+                why = f"no plan fits {self._budget_text()}: allow more, or compile with --precision int8 to see less"
+            else:
+                lost = tried(accurate).drop
+                why = f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more"
+            raise WorkError(why)
         quantized = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa)
         self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         account = self._account(names, tried(chosen))
-        account["blocked"] = not any(UNSERVED in choice.reason for choice in quantized.choices)
+        account["blocked"] = is_blocked(quantized)
         return replace(plan_of(chosen), measured=account)
 
-    def _bisect(self, fast: budget_search.Choice, accurate: budget_search.Choice, best, tried) -> budget_search.Choice:
-        most = self.budget.drop
-        if tried(accurate).drop > most:
-            lost = tried(accurate).drop
-            raise WorkError(f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more")
-        low, high = max(accurate.error, 1e-12), fast.error
+    def _choices(self, names: Sequence[str], room: int | None) -> list[list[budget_search.Choice]]:
+        """Plans that no other beats, what is wanted most first: of those that blocked kernels serve, if a drop is
+        allowed, and of all."""
+
+        def options(blocked: bool) -> list[list[Option]]:
+            """blocked: of plans that blocked kernels serve; otherwise every integer kernel works a row at a time."""
+            found: dict[str, list[Option]] = {name: [] for name in names}
+            for row in self._table:
+                scheme = SCHEMES[row.scheme]
+                slow = 1.0 if blocked or scheme.is_float else self.isa.row_time
+                if row.blocked or not blocked:
+                    time = row.macs * scheme.time(self._sets) * slow
+                    found[row.operator].append(Option(row.scheme, time, row.flash, row.error))
+            return list(found.values())
+
+        def wanted(choice: budget_search.Choice) -> tuple[float, ...]:
+            if self.budget.drop is None:
+                return choice.error, choice.time, choice.flash
+            if self.budget.flash is None:
+                return choice.flash, choice.time, choice.error
+            return choice.time, choice.flash, choice.error
+
+        # RAM is no sum over operators: choices of other times are kept for those that need less of it.
+        timed = self.budget.ram is not None or None not in (self.budget.drop, self.budget.flash)
+        served = options(True)
+        blocked = frontier(served, room, timed=timed) if all(served) else []
+        every = {c.options: c for c in (*frontier(options(False), room, timed=timed), *blocked)}.values()
+        return [sorted([] if self.budget.drop is None else blocked, key=wanted), sorted(every, key=wanted)]
+
+    def _bisect(
+        self,
+        choices: Sequence[budget_search.Choice],
+        cheap: budget_search.Choice,
+        accurate: budget_search.Choice,
+        tried: Callable[[budget_search.Choice], Tried],
+    ) -> budget_search.Choice:
+        """Between a choice that loses too much and one that does not, by the error that is allowed."""
+        low, high = max(accurate.error, 1e-12), cheap.error
         for _ in range(_BISECTIONS):
-            middle = best(math.sqrt(low * high)) or accurate
-            if middle in (accurate, fast):
-                low, high = (math.sqrt(low * high), high) if middle == accurate else (low, math.sqrt(low * high))
-                continue
-            if tried(middle).drop <= most:
-                accurate, low = middle, math.sqrt(low * high)
+            error = math.sqrt(low * high)
+            middle = next((c for c in choices if c.error <= error), accurate)
+            if middle == cheap or (middle != accurate and tried(middle).drop > self.budget.drop):
+                cheap, high = middle, error
             else:
-                fast, high = middle, math.sqrt(low * high)
+                accurate, low = middle, error
         return accurate
 
     def _budget_text(self) -> str:

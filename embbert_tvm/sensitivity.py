@@ -16,7 +16,7 @@ from tvm import IRModule, relax
 from tvm.ir import GenericConst
 
 from embbert_tvm.codegen.macs import macs
-from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.block_layers import block_layers, is_blocked
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.names import fingerprint
@@ -32,7 +32,7 @@ LENGTH = 64
 class Sensitivity:
     """An operator in a scheme. error: mean squared difference of the logits over the float logits' own mean square;
     changed: the share of texts whose label changes; flash: bytes of constants over those of int8; macs: multiplications
-    at LENGTH tokens."""
+    at LENGTH tokens; blocked: whether blocked kernels serve a model that has this one operator so and int8 else."""
 
     operator: str
     scheme: str
@@ -40,6 +40,7 @@ class Sensitivity:
     changed: float
     flash: int
     macs: int
+    blocked: bool
 
 
 class Texts:
@@ -112,19 +113,22 @@ def measure(
     progress: Callable[[list], Iterable] = iter,
     base: Plan = PLANS["int8"],
 ) -> list[Sensitivity]:
-    """Every operator of a simplified module in every scheme. base: whose ranges are calibrated by."""
+    """Every operator of a simplified module in every scheme, but where that changes nothing of `base`, whose ranges all
+    are calibrated by."""
     whole = quantize(mod, calibration, base)
     counts, least = operator_macs(whole), constants_bytes(block_layers(whole, isa).mod)
     every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]
     table = []
     for name, scheme in progress(every):
+        one = quantize(mod, calibration, base.of({name: scheme}))
+        integers = SCHEMES[scheme].activations == "int8"
+        if scheme != base.default and integers and one.blocks.keys() == whole.blocks.keys():
+            continue
+        placed = block_layers(one, isa)
+        flash = constants_bytes(placed.mod, one.plan.half) - least
         error = changed = 0.0
         if not SCHEMES[scheme].is_float:
             found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: scheme})).mod, texts.ids)
             error, changed = texts.error(found), texts.changed(found)
-        flash = 0
-        if scheme != base.default:
-            one = quantize(mod, calibration, base.of({name: scheme}))
-            flash = constants_bytes(block_layers(one, isa).mod, one.plan.half) - least
-        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0)))
+        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0), is_blocked(placed)))
     return table

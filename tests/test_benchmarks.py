@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import schemes  # noqa: E402
 import ship  # noqa: E402
 import suite  # noqa: E402
 
@@ -228,3 +230,27 @@ def test_recovery_refuses_what_it_does_not_know(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "recovery: method 'prayer' is not known: choose from LoRA, QAT\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_recorded_rows_are_shown_with_their_means_and_plotted(tmp_path, monkeypatch, capsys):
+    rows = tmp_path / "rows.jsonl"
+    sizes = {"weights": 2000, "flash": 3000, "arena": 500, "examples": 10}
+    rows.write_text(
+        "".join(
+            json.dumps(
+                {"model": m, "scheme": s, "float": 0.9, "accuracy": a, "loss": 90 - 100 * a, "agreement": g} | sizes
+            )
+            + "\n"
+            for m, s, a, g in (("x", "int8", 0.9, 1.0), ("y", "int8", 0.88, 0.96), ("x", "ternary, trained", 0.8, None))
+        )
+    )
+    monkeypatch.setattr(sys, "argv", ["schemes", "--rows", str(rows)])
+    schemes.main()
+    shown = capsys.readouterr().out
+    assert "int8 over 2 models: mean loss 1.00, worst 2.00, agreement 98.00" in shown
+    assert any(line.split() == ["x", "ternary,", "trained", "90.00", "80.00", "10.00", "2,000", "3,000", "500"]
+               for line in shown.splitlines())  # fmt: skip
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "argv", ["schemes", "--rows", str(rows), "--plot", str(tmp_path / "p.png")])
+    schemes.main()
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

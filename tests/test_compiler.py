@@ -173,6 +173,26 @@ def test_an_onnx_file_of_another_model_compiles_and_runs(tmp_path):
             np.testing.assert_allclose(device.run(ids).logits, reference(ids), atol=0.15)
 
 
+def test_round_takes_ties_to_the_even_number(tmp_path):
+    """ONNX Round: the C, TVM's reference in the package and onnxruntime."""
+    body = """
+    x = Gather(emb__weight, ids)
+    r = Round(x)
+    one = Constant<value_ints=[1]>()
+    logits = ReduceSum<keepdims=0>(r, one)
+    """
+    ties = np.float32([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 0.49999997, 8388607.5, -0.3])
+    model = small.classifier(body, emb__weight=np.stack([ties, -ties, ties + 2]))
+    path = tmp_path / "round.onnx"
+    path.write_bytes(model.SerializeToString())
+    compile_model(find_source(path), load_cpu("host"), tmp_path / "p", precision="fp32", max_length=2)
+    with open_place("host", load_package(tmp_path / "p")) as device:
+        for token in range(3):
+            found = device.run([token]).logits
+            np.testing.assert_array_equal(found, session_of(path)([token]))
+            np.testing.assert_array_equal(found, np.rint(np.stack([ties, -ties, ties + 2])[token]))
+
+
 def calibrated(path: Path) -> None:
     from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
     from embbert_tvm.graph.import_onnx import import_onnx, load_onnx

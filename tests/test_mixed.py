@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import small
 
+from embbert_tvm import mixed
 from embbert_tvm.errors import InputError
+from embbert_tvm.graph.calibrate import load_calibration, sha256
+from embbert_tvm.kernels.intrinsics import DSP
 from embbert_tvm.mixed import Budget, parse_budget
+from embbert_tvm.sensitivity import Texts, measure
 
 
 def test_a_budget_is_read():
@@ -23,6 +28,14 @@ def test_what_is_no_budget_is_refused(text):
 
 
 @pytest.fixture(scope="module")
+def measured():
+    """Every operator of the small EmbBERT in int8 and fp16."""
+    mod, ids = small.simplified(), [small.some_ids(n, 70) for n in (5, 17)]
+    statistics = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
+    return measure(mod, statistics, Texts(mod, ids), ("int8", "fp16"), DSP)
+
+
+@pytest.fixture(scope="module")
 def dev(tmp_path_factory):
     path = tmp_path_factory.mktemp("dev") / "dev.tsv"
     rows = [f"{small.LABELS[n % 3]}\t{text}" for n, text in enumerate(small.TEXTS * 4)]
@@ -30,32 +43,60 @@ def dev(tmp_path_factory):
     return path
 
 
-def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev):
+def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev, measured, monkeypatch):
     """Between all in int8 and all in float there is a budget, and what is chosen keeps it."""
+    monkeypatch.setattr(mixed, "measure", lambda *_: measured)
     options = ("--target", "host", "--json", "--max-length", "16")
     small_one = cli("compile", small.folder(), *options, "-o", tmp_path / "int8").json["flash_bytes"]["total"]
     large = cli("compile", small.folder(), "--precision", "fp16", *options, "-o", tmp_path / "fp16").json["flash_bytes"]
     limit = (small_one + large["total"]) // 2
-    mixed = ("--precision", "mixed", "--budget", f"flash={limit}", "--dev", dev)
-    found = cli("compile", small.folder(), *mixed, *options, "-o", tmp_path / "mixed")
+    asked = ("--precision", "mixed", "--budget", f"flash={limit}", "--choices", "int8,fp16", "--dev", dev)
+    found = cli("compile", small.folder(), *asked, *options, "-o", tmp_path / "mixed")
     assert found.status == 0, found.err
     assert found.json["flash_bytes"]["total"] <= limit
     plan = json.loads((tmp_path / "mixed" / "plan.json").read_text())
     assert set(plan["operators"].values()) >= {"fp16"}
-    measured = plan["measured"]
-    assert 0 < measured["error"] < sum(row["error"] for row in measured["operators"] if row["scheme"] == "int8")
-    assert {row["scheme"] for row in measured["operators"]} >= {"int8", "fp16"}
-    assert all(row["error"] > 0 for row in measured["operators"] if row["scheme"] == "int8")
+    account = plan["measured"]
+    assert 0 < account["error"] < sum(row["error"] for row in account["operators"] if row["scheme"] == "int8")
+    assert {row["scheme"] for row in account["operators"]} >= {"int8", "fp16"}
+    assert all(row["error"] > 0 for row in account["operators"] if row["scheme"] == "int8")
+    # What the blocked kernels cannot serve with: the head's operators alone leave them.
+    apart = {row["operator"] for row in account["operators"] if row["scheme"] == "fp16" and not row["blocked"]}
+    assert 0 < len(apart) < len(plan["operators"])
+    assert any(plan["operators"][name] == "fp16" for name in apart)
+    assert account["blocked"] is False
+    assert not any(o["kernel"].startswith("blocked_layer") for o in found.json["operators"])
     again = cli(
         "compile", small.folder(), "--plan", tmp_path / "mixed" / "plan.json", *options, "-o", tmp_path / "again"
     )
     assert again.json["flash_bytes"] == found.json["flash_bytes"]
 
 
-def test_what_cannot_be_kept_is_refused(cli, tmp_path, dev):
+def test_the_smallest_plan_that_blocked_kernels_serve(cli, tmp_path, dev, measured, monkeypatch):
+    """Where any loss is allowed: nothing in floating point, though attention in it has no bytes and no error."""
+    products = [row for row in measured if row.scheme == "fp16" and row.flash > 0]
+    fewer = [replace(r, scheme="int4", error=1e-3, flash=-r.flash // 4, blocked=True) for r in products]
+    assert any(row.scheme == "fp16" and row.flash == 0 and not row.blocked for row in measured)
+    monkeypatch.setattr(mixed, "measure", lambda *_: [*measured, *fewer])
+    asked = ("--precision", "mixed", "--budget", "drop=100", "--choices", "int8,int4,fp16", "--dev", dev)
+    found = cli("compile", small.folder(), *asked, "--target", "host", "--json", "-o", tmp_path / "mixed")
+    assert found.status == 0, found.err
+    assert json.loads((tmp_path / "mixed" / "plan.json").read_text())["measured"]["blocked"] is True
+    assert any(o["kernel"].startswith("blocked_layer") for o in found.json["operators"])
+    chosen = found.json["plan"]["operators"]
+    smaller = {row.operator for row in fewer}
+    assert {name for name, scheme in chosen.items() if scheme == "int4"} == smaller
+    assert {scheme for name, scheme in chosen.items() if name not in smaller} == {"int8"}
+
+
+def test_what_cannot_be_kept_is_refused(cli, tmp_path, dev, measured, monkeypatch):
+    monkeypatch.setattr(mixed, "measure", lambda *_: [row for row in measured if row.scheme == "int8"])
     options = ("--precision", "mixed", "--dev", dev, "--target", "host", "-o", tmp_path / "p")
-    result = cli("compile", small.folder(), "--budget", "flash=1k", *options)
+    result = cli("compile", small.folder(), "--budget", "flash=1k", "--choices", "int8", *options)
     assert result.status == 1
     assert "no plan fits flash=1024" in result.err
     assert not (tmp_path / "p").exists()
     assert cli("compile", small.folder(), *options).status == 2
+    for choices, message in (("int8,int5", "precision int5 is not known"), ("int4", "int8 must be among them")):
+        result = cli("compile", small.folder(), "--budget", "drop=1", "--choices", choices, *options)
+        assert (result.status, message in result.err) == (2, True)

@@ -26,6 +26,7 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
 )
+@click.option("--choices", metavar="NAMES", help="For mixed: the precisions to choose from, as int8,int4,fp16.")
 @click.option("--dev", type=_PATH, help="For mixed: labelled TSV to measure what is lost on.")
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
@@ -47,6 +48,7 @@ def command(
     board: str | None,
     precision: str | None,
     budget: str | None,
+    choices: str | None,
     dev: Path | None,
     plan: Path | None,
     max_length: int | None,
@@ -77,6 +79,7 @@ def command(
         method=calibration_method,
         rounding=rounding,
         budget=budget,
+        choices=choices,
         dev=dev,
         max_length=max_length,
         calibration=calibration,

@@ -60,7 +60,7 @@ _PROMOTED = {"int8", "int16", "uint8", "uint16"}
 _ATOM = 12
 
 _FLOAT_FUNCTIONS = {
-    "exp", "exp2", "log", "log2", "sqrt", "tanh", "sin", "cos", "tan", "atan", "erf", "floor", "ceil", "round",
+    "exp", "exp2", "log", "log2", "sqrt", "tanh", "sin", "cos", "tan", "atan", "erf", "floor", "ceil",
     "trunc", "fabs", "pow", "fmod", "nearbyint",
 }  # fmt: skip
 
@@ -210,6 +210,8 @@ class Expressions:
             inside = self(args[0])
             form = f"1.0f / sqrtf({inside})" if name == "rsqrt" else f"1.0f / (1.0f + expf(-({inside})))"
             return form, 10
+        # Ties go to the even number in ONNX and in TVM's LLVM build, away from zero in C's roundf.
+        name = "nearbyint" if name == "round" else name
         if name in _FLOAT_FUNCTIONS and str(expr.ty.dtype) == "float32":
             self.math = True
             return f"{name}f({self._list(args)})", _ATOM

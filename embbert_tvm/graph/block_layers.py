@@ -268,3 +268,8 @@ def block_layers(quantized: Quantized, isa: Isa) -> Quantized:
         quantized = replace(quantized, choices=tuple(choices))
         return _Writer(quantized, reader, isa).run(None) if quantized.blocks else quantized
     return _Writer(quantized, reader, isa).run(chain)
+
+
+def is_blocked(quantized: Quantized) -> bool:
+    """Whether blocked kernels serve what `block_layers` gave."""
+    return not any(UNSERVED in choice.reason for choice in quantized.choices)

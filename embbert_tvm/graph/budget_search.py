@@ -32,19 +32,24 @@ class Choice:
 
 
 # Errors are rounded up to this part of the largest that is looked at: sums are never told too low, and by no more than
-# this for each operator too high.
-RESOLUTION = 1 / 4096
+# this for each operator too high. Where times count as well, three sums make many more choices, and errors are coarser.
+RESOLUTION, TIMED_RESOLUTION = 1 / 65536, 1 / 1024
 
 
 def frontier(
-    operators: Sequence[Sequence[Option]], flash: int | None = None, error: float | None = None
+    operators: Sequence[Sequence[Option]],
+    flash: int | None = None,
+    error: float | None = None,
+    timed: bool = True,
 ) -> list[Choice]:
     """Every choice within the budgets that no other choice beats or equals in time, flash and error, fastest first.
 
-    Empty where nothing fits. error: the largest sum that is looked at; None for any.
+    Empty where nothing fits. error: the largest sum that is looked at; None for any. timed: whether time counts;
+    otherwise it is only what one of two choices of the same flash and error is taken by.
     """
-    unit = (error or sum(max(o.error for o in options) for options in operators)) * RESOLUTION or 1.0
-    limit = None if error is None else 1 / RESOLUTION if error else 0
+    resolution = TIMED_RESOLUTION if timed else RESOLUTION
+    unit = (error or sum(max(o.error for o in options) for options in operators)) * resolution or 1.0
+    limit = None if error is None else 1 / resolution if error else 0
     least_flash = [min(o.flash for o in options) for options in operators]
     least_error = [min(_up(o.error, unit) for o in options) for options in operators]
     states: list[tuple] = [(0.0, 0, 0, None)]
@@ -60,12 +65,21 @@ def frontier(
                 if limit is not None and lost + rest_error > limit:
                     continue
                 grown.append((state[0] + option.time, used, lost, (state[3], option)))
-        states = _undominated(grown)
-    return [_choice(state) for state in states]
+        states = _undominated(grown) if timed else _smaller(grown)
+    return sorted((_choice(state) for state in states), key=lambda c: (c.time, c.flash, c.error))
 
 
 def _up(error: float, unit: float) -> int:
     return -int(-error // unit)
+
+
+def _smaller(states: list[tuple]) -> list[tuple]:
+    """Those that no other beats in flash and error."""
+    kept: list[tuple] = []
+    for state in sorted(states, key=lambda s: (s[2], s[1], s[0])):
+        if not kept or state[1] < kept[-1][1]:
+            kept.append(state)
+    return kept
 
 
 def _undominated(states: list[tuple]) -> list[tuple]:

@@ -30,14 +30,15 @@ WEIGHTS = tuple(FORMATS)
 class Scheme:
     """How an operator computes. activations: the type of the rows that it makes, or what a linear layer turns float32
     rows into (rows: int8, a step a row; outliers: the same but for large elements; int16). weights, tables: the formats
-    of its matrices and of the embedding tables that it reads (kernels/low_bits.py); time: of a multiplication, in those
-    of int8, to weigh choices by."""
+    of its matrices and of the embedding tables that it reads (kernels/low_bits.py). times: instructions of a
+    multiplication over those of int8 in blocked kernels, by instruction set, "half" being any that computes in fp16;
+    measured at 64 tokens, to weigh choices by."""
 
     name: str
     activations: str
     weights: str
     tables: str
-    time: float = 1.0
+    times: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_float(self) -> bool:
@@ -48,27 +49,34 @@ class Scheme:
         """Whether linear layers take and give float32, with integers inside, and all else is float32."""
         return self.activations in ("rows", "outliers", "int16")
 
+    def time(self, sets: Iterable[str]) -> float:
+        """Of the first of the CPU's instruction sets that it is known of."""
+        return next((self.times[name] for name in sets if name in self.times), 1.0)
 
+
+_FLOAT = {"dsp": 6.8, "mve": 48.0}
+_STORED_HALF = {"half": 2.0, "dsp": 29.0, "mve": 200.0}
+_LOW_BITS = {"dsp": 1.3, "mve": 1.7}
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", "int8", "int8", "int8"),
-        Scheme("fp16", "float16", "float16", "float16", 7.0),
-        Scheme("fp32", "float32", "float32", "float32", 6.0),
-        Scheme("int6", "int8", "int6b64", "int6b16", 1.4),
-        Scheme("int4", "int8", "int4b64", "int4b16", 1.4),
+        Scheme("fp16", "float16", "float16", "float16", _STORED_HALF),
+        Scheme("fp32", "float32", "float32", "float32", _FLOAT),
+        Scheme("int6", "int8", "int6b64", "int6b16", _LOW_BITS),
+        Scheme("int4", "int8", "int4b64", "int4b16", _LOW_BITS),
         Scheme("int4-embeddings", "int8", "int8", "int4b16"),
-        Scheme("int3", "int8", "int3b32", "int3b16", 1.4),
-        Scheme("int2", "int8", "int2b32", "int2b16", 1.4),
-        Scheme("ternary", "int8", "ternaryb32", "ternaryb16", 1.4),
-        Scheme("binary", "int8", "binaryb32", "int2b16", 1.4),
-        Scheme("int8-rows", "rows", "int8", "float32", 6.0),
-        Scheme("int8-outliers", "outliers", "int8", "float32", 6.0),
-        Scheme("int16", "int16", "int8", "float32", 6.0),
+        Scheme("int3", "int8", "int3b32", "int3b16", _LOW_BITS),
+        Scheme("int2", "int8", "int2b32", "int2b16", _LOW_BITS),
+        Scheme("ternary", "int8", "ternaryb32", "ternaryb16", _LOW_BITS),
+        Scheme("binary", "int8", "binaryb32", "int2b16", _LOW_BITS),
+        Scheme("int8-rows", "rows", "int8", "float32", _FLOAT),
+        Scheme("int8-outliers", "outliers", "int8", "float32", _FLOAT),
+        Scheme("int16", "int16", "int8", "float32", _FLOAT),
     )
 }
 # What a search chooses from.
-CHOICES = ("int8", "fp16")
+CHOICES = ("int8", "int6", "int4", "int4-embeddings", "int3", "int2", "fp16")
 
 
 def _known(what: str, name: object, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels import steps
 from embbert_tvm.kernels.attention import ENTRIES
-from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, tokens, workspace
+from embbert_tvm.kernels.builder import From, argument, length, loop, prim_func, store, tokens, workspace
 from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa
 from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, constants, stored, widened
 from embbert_tvm.kernels.product import Product
@@ -173,11 +173,11 @@ def layer(
         epsilon, gain = argument("epsilon", (1,), "int32"), constants("gain", (width,), middle)
         conv_out = argument("conv", (pairs, width, LANES), "int8")
         with T.sblock("layer"):
-            # Each of these serves twice: the block's rows, then context and convolution; queries, then softmax
-            # weights; sums of every product.
+            # Each of these serves twice: the block's rows, then their context; queries, then softmax weights, then the
+            # convolution, which joins the context in one operand; sums of every product.
             columns = tirx.max(pairs * LANES, width)
-            left = isa.operand("left", 2 * width)
-            right, wide = isa.operand("right", columns), isa.sums("wide", columns)
+            left, wide = isa.operand("left", width + columns), isa.sums("wide", columns)
+            right = From(left, width // isa.columns)
             factor, tile = workspace("factor", (ROWS,), "int32"), _tile(2 * width if form else width, query_form, form)
             query_bias, query_multiplier = widened(isa, query_bias), widened(isa, query_multiplier)
             bias, common, gain = (widened(isa, vector) for vector in (bias, common, gain))

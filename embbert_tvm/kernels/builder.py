@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -70,7 +71,23 @@ def init() -> T.init:
     return T.init()
 
 
+@dataclass(frozen=True)
+class From:
+    """A buffer from index `first` of its first dimension on, to be indexed as if it began there."""
+
+    buffer: object
+    first: int
+
+    def located(self, indices: Sequence) -> tuple:
+        return (self.first + indices[0], *indices[1:])
+
+    def __getitem__(self, indices: Sequence):
+        return self.buffer[self.located(indices)]
+
+
 def store(buffer, value, *indices) -> None:
+    if isinstance(buffer, From):
+        buffer, indices = buffer.buffer, buffer.located(indices)
     T.buffer_store(buffer, value, list(indices))
 
 

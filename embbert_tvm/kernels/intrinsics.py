@@ -24,13 +24,15 @@ LANES = 2  # rows side by side in a pairs matrix
 @dataclass(frozen=True)
 class Isa:
     """An instruction set. calls: what its micro-kernels fill, a "tile" or a whole "block", or "" where none is called.
-    columns: how many columns of a row lie together in a block; dtype: of a block that is an operand; most_taps: of a
+    columns: how many columns of a row lie together in a block; dtype: of a block that is an operand; row_time: what a
+    multiplication takes in the kernels of a row at a time, in those of blocks, measured at 64 tokens; most_taps: of a
     filter, as many as its micro-kernel keeps in registers, None where any number will do."""
 
     name: str
     columns: int
     dtype: str
     calls: str
+    row_time: float
     most_taps: int | None = None
 
     def shape(self, columns) -> tuple:
@@ -58,8 +60,8 @@ class Isa:
         return replace(self, calls="")
 
 
-DSP = Isa("dsp", LANES, "int16", "tile")
-MVE = Isa("mve", 16, "int8", "block", most_taps=32)
+DSP = Isa("dsp", LANES, "int16", "tile", 4.7)
+MVE = Isa("mve", 16, "int8", "block", 28.0, most_taps=32)
 DESCRIBED = DSP.described
 
 

@@ -16,9 +16,8 @@ from embbert_tvm.device.fit import Need, check_fit
 from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
-from embbert_tvm.graph.precision import PLANS, Plan, named_plan, read_plan
+from embbert_tvm.graph.precision import CHOICES, PLANS, Plan, named_plan, read_plan
 from embbert_tvm.graph.quantize.quantizer import ASKED
-from embbert_tvm.kernels.intrinsics import isa_of
 from embbert_tvm.mixed import Chooser, parse_budget
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
@@ -38,6 +37,7 @@ def compile_and_measure(
     method: str | None = None,
     rounding: str | None = None,
     budget: str | None = None,
+    choices: str | None = None,
     dev: Path | None = None,
     dump_ir: Path | None = None,
     tuning: bool = True,
@@ -46,9 +46,10 @@ def compile_and_measure(
     """Compile to `output` for a CPU or a board; give the report that `compile --json` prints, and warnings.
 
     plan: the file of one to follow. method: how activations are calibrated. rounding: of weights of fewer than 8 bits.
-    budget: for precision "mixed", with the examples of `dev` to measure on. tuning: whether to use the logs of
-    schedules/ for the board and its CPU. Figures that only the target's toolchain can tell are None where it is
-    missing. Raises WorkError, and leaves no package, where it does not fit the board or the budget.
+    budget: for precision "mixed", with the examples of `dev` to measure on; choices: what it is mixed of.
+    tuning: whether to use the logs of schedules/ for the board and its CPU. Figures that only the target's toolchain
+    can tell are None where it is missing. Raises WorkError, and leaves no package, where it does not fit the board or
+    the budget.
     """
     made_for = None if board is None else load_board(board)
     cpu = load_cpu(_cpu_name(target, made_for))
@@ -64,9 +65,9 @@ def compile_and_measure(
     source = find_source(model)
     chooser = None
     if options.get("precision") == "mixed" and plan is None:
-        chooser = options["plan"] = _chooser(source, cpu, budget, dev, replace(PLANS["int8"], **changed))
-    elif budget is not None or dev is not None:
-        raise InputError("--budget and --dev go with --precision mixed")
+        chooser = options["plan"] = _chooser(source, cpu, budget, choices, dev, replace(PLANS["int8"], **changed))
+    elif (budget, choices, dev) != (None, None, None):
+        raise InputError("--budget, --choices and --dev go with --precision mixed")
     start = time.monotonic()
     if dump_ir is not None:
         try:
@@ -109,7 +110,7 @@ def compile_and_measure(
     report["tuned"] = [] if tuned is None else list(dict.fromkeys(tuned.used))
     failures += [] if tuned is None else dict.fromkeys(tuned.warnings)
     if chooser is not None:
-        report["plan"] = {"operators": dict(compiled.plan.operators)} | compiled.plan.measured
+        report["plan"] = {"operators": dict(compiled.plan.operators), "measured": compiled.plan.measured}
     warnings = [
         f"{c.name} runs in float32: {c.reason}"
         for c in compiled.choices
@@ -122,10 +123,15 @@ class _TooLarge(Exception):
     """The package is over the budget."""
 
 
-def _chooser(source: Source, cpu: Cpu, budget: str | None, dev: Path | None, base: Plan) -> Chooser:
+def _chooser(
+    source: Source, cpu: Cpu, budget: str | None, choices: str | None, dev: Path | None, base: Plan
+) -> Chooser:
     if budget is None or dev is None:
         raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
     limits = parse_budget(budget)
+    schemes = CHOICES if choices is None else tuple(named_plan(name.strip()).default for name in choices.split(","))
+    if base.default not in schemes:
+        raise InputError(f"--choices {choices}: {base.default} must be among them")
     if source.tokenizer is None or source.labels is None:
         raise InputError(
             f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
@@ -137,7 +143,7 @@ def _chooser(source: Source, cpu: Cpu, budget: str | None, dev: Path | None, bas
     def ids(max_length: int) -> list[list[int]]:
         return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
 
-    return Chooser(limits, isa_of(cpu.features), ids, labels, base=base)
+    return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
 def _cpu_name(target: str | None, board: Board | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,16 @@ def test_what_is_in_float_runs_in_float_between_conversions(name):
     ids = small.some_ids(17, 70)
     reference = Reference(small.folder() / "model.onnx")(ids)
     assert np.abs(llvm_runner(mixed.mod)(ids) - reference).max() <= 0.1 * np.abs(reference).max()
+
+
+def test_a_row_that_was_not_observed_has_the_range_of_its_tensor():
+    """Every operator alone in int8, by statistics of an older simplification."""
+    found = statistics()
+    older = replace(found, tensors={k: v for k, v in found.tensors.items() if "slice" not in k and "take" not in k})
+    assert len(older.tensors) < len(found.tensors)
+    for name in planned().plan.operators:
+        alone = quantize(small.simplified(), older, Plan("int8", {"*": "fp32", name: "int8"}))
+        assert any(c.precision == "int8" for c in alone.choices)
 
 
 def test_a_name_that_is_no_operator_is_refused():

@@ -15,7 +15,7 @@ from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, shape, substitute, variables
+from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, op_name, shape, substitute, variables
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
@@ -24,6 +24,8 @@ from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 
 KERNEL = "embbert.kernel"
 ASKED = "asked for"
+# What gives a part of its first argument, or all of it in another shape.
+_PARTS = ("take", "strided_slice", "reshape", "squeeze")
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class Quantizer:
     def quantized(self, expr: Var) -> Rows:
         """The float32 of `expr` as int8 rows."""
         rows, width = shape(expr)[-2:]
-        scale = self.calibration.scale(expr.name)
+        scale = self.calibration.scale(self._observed(expr).name)
         inverse = np.array([1 / scale], np.float32)
         name = f"{plain(expr.name)}_quantized"
         real = self.real(expr)
@@ -261,6 +263,12 @@ class Quantizer:
         out = ([rows, width], "int8")
         made = self.kernel(convert.quantize(width), name, args, out, "its consumer is int8", {1: "inverse_scale"})
         return Rows(made, scale, 0 if rows == 1 else None)
+
+    def _observed(self, expr: Var) -> Expr:
+        """What the range of `expr` is taken from: itself, or the tensor that it is a part of."""
+        if expr.name in self.calibration.tensors or op_name(self.graph.producer(expr)) not in _PARTS:
+            return expr
+        return self._observed(self.graph.producer(expr).args[0])
 
     def _dequantized(self, expr: Var) -> Expr:
         rows = self.rows(expr)
