@@ -39,7 +39,7 @@ from instructions import call
 
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import EmbbertError, WorkError
+from embbert_tvm.errors import EmbbertError, InputError, WorkError
 from embbert_tvm.report.table import table
 from embbert_tvm.tuning.search import random_ids
 
@@ -104,6 +104,7 @@ def farm(servers: int, board: str) -> Iterator[tuple[str, list[subprocess.Popen]
         start("tracker", "--port", str(port), until="listens")
         for _ in range(servers):
             start("serve", "--tracker", f"127.0.0.1:{port}", "--board", board, until="serves")
+        known(f"127.0.0.1:{port}", board, servers)
         yield f"127.0.0.1:{port}", processes
     finally:
         for process in processes:
@@ -112,8 +113,21 @@ def farm(servers: int, board: str) -> Iterator[tuple[str, list[subprocess.Popen]
             process.stderr.close()
 
 
+def known(tracker: str, board: str, servers: int) -> None:
+    """Wait until the tracker knows all servers: they tell it a moment after they listen."""
+    from embbert_tvm.tuning.farm import farm_places
+
+    deadline = time.monotonic() + REGISTRATION
+    while time.monotonic() < deadline:
+        with contextlib.suppress(InputError):
+            if len(farm_places(tracker, board)) == servers:
+                return
+        time.sleep(0.1)
+    raise WorkError(f"{tracker}: not all servers came to the tracker in {REGISTRATION} s")
+
+
 def search(model: Path, target: str, trials: int, precision: str, length: int, servers: int, folder: Path) -> dict:
-    """A search's speed in one QEMU (servers 0) or on a farm, from its first trial to its last."""
+    """A search's speed in one QEMU (servers 0) or on a farm, from when it proposes its first trial to its last."""
     from embbert_tvm.compiler import find_source
     from embbert_tvm.tuning.places import find_places
     from embbert_tvm.tuning.session import find_target, tune
@@ -150,6 +164,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     print(table(lines, right=(2, 3, 4, 5, 6, 7)))
 
 
+REGISTRATION = 30.0  # seconds
 WIDTHS = (32, 64, 128, 192)  # columns
 LAYERS = 8  # so that what else the model does is not worth a trial
 _PRODUCTS = """<ir_version: 10, opset_import: ["": 18]>

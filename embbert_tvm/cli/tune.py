@@ -59,7 +59,7 @@ def command(
     def show(now) -> None:
         nonlocal shown
         shown = True
-        left = f"{now.left / 60:.0f}:{now.left % 60:02.0f} left" if now.left < 1e6 else ""
+        left = "{}:{:02} left".format(*divmod(round(now.left), 60)) if now.left < 1e6 else ""
         words = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}"
         failed = f", {now.failures} failed" if now.failures else ""
         click.echo(

@@ -206,9 +206,10 @@ def _with_teacher(
     if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
         raise InputError(f"{job.teacher}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
     known = {x.text for x in train}
-    texts = read_texts(job.unlabelled, job.most, job.recipe.seed) if job.unlabelled else []
+    # Not by the run's seed: a teacher takes longer to judge these texts than a model to learn them. It does so once.
+    texts = read_texts(job.unlabelled, job.most) if job.unlabelled else []
     own = [x.text for x in train]
-    texts += splice(own, job.copies, job.recipe.seed) + corrupt(own, job.corrupted, job.recipe.seed)
+    texts += splice(own, job.copies) + corrupt(own, job.corrupted)
     more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
     progress.on_note(f"{job.teacher} judges {len(train) + len(more)} texts")
     answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")

@@ -153,6 +153,8 @@ class Search:
     def run(self, trials: int, progress: Callable[[Progress], None] = lambda _: None) -> None:
         """Go on until `trials` are on record, those of earlier searches among them, or nothing is left to try."""
         start, first = time.monotonic(), self._log.manifest.trials
+        if first < trials:
+            progress(self._progress(trials, first, start))
         try:
             for (round_, index), reading in self._pool.stream(self._jobs(trials)):
                 if index in round_.texts and not reading.lost:

@@ -127,3 +127,14 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     result = run_job(job, Progress(on_note=notes.append))
     assert notes == [f"{classifier} judges {len(read_examples(tsv))} texts"]
     assert result.value > 0.5
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_a_teacher_judges_once_for_all_seeds(classifier, tsv, tmp_path):
+    more = tmp_path / "more.txt"
+    more.write_text("Please turn the oven on. Now switch off the kettle. And the radio goes on.\n")
+    for seed in (0, 1):
+        recipe = Recipe(epochs=1, batch_size=8, seed=seed)
+        given = {"unlabelled": (more,), "most": 2, "copies": 2, "corrupted": 2}
+        run_job(Job(tsv, tmp_path / str(seed), recipe, dev=tsv, preset="quick", teacher=classifier, **given))
+    assert len(list((tmp_path / ".teacher-answers").iterdir())) == 1
