@@ -292,6 +292,14 @@ def test_a_sentence_is_parsed_where_a_linkage_breaks_no_rule(parser_of_two_objec
     ]
 
 
+def test_the_parser_is_scored_by_a_labelled_set(parser_of_two_objects, monkeypatch, tmp_path, capsys):
+    rows = ["1\tHe saw the dog.", "1\tHe saw  the book.", "0\tHe the saw.", "0\tAnna saw the dog."]
+    (tmp_path / "set.tsv").write_text("label\ttext\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["parses", "--score", str(tmp_path / "set.tsv")])
+    assert parses.main() == 0
+    assert capsys.readouterr().out == "57.7\n"
+
+
 def test_a_parser_that_skips_a_sentence_is_an_error(monkeypatch):
     monkeypatch.setattr(parses, "PARSER", (sys.executable, "-c", "import sys; print(sys.stdin.readline())"))
     with pytest.raises(WorkError, match="read 1 of 2"):
