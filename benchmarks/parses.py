@@ -28,6 +28,7 @@ import numpy as np
 
 from embbert_tvm.data.corpus import read_texts
 from embbert_tvm.data.dataset import Example, read_examples, write_examples
+from embbert_tvm.data.splits import text_key
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
 from embbert_tvm.training.metrics import mcc
 
@@ -39,6 +40,7 @@ SUFFIX = re.compile(r"(ies|ied|ying|ing|ed|es|s|er|est|ly|en|d|e|y)$")
 FEWEST, MOST = 3, 14  # words of a sentence
 FOLLOWERS = 3000  # kept of a word
 CHUNK = 3000  # sentences that one parser reads
+TRIES = 100  # candidates for one that is new, on average of a chunk
 DEV = 3000
 CLASSES = [
     line.split()
@@ -170,25 +172,30 @@ def candidates(sentences: Sequence[str], near: Sequence[str], dice: random.Rando
                 yield breaker.broken(sentence), False
 
 
-def judged(sentences: Sequence[str], near: Sequence[str], without: set[str], most: int, seed: int) -> list[Example]:
-    """`most` different texts with the parser's label. What somebody wrote and the parser cannot read is left out."""
+def judged(
+    sentences: Sequence[str], near: Sequence[str], without: Sequence[Example], most: int, seed: int
+) -> list[Example]:
+    """`most` different texts with the parser's label, none of them one of `without`.
+
+    What somebody wrote and the parser cannot read is left out. InputError where there are not so many texts.
+    """
     kept: dict[str, Example] = {}
+    unwanted = {text_key(x) for x in without}
     source = candidates(sentences, near, random.Random(seed))
     while len(kept) < most:
         texts: dict[str, bool] = {}
-        while len(texts) < CHUNK:
-            text, written = next(source)
-            if text not in kept and _bare(text) not in without and SENTENCE.fullmatch(text):
+        for text, written in itertools.islice(source, TRIES * CHUNK):
+            if text not in kept and text_key(Example("", text)) not in unwanted and SENTENCE.fullmatch(text):
                 texts[text] = written
+                if len(texts) == CHUNK:
+                    break
+        if len(texts) < CHUNK:
+            raise InputError(f"these texts do not make {most:,} sentences: give more text, or a smaller --most")
         for (text, written), sound in zip(texts.items(), parsed(list(texts)), strict=True):
             if sound or not written:
                 kept[text] = Example(str(int(sound)), text)
         print(f"{len(kept):,} of {most:,}", end="\r", file=sys.stderr)
     return list(kept.values())[:most]
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _sentences(paths: Sequence[Path]) -> list[str]:
@@ -208,12 +215,14 @@ def main() -> int:
         "--near", type=Path, action="append", default=[], help="set whose texts make half of the output"
     )
     parser.add_argument("--without", type=Path, action="append", default=[], help="set whose texts must not be in it")
-    parser.add_argument("--most", type=int, default=300_000, help="texts of the output")
+    parser.add_argument("--most", type=int, default=300_000, help=f"texts of the output, of which {DEV} are for dev")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     if arguments.score is None and not (arguments.texts and arguments.output):
         parser.error("give TEXT... and -o, or --score")
+    if arguments.most <= DEV:
+        parser.error(f"--most must be over {DEV}")
     try:
         if arguments.score is not None:
             print(f"{100 * agreement(read_examples(arguments.score)):.1f}")
@@ -221,7 +230,7 @@ def main() -> int:
         sentences, near = _sentences(arguments.texts), _sentences(arguments.near)
         if not sentences:
             raise InputError(f"no sentence of {FEWEST} to {MOST} words in {', '.join(map(str, arguments.texts))}")
-        without = {_bare(text) for text in read_texts(arguments.without)} if arguments.without else set()
+        without = [x for path in arguments.without for x in read_examples(path)]
         examples = judged(sentences, near, without, arguments.most, arguments.seed)
     except FileNotFoundError:
         print(f"parses: {PARSER[0]} is not installed: apt-get install link-grammar", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
@@ -11,9 +12,9 @@ import pytest
 import yaml
 
 from embbert_tvm.cli import distill, train
-from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.tasks import find_tasks
-from embbert_tvm.errors import WorkError
+from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.resources import resource
 from embbert_tvm.training.suite import Figure
 
@@ -308,11 +309,11 @@ def test_a_parser_that_skips_a_sentence_is_an_error(monkeypatch):
 
 def test_judged_sentences_are_new_and_the_same_again(parser_of_two_objects, monkeypatch):
     monkeypatch.setattr(parses, "CHUNK", 40)
-    without = {"he saw the dog.", "anna the saw dog."}
+    without = [Example("0", "He saw  the dog."), Example("1", "anna the saw dog.")]
     made = parses.judged(SOUND, SOUND[:2], without, 100, 1)
     texts = [x.text for x in made]
     assert len(set(texts)) == 100
-    assert not without & {text.lower() for text in texts}
+    assert not {"he saw the dog.", "anna the saw dog."} & {text.lower() for text in texts}
     assert {x.label for x in made} == {"0", "1"}
     assert all(x.label == str(int(x.text.endswith(("the dog.", "the book.")))) for x in made)
     assert made == parses.judged(SOUND, SOUND[:2], without, 100, 1)
@@ -322,12 +323,18 @@ def test_what_somebody_wrote_and_the_parser_cannot_read_is_left_out(parser_of_tw
     texts = {"He saw the dog.": True, "Nobody sees.": True, "He saw dog.": False, "Anna saw the dog.": False}
     monkeypatch.setattr(parses, "CHUNK", len(texts))
     monkeypatch.setattr(parses, "candidates", lambda *given: iter(texts.items()))
-    made = parses.judged(SOUND, [], set(), 3, 1)
+    made = parses.judged(SOUND, [], [], 3, 1)
     assert [(x.label, x.text) for x in made] == [
         ("1", "He saw the dog."),
         ("0", "He saw dog."),
         ("1", "Anna saw the dog."),
     ]
+
+
+def test_too_little_text_is_refused(parser_of_two_objects, monkeypatch):
+    monkeypatch.setattr(parses, "candidates", lambda *given: itertools.repeat(("He saw the dog.", True)))
+    with pytest.raises(InputError, match="do not make 100 sentences"):
+        parses.judged(SOUND, [], [], 100, 1)
 
 
 def test_a_broken_sentence_takes_forms_of_the_same_words():
