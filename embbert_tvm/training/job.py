@@ -319,7 +319,7 @@ def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Ex
         dev=recorded_set(job.dev or job.train, dev),
         command=job.command,
         recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
-        unlabelled=[str(path) for path in job.unlabelled],
+        unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
     )
 
 

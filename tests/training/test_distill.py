@@ -19,6 +19,7 @@ from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
 from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
 from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+from embbert_tvm.training.record import read_record
 from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
 
 QUICK = TeacherRecipe(epochs=4, lr=5e-3, batch_size=8, frozen=0, warmup_steps=2)
@@ -129,6 +130,7 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
     ]  # fmt: skip
     done = CliRunner().invoke(command, command_line, catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert read_record(output).unlabelled == [str(more), str(more)]
     assert open_teacher(tmp_path / "small-teacher").labels == ("off", "on")
     assert open_teacher(output).answers([Example("", "fan on"), Example("", "radio")]).shape == (2, 2 + 16)
 
