@@ -12,30 +12,42 @@ from embbert_tvm.cli import train
 from embbert_tvm.cli.training import PATH, command_line, need_torch, recipe_option, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 
-_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted")
+_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted", "grafted", "donors")
 
 
 @click.command()
 @training_options
 @click.option(
     "--teacher",
+    "teachers",
     type=PATH,
     required=True,
+    multiple=True,
     help="A classifier fine-tuned on the same data (a transformers folder, or a model folder), or an encoder "
-    "(a transformers or sentence-transformers folder), which is fine-tuned first.",
+    "(a transformers or sentence-transformers folder), which is fine-tuned first. Several teach together.",
 )
 @click.option(
     "--teacher-output",
     type=PATH,
-    help="Where the fine-tuned encoder is kept; one that is there is used as it is. [default: OUTPUT-teacher]",
+    help="Where the fine-tuned encoder is kept, further ones beside it with -1, -2, ...; one that is there is used "
+    "as it is. [default: OUTPUT-teacher]",
 )
 @click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to judge; may be repeated.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
 @click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
 @click.option("--corrupted", default=0, show_default=True, help="Texts with a few words changed, for each of TSV's.")
+@click.option("--grafted", default=0, show_default=True, help="Texts with a few words of donors, for each of TSV's.")
+@click.option("--donors", type=PATH, multiple=True, help="Text that --grafted takes words of; may be repeated.")
 @recipe_option("--teacher-weight", "Share of the teacher's logits in the loss.")
 @recipe_option("--temperature", "That the logits are divided by.")
 @recipe_option("--hidden-weight", "Of the distance to the teacher's last state.")
+@click.option(
+    "--teacher-seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Fine-tunings of an encoder, of different seeds, that teach together.",
+)
 @click.option("--teacher-epochs", default=TeacherRecipe().epochs, show_default=True)
 @click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True)
 @click.option("--teacher-frozen", default=TeacherRecipe().frozen, show_default=True, help="Layers left as they are.")
@@ -43,8 +55,9 @@ def command(
     tsv: Path,
     output: Path,
     as_json: bool,
-    teacher: Path,
+    teachers: tuple[Path, ...],
     teacher_output: Path | None,
+    teacher_seeds: int,
     teacher_epochs: int,
     teacher_lr: float,
     teacher_frozen: int,
@@ -57,25 +70,24 @@ def command(
     need_torch()
     from tqdm import tqdm
 
-    from embbert_tvm.training.job import Job, finetune_job_teacher
-    from embbert_tvm.training.task_teacher import TeacherEpoch, is_encoder
+    from embbert_tvm.training.job import Job, finetune_job_teachers
+    from embbert_tvm.training.task_teacher import TeacherEpoch
 
     of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
-    job = Job(tsv, output, Recipe(**options), **of_the_job, teacher=teacher, command=command_line())
-    if is_encoder(teacher):
-        kept = teacher_output or output.with_name(f"{output.name}-teacher")
-        recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
-        with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
+    job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=teachers, command=command_line())
+    kept = teacher_output or output.with_name(f"{output.name}-teacher")
+    recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
+    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None, delay=1) as bar:
 
-            def on_step(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def on_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-            def on_epoch(epoch: TeacherEpoch) -> None:
-                tqdm.write(
-                    f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}",
-                    file=sys.stderr,
-                )
+        def on_epoch(epoch: TeacherEpoch) -> None:
+            tqdm.write(
+                f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}",
+                file=sys.stderr,
+            )
 
-            job = finetune_job_teacher(job, kept, recipe, on_epoch, on_step)
+        job = finetune_job_teachers(job, kept, recipe, teacher_seeds, on_epoch, on_step)
     run_and_report(job, as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
     from embbert_tvm.training.job import Job
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-def recipe_option(name: str, help: str | None = None, recipe: type = Recipe) -> Callable[[Callable], Callable]:
+def recipe_option(
+    name: str, help: str | None = None, recipe: type = Recipe, type: click.ParamType | None = None
+) -> Callable[[Callable], Callable]:
     """An option whose default is the recipe's."""
     default = getattr(recipe(), name.removeprefix("--").replace("-", "_"))
-    return click.option(name, default=default, show_default=True, help=help)
+    return click.option(name, default=default, show_default=True, help=help, type=type)
 
 
 def training_options(command: Callable) -> Callable:
@@ -48,6 +50,11 @@ def training_options(command: Callable) -> Callable:
         recipe_option("--dropout", "Of the attention weights."),
         recipe_option("--token-dropout", "Share of the tokens replaced by [UNK]."),
         recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights."),
+        recipe_option(
+            "--select",
+            "What of dev chooses the epoch: its metric, or its loss, which tells more where few texts are wrong.",
+            type=click.Choice(SELECTIONS),
+        ),
         click.option(
             "--precision",
             metavar="NAME",

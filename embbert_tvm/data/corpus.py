@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,6 +89,29 @@ def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
             first, second = text.split() or [""], dice.choice(texts).split() or [""]
             spliced.append(" ".join(first[: dice.randint(1, len(first))] + second[-dice.randint(1, len(second)) :]))
     return spliced
+
+
+def graft(texts: Sequence[str], donors: Sequence[str], copies: int, seed: int = 0) -> list[str]:
+    """`copies` new texts for each: one to four words in a row give way to one to four in a row of a donor's.
+
+    So a model meets words that the task's own texts lack, and a teacher says what it makes of them.
+    """
+    dice = random.Random(f"{seed} graft")
+    grafted = []
+    for text in texts:
+        for _ in range(copies):
+            words, donor = text.split() or [""], dice.choice(donors).split() or [""]
+            (start, end), (first, last) = (_few_words(len(x), dice) for x in (words, donor))
+            given = [word.strip(string.punctuation) for word in donor[first:last]]
+            grafted.append(" ".join([*words[:start], *filter(None, given), *words[end:]]))
+    return grafted
+
+
+def _few_words(count: int, dice: random.Random) -> tuple[int, int]:
+    """One to four words in a row of `count`: the first, and the one after the last."""
+    taken = dice.randint(1, min(4, count))
+    start = dice.randint(0, count - taken)
+    return start, start + taken
 
 
 def corrupt(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:

@@ -56,8 +56,9 @@ def finetune(
 ) -> list[Epoch]:
     """Train `model` in place and leave in it the weights of the epoch that is best on dev.
 
-    Best is by MCC (Spearman for one output), then by dev loss. The state is kept in `checkpoint` after every
-    epoch; one of the same data and recipe is resumed, any other is started over. The caller deletes it.
+    Best is by MCC (Spearman for one output), then by dev loss, or by the loss alone (`recipe.select`). The state is
+    kept in `checkpoint` after every epoch; one of the same data and recipe is resumed, any other is started over.
+    The caller deletes it.
     Raises WorkError where the loss is no longer finite.
     """
     progress = progress or Progress()
@@ -120,8 +121,8 @@ def _epoch(
     model.load_state_dict(mean)
     metric, loss = evaluate_model(model, dev)
     model.load_state_dict(current)
-    best = max(((e["dev_metric"], -e["dev_loss"]) for e in state.history), default=None)
-    better = best is None or (metric, -loss) > best
+    best = max((_merit(recipe, e["dev_metric"], e["dev_loss"]) for e in state.history), default=None)
+    better = best is None or _merit(recipe, metric, loss) > best
     return Checkpoint(
         epoch=number,
         step=step,
@@ -134,6 +135,10 @@ def _epoch(
             dataclasses.asdict(Epoch(number, float(np.mean(losses)), metric, loss, better)),
         ],
     )
+
+
+def _merit(recipe: Recipe, metric: float, loss: float) -> tuple[float, ...]:
+    return (-loss,) if recipe.select == "loss" else (metric, -loss)
 
 
 def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:

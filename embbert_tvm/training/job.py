@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
-from embbert_tvm.data.corpus import corrupt, read_texts, splice
+from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
@@ -56,13 +55,15 @@ class Job:
     preset: str | None = None  # "base" where there is no base model
     max_length: int | None = None  # the preset's or the base model's
     regression: bool = False
-    teacher: Path | None = None  # a classifier fine-tuned on the same data, whose logits the model learns too
+    teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
+    grafted: int = 0  # the same of texts in which words of the donors take the place of some
+    donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
     command: str = ""
 
 
@@ -93,8 +94,8 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
-    if job.teacher is not None:
-        train_set = _with_teacher(job, labels, train, train_set, tokenizer, model.config, progress)
+    if job.teachers:
+        train_set = _with_teachers(job, labels, train, train_set, tokenizer, model.config, progress)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         progress.on_note(
@@ -139,21 +140,36 @@ def read_sets(job: Job) -> tuple[list[str] | None, list[Example], list[Example]]
     return labels, train, dev
 
 
-def finetune_job_teacher(
+def finetune_job_teachers(
     job: Job,
     output: Path,
     recipe: TeacherRecipe,
+    seeds: int = 1,
     on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Job:
-    """The job with its encoder fine-tuned on the job's own data, as the folder `output`; one there is used as it is."""
-    from embbert_tvm.training.task_teacher import finetune_teacher
+    """The job with each encoder among its teachers fine-tuned on the job's own data, once with each of `seeds` seeds.
 
-    if not (output / "config.json").is_file():
-        check_output(job.output)
-        labels, train, dev = read_sets(job)
-        finetune_teacher(job.teacher, train, dev, labels, output, recipe, on_epoch, on_step)
-    return dataclasses.replace(job, teacher=output)
+    They are kept as the folders `output`, `output-1`, ..., and one that is there is used as it is.
+    Raises InputError, also for several seeds where no teacher is an encoder.
+    """
+    from embbert_tvm.training.task_teacher import finetune_teacher, is_encoder
+
+    encoders = [path for path in job.teachers if is_encoder(path)]
+    if seeds > 1 and not encoders:
+        raise InputError(f"{job.teachers[0]}: is no encoder to fine-tune {seeds} times: leave out --teacher-seeds")
+    teachers = [path for path in job.teachers if path not in encoders]
+    tunings = [(encoder, seed) for encoder in encoders for seed in range(seeds)]
+    for number, (encoder, seed) in enumerate(tunings):
+        kept = output.with_name(f"{output.name}-{number}") if number else output
+        if not (kept / "config.json").is_file():
+            check_output(job.output)
+            labels, train, dev = read_sets(job)
+            finetune_teacher(
+                encoder, train, dev, labels, kept, dataclasses.replace(recipe, seed=seed), on_epoch, on_step
+            )
+        teachers.append(kept)
+    return dataclasses.replace(job, teachers=tuple(teachers))
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
@@ -190,7 +206,7 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
     return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.precision)
 
 
-def _with_teacher(
+def _with_teachers(
     job: Job,
     labels: list[str] | None,
     train: Sequence[Example],
@@ -199,30 +215,37 @@ def _with_teacher(
     config: ModelConfig,
     progress: Progress,
 ) -> TokenizedSet:
-    """The set with the teacher's logits, and after it the unlabelled texts, which have nothing else."""
-    from embbert_tvm.training.task_teacher import cached_answers, open_teacher
+    """The set with the teachers' logits, and after it the unlabelled texts, which have nothing else."""
+    from embbert_tvm.training.task_teacher import Answers, cached_answers, open_teacher
 
-    teacher = open_teacher(job.teacher)
-    if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
-        raise InputError(f"{job.teacher}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
+    teachers = {path: open_teacher(path) for path in job.teachers}
+    for path, teacher in teachers.items():
+        if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
+            raise InputError(f"{path}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
     known = {x.text for x in train}
     # Not by the run's seed: a teacher takes longer to judge these texts than a model to learn them. It does so once.
     texts = read_texts(job.unlabelled, job.most) if job.unlabelled else []
     own = [x.text for x in train]
     texts += splice(own, job.copies) + corrupt(own, job.corrupted)
+    if job.grafted:
+        if not job.donors:
+            raise InputError("--grafted takes words of other text: give --donors")
+        texts += graft(own, read_texts(job.donors), job.grafted)
     more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
-    progress.on_note(f"{job.teacher} judges {len(train) + len(more)} texts")
-    answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
-    logits = answers.logits
-    if labels is not None:
-        logits = logits[:, [teacher.labels.index(label) for label in labels]]
+    found = []
+    for path, teacher in teachers.items():
+        progress.on_note(f"{path} judges {len(train) + len(more)} texts")
+        answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
+        order = [0] if labels is None else [teacher.labels.index(label) for label in labels]
+        found.append(Answers(answers.logits[:, order], answers.hidden))
+    answers = Answers.together(found)
     encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
     nothing = UNLABELLED if labels is not None else math.nan
     return TokenizedSet(
         data.ids + [x.ids for x in encoded],
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
-        np.ascontiguousarray(logits),
+        answers.logits,
         answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
     )
 
@@ -296,7 +319,7 @@ def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Ex
         dev=recorded_set(job.dev or job.train, dev),
         command=job.command,
         recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
-        unlabelled=[str(path) for path in job.unlabelled],
+        unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
     )
 
 

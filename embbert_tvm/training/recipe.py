@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from embbert_tvm.errors import InputError
 
+SELECTIONS = ("metric", "loss")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,6 +26,7 @@ class Recipe:
     teacher_weight: float = 0.8  # share of a teacher's logits in the loss, where there is one; the labels have the rest
     temperature: float = 2.0  # that a teacher's logits and the model's are divided by
     hidden_weight: float = 0.0  # of 1 - cosine between what the head reads and the teacher's last state
+    select: str = "metric"  # of dev, that chooses the epoch: its metric, and of equals its loss; or "loss" alone
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -41,6 +44,8 @@ class Recipe:
         for name in ("label_smoothing", "dropout", "token_dropout", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
+        if self.select not in SELECTIONS:
+            raise InputError(f"select {self.select!r} is not known: {' or '.join(SELECTIONS)}")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class RecordedSet:
 class TrainingRecord:
     """`train` was learned from; `metric` on `dev` chose the weights, `value` is what it was then.
 
-    `unlabelled` names the files whose texts a teacher judged besides.
+    `unlabelled` names the files whose texts, or words of them, a teacher judged besides.
     """
 
     task: str

@@ -153,6 +153,12 @@ class Answers:
     logits: np.ndarray
     hidden: np.ndarray
 
+    @classmethod
+    def together(cls, answers: Sequence[Answers]) -> Answers:
+        """Several teachers' answers as one's: the mean of their logits, their states (N, widths) side by side."""
+        logits = np.mean([one.logits for one in answers], axis=0, dtype=np.float32)
+        return cls(logits, np.concatenate([one.hidden for one in answers], axis=1))
+
     def turned(self, width: int) -> np.ndarray:
         """The states in their `width` main directions (N, width), centred; with fewer directions 0 in the others."""
         centred = self.hidden - self.hidden.mean(0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.data.corpus import corrupt, splice
+from embbert_tvm.data.corpus import corrupt, graft, splice
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e"]), max_size=8).map(" ".join), max_size=6)
 
@@ -28,6 +28,22 @@ def test_spliced_texts_are_the_start_of_one_and_the_end_of_another():
             words == first.split()[:i] + second.split()[-(len(words) - i) :]
             for first in texts for second in texts for i in range(1, len(words))
         )  # fmt: skip
+
+
+def test_grafted_texts_hold_a_few_words_in_a_row_of_a_donor():
+    text, donor = "play the song of the day", "Reuters - Oil, gas and GOLD!"
+    made = graft([text], [donor, ""], 200)
+    assert len(set(made)) > 50
+    words, others = text.split(), ["Reuters", "", "Oil", "gas", "and", "GOLD"]
+    possible = {
+        " ".join([*words[:i], *filter(None, others[k : k + m]), *words[i + n :]])
+        for n in range(1, 5) for i in range(len(words) - n + 1)
+        for m in range(1, 5) for k in range(len(others) - m + 1)
+    }  # fmt: skip
+    left = {" ".join([*words[:i], *words[i + n :]]) for n in range(1, 5) for i in range(len(words) - n + 1)}
+    assert set(made) <= possible | left
+    assert graft([text], [donor], 3) == graft([text], [donor], 3) != graft([text], [donor], 3, seed=1)
+    assert all(len(one.split()) <= 4 for one in graft([""], [donor], 20))
 
 
 def test_corrupted_texts_differ_in_a_few_words():

@@ -1,11 +1,15 @@
 """Learning a task from a teacher."""
 
+import dataclasses
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from embbert_tvm.cli.distill import command
 from embbert_tvm.data.dataset import Example, read_examples
@@ -13,8 +17,9 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.training import task_teacher
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
 from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
-from embbert_tvm.training.job import Job, run_job
+from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
+from embbert_tvm.training.record import read_record
 from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
 
 QUICK = TeacherRecipe(epochs=4, lr=5e-3, batch_size=8, frozen=0, warmup_steps=2)
@@ -77,6 +82,15 @@ def test_states_turned_keep_their_distances():
     assert answers.turned(30).shape == (50, 30)
 
 
+def test_teachers_together_answer_their_mean():
+    one, other = np.array([[4.0, 0], [0, 2]], np.float32), np.array([[0, 2.0], [0, 4]], np.float32)
+    states = [np.ones((2, 3), np.float32), np.full((2, 5), 2, np.float32)]
+    both = Answers.together([Answers(one, states[0]), Answers(other, states[1])])
+    assert both.logits.tolist() == [[2, 1], [0, 3]]
+    assert both.logits.dtype == np.float32
+    assert both.hidden.tolist() == [[1, 1, 1, 2, 2, 2, 2, 2]] * 2
+
+
 @pytest.mark.parametrize("regression", [False, True])
 def test_texts_without_a_label_are_learned_from_the_teacher_alone(quick, tmp_path, regression):
     from embbert_tvm.models.config import PRESETS
@@ -98,7 +112,7 @@ def test_texts_without_a_label_are_learned_from_the_teacher_alone(quick, tmp_pat
 def test_a_model_of_other_labels_is_no_teacher(classifier, tsv, tmp_path):
     tsv.write_text(tsv.read_text().replace("off\t", "out\t"))
     with pytest.raises(InputError, match="fine-tune it on the same data"):
-        run_job(Job(tsv, tmp_path / "m", Recipe(epochs=1), preset="quick", teacher=classifier))
+        run_job(Job(tsv, tmp_path / "m", Recipe(epochs=1), preset="quick", teachers=(classifier,)))
     assert not (tmp_path / "m").exists()
 
 
@@ -110,11 +124,13 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
     command_line = [
         str(tsv), "--teacher", str(teacher_folder), "--teacher-epochs", "2", "--teacher-lr", "5e-3",
         "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--corrupted", "1",
+        "--grafted", "1", "--donors", str(more),
         "--preset", "quick", "--epochs", "3",
         "--batch-size", "8", "--lr", "1e-2", "--hidden-weight", "0.5", "--json", "-o", str(output),
     ]  # fmt: skip
     done = CliRunner().invoke(command, command_line, catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert read_record(output).unlabelled == [str(more), str(more)]
     assert open_teacher(tmp_path / "small-teacher").labels == ("off", "on")
     assert open_teacher(output).answers([Example("", "fan on"), Example("", "radio")]).shape == (2, 2 + 16)
 
@@ -123,7 +139,7 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
 def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     notes = []
     recipe = Recipe(epochs=12, lr=1e-2, batch_size=8, warmup_steps=5, teacher_weight=0.5)
-    job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teacher=classifier)
+    job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
     result = run_job(job, Progress(on_note=notes.append))
     assert notes == [f"{classifier} judges {len(read_examples(tsv))} texts"]
     assert result.value > 0.5
@@ -136,5 +152,52 @@ def test_a_teacher_judges_once_for_all_seeds(classifier, tsv, tmp_path):
     for seed in (0, 1):
         recipe = Recipe(epochs=1, batch_size=8, seed=seed)
         given = {"unlabelled": (more,), "most": 2, "copies": 2, "corrupted": 2}
-        run_job(Job(tsv, tmp_path / str(seed), recipe, dev=tsv, preset="quick", teacher=classifier, **given))
+        run_job(Job(tsv, tmp_path / str(seed), recipe, dev=tsv, preset="quick", teachers=(classifier,), **given))
     assert len(list((tmp_path / ".teacher-answers").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
+    teacher_folder, classifier, tsv, tmp_path
+):
+    turned = tmp_path / "turned"
+    shutil.copytree(classifier, turned)
+    weights = load_file(turned / "model.safetensors")
+    for key in ("classifier.weight", "classifier.bias"):
+        weights[key] = weights[key].flip(0).contiguous()
+    save_file(weights, turned / "model.safetensors", {"format": "pt"})
+    config = json.loads((turned / "config.json").read_text())
+    config |= {"id2label": {"0": "on", "1": "off"}, "label2id": {"on": 0, "off": 1}}
+    (turned / "config.json").write_text(json.dumps(config))
+    texts = [Example("", "turn the fan on"), Example("", "turn the radio off")]
+    np.testing.assert_allclose(
+        open_teacher(turned).answers(texts)[:, 1::-1], open_teacher(classifier).answers(texts)[:, :2], atol=1e-5
+    )
+
+    job = Job(tsv, tmp_path / "small", Recipe(epochs=1, batch_size=8), dev=tsv, preset="quick")
+    job = dataclasses.replace(job, teachers=(teacher_folder, turned))
+    job = finetune_job_teachers(job, tmp_path / "kept", QUICK, seeds=2)
+    assert job.teachers == (turned, tmp_path / "kept", tmp_path / "kept-1")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("kept", "kept-1"))
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+    written = (tmp_path / "kept/model.safetensors").stat().st_mtime_ns
+    assert finetune_job_teachers(dataclasses.replace(job, teachers=(teacher_folder,)), tmp_path / "kept", QUICK)
+    assert (tmp_path / "kept/model.safetensors").stat().st_mtime_ns == written
+
+    notes = []
+    run_job(job, Progress(on_note=notes.append))
+    assert [note.split(" judges ")[0] for note in notes] == [str(path) for path in job.teachers]
+
+
+def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
+    command_line = [str(tsv), "--teacher", str(classifier), "--teacher-seeds", "2", "-o", str(tmp_path / "m")]
+    done = CliRunner().invoke(command, command_line)
+    assert done.exit_code == 1
+    assert "leave out --teacher-seeds" in str(done.exception)
+
+
+def test_grafts_need_donors(classifier, tsv, tmp_path):
+    command_line = [str(tsv), "--teacher", str(classifier), "--grafted", "2", "-o", str(tmp_path / "m")]
+    done = CliRunner().invoke(command, command_line)
+    assert done.exit_code == 1
+    assert "give --donors" in str(done.exception)

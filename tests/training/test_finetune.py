@@ -1,10 +1,12 @@
 """Training: it learns, it is repeatable, it resumes to the same bits."""
 
+import dataclasses
 import random
 
 import pytest
 import torch
 
+import embbert_tvm.training.finetune as finetune_module
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
@@ -93,6 +95,16 @@ def test_the_best_epoch_is_kept(whole):
     assert evaluate_model(model, DEV) == (best.dev_metric, best.dev_loss)
 
 
+def test_loss_chooses_the_epoch_where_the_recipe_says_so(tmp_path, monkeypatch):
+    found = iter([(0.9, 0.5), (0.95, 0.6), (0.8, 0.4), (0.95, 0.45)])
+    monkeypatch.setattr(finetune_module, "evaluate_model", lambda model, data: next(found))
+    _, history = train(tmp_path / "loss", dataclasses.replace(RECIPE, select="loss"))
+    assert [e.best for e in history] == [True, False, True, False]
+    found = iter([(0.9, 0.5), (0.95, 0.6), (0.8, 0.4), (0.95, 0.45)])
+    _, history = train(tmp_path / "metric", RECIPE)
+    assert [e.best for e in history] == [True, True, False, True]
+
+
 def test_it_learns(tmp_path):
     recipe = Recipe(20, 1e-2, 8, dropout=0.0, label_smoothing=0.0, token_dropout=0.0)
     _, history = train(tmp_path / "state", recipe)
@@ -123,6 +135,7 @@ def test_a_diverging_run_says_so(tmp_path):
         {"weight_decay": -1.0},
         {"dropout": 1.0},
         {"token_dropout": -0.1},
+        {"select": "luck"},
     ],
 )
 def test_an_impossible_recipe_is_refused(change):
