@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import random
 import shlex
 import subprocess
 import sys
@@ -37,17 +38,23 @@ SPECIAL = {"verb"}
 WITH_TEACHER = "with_teacher"
 
 
-def prepare(task: Task, data: Path, out: Path) -> tuple[Path, Path]:
-    """Write the task's train and dev sets without leaks; their paths. What is already there and right stays."""
+def prepare(task: Task, data: Path, out: Path, share: float = 1.0) -> tuple[Path, Path]:
+    """Write the task's train and dev sets without leaks; their paths. What is already there and right stays.
+
+    share: the part of train that is written, examples by chance, the same in every larger part.
+    """
     splits = read_splits(data, task)
+    train = splits.train
+    if share < 1:
+        train = random.Random(0).sample(train, len(train))[: max(1, round(share * len(train)))]
     paths = []
-    for name, examples in (("train", splits.train), ("dev", splits.dev)):
+    for name, examples in (("train", train), ("dev", splits.dev)):
         path = out / "data" / task.name / f"{name}.tsv.xz"
         if not path.is_file() or examples_sha256(read_examples(path)) != examples_sha256(examples):
             write_examples(path, examples)
         paths.append(path)
     removed = ", ".join(f"{count} of {split}" for split, count in splits.removed.items() if count)
-    say(f"{task.name}: {len(splits.train):,} to train on; {removed or 'none'} left out as dev or test hold their text")
+    say(f"{task.name}: {len(train):,} to train on; {removed or 'none'} left out as dev or test hold their text")
     return paths[0], paths[1]
 
 
@@ -127,9 +134,12 @@ def main() -> int:
     parser.add_argument("--teacher", type=Path, help="sentence encoder that recipes with `with_teacher` learn from")
     parser.add_argument("--recipes", type=Path, default=RECIPES, help="another recipes.yaml")
     parser.add_argument("--download", action="store_true", help="fetch what DATA lacks through the datasets library")
+    parser.add_argument("--share", type=float, default=1.0, help="part of train to train on, in RUNS of its own")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUNS", help="folder of the models")
     arguments = parser.parse_args()
     tasks = find_tasks(arguments.tasks)
+    if not 0 < arguments.share <= 1:
+        raise InputError(f"--share must be in (0, 1], not {arguments.share}")
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     try:
         recipes = yaml.safe_load(arguments.recipes.read_text(encoding="utf-8"))
@@ -139,7 +149,7 @@ def main() -> int:
     for task in tasks:
         if arguments.download:
             fetch_missing(task, arguments.data)
-        train, dev = prepare(task, arguments.data, arguments.output)
+        train, dev = prepare(task, arguments.data, arguments.output, arguments.share)
         for seed in seeds:
             output = arguments.output / f"{task.name}-{seed}"
             options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")

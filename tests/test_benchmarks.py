@@ -201,6 +201,25 @@ def test_a_suites_training_sets_have_no_leaks(tmp_path, capsys):
     assert [path.stat().st_mtime_ns for path in suite.prepare(cola, tmp_path / "data", tmp_path / "runs")] == before
 
 
+def test_a_part_of_train_lies_in_every_larger_part(tmp_path, capsys):
+    (cola,) = find_tasks("cola")
+    (tmp_path / "data/cola").mkdir(parents=True)
+    for name, count in (("train", 40), ("dev", 5), ("test", 5)):
+        rows = "".join(f"{i % 2}\t{name} {i}\n" for i in range(count))
+        (tmp_path / f"data/cola/{name}.tsv").write_text("label\ttext\n" + rows)
+    parts = [
+        {x.text for x in read_examples(suite.prepare(cola, tmp_path / "data", tmp_path / str(share), share)[0])}
+        for share in (0.1, 0.5, 1)
+    ]
+    assert [len(part) for part in parts] == [4, 20, 40]
+    assert parts[0] < parts[1] < parts[2]
+    assert "cola: 4 to train on" in capsys.readouterr().err
+    command = [sys.executable, BENCHMARKS / "suite.py", "cola", "--data", tmp_path / "data", "--share", "0"]
+    done = subprocess.run([*command, "-o", tmp_path / "runs"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--share must be in (0, 1]" in done.stderr
+
+
 def test_a_shipped_model_says_what_it_gives_and_what_its_data_allows():
     (task,) = find_tasks("cyberbullying")
     figures = [Figure("cyberbullying", "accuracy", 0.8957, 4437, 0, x, "run") for x in ("float", "int8")]

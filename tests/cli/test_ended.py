@@ -12,7 +12,14 @@ import small
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_compile_that_is_ended(tmp_path, number):
     command = [sys.executable, "-m", "embbert_tvm", "compile", str(small.folder()), "-o", str(tmp_path / "package")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell has what it starts in the background ignore SIGINT, and all that this starts.
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 60
         while not any(tmp_path.iterdir()) and running.poll() is None and time.monotonic() < deadline:

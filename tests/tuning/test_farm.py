@@ -66,7 +66,8 @@ def start(*arguments):
 
 def end(process):
     for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # one that ended in between
+            child.kill()
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
