@@ -44,7 +44,10 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on, from what, and where to. `command` is quoted in the model's README."""
+    """What to train on, from what, and where to. `command` is quoted in the model's README.
+
+    Raises InputError for grafts without donors, or donors without grafts.
+    """
 
     train: Path
     output: Path
@@ -65,6 +68,10 @@ class Job:
     grafted: int = 0  # the same of texts in which words of the donors take the place of some
     donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
     command: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.grafted) != bool(self.donors):
+            raise InputError("--grafted takes words of --donors: give both, or neither")
 
 
 @dataclass(frozen=True)
@@ -160,16 +167,18 @@ def finetune_job_teachers(
         raise InputError(f"{job.teachers[0]}: is no encoder to fine-tune {seeds} times: leave out --teacher-seeds")
     teachers = [path for path in job.teachers if path not in encoders]
     tunings = [(encoder, seed) for encoder in encoders for seed in range(seeds)]
-    for number, (encoder, seed) in enumerate(tunings):
-        kept = output.with_name(f"{output.name}-{number}") if number else output
-        if not (kept / "config.json").is_file():
-            check_output(job.output)
-            labels, train, dev = read_sets(job)
-            finetune_teacher(
-                encoder, train, dev, labels, kept, dataclasses.replace(recipe, seed=seed), on_epoch, on_step
-            )
-        teachers.append(kept)
-    return dataclasses.replace(job, teachers=tuple(teachers))
+    kept = {
+        output.with_name(f"{output.name}-{number}") if number else output: tuning
+        for number, tuning in enumerate(tunings)
+    }
+    missing = [path for path in kept if not (path / "config.json").is_file()]
+    if missing:
+        check_output(job.output)
+        labels, train, dev = read_sets(job)
+    for path in missing:
+        encoder, seed = kept[path]
+        finetune_teacher(encoder, train, dev, labels, path, dataclasses.replace(recipe, seed=seed), on_epoch, on_step)
+    return dataclasses.replace(job, teachers=(*teachers, *kept))
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
@@ -228,8 +237,6 @@ def _with_teachers(
     own = [x.text for x in train]
     texts += splice(own, job.copies) + corrupt(own, job.corrupted)
     if job.grafted:
-        if not job.donors:
-            raise InputError("--grafted takes words of other text: give --donors")
         texts += graft(own, read_texts(job.donors), job.grafted)
     more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
     found = []

@@ -196,8 +196,10 @@ def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
     assert "leave out --teacher-seeds" in str(done.exception)
 
 
-def test_grafts_need_donors(classifier, tsv, tmp_path):
-    command_line = [str(tsv), "--teacher", str(classifier), "--grafted", "2", "-o", str(tmp_path / "m")]
+@pytest.mark.parametrize("half", [["--grafted", "2"], ["--donors", "mine.tsv"]])
+def test_grafts_need_donors_before_an_encoder_is_fine_tuned(teacher_folder, tsv, tmp_path, half):
+    command_line = [str(tsv), "--teacher", str(teacher_folder), *half, "-o", str(tmp_path / "m")]
     done = CliRunner().invoke(command, command_line)
-    assert done.exit_code == 1
-    assert "give --donors" in str(done.exception)
+    assert isinstance(done.exception, InputError)
+    assert "give both, or neither" in str(done.exception)
+    assert not (tmp_path / "m-teacher").exists()
