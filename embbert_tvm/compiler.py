@@ -22,13 +22,13 @@ from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate, qdq
-from embbert_tvm.graph.block_layers import block_layers
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.half_panels import half_panels
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text
 from embbert_tvm.graph.quantize import Choice, quantize
 from embbert_tvm.graph.simplify import simplify
-from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
+from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.models.folder import read_folder, trained_precision
 from embbert_tvm.target import Board, Cpu
 
@@ -137,7 +137,7 @@ def compile_model(
     if as_it_is is not None:
         chosen = qdq.as_written(mod, as_it_is, isa)
     else:
-        chosen = quantized if statistics is None else block_layers(quantized, isa)
+        chosen = quantized if statistics is None else fuse_row_blocks(quantized, isa)
     if chosen.plan.half and computes_in_half(cpu.features):
         chosen = half_panels(chosen)
     dump("4-chosen", chosen.mod)
@@ -192,7 +192,7 @@ def kernel_calls(
         calls = to_calls(quantized.mod)
         return calls, calls
     isa = isa_of(cpu.features)
-    return to_calls(block_layers(quantized, isa).mod), to_calls(block_layers(quantized, isa.described).mod)
+    return to_calls(fuse_row_blocks(quantized, isa).mod), to_calls(fuse_row_blocks(quantized, isa.reference).mod)
 
 
 def _has_integers(plan: Plan) -> bool:

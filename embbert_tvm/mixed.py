@@ -18,13 +18,13 @@ from tvm import IRModule, sym, tirx
 
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph import budget_search
-from embbert_tvm.graph.block_layers import block_layers, is_blocked
 from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.kernels.intrinsics import computes_in_half, isa_of
+from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
 
 # Single operators are measured on so many texts, whole plans on all.
@@ -106,7 +106,7 @@ class Chooser:
             self._texts = Texts(mod, self._ids(max_length), self._labels)
             few = self._texts.first(TEXTS)
             self._table = measure(mod, calibration, few, self._schemes, self.isa, self.progress, self.base)
-            whole = block_layers(quantize(mod, calibration, self.base), self.isa).mod
+            whole = fuse_row_blocks(quantize(mod, calibration, self.base), self.isa).mod
             self._least = constants_bytes(whole)
         names = list(dict.fromkeys(row.operator for row in self._table))
         room = None if self._constants is None else self._constants - self._least
@@ -121,7 +121,7 @@ class Chooser:
             if self._live is None:
                 return True
             if choice.options not in live:
-                made = block_layers(quantize(mod, calibration, plan_of(choice)), self.isa).mod
+                made = fuse_row_blocks(quantize(mod, calibration, plan_of(choice)), self.isa).mod
                 live[choice.options] = live_bytes(made, max_length)
             return live[choice.options] <= self._live
 
@@ -152,10 +152,10 @@ class Chooser:
                 lost = tried(accurate).drop
                 why = f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more"
             raise WorkError(why)
-        quantized = block_layers(quantize(mod, calibration, plan_of(chosen)), self.isa)
+        quantized = fuse_row_blocks(quantize(mod, calibration, plan_of(chosen)), self.isa)
         self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         account = self._account(names, tried(chosen))
-        account["blocked"] = is_blocked(quantized)
+        account["blocked"] = is_fused(quantized)
         return replace(plan_of(chosen), measured=account)
 
     def _choices(self, names: Sequence[str], room: int | None) -> list[list[budget_search.Choice]]:
@@ -167,7 +167,7 @@ class Chooser:
             found: dict[str, list[Option]] = {name: [] for name in names}
             for row in self._table:
                 scheme = SCHEMES[row.scheme]
-                slow = 1.0 if blocked or scheme.is_float else self.isa.row_time
+                slow = 1.0 if blocked or scheme.is_float else self.isa.row_cost
                 if row.blocked or not blocked:
                     time = row.macs * scheme.time(self._sets) * slow
                     found[row.operator].append(Option(row.scheme, time, row.flash, row.error))

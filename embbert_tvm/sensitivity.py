@@ -16,13 +16,13 @@ from tvm import IRModule, relax
 from tvm.ir import GenericConst
 
 from embbert_tvm.codegen.macs import macs
-from embbert_tvm.graph.block_layers import block_layers, is_blocked
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.precision import PLANS, SCHEMES, Plan
 from embbert_tvm.graph.quantize import Quantized, quantize
-from embbert_tvm.kernels.intrinsics import Isa
+from embbert_tvm.kernels.isa import Isa
 
 # The length at which multiplications are weighed against each other.
 LENGTH = 64
@@ -116,7 +116,7 @@ def measure(
     """Every operator of a simplified module in every scheme, but where that changes nothing of `base`, whose ranges all
     are calibrated by."""
     whole = quantize(mod, calibration, base)
-    counts, least = operator_macs(whole), constants_bytes(block_layers(whole, isa).mod)
+    counts, least = operator_macs(whole), constants_bytes(fuse_row_blocks(whole, isa).mod)
     every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]
     table = []
     for name, scheme in progress(every):
@@ -124,11 +124,11 @@ def measure(
         integers = SCHEMES[scheme].activations == "int8"
         if scheme != base.default and integers and one.blocks.keys() == whole.blocks.keys():
             continue
-        placed = block_layers(one, isa)
+        placed = fuse_row_blocks(one, isa)
         flash = constants_bytes(placed.mod, one.plan.half) - least
         error = changed = 0.0
         if not SCHEMES[scheme].is_float:
             found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: scheme})).mod, texts.ids)
             error, changed = texts.error(found), texts.changed(found)
-        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0), is_blocked(placed)))
+        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0), is_fused(placed)))
     return table

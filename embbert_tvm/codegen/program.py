@@ -19,7 +19,7 @@ from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels.choices import chosen
-from embbert_tvm.kernels.intrinsics import LANES
+from embbert_tvm.kernels.layouts import INTERLEAVE as LANES
 
 _BYTES = {
     "int8": 1,
@@ -144,6 +144,12 @@ class _Builder:
         self.functions: dict[tuple, CFunction] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.values: dict[Var, str] = {self.ids: INPUT}
+        self.parts: dict[Var, list[str]] = {}  # of a call that makes several
+        self.part_names = {
+            (value.tuple_value, value.index): var.name
+            for var, value in self.graph.bindings
+            if isinstance(value, TupleGetItem)
+        }
         self.made: dict[str, tuple[str, list, int]] = {}
         self.last_use: dict[str, int] = {}
         self.calls: list[tuple[str, CFunction, list[str], dict]] = []
@@ -219,7 +225,7 @@ class _Builder:
         if isinstance(value, Var):
             self.values[var] = self.values[value]
         elif isinstance(value, TupleGetItem):
-            self.values[var] = f"{self.values[value.tuple_value]}_{value.index}"
+            self.values[var] = self.parts[value.tuple_value][value.index]
         elif op_name(value) in ("call_tir", "call_tir_inplace"):
             self.call(var, value)
         else:
@@ -239,11 +245,11 @@ class _Builder:
                 arguments.append(self.values[arg])
                 self.last_use[self.values[arg]] = step
             shapes.append(shape(arg))
+        places: list[str | None] = [None] * (1 if isinstance(var.ty, relax.TensorType) else len(var.ty.fields))
         if op_name(value) == "call_tir_inplace":
-            self.values[var] = arguments[int(value.attrs.inplace_indices[0]) - len(lengths)]
-            made = [self.values[var]]
-        else:
-            made = self.make(var, step, arguments, shapes, len(arguments) + len(lengths) in half)
+            taken = [int(index) for index in value.attrs.inplace_indices]
+            places = [arguments[index - len(lengths)] if index >= 0 else None for index in taken]
+        made = self.make(var, step, arguments, shapes, len(arguments) + len(lengths) in half, places)
         self.outputs.append(tuple(self.output(var, name) for name in made))
         where = _bindings(function, shapes)
         where |= dict(zip(function.lengths, lengths, strict=True))
@@ -265,20 +271,29 @@ class _Builder:
         lanes = half_kernels.LANES if panels else LANES if pairs else 1
         return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", lanes)
 
-    def make(self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool) -> list[str]:
-        """Declare what a call makes, and append it to the call's arguments and their shapes; the names made."""
-        stem = c_name(var.name.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
+    def make(
+        self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool, places: list[str | None]
+    ) -> list[str]:
+        """Declare what a call makes, and append it to the call's arguments and their shapes, but for what lies in the
+        place of an argument; the names of all of it."""
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
-        for index, out in enumerate(outs):
-            name = stem if len(outs) == 1 else f"{stem}_{index}"
+        names = []
+        for index, (out, place) in enumerate(zip(outs, places, strict=True)):
+            if place is not None:
+                names.append(place)
+                continue
+            wanted = var.name if len(outs) == 1 else self.part_names.get((var, index), f"{var.name}_{index}")
+            name = c_name(wanted.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
             dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
             kind = "float16" if half and str(out.dtype) == "float32" else str(out.dtype)
             self.made[name] = (kind, dims, step)
             self.last_use[name] = step
             arguments.append(name)
             shapes.append(dims)
-        self.values[var] = stem
-        return arguments[-len(outs) :]
+            names.append(name)
+        self.values[var] = names[0]
+        self.parts[var] = names
+        return names
 
     def finish(self, max_length: int, window_bytes: int | None = None) -> Program:
         self.max_length = max_length

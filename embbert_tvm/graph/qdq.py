@@ -20,7 +20,7 @@ from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.graph.quantize.quantizer import ASKED, KERNEL, Choice, Quantized
 from embbert_tvm.kernels.epilogues import Dequantize
-from embbert_tvm.kernels.intrinsics import DESCRIBED, Isa
+from embbert_tvm.kernels.isa import REFERENCE, Isa
 from embbert_tvm.kernels.product import Product, Source, product
 
 _TYPES = ("int8", "uint8", "int16", "uint16", "int32")
@@ -201,7 +201,7 @@ class _AsWritten:
         return None if make is None else make(graph, call)
 
 
-def as_written(mod: IRModule, constants: dict[str, Steps], isa: Isa = DESCRIBED) -> Quantized:
+def as_written(mod: IRModule, constants: dict[str, Steps], isa: Isa = REFERENCE) -> Quantized:
     """A simplified module with what its file says of integers. constants: as `written` found them. isa: whose
     micro-kernels are called."""
     rules = _AsWritten(constants, isa)

@@ -12,7 +12,7 @@ from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
-from embbert_tvm.kernels.intrinsics import LANES
+from embbert_tvm.kernels.layouts import INTERLEAVE as LANES
 from embbert_tvm.kernels.low_bits import NARROW, WeightFormat, narrow, pack_codes, pack_multipliers
 from embbert_tvm.kernels.product import Product, Source
 

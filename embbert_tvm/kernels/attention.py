@@ -44,15 +44,18 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 
 @dataclass(frozen=True)
 class Attention:
-    """single: one row of queries instead of L. pairs: key and value are pairs matrices (intrinsics.py)."""
+    """single: one row of queries instead of L. pairs: key and value are row-interleaved (layouts.py); columns: that
+    they have then with padding, if more than `width`."""
 
     width: int
     single: bool = False
     pairs: bool = False
+    columns: int | None = None
 
     @property
     def name(self) -> str:
-        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.single else ''}{self.width}"
+        of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
+        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.single else ''}{self.width}{of}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
@@ -64,7 +67,7 @@ def attention(spec: Attention) -> tirx.PrimFunc:
         rows = tokens() if spec.pairs else length()
         queries = 1 if single else rows
         query = argument("query", (queries, width), "int8")
-        shape = (length("M"), width, 2) if spec.pairs else (rows, width)
+        shape = (length("M"), spec.columns or width, 2) if spec.pairs else (rows, width)
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")

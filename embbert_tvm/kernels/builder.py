@@ -91,6 +91,16 @@ def store(buffer, value, *indices) -> None:
     T.buffer_store(buffer, value, list(indices))
 
 
+def call(function: str, *args) -> None:
+    """Call a micro-kernel, which writes where its first argument points, or to workspaces."""
+    T.evaluate(tirx.call_extern("int32", function, *args))
+
+
+def address(buffer, *indices):
+    """A pointer to an element."""
+    return tirx.address_of(buffer[tuple(indices)])
+
+
 def i32(value):
     return tirx.const(value, "int32") if isinstance(value, int) else tirx.Cast("int32", value)
 

@@ -16,8 +16,8 @@ from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, codes, cons
 @dataclass(frozen=True)
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
-    pairs: x is a pairs matrix (intrinsics.py), row is given. form: of the weight where it is stored as codes; its
-    vectors are narrow then."""
+    pairs: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
+    form: of the weight where it is stored as codes; its vectors are narrow then."""
 
     taps: int
     channels: int
@@ -26,6 +26,7 @@ class DepthwiseConv:
     pairs: bool = False
     expansion: int = 1
     form: WeightFormat | None = None
+    columns: int | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
 
     def body() -> None:
         rows = length("M" if spec.pairs else "L")
-        x = argument("x", (rows, width, 2) if spec.pairs else (rows, width), "int8")
+        x = argument("x", (rows, spec.columns or width, 2) if spec.pairs else (rows, width), "int8")
         weight = codes("weight", channels, taps, form) if form else argument("weight", (taps, channels), "int8")
         bias = constants("bias", (channels,), small)
         params = epilogue.arguments(channels, middle)

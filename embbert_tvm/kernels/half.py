@@ -15,8 +15,7 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, tokens, workspace
-from embbert_tvm.kernels.intrinsics import address, call
+from embbert_tvm.kernels.builder import address, argument, call, length, loop, prim_func, store, tokens, workspace
 
 LANES = 8
 # Columns of sums that one pass over a panel fills, and columns of the panel that one word of weights serves.

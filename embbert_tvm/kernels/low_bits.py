@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tvm import tirx
 
-from embbert_tvm.kernels.builder import argument, i32, loop, store, workspace
-from embbert_tvm.kernels.intrinsics import LANES, Isa, address, call
+from embbert_tvm.kernels.builder import address, argument, call, i32, loop, store, workspace
+from embbert_tvm.kernels.layouts import INTERLEAVE
 
-ROWS = LANES  # of a block
+ROWS = INTERLEAVE  # of a block
 MOST = 16  # of a multiplier
 BLOCKS = (16, 32, 64)  # columns
 # The types in which biases and lookup tables, and multipliers and gains, are stored.
@@ -147,14 +147,14 @@ class Codes:
         """Of a matrix stored row after row."""
         return self.at(row, column, row * self.k + column)
 
-    def unpack_pair(self, isa: Isa, out, pair) -> None:
+    def unpack_pair(self, intrinsic: bool, out, pair) -> None:
         """out int8 (1, k, 2): rows 2 * pair and 2 * pair + 1 of a matrix stored in pairs."""
-        if isa.calls and rows_unpack(self.form, LANES * self.k, LANES):
-            self._call(out, pair * (LANES * self.k), pair, LANES * self.k, LANES)
+        if intrinsic and rows_unpack(self.form, INTERLEAVE * self.k, INTERLEAVE):
+            self._call(out, pair * (INTERLEAVE * self.k), pair, INTERLEAVE * self.k, INTERLEAVE)
             return
-        with loop("k", self.k) as k, loop("c", LANES) as c:
-            row = pair * LANES + c
-            store(out, tirx.Cast("int8", self.at(row, k, (pair * self.k + k) * LANES + c)), 0, k, c)
+        with loop("k", self.k) as k, loop("c", INTERLEAVE) as c:
+            row = pair * INTERLEAVE + c
+            store(out, tirx.Cast("int8", self.at(row, k, (pair * self.k + k) * INTERLEAVE + c)), 0, k, c)
 
     def unpack_row(self, out, row) -> None:
         """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
@@ -195,7 +195,7 @@ def stored(name: str, shape: tuple, form: WeightFormat | None):
     if form is None:
         return argument(name, shape, "int8")
     rows, k = shape[:2]
-    return codes(name, rows * LANES if len(shape) == 3 else rows, k, form)
+    return codes(name, rows * INTERLEAVE if len(shape) == 3 else rows, k, form)
 
 
 class Narrow:
@@ -217,9 +217,9 @@ def constants(name: str, shape: tuple[int, ...], dtype: str = "int32"):
     return argument(name, shape, dtype) if dtype == "int32" else Narrow(name, shape, dtype)
 
 
-def widened(isa: Isa, vector):
+def widened(fills_blocks: bool, vector):
     """A vector as the micro-kernels take it: where they fill whole blocks, int32 in a workspace."""
-    if not isa.whole or not isinstance(vector, Narrow):
+    if not fills_blocks or not isinstance(vector, Narrow):
         return vector
     out = workspace(f"{vector.name}_wide", vector.shape, "int32")
     with loop("j", vector.shape[0]) as j:

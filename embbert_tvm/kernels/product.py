@@ -15,10 +15,21 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels import steps
-from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
-from embbert_tvm.kernels.intrinsics import DESCRIBED, Isa
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, constants, rows_unpack, stored
+from embbert_tvm.kernels.builder import (
+    address,
+    argument,
+    block,
+    call,
+    i32,
+    init,
+    length,
+    loop,
+    prim_func,
+    store,
+    workspace,
+)
+from embbert_tvm.kernels.isa import REFERENCE, Isa
+from embbert_tvm.kernels.low_bits import NARROW, WIDE, Codes, WeightFormat, constants, rows_unpack, stored
 
 # Fraction bits of an addend's factor: one step of the addend in steps of the accumulator.
 ADDEND_BITS = 8
@@ -27,8 +38,8 @@ ADDEND_BITS = 8
 @dataclass(frozen=True)
 class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
-    row: read at this row only, for a product of one row. pairs: it is a pairs matrix (intrinsics.py), row is given.
-    form: of a constant table that is stored as codes (low_bits.py)."""
+    row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
+    columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py)."""
 
     width: int
     rows: int | None = None
@@ -36,6 +47,7 @@ class Source:
     row: int | None = None
     pairs: bool = False
     form: WeightFormat | None = None
+    columns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def _form(addend: Source) -> str:
     return f"{kind}{addend.rows or ''}{addend.form.label if addend.form else ''}"
 
 
-def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
+def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
     each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor int32 (n,); the epilogue's
     own; the output (L or 1, n). Without sources there is no weight. A table or weight of a `form` is its codes
@@ -89,7 +101,11 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
         rows = length()
 
         def read(name: str, source: Source) -> tuple:
-            shape = (length("M"), source.width, 2) if source.pairs else (source.rows or rows, source.width)
+            shape = (
+                (length("M"), source.columns or source.width, 2)
+                if source.pairs
+                else (source.rows or rows, source.width)
+            )
             data = stored(name, shape, source.form)
             ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
             return source, data, ids
@@ -129,7 +145,7 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
                 with T.sblock("product"):
                     with loop("j", spec.n) as j:
                         store(acc, start(j), j)
-                    steps.row_product(isa, acc, row, weight)
+                    _row_product(isa, acc, row, weight)
             else:
                 with loop("j", spec.n) as j, loop("k", spec.k) as k:
                     with block("product", vj=("S", spec.n, j), vk=("R", spec.k, k)) as (vj, vk):
@@ -146,8 +162,23 @@ def product(spec: Product, isa: Isa = DESCRIBED) -> tirx.PrimFunc:
 def _calls(spec: Product, isa: Isa) -> bool:
     """Whether micro-kernels work on its rows: multiply them, or unpack their weights."""
     if spec.form is None:
-        return isa.whole
-    return bool(isa.calls) and rows_unpack(spec.form, spec.k)
+        return isa.rows_intrinsic
+    return isa.intrinsic and rows_unpack(spec.form, spec.k)
+
+
+def _row_product(isa: Isa, acc, row, weight) -> None:
+    """acc[j] += row . weight[j], of codes a row at a time."""
+    if not isinstance(weight, Codes):
+        isa.row_product(acc, row, weight)
+        return
+    tile = workspace("tile", (weight.k,), "int8")
+    with loop("j", weight.rows) as j:
+        weight.unpack_row(tile, j)
+        if isa.rows_intrinsic:
+            call("embbert_mve_rows", address(acc, j), address(row, 0), address(tile, 0), 1, weight.k)
+        else:
+            with loop("k", weight.k) as i:
+                store(acc, acc[j] + i32(row[i]) * i32(tile[i]), j)
 
 
 def _pack(sources: list[tuple], row, i) -> None:

@@ -19,12 +19,12 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.calibrate import load_calibration, sha256
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.simplify import simplify
-from embbert_tvm.kernels.intrinsics import DESCRIBED
+from embbert_tvm.kernels.isa import REFERENCE
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
 
@@ -117,11 +117,12 @@ def test_the_texts_tell_models_apart(expected):
     assert len({int(logits.argmax()) for logits in expected}) >= 5
 
 
-def test_blocked_kernels_compute_the_same_at_every_length():
+def test_row_blocks_compute_the_same_at_every_length():
     """What the micro-kernels stand for, in TIR: whole and broken blocks, odd lengths, one token."""
     quantized = small.quantized()
-    blocked = block_layers(quantized, DESCRIBED)
-    assert any(choice.kernel.startswith("blocked_layer") for choice in blocked.choices)
+    blocked = fuse_row_blocks(quantized, REFERENCE)
+    assert any("attend" in choice.kernel for choice in blocked.choices)
+    assert not blocked.unfused
     rows, blocks = llvm_runner(quantized.mod), llvm_runner(blocked.mod)
     for length in range(1, 49):
         ids = small.some_ids(length, 70, length)

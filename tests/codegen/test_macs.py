@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import row_blocks
 from small import classifier, folder, normal
 
 from embbert_tvm.codegen.lower import to_calls
@@ -12,17 +13,17 @@ from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.quantize import keep_float
 from embbert_tvm.graph.simplify import simplify
-from embbert_tvm.kernels import blocked, intrinsics
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
+from embbert_tvm.kernels.isa import DSP, REFERENCE
 from embbert_tvm.kernels.low_bits import FORMATS
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.target import load_cpu
 
 L, D, TAPS = 24, 64, 8
 WHERE = {"L": L, "M": L // 2}
-EMBEDDING = Product((Source(16, 40, indexed=True), Source(16, L)), D, RmsNorm(), (2,))
 INT4 = FORMATS["int4b32"]
 
 
@@ -35,11 +36,11 @@ INT4 = FORMATS["int4b32"]
         (attention(Attention(D)), 2 * L * L * D),
         (attention(Attention(D, single=True)), 2 * L * D),
         (depthwise_conv(DepthwiseConv(TAPS, D, Activate())), L * TAPS * D),
-        (blocked.conv(TAPS, D, intrinsics.DSP), L * TAPS * D),
-        (blocked.layer(D, intrinsics.DSP), L * D * (D + 2 * L + 2 * D)),
-        (blocked.layer(D, intrinsics.DESCRIBED), L * D * (D + 2 * L + 2 * D)),
-        (blocked.embedding(EMBEDDING, intrinsics.DSP), L * 32 * D),
-        (blocked.layer(D, intrinsics.DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
+        (filter_along_text(TAPS, D, DSP), L * TAPS * D),
+        (row_blocks.layer(D, DSP), L * D * (D + 2 * L + 2 * D)),
+        (row_blocks.layer(D, REFERENCE), L * D * (D + 2 * L + 2 * D)),
+        (row_blocks.embedding((40, 16), (L, 16), D, 2, DSP), L * 32 * D),
+        (row_blocks.layer(D, DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
         (product(Product((Source(D),), 32, Requantize(), form=INT4)), L * D * 32),
     ],
     ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),

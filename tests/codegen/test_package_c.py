@@ -24,10 +24,10 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.protocol import STATUS_NAMES
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.block_layers import block_layers
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.kernels.intrinsics import isa_of
+from embbert_tvm.kernels.isa import isa_of
 from embbert_tvm.target import load_cpu
 
 HERE = Path(__file__).parent
@@ -272,7 +272,7 @@ def extremes(rng: np.random.Generator, dtype: str) -> np.ndarray:
 
 def test_the_weights_of_a_package_are_those_of_the_module():
     text = (small.package() / "codegen/host/src/embbert_weights.c").read_text()
-    chosen, checked = block_layers(small.quantized(), isa_of(load_cpu("host").features)), set()
+    chosen, checked = fuse_row_blocks(small.quantized(), isa_of(load_cpu("host").features)), set()
     for _, value in Dataflow(chosen.mod).bindings:
         fields = value.args[1].fields if op_name(value) in ("call_tir", "call_tir_inplace") else []
         for array in filter(lambda a: a is not None and a.dtype.kind == "i", map(constant, fields)):

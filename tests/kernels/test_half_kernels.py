@@ -17,7 +17,7 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.kernels import half
-from embbert_tvm.kernels.intrinsics import computes_in_half
+from embbert_tvm.kernels.isa import computes_in_half
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
 

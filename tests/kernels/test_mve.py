@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import row_blocks
 import small
 import tvm
 import twins
@@ -23,13 +24,14 @@ from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.graph.block_layers import block_layers
-from embbert_tvm.kernels import blocked
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, step_multiplier
-from embbert_tvm.kernels.epilogues import Requantize, RmsNorm
+from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.intrinsics import DESCRIBED, DSP, MVE, isa_of
+from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE, isa_of
+from embbert_tvm.kernels.layouts import pairs_of
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.row_block.filter import filter_along_text
 
 D = 32
 EXP = exp_table()
@@ -80,7 +82,7 @@ def embedding_arrays(rng: np.random.Generator, length: int) -> list[np.ndarray]:
         extreme_int8(rng, 9, 16), rng.integers(0, 9, (1, length)).astype(np.int32), extreme_int8(rng, 64, 16),
         extreme_int8(rng, D // 2, 32, 2), words(rng, D, 12), rng.integers(-9999, 9999, (3, D)).astype(np.int32),
         rng.integers(0, 3, (1, length)).astype(np.int32), words(rng, D, 29), np.array([9], np.int32),
-        words(rng, D, 18), np.zeros((blocked.pairs_of(length), D, 2), np.int8),
+        words(rng, D, 18), np.zeros((pairs_of(length), D, 2), np.int8),
     ]  # fmt: skip
 
 
@@ -91,23 +93,25 @@ def rows_of(pairs: np.ndarray, count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("length", [1, 2, 5, 16, 17, 31, 45])
 def test_a_layer_computes_what_is_described(length):
-    pairs = blocked.pairs_of(length)
+    pairs = pairs_of(length)
     arrays = layer_arrays(np.random.default_rng(length), pairs)
-    expected = rows_of(in_llvm(blocked.layer(D, DESCRIBED), arrays, length), length)
+    expected = rows_of(in_llvm(row_blocks.layer(D, REFERENCE), arrays, length), length)
     np.testing.assert_array_equal(
-        rows_of(in_c(blocked.layer(D, MVE), arrays, {"L": length, "M": pairs}), length), expected
+        rows_of(in_c(row_blocks.layer(D, MVE), arrays, {"L": length, "M": pairs}), length), expected
     )
-    np.testing.assert_array_equal(rows_of(in_llvm(blocked.layer(D, MVE.described), arrays, length), length), expected)
+    np.testing.assert_array_equal(
+        rows_of(in_llvm(row_blocks.layer(D, MVE.reference), arrays, length), length), expected
+    )
     assert len(np.unique(expected)) > 15
 
 
 @pytest.mark.parametrize("taps", [8, 16, 32])
 @pytest.mark.parametrize("length", [1, 18, 45])
 def test_a_convolution_computes_what_is_described(taps, length):
-    pairs = blocked.pairs_of(length)
+    pairs = pairs_of(length)
     arrays = conv_arrays(np.random.default_rng([taps, length]), pairs, taps)
-    expected = in_llvm(blocked.conv(taps, D, DESCRIBED), arrays, None)
-    np.testing.assert_array_equal(in_c(blocked.conv(taps, D, MVE), arrays, {"M": pairs}), expected)
+    expected = in_llvm(filter_along_text(taps, D, REFERENCE), arrays, None)
+    np.testing.assert_array_equal(in_c(filter_along_text(taps, D, MVE), arrays, {"M": pairs}), expected)
 
 
 @pytest.mark.parametrize("length", [1, 6, 19])
@@ -115,19 +119,19 @@ def test_the_embedding_computes_what_is_described(length):
     arrays = embedding_arrays(np.random.default_rng(length), length)
 
     def made(isa):
-        return blocked.embedding(Product((Source(16, 9, indexed=True), Source(16, 64)), D, RmsNorm(), (3,)), isa)
+        return row_blocks.embedding((9, 16), (64, 16), D, 3, isa)
 
-    expected = rows_of(in_llvm(made(DESCRIBED), arrays, None), length)
+    expected = rows_of(in_llvm(made(REFERENCE), arrays, length), length)
     np.testing.assert_array_equal(rows_of(in_c(made(MVE), arrays, {"L": length}), length), expected)
 
 
 @pytest.mark.parametrize("length", [1, 15, 33])
 def test_one_row_of_attention_is_the_attention_of_one_row(length):
-    rng, pairs = np.random.default_rng(length), blocked.pairs_of(length)
+    rng, pairs = np.random.default_rng(length), pairs_of(length)
     key, value = extreme_int8(rng, pairs, D, 2), extreme_int8(rng, pairs, D, 2)
     arrays = [extreme_int8(rng, 1, D), key, value, EXP, STEP, RATIO, np.zeros((1, D), np.int8)]
     expected = in_llvm(attention(Attention(D, single=True, pairs=True)), arrays, length)
-    found = in_c(blocked.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
+    found = in_c(row_blocks.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
     np.testing.assert_array_equal(found, expected)
 
 
@@ -165,8 +169,8 @@ def test_the_micro_kernels_on_qemu_compute_what_their_plain_c_does(level, checks
     assert wrong == dict.fromkeys(KERNELS, 0)
 
 
-def test_a_filter_that_is_too_long_is_left_to_kernels_of_a_row():
-    assert block_layers(small.quantized(), MVE).choices != small.quantized().choices
-    refused = block_layers(small.quantized(), dataclasses.replace(MVE, most_taps=4))
-    assert not any(choice.kernel.startswith("blocked") for choice in refused.choices)
+def test_a_filter_that_is_too_long_runs_a_row_at_a_time():
+    assert fuse_row_blocks(small.quantized(), MVE).choices != small.quantized().choices
+    refused = fuse_row_blocks(small.quantized(), dataclasses.replace(MVE, most_taps=4))
+    assert not any(choice.kernel.startswith("row_block_filter") for choice in refused.choices)
     assert any("8 taps, 4 are the most on mve" in choice.reason for choice in refused.choices)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import row_blocks
 
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
-from embbert_tvm.kernels import blocked, micro
+from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.choices import FORMS
-from embbert_tvm.kernels.intrinsics import DSP, MVE
+from embbert_tvm.kernels.isa import DSP, MVE
 from embbert_tvm.tuning.logs import fingerprint
 
 MICRO = Path(micro.__file__).parent
@@ -25,7 +26,7 @@ def printed(func, chosen=None):
 
 
 def test_a_layer_leaves_its_calls_and_loops_to_choose():
-    found = {c.key: c.values for c in printed(blocked.layer(128, DSP)).choices}
+    found = {c.key: c.values for c in printed(row_blocks.layer(128, DSP)).choices}
     assert len(found["call0"]) == 1 + 8 + 6  # the queries' product: LDRD or single, four lengths, plain
     assert len(found["call2"]) == 1 + 6 + 6
     assert found["loop0"] == (0, 1, 2, 4, 8)
@@ -40,11 +41,11 @@ def test_a_schedule_leaves_its_kernel_as_it_is():
 
 
 def test_a_form_that_does_not_suit_is_not_offered():
-    narrow = {c.key: c.values for c in printed(blocked.layer(32, DSP)).choices}
+    narrow = {c.key: c.values for c in printed(row_blocks.layer(32, DSP)).choices}
     names = [FORMS["embbert_dsp_dot_4x2"][i].name for i in narrow["call0"]]
     assert "embbert_dsp_dot_ldrd_16" in names
     assert "embbert_dsp_dot_ldrd_32" not in names  # 16 pairs are no multiple of 32
-    wide = {c.key: c.values for c in printed(blocked.layer(96, MVE)).choices}
+    wide = {c.key: c.values for c in printed(row_blocks.layer(96, MVE)).choices}
     assert [FORMS["embbert_mve_product"][i].name for i in wide["call0"]] == [
         "embbert_mve_product",
         "embbert_mve_product_32",
@@ -52,7 +53,7 @@ def test_a_form_that_does_not_suit_is_not_offered():
 
 
 def test_nothing_chosen_prints_what_is_there_by_hand():
-    body = printed(blocked.layer(128, DSP)).body
+    body = printed(row_blocks.layer(128, DSP)).body
     assert "#pragma" not in body
     assert set(re.findall(r"embbert_dsp_(?:dot|context)\w*", body)) == {
         "embbert_dsp_dot_4x2",
@@ -61,8 +62,8 @@ def test_nothing_chosen_prints_what_is_there_by_hand():
 
 
 def test_choices_change_the_call_and_the_loop_alone():
-    body = printed(blocked.layer(128, DSP)).body
-    other = printed(blocked.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
+    body = printed(row_blocks.layer(128, DSP)).body
+    other = printed(row_blocks.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
     changed = [line for line in other.splitlines() if line not in body.splitlines()]
     names = [re.search(r"embbert_dsp_\w+|#pragma.*", line)[0] for line in changed]
     assert names == ["embbert_dsp_dot_ldrd_16", "embbert_dsp_dot_plain", "#pragma GCC unroll 4"]

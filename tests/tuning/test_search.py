@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import row_blocks
 
-from embbert_tvm.kernels import blocked
 from embbert_tvm.kernels.choices import chosen
-from embbert_tvm.kernels.intrinsics import DSP
+from embbert_tvm.kernels.isa import DSP
+from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import search
 from embbert_tvm.tuning.cost_model import CostModel
@@ -24,7 +25,7 @@ from embbert_tvm.tuning.space import FEATURES
 from embbert_tvm.tuning.task import Task
 
 pytest.importorskip("xgboost")
-KERNELS = (blocked.layer(32, DSP), blocked.conv(8, 32, DSP))
+KERNELS = (row_blocks.layer(32, DSP), filter_along_text(8, 32, DSP))
 
 
 class Bench:

@@ -53,7 +53,7 @@ class Quantized:
     each kernel was made from, by the name of the value that it makes. origins: by the same name, the value of the float
     module that it stands for, and what one step of it is worth where it is int8. plan: the one that was followed, with
     every operator named. blocks: what weights and tables of fewer than 8 bits are made of, by the fingerprint of their
-    int8."""
+    int8. unfused: operators of int8 rows that run a row at a time."""
 
     mod: IRModule
     constants: dict[str, str]
@@ -62,6 +62,7 @@ class Quantized:
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     blocks: dict[str, Blocks] = field(default_factory=dict)
+    unfused: tuple[str, ...] = ()
 
 
 @dataclass

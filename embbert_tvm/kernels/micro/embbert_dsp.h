@@ -49,12 +49,31 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TILE_2(x, v, w) "smlad r4, " x ", " v ", r4\n smlad r5, " x ", " w ", r5\n"
 #define EMBBERT_TILE_3(x, v, w) "smlad r6, " x ", " v ", r6\n smlad r8, " x ", " w ", r8\n"
 
-/* A step for each of 3, 7, 15 or 31 numbers from n. */
-#define EMBBERT_TIMES_3(step, n) step(n) step(n + 1) step(n + 2)
-#define EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_3(step, n) step(n + 3)
+/* A step for each of so many numbers from n. */
+#define EMBBERT_TIMES_1(step, n) step(n)
+#define EMBBERT_TIMES_2(step, n) EMBBERT_TIMES_1(step, n) EMBBERT_TIMES_1(step, n + 1)
+#define EMBBERT_TIMES_3(step, n) EMBBERT_TIMES_2(step, n) EMBBERT_TIMES_1(step, n + 2)
+#define EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_2(step, n) EMBBERT_TIMES_2(step, n + 2)
+#define EMBBERT_TIMES_5(step, n) EMBBERT_TIMES_3(step, n) EMBBERT_TIMES_2(step, n + 3)
+#define EMBBERT_TIMES_6(step, n) EMBBERT_TIMES_3(step, n) EMBBERT_TIMES_3(step, n + 3)
 #define EMBBERT_TIMES_7(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_3(step, n + 4)
-#define EMBBERT_TIMES_15(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_4(step, n + 4) EMBBERT_TIMES_7(step, n + 8)
-#define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_15(step, n) step(n + 15) EMBBERT_TIMES_15(step, n + 16)
+#define EMBBERT_TIMES_8(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_4(step, n + 4)
+#define EMBBERT_TIMES_9(step, n) EMBBERT_TIMES_5(step, n) EMBBERT_TIMES_4(step, n + 5)
+#define EMBBERT_TIMES_10(step, n) EMBBERT_TIMES_5(step, n) EMBBERT_TIMES_5(step, n + 5)
+#define EMBBERT_TIMES_11(step, n) EMBBERT_TIMES_6(step, n) EMBBERT_TIMES_5(step, n + 6)
+#define EMBBERT_TIMES_12(step, n) EMBBERT_TIMES_6(step, n) EMBBERT_TIMES_6(step, n + 6)
+#define EMBBERT_TIMES_13(step, n) EMBBERT_TIMES_7(step, n) EMBBERT_TIMES_6(step, n + 7)
+#define EMBBERT_TIMES_14(step, n) EMBBERT_TIMES_7(step, n) EMBBERT_TIMES_7(step, n + 7)
+#define EMBBERT_TIMES_15(step, n) EMBBERT_TIMES_8(step, n) EMBBERT_TIMES_7(step, n + 8)
+#define EMBBERT_TIMES_16(step, n) EMBBERT_TIMES_8(step, n) EMBBERT_TIMES_8(step, n + 8)
+#define EMBBERT_TIMES_17(step, n) EMBBERT_TIMES_9(step, n) EMBBERT_TIMES_8(step, n + 9)
+#define EMBBERT_TIMES_18(step, n) EMBBERT_TIMES_9(step, n) EMBBERT_TIMES_9(step, n + 9)
+#define EMBBERT_TIMES_19(step, n) EMBBERT_TIMES_10(step, n) EMBBERT_TIMES_9(step, n + 10)
+#define EMBBERT_TIMES_20(step, n) EMBBERT_TIMES_10(step, n) EMBBERT_TIMES_10(step, n + 10)
+#define EMBBERT_TIMES_21(step, n) EMBBERT_TIMES_11(step, n) EMBBERT_TIMES_10(step, n + 11)
+#define EMBBERT_TIMES_22(step, n) EMBBERT_TIMES_11(step, n) EMBBERT_TIMES_11(step, n + 11)
+#define EMBBERT_TIMES_23(step, n) EMBBERT_TIMES_12(step, n) EMBBERT_TIMES_11(step, n + 12)
+#define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_16(step, n) EMBBERT_TIMES_15(step, n + 16)
 
 /* Four rows of the block operand at LR, two columns of the pairs matrix at R12. R12, and LR with LDRD, start early by
  * the offset of their first load, so that the last load of all steps between two branches can move them on. */
@@ -138,10 +157,38 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
 #if EMBBERT_DUAL_ISSUE
+#define EMBBERT_DOT_FORM SINGLE
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_single_16
 #else
+#define EMBBERT_DOT_FORM LDRD
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_ldrd_16
 #endif
+/* For other widths: as many pairs between two branches as divide them. */
+#define EMBBERT_DSP_DOT_BY(steps, before) EMBBERT_DSP_DOT_OF(embbert_dsp_dot_4x2_##steps, EMBBERT_DOT_FORM, steps, before)
+#define EMBBERT_DSP_DOT_OF(name, form, steps, before) EMBBERT_DSP_DOT(name, form, steps, before)
+EMBBERT_DSP_DOT_BY(2, EMBBERT_TIMES_1)
+EMBBERT_DSP_DOT_BY(3, EMBBERT_TIMES_2)
+EMBBERT_DSP_DOT_BY(4, EMBBERT_TIMES_3)
+EMBBERT_DSP_DOT_BY(5, EMBBERT_TIMES_4)
+EMBBERT_DSP_DOT_BY(6, EMBBERT_TIMES_5)
+EMBBERT_DSP_DOT_BY(7, EMBBERT_TIMES_6)
+EMBBERT_DSP_DOT_BY(8, EMBBERT_TIMES_7)
+EMBBERT_DSP_DOT_BY(9, EMBBERT_TIMES_8)
+EMBBERT_DSP_DOT_BY(10, EMBBERT_TIMES_9)
+EMBBERT_DSP_DOT_BY(11, EMBBERT_TIMES_10)
+EMBBERT_DSP_DOT_BY(12, EMBBERT_TIMES_11)
+EMBBERT_DSP_DOT_BY(13, EMBBERT_TIMES_12)
+EMBBERT_DSP_DOT_BY(14, EMBBERT_TIMES_13)
+EMBBERT_DSP_DOT_BY(15, EMBBERT_TIMES_14)
+EMBBERT_DSP_DOT_BY(16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT_BY(17, EMBBERT_TIMES_16)
+EMBBERT_DSP_DOT_BY(18, EMBBERT_TIMES_17)
+EMBBERT_DSP_DOT_BY(19, EMBBERT_TIMES_18)
+EMBBERT_DSP_DOT_BY(20, EMBBERT_TIMES_19)
+EMBBERT_DSP_DOT_BY(21, EMBBERT_TIMES_20)
+EMBBERT_DSP_DOT_BY(22, EMBBERT_TIMES_21)
+EMBBERT_DSP_DOT_BY(23, EMBBERT_TIMES_22)
+EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
 
 #if EMBBERT_DSP
 /* From the word of two rows and two columns at R12 to the two columns' pairs of rows, in R10 and R9. */
@@ -158,8 +205,6 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
     "ldrd r7, r11, [lr, #16*(" #n ")]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")          \
     "ldrd r7, r11, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
 #define EMBBERT_CONTEXT_ADVANCE(n) "add r12, r12, %[stride]*" #n "\n add lr, lr, #16*" #n "\n"
-#define EMBBERT_TIMES_2(step, n) step(n) step(n + 1)
-#define EMBBERT_TIMES_8(step, n) EMBBERT_TIMES_4(step, n) EMBBERT_TIMES_4(step, n + 4)
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
@@ -209,8 +254,10 @@ EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4)
 EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8)
 #if EMBBERT_DUAL_ISSUE
 #define embbert_dsp_context_4x2 embbert_dsp_context_single_4
+#define embbert_dsp_context_4x2_2 embbert_dsp_context_single_2
 #else
 #define embbert_dsp_context_4x2 embbert_dsp_context_ldrd_4
+#define embbert_dsp_context_4x2_2 embbert_dsp_context_ldrd_2
 #endif
 
 /* The same in plain C, `rows` by `columns` sums at a time. rows divides 4, columns 2. */

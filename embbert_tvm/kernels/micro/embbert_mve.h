@@ -130,6 +130,51 @@ EMBBERT_MVE_PRODUCT_BY(32, EMBBERT_MVE_DOT(1, "a"))
 EMBBERT_MVE_PRODUCT_BY(64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
 EMBBERT_MVE_PRODUCT_BY(128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
 
+/* The same for a pairs matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a multiple of
+ * 16. */
+#if EMBBERT_MVE
+#define EMBBERT_MVE_STRIDED(columns, rest)                                                                             \
+    __asm__ volatile("push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"                                                \
+                     "1:\n" EMBBERT_MVE_TILES("r7")                                                                    \
+                     "2:\n mov r1, r11\n" EMBBERT_MVE_DOT(0, "") "b 4f\n"                                             \
+                     "3:\n" EMBBERT_MVE_DOT(0, "a")                                                                    \
+                     "4:\n" rest "add r1, r1, #4*" #columns "\n cmp r1, r9\n bne 3b\n" EMBBERT_MVE_TILE_STORE         \
+                     "ldr r0, [sp, #4]\n add r3, r3, r0\n cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"    \
+                     "add sp, sp, #8\n pop {r7}\n"                                                                     \
+                     : "+r"(cursor), "+r"(right), "+r"(out)                                                            \
+                     : "r"(end), "r"(left)                                                                             \
+                     : EMBBERT_MVE_TILE_REGISTERS)
+#endif
+EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,
+                                                   int32_t k, int32_t stride)
+{
+#if EMBBERT_MVE
+    const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)pairs, (uintptr_t)(stride - 2 * k)};
+    register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
+    register uintptr_t right __asm__("r3") = (uintptr_t)b;
+    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
+    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k);
+    register uintptr_t left __asm__("r11") = (uintptr_t)a;
+    if (k % 64 == 0) {
+        EMBBERT_MVE_STRIDED(64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2));
+    } else if (k % 32 == 0) {
+        EMBBERT_MVE_STRIDED(32, EMBBERT_MVE_DOT(1, "a"));
+    } else {
+        EMBBERT_MVE_STRIDED(16, "");
+    }
+#else
+    for (int32_t j = 0; j < 2 * pairs; j++) {
+        for (int32_t r = 0; r < 4; r++) {
+            int32_t sum = 0;
+            for (int32_t i = 0; i < k; i++) {
+                sum += a[embbert_mve_at(r, i)] * b[j / 2 * stride + i * 2 + j % 2];
+            }
+            sums[embbert_mve_at(r, j)] = sum;
+        }
+    }
+#endif
+}
+
 #if EMBBERT_MVE
 /* Sixteen rows of two columns at R3, whose words' halves Q0 and Q1 point at, against the block operand in Q4 to Q7. */
 #define EMBBERT_MVE_CONTEXT(a)                                                                                         \
@@ -138,20 +183,21 @@ EMBBERT_MVE_PRODUCT_BY(128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT
     EMBBERT_MVE_TILE_3(a, "q7", "q2", "q3")
 #endif
 
-/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . columns of the pairs matrix b
- * (rows / 2, width, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
-EMBBERT_MVE_APART void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width)
+/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
+ * b (rows / 2, columns, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
+EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
+                                                   int32_t width, int32_t columns)
 {
 #if EMBBERT_MVE
     /* The last sixteen rows, of which some may not be there, come first. */
     const int32_t before = (rows - 1) / 16;
-    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * width));
+    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * columns));
     uint16_t halves[16] __attribute__((aligned(8)));
     vst1q_u16(halves, offsets);
     vst1q_u16(halves + 8, vaddq_n_u16(offsets, 2));
     const uintptr_t frame[5] __attribute__((aligned(8))) = {
-        (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * width * before),
-        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * width),
+        (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * columns * before),
+        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns),
     };
     register uintptr_t left __asm__("r1") = (uintptr_t)frame;
     register uintptr_t right __asm__("r3") = (uintptr_t)halves;
@@ -182,12 +228,18 @@ EMBBERT_MVE_APART void embbert_mve_context(int32_t *sums, const int8_t *a, const
         for (int32_t r = 0; r < 4; r++) {
             int32_t sum = 0;
             for (int32_t j = 0; j < rows; j++) {
-                sum += a[embbert_mve_at(r, j)] * b[(j / 2 * width + c) * 2 + j % 2];
+                sum += a[embbert_mve_at(r, j)] * b[(j / 2 * columns + c) * 2 + j % 2];
             }
             sums[embbert_mve_at(r, c)] = sum;
         }
     }
 #endif
+}
+
+/* The same of a matrix of `width` columns. */
+static inline void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width)
+{
+    embbert_mve_context_strided(sums, a, b, rows, width, width);
 }
 
 /* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. k is a multiple of 16. */
@@ -415,6 +467,163 @@ static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32
         }
     }
 #endif
+}
+
+/* The inverse of widen: pairs b0 and b1 (k, 2) of a pairs matrix from the block operand a (k / 16, 4, 16). k is a
+ * multiple of 16. */
+static inline void embbert_mve_interleave(int8_t *b0, int8_t *b1, const int8_t *a, int32_t k)
+{
+#if EMBBERT_MVE
+    for (int32_t i = 0; i < k; i += 16) {
+        int8_t *first = b0 + 2 * i, *second = b1 + 2 * i;
+        __asm__("" : "+r"(first), "+r"(second));
+        const int8x16x2_t top = {{vld1q_s8(a + 4 * i), vld1q_s8(a + 4 * i + 16)}};
+        const int8x16x2_t bottom = {{vld1q_s8(a + 4 * i + 32), vld1q_s8(a + 4 * i + 48)}};
+        vst2q_s8(first, top);
+        vst2q_s8(second, bottom);
+    }
+#else
+    for (int32_t i = 0; i < k; i++) {
+        b0[2 * i] = a[embbert_mve_at(0, i)];
+        b0[2 * i + 1] = a[embbert_mve_at(1, i)];
+        b1[2 * i] = a[embbert_mve_at(2, i)];
+        b1[2 * i + 1] = a[embbert_mve_at(3, i)];
+    }
+#endif
+}
+
+/* Of the block operand a (n / 16, 4, 16), each becomes table[128 + it]. n is a multiple of 16. */
+static inline void embbert_mve_table(int8_t *a, const int8_t *table, int32_t n)
+{
+#if EMBBERT_MVE
+    const uint8x16_t sign = vdupq_n_u8(128);
+    for (int32_t i = 0; i < 4 * n; i += 16) {
+        const uint8x16_t level = veorq_u8(vld1q_u8((const uint8_t *)a + i), sign);
+        vst1q_s8(a + i, vldrbq_gather_offset_s8(table, level));
+    }
+#else
+    for (int32_t i = 0; i < 4 * n; i++) {
+        a[i] = table[128 + a[i]];
+    }
+#endif
+}
+
+/* sums (n / 16, 4, 16) += (a * factor[j] + 128) >> 8 in column j, of the block operand a. n is a multiple of 16. */
+static inline void embbert_mve_residual(int32_t *sums, const int8_t *a, const int32_t *factor, int32_t n)
+{
+#if EMBBERT_MVE
+    for (int32_t j = 0; j < n; j += 16) {
+        for (int32_t r = 0; r < 4; r++, sums += 16, a += 16) {
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t added = vmulq_s32(vldrbq_s32(a + i), vld1q_s32(factor + j + i));
+                vst1q_s32(sums + i, vaddq_s32(vld1q_s32(sums + i), vrshrq_n_s32(added, 8)));
+            }
+        }
+    }
+#else
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t at = embbert_mve_at(r, j);
+            sums[at] += (a[at] * factor[j] + 128) >> 8;
+        }
+    }
+#endif
+}
+
+/* scale, less the mean of the first `width` columns, cut to an integer: squares[r] is epsilon and the squares of those.
+ * bias and common are 0 from `width` on. n is a multiple of 16. */
+static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *common,
+                                             int32_t epsilon, int32_t n, int32_t width)
+{
+#if EMBBERT_MVE
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t *row = sums + 16 * r;
+        int64_t total = 0;
+        for (int32_t j = 0; j < n; j += 16, row += 64) {
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t start = vaddq_s32(vld1q_s32(row + i), vld1q_s32(bias + j + i));
+                const int32x4_t scaled = vrmulhq_s32(start, vld1q_s32(common + j + i));
+                vst1q_s32(row + i, scaled);
+                total = vaddlvaq_s32(total, scaled);
+            }
+        }
+        const int32_t mean = (int32_t)(total / width);
+        int64_t square = (int64_t)epsilon - (int64_t)(n - width) * mean * mean;
+        row = sums + 16 * r;
+        for (int32_t j = 0; j < n; j += 16, row += 64) {
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t centred = vsubq_n_s32(vld1q_s32(row + i), mean);
+                vst1q_s32(row + i, centred);
+                square = vmlaldavaq_s32(square, centred, centred);
+            }
+        }
+        squares[r] = square;
+    }
+#else
+    for (int32_t r = 0; r < 4; r++) {
+        int64_t total = 0;
+        for (int32_t j = 0; j < n; j++) {
+            int32_t *const at = sums + embbert_mve_at(r, j);
+            *at = multiply_high(*at + bias[j], common[j]);
+            total += *at;
+        }
+        const int32_t mean = (int32_t)(total / width);
+        squares[r] = epsilon;
+        for (int32_t j = 0; j < n; j++) {
+            int32_t *const at = sums + embbert_mve_at(r, j);
+            *at -= mean;
+            squares[r] += j < width ? (int64_t)*at * *at : 0;
+        }
+    }
+#endif
+}
+
+/* normalize to a block operand out (n / 16, 4, 16). */
+static inline void embbert_mve_normalize_block(int8_t *out, const int32_t *scaled, const int32_t *left,
+                                               const int32_t *inverse, const int32_t *gain, int32_t n)
+{
+    for (int32_t j = 0; j < n; j += 16) {
+        for (int32_t r = 0; r < 4; r++, scaled += 16, out += 16) {
+#if EMBBERT_MVE
+            const int32x4_t factor = vdupq_n_s32(inverse[r]);
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t unit = vrmulhq_s32(vshlq_r_s32(vld1q_s32(scaled + i), left[r]), factor);
+                const int32x4_t level = vrmulhq_s32(unit, vld1q_s32(gain + j + i));
+                vstrbq_s32(out + i, vminq_s32(vmaxq_s32(level, vdupq_n_s32(-128)), vdupq_n_s32(127)));
+            }
+#else
+            for (int32_t i = 0; i < 16; i++) {
+                const int32_t unit = multiply_high(scaled[i] * (1 << left[r]), inverse[r]);
+                out[i] = (int8_t)saturate_i8(multiply_high(unit, gain[j + i]));
+            }
+#endif
+        }
+    }
+}
+
+/* The same with a shift: clamp((multiply_high(unit, gain[j]) + shift[j]) >> 8). */
+static inline void embbert_mve_normalize_shifted(int8_t *out, const int32_t *scaled, const int32_t *left,
+                                                 const int32_t *inverse, const int32_t *gain, const int32_t *shift,
+                                                 int32_t n)
+{
+    for (int32_t j = 0; j < n; j += 16) {
+        for (int32_t r = 0; r < 4; r++, scaled += 16, out += 16) {
+#if EMBBERT_MVE
+            const int32x4_t factor = vdupq_n_s32(inverse[r]);
+            for (int32_t i = 0; i < 16; i += 4) {
+                const int32x4_t unit = vrmulhq_s32(vshlq_r_s32(vld1q_s32(scaled + i), left[r]), factor);
+                const int32x4_t level = vrmulhq_s32(unit, vld1q_s32(gain + j + i));
+                const int32x4_t moved = vshrq_n_s32(vaddq_s32(level, vld1q_s32(shift + j + i)), 8);
+                vstrbq_s32(out + i, vminq_s32(vmaxq_s32(moved, vdupq_n_s32(-128)), vdupq_n_s32(127)));
+            }
+#else
+            for (int32_t i = 0; i < 16; i++) {
+                const int32_t unit = multiply_high(scaled[i] * (1 << left[r]), inverse[r]);
+                out[i] = (int8_t)saturate_i8((multiply_high(unit, gain[j + i]) + shift[j + i]) >> 8);
+            }
+#endif
+        }
+    }
 }
 
 /* A filter along the text, causal, on one channel of a pairs matrix x (pairs, channels, 2), to the same of out:

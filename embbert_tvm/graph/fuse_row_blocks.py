@@ -1,0 +1,398 @@
+"""Fuse quantized operators into row-block kernels.
+
+A group is a set of operators joined by ROW edges whose ALL and WINDOW inputs are complete before it starts; its kernel is
+one loop over blocks of rows (kernels/row_block). Groups are formed from the output backwards: what only one group reads,
+row by row, joins it, so that a value is made as late as it can be and never stored. Where an operator cannot be in a
+group it stays as it is, and rows are brought to plain layout for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir import Call, GenericConst, Var
+
+from embbert_tvm.graph import pack
+from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute
+from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.row_block_graph import Access, Node, nodes_of
+from embbert_tvm.graph.row_block_writer import GroupWriter, Stored
+from embbert_tvm.graph.storage import Storage
+from embbert_tvm.kernels import layouts
+from embbert_tvm.kernels.attention import Attention, attention
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
+from embbert_tvm.kernels.isa import Isa
+from embbert_tvm.kernels.product import Product, product
+from embbert_tvm.kernels.row_block.filter import filter_along_text
+from embbert_tvm.kernels.row_block.scratch import UnsharedError
+
+ROW_BY_ROW = "a row at a time"
+
+
+@dataclass(eq=False)
+class Group:
+    """nodes: in the order of the module. roots: those whose values leave the group."""
+
+    nodes: list[Node] = field(default_factory=list)
+    roots: list[Node] = field(default_factory=list)
+
+    @property
+    def all_reads(self) -> list[Var]:
+        return [v for n in self.nodes for v, access in n.reads if access is not Access.ROW]
+
+    @property
+    def row_reads(self) -> list[Var]:
+        """Tensors from outside that are read row by row."""
+        inside = [v for n in self.nodes for v in n.values]
+        return _distinct([v for n in self.nodes for v, a in n.reads if a is Access.ROW and not _in(v, inside)])
+
+
+def _in(var: Var, group: list[Var]) -> bool:
+    return any(var.same_as(v) for v in group)
+
+
+def _distinct(group: list[Var]) -> list[Var]:
+    found: list[Var] = []
+    for var in group:
+        if not _in(var, found):
+            found.append(var)
+    return found
+
+
+class _UnfusableError(Exception):
+    """Operators that cannot be in a group, and why."""
+
+    def __init__(self, nodes: list[Node], reason: str) -> None:
+        self.names, self.reason = [v.name for n in nodes for v in n.values], reason
+
+
+def form_groups(nodes: list[Node], output: Expr, unfusable: Container[str] = ()) -> list[Group]:
+    """The groups of a module's nodes, in the order of their roots; nodes without a group are left out.
+
+    unfusable: names of values whose operators stay out of groups.
+    """
+    users: dict[Var, list[tuple[Node, Access]]] = {}
+    for node in nodes:
+        for var, access in node.reads:
+            users.setdefault(var, []).append((node, access))
+    group_of: dict[int, Group] = {}
+    groups: list[Group] = []
+    for node in reversed(nodes):
+        if node.opaque or node.filter is not None or node.values[0].name in unfusable:
+            continue
+        readers = [r for v in node.values for r in users.get(v, [])]
+        homes = {id(group_of.get(id(n))): group_of.get(id(n)) for n, _ in readers}
+        (home,) = homes.values() if len(homes) == 1 else (None,)
+        only_rows = all(access is Access.ROW for _, access in readers)
+        if home is not None and only_rows and not node.is_float and not _in_output(node, output):
+            group = home
+        else:
+            group = Group(roots=[node])
+            groups.append(group)
+        group.nodes.insert(0, node)
+        group_of[id(node)] = group
+    groups.reverse()
+    return _merge_siblings(groups, nodes)
+
+
+def _in_output(node: Node, output: Expr) -> bool:
+    return isinstance(output, Var) and _in(output, list(node.values))
+
+
+def _merge_siblings(groups: list[Group], nodes: list[Node]) -> list[Group]:
+    """Groups of one root that read the same rows and no whole tensor, such as keys and values, become one."""
+    order = {id(n): i for i, n in enumerate(nodes)}
+    out: list[Group] = []
+    for group in groups:
+        reads = group.row_reads
+        sibling = next(
+            (
+                g
+                for g in reversed(out)
+                if reads
+                and not g.all_reads
+                and not group.all_reads
+                and len(g.row_reads) == len(reads)
+                and all(_in(v, g.row_reads) for v in reads)
+                and not any(_in(v, [x for r in g.roots for x in r.values]) for v in reads)
+            ),
+            None,
+        )
+        # The joined group stands where the first stood: nothing between them may feed the later one.
+        if sibling is not None:
+            sibling.nodes = sorted([*sibling.nodes, *group.nodes], key=lambda n: order[id(n)])
+            sibling.roots += group.roots
+        else:
+            out.append(group)
+    return out
+
+
+class _Writer:
+    """Writes the module anew: groups as row-block kernels, filters along the text, all else as it was."""
+
+    def __init__(self, quantized: Quantized, isa: Isa, unfusable: dict[str, str]) -> None:
+        self.quantized, self.isa, self.unfusable = quantized, isa, unfusable
+        self.graph = Dataflow(quantized.mod)
+        self.nodes = nodes_of(self.graph, quantized.specs, unfusable)
+        self.groups = form_groups(self.nodes, self.graph.output, unfusable)
+        kernels = {g: f for g, f in quantized.mod.functions.items() if g.name_hint != "main"}
+        self.builder = relax.BlockBuilder(IRModule(kernels))
+        (self.ids,) = self.graph.function.params
+        self.length = shape(self.ids)[1]
+        self.names = dict(quantized.constants)
+        self.constants = pack.Constants(quantized.blocks, self.names)
+        self.storage = Storage(quantized.blocks, self.names)
+        self.choices: list[Choice] = []
+        self.kept = {c.name: c for c in quantized.choices}
+        self.plain: dict[Var, Expr] = {}  # values as plain rows, and all that is no int8 rows
+        self.stored: dict[Var, Stored] = {}  # values in row-interleaved tensors
+        self.unfused: list[str] = []
+        self.emitted: set[int] = set()
+
+    # What each value is read as.
+
+    def wants(self, var: Var) -> tuple[bool, bool]:
+        """Whether a value is read interleaved, and whether as plain rows."""
+        interleaved = plain = False
+        for node in self.nodes:
+            if not any(v.same_as(var) for v, _ in node.reads):
+                continue
+            if self.in_blocks(node) or self.reads_interleaved(node, var):
+                interleaved = True
+            else:
+                plain = True
+        if isinstance(self.graph.output, Var) and self.graph.output.same_as(var):
+            plain = True
+        return interleaved, plain
+
+    def in_blocks(self, node: Node) -> bool:
+        return any(node in g.nodes for g in self.groups) or (node.filter is not None and self.filters(node))
+
+    def reads_interleaved(self, node: Node, var: Var) -> bool:
+        """Whether a kernel of one row reads a row-interleaved tensor."""
+        spec = self.spec(node)
+        if isinstance(spec, Attention):
+            return spec.single and not self.args(node)[0].same_as(var)
+        if isinstance(spec, Product):
+            return spec.single and not spec.addends and all(s.row is not None for s in spec.sources)
+        return isinstance(spec, DepthwiseConv) and spec.row is not None
+
+    def filters(self, node: Node) -> bool:
+        """Whether a kernel along the text serves a convolution."""
+        return self.no_filter(node.filter.spec) is None
+
+    def no_filter(self, spec: DepthwiseConv) -> str | None:
+        """Why no kernel along the text serves a convolution."""
+        most = self.isa.most_taps
+        if most is not None and spec.taps > most:
+            return f"a filter has {spec.taps} taps, {most} are the most on {self.isa.name}"
+        if spec.expansion != 1:
+            return f"{spec.expansion} filters a channel"
+        return f"{spec.taps} taps are an odd number" if spec.taps % 2 else None
+
+    def spec(self, node: Node) -> object:
+        return self.quantized.specs.get(node.values[0].name)
+
+    def args(self, node: Node) -> list[Expr]:
+        return list(node.expr.args[1].fields)
+
+    def is_last(self, variables: list[Var], nodes: set[int]) -> bool:
+        """Whether these nodes are the last to read the variables, and read them row by row."""
+        if isinstance(self.graph.output, Var) and _in(self.graph.output, variables):
+            return False
+        for node in self.nodes:
+            for var, access in node.reads:
+                if not _in(var, variables):
+                    continue
+                if id(node) in nodes and access is not Access.ROW:
+                    return False
+                if id(node) not in nodes and id(node) not in self.emitted:
+                    return False
+        return True
+
+    # Emitting calls.
+
+    def call(
+        self, func, name: str, args: list, outs: list, reason: str, *, inplace: int | None = None, length: bool = True
+    ) -> list[Var]:
+        """Emit a call of a kernel, which takes L first where `length` is set. outs: the types of what it makes, the
+        first of which lies in the place of argument `inplace` where that is given."""
+        target = self.builder.add_func(func, func.attrs[KERNEL])
+        tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
+        operands = [self.length, *tensors] if length else tensors
+        types = outs if len(outs) > 1 else outs[0]
+        if inplace is None:
+            call = relax.call_tir(target, operands, types)
+        else:
+            call = relax.op.call_tir_inplace(target, operands, [inplace + length, *[-1] * (len(outs) - 1)], types)
+        made = self.builder.emit(call, name_hint=name)
+        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "int8", reason))
+        return [made]
+
+    def emit_part(self, made: Var, index: int, name: str) -> Var:
+        return self.builder.emit(relax.TupleGetItem(made, index), name_hint=name)
+
+    def interleaved(self, var: Var) -> Stored:
+        """A value as a row-interleaved tensor; converted where it is plain rows."""
+        if var not in self.stored:
+            GroupWriter(self, Group()).convert(var)
+        return self.stored[var]
+
+    def plain_rows(self, var: Var) -> Expr:
+        return self.plain.get(var, var)
+
+    # The module.
+
+    def run(self) -> Quantized:
+        starts = {id(min(g.roots, key=self.nodes.index)): g for g in self.groups}
+        inside = {id(n) for g in self.groups for n in g.nodes}
+        try:
+            return self._write(starts, inside)
+        except BaseException:
+            self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
+            raise
+
+    def _write(self, starts: dict[int, Group], inside: set[int]) -> Quantized:
+        with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
+            with self.builder.dataflow():
+                for node in self.nodes:
+                    if id(node) in starts:
+                        group = starts[id(node)]
+                        try:
+                            GroupWriter(self, group).write()
+                        except (pack.UnpackableError, UnsharedError) as error:
+                            raise _UnfusableError(group.nodes, str(error)) from None
+                        self.emitted |= {id(n) for n in group.nodes}
+                    elif id(node) in inside:
+                        continue
+                    elif node.filter is not None and self.filters(node):
+                        self.filter(node)
+                    else:
+                        self.keep(node)
+                    self.emitted.add(id(node))
+                out = substitute(self.graph.output, self.plain)
+                out = self.builder.emit_output(out, name_hint=self.graph.output.name)
+            self.builder.emit_func_output(out)
+        mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
+        return replace(
+            self.quantized,
+            mod=mod,
+            constants=self.names,
+            choices=tuple(self.choices),
+            specs={},
+            unfused=tuple(self.unfused),
+        )
+
+    def filter(self, node: Node) -> None:
+        found, isa = node.filter, self.isa
+        stored = self.interleaved(found.x)
+        channels, wide = found.spec.channels, isa.padded(found.spec.channels)
+        weight, form = pack.filters(self.constants, found.weight, wide)
+        parts = [(channels, wide)]
+        narrow = layouts_of(form)
+        bias = pack.vector(self.constants, found.bias, parts, narrow[0])
+        multiplier = pack.vector(self.constants, found.epilogue[0], parts, narrow[1])
+        func = filter_along_text(found.spec.taps, wide, isa, form, len(found.epilogue) > 1)
+        args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
+        out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
+        (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text", length=False)
+        self.stored[node.values[0]] = Stored(made, node.parts)
+        self.finish(node, made)
+
+    def finish(self, node: Node, made: Var) -> None:
+        """Plain rows beside, for what reads them."""
+        if self.wants(node.values[0])[1]:
+            GroupWriter(self, Group()).unpack(node.values[0])
+
+    def keep(self, node: Node) -> None:
+        """A node as it was, or its kernel of one row on what is stored."""
+        var = node.values[0]
+        spec = self.spec(node)
+        if isinstance(spec, (Product, Attention, DepthwiseConv)):
+            self.plain[var] = self.one_row(node, spec)
+            return
+        new = substitute(node.expr, {v: self.plain_rows(v) for v, _ in node.reads})
+        if not isinstance(new, Call) or isinstance(new, GenericConst):
+            self.plain[var] = new if isinstance(new, (Var, GenericConst)) else self.builder.emit(new, var.name)
+            return
+        if var.name in self.kept:
+            self.choices.append(self.kept[var.name])
+        self.plain[var] = self.builder.emit(new, name_hint=var.name)
+
+    def one_row(self, node: Node, spec: object) -> Var:
+        """A product, attention or filter whose kernel works a row at a time."""
+        var, args = node.values[0], self.args(node)
+        reads = [a for a in args if isinstance(a, Var) and self.reads_interleaved(node, a) and a in self.stored]
+        columns = {a: int(self.stored[a].expr.ty.shape.values[1]) for a in reads}
+        args = [
+            self.stored[a].expr if isinstance(a, Var) and _in(a, reads) else self.plain_rows(a)
+            if isinstance(a, Var) else a for a in args
+        ]  # fmt: skip
+        reason = self.reason(node, spec)
+        length = False
+        if isinstance(spec, Product):
+            stored, made = self.storage.product(spec, args)
+            if reads:
+                sources = tuple(
+                    replace(s, pairs=True, columns=columns.get(a)) if isinstance(a, Var) and _in(a, reads) else s
+                    for s, a in zip(stored.sources, self.args(node), strict=False)
+                )
+                stored = replace(stored, sources=sources)
+            func = product(stored, self.isa)
+        elif isinstance(spec, Attention) and reads and self.isa.rows_intrinsic:
+            return GroupWriter(self, Group()).attend_row(node, spec, args)
+        elif isinstance(spec, Attention):
+            made, stored = args, spec
+            if reads:
+                stored, length = replace(spec, pairs=True, columns=columns[reads[0]]), True
+            func = attention(stored)
+        else:
+            stored, made = self.storage.conv(spec, args)
+            if reads:
+                stored = replace(stored, pairs=True, columns=columns[reads[0]])
+            func = depthwise_conv(stored)
+        target = self.builder.add_func(func, func.attrs[KERNEL])
+        tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in made]
+        call = relax.call_tir(target, [self.length, *tensors] if length else tensors, var.ty)
+        out = self.builder.emit(call, name_hint=var.name)
+        old = self.kept.get(var.name)
+        precision = old.precision if old is not None else "int8"
+        self.choices.append(Choice(out.name, str(func.attrs[KERNEL]), precision, reason))
+        return out
+
+    def reason(self, node: Node, spec: object) -> str:
+        single = getattr(spec, "single", False) or getattr(spec, "row", None) is not None
+        if single:
+            return "the row that the head reads"
+        name = node.values[0].name
+        self.unfused.append(name)
+        why = self.unfusable.get(name)
+        if why is None and node.filter is not None:
+            why = self.no_filter(node.filter.spec)
+        return f"{ROW_BY_ROW}: {why or f'no stage for {type(spec).__name__} with these operands'}"
+
+
+def layouts_of(form) -> tuple[str | None, str | None]:
+    """The types of a product's biases and of its multipliers beside weights of a format; None for int32."""
+    from embbert_tvm.kernels.low_bits import NARROW
+
+    return (None, None) if form is None else NARROW
+
+
+def fuse_row_blocks(quantized: Quantized, isa: Isa) -> Quantized:
+    """The module on row-block kernels, and the account of its operators."""
+    unfusable: dict[str, str] = {}
+    while True:
+        writer = _Writer(quantized, isa, unfusable)
+        try:
+            return writer.run()
+        except _UnfusableError as error:
+            unfusable |= dict.fromkeys(error.names, error.reason)
+
+
+def is_fused(quantized: Quantized) -> bool:
+    """Whether block kernels serve every operator of int8 rows."""
+    return not quantized.unfused

@@ -1,0 +1,137 @@
+"""Constants of quantized operators as row-block kernels read them: padded to an instruction set's widths, weights
+row-interleaved or in codes, vectors in the bits that they are stored in. The values stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.quantize.low_bits import Blocks
+from embbert_tvm.kernels.layouts import interleave
+from embbert_tvm.kernels.low_bits import ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+
+
+class UnpackableError(Exception):
+    """Why constants cannot be laid out for block kernels."""
+
+
+class Constants:
+    """The constants of a module by the fingerprint of their content.
+
+    blocks: what those of fewer than 8 bits are made of. names: what the C calls each; new ones take the name of what
+    they were made from.
+    """
+
+    def __init__(self, blocks: dict[str, Blocks], names: dict[str, str]) -> None:
+        self.blocks, self.names = blocks, names
+
+    def blocks_of(self, value: np.ndarray) -> Blocks | None:
+        return self.blocks.get(fingerprint(value)) if value.dtype == np.int8 else None
+
+    def renamed(self, old: np.ndarray, new: np.ndarray, suffix: str = "") -> np.ndarray:
+        """`new`, to be known by the name of `old` and a suffix."""
+        key = fingerprint(new)
+        if key not in self.names and fingerprint(old) in self.names:
+            base = f"{self.names[fingerprint(old)]}{suffix}"
+            name, taken, count = base, set(self.names.values()) if suffix else set(), 2
+            while name in taken:
+                name, count = f"{base}_{count}", count + 1
+            self.names[key] = name
+        return new
+
+
+def padded_vector(vector: np.ndarray, parts: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The last axis of (..., n), cut in parts (columns, with padding), each filled up with 0."""
+    pieces, first = [], 0
+    for columns, wide in parts:
+        piece = vector[..., first : first + columns]
+        pieces.append(np.pad(piece, [(0, 0)] * (vector.ndim - 1) + [(0, wide - columns)]))
+        first += columns
+    return np.ascontiguousarray(np.concatenate(pieces, -1))
+
+
+def _padded(matrix: np.ndarray, rows: Sequence, columns: Sequence, k: int) -> np.ndarray:
+    """(n, k') with rows and columns padded in parts, and columns filled up to k."""
+    wide = padded_vector(padded_vector(matrix, columns).T, rows).T
+    return np.pad(wide, ((0, 0), (0, k - wide.shape[1])))
+
+
+def weight(
+    constants: Constants,
+    values: Sequence[np.ndarray],
+    rows: Sequence[tuple[int, int]],
+    columns: Sequence[tuple[int, int]],
+    k: int,
+) -> tuple[list[np.ndarray], WeightFormat | None]:
+    """Products' weights (n, k'), one under another, as a row-block kernel's parameters, and their format.
+
+    rows, columns: parts with their padding. k: columns that the kernel reads. Raises UnpackableError where blocks of
+    low-bit weights do not meet the padded ones.
+    """
+    all_blocks = [constants.blocks_of(v) for v in values]
+    first = values[0]
+    if all(b is None for b in all_blocks):
+        made = interleave(_padded(np.concatenate(values), rows, columns, k))
+        return [constants.renamed(first, made)], None
+    if any(b is None or b.format != all_blocks[0].format for b in all_blocks):
+        raise UnpackableError("weights of several formats in one product")
+    form = all_blocks[0].format
+    levels = _padded(np.concatenate([b.levels for b in all_blocks]), rows, columns, k)
+    if levels.shape != first.shape and (form.first > 0 or -form.first % form.step):
+        raise UnpackableError(f"{form.name} weights have no 0 to pad with")
+    parts = [constants.renamed(first, pack_codes(form, interleave(levels)), "_pairs")]
+    if form.block is not None:
+        spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
+        multipliers = _multipliers(spread, levels, form)
+        parts.append(constants.renamed(first, pack_multipliers(multipliers), "_multipliers"))
+    return parts, form
+
+
+def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> np.ndarray:
+    """The multiplier of each block of a padded matrix, from those of its weights."""
+    n, k = levels.shape
+    found = np.ones((-(-n // ROWS), form.columns(k)), np.uint8)
+    for i in range(found.shape[0]):
+        for j in range(found.shape[1]):
+            part = np.s_[i * ROWS : (i + 1) * ROWS, j * form.block : (j + 1) * form.block]
+            used = np.unique(spread[part][levels[part] != 0])
+            if len(used) > 1:
+                raise UnpackableError("padding would cut blocks of low-bit weights")
+            found[i, j] = used[0] if len(used) else 1
+    return found
+
+
+def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:
+    """A filter's weight (taps, channels), as (channels / 2, taps, 2) or its codes; channels filled up to `wide`."""
+    taps, channels = value.shape
+    blocks = constants.blocks_of(value)
+    if blocks is None:
+        padded = np.pad(value.T, ((0, wide - channels), (0, 0)))
+        return [constants.renamed(value, interleave(padded))], None
+    if wide != channels:
+        raise UnpackableError("padding would cut blocks of low-bit filters")
+    parts = [constants.renamed(value, pack_codes(blocks.format, interleave(blocks.levels)), "_pairs")]
+    if blocks.format.block is not None:
+        parts.append(constants.renamed(value, pack_multipliers(blocks.multipliers), "_multipliers"))
+    return parts, blocks.format
+
+
+def plain(constants: Constants, value: np.ndarray) -> tuple[list[np.ndarray], WeightFormat | None]:
+    """A table (rows, width) as it is, or in codes."""
+    blocks = constants.blocks_of(value)
+    if blocks is None:
+        return [value], None
+    parts = [constants.renamed(value, pack_codes(blocks.format, blocks.levels), "_codes")]
+    if blocks.format.block is not None:
+        parts.append(constants.renamed(value, pack_multipliers(blocks.multipliers), "_multipliers"))
+    return parts, blocks.format
+
+
+def vector(constants: Constants, value: np.ndarray, parts: Sequence[tuple[int, int]], dtype: str | None) -> np.ndarray:
+    """A vector (..., n) padded in parts and stored in `dtype` where it is given."""
+    made = padded_vector(value, parts) if any(a != b for a, b in parts) else value
+    if dtype is not None:
+        return constants.renamed(value, narrow(made, dtype), f"_{dtype}")
+    return constants.renamed(value, made)

@@ -1,0 +1,226 @@
+"""A quantized module as nodes that a row-block kernel can take: what each reads, how, and what it makes.
+
+ROW: row i of the output needs row i of the input. ALL: it needs every row. WINDOW: it needs rows before it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from tvm.ir import Var
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, variables
+from embbert_tvm.kernels.attention import Attention
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.product import Product, Source
+
+
+class Access(enum.Enum):
+    ROW = "row"
+    ALL = "all"
+    WINDOW = "window"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A source or residual of a product: a tensor, or a constant table with the ids that it is read at."""
+
+    source: Source
+    data: Expr
+    ids: Expr | None = None
+    factor: np.ndarray | None = None
+
+    @property
+    def tensor(self) -> Var | None:
+        return self.data if isinstance(self.data, Var) else None
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """The arguments of a product's kernel by name."""
+
+    var: Var
+    spec: Product
+    sources: tuple[Operand, ...]
+    weight: np.ndarray | None
+    bias: np.ndarray
+    lookups: tuple[tuple[np.ndarray, Expr], ...]
+    residuals: tuple[Operand, ...]
+    epilogue: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One attention: its kernel's arguments."""
+
+    var: Var
+    spec: Attention
+    query: Var
+    key: Var
+    value: Var
+    exp: np.ndarray
+    score_multiplier: np.ndarray
+    ratio: np.ndarray
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A depthwise convolution along the text."""
+
+    var: Var
+    spec: DepthwiseConv
+    x: Var
+    weight: np.ndarray
+    bias: np.ndarray
+    epilogue: tuple[np.ndarray, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """What makes one or several values side by side.
+
+    maps, heads: the products or attentions whose results lie side by side; filter: a convolution. Where all are empty,
+    the node stays as it is. values: the variables that it makes, in order. reads: variables with how they are read.
+    """
+
+    values: tuple[Var, ...]
+    expr: Expr
+    maps: tuple[LinearMap, ...] = ()
+    heads: tuple[Head, ...] = ()
+    filter: Filter | None = None
+    reads: list[tuple[Var, Access]] = field(default_factory=list)
+
+    @property
+    def opaque(self) -> bool:
+        return not (self.maps or self.heads or self.filter)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Columns of each value."""
+        return tuple(int(shape(v)[-1]) for v in self.values)
+
+    @property
+    def is_float(self) -> bool:
+        return bool(self.maps) and isinstance(self.maps[0].spec.epilogue, Dequantize)
+
+
+def linear_map(var: Var, spec: Product, args: Sequence[Expr]) -> LinearMap:
+    """A product's arguments in the order of kernels/product.py."""
+    rest = iter(args)
+
+    def read(source: Source) -> Operand:
+        data = next(rest)
+        return Operand(source, data, next(rest) if source.indexed else None)
+
+    sources = tuple(read(s) for s in spec.sources)
+    weight = constant(next(rest)) if sources else None
+    bias = constant(next(rest))
+    lookups = tuple((constant(next(rest)), next(rest)) for _ in spec.lookups)
+    residuals = tuple(replace(read(a), factor=constant(next(rest))) for a in spec.addends)
+    return LinearMap(var, spec, sources, weight, bias, lookups, residuals, tuple(constant(a) for a in rest))
+
+
+def nodes_of(graph: Dataflow, specs: dict[str, object], apart: Container[str] = ()) -> list[Node]:
+    """The module's bindings in order; attentions of several heads, and what feeds them, joined, but for those of the
+    values `apart`."""
+    made = [_node(var, value, specs.get(var.name)) for var, value in graph.bindings]
+    return _join_heads(made, apart)
+
+
+def _node(var: Var, value: Expr, spec: object) -> Node:
+    if spec is not None and op_name(value) == "call_tir":
+        args = list(value.args[1].fields)
+        if isinstance(spec, Product) and _takes(spec):
+            found = linear_map(var, spec, args)
+            reads = [(o.tensor, Access.ROW) for o in (*found.sources, *found.residuals) if o.tensor is not None]
+            return Node((var,), value, maps=(found,), reads=reads)
+        if isinstance(spec, Attention) and not spec.single:
+            head = Head(var, spec, *args[:3], *(constant(a) for a in args[3:]))
+            reads = [(head.query, Access.ROW), (head.key, Access.ALL), (head.value, Access.ALL)]
+            return Node((var,), value, heads=(head,), reads=reads)
+        if isinstance(spec, DepthwiseConv) and spec.row is None and isinstance(spec.epilogue, (Activate, Requantize)):
+            x, weight, bias, *rest = args
+            found = Filter(var, spec, x, constant(weight), constant(bias), tuple(constant(a) for a in rest))
+            return Node((var,), value, filter=found, reads=[(x, Access.WINDOW)])
+    return Node((var,), value, reads=[(v, Access.ALL) for v in variables(value)])
+
+
+_EPILOGUES = (Requantize, Activate, Dequantize, RmsNorm, LayerNorm)
+
+
+def _takes(spec: Product) -> bool:
+    """Whether stages compute a product: of all rows, with an epilogue that they know."""
+    operands = (*spec.sources, *spec.addends)
+    plain = all(o.row is None and (o.rows is None or o.rows > 1) for o in operands)
+    return plain and not spec.single and isinstance(spec.epilogue, _EPILOGUES)
+
+
+def _join_heads(nodes: list[Node], apart: Container[str]) -> list[Node]:
+    """Attentions whose contexts one product reads become one node, and so do their queries, keys and values where
+    nothing else reads those."""
+    made = {v: n for n in nodes for v in n.values}
+    users: dict[Var, list[Node]] = {}
+    for node in nodes:
+        for var, _ in node.reads:
+            users.setdefault(var, []).append(node)
+    joined: dict[Node, list[Node]] = {}
+    for node in nodes:
+        if len(node.maps) != 1:
+            continue
+        contexts = [s.tensor for s in node.maps[0].sources]
+        heads = [made[v] for v in contexts if v is not None and v in made and made[v].heads]
+        if len(heads) < 2 or any(users[h.values[0]] != [node] for h in heads):
+            continue
+        if any(h.values[0].name in apart for h in heads):
+            continue
+        alike = [[getattr(h.heads[0], role) for h in heads] for role in ("query", "key", "value")]
+        if all(_joinable(variables_, heads, made, users) for variables_ in alike):
+            for group in (heads, *([made[v] for v in role] for role in alike)):
+                joined[group[-1]] = group
+    inside = {n for group in joined.values() for n in group}
+    out: list[Node] = []
+    for node in nodes:
+        if node in joined:
+            out.append(_merged(joined[node]))
+        elif node not in inside:
+            out.append(node)
+    return out
+
+
+def _joinable(variables_: list[Var], heads: list[Node], made: dict, users: dict) -> bool:
+    """Whether these are products of the same rows, alike but for their weights, that nothing but the heads reads."""
+    nodes = [made.get(v) for v in variables_]
+    if any(n is None or len(n.maps) != 1 for n in nodes) or len(set(map(id, nodes))) != len(nodes):
+        return False
+    maps = [n.maps[0] for n in nodes]
+    first = maps[0]
+    alike = all(
+        m.spec == first.spec
+        and len(m.sources) == 1
+        and m.sources[0].tensor is not None
+        and m.sources[0].tensor.same_as(first.sources[0].tensor)
+        and not m.residuals
+        and not m.lookups
+        and isinstance(m.spec.epilogue, Requantize)
+        for m in maps
+    )
+    return alike and all(set(map(id, users[v])) <= set(map(id, heads)) for v in variables_)
+
+
+def _merged(nodes: list[Node]) -> Node:
+    reads: list[tuple[Var, Access]] = []
+    for node in nodes:
+        for var, access in node.reads:
+            if not any(var.same_as(v) and access == a for v, a in reads):
+                reads.append((var, access))
+    return Node(
+        tuple(v for n in nodes for v in n.values),
+        nodes[-1].expr,
+        tuple(m for n in nodes for m in n.maps),
+        tuple(h for n in nodes for h in n.heads),
+        reads=reads,
+    )

@@ -1,0 +1,31 @@
+"""Instruction sets: for each, how a block of rows lies in memory and the micro-kernels that work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embbert_tvm.kernels.isa.base import Isa
+from embbert_tvm.kernels.isa.dsp import DSP
+from embbert_tvm.kernels.isa.mve import MVE
+
+REFERENCE = DSP.reference
+
+# A CPU's feature that a class serves, the best first.
+_BY_FEATURE = {"mve": MVE, "dsp": DSP}
+
+
+def isa_of(features: Sequence[str]) -> Isa:
+    """The instruction set that a CPU of these features runs best.
+
+    A CPU without DSP runs those micro-kernels as plain C: half the instructions of a row at a time (Cortex-M3), as an
+    operand is widened once for four rows.
+    """
+    return next((isa for feature, isa in _BY_FEATURE.items() if feature in features), DSP)
+
+
+def computes_in_half(features: Sequence[str]) -> bool:
+    """Whether a CPU of these features has vectors of half precision: MVE with floating point."""
+    return {"mve", "fp16"} <= set(features)
+
+
+__all__ = ["DSP", "MVE", "REFERENCE", "Isa", "computes_in_half", "isa_of"]

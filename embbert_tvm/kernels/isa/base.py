@@ -1,0 +1,370 @@
+"""What an instruction set does to a block of four rows, in plain TIR: the semantics that every other one must meet.
+
+A block operand holds ROWS rows of small integers, `columns` columns of each together: (k / columns, ROWS, columns). A
+block of sums has the same layout and is int32. A tensor between kernels is row-interleaved, int8 (L / 2, K, 2): rows 2i
+and 2i + 1 side by side, in whole blocks; rows past the length hold anything.
+
+The methods of `Isa` write loops. A subclass overrides those for which it has a micro-kernel, and takes the loops where
+`intrinsic` is false, so that TVM's LLVM build can run its layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from embbert_tvm.kernels.builder import From, i32, i64, loop, store, workspace
+from embbert_tvm.kernels.epilogues import SHIFT_BITS, reciprocal_root
+from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+
+# A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
+TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to accumulators: a function of a row of the block and a column. residual: a block operand and its
+    factors, where that is all."""
+
+    at: Callable[[object, object], object]
+    residual: tuple[object, object] | None = None
+
+    def __call__(self, row, column):
+        return self.at(row, column)
+
+
+Start = Added | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm's vectors (epilogues.RmsNorm, LayerNorm): channel_rescale, epsilon, gain, and LayerNorm's shift."""
+
+    channel_rescale: object
+    epsilon: object
+    gain: object
+    shift: object | None = None
+
+
+class Destination:
+    """Where a block of int8 results goes: columns of a block operand, rows of a row-interleaved tensor, or both.
+
+    operand: a view whose column 0 is the first result's. tensor: with the index of the block's first pair of rows.
+    """
+
+    def __init__(self, isa: Isa, operand=None, tensor=None, first_pair=None) -> None:
+        self.isa, self.operand, self.tensor, self.first_pair = isa, operand, tensor, first_pair
+
+    def write(self, row, column, value) -> None:
+        """Store an int32 that is in the range of int8."""
+        if self.operand is not None:
+            store(self.operand, tirx.Cast(self.isa.operand_dtype, value), *self.isa.at(row, column))
+        if self.tensor is not None:
+            pair = self.first_pair + tirx.floordiv(row, INTERLEAVE)
+            store(self.tensor, tirx.Cast("int8", value), pair, column, tirx.floormod(row, INTERLEAVE))
+
+
+@dataclass(frozen=True)
+class Isa:
+    """How one instruction set lays out and multiplies a block of ROWS rows.
+
+    row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
+    most_taps: longest filter along the text; None for any.
+    """
+
+    name: str = "reference"
+    columns: int = 2
+    operand_dtype: str = "int16"
+    row_cost: float = 4.7
+    most_taps: int | None = None
+    intrinsic: bool = False
+
+    @property
+    def reference(self) -> Isa:
+        """The same layouts without micro-kernels."""
+        return replace(self, intrinsic=False)
+
+    @property
+    def rows_intrinsic(self) -> bool:
+        """Whether micro-kernels multiply a single row."""
+        return False
+
+    def padded(self, width: int) -> int:
+        """Columns that `width` columns of a tensor or operand take."""
+        return width + width % 2
+
+    def dot_columns(self, columns: int) -> int:
+        """Columns that a product over `columns` reads: those past the operand's meet weights of 0."""
+        return columns
+
+    def shape(self, columns) -> tuple:
+        """The shape of a block of that many columns."""
+        return (tirx.floordiv(columns + (self.columns - 1), self.columns), ROWS, self.columns)
+
+    def at(self, row, column) -> tuple:
+        """The index of an element in a block."""
+        return (tirx.floordiv(column, self.columns), row, tirx.floormod(column, self.columns))
+
+    def view(self, buffer, column: int):
+        """A block operand from `column`, a multiple of `columns`, on."""
+        return From(buffer, column // self.columns) if column else buffer
+
+    def view_at(self, buffer, column: int, offset):
+        """A block operand from `column` + `offset` on; both multiples of `columns`, offset perhaps a loop's."""
+        if isinstance(offset, int):
+            return self.view(buffer, column + offset)
+        return From(buffer, tirx.floordiv(offset, self.columns) + column // self.columns)
+
+    @property
+    def fills_blocks(self) -> bool:
+        """Whether a product fills a block of sums before anything is made of it."""
+        return False
+
+    # Between tensors and operands.
+
+    def load(self, out, tensor, first_pair, width: int) -> None:
+        """out[at(r, k)] = tensor[first_pair + r / 2, k, r % 2] for `width` columns."""
+        with loop("k", width) as k, loop("r", ROWS) as r:
+            value = tensor[first_pair + tirx.floordiv(r, INTERLEAVE), k, tirx.floormod(r, INTERLEAVE)]
+            store(out, tirx.Cast(self.operand_dtype, value), *self.at(r, k))
+
+    def save(self, tensor, first_pair, operand, width: int) -> None:
+        """The inverse of `load`."""
+        with loop("k", width) as k, loop("r", ROWS) as r:
+            pair = first_pair + tirx.floordiv(r, INTERLEAVE)
+            store(tensor, tirx.Cast("int8", operand[self.at(r, k)]), pair, k, tirx.floormod(r, INTERLEAVE))
+
+    # Products.
+
+    def dot(self, acc, acc_at: tuple, left, right, right_at: tuple, k: int) -> None:
+        """acc[*acc_at, r, c] += sum_i left[at(r, i)] * right[right_at[0], right_at[1] + i, c] for i < k.
+
+        acc int32 (..., 4, 2); left a block operand; right row-interleaved.
+        """
+        pair, first = right_at
+        with loop("k", k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
+            product = i32(left[self.at(r, i)]) * i32(right[pair, first + i, c])
+            store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
+
+    def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
+        """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
+        acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
+        with loop("j", n // INTERLEAVE) as j:
+            for r, c in TILE:
+                store(acc, start(r, j * INTERLEAVE + c), r, c)
+            if weight is not None:
+                weight.dot(self, acc, left, j)
+            for r, c in TILE:
+                finish(r, j * INTERLEAVE + c, acc[r, c])
+
+    def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
+        """clamp(multiply_high(acc, multiplier[j])) of acc = bias[j] + start(r, j) + left . weight[j], and what the
+        table, if any, makes of it."""
+
+        def finish(r, column, acc) -> None:
+            level = clamp(multiply_high(acc, multiplier[column]))
+            out.write(r, column, level if table is None else i32(table[level + 128]))
+
+        self.tiles(left, weight, n, _start(bias, start), finish)
+
+    def dequantize(self, write: Callable, sums, left, weight, n: int, bias, start: Start) -> None:
+        """write(r, j, acc) of the accumulators."""
+        self.tiles(left, weight, n, _start(bias, start), write)
+
+    def normalize(
+        self, out: Destination, sums, left, weight, width: int, n: int, bias, start: Start, norm: Norm
+    ) -> None:
+        """A norm of `width` columns, of n with padding, from their accumulators."""
+
+        def scale(r, column, acc) -> None:
+            store(sums, multiply_high(acc, norm.channel_rescale[column]), *self.at(r, column))
+
+        self.tiles(left, weight, n, _start(bias, start), scale)
+        self.normalize_rows(out, sums, width, norm)
+
+    def normalize_rows(self, out: Destination, scaled, width: int, norm: Norm) -> None:
+        """A norm of the rows of a block of sums."""
+        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
+        square_sum, mean = workspace("square_sum", (1,), "int64"), workspace("mean", (1,), "int32")
+        total = workspace("total", (1,), "int64")
+        with loop("r", ROWS) as r:
+            if norm.shift is not None:
+                store(total, i64(0), 0)
+                with loop("j", width) as j:
+                    store(total, total[0] + i64(scaled[self.at(r, j)]), 0)
+                store(mean, i32(tirx.truncdiv(total[0], i64(width))), 0)
+
+            def centred(j, r=r):
+                return scaled[self.at(r, j)] - mean[0] if norm.shift is not None else scaled[self.at(r, j)]
+
+            def square(j, centred=centred) -> None:
+                store(square_sum, square_sum[0] + i64(centred(j)) * i64(centred(j)), 0)
+
+            def unit(j, r=r, centred=centred) -> None:
+                value = multiply_high(centred(j) * (i32(1) << (i32(16) - shift[0])), inverse[0])
+                value = multiply_high(value, norm.gain[j])
+                if norm.shift is not None:
+                    value = (value + norm.shift[j]) >> i32(SHIFT_BITS)
+                out.write(r, j, clamp(value))
+
+            store(square_sum, i64(norm.epsilon[0]), 0)
+            _by_pairs(width, square)
+            reciprocal_root(square_sum, shift, inverse)
+            _by_pairs(width, unit)
+
+    # Attention.
+
+    def scores(self, out, left, keys, first_column, width: int, count) -> None:
+        """out[at(r, j)] = left . row j of `keys`, j < count, over `width` columns; where count is odd one more."""
+        pairs = (count + 1) // INTERLEAVE
+        if self.columns == INTERLEAVE:
+            with loop("p", pairs) as p:
+                for r, c in TILE:
+                    store(out, i32(0), p, r, c)
+                self.dot(out, (p,), left, keys, (p, first_column), width)
+            return
+        acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
+        with loop("p", pairs) as p:
+            for r, c in TILE:
+                store(acc, i32(0), r, c)
+            self.dot(acc, (), left, keys, (p, first_column), width)
+            for r, c in TILE:
+                store(out, acc[r, c], *self.at(r, p * INTERLEAVE + c))
+
+    def softmax(self, weights, factor, score, exp, score_multiplier, ratio, count) -> None:
+        """The softmax of attention.py of four rows: weights[at(r, j)] from score[at(r, j)], factor[r] from their sum."""
+        total = workspace("total", (ROWS,), "int32")
+        self.softmax_weights(weights, total, score, exp, score_multiplier, count)
+        with loop("r", ROWS) as r:
+            inverse = tirx.truncdiv(i32(2**31 - 1), total[r]) << i32(6)
+            store(factor, multiply_high(inverse, ratio), r)
+
+    def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
+        with loop("r", ROWS) as r:
+            self._softmax_row(weights, total, score, exp, score_multiplier, count, r)
+
+    def _softmax_row(self, weights, total, score, exp, score_multiplier, count, r) -> None:
+        """An odd length leaves the last pair's second column free: it takes part as a copy of a score that is there,
+        and is taken out of the sum and set to weigh nothing afterwards."""
+        peak, sum_ = workspace("peak", (1,), "int32"), workspace("sum", (1,), "int32")
+        below, weight = workspace("below", (1,), "int32"), workspace("weight", (1,), "int32")
+        odd = tirx.floormod(count, INTERLEAVE) == 1
+        with T.If(odd), T.Then():
+            store(score, score[self.at(r, 0)], *self.at(r, count))
+        store(peak, score[self.at(r, 0)], 0)
+        with loop("p", (count + 1) // INTERLEAVE) as p:
+            for c in range(INTERLEAVE):
+                store(peak, tirx.max(peak[0], score[self.at(r, p * INTERLEAVE + c)]), 0)
+        store(sum_, i32(0), 0)
+        with loop("p", (count + 1) // INTERLEAVE) as p:
+            for c in range(INTERLEAVE):
+                at = self.at(r, p * INTERLEAVE + c)
+                store(below, peak[0] - score[at], 0)
+                store(weight, i32(exp[saturate_unsigned(multiply_high(below[0], score_multiplier))]), 0)
+                store(weights, tirx.Cast(self.operand_dtype, weight[0]), *at)
+                store(sum_, sum_[0] + weight[0], 0)
+        with T.If(odd), T.Then():
+            store(sum_, sum_[0] - i32(weights[self.at(r, count)]), 0)
+            store(weights, tirx.const(0, self.operand_dtype), *self.at(r, count))
+        store(total, sum_[0], r)
+
+    def context_tile(self, acc, weights, values, column, pairs) -> None:
+        """acc[r, c] += sum_p sum_h weights[at(r, 2p + h)] * values[p, column + c, h]."""
+        with loop("p", pairs) as p, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c, loop("h", INTERLEAVE) as h:
+            product = i32(weights[self.at(r, p * INTERLEAVE + h)]) * i32(values[p, column + c, h])
+            store(acc, acc[r, c] + product, r, c)
+
+    def context(self, out: Destination, sums, weights, values, first_column, width: int, factor, count) -> None:
+        """clamp(multiply_high(sum_j weights[at(r, j)] * values' row j [first_column + k], factor[r])), k < width."""
+        acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
+        with loop("j", width // INTERLEAVE) as j:
+            for r, c in TILE:
+                store(acc, i32(0), r, c)
+            self.context_tile(acc, weights, values, first_column + j * INTERLEAVE, (count + 1) // INTERLEAVE)
+            for r, c in TILE:
+                out.write(r, j * INTERLEAVE + c, clamp(multiply_high(acc[r, c], factor[r])))
+
+    # Filters along the text.
+
+    def line(self, taps: int, pairs):
+        """A workspace for one channel's samples after as many zeros as there are taps."""
+        line = workspace("line", (taps + pairs * INTERLEAVE,), "int16")
+        with loop("t", taps) as t:
+            store(line, tirx.const(0, "int16"), t)
+        return line
+
+    def fir(self, acc, line, start, weight, taps: int) -> None:
+        """acc[o] += sum_k tap[k] * line[start + o + 1 + k] for four outputs o, the taps as `lay_out_taps` has them.
+
+        acc int32 (4,); line int16; start a multiple of 4; weight int16 (taps / 2 + 1, 2, 2).
+        """
+        with loop("o", 4) as o, loop("p", taps // 2 + 1) as p, loop("h", 2) as h:
+            # An odd output starts at a pair of samples and uses taps // 2 of them, an even one straddles one more.
+            odd = tirx.floormod(o, 2)
+            sample = start + tirx.floordiv(o, 2) * 2 + odd * 2 + p * 2 + h
+            inside = tirx.any(odd == 0, p < taps // 2)
+            value = tirx.if_then_else(inside, i32(line[tirx.min(sample, start + taps + 3)]), i32(0))
+            store(acc, acc[o] + value * i32(weight[p, 1 - odd, h]), o)
+
+    def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
+        """Channel `channel` of out: a causal filter along the rows of x, and what a table makes of it.
+
+        x, out row-interleaved; weight int8 (..., taps, 2), at `pair` the channel's; line a workspace of `line`.
+        """
+        taps, pairs = int(weight.shape[1]), x.shape[0]
+        filters, acc = workspace("filters", (taps // 2 + 1, 2, 2), "int16"), workspace("acc", (4,), "int32")
+        with loop("p", pairs) as p:
+            for h in range(INTERLEAVE):
+                store(line, tirx.Cast("int16", x[p, channel, h]), taps + p * INTERLEAVE + h)
+        lay_out_taps(filters, weight, pair, tirx.floormod(channel, INTERLEAVE), taps)
+        with loop("b", pairs // 2) as b:
+            for o in range(4):
+                store(acc, bias[channel], o)
+            self.fir(acc, line, b * 4, filters, taps)
+            for o in range(4):
+                level = clamp(multiply_high(acc[o], multiplier[channel]))
+                value = tirx.Cast("int8", level) if table is None else table[level + 128]
+                store(out, value, b * 2 + o // INTERLEAVE, channel, o % INTERLEAVE)
+
+    # One row.
+
+    def row_product(self, acc, row, weight) -> None:
+        """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k) or its codes."""
+        n, k = (int(dim) for dim in weight.shape)
+        with loop("j", n) as j, loop("k", k) as i:
+            store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
+
+
+def _start(bias, start: Start) -> Callable:
+    return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
+
+
+def _by_pairs(width: int, write: Callable) -> None:
+    """write(j) for each column, two a round."""
+    if width % INTERLEAVE:
+        with loop("j", width) as j:
+            write(j)
+        return
+    with loop("p", width // INTERLEAVE) as p:
+        for c in range(INTERLEAVE):
+            write(p * INTERLEAVE + c)
+
+
+def lay_out_taps(out, weight, pair, lane: int, taps: int) -> None:
+    """Lay out the taps weight[pair, k, lane] (k < taps) for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps
+    2p - 1, 2p; zero where there is none. weight int8 (channels / 2, taps, 2); out int16 (taps / 2 + 1, 2, 2)."""
+    zero = tirx.const(0, "int16")
+    store(out, zero, 0, 1, 0)
+    with loop("p", taps // 2) as p:
+        even, odd = weight[pair, p * 2, lane], weight[pair, p * 2 + 1, lane]
+        store(out, tirx.Cast("int16", even), p, 0, 0)
+        store(out, tirx.Cast("int16", odd), p, 0, 1)
+        store(out, tirx.Cast("int16", even), p, 1, 1)
+        store(out, tirx.Cast("int16", odd), p + 1, 1, 0)
+    store(out, zero, taps // 2, 0, 0)
+    store(out, zero, taps // 2, 0, 1)
+    store(out, zero, taps // 2, 1, 1)

@@ -1,0 +1,192 @@
+"""MVE, Helium, on integers: VMLADAV, sixteen 8-bit products and their sum an instruction.
+
+Its micro-kernels fill whole blocks of sums, which one pass then requantizes or normalizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
+from embbert_tvm.kernels.epilogues import reciprocal_root
+from embbert_tvm.kernels.isa.base import Destination, Isa, Norm, Start
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+
+
+@dataclass(frozen=True)
+class Mve(Isa):
+    name: str = "mve"
+    columns: int = 16
+    operand_dtype: str = "int8"
+    row_cost: float = 28.0
+    most_taps: int | None = 32
+    intrinsic: bool = True
+
+    @property
+    def rows_intrinsic(self) -> bool:
+        return self.intrinsic
+
+    @property
+    def fills_blocks(self) -> bool:
+        return self.intrinsic
+
+    def padded(self, width: int) -> int:
+        return -(-width // self.columns) * self.columns
+
+    def dot_columns(self, columns: int) -> int:
+        return self.padded(columns)
+
+    def load(self, out, tensor, first_pair, width: int) -> None:
+        if not self.intrinsic:
+            super().load(out, tensor, first_pair, width)
+            return
+        pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
+        call("embbert_mve_widen", address(out, 0, 0, 0), *pairs, width)
+
+    def save(self, tensor, first_pair, operand, width: int) -> None:
+        if not self.intrinsic:
+            super().save(tensor, first_pair, operand, width)
+            return
+        pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
+        call("embbert_mve_interleave", *pairs, address(operand, 0, 0, 0), width)
+
+    def product(self, sums, left, right, right_at: tuple, pairs, k: int) -> None:
+        """sums[at(r, j)] = left . column j of `pairs` pairs of rows of `right`, from right_at on, over k columns."""
+        stride = int(right.shape[1])
+        args = (address(sums, 0, 0, 0), address(left, 0, 0, 0), address(right, *right_at, 0), pairs, k)
+        if stride == k and k % 32 == 0:
+            call("embbert_mve_product", *args)
+        else:
+            call("embbert_mve_product_strided", *args, stride * INTERLEAVE)
+
+    def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
+        if not self.intrinsic:
+            super().requantize(out, sums, left, weight, n, bias, start, multiplier, table)
+            return
+        self._sums(sums, left, weight, n)
+        self._add(sums, start, n)
+        place = address(out.operand, 0, 0, 0)
+        args = (address(sums, 0, 0, 0), address(bias, 0), address(multiplier, 0), n)
+        call("embbert_mve_requantize", place, *args)
+        if table is not None:
+            call("embbert_mve_table", place, address(table, 0), n)
+        self._save_bytes(out, place, n)
+
+    def dequantize(self, write, sums, left, weight, n: int, bias, start: Start) -> None:
+        if not self.intrinsic:
+            super().dequantize(write, sums, left, weight, n, bias, start)
+            return
+        self._sums(sums, left, weight, n)
+        self._add(sums, start, n)
+        with loop("r", ROWS) as r, loop("j", n) as j:
+            write(r, j, sums[self.at(r, j)] + bias[j])
+
+    def normalize(
+        self, out: Destination, sums, left, weight, width: int, n: int, bias, start: Start, norm: Norm
+    ) -> None:
+        if not self.intrinsic:
+            super().normalize(out, sums, left, weight, width, n, bias, start, norm)
+            return
+        square_sum = workspace("square_sum", (1,), "int64")
+        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
+        squares = workspace("squares", (ROWS,), "int64")
+        lefts, inverses = workspace("lefts", (ROWS,), "int32"), workspace("inverses", (ROWS,), "int32")
+        at = address(sums, 0, 0, 0)
+        self._sums(sums, left, weight, n)
+        self._add(sums, start, n)
+        args = (address(squares, 0), at, address(bias, 0), address(norm.channel_rescale, 0), norm.epsilon[0], n)
+        if norm.shift is None:
+            call("embbert_mve_scale", *args)
+        else:
+            call("embbert_mve_scale_centred", *args, width)
+        with loop("r", ROWS) as r:
+            store(square_sum, squares[r], 0)
+            reciprocal_root(square_sum, shift, inverse)
+            store(lefts, i32(16) - shift[0], r)
+            store(inverses, inverse[0], r)
+        rows = (at, address(lefts, 0), address(inverses, 0), address(norm.gain, 0))
+        if norm.shift is None and out.operand is None:
+            pairs = (address(out.tensor, out.first_pair, 0, 0), address(out.tensor, out.first_pair + 1, 0, 0))
+            call("embbert_mve_normalize", *pairs, *rows, n)
+            return
+        place = address(out.operand, 0, 0, 0)
+        if norm.shift is None:
+            call("embbert_mve_normalize_block", place, *rows, n)
+        else:
+            call("embbert_mve_normalize_shifted", place, *rows, address(norm.shift, 0), n)
+        self._save_bytes(out, place, n)
+
+    def scores(self, out, left, keys, first_column, width: int, count) -> None:
+        if not self.intrinsic:
+            super().scores(out, left, keys, first_column, width, count)
+            return
+        self.product(out, left, keys, (0, first_column), (count + 1) // INTERLEAVE, width)
+
+    def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
+        if not self.intrinsic:
+            super().softmax_weights(weights, total, score, exp, score_multiplier, count)
+            return
+        args = (address(total, 0), address(score, 0, 0, 0), address(exp, 0), score_multiplier, count)
+        call("embbert_mve_softmax", address(weights, 0, 0, 0), *args)
+
+    def context(self, out: Destination, sums, weights, values, first_column, width: int, factor, count) -> None:
+        if not self.intrinsic:
+            super().context(out, sums, weights, values, first_column, width, factor, count)
+            return
+        stride = int(values.shape[1])
+        at = address(sums, 0, 0, 0)
+        args = (at, address(weights, 0, 0, 0), address(values, 0, first_column, 0), count, width)
+        if stride == width:
+            call("embbert_mve_context", *args)
+        else:
+            call("embbert_mve_context_strided", *args, stride)
+        call("embbert_mve_rescale", address(out.operand, 0, 0, 0), at, address(factor, 0), width)
+
+    def line(self, taps: int, pairs):
+        if not self.intrinsic:
+            return super().line(taps, pairs)
+        return workspace("line", (taps + pairs * INTERLEAVE + 31,), "int8")
+
+    def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
+        if not self.intrinsic or table is None:
+            super().filter_channel(out, x, channel, line, weight, pair, bias, multiplier, table)
+            return
+        taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
+        tap = address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
+        args = (address(x, 0, channel, 0), address(line, 0), tap, bias[channel], multiplier[channel], address(table, 0))
+        call("embbert_mve_filter", address(out, 0, channel, 0), *args, pairs, channels, taps)
+
+    def row_product(self, acc, row, weight) -> None:
+        if not self.intrinsic:
+            super().row_product(acc, row, weight)
+            return
+        n, k = (int(dim) for dim in weight.shape)
+        call("embbert_mve_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
+
+    def _sums(self, sums, left, weight, n: int) -> None:
+        if weight is not None:
+            weight.product(self, sums, left, n // INTERLEAVE)
+            return
+        with loop("j", n // self.columns) as j, loop("r", ROWS) as r, loop("c", self.columns) as c:
+            store(sums, i32(0), j, r, c)
+
+    def _add(self, sums, start: Start, n: int) -> None:
+        if start is None:
+            return
+        if start.residual is not None:
+            operand, factor = start.residual
+            call("embbert_mve_residual", address(sums, 0, 0, 0), address(operand, 0, 0, 0), address(factor, 0), n)
+            return
+        with loop("r", ROWS) as r, loop("j", n // self.columns) as j, loop("c", self.columns) as c:
+            store(sums, sums[j, r, c] + start(r, j * self.columns + c), j, r, c)
+
+    def _save_bytes(self, out: Destination, place, n: int) -> None:
+        if out.tensor is None:
+            return
+        pairs = (address(out.tensor, out.first_pair, 0, 0), address(out.tensor, out.first_pair + 1, 0, 0))
+        call("embbert_mve_interleave", *pairs, place, n)
+
+
+MVE = Mve()

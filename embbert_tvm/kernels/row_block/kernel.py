@@ -1,0 +1,111 @@
+"""A row-block kernel as TIR: its parameters, its scratch, and the loop over blocks around its stages."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
+from embbert_tvm.kernels.isa import Isa
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.row_block import stages
+from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, share, width
+from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock
+
+
+@dataclass
+class Block:
+    """What stages write to: the block's number, the text's tokens, buffers."""
+
+    spec: RowBlock
+    isa: Isa
+    scratch: Scratch
+    number: object
+    tokens: object
+    tensors: dict[int, object]
+    operands: object | None
+    sums: object | None
+    factor: object | None
+    tile: object | None
+
+    @property
+    def first_pair(self):
+        """Of the block's rows in a row-interleaved tensor."""
+        return self.number * (ROWS // INTERLEAVE)
+
+    def row(self, r):
+        """The row of the text that row r of the block is; the last block repeats the last token."""
+        if self.spec.single:
+            return 0
+        return tirx.min(self.number * ROWS + r, self.tokens - 1)
+
+    def value(self, number: int):
+        """A view of a value in the operand buffer."""
+        return self.isa.view(self.operands, self.scratch.values[number])
+
+    def when_there(self, r):
+        """A condition: row r of the block is a row of the text."""
+        return r == 0 if self.spec.single else self.number * ROWS + r < self.tokens
+
+
+def name_of(spec: RowBlock, isa: Isa) -> str:
+    """The kernel's name: its stages and their sizes."""
+    parts = [part for stage in spec.stages if (part := stages.label(stage, spec))]
+    return f"row_block_{'row_' if spec.single else ''}{'_'.join(parts)}"
+
+
+@functools.cache
+def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
+    """The kernel of a spec. Its parameters are those that `RowBlock` names, in that order."""
+    scratch = share(spec, isa)
+
+    def body() -> None:
+        count = tokens()
+        tensors: dict[int, object] = {}
+        pairs = None
+        if any(t.interleaved for t in spec.tensors):
+            pairs = length("M")
+
+        def declare(number: int) -> None:
+            tensor = spec.tensors[number]
+            columns = width(tensor.parts, isa) if tensor.interleaved else sum(tensor.parts)
+            shape = (pairs, columns, INTERLEAVE) if tensor.interleaved else (length("R"), columns)
+            tensors[number] = argument(f"{'out' if tensor.written else 'x'}{number}", shape, tensor.dtype)
+
+        for number, tensor in enumerate(spec.tensors):
+            if not tensor.written:
+                declare(number)
+        declared = [stages.declare(stage, spec, isa) for stage in spec.stages]
+        for number, tensor in enumerate(spec.tensors):
+            if tensor.written:
+                declare(number)
+        with T.sblock("row_block"):
+            block = Block(spec, isa, scratch, None, count, tensors, *_buffers(spec, isa, scratch, count))
+            prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
+            with loop("b", 1 if spec.single else (count + (ROWS - 1)) // ROWS) as b:
+                block.number = b
+                for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
+                    stages.emit(stage, number, arguments, block)
+
+    return prim_func(name_of(spec, isa), body, compact=False)
+
+
+def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
+    """The operand buffer, the sums, the factors of a softmax and the tile of unpacked weights, where needed."""
+    text = (count + (ROWS - 1)) // ROWS * ROWS
+    attends = any(isinstance(stage, Attend) for stage in spec.stages)
+    columns = scratch.columns
+    if scratch.after_text is not None:
+        columns = tirx.max(text + scratch.after_text, columns)
+    operands = workspace("operands", isa.shape(columns), isa.operand_dtype) if scratch.columns else None
+    wide = max((stages.sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
+    sums = None
+    if wide or attends:
+        sums = workspace("sums", isa.shape(tirx.max(text, wide) if attends else wide), "int32")
+    factor = workspace("factor", (ROWS,), "int32") if attends else None
+    coded = [dot_columns(s, spec, isa) for s in spec.stages if isinstance(s, Linear) and s.form is not None]
+    tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
+    return operands, sums, factor, tile

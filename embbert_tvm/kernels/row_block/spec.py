@@ -1,0 +1,114 @@
+"""What a row-block kernel does, as data: values that live in scratch for a block of rows, tensors, and stages.
+
+A value has columns in parts, each of which an instruction set pads (`Isa.padded`); the padding of a result is 0 or meets
+weights of 0. Numbers of values and tensors are indices into `RowBlock.values` and `RowBlock.tensors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embbert_tvm.kernels.low_bits import WeightFormat
+
+Parts = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Rows in memory. parts: their columns. interleaved: as layouts.py says, else plain rows. dtype: int8, or float32
+    for plain rows that are written. written: by this kernel."""
+
+    parts: Parts
+    interleaved: bool = True
+    dtype: str = "int8"
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes."""
+
+    rows: int
+    width: int
+    by_ids: bool
+    form: WeightFormat | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """value = the block's rows of a tensor."""
+
+    value: int
+    tensor: int
+
+
+@dataclass(frozen=True)
+class Gather:
+    """value = rows of tables side by side, one part each.
+
+    Arguments: for each table its int8 (rows, width) or codes, and its ids int32 (1, L) where it is read by ids.
+    """
+
+    value: int
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """acc = bias + sum of `sources` . weight + lookups + residuals, then an epilogue (epilogues.py).
+
+    value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
+    lookups: the rows of each int32 table added by ids. residuals: values or tables of width n, each times a factor a
+    column (product.ADDEND_BITS). form: of the weight's codes. narrow: whether vectors are stored in fewer bits.
+
+    Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
+    (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
+    epilogue's own.
+    """
+
+    sources: tuple[int, ...]
+    n: Parts
+    epilogue: object
+    value: int | None = None
+    tensor: int | None = None
+    lookups: tuple[int, ...] = ()
+    residuals: tuple[int | Table, ...] = ()
+    form: WeightFormat | None = None
+    narrow: bool = False
+
+
+@dataclass(frozen=True)
+class Attend:
+    """value = attention of the queries of a value over tensors of keys and values, head by head: one part a head.
+
+    Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,).
+    """
+
+    value: int
+    query: int
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True)
+class Save:
+    """tensor's rows of the block = value."""
+
+    value: int
+    tensor: int
+
+
+Stage = Load | Gather | Linear | Attend | Save
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """A kernel: for each block of four rows the stages in order. single: for row 0 alone, as a block of four the same.
+
+    Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
+    """
+
+    values: tuple[Parts, ...]
+    tensors: tuple[Tensor, ...]
+    stages: tuple[Stage, ...]
+    single: bool = False

@@ -1,0 +1,285 @@
+"""The stages of a row-block kernel: for each its parameters, what it sets up once, and what it does to a block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from embbert_tvm.kernels.attention import ENTRIES
+from embbert_tvm.kernels.builder import argument, i32, length, loop, store
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.isa import Isa
+from embbert_tvm.kernels.isa.base import Added, Destination, Norm
+from embbert_tvm.kernels.layouts import ROWS
+from embbert_tvm.kernels.low_bits import NARROW, WIDE, constants, stored, widened
+from embbert_tvm.kernels.product import ADDEND_BITS
+from embbert_tvm.kernels.row_block import weights
+from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
+from embbert_tvm.kernels.row_block.spec import Attend, Gather, Linear, Load, Parts, RowBlock, Save, Stage, Table
+
+if TYPE_CHECKING:
+    from embbert_tvm.kernels.row_block.kernel import Block
+
+
+@singledispatch
+def label(stage: Stage, spec: RowBlock) -> str:
+    """What a stage adds to the kernel's name; nothing for what only moves rows."""
+    return ""
+
+
+@singledispatch
+def declare(stage: Stage, spec: RowBlock, isa: Isa):
+    """Declare a stage's own parameters; what `prepare` and `emit` take."""
+
+
+@singledispatch
+def prepare(stage: Stage, declared, block: Block):
+    """What is set up once, before the first block."""
+    return declared
+
+
+@singledispatch
+def emit(stage: Stage, number: int, arguments, block: Block) -> None:
+    """The stage on one block."""
+    raise NotImplementedError(type(stage).__name__)
+
+
+def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
+    """Columns of sums that a stage works in."""
+    if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
+        return width(stage.n, isa)
+    if isinstance(stage, Attend) and isa.fills_blocks:
+        return max(isa.padded(p) for p in spec.values[stage.query])
+    return 0
+
+
+# Load and Save.
+
+
+@emit.register(Load)
+def _(stage: Load, number: int, arguments, block: Block) -> None:
+    tensor, out = block.spec.tensors[stage.tensor], block.value(stage.value)
+    data = block.tensors[stage.tensor]
+    if tensor.interleaved:
+        block.isa.load(out, data, block.first_pair, width(tensor.parts, block.isa))
+        return
+    _each_part(tensor.parts, block, lambda r, column, k: _put(out, block.isa, r, column, data[block.row(r), k]))
+
+
+@emit.register(Save)
+def _(stage: Save, number: int, arguments, block: Block) -> None:
+    tensor, value = block.spec.tensors[stage.tensor], block.value(stage.value)
+    data = block.tensors[stage.tensor]
+    if tensor.interleaved:
+        block.isa.save(data, block.first_pair, value, width(tensor.parts, block.isa))
+        return
+
+    def write(r, column, k) -> None:
+        with T.If(block.when_there(r)), T.Then():
+            store(data, tirx.Cast("int8", value[block.isa.at(r, column)]), block.row(r), k)
+
+    _each_part(tensor.parts, block, write)
+
+
+def _each_part(parts: Parts, block: Block, write) -> None:
+    """write(r, column in a block, column of the plain row) for every column of every row of the block."""
+    at = first = 0
+    for part in parts:
+        with loop("r", ROWS) as r, loop("k", part) as k:
+            write(r, at + k, first + k)
+        at += block.isa.padded(part)
+        first += part
+
+
+def _put(out, isa: Isa, r, column, value) -> None:
+    store(out, tirx.Cast(isa.operand_dtype, value), *isa.at(r, column))
+
+
+# Gather.
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A table with the ids it is read at, None for positions."""
+
+    table: Table
+    data: object
+    ids: object | None
+
+    def element(self, block: Block, r, k):
+        at = block.row(r) if self.ids is None else self.ids[0, block.row(r)]
+        return i32(self.data.element(at, k) if self.table.form else self.data[at, k])
+
+
+def _declare_table(name: str, table: Table, rows) -> _Read:
+    data = stored(name, (table.rows, table.width), table.form)
+    return _Read(table, data, argument(f"{name}_ids", (1, rows), "int32") if table.by_ids else None)
+
+
+@label.register(Gather)
+def _(stage: Gather, spec: RowBlock) -> str:
+    return "gather" + "_".join(f"{t.width}{t.form.label if t.form else ''}" for t in stage.tables)
+
+
+@declare.register(Gather)
+def _(stage: Gather, spec: RowBlock, isa: Isa) -> list[_Read]:
+    return [_declare_table(f"table{t}", table, length("T")) for t, table in enumerate(stage.tables)]
+
+
+@emit.register(Gather)
+def _(stage: Gather, number: int, arguments: list[_Read], block: Block) -> None:
+    out, isa, at = block.value(stage.value), block.isa, 0
+    with loop("r", ROWS) as r:
+        for read in arguments:
+            with loop("k", read.table.width) as k:
+                _put(out, isa, r, at + k, read.element(block, r, k))
+            if (wide := isa.padded(read.table.width)) != read.table.width:
+                with loop("k", wide - read.table.width) as k:
+                    _put(out, isa, r, at + read.table.width + k, i32(0))
+            at += wide
+
+
+# Linear.
+
+
+@dataclass(frozen=True)
+class _Linear:
+    weight: object | None
+    bias: object
+    lookups: list[tuple]
+    residuals: list[tuple]
+    epilogue: list
+
+
+@label.register(Linear)
+def _(stage: Linear, spec: RowBlock) -> str:
+    codes = "" if stage.form is None else f"_{stage.form.label}"
+    k = "_".join("+".join(map(str, spec.values[s])) for s in stage.sources)
+    added = "_residual" * bool(stage.residuals)
+    return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}".replace("+", "_")
+
+
+@declare.register(Linear)
+def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
+    n = width(stage.n, isa)
+    small, middle = NARROW if stage.narrow else WIDE
+    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form) if stage.sources else None
+    bias = constants("bias", (n,), small)
+    lookups = [
+        (constants(f"lookup{t}", (rows, n), small), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
+        for t, rows in enumerate(stage.lookups)
+    ]
+    residuals = []
+    for a, residual in enumerate(stage.residuals):
+        read = _declare_table(f"residual{a}", residual, length("T")) if isinstance(residual, Table) else residual
+        residuals.append((read, argument(f"residual{a}_factor", (n,), "int32")))
+    columns = sum(stage.n) if isinstance(stage.epilogue, Dequantize) else n
+    return _Linear(weight, bias, lookups, residuals, stage.epilogue.arguments(columns, middle))
+
+
+@prepare.register(Linear)
+def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
+    isa = block.isa
+    weight = None
+    if declared.weight is not None:
+        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa))
+    vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
+    return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
+
+
+@emit.register(Linear)
+def _(stage: Linear, number: int, given: _Linear, block: Block) -> None:
+    isa, n = block.isa, width(stage.n, block.isa)
+    left = block.value(stage.sources[0]) if stage.sources else None
+    operand = None
+    if stage.value is not None:
+        operand = block.value(stage.value)
+    elif temporary(stage, isa):
+        operand = isa.view(block.operands, block.scratch.temporaries[number])
+    tensor = None if stage.tensor is None else block.tensors[stage.tensor]
+    out = Destination(isa, operand, tensor, block.first_pair)
+    before = (left, given.weight)
+    start = _start(stage, given, block)
+    epilogue = stage.epilogue
+    if isinstance(epilogue, Requantize):
+        isa.requantize(out, block.sums, *before, n, given.bias, start, given.epilogue[0], None)
+    elif isinstance(epilogue, Activate):
+        isa.requantize(out, block.sums, *before, n, given.bias, start, *given.epilogue)
+    elif isinstance(epilogue, (RmsNorm, LayerNorm)):
+        isa.normalize(out, block.sums, *before, sum(stage.n), n, given.bias, start, Norm(*given.epilogue))
+    else:
+        (scale,) = given.epilogue
+
+        def write(r, j, acc) -> None:
+            inside = tirx.all(block.when_there(r), j < sum(stage.n))
+            with T.If(inside), T.Then():
+                store(tensor, tirx.Cast("float32", acc) * scale[j], block.row(r), j)
+
+        isa.dequantize(write, block.sums, *before, n, given.bias, start)
+
+
+def _start(stage: Linear, given: _Linear, block: Block):
+    """What lookups and residuals add to an accumulator."""
+    if not given.lookups and not given.residuals:
+        return None
+
+    def value(residual, r, column):
+        if isinstance(residual, int):
+            return i32(block.value(residual)[block.isa.at(r, column)])
+        return residual.element(block, r, column)
+
+    def start(r, column):
+        total = sum((table[ids[0, block.row(r)], column] for table, ids in given.lookups), i32(0))
+        if given.residuals:
+            added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (ADDEND_BITS - 1)))
+            total = total + (added >> i32(ADDEND_BITS)) if given.lookups else added >> i32(ADDEND_BITS)
+        return total
+
+    residual = None
+    if not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int):
+        residual = (block.value(given.residuals[0][0]), given.residuals[0][1])
+    return Added(start, residual)
+
+
+# Attend.
+
+
+@label.register(Attend)
+def _(stage: Attend, spec: RowBlock) -> str:
+    parts = spec.values[stage.query]
+    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}"
+
+
+@declare.register(Attend)
+def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
+    heads = len(spec.values[stage.query])
+    exp = argument("exp", (ENTRIES,), "int8")
+    return exp, argument("score_multiplier", (heads,), "int32"), argument("ratio", (heads,), "int32")
+
+
+@emit.register(Attend)
+def _(stage: Attend, number: int, arguments: tuple, block: Block) -> None:
+    exp, multiplier, ratio = arguments
+    isa, parts = block.isa, block.spec.values[stage.query]
+    wide = isa.padded(parts[0])
+    keys, values = block.tensors[stage.keys], block.tensors[stage.values]
+    weight = isa.view(block.operands, block.scratch.weights[number])
+    query, out = block.scratch.values[stage.query], block.scratch.values[stage.value]
+
+    def head(h, first) -> None:
+        def at(start: int):
+            return isa.view_at(block.operands, start, first)
+
+        isa.scores(block.sums, at(query), keys, first, wide, block.tokens)
+        isa.softmax(weight, block.factor, block.sums, exp, multiplier[h], ratio[h], block.tokens)
+        isa.context(Destination(isa, at(out)), block.sums, weight, values, first, wide, block.factor, block.tokens)
+
+    if len(parts) == 1:
+        head(0, 0)
+        return
+    with loop("h", len(parts)) as h:
+        head(h, h * wide)
