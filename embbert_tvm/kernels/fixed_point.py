@@ -31,6 +31,11 @@ def saturate(value):
     return tirx.Cast("int8", clamp(value))
 
 
+def saturate_wide(value):
+    """An int32 clamped to [-32768, 32767], as int16."""
+    return tirx.Cast("int16", tirx.max(tirx.min(value, i32(32767)), i32(-32768)))
+
+
 def saturate_unsigned(value):
     """An int32 clamped to [0, 255], as int32: an index of a table."""
     return tirx.max(tirx.min(value, i32(255)), i32(0))
