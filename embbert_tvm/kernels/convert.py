@@ -26,7 +26,7 @@ class Narrow:
 
 
 def narrow(spec: Narrow) -> tirx.PrimFunc:
-    """out[i, k] = saturate(multiply_high(x[i, k] << NARROW_BITS, multiplier)). x int16 (L, width), multiplier int32
+    """out[i, k] = saturate(multiply_high(x[i, k] * 2^NARROW_BITS, multiplier)). x int16 (L, width), multiplier int32
     (1,), out int8 (L or 1, width)."""
 
     def body() -> None:
@@ -38,7 +38,7 @@ def narrow(spec: Narrow) -> tirx.PrimFunc:
         with loop("i", out_rows) as i, loop("k", spec.width) as k:
             with block("narrow", vi=("S", out_rows, i), vk=("S", spec.width, k)) as (vi, vk):
                 sample = x[vi if spec.row is None else spec.row, vk]
-                store(out, saturate(multiply_high(i32(sample) << i32(NARROW_BITS), multiplier[0])), vi, vk)
+                store(out, saturate(multiply_high(i32(sample) * i32(2**NARROW_BITS), multiplier[0])), vi, vk)
 
     return prim_func(spec.name, body)
 

@@ -41,6 +41,14 @@ def saturate_unsigned(value):
     return tirx.max(tirx.min(value, i32(255)), i32(0))
 
 
+def rescaled(scale: float, wanted: float, bits: int) -> tuple[np.ndarray, float]:
+    """What brings one tensor of steps of `scale`, shifted up by so many bits, to int8: the multiplier (1,) and the
+    scale that it gives exactly, which is `wanted` or the next coarser one."""
+    # Just below one half at most.
+    factor = min(max(int(scale / wanted * 2.0 ** (32 - bits)), 1), 2**31 - 1)
+    return np.array([factor], np.int32), scale * 2.0 ** (32 - bits) / factor
+
+
 def multiplier(real: np.ndarray) -> np.ndarray:
     """The int32 multipliers for real factors in (-0.5, 0.5).
 

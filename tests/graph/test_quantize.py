@@ -102,14 +102,14 @@ MODELS = [
         + "m = MatMul(x, fc__weight)\ns = Sin(m)\nn = MatMul(s, sq__weight)\ny = Relu(n)"
         + POOL.format("ReduceMax"),
         {**FC, "sq__weight": normal(8, 8)},
-        ["product_dequantize", "sin float32", "quantize", "product_activate", "dequantize", "max float32", "quantize"],
+        ["product_dequantize", "sin float32", "quantize", "product_activate", "pool_max_8 int8"],
         0.05,
     ),
     (
         "a mean of all rows",
         EMBED + "m = MatMul(x, fc__weight)\ny = Relu(m)" + POOL.format("ReduceMean"),
         FC,
-        ["product_activate", "dequantize", "mean float32", "quantize_8", "product_row_dequantize"],
+        ["product_activate", "pool_mean_8 int8", "product_row_dequantize"],
         0.04,
     ),
     (

@@ -14,7 +14,7 @@ from embbert_tvm.graph.quantize import activations
 from embbert_tvm.kernels import convert, epilogues
 from embbert_tvm.kernels.cumsum import cumsum
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
-from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.fixed_point import multiplier, rescaled
 
 
 @functools.cache
@@ -118,12 +118,13 @@ def test_int16_is_exact_both_ways():
 def test_int8_of_an_int16_path(row):
     rng = np.random.default_rng(3)
     x = rng.integers(-(2**15), 2**15, (7, 5)).astype(np.int16)
-    factor = multiplier(np.array([0.004 / 2**convert.NARROW_BITS]))
+    factor, scale = rescaled(0.004, 1.0, convert.NARROW_BITS)
+    assert 1.0 <= scale <= 1.01
     kernel = Kernel(convert.narrow(convert.Narrow(5, row)))
     found = kernel(x, factor, out=((7 if row is None else 1, 5), "int8"), length=7)
     expected = saturate(multiply_high(x.astype(np.int64) << convert.NARROW_BITS, factor))
     np.testing.assert_array_equal(found, expected if row is None else expected[row : row + 1])
-    assert np.abs(expected - np.clip(x * 0.004, -128, 127)).max() <= 0.51
+    assert np.abs(expected - np.clip(x * 0.004 / scale, -128, 127)).max() <= 0.51
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])

@@ -21,7 +21,7 @@ from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels import convert
-from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 
 KERNEL = "embbert.kernel"
@@ -303,10 +303,10 @@ class Quantizer:
     def _narrowed(self, expr: Var) -> Rows:
         """The int16 rows of `expr` as int8."""
         wide = self.wide(expr)
-        scale = max(self.calibration.scale(self._observed(expr).name), wide.scale)
         count, width = shape(wide.expr)
         spec = convert.Narrow(width, wide.row if count != 1 else None)
-        factor = multiplier(np.array([wide.scale / scale / 2.0**convert.NARROW_BITS]))
+        wanted = self.calibration.scale(self._observed(expr).name)
+        factor, scale = rescaled(wide.scale, wanted, convert.NARROW_BITS)
         out = ([1 if wide.row is not None else count, width], "int8")
         name = f"{plain(expr.name)}_narrow"
         reason = "an int16 path that int8 rows are made of"

@@ -11,31 +11,35 @@ from __future__ import annotations
 from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, op_name, variables
-from embbert_tvm.graph.quantize import product, row_slice
+from embbert_tvm.graph.quantize import pool, product, row_slice
 
 _SUMS = ("add", "subtract")
+_POOLING = ("mean", "max", "power", "multiply")  # the first operator of each
 
 
 def find_streams(graph: Dataflow) -> frozenset[Var]:
     """The values of a graph that are made in int16."""
     readers: dict[Var, list[Var]] = {}
     sums: dict[Var, product.Sum] = {}
+    pooled: set[Var] = set()
     for var, value in graph.bindings:
         for used in dict.fromkeys(variables(value)):
             readers.setdefault(used, []).append(var)
         if is_tensor(var) and dtype(var) == "float32" and (found := product.match(graph, var)) is not None:
             sums[var] = found.sum
+        elif (over := pool.match(graph, var)) is not None:
+            pooled.add(over.x)
     added = {addend.x for found in sums.values() for addend in found.addends if isinstance(addend.x, Var)}
     streams: set[Var] = set()
 
     def kinds(var: Var) -> set[str]:
-        """What reads a value: "sum", "wide" (norms), or "int8"."""
+        """What reads a value: "sum", "wide" (norms, poolings), or "int8"."""
         found = set()
         for reader in readers.get(var, ()):
             name = op_name(graph.producer(reader))
             if row_slice.match(graph, reader) is not None:
                 found |= kinds(reader)
-            elif name in product.NORMS:
+            elif name in product.NORMS or (var in pooled and name in _POOLING):
                 found.add("wide")
             else:
                 found.add("sum" if name in _SUMS and var in added else "int8")
