@@ -139,6 +139,10 @@ class Rebuilder:
         """Whether a variable of the new graph stands for one that the old graph used once."""
         return isinstance(expr, Var) and self.source.uses(self._origin.get(expr, expr)) <= 1
 
+    def origin(self, expr: Expr) -> Expr:
+        """The variable of the old graph that one of the new graph stands for."""
+        return self._origin.get(expr, expr)
+
     def typed(self, call: Call) -> Call:
         """The call with its result type inferred; a rule is given calls whose `ty` is not known yet."""
         return self.builder.normalize(call)

@@ -1,9 +1,9 @@
 """Fuse quantized operators into row-block kernels.
 
-A group is a set of operators joined by ROW edges whose ALL and WINDOW inputs are complete before it starts; its kernel is
-one loop over blocks of rows (kernels/row_block). Groups are formed from the output backwards: what only one group reads,
-row by row, joins it, so that a value is made as late as it can be and never stored. Where an operator cannot be in a
-group it stays as it is, and rows are brought to plain layout for it.
+A group is a set of operators joined by ROW edges whose ALL and WINDOW inputs are complete before it starts; its kernel
+is one loop over blocks of rows (kernels/row_block). Groups are formed from the output backwards: what only one group
+reads, row by row, joins it, so that a value is made as late as it can be and never stored. Where an operator cannot be
+in a group it stays as it is, and rows are brought to plain layout for it.
 """
 
 from __future__ import annotations

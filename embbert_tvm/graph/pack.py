@@ -105,7 +105,7 @@ def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> 
 
 def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:
     """A filter's weight (taps, channels), as (channels / 2, taps, 2) or its codes; channels filled up to `wide`."""
-    taps, channels = value.shape
+    channels = value.shape[1]
     blocks = constants.blocks_of(value)
     if blocks is None:
         padded = np.pad(value.T, ((0, wide - channels), (0, 0)))

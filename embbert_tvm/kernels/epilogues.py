@@ -12,7 +12,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, block, i32, i64, init, loop, store, workspace
-from embbert_tvm.kernels.fixed_point import multiply_high, saturate
+from embbert_tvm.kernels.fixed_point import multiply_high, saturate, saturate_wide
 from embbert_tvm.kernels.low_bits import constants
 
 # rms_norm: bits of the normalized row, t / |t|, before the gain.
@@ -34,6 +34,23 @@ class Requantize:
         (multiplier,) = params
         with loop("j", n) as j, block("requantize", vj=("S", n, j)) as vj:
             store(out, saturate(multiply_high(acc[vj], multiplier[vj])), i, vj)
+
+
+@dataclass(frozen=True)
+class RequantizeWide:
+    """out[j] = saturate_wide(multiply_high(acc[j], multiplier[j])), int16: a residual path that outgrows int8."""
+
+    name = "requantize_wide"
+    dtype = "int16"
+    narrow = (0,)
+
+    def arguments(self, n: int, dtype: str = "int32") -> list:
+        return [constants("multiplier", (n,), dtype)]
+
+    def row(self, acc, params: list, out, i, n: int) -> None:
+        (multiplier,) = params
+        with loop("j", n) as j, block("requantize", vj=("S", n, j)) as vj:
+            store(out, saturate_wide(multiply_high(acc[vj], multiplier[vj])), i, vj)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,22 @@ def saturate(value):
     return tirx.Cast("int8", clamp(value))
 
 
+def saturate_wide(value):
+    """An int32 clamped to [-32768, 32767], as int16."""
+    return tirx.Cast("int16", tirx.max(tirx.min(value, i32(32767)), i32(-32768)))
+
+
 def saturate_unsigned(value):
     """An int32 clamped to [0, 255], as int32: an index of a table."""
     return tirx.max(tirx.min(value, i32(255)), i32(0))
+
+
+def rescaled(scale: float, wanted: float, bits: int) -> tuple[np.ndarray, float]:
+    """What brings one tensor of steps of `scale`, shifted up by so many bits, to int8: the multiplier (1,) and the
+    scale that it gives exactly, which is `wanted` or the next coarser one."""
+    # Just below one half at most.
+    factor = min(max(int(scale / wanted * 2.0 ** (32 - bits)), 1), 2**31 - 1)
+    return np.array([factor], np.int32), scale * 2.0 ** (32 - bits) / factor
 
 
 def multiplier(real: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@
 
 Several sources share one row of weights (their scales are folded into it), so a sum of linear maps is one product.
 A source is a tensor of L rows or one, a constant table read at row i, or a constant table read at row ids[i] (an
-embedding). An addend is a source that no matrix multiplies: a residual path, or an embedding of the full width.
+embedding). An addend is a source that no matrix multiplies: a residual path, of int8 or int16, or an embedding of the
+full width.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ ADDEND_BITS = 8
 class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
-    columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py)."""
+    columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py).
+    dtype: of its elements; int16 of an addend only."""
 
     width: int
     rows: int | None = None
@@ -48,6 +50,7 @@ class Source:
     pairs: bool = False
     form: WeightFormat | None = None
     columns: int | None = None
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -87,26 +90,29 @@ class Product:
 
 def _form(addend: Source) -> str:
     kind = "table" if addend.indexed else "row" if addend.row is not None else "rows"
-    return f"{kind}{addend.rows or ''}{addend.form.label if addend.form else ''}"
+    wide = "wide_" if addend.dtype == "int16" else ""
+    return f"{wide}{kind}{addend.rows or ''}{addend.form.label if addend.form else ''}"
 
 
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
-    """Arguments: each source (int8) and, where indexed, its ids (int32, (1, L)); weight int8 (n, k); bias int32 (n,);
-    each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor int32 (n,); the epilogue's
-    own; the output (L or 1, n). Without sources there is no weight. A table or weight of a `form` is its codes
-    and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's vectors int16."""
+    """Arguments: each source (int8, or an addend's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
+    (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor
+    int32 (n,); the epilogue's own; the output (L or 1, n). Without sources there is no weight. A table or weight of a
+    `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's
+    vectors int16.
+
+    Sources and addends are read as ROW where they have L rows, as TABLE where they are constants.
+    """
     small, middle = NARROW if spec.narrow else WIDE
 
     def body() -> None:
         rows = length()
 
         def read(name: str, source: Source) -> tuple:
-            shape = (
-                (length("M"), source.columns or source.width, 2)
-                if source.pairs
-                else (source.rows or rows, source.width)
-            )
-            data = stored(name, shape, source.form)
+            shape = (source.rows or rows, source.width)
+            if source.pairs:
+                shape = (length("M"), source.columns or source.width, 2)
+            data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.form)
             ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
             return source, data, ids
 

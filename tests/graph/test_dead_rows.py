@@ -78,6 +78,17 @@ CASES = {
         {"w": normal(K, 1, 4)},
         "",
     ),
+    "a residual path beside its block": (
+        "a = MatMul(x, w)\nb = Relu(a)\nc = MatMul(b, w)\nd = Add(b, c)\ne = Tanh(d)\ny = Add(d, e)",
+        {"w": normal(K, K)},
+        "",
+    ),
+    "attention with a residual path": (
+        "h = Relu(x)\nt = Transpose<perm=[0,2,1]>(h)\nq = MatMul(h, w)\ns = MatMul(q, t)\n"
+        "p = Softmax<axis=-1>(s)\nc = MatMul(p, h)\nr = Add(h, c)\nf = Relu(r)\ng = MatMul(f, w)\ny = Add(r, g)",
+        {"w": normal(K, K)},
+        "nn.relu permute_dims",
+    ),
     "a value that is read whole as well": (
         "a = Relu(x)\nm = ReduceMean<keepdims=1>(a, one)\ny = Add(a, m)",
         {"one": np.array([1])},

@@ -14,7 +14,7 @@ from embbert_tvm.graph.quantize import activations
 from embbert_tvm.kernels import convert, epilogues
 from embbert_tvm.kernels.cumsum import cumsum
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
-from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.fixed_point import multiplier, rescaled
 
 
 @functools.cache
@@ -99,6 +99,32 @@ def test_dequantize_is_exact_and_quantize_its_inverse():
     np.testing.assert_array_equal(real[0], x.astype(np.float32) * scale)
     back = conversion("quantize", 4)(real, np.array([1 / scale]), out=((64, 4), "int8"), length=64)
     np.testing.assert_array_equal(back, x)
+
+
+def test_int16_is_exact_both_ways():
+    x = np.arange(-(2**15), 2**15, 13).astype(np.int16)[: 4 * 1260].reshape(-1, 4)
+    scale = np.float32(2.0**-7)
+    to_real, to_wide = Kernel(convert.dequantize(4, "int16")), Kernel(convert.quantize(4, "int16"))
+    real = to_real(x, np.array([scale]), out=((1, len(x), 4), "float32"), length=len(x))
+    np.testing.assert_array_equal(real[0], x.astype(np.float32) * scale)
+    back = to_wide(real, np.array([1 / scale]), out=((len(x), 4), "int16"), length=len(x))
+    np.testing.assert_array_equal(back, x)
+    ends = np.array([np.inf, -np.inf, 1e9, -1e9], np.float32).reshape(1, 1, 4)
+    found = to_wide(ends, np.array([1.0], np.float32), out=((1, 4), "int16"), length=1)
+    assert found.tolist() == [[32767, -32768, 32767, -32768]]
+
+
+@pytest.mark.parametrize("row", [None, 0])
+def test_int8_of_an_int16_path(row):
+    rng = np.random.default_rng(3)
+    x = rng.integers(-(2**15), 2**15, (7, 5)).astype(np.int16)
+    factor, scale = rescaled(0.004, 1.0, convert.NARROW_BITS)
+    assert 1.0 <= scale <= 1.01
+    kernel = Kernel(convert.narrow(convert.Narrow(5, row)))
+    found = kernel(x, factor, out=((7 if row is None else 1, 5), "int8"), length=7)
+    expected = saturate(multiply_high(x.astype(np.int64) << convert.NARROW_BITS, factor))
+    np.testing.assert_array_equal(found, expected if row is None else expected[row : row + 1])
+    assert np.abs(expected - np.clip(x * 0.004 / scale, -128, 127)).max() <= 0.51
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])

@@ -38,6 +38,15 @@ CASES = [
     Case("a residual path", Product((Source(16),), 8, REQUANTIZE, addends=(Source(8),))),
     Case("the first row of one", Product((Source(16, row=0),), 3, REQUANTIZE, (), True, (Source(3, row=0),))),
     Case("tables alone", Product((), 6, REQUANTIZE, (3,), addends=(Source(6, 30, indexed=True), Source(6, 9)))),
+    Case("an int16 residual path", Product((Source(16),), 8, REQUANTIZE, addends=(Source(8, dtype="int16"),))),
+    Case(
+        "int16 alone, one row of it",
+        Product((), 8, epilogues.RequantizeWide(), (), True, (Source(8, row=0, dtype="int16"),)),
+    ),
+    Case(
+        "int8 and int16 into int16",
+        Product((Source(5),), 8, epilogues.RequantizeWide(), addends=(Source(8), Source(8, dtype="int16"))),
+    ),
     Case("activation", Product((Source(16),), 8, epilogues.Activate())),
     Case("real", Product((Source(16), Source(3)), 8, epilogues.Dequantize())),
     Case("first row, real", Product((Source(16, row=0),), 3, epilogues.Dequantize(), (), True)),
@@ -77,6 +86,8 @@ def test_product(case, scale):
 
         def some(source, arguments=arguments, rng=rng, length=length):
             data = extreme_int8(rng, source.rows or length, source.width)
+            if source.dtype == "int16":
+                data = rng.integers(-(2**15), 2**15, data.shape).astype(np.int16)
             ids = rng.integers(0, source.rows or 1, (1, length)).astype(np.int32)
             arguments += [data, ids] if source.indexed else [data]
             return data, ids
@@ -90,7 +101,8 @@ def test_product(case, scale):
             lookups.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
             arguments += lookups[-1]
         for source in spec.addends:
-            factor = rng.integers(-(2**22), 2**22, spec.n).astype(np.int32)
+            most = 2**14 if source.dtype == "int16" else 2**22
+            factor = rng.integers(-most, most, spec.n).astype(np.int32)
             addends.append((*some(source), factor))
             arguments.append(factor)
         acc = accumulators(spec, sources, weight, bias, lookups, length, addends)
@@ -103,6 +115,9 @@ def test_product(case, scale):
             table = extreme_int8(rng, 256)
             extra = [factors, table]
             expected = table[128 + np.clip(multiply_high(acc, factors), -128, 127)]
+        elif spec.epilogue.dtype == "int16":
+            extra = [factors]
+            expected = np.clip(multiply_high(acc, factors), -(2**15), 2**15 - 1).astype(np.int16)
         else:
             extra, expected = [factors], saturate(multiply_high(acc, factors))
         found = kernel(spec)(*arguments, *extra, out=(acc.shape, spec.epilogue.dtype), length=length)

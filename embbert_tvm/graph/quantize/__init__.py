@@ -5,12 +5,14 @@ from __future__ import annotations
 from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.dataflow import Dataflow
 from embbert_tvm.graph.precision import PLANS, Plan
-from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_product, row_slice
+from embbert_tvm.graph.quantize import attention, depthwise_conv, pool, product, row_product, row_slice
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
+from embbert_tvm.graph.quantize.streams import find_streams
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (row_slice, attention, depthwise_conv, product)
+INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, product)
 LAYERS = (row_product,)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]
@@ -22,7 +24,14 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: Plan = PLANS[
     calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module
     does not have.
     """
-    return Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS).run()
+    streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()
+    shared: frozenset = frozenset()
+    while True:
+        quantizer = Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS, streams, shared)
+        quantized = quantizer.run()
+        if not quantizer.twice:
+            return quantized
+        shared |= quantizer.twice
 
 
 def keep_float(mod: IRModule) -> Quantized:

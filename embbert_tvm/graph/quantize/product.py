@@ -20,26 +20,35 @@ from embbert_tvm.graph.quantize.weights import (
     low_bit_table,
     per_channel,
     per_tensor,
+    requantize_wide,
     under_activation,
 )
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
 
-_NORMS = ("nn.rms_norm", "nn.layer_norm")
+NORMS = ("nn.rms_norm", "nn.layer_norm")
 # A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
 _LOOKUP_ROWS = 8
-# The most that one step of all addends may be worth, in steps of an accumulator: their sum stays within 2^29.
-_MOST_STEPS = 2.0**14
+# The most that one step of all addends may be worth, in steps of an accumulator, by their type: their sum stays within
+# 2^29.
+_MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
+
+
+@dataclass(frozen=True)
+class Addend:
+    """x, a tensor (1, L, n) or rows of a table, times `by`: a number or one a column."""
+
+    x: Expr
+    by: np.ndarray | float
 
 
 @dataclass
 class Sum:
-    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); addends: tensors (1, L, n) or tables; bias (n,); all
-    real."""
+    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); addends; bias (n,); all real."""
 
     terms: list[tuple[Expr, np.ndarray]] = field(default_factory=list)
     lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
-    addends: list[Expr] = field(default_factory=list)
+    addends: list[Addend] = field(default_factory=list)
     bias: np.ndarray | float = 0.0
 
 
@@ -50,57 +59,89 @@ class Match:
     norm: object = None
 
 
-def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool) -> bool:
+def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray | float = 1.0) -> bool:
+    """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as an addend."""
     value = constant(expr)
     if value is not None:
-        found.bias = found.bias + value.reshape(-1)
+        found.bias = found.bias + value.reshape(-1) * by
         return value.size == max(value.shape, default=1)
     made = graph.producer(expr)
     name = op_name(made)
     if not top and _is_addend(graph, expr):
-        found.addends.append(expr)
+        found.addends.append(Addend(expr, by))
         return True
-    if not top and graph.uses(expr) != 1:
+    if name == "take" and not top and (table := _small_table(made)) is not None:
+        found.lookups.append((table * by, made.args[1]))
+        return True
+    if top or graph.uses(expr) == 1:
+        if name in ("add", "subtract"):
+            signs = (by, by if name == "add" else -by)
+            return all(_collect(graph, a, found, False, sign) for a, sign in zip(made.args, signs, strict=True))
+        if not (top and name == "negative") and (scaled := _scaled(made)) is not None:
+            return _collect(graph, scaled[0], found, False, by * scaled[1])
+        if name == "matmul" and (weight := constant(made.args[1])) is not None and weight.ndim == 2:
+            found.terms.append((made.args[0], weight * by))
+            return True
+    if top and not _is_table(made):
         return False
-    if name == "add":
-        return all(_collect(graph, a, found, False) for a in made.args)
-    if name == "matmul":
-        weight = constant(made.args[1])
-        if weight is None or weight.ndim != 2:
-            return False
-        found.terms.append((made.args[0], weight))
-        return True
-    if name == "take" and not top and made.attrs.axis == 0:
-        table = constant(made.args[0])
-        if table is None or table.ndim != 2 or constant(made.args[1]) is not None:
-            return False
-        found.lookups.append((table, made.args[1]))
-        return True
-    return False
+    found.addends.append(Addend(expr, by))
+    return True
+
+
+def _is_table(made: Expr) -> bool:
+    """Whether `made` is rows of a large constant table, at ids or from its first."""
+    if op_name(made) not in ("take", "strided_slice"):
+        return False
+    table = constant(made.args[0])
+    if table is None or table.ndim != 2 or len(table) <= _LOOKUP_ROWS:
+        return False
+    return op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None)
+
+
+def _small_table(take: Call) -> np.ndarray | None:
+    """The table that a take looks rows up in, where it is one of few rows."""
+    table = constant(take.args[0])
+    small = table is not None and table.ndim == 2 and constant(take.args[1]) is None
+    return table if small and take.attrs.axis is not None and int(take.attrs.axis) == 0 else None
+
+
+def _scaled(made: Expr) -> tuple[Expr, np.ndarray] | None:
+    """(x, c), where `made` is x times a constant, one number or one a column."""
+    name = op_name(made)
+    if name == "negative":
+        return made.args[0], np.array([-1.0])
+    if name not in ("multiply", "divide"):
+        return None
+    left, right = made.args
+    for x, factor in ((left, right), (right, left)) if name == "multiply" else ((left, right),):
+        value = constant(factor)
+        width = shape(x)[-1] if constant(x) is None and shape(x) else None
+        if value is None or value.size not in (1, width) or value.size != max(value.shape, default=1):
+            continue
+        if value.size > 1 and value.shape[-1] != width:
+            continue
+        flat = value.reshape(-1).astype(np.float64)
+        return x, flat if name == "multiply" else 1 / flat
+    return None
 
 
 def _is_addend(graph: Dataflow, expr: Expr) -> bool:
-    """Whether `expr` is rows of a norm, which lose little in int8, or of a table. The path of a model that adds to it
-    layer after layer is neither: it outgrows one scale."""
+    """Whether `expr` is rows of a norm or of a large table, which are added as they are."""
     made = graph.producer(expr)
     if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
         made = graph.producer(made.args[0])
-    if op_name(made) in _NORMS:
-        return True
-    table = constant(made.args[0]) if op_name(made) in ("strided_slice", "take") else None
-    large = table is not None and table.ndim == 2 and len(table) > _LOOKUP_ROWS
-    return large and (op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None))
+    return op_name(made) in NORMS or _is_table(made)
 
 
 def _sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
     dims, found = shape(expr), Sum()
-    if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1):
+    if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1) or not isinstance(dims[-1], int):
         return None
     if not _collect(graph, expr, found, top) or not (found.terms or found.addends):
         return None
-    if any(shape(x)[-1] != dims[-1] for x in found.addends):
+    if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.addends):
         return None
-    read = [_count(x) for x in (*(x for x, _ in found.terms), *found.addends)]
+    read = [_count(x) for x in (*(x for x, _ in found.terms), *(a.x for a in found.addends))]
     read += [str(shape(ids)[-1]) for _, ids in found.lookups]
     return found if all(rows == _count(expr) for rows in read) else None
 
@@ -112,18 +153,18 @@ def _count(x: Expr) -> str:
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
     norm = graph.producer(expr)
-    if op_name(norm) in _NORMS:
+    if op_name(norm) in NORMS:
         inner = norm.args[0]
         found = _sum(graph, inner, top=False)
         return None if found is None else Match(inner, found, norm)
     inner = under_activation(graph, expr)
-    found = _sum(graph, inner, top=True)
+    found = _sum(graph, inner, top=expr.same_as(inner))
     return None if found is None else Match(inner, found)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     """What the operator reads; rows of constant tables are its own."""
-    read = [*(x for x, _ in found.sum.terms), *found.sum.addends]
+    read = [*(x for x, _ in found.sum.terms), *(a.x for a in found.sum.addends)]
     made = [graph.producer(x) for x in read]
     tables = [op_name(m) in ("take", "strided_slice") and constant(m.args[0]) is not None for m in made]
     ids = [m.args[1] for m, table in zip(made, tables, strict=True) if table and op_name(m) == "take"]
@@ -141,6 +182,7 @@ class _Operand:
     args: list
     scale: float
     name: str = ""
+    by: np.ndarray | float | None = None  # of an addend
 
 
 def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, float]:
@@ -154,8 +196,11 @@ def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndar
     return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
 
 
-def _operand(q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None) -> _Operand:
-    """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows."""
+def _operand(
+    q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
+) -> _Operand:
+    """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. by: of an
+    addend, which may be int16."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
@@ -163,15 +208,15 @@ def _operand(q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None
         steps, scale = _table(q, user, x, table, weight)
         if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
             source = Source(table.shape[1], table.shape[0], indexed=True)
-            return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name))
+            return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
-            return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name))
-    rows = q.rows(x)
+            return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
+    rows = q.wide(x) if by is not None and x in q.streams else q.rows(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row
-    source = Source(shape(x)[-1], count, row=row)
-    return _Operand(source, [rows.expr], rows.scale)
+    source = Source(shape(x)[-1], count, row=row, dtype=rows.dtype)
+    return _Operand(source, [rows.expr], rows.scale, by=by)
 
 
 def from_start(cut: Call) -> bool:
@@ -195,10 +240,11 @@ class _Inputs:
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     operands = [_operand(q, user, x, w) for x, w in found.terms]
-    addends = [_operand(q, user, x) for x in found.addends]
+    addends = [_operand(q, user, a.x, by=a.by) for a in found.addends]
     n = shape(expr)[-1]
     parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
-    finest = len(addends) * max((a.scale for a in addends), default=0.0) / _MOST_STEPS
+    largest = (a.scale * np.abs(a.by).max() / _MOST_STEPS[a.source.dtype] for a in addends)
+    finest = len(addends) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
     if form.stored and operands and not addends:
@@ -253,7 +299,8 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
         add(q.real(ids))
     for operand in inputs.addends:
         read(operand)
-        add(np.rint(operand.scale / channels.scale * 2.0**ADDEND_BITS).astype(np.int32), "addend_factor")
+        factor = operand.scale * operand.by / channels.scale * 2.0**ADDEND_BITS
+        add(np.rint(factor).astype(np.int32), "addend_factor")
     for value, suffix in zip(last.constants, last.names, strict=True):
         add(value, suffix)
     out = ([1 if single else q.length, n], last.kind.dtype)
@@ -294,6 +341,12 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     else:
         last = finish(q.graph, q.calibration, expr, found.inner, inputs.channels)
     return Rows(_emit(q, expr, found, inputs, last), last.scale)
+
+
+def wide(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    inputs = _inputs(q, expr, found.inner, found.sum)
+    last = requantize_wide(inputs.channels, q.wide_scale(expr.name))
+    return Rows(_emit(q, expr, found, inputs, last), last.scale, dtype="int16")
 
 
 def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:

@@ -1,9 +1,10 @@
 """The driver of quantization.
 
-It works backwards from the output: `rows` asks for a value as int8 rows, `real` for the same value in float32. The
-operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless the plan has that in
-float; that, and what none of them recognises, stays in float32, with conversions at its borders. Nothing is made that
-is not asked for.
+It works backwards from the output: `rows` asks for a value as int8 rows, `wide` as int16 rows, `real` for the same
+value in float32. The operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless
+the plan has that in float; that, and what none of them recognises, stays in float32, with conversions at its borders.
+Nothing is made that is not asked for, and no value is computed twice: what is read in two types is made in one and
+converted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels import convert
+from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 
 KERNEL = "embbert.kernel"
@@ -30,11 +32,12 @@ _PARTS = ("take", "strided_slice", "reshape", "squeeze")
 
 @dataclass(frozen=True)
 class Rows:
-    """An int8 tensor (L, K), or (1, K), worth `expr * scale`. row: only this row of it is meant."""
+    """A tensor (L, K), or (1, K), of int8 or int16, worth `expr * scale`. row: only this row of it is meant."""
 
     expr: Var
     scale: float
     row: int | None = None
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Quantizer:
     operators: tuple
     plan: Plan = field(default_factory=Plan)
     layers: tuple = ()  # operators of schemes whose rows are float32 between integers
+    streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
+    shared: frozenset[Var] = frozenset()  # read as rows and in float32: made as rows
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -89,6 +94,8 @@ class Quantizer:
         (self.ids,) = self.graph.function.params
         self.length = shape(self.ids)[1]
         self._rows: dict[Var, Rows] = {}
+        self._wide: dict[Var, Rows] = {}
+        self._computed: set[Var] = set()
         self._real: dict[Var, Expr] = {}
         self._found: dict[Var, tuple | None] = {}
         self._asked: set[Var] = set()
@@ -112,6 +119,11 @@ class Quantizer:
             choices = tuple(replace(c, precision="float16") if c.precision == "float32" else c for c in choices)
         mod = self.builder.finalize()
         return Quantized(mod, self.constants, choices, self.specs, self.origins, plan, self.blocks)
+
+    @property
+    def twice(self) -> frozenset[Var]:
+        """What was made as rows and computed in float32, too."""
+        return frozenset(v for v in self._computed if v in self._rows or v in self._wide)
 
     def weight_format(self, name: str) -> WeightFormat:
         """The format of the weights of the operator that makes `name`."""
@@ -177,7 +189,9 @@ class Quantizer:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
         if expr in self._rows:
             return self._rows[expr]
-        if (found := self.find(expr)) is not None:
+        if expr in self.streams:
+            made = self._narrowed(expr)
+        elif (found := self.find(expr)) is not None:
             operator, match = found
             made = operator.rows(self, expr, match)
         else:
@@ -186,6 +200,19 @@ class Quantizer:
         if made.row is None or shape(made.expr)[0] == 1:
             self.origins.setdefault(made.expr.name, (expr.name, made.scale))
         return made
+
+    def wide(self, expr: Expr) -> Rows:
+        """`expr`, one of `streams`, as int16 rows."""
+        if expr not in self._wide:
+            if (found := self.find(expr)) is not None:
+                operator, match = found
+                made = operator.wide(self, expr, match)
+            else:
+                made = self.quantized(expr, "int16")
+            self._wide[expr] = made
+            if made.row is None or shape(made.expr)[0] == 1:
+                self.origins.setdefault(made.expr.name, (expr.name, made.scale))
+        return self._wide[expr]
 
     def real(self, expr: Expr) -> Expr:
         """`expr` in its own type: float32, or the int32 and bool of bookkeeping on ids."""
@@ -198,8 +225,10 @@ class Quantizer:
         found = self.find(expr) if is_tensor(expr) and dtype(expr) == "float32" else None
         if found is None:
             made = self._kept(expr)
-        elif (made := found[0].real(self, expr, found[1])) is None:
+        elif expr in self.shared or (made := found[0].real(self, expr, found[1])) is None:
             made = self._dequantized(expr)
+        elif found[0] in self.operators:
+            self._computed.add(expr)
         self._real[expr] = made
         if isinstance(made, Var) and is_tensor(expr) and dtype(expr) == "float32":
             self.origins.setdefault(made.name, (expr.name, None))
@@ -251,19 +280,39 @@ class Quantizer:
         self.choices.append(Choice(made.name, name, dtype(expr), reason))
         return made
 
-    def quantized(self, expr: Var) -> Rows:
-        """The float32 of `expr` as int8 rows."""
+    def wide_scale(self, name: str) -> float:
+        """The real value of one step of an int16 tensor: it reaches to twice what calibration has seen."""
+        return replace(self.calibration, method=lambda tensor: "minmax").scale(name, 2**14)
+
+    def quantized(self, expr: Var, dtype: str = "int8") -> Rows:
+        """The float32 of `expr` as int8 or int16 rows."""
         rows, width = shape(expr)[-2:]
-        scale = self.calibration.scale(self._observed(expr).name)
+        observed = self._observed(expr).name
+        scale = self.calibration.scale(observed) if dtype == "int8" else self.wide_scale(observed)
         inverse = np.array([1 / scale], np.float32)
         name = f"{plain(expr.name)}_quantized"
         real = self.real(expr)
         if len(shape(expr)) == 2:
             real = self.builder.emit(relax.op.reshape(real, (1, rows, width)), name_hint=expr.name)
         args = [real, inverse]
-        out = ([rows, width], "int8")
-        made = self.kernel(convert.quantize(width), name, args, out, "its consumer is int8", {1: "inverse_scale"})
-        return Rows(made, scale, 0 if rows == 1 else None)
+        reason = f"its consumer is {dtype}"
+        made = self.kernel(
+            convert.quantize(width, dtype), name, args, ([rows, width], dtype), reason, {1: "inverse_scale"}
+        )
+        return Rows(made, scale, 0 if rows == 1 else None, dtype)
+
+    def _narrowed(self, expr: Var) -> Rows:
+        """The int16 rows of `expr` as int8."""
+        wide = self.wide(expr)
+        count, width = shape(wide.expr)
+        spec = convert.Narrow(width, wide.row if count != 1 else None)
+        wanted = self.calibration.scale(self._observed(expr).name)
+        factor, scale = rescaled(wide.scale, wanted, convert.NARROW_BITS)
+        out = ([1 if wide.row is not None else count, width], "int8")
+        name = f"{plain(expr.name)}_narrow"
+        reason = "an int16 path that int8 rows are made of"
+        made = self.kernel(convert.narrow(spec), name, [wide.expr, factor], out, reason, {1: "multiplier"}, spec)
+        return Rows(made, scale, None if wide.row is None else 0)
 
     def _observed(self, expr: Var) -> Expr:
         """What the range of `expr` is taken from: itself, or the tensor that it is a part of."""
@@ -272,7 +321,7 @@ class Quantizer:
         return self._observed(self.graph.producer(expr).args[0])
 
     def _dequantized(self, expr: Var) -> Expr:
-        rows = self.rows(expr)
+        rows = self.wide(expr) if expr in self.streams else self.rows(expr)
         width = shape(expr)[-1]
         name = f"{plain(expr.name)}_real"
         steps = rows.expr
@@ -281,7 +330,9 @@ class Quantizer:
             steps = self.builder.emit(cut, name_hint=f"{plain(expr.name)}_row")
         args = [steps, np.array([rows.scale], np.float32)]
         out = ([1, *shape(expr)[-2:]], "float32")
-        made = self.kernel(convert.dequantize(width), name, args, out, "its consumer is float32", {1: "scale"})
+        made = self.kernel(
+            convert.dequantize(width, rows.dtype), name, args, out, "its consumer is float32", {1: "scale"}
+        )
         if len(shape(expr)) == 3:
             return made
         return self.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=name)

@@ -46,5 +46,10 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return replace(whole, row=found.row + (whole.row or 0))
 
 
+def wide(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    whole = q.wide(found.tensor)
+    return replace(whole, row=found.row + (whole.row or 0))
+
+
 def real(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 row."""

@@ -90,6 +90,12 @@ def requantize(channels: Channels, scale: float) -> Epilogue:
     return Epilogue(epilogues.Requantize(), [channels.factor(channels.scale / scale)], ("multiplier",), scale)
 
 
+def requantize_wide(channels: Channels, scale: float) -> Epilogue:
+    scale = max(scale, 2.01 * float(channels.scale.max()))
+    factor = channels.factor(channels.scale / scale)
+    return Epilogue(epilogues.RequantizeWide(), [factor], ("multiplier",), scale)
+
+
 def activate(channels: Channels, function: str, scale_in: float, scale_out: float) -> Epilogue:
     inside = requantize(channels, scale_in)
     table = activations.table(function, inside.scale, scale_out)

@@ -236,7 +236,7 @@ class Isa:
                 store(out, acc[r, c], *self.at(r, p * INTERLEAVE + c))
 
     def softmax(self, weights, factor, score, exp, score_multiplier, ratio, count) -> None:
-        """The softmax of attention.py of four rows: weights[at(r, j)] from score[at(r, j)], factor[r] from their sum."""
+        """The softmax of attention.py: weights[at(r, j)] from score[at(r, j)], factor[r] from their sum."""
         total = workspace("total", (ROWS,), "int32")
         self.softmax_weights(weights, total, score, exp, score_multiplier, count)
         with loop("r", ROWS) as r:

@@ -1,7 +1,7 @@
 """What a row-block kernel does, as data: values that live in scratch for a block of rows, tensors, and stages.
 
-A value has columns in parts, each of which an instruction set pads (`Isa.padded`); the padding of a result is 0 or meets
-weights of 0. Numbers of values and tensors are indices into `RowBlock.values` and `RowBlock.tensors`.
+A value has columns in parts, each of which an instruction set pads (`Isa.padded`); the padding of a result is 0 or
+meets weights of 0. Numbers of values and tensors are indices into `RowBlock.values` and `RowBlock.tensors`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,95 @@
+"""The mean, the largest or the root of the mean square over all rows, one row of what is made of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.names import plain
+from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.kernels import pool as kernel
+from embbert_tvm.kernels.fixed_point import rescaled
+
+# The most that epsilon may be, in steps of the mean square: their sum stays below 2^31.
+_MOST_EPSILON = 2**29
+
+
+@dataclass(frozen=True)
+class Match:
+    """x (1, L, K); epsilon of a root mean square."""
+
+    kind: str
+    x: Expr
+    epsilon: float = 0.0
+
+
+def match(graph: Dataflow, expr: Expr) -> Match | None:
+    made = graph.producer(expr)
+    if op_name(made) in ("mean", "max"):
+        x = _over_rows(graph, made)
+        return None if x is None else Match(op_name(made), x)
+    if op_name(made) != "sqrt" or graph.uses(made.args[0]) != 1:
+        return None
+    inside, epsilon = made.args[0], 0.0
+    if (total := graph.match(inside, "add")) is not None:
+        value = constant(total.args[1])
+        if value is None or value.size != 1 or graph.uses(total.args[0]) != 1:
+            return None
+        inside, epsilon = total.args[0], float(value.reshape(-1)[0])
+    mean = graph.match(inside, "mean")
+    x = _over_rows(graph, mean) if mean is not None else None
+    square = graph.producer(x) if x is not None and graph.uses(x) == 1 else None
+    if op_name(square) == "power":
+        exponent = constant(square.args[1])
+        squares = exponent is not None and exponent.size == 1 and float(exponent.reshape(-1)[0]) == 2.0
+    else:
+        squares = op_name(square) == "multiply" and square.args[0].same_as(square.args[1])
+    rows = squares and len(shape(square.args[0])) == 3 and epsilon >= 0
+    return Match("rms", square.args[0], epsilon) if rows else None
+
+
+def _over_rows(graph: Dataflow, made: Expr) -> Expr | None:
+    """x (1, L, K), where `made` goes over its rows, L being what is not known."""
+    x, axes = made.args[0], [int(a) for a in made.attrs.axis or ()]
+    dims = shape(x)
+    if constant(x) is not None or len(dims) != 3 or dims[0] != 1 or len(axes) != 1:
+        return None
+    axis = axes[0] % 3
+    if axis == 2 and (turned := graph.match(x, "permute_dims")) is not None:
+        x, axis = (turned.args[0], 1) if [int(a) for a in turned.attrs.axes] == [0, 2, 1] else (x, 2)
+        dims = shape(x)
+    fits = axis == 1 and not isinstance(dims[1], int) and isinstance(dims[2], int)
+    return x if fits else None
+
+
+def inputs(graph: Dataflow, found: Match) -> list[Expr]:
+    """What the operator reads."""
+    return [found.x]
+
+
+def follows(found: Match) -> None:
+    """The plan says how this is computed."""
+
+
+def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    x = q.wide(found.x) if found.x in q.streams else q.rows(found.x)
+    spec = kernel.Pool(found.kind, shape(expr)[-1], x.dtype)
+    factor, scale = rescaled(x.scale, q.calibration.scale(expr.name), kernel.BITS)
+    args: list = [x.expr]
+    names = {}
+    if spec.kind == "rms":
+        bits = kernel.SQUARE_BITS if spec.dtype == "int8" else 0
+        epsilon = min(round(found.epsilon / x.scale**2 * 2**bits), _MOST_EPSILON)
+        names[len(args)] = "epsilon"
+        args.append(np.array([epsilon], np.int32))
+    names[len(args)] = "multiplier"
+    args.append(factor)
+    reason = f"the {spec.kind} of all rows, as they come"
+    made = q.kernel(kernel.pool(spec), plain(expr.name), args, ([1, spec.width], "int8"), reason, names, spec)
+    return Rows(made, scale)
+
+
+def real(q: Quantizer, expr: Expr, found: Match) -> None:
+    """The driver converts the int8 row."""

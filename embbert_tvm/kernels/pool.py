@@ -1,0 +1,99 @@
+"""One row of many: the mean, the largest or the root of the mean square of each column.
+
+    mean:  t[k] = sum_i x[i, k] / L                             to 15 fraction bits, towards zero
+    max:   t[k] = max_i x[i, k]
+    rms:   t[k] = sqrt(sum_i x[i, k]^2 / L + epsilon)           the root of an integer, towards zero
+    out[0, k] = saturate(multiply_high(t[k] * 2^15, multiplier))
+
+Sums are exact for up to 65,535 rows: int32, or int64 where int16 is squared. A row is read once and in order, so that
+rows can be pooled as they are made. The mean square of int8 has 14 fraction bits, its root 7; that of int16 has none:
+a step of it is a 256th of one of int8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from embbert_tvm.kernels.builder import argument, i32, i64, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.fixed_point import multiply_high, saturate
+
+KINDS = ("mean", "max", "rms")
+# Fraction bits of t, and of the mean square of int8 rows.
+BITS = 15
+SQUARE_BITS = 14
+
+
+@dataclass(frozen=True)
+class Pool:
+    """kind: one of KINDS. width: of a row. dtype: of the rows, which are read as ALL, in order: the output is int8."""
+
+    kind: str
+    width: int
+    dtype: str = "int8"
+
+    @property
+    def name(self) -> str:
+        return f"pool_{self.kind}_{'wide_' if self.dtype == 'int16' else ''}{self.width}"
+
+    @property
+    def accumulator(self) -> str:
+        return "int64" if self.kind == "rms" and self.dtype == "int16" else "int32"
+
+
+def pool(spec: Pool) -> tirx.PrimFunc:
+    """Arguments: x (L, width) of the spec's dtype; of rms, epsilon int32 (1,), in the mean square's steps; multiplier
+    int32 (1,); out int8 (1, width)."""
+    width = spec.width
+    wider = i64 if spec.accumulator == "int64" else i32
+
+    def body() -> None:
+        rows = length()
+        x = argument("x", (rows, width), spec.dtype)
+        epsilon = argument("epsilon", (1,), "int32") if spec.kind == "rms" else None
+        multiplier = argument("multiplier", (1,), "int32")
+        out = argument("out", (1, width), "int8")
+        with T.sblock("pool"):
+            acc = workspace("acc", (width,), spec.accumulator)
+            level = workspace("level", (1,), "int32")
+            with loop("k", width) as k:
+                store(acc, wider(-(2**15) if spec.kind == "max" else 0), k)
+            with loop("i", rows) as i, loop("k", width) as k:
+                value = i32(x[i, k])
+                if spec.kind == "max":
+                    store(acc, tirx.max(acc[k], value), k)
+                else:
+                    store(acc, acc[k] + (wider(value) * wider(value) if spec.kind == "rms" else value), k)
+            with loop("k", width) as k:
+                if spec.kind == "max":
+                    store(level, acc[k] * i32(2**BITS), 0)
+                elif spec.kind == "mean":
+                    store(level, _quotient(acc[k], i32(rows), BITS), 0)
+                else:
+                    _root(level, acc[k], i32(rows), epsilon[0], spec.dtype)
+                store(out, saturate(multiply_high(level[0], multiplier[0])), 0, k)
+
+    return prim_func(spec.name, body)
+
+
+def _quotient(total, count, bits: int):
+    """total / count with `bits` fraction bits, both int32, towards zero in the quotient and in its fraction."""
+    whole = tirx.truncdiv(total, count)
+    return whole * i32(2**bits) + tirx.truncdiv((total - whole * count) * i32(2**bits), count)
+
+
+def _root(level, total, count, epsilon, dtype: str) -> None:
+    """level[0] = the root of total / count + epsilon, in BITS fraction bits."""
+    square, root = workspace("square", (1,), "int32"), workspace("root", (1,), "int32")
+    if dtype == "int16":
+        mean, shift = i32(tirx.truncdiv(total, i64(count))), BITS
+    else:
+        mean, shift = _quotient(total, count, SQUARE_BITS), BITS - SQUARE_BITS // 2
+    store(square, tirx.min(mean, i32(2**30)) + epsilon, 0)
+    store(root, i32(0), 0)
+    with loop("bit", 16) as bit:
+        trial = root[0] | (i32(1 << 15) >> bit)
+        store(root, tirx.Select(i64(trial) * i64(trial) <= i64(square[0]), trial, root[0]), 0)
+    store(level, root[0] * i32(2**shift), 0)
