@@ -8,7 +8,7 @@ from embbert_tvm.kernels.epilogues import Requantize, RmsNorm
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.row_block.kernel import row_block
-from embbert_tvm.kernels.row_block.spec import Attend, Gather, Linear, Load, RowBlock, Save, Table, Tensor
+from embbert_tvm.kernels.row_block.spec import Attend, Gather, Linear, Load, RowBlock, Save, Table, Tensor, Value
 
 
 def layer(d: int, isa: Isa, query: WeightFormat | None = None, joined: WeightFormat | None = None) -> tirx.PrimFunc:
@@ -25,14 +25,14 @@ def layer(d: int, isa: Isa, query: WeightFormat | None = None, joined: WeightFor
         Load(3, 1),
         Linear((2, 3), part, RmsNorm(), tensor=1, form=joined, narrow=joined is not None),
     )
-    return row_block(RowBlock((part,) * 4, (Tensor(part), Tensor(part, written=True)), stages), isa)
+    return row_block(RowBlock((Value(part),) * 4, (Tensor(part), Tensor(part, written=True)), stages), isa)
 
 
 def embedding(tokens: tuple[int, int], positions: tuple[int, int], d: int, segments: int, isa: Isa) -> tirx.PrimFunc:
     """Rows of two tables (rows, width), a product with lookups, and RMSNorm."""
     tables = (Table(*tokens, by_ids=True), Table(*positions, by_ids=False))
     stages = (Gather(0, tables), Linear((0,), (d,), RmsNorm(), tensor=0, lookups=(segments,)))
-    return row_block(RowBlock(((tokens[1], positions[1]),), (Tensor((d,), written=True),), stages), isa)
+    return row_block(RowBlock((Value((tokens[1], positions[1])),), (Tensor((d,), written=True),), stages), isa)
 
 
 def attention_row(d: int, isa: Isa) -> tirx.PrimFunc:
@@ -41,4 +41,6 @@ def attention_row(d: int, isa: Isa) -> tirx.PrimFunc:
     part = (d,)
     plain = Tensor(part, interleaved=False)
     tensors = (plain, Tensor(part), Tensor(part), Tensor(part, interleaved=False, written=True))
-    return row_block(RowBlock((part, part), tensors, (Load(0, 0), Attend(1, 0, 1, 2), Save(1, 3)), single=True), isa)
+    return row_block(
+        RowBlock((Value(part),) * 2, tensors, (Load(0, 0), Attend(1, 0, 1, 2), Save(1, 3)), single=True), isa
+    )

@@ -8,7 +8,7 @@ in a group it stays as it is, and rows are brought to plain layout for it.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,14 +18,14 @@ from tvm.ir import Call, GenericConst, Var
 from embbert_tvm.graph import pack
 from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
-from embbert_tvm.graph.row_block_graph import Access, Node, nodes_of
+from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
 from embbert_tvm.graph.row_block_writer import GroupWriter, Stored
 from embbert_tvm.graph.storage import Storage
 from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.product import Product, product
+from embbert_tvm.kernels.product import Product, Source, product
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.kernels.row_block.scratch import UnsharedError
 
@@ -69,10 +69,12 @@ class _UnfusableError(Exception):
         self.names, self.reason = [v.name for n in nodes for v in n.values], reason
 
 
-def form_groups(nodes: list[Node], output: Expr, unfusable: Container[str] = ()) -> list[Group]:
+def form_groups(
+    nodes: list[Node], output: Expr, apart: Callable[[Node], bool], unfusable: Container[str] = ()
+) -> list[Group]:
     """The groups of a module's nodes, in the order of their roots; nodes without a group are left out.
 
-    unfusable: names of values whose operators stay out of groups.
+    apart: whether a filter is a kernel of its own. unfusable: names of values whose operators stay out of groups.
     """
     users: dict[Var, list[tuple[Node, Access]]] = {}
     for node in nodes:
@@ -81,7 +83,7 @@ def form_groups(nodes: list[Node], output: Expr, unfusable: Container[str] = ())
     group_of: dict[int, Group] = {}
     groups: list[Group] = []
     for node in reversed(nodes):
-        if node.opaque or node.filter is not None or node.values[0].name in unfusable:
+        if node.opaque or node.values[0].name in unfusable or (node.filter is not None and apart(node)):
             continue
         readers = [r for v in node.values for r in users.get(v, [])]
         homes = {id(group_of.get(id(n))): group_of.get(id(n)) for n, _ in readers}
@@ -137,7 +139,7 @@ class _Writer:
         self.quantized, self.isa, self.unfusable = quantized, isa, unfusable
         self.graph = Dataflow(quantized.mod)
         self.nodes = nodes_of(self.graph, quantized.specs, unfusable)
-        self.groups = form_groups(self.nodes, self.graph.output, unfusable)
+        self.groups = form_groups(self.nodes, self.graph.output, self.filters_apart, unfusable)
         kernels = {g: f for g, f in quantized.mod.functions.items() if g.name_hint != "main"}
         self.builder = relax.BlockBuilder(IRModule(kernels))
         (self.ids,) = self.graph.function.params
@@ -169,7 +171,7 @@ class _Writer:
         return interleaved, plain
 
     def in_blocks(self, node: Node) -> bool:
-        return any(node in g.nodes for g in self.groups) or (node.filter is not None and self.filters(node))
+        return any(node in g.nodes for g in self.groups) or (node.filter is not None and self.filters_apart(node))
 
     def reads_interleaved(self, node: Node, var: Var) -> bool:
         """Whether a kernel of one row reads a row-interleaved tensor."""
@@ -177,21 +179,22 @@ class _Writer:
         if isinstance(spec, Attention):
             return spec.single and not self.args(node)[0].same_as(var)
         if isinstance(spec, Product):
-            return spec.single and not spec.addends and all(s.row is not None for s in spec.sources)
+            found = linear_map(node.values[0], spec, self.args(node))
+            here = [o for o in (*found.sources, *found.residuals) if o.tensor is not None and o.tensor.same_as(var)]
+            return (
+                spec.single
+                and bool(here)
+                and all(o.source.row is not None for o in here)
+                and str(var.ty.dtype) == "int8"
+            )
         return isinstance(spec, DepthwiseConv) and spec.row is not None
 
-    def filters(self, node: Node) -> bool:
-        """Whether a kernel along the text serves a convolution."""
-        return self.no_filter(node.filter.spec) is None
-
-    def no_filter(self, spec: DepthwiseConv) -> str | None:
-        """Why no kernel along the text serves a convolution."""
-        most = self.isa.most_taps
-        if most is not None and spec.taps > most:
-            return f"a filter has {spec.taps} taps, {most} are the most on {self.isa.name}"
-        if spec.expansion != 1:
-            return f"{spec.expansion} filters a channel"
-        return f"{spec.taps} taps are an odd number" if spec.taps % 2 else None
+    def filters_apart(self, node: Node) -> bool:
+        """Whether a convolution is a kernel along the text: where its rows are all there, and its output, as wide as
+        they are, can lie where that of the next group will."""
+        spec, most = node.filter.spec, self.isa.most_taps
+        fits = most is None or spec.taps <= most
+        return not node.streams and spec.expansion == 1 and spec.taps % 2 == 0 and fits
 
     def spec(self, node: Node) -> object:
         return self.quantized.specs.get(node.values[0].name)
@@ -268,7 +271,7 @@ class _Writer:
                         self.emitted |= {id(n) for n in group.nodes}
                     elif id(node) in inside:
                         continue
-                    elif node.filter is not None and self.filters(node):
+                    elif node.filter is not None and self.filters_apart(node):
                         self.filter(node)
                     else:
                         self.keep(node)
@@ -336,11 +339,16 @@ class _Writer:
         if isinstance(spec, Product):
             stored, made = self.storage.product(spec, args)
             if reads:
-                sources = tuple(
-                    replace(s, pairs=True, columns=columns.get(a)) if isinstance(a, Var) and _in(a, reads) else s
-                    for s, a in zip(stored.sources, self.args(node), strict=False)
-                )
-                stored = replace(stored, sources=sources)
+                found = linear_map(var, spec, self.args(node))
+
+                def placed(source: Source, operand: Operand) -> Source:
+                    if operand.tensor is None or not _in(operand.tensor, reads):
+                        return source
+                    return replace(source, pairs=True, columns=columns[operand.tensor])
+
+                sources = tuple(map(placed, stored.sources, found.sources))
+                addends = tuple(map(placed, stored.addends, found.residuals))
+                stored = replace(stored, sources=sources, addends=addends)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.rows_intrinsic:
             return GroupWriter(self, Group()).attend_row(node, spec, args)
@@ -370,8 +378,6 @@ class _Writer:
         name = node.values[0].name
         self.unfused.append(name)
         why = self.unfusable.get(name)
-        if why is None and node.filter is not None:
-            why = self.no_filter(node.filter.spec)
         return f"{ROW_BY_ROW}: {why or f'no stage for {type(spec).__name__} with these operands'}"
 
 

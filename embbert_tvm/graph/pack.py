@@ -118,6 +118,23 @@ def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np
     return parts, blocks.format
 
 
+def taps(constants: Constants, value: np.ndarray, expansion: int) -> tuple[int, np.ndarray]:
+    """A filter's weight (taps, channels) as a block of rows reads it, and its taps, an even number.
+
+    With an even number of filters a channel, two of them side by side: (channels / 2, taps, 2). Else int16
+    (channels, taps / 2 + 1, 2, 2): for each pair of samples the taps that meet it for an odd output, then for an even.
+    """
+    if len(value) % 2:
+        value = constants.renamed(value, np.concatenate([np.zeros_like(value[:1]), value]))
+    count, channels = value.shape
+    if expansion % 2 == 0:
+        return count, constants.renamed(value, interleave(np.ascontiguousarray(value.T)))
+    made = np.zeros((channels, count // 2 + 1, 2, 2), np.int16)
+    made[:, :-1, 0, 0], made[:, :-1, 0, 1] = value[::2].T, value[1::2].T
+    made[:, :-1, 1, 1], made[:, 1:, 1, 0] = value[::2].T, value[1::2].T
+    return count, constants.renamed(value, made, "_laid_out")
+
+
 def plain(constants: Constants, value: np.ndarray) -> tuple[list[np.ndarray], WeightFormat | None]:
     """A table (rows, width) as it is, or in codes."""
     blocks = constants.blocks_of(value)

@@ -14,13 +14,15 @@ from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, variables
 from embbert_tvm.kernels.attention import Attention
+from embbert_tvm.kernels.convert import Narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
-from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
+from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product, Source
 
 
 class Access(enum.Enum):
-    ROW = "row"
+    ROW = "row"  # row by row and in order, so that what came before may be kept
     ALL = "all"
     WINDOW = "window"
 
@@ -79,12 +81,31 @@ class Filter:
     epilogue: tuple[np.ndarray, ...]
 
 
+@dataclass(frozen=True)
+class Pooling:
+    """One row of all rows."""
+
+    var: Var
+    spec: Pool
+    x: Var
+    constants: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """int16 rows to int8 rows."""
+
+    var: Var
+    x: Var
+    multiplier: np.ndarray
+
+
 @dataclass(eq=False)
 class Node:
     """What makes one or several values side by side.
 
-    maps, heads: the products or attentions whose results lie side by side; filter: a convolution. Where all are empty,
-    the node stays as it is. values: the variables that it makes, in order. reads: variables with how they are read.
+    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow. Where
+    all are empty, the node stays as it is. values: the variables that it makes, in order. reads: variables with how they are read.
     """
 
     values: tuple[Var, ...]
@@ -92,16 +113,23 @@ class Node:
     maps: tuple[LinearMap, ...] = ()
     heads: tuple[Head, ...] = ()
     filter: Filter | None = None
+    pool: Pooling | None = None
+    narrow: Narrowing | None = None
+    streams: bool = False  # a filter that keeps the rows it needs from block to block
     reads: list[tuple[Var, Access]] = field(default_factory=list)
 
     @property
     def opaque(self) -> bool:
-        return not (self.maps or self.heads or self.filter)
+        return not (self.maps or self.heads or self.filter or self.pool or self.narrow)
 
     @property
     def parts(self) -> tuple[int, ...]:
         """Columns of each value."""
         return tuple(int(shape(v)[-1]) for v in self.values)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.values[0].ty.dtype)
 
     @property
     def is_float(self) -> bool:
@@ -128,7 +156,21 @@ def nodes_of(graph: Dataflow, specs: dict[str, object], apart: Container[str] = 
     """The module's bindings in order; attentions of several heads, and what feeds them, joined, but for those of the
     values `apart`."""
     made = [_node(var, value, specs.get(var.name)) for var, value in graph.bindings]
+    _stream(made, apart)
     return _join_heads(made, apart)
+
+
+def _stream(nodes: list[Node], apart: Container[str]) -> None:
+    """Filters of rows that nothing reads as a whole keep the rows they need as these are made: a causal chain."""
+    whole = {v for n in nodes for v, access in n.reads if access is Access.ALL}
+    made = {v: n for n in nodes for v in n.values}
+    for node in nodes:
+        if node.filter is None or node.values[0].name in apart or node.filter.x in whole:
+            continue
+        source = made.get(node.filter.x)
+        if source is not None and not source.opaque and node.filter.x.name not in apart:
+            node.streams = True
+            node.reads = [(node.filter.x, Access.ROW)]
 
 
 def _node(var: Var, value: Expr, spec: object) -> Node:
@@ -146,10 +188,16 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             x, weight, bias, *rest = args
             found = Filter(var, spec, x, constant(weight), constant(bias), tuple(constant(a) for a in rest))
             return Node((var,), value, filter=found, reads=[(x, Access.WINDOW)])
+        if isinstance(spec, Pool):
+            x, *constants = args
+            found = Pooling(var, spec, x, tuple(constant(a) for a in constants))
+            return Node((var,), value, pool=found, reads=[(x, Access.ROW)])
+        if isinstance(spec, Narrow) and spec.row is None:
+            return Node((var,), value, narrow=Narrowing(var, args[0], constant(args[1])), reads=[(args[0], Access.ROW)])
     return Node((var,), value, reads=[(v, Access.ALL) for v in variables(value)])
 
 
-_EPILOGUES = (Requantize, Activate, Dequantize, RmsNorm, LayerNorm)
+_EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)
 
 
 def _takes(spec: Product) -> bool:

@@ -14,11 +14,26 @@ from embbert_tvm.graph.dataflow import Expr, shape
 from embbert_tvm.graph.row_block_graph import Access, LinearMap, Node, Operand
 from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention
-from embbert_tvm.kernels.epilogues import Dequantize
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
 from embbert_tvm.kernels.low_bits import NARROW
 from embbert_tvm.kernels.row_block.kernel import row_block
 from embbert_tvm.kernels.row_block.scratch import width
-from embbert_tvm.kernels.row_block.spec import Attend, Gather, Linear, Load, Parts, RowBlock, Save, Stage, Table, Tensor
+from embbert_tvm.kernels.row_block.spec import (
+    Attend,
+    Gather,
+    Linear,
+    Load,
+    Narrow,
+    Parts,
+    Pool,
+    RowBlock,
+    Save,
+    Stage,
+    Table,
+    Tensor,
+    Value,
+    Window,
+)
 
 if TYPE_CHECKING:
     from embbert_tvm.graph.fuse_row_blocks import Group, _Writer
@@ -45,7 +60,7 @@ class _Output:
 class GroupWriter:
     writer: _Writer
     group: Group
-    values: list[Parts] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     constants: list = field(default_factory=list)
     inputs: list[tuple[Tensor, Expr]] = field(default_factory=list)
@@ -64,8 +79,8 @@ class GroupWriter:
 
     # Scratch and tensors.
 
-    def new_value(self, parts: Parts, variables: tuple[Var, ...] = ()) -> int:
-        self.values.append(parts)
+    def new_value(self, parts: Parts, variables: tuple[Var, ...] = (), dtype: str = "int8") -> int:
+        self.values.append(Value(parts, dtype))
         for var in variables:
             self.value_of[var] = len(self.values) - 1
         return len(self.values) - 1
@@ -83,21 +98,21 @@ class GroupWriter:
         if tensor.interleaved:
             dims = [layouts.pairs_of(length), width(tensor.parts, self.isa), layouts.INTERLEAVE]
         else:
-            dims = [1 if self.single else length, sum(tensor.parts)]
+            dims = [1 if self.single else tensor.rows or length, sum(tensor.parts)]
         self.outputs.append(_Output(node, tensor, relax.TensorType(dims, tensor.dtype)))
         return -len(self.outputs)
 
     def load(self, var: Var) -> int:
         """The value of a tensor's rows."""
         if var not in self.value_of:
-            stored = self.writer.stored.get(var)
+            stored, dtype = self.writer.stored.get(var), str(var.ty.dtype)
             if stored is not None:
-                parts, number = stored.parts, self.input(Tensor(stored.parts), stored.expr)
+                parts, number = stored.parts, self.input(Tensor(stored.parts, dtype=dtype), stored.expr)
                 same = [v for v, s in self.writer.stored.items() if s is stored]
             else:
                 parts, same = (int(shape(var)[-1]),), [var]
-                number = self.input(Tensor(parts, interleaved=False), self.writer.plain_rows(var))
-            self.stages.append(Load(self.new_value(parts, tuple(same)), number))
+                number = self.input(Tensor(parts, interleaved=False, dtype=dtype), self.writer.plain_rows(var))
+            self.stages.append(Load(self.new_value(parts, tuple(same), dtype), number))
         return self.value_of[var]
 
     def whole(self, var: Var) -> int:
@@ -111,10 +126,19 @@ class GroupWriter:
         for node in self.group.nodes:
             if node.heads:
                 self.attend(node)
+            elif node.filter is not None:
+                self.window(node)
+            elif node.pool is not None:
+                self.pool(node)
+            elif node.narrow is not None:
+                value, number = self.results(node, stores=False)
+                self.stages.append(Narrow(value, self.load(node.narrow.x)))
+                self.constants.append(node.narrow.multiplier)
+                self.save(value, number)
             else:
                 self.linear(node)
         for node in self.group.roots:
-            if not node.is_float and node.values[0] in self.value_of:
+            if not node.is_float and node.pool is None and node.values[0] in self.value_of:
                 for var in node.values:
                     if self.writer.wants(var)[1]:
                         self.save_plain(node, var)
@@ -181,8 +205,38 @@ class GroupWriter:
         )  # fmt: skip
         self.constants += constants
 
-    def results(self, node: Node) -> tuple[int | None, int | None]:
-        """Where a product's result goes: a value that stages read, a tensor that other kernels read."""
+    def save(self, value: int, number: int | None) -> None:
+        """Store a value where other kernels read it."""
+        if number is not None:
+            self.stages.append(Save(value, number))
+
+    def window(self, node: Node) -> None:
+        """A causal filter in the loop over blocks."""
+        found, spec = node.filter, node.filter.spec
+        if self.writer.constants.blocks_of(found.weight) is not None:
+            raise pack.UnpackableError("filters of fewer than 8 bits in a block of rows")
+        if not isinstance(spec.epilogue, (Activate, Requantize)):
+            raise pack.UnpackableError(f"a filter that ends in {spec.epilogue.name}")
+        source = self.load(found.x) if node.streams else None
+        tensor = None if node.streams else self.whole(found.x)
+        taps, weight = pack.taps(self.writer.constants, found.weight, spec.expansion)
+        self.constants += [weight, found.bias, *found.epilogue]
+        value, number = self.results(node, stores=False)
+        self.stages.append(Window(value, taps, spec.expansion, spec.epilogue, tensor, source))
+        self.save(value, number)
+
+    def pool(self, node: Node) -> None:
+        """A pooling of all rows, as they come."""
+        source = self.load(node.pool.x)
+        number = self.output(node, Tensor(node.parts, interleaved=False, written=True, rows=1))
+        self.constants += node.pool.constants
+        self.stages.append(Pool(source, number, node.pool.spec))
+
+    def results(self, node: Node, stores: bool = True) -> tuple[int | None, int | None]:
+        """Where a result goes: a value that stages read, a tensor that other kernels read.
+
+        stores: whether the stage writes the tensor itself; else there is a value in any case.
+        """
         root = node in self.group.roots
         if node.is_float:
             tensor = Tensor(node.parts, interleaved=False, dtype="float32", written=True)
@@ -190,8 +244,9 @@ class GroupWriter:
         interleaved = root and any(self.writer.wants(v)[0] for v in node.values)
         plain = root and any(self.writer.wants(v)[1] for v in node.values)
         inside = any(v.same_as(x) for n in self.group.nodes for v, a in n.reads if a is Access.ROW for x in node.values)
-        value = self.new_value(node.parts, node.values) if inside or plain else None
-        number = self.output(node, Tensor(node.parts, written=True)) if interleaved else None
+        needed = inside or plain or not stores
+        value = self.new_value(node.parts, node.values, node.dtype) if needed else None
+        number = self.output(node, Tensor(node.parts, dtype=node.dtype, written=True)) if interleaved else None
         return value, number
 
     def sources(self, found: LinearMap) -> tuple[list[int], list[tuple[int, int]], list[slice]]:
@@ -227,12 +282,13 @@ class GroupWriter:
                 offsets[operand.tensor] = first
             first += operand.source.width
         variables = [v for v, number in self.value_of.items() if number == value]
-        if len(self.values[value]) == 1:
+        parts = self.values[value].parts
+        if len(parts) == 1:
             known = next(v for v in variables if v in offsets)
-            return [(self.values[value][0], offsets[known])]
+            return [(parts[0], offsets[known])]
         if any(v not in offsets for v in variables):
             raise pack.UnpackableError("a product reads some of several values that lie side by side")
-        return [(part, offsets[v]) for part, v in zip(self.values[value], variables, strict=True)]
+        return [(part, offsets[v]) for part, v in zip(parts, variables, strict=True)]
 
     def gather(self, tables: list, sources: list[int], columns: list, slices: list) -> None:
         """A value of rows of tables, for those that were met."""
@@ -273,7 +329,7 @@ class GroupWriter:
     def save_plain(self, node: Node, var: Var) -> None:
         if len(node.values) > 1:
             raise pack.UnpackableError("plain rows of one of several values")
-        number = self.output(node, Tensor(node.parts, interleaved=False, written=True))
+        number = self.output(node, Tensor(node.parts, interleaved=False, dtype=node.dtype, written=True))
         self.stages.append(Save(self.value_of[var], number))
 
     # Layouts alone.
@@ -290,7 +346,8 @@ class GroupWriter:
         """A kernel that brings a row-interleaved tensor to plain rows."""
         value = self.load(var)
         node = Node((var,), var)
-        self.stages.append(Save(value, self.output(node, Tensor(self.values[value], interleaved=False, written=True))))
+        parts = self.values[value].parts
+        self.stages.append(Save(value, self.output(node, Tensor(parts, interleaved=False, written=True))))
         self.emit("rows one after another")
 
     def attend_row(self, node: Node, spec: Attention, args: list[Expr]) -> Var:
@@ -372,6 +429,6 @@ def _renumbered(stage: Stage, number: dict[int, int]) -> Stage:
         return type(stage)(stage.value, number[stage.tensor])
     if isinstance(stage, Attend):
         return Attend(stage.value, stage.query, number[stage.keys], number[stage.values])
-    if isinstance(stage, Linear) and stage.tensor is not None:
+    if isinstance(stage, (Linear, Pool, Window)) and stage.tensor is not None:
         return replace(stage, tensor=number[stage.tensor])
     return stage

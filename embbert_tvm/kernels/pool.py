@@ -42,12 +42,36 @@ class Pool:
     def accumulator(self) -> str:
         return "int64" if self.kind == "rms" and self.dtype == "int16" else "int32"
 
+    def start(self):
+        """What an accumulator starts from."""
+        wider = i64 if self.accumulator == "int64" else i32
+        return wider(-(2**15) if self.kind == "max" else 0)
+
+    def add(self, acc, k, value) -> None:
+        """Take one element, an int32, of column k."""
+        wider = i64 if self.accumulator == "int64" else i32
+        if self.kind == "max":
+            store(acc, tirx.max(acc[k], value), k)
+        else:
+            store(acc, acc[k] + (wider(value) * wider(value) if self.kind == "rms" else value), k)
+
+    def finish(self, out, acc, rows, epsilon, multiplier) -> None:
+        """out[0, k] from the accumulators of `rows` rows, int32."""
+        level = workspace("level", (1,), "int32")
+        with loop("k", self.width) as k:
+            if self.kind == "max":
+                store(level, acc[k] * i32(2**BITS), 0)
+            elif self.kind == "mean":
+                store(level, _quotient(acc[k], rows, BITS), 0)
+            else:
+                _root(level, acc[k], rows, epsilon[0], self.dtype)
+            store(out, saturate(multiply_high(level[0], multiplier[0])), 0, k)
+
 
 def pool(spec: Pool) -> tirx.PrimFunc:
     """Arguments: x (L, width) of the spec's dtype; of rms, epsilon int32 (1,), in the mean square's steps; multiplier
     int32 (1,); out int8 (1, width)."""
     width = spec.width
-    wider = i64 if spec.accumulator == "int64" else i32
 
     def body() -> None:
         rows = length()
@@ -57,23 +81,11 @@ def pool(spec: Pool) -> tirx.PrimFunc:
         out = argument("out", (1, width), "int8")
         with T.sblock("pool"):
             acc = workspace("acc", (width,), spec.accumulator)
-            level = workspace("level", (1,), "int32")
             with loop("k", width) as k:
-                store(acc, wider(-(2**15) if spec.kind == "max" else 0), k)
+                store(acc, spec.start(), k)
             with loop("i", rows) as i, loop("k", width) as k:
-                value = i32(x[i, k])
-                if spec.kind == "max":
-                    store(acc, tirx.max(acc[k], value), k)
-                else:
-                    store(acc, acc[k] + (wider(value) * wider(value) if spec.kind == "rms" else value), k)
-            with loop("k", width) as k:
-                if spec.kind == "max":
-                    store(level, acc[k] * i32(2**BITS), 0)
-                elif spec.kind == "mean":
-                    store(level, _quotient(acc[k], i32(rows), BITS), 0)
-                else:
-                    _root(level, acc[k], i32(rows), epsilon[0], spec.dtype)
-                store(out, saturate(multiply_high(level[0], multiplier[0])), 0, k)
+                spec.add(acc, k, i32(x[i, k]))
+            spec.finish(out, acc, i32(rows), epsilon, multiplier)
 
     return prim_func(spec.name, body)
 

@@ -171,7 +171,7 @@ class Isa:
 
         self.tiles(left, weight, n, _start(bias, start), finish)
 
-    def dequantize(self, write: Callable, sums, left, weight, n: int, bias, start: Start) -> None:
+    def accumulate(self, write: Callable, sums, left, weight, n: int, bias, start: Start) -> None:
         """write(r, j, acc) of the accumulators."""
         self.tiles(left, weight, n, _start(bias, start), write)
 
@@ -310,6 +310,15 @@ class Isa:
             value = tirx.if_then_else(inside, i32(line[tirx.min(sample, start + taps + 3)]), i32(0))
             store(acc, acc[o] + value * i32(weight[p, 1 - odd, h]), o)
 
+    def fir_at(self, acc, line, at, weight, channel, taps: int) -> None:
+        """`fir` of line[at] from its start on, with the taps weight[channel]. line int16 (lines, taps + 4)."""
+        with loop("o", 4) as o, loop("p", taps // 2 + 1) as p, loop("h", 2) as h:
+            odd = tirx.floormod(o, 2)
+            sample = tirx.floordiv(o, 2) * 2 + odd * 2 + p * 2 + h
+            inside = tirx.any(odd == 0, p < taps // 2)
+            value = tirx.if_then_else(inside, i32(line[at, tirx.min(sample, taps + 3)]), i32(0))
+            store(acc, acc[o] + value * i32(weight[channel, p, 1 - odd, h]), o)
+
     def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
         """Channel `channel` of out: a causal filter along the rows of x, and what a table makes of it.
 
@@ -329,6 +338,18 @@ class Isa:
                 level = clamp(multiply_high(acc[o], multiplier[channel]))
                 value = tirx.Cast("int8", level) if table is None else table[level + 128]
                 store(out, value, b * 2 + o // INTERLEAVE, channel, o % INTERLEAVE)
+
+    def filter_pair(self, write: Callable, sums, left, weight, at: tuple, taps: int) -> None:
+        """write(r, c, acc) of two filters c over the taps of four outputs r, a block operand `left`.
+
+        weight row-interleaved, its pair of filters and first tap at `at`.
+        """
+        acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
+        for r, c in TILE:
+            store(acc, i32(0), r, c)
+        self.dot(acc, (), left, weight, at, taps)
+        for r, c in TILE:
+            write(r, c, acc[r, c])
 
     # One row.
 

@@ -58,6 +58,13 @@ class Dsp(Isa):
             return
         call("embbert_dsp_fir_4", address(acc, 0), address(line, start), address(weight, 0, 0, 0), taps)
 
+    def fir_at(self, acc, line, at, weight, channel, taps: int) -> None:
+        if not self.intrinsic:
+            super().fir_at(acc, line, at, weight, channel, taps)
+            return
+        args = (address(acc, 0), address(line, at, 0), address(weight, channel, 0, 0, 0), taps)
+        call("embbert_dsp_fir_4", *args)
+
 
 def steps_of(pairs: int) -> int | None:
     """Pairs of columns that the product's loop takes between two branches, a divisor of `pairs`; None where none is

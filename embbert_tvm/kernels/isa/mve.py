@@ -74,9 +74,9 @@ class Mve(Isa):
             call("embbert_mve_table", place, address(table, 0), n)
         self._save_bytes(out, place, n)
 
-    def dequantize(self, write, sums, left, weight, n: int, bias, start: Start) -> None:
+    def accumulate(self, write, sums, left, weight, n: int, bias, start: Start) -> None:
         if not self.intrinsic:
-            super().dequantize(write, sums, left, weight, n, bias, start)
+            super().accumulate(write, sums, left, weight, n, bias, start)
             return
         self._sums(sums, left, weight, n)
         self._add(sums, start, n)
@@ -143,6 +143,14 @@ class Mve(Isa):
         else:
             call("embbert_mve_context_strided", *args, stride)
         call("embbert_mve_rescale", address(out.operand, 0, 0, 0), at, address(factor, 0), width)
+
+    def filter_pair(self, write, sums, left, weight, at: tuple, taps: int) -> None:
+        if not self.intrinsic or taps % self.columns:
+            super().filter_pair(write, sums, left, weight, at, taps)
+            return
+        self.product(sums, left, weight, at, 1, taps)
+        with loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
+            write(r, c, sums[0, r, c])
 
     def line(self, taps: int, pairs):
         if not self.intrinsic:

@@ -27,6 +27,7 @@ class Block:
     tokens: object
     tensors: dict[int, object]
     operands: object | None
+    wide: object | None
     sums: object | None
     factor: object | None
     tile: object | None
@@ -43,8 +44,13 @@ class Block:
         return tirx.min(self.number * ROWS + r, self.tokens - 1)
 
     def value(self, number: int):
-        """A view of a value in the operand buffer."""
-        return self.isa.view(self.operands, self.scratch.values[number])
+        """A view of a value in the operand buffer, or among those of int16."""
+        is_wide = self.spec.values[number].dtype == "int16"
+        return self.isa.view(self.wide if is_wide else self.operands, self.scratch.values[number])
+
+    def interleaved_at(self, r, column) -> tuple:
+        """The index in a row-interleaved tensor of an element of the block."""
+        return self.first_pair + tirx.floordiv(r, INTERLEAVE), column, tirx.floormod(r, INTERLEAVE)
 
     def when_there(self, r):
         """A condition: row r of the block is a row of the text."""
@@ -72,7 +78,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         def declare(number: int) -> None:
             tensor = spec.tensors[number]
             columns = width(tensor.parts, isa) if tensor.interleaved else sum(tensor.parts)
-            shape = (pairs, columns, INTERLEAVE) if tensor.interleaved else (length("R"), columns)
+            shape = (pairs, columns, INTERLEAVE) if tensor.interleaved else (tensor.rows or length("R"), columns)
             tensors[number] = argument(f"{'out' if tensor.written else 'x'}{number}", shape, tensor.dtype)
 
         for number, tensor in enumerate(spec.tensors):
@@ -89,23 +95,28 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
                 block.number = b
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
                     stages.emit(stage, number, arguments, block)
+            for stage, arguments in zip(spec.stages, prepared, strict=True):
+                stages.finish(stage, arguments, block)
 
     return prim_func(name_of(spec, isa), body, compact=False)
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
-    """The operand buffer, the sums, the factors of a softmax and the tile of unpacked weights, where needed."""
+    """The operand buffer, that of int16 values, the sums, the factors of a softmax and the tile of unpacked weights, where needed."""
     text = (count + (ROWS - 1)) // ROWS * ROWS
     attends = any(isinstance(stage, Attend) for stage in spec.stages)
     columns = scratch.columns
     if scratch.after_text is not None:
         columns = tirx.max(text + scratch.after_text, columns)
     operands = workspace("operands", isa.shape(columns), isa.operand_dtype) if scratch.columns else None
-    wide = max((stages.sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
+    wide = None
+    if scratch.wide_columns:
+        wide = workspace("wide", isa.shape(scratch.wide_columns), "int16")
+    sum_columns = max((stages.sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
     sums = None
-    if wide or attends:
-        sums = workspace("sums", isa.shape(tirx.max(text, wide) if attends else wide), "int32")
+    if sum_columns or attends:
+        sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
     factor = workspace("factor", (ROWS,), "int32") if attends else None
     coded = [dot_columns(s, spec, isa) for s in spec.stages if isinstance(s, Linear) and s.form is not None]
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
-    return operands, sums, factor, tile
+    return operands, wide, sums, factor, tile

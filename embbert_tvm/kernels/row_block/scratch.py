@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock, Save, Stage
+from embbert_tvm.kernels.row_block.spec import Attend, Linear, Narrow, Pool, RowBlock, Save, Stage, Window
 
 # Ticks of a stage: it reads, works, and writes.
 _TICKS = 4
@@ -33,13 +33,14 @@ class Place:
 @dataclass(frozen=True)
 class Scratch:
     """values: the first column of each. temporaries: of a stage that needs one, by its number. weights: of each Attend.
-    columns: that are there for any length. after_text: how many more than the text has tokens, None where nothing
+    columns: that are there for any length; wide_columns: of int16 values, which lie apart. after_text: how many more than the text has tokens, None where nothing
     depends on that."""
 
     values: dict[int, int]
     temporaries: dict[int, int]
     weights: dict[int, int]
     columns: int
+    wide_columns: int
     after_text: int | None
 
 
@@ -61,25 +62,27 @@ def reads(stage: Stage) -> list[int]:
         return [*stage.sources, *(r for r in stage.residuals if isinstance(r, int))]
     if isinstance(stage, Attend):
         return [stage.query]
+    if isinstance(stage, (Narrow, Pool, Window)):
+        return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 
 
 def writes(stage: Stage) -> int | None:
     """The value that a stage writes."""
-    return None if isinstance(stage, Save) else stage.value
+    return None if isinstance(stage, (Save, Pool)) else stage.value
 
 
 def temporary(stage: Stage, isa: Isa) -> int:
     """Columns that a stage needs for itself: the block that a result for a tensor alone passes through."""
     if not isinstance(stage, Linear) or stage.value is not None or not isa.fills_blocks:
         return 0
-    direct = stage.epilogue.name in ("rms_norm", "dequantize")
+    direct = stage.epilogue.name in ("rms_norm", "dequantize", "requantize_wide")
     return 0 if direct else width(stage.n, isa)
 
 
 def dot_columns(stage: Linear, block: RowBlock, isa: Isa) -> int:
     """The k of a product's weight: of its sources with their padding."""
-    return isa.dot_columns(sum(width(block.values[s], isa) for s in stage.sources))
+    return isa.dot_columns(sum(width(block.values[s].parts, isa) for s in stage.sources))
 
 
 def share(block: RowBlock, isa: Isa) -> Scratch:
@@ -88,7 +91,7 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
     dies: dict[int, int] = {}
     for number, stage in enumerate(block.stages):
         start = number * _TICKS
-        one_head = isinstance(stage, Attend) and len(block.values[stage.query]) == 1
+        one_head = isinstance(stage, Attend) and len(block.values[stage.query].parts) == 1
         for value in reads(stage):
             dies[value] = start + (_READ if one_head else _END)
         if (made := writes(stage)) is not None:
@@ -96,12 +99,15 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
             dies.setdefault(made, start + _END)
     items = _items(block, isa, born, dies)
     placed: list[Place] = []
+    wide: list[Place] = []
     values: dict[int, int] = {}
     temporaries: dict[int, int] = {}
     for item in items:
-        first = _first_fit(item, placed, isa.columns)
+        is_wide = all(isinstance(what, int) and block.values[what].dtype == "int16" for what, *_ in item.parts)
+        taken = wide if is_wide else placed
+        first = _first_fit(item, taken, isa.columns)
         for what, offset, columns, start, end in item.parts:
-            placed.append(Place(first + offset, columns, start, end))
+            taken.append(Place(first + offset, columns, start, end))
             if isinstance(what, tuple):
                 temporaries[what[0]] = first + offset
             else:
@@ -118,7 +124,8 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
             at = number * _TICKS + _WORK, number * _TICKS + _END
             lives = [p.first + p.columns for p in placed if p.born <= at[1] and p.dies >= at[0]]
             weights[number] = max(lives, default=0)
-    return Scratch(values, temporaries, weights, columns, max(weights.values(), default=None))
+    wide_columns = max((p.first + p.columns for p in wide), default=0)
+    return Scratch(values, temporaries, weights, columns, wide_columns, max(weights.values(), default=None))
 
 
 def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]) -> list[_Item]:
@@ -132,7 +139,7 @@ def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]
             raise UnsharedError
         item, offset = _Item(), 0
         for value in stage.sources:
-            columns = width(block.values[value], isa)
+            columns = width(block.values[value].parts, isa)
             item.parts.append((value, offset, columns, born[value], dies[value]))
             offset += columns
         grouped |= set(stage.sources)
@@ -141,7 +148,7 @@ def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]
         made = writes(stage)
         if made is not None and made not in grouped:
             grouped.add(made)
-            found.append(_Item([(made, 0, width(block.values[made], isa), born[made], dies[made])]))
+            found.append(_Item([(made, 0, width(block.values[made].parts, isa), born[made], dies[made])]))
         if columns := temporary(stage, isa):
             at = number * _TICKS
             found.append(_Item([((number,), 0, columns, at + _READ, at + _END)]))

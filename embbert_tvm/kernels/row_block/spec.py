@@ -9,19 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embbert_tvm.kernels.low_bits import WeightFormat
+from embbert_tvm.kernels.pool import Pool as PoolSpec
 
 Parts = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Value:
+    """Rows of a block in scratch. parts: their columns. dtype: int8, or int16 for a residual path."""
+
+    parts: Parts
+    dtype: str = "int8"
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """Rows in memory. parts: their columns. interleaved: as layouts.py says, else plain rows. dtype: int8, or float32
-    for plain rows that are written. written: by this kernel."""
+    """Rows in memory. parts: their columns. interleaved: as layouts.py says, else plain rows. dtype: int8 or int16, or
+    float32 for plain rows that are written. written: by this kernel. rows: 1 for what is made of all rows, None for L.
+    """
 
     parts: Parts
     interleaved: bool = True
     dtype: str = "int8"
     written: bool = False
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Linear:
     """acc = bias + sum of `sources` . weight + lookups + residuals, then an epilogue (epilogues.py).
 
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
-    lookups: the rows of each int32 table added by ids. residuals: values or tables of width n, each times a factor a
+    A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids. residuals: values or tables of width n, each times a factor a
     column (product.ADDEND_BITS). form: of the weight's codes. narrow: whether vectors are stored in fewer bits.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
@@ -98,7 +109,50 @@ class Save:
     tensor: int
 
 
-Stage = Load | Gather | Linear | Attend | Save
+@dataclass(frozen=True)
+class Narrow:
+    """value, int8 = an int16 value scaled down (convert.Narrow).
+
+    Arguments: multiplier int32 (1,).
+    """
+
+    value: int
+    source: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value, and
+    an epilogue (Requantize or Activate).
+
+    tensor: row-interleaved, complete before the kernel starts. source: a value, of which the last taps - 1 rows are
+    kept from block to block.
+
+    Arguments: the taps of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2) as isa.base.lay_out_taps has them;
+    bias int32 (channels,); the epilogue's own.
+    """
+
+    value: int
+    taps: int
+    expansion: int
+    epilogue: object
+    tensor: int | None = None
+    source: int | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """tensor, one row = a pooling (pool.py) of all rows of a value.
+
+    Arguments: of rms, epsilon int32 (1,); multiplier int32 (1,).
+    """
+
+    source: int
+    tensor: int
+    spec: PoolSpec
+
+
+Stage = Load | Gather | Linear | Attend | Narrow | Window | Pool | Save
 
 
 @dataclass(frozen=True)
@@ -108,7 +162,7 @@ class RowBlock:
     Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
     """
 
-    values: tuple[Parts, ...]
+    values: tuple[Value, ...]
     tensors: tuple[Tensor, ...]
     stages: tuple[Stage, ...]
     single: bool = False

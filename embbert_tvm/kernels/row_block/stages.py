@@ -10,16 +10,31 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.attention import ENTRIES
-from embbert_tvm.kernels.builder import argument, i32, length, loop, store
-from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.builder import argument, i32, length, loop, store, workspace
+from embbert_tvm.kernels.convert import NARROW_BITS
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
+from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_wide
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.isa.base import Added, Destination, Norm
-from embbert_tvm.kernels.layouts import ROWS
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import NARROW, WIDE, constants, stored, widened
 from embbert_tvm.kernels.product import ADDEND_BITS
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
-from embbert_tvm.kernels.row_block.spec import Attend, Gather, Linear, Load, Parts, RowBlock, Save, Stage, Table
+from embbert_tvm.kernels.row_block.spec import (
+    Attend,
+    Gather,
+    Linear,
+    Load,
+    Narrow,
+    Parts,
+    Pool,
+    RowBlock,
+    Save,
+    Stage,
+    Table,
+    Window,
+)
 
 if TYPE_CHECKING:
     from embbert_tvm.kernels.row_block.kernel import Block
@@ -48,12 +63,17 @@ def emit(stage: Stage, number: int, arguments, block: Block) -> None:
     raise NotImplementedError(type(stage).__name__)
 
 
+@singledispatch
+def finish(stage: Stage, arguments, block: Block) -> None:
+    """What is left to do after the last block."""
+
+
 def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
     """Columns of sums that a stage works in."""
     if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
         return width(stage.n, isa)
     if isinstance(stage, Attend) and isa.fills_blocks:
-        return max(isa.padded(p) for p in spec.values[stage.query])
+        return max(isa.padded(p) for p in spec.values[stage.query].parts)
     return 0
 
 
@@ -64,23 +84,35 @@ def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
 def _(stage: Load, number: int, arguments, block: Block) -> None:
     tensor, out = block.spec.tensors[stage.tensor], block.value(stage.value)
     data = block.tensors[stage.tensor]
-    if tensor.interleaved:
+    if tensor.interleaved and tensor.dtype == "int8":
         block.isa.load(out, data, block.first_pair, width(tensor.parts, block.isa))
-        return
-    _each_part(tensor.parts, block, lambda r, column, k: _put(out, block.isa, r, column, data[block.row(r), k]))
+    elif tensor.interleaved:
+        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", ROWS) as r:
+            store(out, data[block.interleaved_at(r, k)], *block.isa.at(r, k))
+    else:
+        dtype = block.isa.operand_dtype if tensor.dtype == "int8" else tensor.dtype
+
+        def read(r, column, k) -> None:
+            store(out, tirx.Cast(dtype, data[block.row(r), k]), *block.isa.at(r, column))
+
+        _each_part(tensor.parts, block, read)
 
 
 @emit.register(Save)
 def _(stage: Save, number: int, arguments, block: Block) -> None:
     tensor, value = block.spec.tensors[stage.tensor], block.value(stage.value)
     data = block.tensors[stage.tensor]
-    if tensor.interleaved:
+    if tensor.interleaved and tensor.dtype == "int8":
         block.isa.save(data, block.first_pair, value, width(tensor.parts, block.isa))
+        return
+    if tensor.interleaved:
+        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", ROWS) as r:
+            store(data, value[block.isa.at(r, k)], *block.interleaved_at(r, k))
         return
 
     def write(r, column, k) -> None:
         with T.If(block.when_there(r)), T.Then():
-            store(data, tirx.Cast("int8", value[block.isa.at(r, column)]), block.row(r), k)
+            store(data, tirx.Cast(tensor.dtype, value[block.isa.at(r, column)]), block.row(r), k)
 
     _each_part(tensor.parts, block, write)
 
@@ -158,7 +190,7 @@ class _Linear:
 @label.register(Linear)
 def _(stage: Linear, spec: RowBlock) -> str:
     codes = "" if stage.form is None else f"_{stage.form.label}"
-    k = "_".join("+".join(map(str, spec.values[s])) for s in stage.sources)
+    k = "_".join("+".join(map(str, spec.values[s].parts)) for s in stage.sources)
     added = "_residual" * bool(stage.residuals)
     return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}".replace("+", "_")
 
@@ -211,6 +243,17 @@ def _(stage: Linear, number: int, given: _Linear, block: Block) -> None:
         isa.requantize(out, block.sums, *before, n, given.bias, start, *given.epilogue)
     elif isinstance(epilogue, (RmsNorm, LayerNorm)):
         isa.normalize(out, block.sums, *before, sum(stage.n), n, given.bias, start, Norm(*given.epilogue))
+    elif isinstance(epilogue, RequantizeWide):
+        (multiplier,) = given.epilogue
+
+        def widen(r, j, acc) -> None:
+            value = saturate_wide(multiply_high(acc, multiplier[j]))
+            if operand is not None:
+                store(operand, value, *isa.at(r, j))
+            if tensor is not None:
+                store(tensor, value, *block.interleaved_at(r, j))
+
+        isa.accumulate(widen, block.sums, *before, n, given.bias, start)
     else:
         (scale,) = given.epilogue
 
@@ -219,7 +262,7 @@ def _(stage: Linear, number: int, given: _Linear, block: Block) -> None:
             with T.If(inside), T.Then():
                 store(tensor, tirx.Cast("float32", acc) * scale[j], block.row(r), j)
 
-        isa.dequantize(write, block.sums, *before, n, given.bias, start)
+        isa.accumulate(write, block.sums, *before, n, given.bias, start)
 
 
 def _start(stage: Linear, given: _Linear, block: Block):
@@ -240,7 +283,8 @@ def _start(stage: Linear, given: _Linear, block: Block):
         return total
 
     residual = None
-    if not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int):
+    alone = not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
+    if alone and block.spec.values[given.residuals[0][0]].dtype == "int8":
         residual = (block.value(given.residuals[0][0]), given.residuals[0][1])
     return Added(start, residual)
 
@@ -250,13 +294,13 @@ def _start(stage: Linear, given: _Linear, block: Block):
 
 @label.register(Attend)
 def _(stage: Attend, spec: RowBlock) -> str:
-    parts = spec.values[stage.query]
+    parts = spec.values[stage.query].parts
     return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}"
 
 
 @declare.register(Attend)
 def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
-    heads = len(spec.values[stage.query])
+    heads = len(spec.values[stage.query].parts)
     exp = argument("exp", (ENTRIES,), "int8")
     return exp, argument("score_multiplier", (heads,), "int32"), argument("ratio", (heads,), "int32")
 
@@ -264,7 +308,7 @@ def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
 @emit.register(Attend)
 def _(stage: Attend, number: int, arguments: tuple, block: Block) -> None:
     exp, multiplier, ratio = arguments
-    isa, parts = block.isa, block.spec.values[stage.query]
+    isa, parts = block.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
     weight = isa.view(block.operands, block.scratch.weights[number])
@@ -283,3 +327,152 @@ def _(stage: Attend, number: int, arguments: tuple, block: Block) -> None:
         return
     with loop("h", len(parts)) as h:
         head(h, h * wide)
+
+
+# Narrow.
+
+
+@label.register(Narrow)
+def _(stage: Narrow, spec: RowBlock) -> str:
+    return "narrow"
+
+
+@declare.register(Narrow)
+def _(stage: Narrow, spec: RowBlock, isa: Isa):
+    return argument("narrow_multiplier", (1,), "int32")
+
+
+@emit.register(Narrow)
+def _(stage: Narrow, number: int, multiplier, block: Block) -> None:
+    out, source, isa = block.value(stage.value), block.value(stage.source), block.isa
+    columns = width(block.spec.values[stage.source].parts, isa)
+    with loop("k", columns) as k, loop("r", ROWS) as r:
+        scaled = multiply_high(i32(source[isa.at(r, k)]) * i32(2**NARROW_BITS), multiplier[0])
+        store(out, tirx.Cast(isa.operand_dtype, clamp(scaled)), *isa.at(r, k))
+
+
+# Window.
+
+
+@label.register(Window)
+def _(stage: Window, spec: RowBlock) -> str:
+    times = "" if stage.expansion == 1 else f"x{stage.expansion}"
+    return f"window{stage.taps}{times}_{stage.epilogue.name}"
+
+
+def _channels(stage: Window, spec: RowBlock) -> int:
+    """Channels that are filtered."""
+    parts = spec.tensors[stage.tensor].parts if stage.source is None else spec.values[stage.source].parts
+    (channels,) = parts
+    return channels
+
+
+@declare.register(Window)
+def _(stage: Window, spec: RowBlock, isa: Isa) -> tuple:
+    count = _channels(stage, spec) * stage.expansion
+    if stage.expansion % INTERLEAVE == 0:
+        weight = argument("taps", (count // INTERLEAVE, stage.taps, INTERLEAVE), "int8")
+    else:
+        weight = argument("taps", (count, stage.taps // 2 + 1, 2, 2), "int16")
+    return weight, argument("bias", (count,), "int32"), stage.epilogue.arguments(count, "int32")
+
+
+@prepare.register(Window)
+def _(stage: Window, declared: tuple, block: Block) -> tuple:
+    channels = _channels(stage, block.spec)
+    # A channel's samples: as many before the block as there are taps, and the block's own.
+    lines = channels if stage.source is not None else 1
+    line = workspace("line", (lines, stage.taps + ROWS), "int16")
+    if stage.source is not None:
+        with loop("c", lines) as c, loop("t", stage.taps + ROWS) as t:
+            store(line, tirx.const(0, "int16"), c, t)
+    left = None
+    if stage.expansion % INTERLEAVE == 0:
+        left = workspace("outputs", block.isa.shape(stage.taps), block.isa.operand_dtype)
+    return (*declared, line, left)
+
+
+@emit.register(Window)
+def _(stage: Window, number: int, arguments: tuple, block: Block) -> None:
+    weight, bias, epilogue, line, left = arguments
+    out, isa, taps = block.value(stage.value), block.isa, stage.taps
+    multiplier, table = epilogue[0], epilogue[1] if len(epilogue) > 1 else None
+
+    def write(r, column, acc) -> None:
+        level = clamp(multiply_high(acc + bias[column], multiplier[column]))
+        value = level if table is None else i32(table[level + 128])
+        store(out, tirx.Cast(isa.operand_dtype, value), *isa.at(r, column))
+
+    with loop("c", _channels(stage, block.spec)) as c:
+        at = _fill_line(stage, line, c, block)
+        if left is None:
+            acc = workspace("acc", (ROWS,), "int32")
+            for o in range(ROWS):
+                store(acc, i32(0), o)
+            isa.fir_at(acc, line, at, weight, c, taps)
+            for o in range(ROWS):
+                write(o, c, acc[o])
+            return
+        with loop("k", taps) as k, loop("r", ROWS) as r:
+            store(left, tirx.Cast(isa.operand_dtype, line[at, r + 1 + k]), *isa.at(r, k))
+        with loop("e", stage.expansion // INTERLEAVE) as e:
+            pair = c * (stage.expansion // INTERLEAVE) + e
+            isa.filter_pair(
+                lambda r, f, acc: write(r, pair * INTERLEAVE + f, acc), block.sums, left, weight, (pair, 0), taps
+            )
+
+
+def _fill_line(stage: Window, line, c, block: Block):
+    """The samples of channel c around the block; the line that they lie in."""
+    isa, taps = block.isa, stage.taps
+    if stage.source is not None:
+        source = block.value(stage.source)
+        with loop("t", taps) as t:
+            store(line, line[c, t + ROWS], c, t)
+        for r in range(ROWS):
+            store(line, tirx.Cast("int16", source[isa.at(r, c)]), c, taps + r)
+        return c
+    data = block.tensors[stage.tensor]
+    with loop("p", (taps + ROWS) // INTERLEAVE) as p:
+        pair = block.first_pair - taps // INTERLEAVE + p
+        for h in range(INTERLEAVE):
+            sample = tirx.if_then_else(pair >= 0, data[tirx.max(pair, 0), c, h], tirx.const(0, "int8"))
+            store(line, tirx.Cast("int16", sample), 0, p * INTERLEAVE + h)
+    return 0
+
+
+# Pool.
+
+
+@label.register(Pool)
+def _(stage: Pool, spec: RowBlock) -> str:
+    return stage.spec.name
+
+
+@declare.register(Pool)
+def _(stage: Pool, spec: RowBlock, isa: Isa) -> tuple:
+    epsilon = argument("epsilon", (1,), "int32") if stage.spec.kind == "rms" else None
+    return epsilon, argument("pool_multiplier", (1,), "int32")
+
+
+@prepare.register(Pool)
+def _(stage: Pool, declared: tuple, block: Block) -> tuple:
+    acc = workspace("pooled", (stage.spec.width,), stage.spec.accumulator)
+    with loop("k", stage.spec.width) as k:
+        store(acc, stage.spec.start(), k)
+    return (*declared, acc)
+
+
+@emit.register(Pool)
+def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
+    acc, source, isa = arguments[-1], block.value(stage.source), block.isa
+    with loop("r", ROWS) as r:
+        with T.If(block.when_there(r)), T.Then():
+            with loop("k", stage.spec.width) as k:
+                stage.spec.add(acc, k, i32(source[isa.at(r, k)]))
+
+
+@finish.register(Pool)
+def _(stage: Pool, arguments: tuple, block: Block) -> None:
+    epsilon, multiplier, acc = arguments
+    stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.tokens), epsilon, multiplier)
