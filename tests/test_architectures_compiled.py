@@ -40,10 +40,7 @@ IN_FLOAT = {
     "embedder-conv": set(),
     "bert-ne-ea": set(),
     "bert-2mb": set(),
-    "mamba-2mb": {
-        "selective_scan_32x6", "split", "multiply",
-        "abs", "exp", "log", "maximum", "negative", "where",
-    },
+    "mamba-2mb": set(),
 }  # fmt: skip
 
 

@@ -167,6 +167,9 @@ class Rebuilder:
                     if isinstance(new, Call):
                         replaced = rule(new, self)
                         new = new if replaced is None else replaced
+                    if isinstance(new, TupleGetItem) and isinstance(known := self.producer(new.tuple_value), Tuple):
+                        remap[var] = known.fields[int(new.index)]
+                        continue
                     if isinstance(new, GenericConst):
                         remap[var] = new
                         continue

@@ -16,6 +16,8 @@ from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
+from embbert_tvm.graph.passes.softplus import fuse_softplus
+from embbert_tvm.graph.passes.split_columns import split_columns
 from embbert_tvm.graph.passes.split_heads import split_heads
 from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
 
@@ -30,7 +32,9 @@ PASSES = (
     slice_positions,
     fuse_rms_norm,
     fuse_silu,
+    fuse_softplus,
     pad_causally,
+    split_columns,
     split_heads,
     fold_scales,
     drop_dead_rows,

@@ -25,6 +25,8 @@ from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
+from embbert_tvm.graph.passes.softplus import fuse_softplus
+from embbert_tvm.graph.passes.split_columns import split_columns
 from embbert_tvm.graph.passes.split_heads import split_heads
 from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
 from embbert_tvm.graph.simplify import PASSES, simplify
@@ -107,6 +109,49 @@ CASES = [
         "matmul*6 add*3 reshape*4 permute_dims*4 nn.softmax",
         "matmul*6 add*3 reshape*4 permute_dims*4 nn.softmax",
         HEADS,
+    ),
+    Case("softplus", fuse_softplus, "y = Softplus(x)", "maximum add*2 log exp negative abs", "nn.softplus"),
+    Case(
+        "softplus with a threshold",
+        fuse_softplus,
+        "large = Constant<value_float=20.0>()\nz = Softplus(x)\ng = Greater(x, large)\ny = Where(g, x, z)",
+        "maximum add*2 log exp negative abs greater where",
+        "nn.softplus",
+    ),
+    Case(
+        "a threshold where softplus is not x yet",
+        fuse_softplus,
+        "low = Constant<value_float=2.0>()\nz = Softplus(x)\ng = Greater(x, low)\ny = Where(g, x, z)",
+        "maximum add*2 log exp negative abs greater where",
+        "nn.softplus greater where",
+    ),
+    Case(
+        "a split of a linear map with a bias",
+        split_columns,
+        "m = MatMul(x, w__weight)\na = Add(m, w__bias)\np, q = Split<axis=-1>(a, parts)\ny = Concat<axis=-1>(q, p)",
+        "matmul add split concat",
+        "matmul*2 add*2 concat",
+        {"w__weight": normal(WIDTH, 6), "w__bias": normal(6), "parts": np.array([2, 4])},
+    ),
+    Case(
+        "a split of what is read whole as well",
+        split_columns,
+        "m = MatMul(x, w__weight)\np, q = Split<axis=-1, num_outputs=2>(m)\ny = Concat<axis=-1>(q, p, m)",
+        "matmul split concat",
+        "matmul split concat",
+        {"w__weight": normal(WIDTH, 6)},
+    ),
+    Case(
+        "slices of a linear map",
+        split_columns,
+        "m = MatMul(x, w__weight)\np = Slice(m, zero, two, last)\nq = Slice(m, two, six, last)\n"
+        "y = Concat<axis=-1>(q, p)",
+        "matmul strided_slice*2 concat",
+        "matmul*2 concat",
+        {
+            "w__weight": normal(WIDTH, 6),
+            **{k: np.array([v]) for k, v in {"zero": 0, "two": 2, "six": 6, "last": -1}.items()},
+        },
     ),
     Case("index from ids", drop_index_guards, "y = Identity(x)", "less add where", ""),
     Case(

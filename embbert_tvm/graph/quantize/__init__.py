@@ -7,12 +7,21 @@ from tvm import IRModule
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow
 from embbert_tvm.graph.precision import PLANS, Plan
-from embbert_tvm.graph.quantize import attention, depthwise_conv, pool, product, row_product, row_slice
+from embbert_tvm.graph.quantize import (
+    attention,
+    depthwise_conv,
+    gate,
+    pool,
+    product,
+    row_product,
+    row_slice,
+    selective_scan,
+)
 from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, product)
+INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, gate, product)
 LAYERS = (row_product,)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]

@@ -18,6 +18,8 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "nn.silu": lambda x: x * _sigmoid(x),
     "nn.relu": lambda x: np.maximum(x, 0),
     "nn.gelu": lambda x: x / 2 * (1 + _erf(x / math.sqrt(2))),
+    "nn.gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "nn.softplus": lambda x: np.logaddexp(x, 0),
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
 }
