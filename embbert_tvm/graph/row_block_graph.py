@@ -17,6 +17,8 @@ from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.convert import Narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
+from embbert_tvm.kernels.gate import Gate
+from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product, Source
 
@@ -100,6 +102,16 @@ class Narrowing:
     multiplier: np.ndarray
 
 
+@dataclass(frozen=True)
+class RowByRow:
+    """An operator of a few tensors, row by row and in order: a gate or a scan, with its constants."""
+
+    var: Var
+    spec: Gate | IntegerScan
+    inputs: tuple[Var, ...]
+    constants: tuple[np.ndarray, ...]
+
+
 @dataclass(eq=False)
 class Node:
     """What makes one or several values side by side.
@@ -115,12 +127,13 @@ class Node:
     filter: Filter | None = None
     pool: Pooling | None = None
     narrow: Narrowing | None = None
+    row_by_row: RowByRow | None = None
     streams: bool = False  # a filter that keeps the rows it needs from block to block
     reads: list[tuple[Var, Access]] = field(default_factory=list)
 
     @property
     def opaque(self) -> bool:
-        return not (self.maps or self.heads or self.filter or self.pool or self.narrow)
+        return not (self.maps or self.heads or self.filter or self.pool or self.narrow or self.row_by_row)
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -194,6 +207,10 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             return Node((var,), value, pool=found, reads=[(x, Access.ROW)])
         if isinstance(spec, Narrow) and spec.row is None:
             return Node((var,), value, narrow=Narrowing(var, args[0], constant(args[1])), reads=[(args[0], Access.ROW)])
+        if isinstance(spec, IntegerScan) or (isinstance(spec, Gate) and spec.rows == (None, None)):
+            count = 2 if isinstance(spec, Gate) else 4
+            found = RowByRow(var, spec, tuple(args[:count]), tuple(constant(a) for a in args[count:]))
+            return Node((var,), value, row_by_row=found, reads=[(v, Access.ROW) for v in found.inputs])
     return Node((var,), value, reads=[(v, Access.ALL) for v in variables(value)])
 
 

@@ -20,6 +20,7 @@ from embbert_tvm.kernels.row_block.kernel import row_block
 from embbert_tvm.kernels.row_block.scratch import width
 from embbert_tvm.kernels.row_block.spec import (
     Attend,
+    Gate,
     Gather,
     Linear,
     Load,
@@ -28,6 +29,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Pool,
     RowBlock,
     Save,
+    Scan,
     Stage,
     Table,
     Tensor,
@@ -135,6 +137,8 @@ class GroupWriter:
                 self.stages.append(Narrow(value, self.load(node.narrow.x)))
                 self.constants.append(node.narrow.multiplier)
                 self.save(value, number)
+            elif node.row_by_row is not None:
+                self.row_by_row(node)
             else:
                 self.linear(node)
         for node in self.group.roots:
@@ -223,6 +227,15 @@ class GroupWriter:
         self.constants += [weight, found.bias, *found.epilogue]
         value, number = self.results(node, stores=False)
         self.stages.append(Window(value, taps, spec.expansion, spec.epilogue, tensor, source))
+        self.save(value, number)
+
+    def row_by_row(self, node: Node) -> None:
+        """A gate or a scan."""
+        found = node.row_by_row
+        inputs = [self.load(v) for v in found.inputs]
+        value, number = self.results(node, stores=False)
+        self.constants += found.constants
+        self.stages.append(Gate(value, *inputs) if len(inputs) == 2 else Scan(value, *inputs, spec=found.spec))
         self.save(value, number)
 
     def pool(self, node: Node) -> None:

@@ -310,13 +310,13 @@ class Isa:
             value = tirx.if_then_else(inside, i32(line[tirx.min(sample, start + taps + 3)]), i32(0))
             store(acc, acc[o] + value * i32(weight[p, 1 - odd, h]), o)
 
-    def fir_at(self, acc, line, at, weight, channel, taps: int) -> None:
-        """`fir` of line[at] from its start on, with the taps weight[channel]. line int16 (lines, taps + 4)."""
+    def fir_at(self, acc, line, weight, channel, taps: int) -> None:
+        """`fir` of a line from its start on, with the taps weight[channel]. line int16 (1, taps + 4)."""
         with loop("o", 4) as o, loop("p", taps // 2 + 1) as p, loop("h", 2) as h:
             odd = tirx.floormod(o, 2)
             sample = tirx.floordiv(o, 2) * 2 + odd * 2 + p * 2 + h
             inside = tirx.any(odd == 0, p < taps // 2)
-            value = tirx.if_then_else(inside, i32(line[at, tirx.min(sample, taps + 3)]), i32(0))
+            value = tirx.if_then_else(inside, i32(line[0, tirx.min(sample, taps + 3)]), i32(0))
             store(acc, acc[o] + value * i32(weight[channel, p, 1 - odd, h]), o)
 
     def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:

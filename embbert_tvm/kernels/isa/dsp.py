@@ -58,11 +58,11 @@ class Dsp(Isa):
             return
         call("embbert_dsp_fir_4", address(acc, 0), address(line, start), address(weight, 0, 0, 0), taps)
 
-    def fir_at(self, acc, line, at, weight, channel, taps: int) -> None:
+    def fir_at(self, acc, line, weight, channel, taps: int) -> None:
         if not self.intrinsic:
-            super().fir_at(acc, line, at, weight, channel, taps)
+            super().fir_at(acc, line, weight, channel, taps)
             return
-        args = (address(acc, 0), address(line, at, 0), address(weight, channel, 0, 0, 0), taps)
+        args = (address(acc, 0), address(line, 0, 0), address(weight, channel, 0, 0, 0), taps)
         call("embbert_dsp_fir_4", *args)
 
 

@@ -13,7 +13,9 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.row_block import stages
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock
+from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock, Scan
+
+_MOST_NAMED = 6  # stages that a kernel's name says
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Block:
     sums: object | None
     factor: object | None
     tile: object | None
+    state_rows: dict[str, object]
 
     @property
     def first_pair(self):
@@ -58,8 +61,10 @@ class Block:
 
 
 def name_of(spec: RowBlock, isa: Isa) -> str:
-    """The kernel's name: its stages and their sizes."""
+    """The kernel's name: its stages and their sizes, of many the first and how many there are."""
     parts = [part for stage in spec.stages if (part := stages.label(stage, spec))]
+    if len(parts) > _MOST_NAMED:
+        parts = [*parts[: _MOST_NAMED - 1], f"and_{len(parts) - _MOST_NAMED + 1}_stages"]
     return f"row_block_{'row_' if spec.single else ''}{'_'.join(parts)}"
 
 
@@ -119,4 +124,6 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     factor = workspace("factor", (ROWS,), "int32") if attends else None
     coded = [dot_columns(s, spec, isa) for s in spec.stages if isinstance(s, Linear) and s.form is not None]
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
-    return operands, wide, sums, factor, tile
+    states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
+    rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}
+    return operands, wide, sums, factor, tile, rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.row_block.spec import Attend, Linear, Narrow, Pool, RowBlock, Save, Stage, Window
+from embbert_tvm.kernels.row_block.spec import Attend, Gate, Linear, Narrow, Pool, RowBlock, Save, Scan, Stage, Window
 
 # Ticks of a stage: it reads, works, and writes.
 _TICKS = 4
@@ -62,6 +62,10 @@ def reads(stage: Stage) -> list[int]:
         return [*stage.sources, *(r for r in stage.residuals if isinstance(r, int))]
     if isinstance(stage, Attend):
         return [stage.query]
+    if isinstance(stage, Gate):
+        return [stage.left, stage.right]
+    if isinstance(stage, Scan):
+        return [stage.u, stage.step, stage.into, stage.out_of]
     if isinstance(stage, (Narrow, Pool, Window)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []

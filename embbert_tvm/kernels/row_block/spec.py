@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
 
@@ -121,6 +122,35 @@ class Narrow:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """value = the product of two values, element by element (gate.py).
+
+    Arguments: multiplier int32 (1,).
+    """
+
+    value: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """value = a selective scan (integer_scan.py) of the values u, step, into and out_of; its state is kept from block to
+    block.
+
+    Arguments: size int32 (256,); log_step int16 (256,); log_decay int16 (channels, state); decay int32; skip int32
+    (channels,); multiplier int32 (1,).
+    """
+
+    value: int
+    u: int
+    step: int
+    into: int
+    out_of: int
+    spec: IntegerScan
+
+
+@dataclass(frozen=True)
 class Window:
     """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value, and
     an epilogue (Requantize or Activate).
@@ -152,7 +182,7 @@ class Pool:
     spec: PoolSpec
 
 
-Stage = Load | Gather | Linear | Attend | Narrow | Window | Pool | Save
+Stage = Load | Gather | Linear | Attend | Narrow | Gate | Scan | Window | Pool | Save
 
 
 @dataclass(frozen=True)
