@@ -1,5 +1,5 @@
 # make demo    from nothing to sentences classified on an emulated Cortex-M7
-# make test    every test; make lint, make clean
+# make test    every test; make lint: style and types; make clean
 #
 # On a machine where plain pip would bring PyTorch with gigabytes of CUDA, name PyTorch's index of CPU builds:
 #     make test PIP_TORCH_ARGS='--index-url ADDRESS'
@@ -33,6 +33,7 @@ test: test-venv
 lint: test-venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 # System packages: installed as root or with sudo, else named.
 system:

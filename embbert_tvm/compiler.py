@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +13,30 @@ import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.codegen import package
-from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
+from embbert_tvm.codegen.c_api import check_prefix
 from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
-from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
-from embbert_tvm.codegen.tokenizer_scheme import read_scheme
+from embbert_tvm.codegen.tokenizer_scheme import Scheme, read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import calibrate, qdq
-from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
-from embbert_tvm.graph.half_panels import half_panels
-from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-from embbert_tvm.graph.precision import Plan, named_plan, plan_text
-from embbert_tvm.graph.quantize import Choice, quantize
-from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.graph import calibrate, pipeline, qdq
+from embbert_tvm.graph.attributes import account_of, written_of
+from embbert_tvm.graph.calibrate import Calibration
+from embbert_tvm.graph.import_onnx import load_onnx
+from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
+from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.options import DEFAULT_PRECISION, DEFAULT_PREFIX, DEFAULTS, CompileOptions
 from embbert_tvm.target import Board, Cpu
 
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
 CALIBRATION_TEXTS = 256
+WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    program: Program
-    choices: tuple[Choice, ...]
-    plan: Plan
+class KernelCalls:
+    """What there is to tune of a model. called: the calls for the target; described: the same in plain loops."""
+
+    called: IRModule
+    described: IRModule
+    vocabulary: int
+    positions: int | None  # the most tokens that the model knows, None where it knows no limit
 
 
 def find_source(path: Path) -> Source:
@@ -67,136 +71,179 @@ def find_source(path: Path) -> Source:
         from embbert_tvm.graph.onnx_export import fresh_onnx
 
         folder = read_folder(path)
-        files = (folder.tokenizer_path, folder.calibration)
-        return Source(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
+        return Source(
+            folder.name,
+            fresh_onnx(folder),
+            folder.labels,
+            folder.tokenizer_path,
+            folder.calibration,
+            folder.trained_precision,
+        )
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")
 
     def beside(name: str) -> Path | None:
         return path.with_name(name) if path.with_name(name).is_file() else None
 
-    files = (beside("tokenizer.json"), beside("calibration.json"))
-    return Source(path.stem, path, None, *files, trained_precision(path.parent))
+    tokenizer, calibration = beside("tokenizer.json"), beside("calibration.json")
+    return Source(path.stem, path, None, tokenizer, calibration, trained_precision(path.parent))
 
 
-def compile_model(
-    source: Source,
-    cpu: Cpu,
-    out: Path,
-    *,
-    precision: str = "int8",
-    plan: Plan | Callable[[IRModule, calibrate.Calibration, int], Plan] | None = None,
-    max_length: int | None = None,
-    calibration: Path | None = None,
-    prefix: str = DEFAULT_PREFIX,
-    text: bool = True,
-    board: Board | None = None,
-    inspect: Callable[[Path, Compiled, Callable[[int], Program]], None] | None = None,
-    dump: Callable[[str, IRModule], None] = lambda phase, mod: None,
-    tuned: Schedules | None = None,
-) -> Compiled:
-    """Compile `source` for a CPU and write the package to `out`, whole or not at all.
+@dataclass(frozen=True)
+class FrontEnd:
+    """A model after the front of the pipeline, with what the back end and the search for a plan have to know of it."""
 
-    precision: the name of a uniform plan, and of the package's; plan: one to follow instead, or what chooses one for
-    the simplified module, its statistics and the longest text. calibration: a labelled TSV to take statistics from
-    instead of the source's own. prefix: what every name of the package's C begins with. text: whether the source's
-    tokenizer, if it has one, goes with it. board: what the package says that it was made for. inspect: is given the
-    package's folder before it takes its place, with what was compiled and a function that does it for another length;
-    where it raises, nothing is left. dump: is given the module after each phase. tuned: schedules of kernels to use
-    (tuning/logs.py). Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
-    """
-    check_prefix(prefix)
-    asked, plan = plan, named_plan(precision) if plan is None else plan
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
-        raise InputError(f"{out}: holds something that is no package: name another output")
-    model = load_onnx(source.onnx)
+    source: Source
+    mod: IRModule  # simplified
+    vocabulary: int
+    max_length: int
+    scheme: Scheme | None  # of the tokenizer that goes with it
+    calibration: Path | None  # a labelled TSV to take statistics from, in place of the source's own
 
-    mod = import_onnx(model)
-    dump("1-imported", mod)
-    as_it_is = qdq.written(mod)
-    if as_it_is is not None:
-        qdq.check_asked(str(source.onnx), precision, asked)
-    mod = simplify(mod)
-    dump("2-simplified", mod)
+    @property
+    def written(self) -> bool:
+        """Whether the model is quantized already, and compiled as it is."""
+        return written_of(self.mod) is not None
+
+    @functools.cached_property
+    def statistics(self) -> Calibration:
+        return _calibration(self.source, self.mod, self.calibration, self.max_length)
+
+
+def front_end(source: Source, options: CompileOptions) -> FrontEnd:
+    """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
+    check_prefix(options.prefix)
+    mod = pipeline.run(pipeline.front(load_onnx(source.onnx)))
+    if written_of(mod) is not None:
+        qdq.check_asked(str(source.onnx), options)
     vocabulary, positions = limits(mod)
-    max_length = _max_length(max_length, positions)
-    scheme = read_scheme(source.tokenizer) if text and source.tokenizer is not None else None
+    max_length = _max_length(options.max_length, positions)
+    scheme = read_scheme(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
     if scheme is not None and scheme.vocabulary > vocabulary:
         raise InputError(
             f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
             "use the tokenizer it was trained with"
         )
+    return FrontEnd(source, mod, vocabulary, max_length, scheme, options.calibration)
 
-    statistics, isa = None, isa_of(cpu.features)
-    if as_it_is is None and (callable(plan) or not all(scheme.is_float for scheme in plan.schemes)):
-        statistics = _calibration(source, mod, calibration, max_length)
-    if callable(plan):
-        plan = plan(mod, statistics, max_length)
-    quantized = quantize(mod, statistics, plan) if as_it_is is None else qdq.as_written(mod, as_it_is)
-    dump("3-quantized", quantized.mod)
-    if as_it_is is not None:
-        chosen = qdq.as_written(mod, as_it_is, isa)
-    else:
-        chosen = quantized if statistics is None else fuse_row_blocks(quantized, isa)
-    if chosen.plan.half and computes_in_half(cpu.features):
-        chosen = half_panels(chosen)
-    dump("4-chosen", chosen.mod)
-    mod = to_calls(chosen.mod)
-    dump("5-calls", mod)
 
-    window = scheme and WINDOW_BYTES
-    at_length = build_programs(mod, chosen.constants, prefix, vocabulary, window, tuned, chosen.plan.half)
-    program = at_length(max_length)
-    if source.labels is not None and program.classes != len(source.labels):
+def plan_of(options: CompileOptions) -> Plan:
+    """The plan that is asked for, of operators in one precision or as it is given."""
+    plan = read_plan(options.plan) if isinstance(options.plan, Path) else options.plan
+    plan = named_plan(options.precision) if plan is None else plan
+    method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
+    return replace(plan, method=method, rounding=rounding)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model as a program of C calls. reference: the same by row kernels, which TVM's LLVM build can run."""
+
+    front: FrontEnd
+    quantized: Quantized
+    reference: IRModule
+    at_length: Callable[[int], Program]  # the program for texts of at most so many tokens
+
+    @functools.cached_property
+    def program(self) -> Program:
+        return self.at_length(self.front.max_length)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return self.quantized.choices
+
+    @property
+    def plan(self) -> Plan:
+        return self.quantized.plan
+
+    def vectors(self) -> Sequence[tuple[list[int], np.ndarray]]:
+        """What the package must give for random token ids."""
+        return reference_vectors(self.reference, self.program, self.front.vocabulary)
+
+
+def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedules | None = None) -> Compiled:
+    """Phases 3 to 5, and the program of C calls. tuned: schedules of kernels to use (tuning/logs.py).
+
+    Raises InputError for a plan that does not suit the model, WorkError for what has no C.
+    """
+    quantized = _quantized(front, plan)
+    fused, calls = pipeline.back(isa_of(cpu.features), computes_in_half(cpu.features))
+    chosen = pipeline.run((fused,), quantized)
+    known, mod = account_of(chosen), pipeline.run((calls,), chosen)
+    window = None if front.scheme is None else WINDOW_BYTES
+    at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
+    compiled = Compiled(front, known, quantized, at_length)
+    labels = front.source.labels
+    if labels is not None and compiled.program.classes != len(labels):
         raise InputError(
-            f"the model gives {program.classes} logits but its config.json names {len(source.labels)} labels"
+            f"the model gives {compiled.program.classes} logits but its config.json names {len(labels)} labels"
         )
-    contents = package.Contents(
-        program=program,
+    return compiled
+
+
+def _quantized(front: FrontEnd, plan: Plan) -> IRModule:
+    statistics = front.statistics if plan.has_integers and not front.written else None
+    return pipeline.run((pipeline.quantized(plan, statistics),), front.mod)
+
+
+def contents(
+    compiled: Compiled, cpu: Cpu, precision: str, prefix: str = DEFAULT_PREFIX, board: Board | None = None
+) -> package.Contents:
+    """What goes into the package. precision: what it says of itself; board: what it says that it was made for."""
+    source, known = compiled.front.source, compiled.quantized
+    return package.Contents(
+        program=compiled.program,
         model_name=source.name,
         cpu=cpu,
         precision=precision,
         labels=source.labels,
-        choices=chosen.choices,
-        plan=plan_text(chosen.plan),
-        relax_text=chosen.mod.script() + "\n",
+        choices=known.choices,
+        plan=plan_text(known.plan),
+        relax_text=known.mod.script() + "\n",
         onnx=source.onnx.read_bytes(),
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
-        scheme=scheme,
-        vectors=reference_vectors(quantized.mod, vocabulary, max_length),
+        scheme=compiled.front.scheme,
         prefix=prefix,
         board=board,
-        origins=chosen.origins,
+        origins=known.origins,
     )
-    compiled = Compiled(program, chosen.choices, chosen.plan)
+
+
+def compile_model(
+    source: Source, cpu: Cpu, out: Path, options: CompileOptions = DEFAULTS, tuned: Schedules | None = None
+) -> Compiled:
+    """Compile for a CPU and write the package to `out`, whole or not at all. tuned: as of `back_end`.
+
+    Raises InputError for what cannot be compiled as asked, WorkError for what has no C.
+    """
+    check_output(out)
+    front = front_end(source, options)
+    compiled = back_end(front, cpu, plan_of(options), options.prefix, tuned)
     with folder_in_place(out) as folder:
-        package.write(contents, folder)
-        if inspect is not None:
-            inspect(folder, compiled, at_length)
+        package.write(contents(compiled, cpu, options.precision, options.prefix), folder)
+        package.write_reference(compiled.vectors(), folder)
     return compiled
 
 
+def check_output(out: Path) -> None:
+    """Raise InputError where a package would take the place of something else."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
+        raise InputError(f"{out}: holds something that is no package: name another output")
+
+
 def kernel_calls(
-    source: Source, cpu: Cpu, precision: str = "int8", calibration: Path | None = None
-) -> tuple[IRModule, IRModule]:
-    """What `compile_model` has after its phase 5, and the same calls of kernels that TVM's LLVM build can run."""
-    plan = named_plan(precision)
-    mod = import_onnx(load_onnx(source.onnx))
-    if qdq.written(mod) is not None:
+    source: Source, cpu: Cpu, precision: str = DEFAULT_PRECISION, calibration: Path | None = None
+) -> KernelCalls:
+    """The calls of kernels that `compile_model` prints, and the same calls of kernels that this machine can run."""
+    front = front_end(source, CompileOptions(precision, calibration=calibration))
+    if front.written:
         raise InputError(f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is")
-    mod = simplify(mod)
-    integers = _has_integers(plan)
-    max_length = _max_length(None, limits(mod)[1])
-    quantized = quantize(mod, _calibration(source, mod, calibration, max_length) if integers else None, plan)
-    if not integers:
-        calls = to_calls(quantized.mod)
-        return calls, calls
-    isa = isa_of(cpu.features)
-    return to_calls(fuse_row_blocks(quantized, isa).mod), to_calls(fuse_row_blocks(quantized, isa.reference).mod)
-
-
-def _has_integers(plan: Plan) -> bool:
-    return not all(scheme.is_float for scheme in plan.schemes)
+    plan, isa = named_plan(precision), isa_of(cpu.features)
+    if plan.half:
+        raise InputError(f"--precision {precision}: what is stored in half precision has no schedules to choose from")
+    mod = _quantized(front, plan)
+    called, described = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
+    return KernelCalls(called, described, front.vocabulary, limits(front.mod)[1])
 
 
 def _max_length(asked: int | None, positions: int | None) -> int:
@@ -223,12 +270,13 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
     return calibrate.load_calibration(source.calibration, digest)
 
 
-def reference_vectors(mod: IRModule, vocabulary: int, max_length: int) -> Sequence[tuple[list[int], np.ndarray]]:
-    """Random token ids of lengths from 1 to max_length with the logits of TVM's LLVM build of `mod`."""
-    run = llvm_runner(mod)
+def reference_vectors(mod: IRModule, program: Program, vocabulary: int) -> Sequence[tuple[list[int], np.ndarray]]:
+    """Random token ids of lengths from 1 to the most with the logits of TVM's LLVM build of `mod`."""
+    longest = program.max_length
+    spread = np.geomspace(1, longest, REFERENCE_VECTORS).round().astype(int)
+    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if n <= longest)])
+    run = llvm_runner(mod, _multiplications(program, lengths) > WORTH_OPTIMIZING)
     rng = np.random.default_rng(0)
-    spread = np.geomspace(1, max_length, REFERENCE_VECTORS).round().astype(int)
-    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if n <= max_length)])
     vectors = []
     for length in lengths:
         ids = rng.integers(0, vocabulary, length).tolist()
@@ -236,11 +284,21 @@ def reference_vectors(mod: IRModule, vocabulary: int, max_length: int) -> Sequen
     return vectors
 
 
-def llvm_runner(mod: IRModule) -> Callable[[Sequence[int]], np.ndarray]:
-    """A function from token ids to logits (classes,): the module as TVM's LLVM build runs it on this machine."""
-    machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
+def _multiplications(program: Program, lengths: Iterable[int]) -> int:
+    known = [step.macs for step in program.steps if step.macs is not None]
+    return sum(c0 + c1 * n + c2 * n * n for n in map(int, lengths) for c0, c1, c2 in known)
+
+
+def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int]], np.ndarray]:
+    """A function from token ids to logits (classes,): the module as TVM's LLVM build runs it on this machine.
+
+    optimized: whether LLVM optimizes it; the bits are the same.
+    """
+    target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
+    machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
 
     def run(ids: Sequence[int]) -> np.ndarray:
-        return machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy().reshape(-1)
+        logits: np.ndarray = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy()
+        return logits.reshape(-1)
 
     return run

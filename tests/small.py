@@ -63,7 +63,7 @@ def folder() -> Path:
     import torch
 
     from embbert_tvm.data.tokenizer import train_tokenizer
-    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.float_tensors import calibrate_folder
     from embbert_tvm.graph.onnx_export import export_folder
     from embbert_tvm.models.config import EmbBertConfig
     from embbert_tvm.models.embbert import EmbBert
@@ -109,7 +109,7 @@ def quantized():
 @functools.cache
 def simplified():
     from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-    from embbert_tvm.graph.simplify import simplify
+    from embbert_tvm.graph.pipeline import simplify
 
     return simplify(import_onnx(load_onnx(folder() / "model.onnx")))
 
@@ -117,11 +117,11 @@ def simplified():
 @functools.cache
 def package(precision: str = "int8", target: str = "host", prefix: str = "embbert") -> Path:
     """The small EmbBERT compiled for a CPU. Do not write into it."""
-    from embbert_tvm.compiler import compile_model, find_source
+    from embbert_tvm.compiler import CompileOptions, compile_model, find_source
     from embbert_tvm.target import load_cpu
 
     out = folder().parent / f"package-{precision}-{target}-{prefix}"
-    compile_model(find_source(folder()), load_cpu(target), out, precision=precision, prefix=prefix)
+    compile_model(find_source(folder()), load_cpu(target), out, CompileOptions(precision=precision, prefix=prefix))
     return out
 
 

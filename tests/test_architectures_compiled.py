@@ -16,7 +16,7 @@ from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.data.tokenizer import encode, train_tokenizer
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.graph.calibrate import calibrate_folder
+from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.reference import Reference

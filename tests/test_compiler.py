@@ -13,7 +13,7 @@ import pytest
 import small
 
 import embbert_tvm
-from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, llvm_runner
 from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.target import known_cpus, load_cpu
@@ -164,7 +164,7 @@ def test_an_onnx_file_of_another_model_compiles_and_runs(tmp_path):
     path.write_bytes(model.SerializeToString())
     calibrated(path)
     source = find_source(path)
-    compiled = compile_model(source, load_cpu("host"), tmp_path / "p", max_length=30)
+    compiled = compile_model(source, load_cpu("host"), tmp_path / "p", CompileOptions(max_length=30))
     assert {c.precision for c in compiled.choices} == {"int8", "float32"}
     reference = session_of(path)
     with open_place("host", load_package(tmp_path / "p")) as device:
@@ -185,7 +185,7 @@ def test_round_takes_ties_to_the_even_number(tmp_path):
     model = small.classifier(body, emb__weight=np.stack([ties, -ties, ties + 2]))
     path = tmp_path / "round.onnx"
     path.write_bytes(model.SerializeToString())
-    compile_model(find_source(path), load_cpu("host"), tmp_path / "p", precision="fp32", max_length=2)
+    compile_model(find_source(path), load_cpu("host"), tmp_path / "p", CompileOptions(precision="fp32", max_length=2))
     with open_place("host", load_package(tmp_path / "p")) as device:
         for token in range(3):
             found = device.run([token]).logits
@@ -196,7 +196,7 @@ def test_round_takes_ties_to_the_even_number(tmp_path):
 def calibrated(path: Path) -> None:
     from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
     from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-    from embbert_tvm.graph.simplify import simplify
+    from embbert_tvm.graph.pipeline import simplify
 
     mod = simplify(import_onnx(load_onnx(path)))
     texts = [small.some_ids(1 + n % 30, seed=n) for n in range(60)]
@@ -208,14 +208,14 @@ def test_a_tsv_calibrates_in_place_of_the_folder(tmp_path):
     tsv.write_text("label\ttext\n" + "".join(f"x\t{text}\n" for text in small.TEXTS))
     folder = small.copy_of_folder(tmp_path / "m")
     (folder / "calibration.json").unlink()
-    compile_model(find_source(folder), load_cpu("host"), tmp_path / "p", calibration=tsv)
+    compile_model(find_source(folder), load_cpu("host"), tmp_path / "p", CompileOptions(calibration=tsv))
     document = json.loads((tmp_path / "p" / "metadata.json").read_text())
     assert document["precision"] == "int8"
     assert not (folder / "calibration.json").exists()
 
 
 def test_a_shorter_max_length_needs_less_memory(tmp_path):
-    short = compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / "p", max_length=8)
+    short = compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / "p", CompileOptions(max_length=8))
     long = json.loads((small.package() / "metadata.json").read_text())
     assert short.program.arena_bytes < long["arena"]["bytes"] / 2
     assert short.program.weights_bytes == long["weights_bytes"]

@@ -8,8 +8,8 @@ import sys
 
 import click
 
-from embbert_tvm import __version__
 from embbert_tvm.errors import EmbbertError
+from embbert_tvm.version import __version__
 
 COMMANDS = {
     "compile": "Compile a model folder or an ONNX file to C.",

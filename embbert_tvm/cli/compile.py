@@ -64,32 +64,31 @@ def command(
     as_json: bool,
 ) -> None:
     """Compile MODEL, a model folder or an ONNX file, to C."""
+    from embbert_tvm import api
     from embbert_tvm.errors import InputError
-    from embbert_tvm.report.compile import compile_and_measure, operators, text
+    from embbert_tvm.report.compile import document, operators, text
 
     if plan is not None and precision is not None:
         raise InputError(f"--precision {precision} and --plan {plan}: give one of them")
-    report, warnings = compile_and_measure(
-        model,
-        _DEFAULT_TARGET if target is None and board is None else target,
-        output,
-        board=board,
-        precision=precision or "int8",
+    found = api.find_target(_DEFAULT_TARGET if target is None and board is None else target, board)
+    options = api.CompileOptions(
+        precision=precision or api.DEFAULT_PRECISION,
         plan=plan,
-        method=calibration_method,
-        rounding=rounding,
         budget=budget,
         choices=choices,
         dev=dev,
         max_length=max_length,
         calibration=calibration,
+        calibration_method=calibration_method,
+        rounding=rounding,
         prefix=prefix,
-        text=not no_tokenizer,
-        dump_ir=dump_ir,
+        tokenizer=not no_tokenizer,
         tuning=not no_tuning,
+        dump_ir=dump_ir,
     )
-    for warning in warnings:
+    report = api.compile(model, found, output, options).report
+    for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(json.dumps(report) if as_json else text(report, output))
+    click.echo(json.dumps(document(report)) if as_json else text(report, output))
     if list_operators and not as_json:
         click.echo(f"\n{operators(report)}")

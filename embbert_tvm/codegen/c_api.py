@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from embbert_tvm.codegen.c_function import C_RESERVED
 from embbert_tvm.errors import InputError
 
-DEFAULT_PREFIX = "embbert"
-
 
 @dataclass(frozen=True)
 class Status:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from tvm import tirx
 from tvm.ir import Call, StringImm, TensorLoad, Var
@@ -82,7 +83,7 @@ class Expressions:
         self.math = False
         self.data: set[Var] = set()
 
-    def is_index(self, expr) -> bool:
+    def is_index(self, expr: Any) -> bool:
         """Whether an integer expression is made of loop variables, shapes and small constants only."""
         if isinstance(expr, Var):
             return str(expr.ty.dtype) in ("int32", "int64") and expr not in self.data
@@ -93,16 +94,16 @@ class Expressions:
         arithmetic = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max)
         return isinstance(expr, arithmetic) and self.is_index(expr.a) and self.is_index(expr.b)
 
-    def __call__(self, expr) -> str:
+    def __call__(self, expr: Any) -> str:
         return self._print(expr)[0]
 
-    def element(self, buffer: Var, indices: list) -> str:
+    def element(self, buffer: Var, indices: list[Any]) -> str:
         if self._scalar(buffer):
             return self._name(buffer)
         (index,) = indices
         return f"{self._name(buffer)}[{self(index)}]"
 
-    def _print(self, expr) -> tuple[str, int]:
+    def _print(self, expr: Any) -> tuple[str, int]:
         if (operands := _multiply_high(expr)) is not None:
             return f"multiply_high({self(operands[0])}, {self(operands[1])})", _ATOM
         for function, low, high in (("saturate_i8", -128, 127), ("saturate_u8", 0, 255)):
@@ -127,12 +128,12 @@ class Expressions:
             raise WorkError(f"the C printer knows no {type(expr).__name__} expression")
         return printer(expr)
 
-    def _operand(self, expr, precedence: int, operator: str = "") -> str:
+    def _operand(self, expr: Any, precedence: int, operator: str = "") -> str:
         text, own = self._print(expr)
         mixed = operator in _SHOUTED and own < 11 and own != _ATOM
         return f"({text})" if own < precedence or mixed else text
 
-    def _binary(self, expr) -> tuple[str, int]:
+    def _binary(self, expr: Any) -> tuple[str, int]:
         operator, precedence = _BINARY[type(expr)]
         dtype = str(expr.ty.dtype)
         left = self._operand(expr.a, precedence, operator)
@@ -145,7 +146,7 @@ class Expressions:
             return f"({C_TYPES[dtype]})({left} {operator} {right})", 11
         return f"{left} {operator} {right}", precedence
 
-    def _load(self, expr) -> tuple[str, int]:
+    def _load(self, expr: Any) -> tuple[str, int]:
         text = self.element(expr.source, expr.indices)
         return f"half_to_float({text})" if self._half(expr.source) else text, _ATOM
 
@@ -153,7 +154,7 @@ class Expressions:
         self.used.append(expr)
         return self._name(expr), _ATOM
 
-    def _integer(self, expr) -> tuple[str, int]:
+    def _integer(self, expr: Any) -> tuple[str, int]:
         value, dtype = int(expr.value), str(expr.ty.dtype)
         if value == -(2**63):
             return "INT64_MIN", _ATOM
@@ -163,12 +164,12 @@ class Expressions:
             return "INT32_MIN", _ATOM
         return str(value), _ATOM if value >= 0 else 11
 
-    def _float(self, expr) -> tuple[str, int]:
+    def _float(self, expr: Any) -> tuple[str, int]:
         text = real(float(expr.value))
         self.math |= text.isupper() or text.startswith("-I")
         return text, 11 if text.startswith("-") else _ATOM
 
-    def _cast(self, expr) -> tuple[str, int]:
+    def _cast(self, expr: Any) -> tuple[str, int]:
         if self.is_index(expr) or str(expr.ty.dtype) == str(expr.value.ty.dtype):
             return self._print(expr.value)
         if str(expr.value.ty.dtype) == "bool":
@@ -179,7 +180,7 @@ class Expressions:
             return f"half_to_float({self(expr.value)})", _ATOM
         return f"({C_TYPES[str(expr.ty.dtype)]}){self._operand(expr.value, 11)}", 11
 
-    def _extreme(self, expr) -> tuple[str, int]:
+    def _extreme(self, expr: Any) -> tuple[str, int]:
         which = "min" if isinstance(expr, tirx.Min) else "max"
         dtype = str(expr.ty.dtype)
         if dtype == "float32":
@@ -188,7 +189,7 @@ class Expressions:
         kind = "i64" if dtype == "int64" and not self.is_index(expr) else "i32"
         return f"{which}_{kind}({self(expr.a)}, {self(expr.b)})", _ATOM
 
-    def _choice(self, condition, yes, no) -> tuple[str, int]:
+    def _choice(self, condition: Any, yes: Any, no: Any) -> tuple[str, int]:
         return f"{self._operand(condition, 1)} ? {self._operand(yes, 1)} : {self._operand(no, 1)}", 0
 
     def _call(self, expr: Call) -> tuple[str, int]:
@@ -217,7 +218,7 @@ class Expressions:
             return f"{name}f({self._list(args)})", _ATOM
         raise WorkError(f"the C printer knows no intrinsic {expr.op.name} of type {expr.ty.dtype}")
 
-    def _list(self, args: list) -> str:
+    def _list(self, args: list[Any]) -> str:
         return ", ".join(self(a) for a in args)
 
 
@@ -231,7 +232,7 @@ def real(value: float) -> str:
     return (text if "." in text or "e" in text else f"{text}.0") + "f"
 
 
-def _multiply_high(expr) -> tuple | None:
+def _multiply_high(expr: Any) -> tuple[Any, Any] | None:
     """(a, m) where `expr` is kernels.fixed_point.multiply_high(a, m)."""
     if not isinstance(expr, tirx.Cast) or not isinstance(expr.value, tirx.RShift) or str(expr.ty.dtype) != "int32":
         return None
@@ -246,12 +247,12 @@ def _multiply_high(expr) -> tuple | None:
     return factors[0].value, factors[1].value
 
 
-def _clamped(expr, low: int, high: int):
+def _clamped(expr: Any, low: int, high: int) -> Any:
     """x where `expr` is the int32 x clamped to [low, high]."""
     if not isinstance(expr, tirx.Max) or not isinstance(expr.a, tirx.Min) or str(expr.ty.dtype) != "int32":
         return None
     return expr.a.a if _is(expr.b, low) and _is(expr.a.b, high) else None
 
 
-def _is(expr, value: int) -> bool:
+def _is(expr: Any, value: int) -> bool:
     return isinstance(expr, tirx.IntImm) and int(expr.value) == value

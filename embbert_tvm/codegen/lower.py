@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
+from typing import Any
 
 import tvm
 import tvm_ffi
-from tvm import IRModule, relax, s_tir, tirx
+from tvm import IRModule, s_tir, tirx
 from tvm.ir import TensorLoad, Var
-
-from embbert_tvm.graph.passes.cumsum import call_cumsum
 
 
 def _lowering(compact: bool) -> tvm.ir.transform.Sequential:
@@ -37,26 +36,7 @@ def _lowering(compact: bool) -> tvm.ir.transform.Sequential:
     )
 
 
-_TO_CALLS = (
-    call_cumsum,
-    relax.backend.DispatchSortScan(),
-    relax.transform.LegalizeOps(),
-    relax.transform.AnnotateTIROpPattern(),
-    relax.transform.FuseOps(),
-    relax.transform.FuseTIR(),
-    relax.transform.DeadCodeElimination(),
-)
-
-
-def to_calls(mod: IRModule) -> IRModule:
-    """Every operator of `main` as a call of a PrimFunc; neighbours that have no kernel of ours are fused."""
-    with tvm.target.Target("llvm"):
-        for run in _TO_CALLS:
-            mod = run(mod)
-    return mod
-
-
-def schedule(func: tirx.PrimFunc, half: Container[int] = ()) -> tirx.PrimFunc:
+def schedule(func: tirx.PrimFunc, half: Collection[int] = ()) -> tirx.PrimFunc:
     """The default schedule: intermediate elementwise stages inlined, each reduction's start in a loop of its own.
 
     half: parameters that are stored as float16: a reduction to one of them is summed in a float32 beside it.
@@ -84,12 +64,12 @@ def apply_default(sch: s_tir.Schedule, half: Container[str] = ()) -> None:
             _part_init(sch, block)
 
 
-def _blocks(sch: s_tir.Schedule, parent) -> list:
+def _blocks(sch: s_tir.Schedule, parent: Any) -> list[Any]:
     children = list(sch.get_child_blocks(parent))
     return [b for child in children for b in (child, *_blocks(sch, child))]
 
 
-def _sum_apart(sch: s_tir.Schedule, block, half: Container[str]) -> None:
+def _sum_apart(sch: s_tir.Schedule, block: Any, half: Container[str]) -> None:
     found = sch.get(block)
     kinds = [v.iter_type == tirx.IterVar.CommReduce for v in found.iter_vars]
     if not any(kinds) or not any(region.source.name in half for region in found.writes):
@@ -101,7 +81,7 @@ def _sum_apart(sch: s_tir.Schedule, block, half: Container[str]) -> None:
         sch.reverse_compute_at(written, loops[spatial - 1])
 
 
-def _part_init(sch: s_tir.Schedule, block) -> None:
+def _part_init(sch: s_tir.Schedule, block: Any) -> None:
     reduced = {v.var.name for v in sch.get(block).iter_vars if v.iter_type == tirx.IterVar.CommReduce}
     loops = sch.get_loops(block)
     axes = [v.var.name for v in sch.get(block).iter_vars]
@@ -150,7 +130,7 @@ def _without_guards(realize: s_tir.SBlockRealize) -> s_tir.SBlockRealize:
     if not clamped:
         return realize
 
-    def clamp(indices):
+    def clamp(indices: Any) -> list[Any]:
         return [tvm_ffi.structural_map(i, [(Var, lambda v: clamped.get(v, v))]) for i in indices]
 
     def load(node: TensorLoad) -> TensorLoad:
@@ -167,13 +147,13 @@ def _without_guards(realize: s_tir.SBlockRealize) -> s_tir.SBlockRealize:
     return s_tir.SBlockRealize(realize.iter_values, True, made)
 
 
-def _conjuncts(predicate) -> list:
+def _conjuncts(predicate: Any) -> list[Any]:
     if isinstance(predicate, tirx.And):
         return [*_conjuncts(predicate.a), *_conjuncts(predicate.b)]
     return [predicate]
 
 
-def _is_local(buffer) -> bool:
+def _is_local(buffer: Any) -> bool:
     return str(buffer.ty.storage_scope) == "local"
 
 

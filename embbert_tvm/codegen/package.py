@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.codegen import c_files, c_tokenizer
-from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
+from embbert_tvm.options import DEFAULT_PREFIX
 from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
@@ -28,9 +28,9 @@ _MICRO = Path(micro.__file__).parent
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a package. vectors: (ids, logits) pairs; tokenizer: tokenizer.json or None; scheme: what the
-    device's tokenizer is made of, None where it is left out. origins: by the name of a value, the
-    float value that it stands for and the scale of its int8. plan: plan.json, the precision of every operator."""
+    """What goes into a package. tokenizer: tokenizer.json or None; scheme: what the device's tokenizer is made of,
+    None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of its
+    int8. plan: plan.json, the precision of every operator."""
 
     program: Program
     model_name: str
@@ -43,14 +43,13 @@ class Contents:
     onnx: bytes
     tokenizer: bytes | None
     scheme: Scheme | None
-    vectors: Sequence[tuple[Sequence[int], np.ndarray]]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
 
 
 def files(contents: Contents) -> dict[str, bytes]:
-    """Every file of the package by its path. The same contents give the same bytes."""
+    """Every file of the package by its path, but for its reference. The same contents give the same bytes."""
     program, name, prefix = contents.program, contents.model_name, contents.prefix
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
     sources = {
@@ -76,7 +75,6 @@ def files(contents: Contents) -> dict[str, bytes]:
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
-        "reference.json": _reference(contents),
         "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",
     }
     found |= {path: text.encode() for path, text in texts.items()}
@@ -142,17 +140,18 @@ def _arena(plan: Plan) -> dict:
     return {"bytes": plan.peak, "align": ALIGN, "least": plan.optimal, "tensors": [asdict(b) for b in plan.blocks]}
 
 
-def _reference(contents: Contents) -> str:
-    vectors = [
-        {"ids": list(map(int, ids)), "logits": [f"{bits:08x}" for bits in np.float32(logits).view(np.uint32)]}
-        for ids, logits in contents.vectors
-    ]
-    return json.dumps({"vectors": vectors}) + "\n"
-
-
 def write(contents: Contents, folder: Path) -> None:
-    """Fill an empty folder with the package."""
+    """Fill an empty folder with the package, but for its reference."""
     for path, content in files(contents).items():
         where = folder / path
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_bytes(content)
+
+
+def write_reference(vectors: Sequence[tuple[Sequence[int], np.ndarray]], folder: Path) -> None:
+    """Complete a package with its reference: token ids, each with the logits that every place must give."""
+    found = [
+        {"ids": list(map(int, ids)), "logits": [f"{bits:08x}" for bits in np.float32(logits).view(np.uint32)]}
+        for ids, logits in vectors
+    ]
+    (folder / "reference.json").write_text(json.dumps({"vectors": found}) + "\n")

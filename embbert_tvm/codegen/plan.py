@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 ALIGN = 16
 # How many items the nodes of a search may hold, together, before it settles for the best plan it knows: no clock, so
@@ -110,7 +111,7 @@ class _Item:
 # Offsets of items by their index.
 _Places = dict[int, int]
 
-_ORDERS: tuple[Callable[[_Item], tuple], ...] = (
+_ORDERS: tuple[Callable[[_Item], tuple[Any, ...]], ...] = (
     lambda i: (-i.size, i.first),
     lambda i: (-i.size * (i.last - i.first + 1), i.first),
     lambda i: (i.first, -i.size),
@@ -207,7 +208,7 @@ def _squeeze(items: Sequence[_Item], places: _Places, bound: int, effort: int) -
 
 
 # In which order the search tries items that may lie equally low: by size, number of cliques, and length of life.
-_RANKS: tuple[Callable[[int, int, int], tuple], ...] = (
+_RANKS: tuple[Callable[[int, int, int], tuple[Any, ...]], ...] = (
     lambda size, cliques, steps: (-cliques, -size),
     lambda size, cliques, steps: (-size * steps,),
     lambda size, cliques, steps: (-size * cliques, -size),
@@ -241,8 +242,8 @@ class _Search:
         self.cliques = len(cliques)
         alike = [(self.sizes[k], self.spans[k]) for k in count]
         self.twin = [next((j for j in reversed(range(k)) if alike[j] == alike[k]), None) for k in count]
-        self.rank: list[tuple] = []
-        self.known: dict[tuple, _Places | None] = {}
+        self.rank: list[tuple[Any, ...]] = []
+        self.known: dict[tuple[Any, ...], _Places | None] = {}
 
     def run(self, effort: int) -> _Places | None:
         """Places, or None if there are none or, if not `finished`, none were found.

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
+from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
+from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 
@@ -30,33 +32,39 @@ class Answer:
 
 
 def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]:
-    """Texts go to the place as they are where it has a tokenizer and room for them, else as token ids made here.
-
-    InputError for a text that is not valid UTF-8, before anything is run.
-    """
+    """What a package says of each text. InputError for a text that is not valid UTF-8, before anything is run."""
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     encoded = [tokenize(tokenizer, text, max_length=package.max_length) for text in texts]
-    answers = []
     with open_place(place, package) as device:
-        for text, tokens in zip(texts, encoded, strict=True):
-            if device.takes(text):
-                found = device.classify(text)
-                result, index, count = found.run, found.label, found.tokens
-            else:
-                result = device.run(tokens.ids)
-                index, count = int(np.argmax(result.logits)), len(tokens.ids)
-            label, scores, value = None, None, None
-            if package.labels is None:
-                value = float(result.logits[0])
-            else:
-                scores = dict(zip(package.labels, softmax(result.logits).tolist(), strict=True))
-                label = package.labels[index]
-            counts = result.instructions, result.cycles
-            answers.append(Answer(text, label, scores, value, count, tokens.full_length - count, *counts))
-    return answers
+        return [_answer(device, text, tokens) for text, tokens in zip(texts, encoded, strict=True)]
+
+
+def answer(device: Device, tokenizer: Tokenizer, text: str) -> Answer:
+    """What a device's package, of which `tokenizer` is the tokenizer, says of a text."""
+    return _answer(device, text, tokenize(tokenizer, text, max_length=device.package.max_length))
+
+
+def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
+    """The text goes to the device as it is where that has a tokenizer and room for it, else as token ids made here."""
+    package = device.package
+    if device.takes(text):
+        found = device.classify(text)
+        result, index, count = found.run, found.label, found.tokens
+    else:
+        result = device.run(tokens.ids)
+        index, count = int(np.argmax(result.logits)), len(tokens.ids)
+    label, scores, value = None, None, None
+    if package.labels is None:
+        value = float(result.logits[0])
+    else:
+        scores = dict(zip(package.labels, softmax(result.logits).tolist(), strict=True))
+        label = package.labels[index]
+    counts = result.instructions, result.cycles
+    return Answer(text, label, scores, value, count, tokens.full_length - count, *counts)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities (classes,) in float64 of logits (classes,)."""
-    powers = np.exp(logits.astype(np.float64) - np.max(logits))
-    return powers / powers.sum()
+    powers: np.ndarray = np.exp(logits.astype(np.float64) - np.max(logits))
+    shares: np.ndarray = powers / powers.sum()
+    return shares

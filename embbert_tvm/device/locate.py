@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def against_place(
     texts: Sequence[Sequence[int]],
     place: str,
     other: str,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Location:
     """Compare every output of every step between two places, bit for bit; floats within FLOAT_TOLERANCE."""
     found: list[Difference] = []
@@ -100,22 +101,21 @@ def against_float(
     texts: Sequence[Sequence[int]],
     place: str,
     reference: Float,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Location:
     """Compare every output that stands for a float tensor with it, within QUANTIZED_TOLERANCE.
 
     reference: from token ids to the float tensors by name.
     """
-    compared = [i for i, output in enumerate(package.outputs) if output.origin is not None]
+    compared = [(i, output.origin) for i, output in enumerate(package.outputs) if output.origin is not None]
     if not compared:
         raise InputError(f"{package.path}: no step makes what the float model has: compare it with --against host")
     every: list[Difference] = []
     with open_traced(place, package) as device:
         for number, ids in enumerate(progress(texts), 1):
             tensors = reference(ids)
-            for index in compared:
-                output = package.outputs[index]
-                every.append(_close(package, index, number, ids, device.output(index, ids), tensors[output.origin]))
+            for index, origin in compared:
+                every.append(_close(package, index, number, ids, device.output(index, ids), tensors[origin]))
     first = [d for d in every if not d.rms <= QUANTIZED_TOLERANCE]
     location = _location(package, place, "float", texts, len(compared), first)
     return Location(place, "float", len(texts), len(compared), location.first, max(every, key=_rms, default=None))
@@ -126,7 +126,7 @@ def _rms(difference: Difference) -> float:
 
 
 def _location(
-    package: Package, place: str, other: str, texts: Sequence, outputs: int, found: Sequence[Difference]
+    package: Package, place: str, other: str, texts: Sequence[object], outputs: int, found: Sequence[Difference]
 ) -> Location:
     order = {output.name: number for number, output in reversed(list(enumerate(package.outputs)))}
     first = min(found, key=lambda d: (order[d.output], d.example), default=None)
@@ -163,7 +163,8 @@ def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray
     """`count` rows of `width` elements of what a step made; WorkError where it is of another shape."""
     lanes = output.lanes
     if lanes > 1 and flat.size % (lanes * width) == 0 and flat.size >= count * width:
-        return flat.reshape(-1, width, lanes).transpose(0, 2, 1).reshape(-1, width)[:count]
+        laid_out: np.ndarray = flat.reshape(-1, width, lanes).transpose(0, 2, 1).reshape(-1, width)[:count]
+        return laid_out
     if lanes > 1 or flat.size != count * width:
         raise WorkError(f"{output.name} has {flat.size} elements where the float model has {count} x {width}")
     return flat.reshape(count, width)

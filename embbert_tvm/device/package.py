@@ -185,6 +185,8 @@ def _step(entry: object, number: int, where: Path) -> Step:
 
 def _output(entry: object, number: int, where: Path) -> Output:
     try:
+        if not isinstance(entry, dict):
+            raise TypeError
         origin, scale = entry.get("float"), entry.get("scale")
         kind = np.dtype(entry["dtype"])
         real = None if scale is None else float(scale)

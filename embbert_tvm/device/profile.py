@@ -72,13 +72,14 @@ def profile(
         raise InputError(f"{package.path}: has no steps to measure")
     with ExitStack() as stack:
         whole = steps = stack.enter_context(open_place(place, package))
-        if not whole.holds.counts:
+        held = whole.holds
+        if held is None or not held.counts:
             raise WorkError(f"{whole.place} counts nothing: profile on qemu")
         # For the server, and for the package whose macros have its own prefix.
         flags = {f"-D{name}_PROFILE={len(package.steps)}" for name in ("EMBBERT", package.prefix.upper())}
         if not place.startswith("serial"):
             steps = stack.enter_context(open_place(place, package, flags=sorted(flags)))
-        elif not whole.holds.features & protocol.FEATURE_PROFILE:
+        elif not held.features & protocol.FEATURE_PROFILE:
             raise WorkError(
                 f"{place}: its firmware does not measure steps: build it with {' '.join(sorted(flags))} "
                 "and put it on the board"

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import yaml
 
-from embbert_tvm import __version__
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.device.build import FIRMWARE
 from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import Board, Cpu, load_board, load_cpu
+from embbert_tvm.version import __version__
 
 TEMPLATES = FIRMWARE / "templates"
 EXAMPLE = "play some music"

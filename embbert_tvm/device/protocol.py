@@ -181,8 +181,9 @@ def pack_texts(text: bytes, pair: bytes | None) -> bytes:
 def unpack_text(payload: bytes, classes: int) -> Text:
     if len(payload) != _TEXT.size + 4 * classes:
         raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
-    status, truncated, *rest = _TEXT.unpack_from(payload)
-    return Text(status, bool(truncated), *rest, np.frombuffer(payload, "<f4", offset=_TEXT.size).astype(np.float32))
+    status, truncated, stack, ticks, label, tokens = _TEXT.unpack_from(payload)
+    logits = np.frombuffer(payload, "<f4", offset=_TEXT.size).astype(np.float32)
+    return Text(status, bool(truncated), stack, ticks, label, tokens, logits)
 
 
 def unpack_tokenize(payload: bytes) -> tuple[int, bool, list[int]]:
@@ -215,8 +216,8 @@ def unpack_piece(payload: bytes) -> tuple[int, int, bytes]:
 def unpack_info(payload: bytes) -> Info:
     if len(payload) != _INFO.size:
         raise WorkError(f"the device's INFO reply has {len(payload)} bytes, not {_INFO.size}: rebuild its firmware")
-    *figures, ticks_are, features = _INFO.unpack(payload)
-    return Info(*figures, ticks_are != 0, features)
+    max_length, classes, vocabulary, arena, hashed, longest, ticks_are, features = _INFO.unpack(payload)
+    return Info(max_length, classes, vocabulary, arena, hashed, longest, ticks_are != 0, features)
 
 
 def unpack_run(payload: bytes, classes: int) -> Run:

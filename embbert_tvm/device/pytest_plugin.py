@@ -8,11 +8,14 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from _pytest._code.code import TerminalRepr
+
     from embbert_tvm.device.device import Device
     from embbert_tvm.device.package import Package, Vector
 
@@ -77,19 +80,19 @@ class Failure(Exception):
 
 
 class DeviceItem(pytest.Item):
-    def __init__(self, *, check: Callable[[], None], **rest: object) -> None:
+    def __init__(self, *, check: Callable[[], None], **rest: Any) -> None:
         super().__init__(**rest)
         self._check = check
 
     def runtest(self) -> None:
         self._check()
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> object:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str | TerminalRepr:
         from embbert_tvm.errors import EmbbertError
 
         if isinstance(excinfo.value, (Failure, EmbbertError)):
             return str(excinfo.value)
-        return super().repr_failure(excinfo)
+        return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, None, str]:
         return "embbert-tvm", None, self.name
@@ -101,10 +104,10 @@ def _checks(package: Package, device: Device, soak: int) -> Iterator[tuple[str, 
 
     vectors = load_vectors(package)
     for vector in vectors:
-        yield f"reference vector of {len(vector.ids)} tokens", lambda v=vector: _vector(package, device, v)
+        yield f"reference vector of {len(vector.ids)} tokens", partial(_vector, package, device, vector)
     lengths = sorted({*(n for n in SELF_TEST_LENGTHS if n <= package.max_length), package.max_length})
     for length in lengths:
-        yield f"self-test of {length} tokens", lambda n=length: _self_test(package, device, n)
+        yield f"self-test of {length} tokens", partial(_self_test, package, device, length)
     yield "stack", lambda: _stack(package, device)
     yield f"soak of {soak} inferences", lambda: _soak(package, device, vectors, soak)
 

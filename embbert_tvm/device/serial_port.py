@@ -40,8 +40,8 @@ class SerialLink:
         """What has come, at least one byte; b"" once `deadline` (of time.monotonic()) has passed."""
         try:
             while True:
-                if data := self._serial.read(1):
-                    return data + self._serial.read(self._serial.in_waiting)
+                if data := bytes(self._serial.read(1)):
+                    return data + bytes(self._serial.read(self._serial.in_waiting))
                 if time.monotonic() >= deadline:
                     return b""
         except OSError as error:

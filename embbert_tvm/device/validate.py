@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from embbert_tvm.training.metrics import accuracy, spearman
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.
 FP32_TOLERANCE, FLOATING_TOLERANCE = 1e-4, 2e-2
+
+
+Metric: TypeAlias = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ def validate(
     )
 
 
-def _judges(package: Package, examples: Sequence[Example]):
+def _judges(
+    package: Package, examples: Sequence[Example]
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], str, Metric, Metric]:
     """Expected answers, logits to answers, the metric's name, the metric, and the agreement of two answers."""
     if package.labels is None:
         expected = np.array([float(example.label) for example in examples])

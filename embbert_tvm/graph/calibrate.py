@@ -19,8 +19,6 @@ from tvm import IRModule, relax
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import moments
 from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, shape, substitute
-from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-from embbert_tvm.graph.simplify import simplify
 
 VERSION = 1
 BINS = 512
@@ -229,10 +227,3 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
     if content.get("version") != VERSION or calibration.onnx_sha256 != onnx_sha256:
         raise InputError(f"{path} belongs to another model.onnx or version: {again}")
     return calibration
-
-
-def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]], with_moments: bool = True) -> None:
-    """Write `calibration.json` of the model folder, from token id sequences and its model.onnx."""
-    path = folder / "model.onnx"
-    mod = simplify(import_onnx(load_onnx(path)))
-    save_calibration(calibrate(mod, ids, sha256(path), with_moments), folder / "calibration.json")

@@ -119,7 +119,7 @@ class Rebuilder:
     def __init__(self, mod: IRModule, params: list[Var] | None = None, names: dict[Var, str] | None = None) -> None:
         self.source = Dataflow(mod)
         kernels = {gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"}
-        self.builder = relax.BlockBuilder(IRModule(kernels))
+        self.builder = relax.BlockBuilder(IRModule(kernels, attrs=mod.attrs))
         self.params = params or list(self.source.function.params)
         self._names = names or {}
         self._wanted: dict[Var, str] = {}

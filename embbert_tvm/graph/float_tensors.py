@@ -1,4 +1,4 @@
-"""The tensors of a float model by the names that compiling gives them."""
+"""The tensors of a float model, by the names that compiling gives them: as they are, and as statistics."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.calibrate import runner
+from embbert_tvm.graph.calibrate import calibrate, runner, save_calibration, sha256
 from embbert_tvm.graph.dataflow import Dataflow
-from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.graph.import_onnx import load_onnx
+from embbert_tvm.graph.pipeline import front, run
 
 
 def float_tensors(onnx: Path, names: Iterable[str]) -> Callable[[Sequence[int]], Mapping[str, np.ndarray]]:
@@ -19,10 +19,17 @@ def float_tensors(onnx: Path, names: Iterable[str]) -> Callable[[Sequence[int]],
 
     Raises InputError where the model has no tensor of such a name.
     """
-    mod = simplify(import_onnx(load_onnx(onnx)))
+    mod = run(front(load_onnx(onnx)))
     wanted = set(names)
     kept = [var.name for var, _ in Dataflow(mod).bindings if var.name in wanted]
     if missing := sorted(wanted.difference(kept)):
         raise InputError(f"{onnx}: has no tensor {missing[0]}: it is not what the package was compiled from")
-    run = runner(mod, kept)
-    return lambda ids: dict(zip(kept, run(np.asarray([ids], np.int32)), strict=True))
+    runs = runner(mod, kept)
+    return lambda ids: dict(zip(kept, runs(np.asarray([ids], np.int32)), strict=True))
+
+
+def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]], with_moments: bool = True) -> None:
+    """Write `calibration.json` of the model folder, from token id sequences and its model.onnx."""
+    path = folder / "model.onnx"
+    mod = run(front(load_onnx(path)))
+    save_calibration(calibrate(mod, ids, sha256(path), with_moments), folder / "calibration.json")

@@ -21,6 +21,7 @@ from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
 from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
 from embbert_tvm.graph.row_block_writer import GroupWriter, Stored
 from embbert_tvm.graph.storage import Storage
+from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
@@ -28,6 +29,7 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.kernels.row_block.scratch import UnsharedError
+from embbert_tvm.kernels.specs import with_spec
 
 ROW_BY_ROW = "a row at a time"
 
@@ -255,7 +257,7 @@ class _Writer:
         try:
             return self._write(starts, inside)
         except BaseException:
-            self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
+            abandon_function(self.builder)
             raise
 
     def _write(self, starts: dict[int, Group], inside: set[int]) -> Quantized:
@@ -362,7 +364,7 @@ class _Writer:
             if reads:
                 stored = replace(stored, pairs=True, columns=columns[reads[0]])
             func = depthwise_conv(stored)
-        target = self.builder.add_func(func, func.attrs[KERNEL])
+        target = self.builder.add_func(with_spec(func, stored), func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in made]
         call = relax.call_tir(target, [self.length, *tensors] if length else tensors, var.ty)
         out = self.builder.emit(call, name_hint=var.name)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +15,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.names import name_bindings, scopes_of
+from embbert_tvm.graph.tvm_workarounds import importer_knows, quiet_importer
 
 _NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
@@ -33,20 +30,6 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         raise InputError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from None
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing of what the importer prints where it fails, on stdout from Python and on stderr from C++."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _plain_constants(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -74,7 +57,7 @@ def import_onnx(model: onnx.ModelProto) -> IRModule:
     """
     selective_scan.check(model)
     reason = ""
-    with _quiet(), selective_scan.imported():
+    with quiet_importer(), importer_knows(selective_scan.CONVERTERS):
         try:
             mod = from_onnx(_plain_constants(model), keep_params_in_input=False)
         except Exception as error:  # The importer raises whatever its operators raise.

@@ -139,6 +139,11 @@ class Plan:
             raise InputError("fp16 and fp32 in one plan: what is in floating point is stored in one of them")
         return "float16" in used
 
+    @property
+    def has_integers(self) -> bool:
+        """Whether some operator may compute in integers, so that calibration statistics are needed."""
+        return not all(scheme.is_float for scheme in self.schemes)
+
     def of(self, operators: Mapping[str, str]) -> Plan:
         """This plan with every operator of a model named: the form that is written."""
         return replace(self, operators=dict(operators))
@@ -177,6 +182,12 @@ def plan_text(plan: Plan) -> str:
 
 def write_plan(plan: Plan, path: Path) -> None:
     write_atomically(path, plan_text(plan).encode())
+
+
+def plan_of_text(text: str) -> Plan:
+    """What `plan_text` wrote, with what it was measured by."""
+    content = json.loads(text)
+    return Plan(**{name: content[key] for key, name in _KEYS.items()}, measured=content.get("measured"))
 
 
 def read_plan(path: Path) -> Plan:

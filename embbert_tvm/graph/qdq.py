@@ -8,7 +8,7 @@ says. Nothing between is rounded that the file does not round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import IRModule, relax, te, tirx
@@ -20,8 +20,10 @@ from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.graph.quantize.quantizer import ASKED, KERNEL, Choice, Quantized
 from embbert_tvm.kernels.epilogues import Dequantize
-from embbert_tvm.kernels.isa import REFERENCE, Isa
+from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.specs import spec_of, with_spec
+from embbert_tvm.options import DEFAULT_PRECISION, CompileOptions
 
 _TYPES = ("int8", "uint8", "int16", "uint16", "int32")
 # |x - zero| is at most 255 and |weight| 128: so many of their products fit an int32.
@@ -80,9 +82,10 @@ def written(mod: IRModule) -> dict[str, Steps] | None:
     return found if quantized else None
 
 
-def check_asked(name: str, precision: str, plan: object) -> None:
-    """InputError where more is asked of a quantized file than to compile what it says."""
-    if plan is not None or precision != "int8":
+def check_asked(name: str, options: CompileOptions) -> None:
+    """Raise InputError where more is asked of a quantized file than to compile what it says."""
+    other = (options.plan, options.calibration_method, options.rounding)
+    if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
         raise InputError(
             f"{name}: is quantized already (it has QuantizeLinear), and compiled as it is: "
             "leave out --precision and --plan"
@@ -138,8 +141,8 @@ def _to_int8(graph: Rebuilder, x: Expr, name: str) -> Expr:
 
 
 class _AsWritten:
-    def __init__(self, constants: dict[str, Steps], isa: Isa) -> None:
-        self.constants, self.isa = constants, isa
+    def __init__(self, constants: dict[str, Steps]) -> None:
+        self.constants = constants
         self.names: dict[str, str] = {}
         self.products: set[str] = set()
 
@@ -184,9 +187,9 @@ class _AsWritten:
         bias = (-offset * weight.astype(np.int64).sum(1)).astype(np.int32)
         # The file's scales are float32, and so is each one's product with the other.
         scales = np.broadcast_to(scale.reshape(-1)[0] * found.scale.reshape(-1), (n,)).astype(np.float32)
-        single = dims[-2] == 1
+        single = isinstance(dims[-2], int) and dims[-2] == 1
         spec = Product((Source(k, 1 if single else None, row=0 if single else None),), n, Dequantize(), (), single)
-        func = product(spec, self.isa)
+        func = with_spec(product(spec), spec)
         target = graph.builder.add_func(func, func.attrs[KERNEL])
         constants = [np.ascontiguousarray(v) for v in (weight, bias, scales)]
         out = relax.TensorType([dims[-2], n], "float32")
@@ -201,10 +204,9 @@ class _AsWritten:
         return None if make is None else make(graph, call)
 
 
-def as_written(mod: IRModule, constants: dict[str, Steps], isa: Isa = REFERENCE) -> Quantized:
-    """A simplified module with what its file says of integers. constants: as `written` found them. isa: whose
-    micro-kernels are called."""
-    rules = _AsWritten(constants, isa)
+def as_written(mod: IRModule, constants: dict[str, Steps]) -> Quantized:
+    """A simplified module with what its file says of integers. constants: as `written` found them."""
+    rules = _AsWritten(constants)
     mod = rewrite(rewrite(mod, rules.products_first), rules.conversions)
     choices, names = [], {}
     for var, value in Dataflow(mod).bindings:
@@ -219,3 +221,22 @@ def as_written(mod: IRModule, constants: dict[str, Steps], isa: Isa = REFERENCE)
             for suffix, arg in zip(("weight", "bias", "scale"), value.args[1].fields[-3:], strict=True):
                 names.setdefault(fingerprint(constant(arg)), f"{plain(var.name)}_{suffix}")
     return Quantized(mod, names, tuple(choices), {}, {}, Plan("int8"))
+
+
+def on_isa(quantized: Quantized, isa: Isa) -> Quantized:
+    """The products that `as_written` made on the micro-kernels of an instruction set."""
+    called: dict[str, str] = {}
+
+    def rule(call: Call, graph: Rebuilder) -> Expr | None:
+        kernel = quantized.mod[call.args[0]] if op_name(call) == "call_tir" else None
+        spec = None if kernel is None else spec_of(kernel)
+        if not isinstance(spec, Product):
+            return None
+        func = with_spec(product(spec, isa), spec)
+        target = graph.builder.add_func(func, func.attrs[KERNEL])
+        called[call.args[0].name_hint] = target.name_hint
+        return Call(call.op, [target, *call.args[1:]], call.attrs, call.ty_args)
+
+    mod = rewrite(quantized.mod, rule)
+    choices = tuple(replace(c, kernel=called.get(c.kernel, c.kernel)) for c in quantized.choices)
+    return replace(quantized, mod=mod, choices=choices)

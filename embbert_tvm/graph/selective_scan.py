@@ -6,8 +6,6 @@ runtime computes it; the importer knows that very function and calls our kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -79,12 +77,5 @@ class _Converter(onnx_frontend.OnnxOpConverter):
         return relax.call_tir(kernel, list(inputs), relax.TensorType(u.ty.shape, "float32"))
 
 
-@contextmanager
-def imported() -> Iterator[None]:
-    """While this is entered, TVM's importer knows the scan. It has no registry: the function it asks is replaced."""
-    known = onnx_frontend._get_convert_map
-    onnx_frontend._get_convert_map = lambda: {**known(), NAME: _Converter}
-    try:
-        yield
-    finally:
-        onnx_frontend._get_convert_map = known
+# For the ONNX importer, by the name of the operator.
+CONVERTERS = {NAME: _Converter}

@@ -45,7 +45,7 @@ def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
     except ModuleNotFoundError:
         raise InputError("planning a preset needs torch: pip install 'embbert-tvm[train]'") from None
     from embbert_tvm.compiler import Source
-    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.float_tensors import calibrate_folder
     from embbert_tvm.graph.onnx_export import export_model
     from embbert_tvm.models.registry import build
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from tokenizers import Tokenizer
 
-from embbert_tvm import __version__
 from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
@@ -30,6 +29,7 @@ from embbert_tvm.training.finetune import Epoch, Progress, finetune
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
+from embbert_tvm.version import __version__
 
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
@@ -186,7 +186,7 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
 
     A model that was trained through its rounding is to be rounded as it was then: it gets no second moments.
     """
-    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.float_tensors import calibrate_folder
 
     ids = calibration_ids(examples, folder.tokenizer, folder.config.max_length)
     calibrate_folder(folder.path, ids, with_moments=folder.trained_precision is None)

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from tokenizers import Tokenizer
 
-from embbert_tvm import __version__
 from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import CLS, load_tokenizer
@@ -25,6 +24,7 @@ from embbert_tvm.training.optimization import seed_of
 from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
 from embbert_tvm.training.recipe import PretrainRecipe
 from embbert_tvm.training.teacher import Teacher, embed_all, token_table
+from embbert_tvm.version import __version__
 
 _CURVE_ROWS = 25  # of the loss curve in the card
 

@@ -189,11 +189,11 @@ def _measure(
 
 def compiled_runner(folder: ModelFolder, scratch: Path, precision: str = "int8") -> Callable[[], contextmanager]:
     """Compile the model for this machine in a precision; what `run_all` opens to run it."""
-    from embbert_tvm.compiler import compile_model, find_source
+    from embbert_tvm.compiler import CompileOptions, compile_model, find_source
     from embbert_tvm.target import load_cpu
 
     out = scratch / "package"
-    compile_model(find_source(folder.path), load_cpu("host"), out, precision=precision)
+    compile_model(find_source(folder.path), load_cpu("host"), out, CompileOptions(precision))
     package = load_package(out)
     with _compiled(package) as run:
         for vector in load_vectors(package):

@@ -5,13 +5,11 @@ On the wire is TVM's RPC alone: an image is uploaded, and the functions that a s
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import queue
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch
 from embbert_tvm.target import Board, load_board
 from embbert_tvm.tuning.measure import TIMEOUT, Place, QemuPlace, Reading, SerialPlace
 
@@ -64,16 +63,6 @@ def _register(board: Board, serial: str | None, flash: str | None) -> None:
         register_global_func(name, function, override=True)
 
 
-def _alone() -> None:
-    """Import TVM without PyTorch, which it imports where it is installed and which takes three times as long."""
-    if "tvm" not in sys.modules and "torch" not in sys.modules:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-        try:
-            importlib.import_module("tvm")
-        finally:
-            del sys.modules["torch"]
-
-
 def _at_work(start: Callable[[], Any]) -> Any:
     """A server of TVM's that works in threads of this process: tvm.rpc's own classes start a second process, which
     imports TVM once more. Its threads end with the process."""
@@ -95,7 +84,7 @@ def _at_work(start: Callable[[], Any]) -> Any:
 
 def track(host: str, port: int):
     """Start a tracker; its `thread` goes on until the process ends. Raises InputError where it cannot listen."""
-    _alone()
+    import_tvm_without_torch()
     from tvm.rpc.tracker import PopenTrackerServerState
 
     return _at_work(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
@@ -116,7 +105,7 @@ def serve(tracker: str, board: str, key: str | None = None, serial: str | None =
     if serial is None and flash:
         raise InputError("--flash: is of a board behind --serial PORT")
     _knock(tracker)
-    _alone()
+    import_tvm_without_torch()
     from tvm.rpc.server import PopenRPCServerState
 
     _register(known, serial, flash)

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import tvm
 
-from embbert_tvm.codegen.program import limits
 from embbert_tvm.compiler import Source, kernel_calls
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
-from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 from embbert_tvm.tuning.logs import FORMAT, Log, Manifest, read_manifest
 from embbert_tvm.tuning.measure import Place
@@ -73,11 +70,10 @@ def tune(
         source.name, name, precision, objective, runner, length, version, today, tvm.__version__, FORMAT
     )
     manifest = gone_on_with(path, manifest)
-    mod, described = kernel_calls(source, cpu, precision, calibration)
-    vocabulary, positions = limits(simplify(import_onnx(load_onnx(source.onnx))))
-    if not 1 <= length <= (positions or length):
-        raise InputError(f"--length {length}: the model takes 1 to {positions} tokens")
-    tasks = find_tasks(mod, described, random_ids(vocabulary, length))
+    calls = kernel_calls(source, cpu, precision, calibration)
+    if not 1 <= length <= (calls.positions or length):
+        raise InputError(f"--length {length}: the model takes 1 to {calls.positions} tokens")
+    tasks = find_tasks(calls.called, calls.described, random_ids(calls.vocabulary, length))
     with tempfile.TemporaryDirectory(prefix="embbert-tune-") as folder:
         new = not path.exists()
         log = Log(path, manifest)

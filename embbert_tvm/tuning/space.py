@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-import types
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,12 +12,11 @@ from tvm.s_tir import meta_schedule as ms
 
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import apply_default, schedule, to_loops
+from embbert_tvm.graph.tvm_workarounds import without_gpu_intrinsics
 from embbert_tvm.kernels.choices import ALL_LOOPS, PREFIX, UNROLLS
 from embbert_tvm.tuning.task import is_ours
 
-# MetaSchedule imports every GPU's tensor intrinsics when it makes a context, which takes longer than a search; none is
-# used here.
-sys.modules.setdefault("tvm.s_tir.tensor_intrin", types.ModuleType("tvm.s_tir.tensor_intrin"))
+without_gpu_intrinsics()
 
 _TILES = (1, 2, 3, 4, 5, 6, 8)
 # A tile's accumulators and what is loaded for them stay in the registers of a Cortex-M's FPU.

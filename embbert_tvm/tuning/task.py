@@ -16,6 +16,7 @@ from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.errors import WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
+from embbert_tvm.kernels.specs import without_spec
 
 # A float may be this far from what TVM's LLVM build computes, of itself and of the largest of its tensor: the same sums
 # in the same order, but another exp().
@@ -182,7 +183,7 @@ def fingerprints(tasks: Sequence[Task]) -> Mapping[str, str]:
 
 def workload(func: tirx.PrimFunc) -> IRModule:
     """A kernel as MetaSchedule's databases know it."""
-    return IRModule({"main": func.with_attr("global_symbol", "main")})
+    return IRModule({"main": without_spec(func).with_attr("global_symbol", "main")})
 
 
 def is_ours(func: tirx.PrimFunc) -> bool:

@@ -22,8 +22,8 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.isa import REFERENCE
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu

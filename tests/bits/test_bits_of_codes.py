@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import small
 
-from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, llvm_runner
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
+from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.low_bits import FORMATS
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
@@ -41,7 +41,7 @@ def check(folder: Path, precision: str, target: str, place: str, lengths: tuple[
     """A package of the model gives at each length what its int8 module gives."""
     mod, calibration = simplified(folder)
     run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod)
-    compile_model(find_source(folder), load_cpu(target), tmp / "package", precision=precision)
+    compile_model(find_source(folder), load_cpu(target), tmp / "package", CompileOptions(precision=precision))
     with open_place(place, load_package(tmp / "package")) as device:
         for length in lengths:
             ids = small.some_ids(length, vocabulary, length)

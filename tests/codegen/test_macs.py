@@ -6,13 +6,12 @@ import pytest
 import row_blocks
 from small import classifier, folder, normal
 
-from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.macs import at, macs, polynomial
 from embbert_tvm.codegen.program import build_programs
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.pipeline import calls, run, simplify
 from embbert_tvm.graph.quantize import keep_float
-from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
@@ -69,7 +68,7 @@ def test_of_a_float_graph():
     import numpy as np
 
     model = classifier(body, table=normal(40, 16), w=normal(16, 24), v=normal(24, 3), axes=np.array([1]))
-    mod = to_calls(keep_float(simplify(import_onnx(model))).mod)
+    mod = run((calls(),), keep_float(simplify(import_onnx(model))).mod)
     steps = build_programs(mod, {}, "embbert", 40)(32).steps
     assert [sum(s.macs[i] for s in steps) for i in range(3)] == [24 * 3, 16 * 24, 0]
 
@@ -78,7 +77,9 @@ def test_every_cpu_does_the_same_work(tmp_path):
     """Blocked kernels, kernels of one row, and the float graph agree on the work of a whole model."""
     totals = []
     for cpu, precision in (("cortex-m7", "int8"), ("cortex-m3", "int8"), ("cortex-m3", "fp32")):
-        compiled = compile_model(find_source(folder()), load_cpu(cpu), tmp_path / cpu, precision=precision)
+        compiled = compile_model(
+            find_source(folder()), load_cpu(cpu), tmp_path / cpu, CompileOptions(precision=precision)
+        )
         assert all(step.macs is not None for step in compiled.program.steps)
         totals.append([sum(step.macs[i] for step in compiled.program.steps) for i in range(3)])
     assert totals[0] == totals[1] == totals[2]

@@ -215,7 +215,7 @@ def test_c_name(name, expected):
 
 def test_names_that_c_or_the_entry_point_use_compile(tmp_path):
     """A model whose layers are called int, L, arena, ids and logits."""
-    from embbert_tvm.compiler import compile_model, find_source
+    from embbert_tvm.compiler import CompileOptions, compile_model, find_source
     from embbert_tvm.target import load_cpu
 
     names = ("int", "arena", "L", "embbert", "infer")
@@ -230,7 +230,7 @@ def test_names_that_c_or_the_entry_point_use_compile(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(small.classifier("\n".join(lines), **weights).SerializeToString())
     out = tmp_path / "package"
-    compile_model(find_source(path), load_cpu("host"), out, precision="fp32", max_length=9)
+    compile_model(find_source(path), load_cpu("host"), out, CompileOptions(precision="fp32", max_length=9))
     sources, includes = parts(out)
     for source in sources:
         call("gcc", *STRICT, *includes, "-c", source, "-o", tmp_path / "x.o")
@@ -286,7 +286,7 @@ def test_the_weights_of_a_package_are_those_of_the_module():
 SCRIPT = """
 import sys
 from pathlib import Path
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.target import load_cpu
 compile_model(find_source(Path(sys.argv[1])), load_cpu(sys.argv[3]), Path(sys.argv[2]))
 """

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import small
 
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.api import CompileReport, compile
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.device.build import build
 from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.link_map import FILL, contributions
@@ -18,7 +19,6 @@ from embbert_tvm.device.package import Package, load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.errors import WorkError
-from embbert_tvm.report.compile import compile_and_measure
 from embbert_tvm.resources import resource
 from embbert_tvm.target import Board, Cpu, load_board, load_cpu
 
@@ -32,14 +32,14 @@ class Compiled(NamedTuple):
     cpu: Cpu
     board: Board
     package: Package
-    report: dict
+    report: CompileReport
 
 
 @pytest.fixture(scope="module", params=CPUS)
 def compiled(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "package"
-    report, warnings = compile_and_measure(MODEL, request.param, folder)
-    assert warnings == []
+    report = compile(MODEL, request.param, folder).report
+    assert report.warnings == ()
     cpu = load_cpu(request.param)
     return Compiled(cpu, load_board(cpu.emulation_board), load_package(folder), report)
 
@@ -55,7 +55,7 @@ def test_gives_the_reference_bits_on_two_kilobytes_of_stack(compiled):
         for vector in load_vectors(compiled.package):
             run = device.run(vector.ids)
             assert np.array_equal(run.logits.view("u4"), vector.logits.view("u4")), f"{len(vector.ids)} tokens"
-    computed = compiled.report["ram_bytes"]["stack"]
+    computed = compiled.report.ram.stack
     assert 0 < run.stack <= computed + SERVER
     assert computed + SERVER <= 2048
 
@@ -70,18 +70,18 @@ def symbols(compiled: Compiled, image: Path) -> dict[str, tuple[str, int]]:
 
 def test_the_arena_and_the_weights_are_the_images_symbols(compiled, image):
     found = symbols(compiled, image)
-    assert found["memory"] == (".bss", compiled.report["ram_bytes"]["arena"] + GUARDS)
-    assert compiled.package.arena_bytes == compiled.report["ram_bytes"]["arena"]
+    assert found["memory"] == (".bss", compiled.report.ram.arena + GUARDS)
+    assert compiled.package.arena_bytes == compiled.report.ram.arena
     arrays = [size for section, size in found.values() if section == ".weights"]
-    assert sum(arrays) == compiled.report["flash_bytes"]["weights"] == compiled.package.weights_bytes
+    assert sum(arrays) == compiled.report.flash.weights == compiled.package.weights_bytes
 
 
 def test_code_and_weights_are_the_linkers_map(compiled, image):
     """The report's bytes are what the map of an image with the package alone says, piece by piece, and the map of the
     whole firmware holds the same pieces."""
-    measured, flash = footprint(compiled.package, compiled.cpu), compiled.report["flash_bytes"]
-    assert sum(measured.parts.values()) == flash["code"] + flash["weights"] + flash["tokenizer"]
-    assert measured.parts["package.embbert_weights.o"] == flash["weights"]
+    measured, flash = footprint(compiled.package, compiled.cpu), compiled.report.flash
+    assert sum(measured.parts.values()) == flash.total
+    assert measured.parts["package.embbert_weights.o"] == flash.weights
     firmware = contributions(image.with_suffix(".map").read_text(), (".text", ".weights"))
     for name in ("package.embbert_kernels.o", "package.embbert_weights.o"):
         assert firmware[name] == measured.parts[name]
@@ -102,7 +102,7 @@ def nano(tmp_path) -> Path:
     """A model folder: the Nano preset with random weights."""
     torch = pytest.importorskip("torch")
     from embbert_tvm.data.tokenizer import train_tokenizer
-    from embbert_tvm.graph.calibrate import calibrate_folder
+    from embbert_tvm.graph.float_tensors import calibrate_folder
     from embbert_tvm.graph.onnx_export import export_folder
     from embbert_tvm.models.config import PRESETS
     from embbert_tvm.models.embbert import EmbBert
@@ -119,7 +119,7 @@ def nano(tmp_path) -> Path:
 
 def test_nano_runs_on_a_microbit_up_to_80_tokens(nano, tmp_path):
     """256 KB of flash and 16 KB of RAM, an M0: what docs/adding-a-board.md says of it."""
-    compile_model(find_source(nano), load_cpu("cortex-m0plus"), tmp_path / "p", max_length=80)
+    compile_model(find_source(nano), load_cpu("cortex-m0plus"), tmp_path / "p", CompileOptions(max_length=80))
     package = load_package(tmp_path / "p")
     with open_place("qemu:microbit", package) as device:
         for vector in load_vectors(package):
@@ -136,13 +136,9 @@ def test_the_base_model_does_not_fit_a_microbit(tmp_path):
 
 def test_the_base_model_runs_at_256_tokens_inside_a_netduinoplus2(tmp_path):
     """An STM32F405: 1 MB of flash, 128 KB of SRAM, 64 KB of CCM. The image lies inside."""
-    report, warnings = compile_and_measure(MODEL, None, tmp_path / "p", board="netduinoplus2")
-    assert (report["board"], report["target"], report["max_length"], warnings) == (
-        "netduinoplus2",
-        "cortex-m4",
-        256,
-        [],
-    )
+    report = compile(MODEL, "netduinoplus2", tmp_path / "p").report
+    assert (report.board, report.target, report.max_length) == ("netduinoplus2", "cortex-m4", 256)
+    assert report.warnings == ()
     package, board = load_package(tmp_path / "p"), load_board("netduinoplus2")
     assert package.board == board
     with open_place("qemu", package) as device:

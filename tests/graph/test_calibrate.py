@@ -25,7 +25,7 @@ from embbert_tvm.graph.calibrate import (
     sha256,
 )
 from embbert_tvm.graph.import_onnx import import_onnx
-from embbert_tvm.graph.simplify import simplify
+from embbert_tvm.graph.pipeline import simplify
 
 
 def histogram(values: np.ndarray) -> Histogram:

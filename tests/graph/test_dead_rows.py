@@ -8,7 +8,6 @@ import pytest
 import small
 from small import classifier, normal, operators, some_ids, words
 
-from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.macs import at
 from embbert_tvm.codegen.program import build_programs
 from embbert_tvm.compiler import llvm_runner
@@ -16,8 +15,8 @@ from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.dataflow import Dataflow, shape
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.passes.dead_rows import drop_dead_rows
+from embbert_tvm.graph.pipeline import SIMPLIFICATION, calls, run, simplify
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.graph.simplify import PASSES, simplify
 
 K = 16
 LENGTHS = (1, 2, 3, 7, 31, 48)
@@ -28,9 +27,9 @@ def without_the_pass(model):
 
     mod = import_onnx(model)
     with tvm.target.Target("llvm"):
-        for run in PASSES:
-            if run is not drop_dead_rows:
-                mod = run(mod)
+        for one in SIMPLIFICATION:
+            if one is not drop_dead_rows:
+                mod = one(mod)
     return mod
 
 
@@ -55,7 +54,7 @@ def test_the_same_logits():
 def test_fewer_multiplications(whole_and_pruned, length):
     counts = []
     for quantized in whole_and_pruned:
-        program = build_programs(to_calls(quantized.mod), quantized.constants, "embbert", 70)(48)
+        program = build_programs(run((calls(),), quantized.mod), quantized.constants, "embbert", 70)(48)
         counts.append(sum(at(step.macs, length) for step in program.steps if step.macs is not None))
     whole, pruned = counts
     layer = length * (32 * 32 + 2 * length * 32 + 8 * 32 + 64 * 32)

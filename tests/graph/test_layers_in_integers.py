@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small
 
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import load_calibration, sha256
@@ -49,7 +49,9 @@ def test_a_plan_may_mix_them_with_int8():
 
 
 def test_the_c_is_near_the_float_model(tmp_path):
-    compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / "package", precision="int8-outliers")
+    compile_model(
+        find_source(small.folder()), load_cpu("host"), tmp_path / "package", CompileOptions(precision="int8-outliers")
+    )
     reference = Reference(small.folder() / "model.onnx")
     with open_place("host", load_package(tmp_path / "package")) as device:
         for length in (1, 2, 17, 48):

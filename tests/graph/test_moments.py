@@ -21,9 +21,9 @@ from embbert_tvm.graph.calibrate import (
 from embbert_tvm.graph.dataflow import Dataflow, shape
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.moments import multiplied, pack, unpack
+from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.graph.simplify import simplify
 
 
 @settings(max_examples=30, deadline=None)

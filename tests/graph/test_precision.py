@@ -11,7 +11,7 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.compiler import compile_model, find_source, llvm_runner
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, llvm_runner
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
@@ -127,7 +127,9 @@ def test_fp16_stores_halves_and_computes_in_float(tmp_path):
     """Half of fp32's weights; logits within what rounding to 11 bits leaves; float16 is what lies between."""
     found = {}
     for precision in ("fp16", "fp32"):
-        compile_model(find_source(small.folder()), load_cpu("host"), tmp_path / precision, precision=precision)
+        compile_model(
+            find_source(small.folder()), load_cpu("host"), tmp_path / precision, CompileOptions(precision=precision)
+        )
         found[precision] = load_package(tmp_path / precision)
     metadata = json.loads((tmp_path / "fp16" / "metadata.json").read_text())
     whole = json.loads((tmp_path / "fp32" / "metadata.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 import small
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from embbert_tvm.compiler import compile_model, find_source, kernel_calls
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, kernel_calls
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
@@ -83,7 +83,7 @@ def test_the_file_is_taken_at_its_word(target, activations, symmetric, per_chann
     path = quantized(tmp_path, activations, symmetric, per_channel)
     zeros = zero_points(path)
     assert any(zeros) != symmetric
-    compile_model(find_source(path), load_cpu(target), tmp_path / "package", max_length=20)
+    compile_model(find_source(path), load_cpu(target), tmp_path / "package", CompileOptions(max_length=20))
     package = load_package(tmp_path / "package")
     products = [step.kernel for step in package.steps if step.kernel.startswith("product")]
     assert len(products) == 3, "each matrix is multiplied in integers"
@@ -118,7 +118,9 @@ def test_rounding_and_saturation_to_the_bit(kind, zero, tmp_path):
     made = small.classifier(body, **constants)
     made.opset_import[0].version = 21
     onnx.save(made, tmp_path / "edges.onnx")
-    compile_model(find_source(tmp_path / "edges.onnx"), load_cpu("host"), tmp_path / "package", max_length=1)
+    compile_model(
+        find_source(tmp_path / "edges.onnx"), load_cpu("host"), tmp_path / "package", CompileOptions(max_length=1)
+    )
     reference = Reference(tmp_path / "edges.onnx")
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     with open_place("host", load_package(tmp_path / "package")) as device:
@@ -132,7 +134,7 @@ def test_what_is_asked_beyond_it_is_refused(tmp_path):
     source = find_source(quantized(tmp_path, QuantType.QInt8, True, False))
     for options in ({"precision": "fp16"}, {"precision": "int4"}, {"plan": Plan("int8")}):
         with pytest.raises(InputError, match=r"is quantized already .* leave out --precision and --plan"):
-            compile_model(source, load_cpu("host"), tmp_path / "package", **options)
+            compile_model(source, load_cpu("host"), tmp_path / "package", CompileOptions(**options))
     with pytest.raises(InputError, match="is quantized already"):
         kernel_calls(source, load_cpu("host"))
     assert not (tmp_path / "package").exists()

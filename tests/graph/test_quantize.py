@@ -16,9 +16,9 @@ from embbert_tvm.graph.calibrate import Calibration, calibrate
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import keep_float, quantize
 from embbert_tvm.graph.quantize.weights import per_channel, per_tensor
-from embbert_tvm.graph.simplify import simplify
 from embbert_tvm.models.reference import Reference
 
 EMBED = "x = Gather(emb__weight, ids)\n"

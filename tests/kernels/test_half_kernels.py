@@ -12,7 +12,7 @@ import small
 import twins
 from test_mve import in_c, in_llvm
 
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.precision import Plan
@@ -214,7 +214,9 @@ def test_what_lies_in_panels_says_so():
 
 def test_single_operators_in_half_beside_integers(tmp_path):
     source = find_source(small.folder())
-    compile_model(source, load_cpu("cortex-m55"), tmp_path / "package", plan=Plan("int8", {"blocks_1_*": "fp16"}))
+    compile_model(
+        source, load_cpu("cortex-m55"), tmp_path / "package", CompileOptions(plan=Plan("int8", {"blocks_1_*": "fp16"}))
+    )
     package = load_package(tmp_path / "package")
     kinds = {step.kernel.split("_")[0] for step in package.steps}
     assert {"half", "product"} <= kinds

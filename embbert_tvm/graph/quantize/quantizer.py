@@ -20,9 +20,11 @@ from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor,
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
+from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import convert
 from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
+from embbert_tvm.kernels.specs import with_spec
 
 KERNEL = "embbert.kernel"
 ASKED = "asked for"
@@ -109,7 +111,7 @@ class Quantizer:
                     self.origins["logits"] = (self.graph.output.name, None)
                 self.builder.emit_func_output(out)
         except BaseException:
-            self.builder._end_block()  # TVM warns on stderr of a builder that goes with a block open
+            abandon_function(self.builder)
             raise
         check_names(self.plan, self._planned, (var.name for var, _ in self.graph.bindings))
         order = {var.name: n for n, (var, _) in enumerate(self.graph.bindings)}
@@ -248,7 +250,7 @@ class Quantizer:
         """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which are named
         after `name` and `names` (index of the argument -> suffix). spec: what the kernel was made from."""
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
-        target = self.builder.add_func(func, func.attrs[KERNEL])
+        target = self.builder.add_func(with_spec(func, spec), func.attrs[KERNEL])
         call = relax.call_tir(target, tensors, relax.TensorType(out[0], out[1]))
         made = self.builder.emit(call, name_hint=name)
         for index, suffix in (names or {}).items():

@@ -1,0 +1,360 @@
+"""The library: compile a model, open the package somewhere, classify.
+
+import embbert_tvm
+
+package = embbert_tvm.compile("models/embbert-snips", "cortex-m7", "build/snips")
+with package.open("qemu") as device:
+    print(device.classify("turn the lights off").label)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from embbert_tvm.device import device as places
+from embbert_tvm.device.classify import Answer, answer
+from embbert_tvm.device.fit import Need, check_fit
+from embbert_tvm.device.footprint import Footprint, footprint
+from embbert_tvm.device.package import Package as Contents
+from embbert_tvm.device.package import load_package as read_package
+from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
+from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    from embbert_tvm.codegen.package import Contents as MadeContents
+    from embbert_tvm.codegen.program import Program
+    from embbert_tvm.compiler import Compiled, Source
+    from embbert_tvm.graph.precision import Plan
+    from embbert_tvm.graph.quantize import Choice
+    from embbert_tvm.mixed import Chooser
+    from embbert_tvm.tuning.logs import TunedSchedules
+
+    Vectors = Sequence[tuple[list[int], np.ndarray]]
+
+__all__ = [
+    "DEFAULT_PRECISION",
+    "Answer",
+    "CompileOptions",
+    "CompileReport",
+    "Device",
+    "Flash",
+    "Package",
+    "Ram",
+    "Target",
+    "compile",
+    "find_target",
+    "load_model",
+    "load_package",
+]
+
+# How often a plan is chosen anew because its package is larger than the budget.
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Flash:
+    """Bytes of flash. None: not known, for want of the target's toolchain."""
+
+    code: int | None
+    weights: int
+    tokenizer: int | None  # its code and tables, 0 without
+
+    @property
+    def total(self) -> int | None:
+        return None if self.code is None or self.tokenizer is None else self.code + self.weights + self.tokenizer
+
+
+@dataclass(frozen=True)
+class Ram:
+    """Bytes of RAM. None: not known, for want of the target's toolchain."""
+
+    arena: int
+    stack: int | None  # at the deepest
+    static: int | None
+
+    @property
+    def total(self) -> int | None:
+        return None if self.stack is None or self.static is None else self.arena + self.stack + self.static
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What came out of a compilation, every byte accounted for."""
+
+    target: str  # the CPU
+    board: str | None
+    precision: str
+    max_length: int
+    flash: Flash
+    ram: Ram
+    operators: tuple[Choice, ...]  # which kernel computes each, in what precision, and why
+    warnings: tuple[str, ...]
+    seconds: float = 0.0
+    tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
+    plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model is compiled for: a CPU, or a board with it, which the package must fit."""
+
+    cpu: Cpu
+    board: Board | None = None
+
+
+class Device:
+    """A package at work in some place. Use it as a context manager: leaving ends what was started."""
+
+    def __init__(self, device: places.Device, contents: Contents) -> None:
+        self._device, self._contents = device, contents
+        self._tokenizer: Tokenizer | None = None
+
+    def classify(self, text: str) -> Answer:
+        """The label and scores of a text, or the value of a regression."""
+        from embbert_tvm.data.tokenizer import load_tokenizer
+
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self._contents.tokenizer, self._contents.vocabulary)
+        return answer(self._device, self._tokenizer, text)
+
+    def run(self, ids: list[int]) -> places.RunResult:
+        """The logits of token ids."""
+        return self._device.run(ids)
+
+    def close(self) -> None:
+        self._device.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled package: a folder of C, and what its metadata says."""
+
+    contents: Contents
+    report: CompileReport | None = None  # of the compilation that made it, None of one that was there
+
+    @property
+    def path(self) -> Path:
+        return self.contents.path
+
+    def open(self, place: str = "host", timeout: float | None = None) -> Device:
+        """A device that holds the package: in "host", "qemu", "qemu:BOARD" or "serial:PORT[@BAUD]".
+
+        Raises InputError for an unknown place or one that lacks its tools, WorkError for a device that does not answer.
+        """
+        return Device(open_place(place, self.contents, timeout), self.contents)
+
+
+def load_package(path: str | Path) -> Package:
+    """The package in a folder that `compile` wrote."""
+    return Package(read_package(Path(path)))
+
+
+def load_model(path: str | Path) -> Source:
+    """A model folder, or an ONNX file with tokenizer.json and calibration.json beside it. InputError for neither."""
+    _import_compiler()
+    from embbert_tvm.compiler import find_source
+
+    return find_source(Path(path))
+
+
+def find_target(cpu: str | None = None, board: str | None = None) -> Target:
+    """What a model is compiled for: a CPU by its name, or a board by its name or .yaml file. InputError for neither."""
+    if board is not None:
+        found = load_board(board)
+        if cpu is not None:
+            raise InputError(f"--target {cpu} and --board {found.name}: give one of them; a board says its CPU")
+        return Target(load_cpu(found.cpu), found)
+    if cpu is None:
+        raise InputError("neither a CPU nor a board is given")
+    if cpu in known_boards():
+        raise InputError(f"--target {cpu}: is a board: give it as --board {cpu}")
+    return Target(load_cpu(cpu))
+
+
+def compile(
+    model: Source | str | Path, target: Target | str, out: str | Path, options: CompileOptions = DEFAULTS
+) -> Package:
+    """Compile a model to C for a CPU or a board. The package is written whole or not at all.
+
+    Args:
+        model: what `load_model` gives, or its path.
+        target: what `find_target` gives, or the name of a CPU or board, or a board's .yaml file. A board refuses what
+            does not fit it.
+        out: the folder of the package.
+        options: everything else.
+
+    Raises:
+        InputError: for what cannot be compiled as asked.
+        WorkError: for what has no C, or does not fit the board or the budget.
+    """
+    source = load_model(model) if isinstance(model, (str, Path)) else model
+    if isinstance(target, str):
+        is_board = target.endswith((".yaml", ".yml")) or target in known_boards()
+        target = find_target(board=target) if is_board else find_target(target)
+    with _dumped(options.dump_ir):
+        return _compile(source, target, Path(out), options)
+
+
+def _compile(source: Source, target: Target, out: Path, options: CompileOptions) -> Package:
+    from embbert_tvm.codegen import package
+    from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_of
+    from embbert_tvm.data.files import folder_in_place
+
+    start = time.monotonic()
+    precision = options.precision if options.plan is None else MIXED
+    chooser = _chooser(source, target.cpu, options)
+    check_output(out)
+    tuned = _tuned(source.name, target, precision) if options.tuning else None
+    front = front_end(source, options)
+    for _ in range(_ATTEMPTS):
+        plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
+        compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
+        made = contents(compiled, target.cpu, precision, options.prefix, target.board)
+        measured, vectors = _measure(made, compiled, target.cpu)
+        report = _report(compiled, measured, target, precision)
+        if chooser is None or not chooser.tighten(report.flash.total, report.ram.total):
+            break
+    else:
+        raise WorkError(f"no plan was found that comes within --budget {options.budget}: allow more")
+    if target.board is not None:
+        _check_fit(target.board, report, compiled.at_length)
+    report = replace(report, seconds=time.monotonic() - start, plan=None if chooser is None else compiled.plan)
+    if tuned is not None:
+        used, warnings = tuple(dict.fromkeys(tuned.used)), tuple(dict.fromkeys(tuned.warnings))
+        report = replace(report, tuned=used, warnings=report.warnings + warnings)
+    with folder_in_place(out) as folder:
+        package.write(made, folder)
+        package.write_reference(vectors, folder)
+    return Package(read_package(out), report)
+
+
+def _import_compiler() -> None:
+    from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch
+
+    import_tvm_without_torch()
+
+
+@contextmanager
+def _dumped(folder: Path | None) -> Iterator[None]:
+    from embbert_tvm.graph import pipeline
+
+    with nullcontext() if folder is None else pipeline.instrumented(pipeline.dump_to(folder)):
+        yield
+
+
+def _tuned(model: str, target: Target, precision: str) -> TunedSchedules:
+    """The schedules of the target's logs, those of the folder `schedules` where the program runs first."""
+    from embbert_tvm.tuning.logs import TunedSchedules
+
+    names = [*([] if target.board is None else [target.board.name]), target.cpu.name]
+    return TunedSchedules(model, names, precision, [Path("schedules")])
+
+
+def _chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
+    """What finds a plan within a budget; None where the plan is asked for."""
+    if options.precision != MIXED or options.plan is not None:
+        if (options.budget, options.choices, options.dev) != (None, None, None):
+            raise InputError("--budget, --choices and --dev go with --precision mixed")
+        return None
+    from embbert_tvm.compiler import plan_of
+    from embbert_tvm.data.dataset import read_examples
+    from embbert_tvm.data.tokenizer import encode, load_tokenizer
+    from embbert_tvm.graph.precision import CHOICES, named_plan
+    from embbert_tvm.mixed import Chooser, parse_budget
+
+    if options.budget is None or options.dev is None:
+        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
+    limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
+    names = CHOICES if options.choices is None else options.choices.split(",")
+    schemes = tuple(named_plan(name.strip()).default for name in names)
+    if base.default not in schemes:
+        raise InputError(f"--choices {options.choices}: {base.default} must be among them")
+    if source.tokenizer is None or source.labels is None:
+        raise InputError(
+            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
+        )
+    tokenizer = load_tokenizer(source.tokenizer)
+    examples = read_examples(options.dev, source.labels)
+    labels = [source.labels.index(e.label) for e in examples]
+
+    def ids(max_length: int) -> list[list[int]]:
+        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
+
+    return Chooser(limits, cpu.features, ids, labels, schemes, base)
+
+
+def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprint | EmbbertError, Vectors]:
+    """What the package takes on the CPU, or why that is not known, and its reference vectors: the target's compiler
+    works on the one while LLVM does on the other."""
+    from embbert_tvm.codegen import package
+
+    def measure(folder: Path) -> Footprint | EmbbertError:
+        try:
+            return footprint(read_package(folder), cpu)
+        except EmbbertError as error:
+            return error
+
+    with TemporaryDirectory(prefix="embbert-") as scratch, ThreadPoolExecutor(1) as beside:
+        package.write(made, Path(scratch))
+        measured = beside.submit(measure, Path(scratch))
+        vectors = compiled.vectors()
+        return measured.result(), vectors
+
+
+def _report(compiled: Compiled, measured: Footprint | EmbbertError, target: Target, precision: str) -> CompileReport:
+    from embbert_tvm.graph.quantize.quantizer import ASKED
+
+    program = compiled.program
+    warnings = [
+        f"{c.name} runs in float32: {c.reason}"
+        for c in compiled.choices
+        if c.precision == "float32" and c.reason != ASKED
+    ]
+    if isinstance(measured, EmbbertError):
+        warnings.append(f"code size and stack are not known: {measured}")
+        flash, ram = Flash(None, program.weights_bytes, None), Ram(program.arena_bytes, None, None)
+    else:
+        flash = Flash(measured.code, program.weights_bytes, measured.tokenizer)
+        ram = Ram(program.arena_bytes, measured.stack, measured.static)
+    return CompileReport(
+        target=target.cpu.name,
+        board=None if target.board is None else target.board.name,
+        precision=precision,
+        max_length=program.max_length,
+        flash=flash,
+        ram=ram,
+        operators=compiled.choices,
+        warnings=tuple(warnings),
+    )
+
+
+def _check_fit(board: Board, report: CompileReport, at_length: Callable[[int], Program]) -> None:
+    code = (report.flash.code or 0) + (report.flash.tokenizer or 0)
+    data = max(board.stack_bytes, report.ram.stack or 0) + (report.ram.static or 0)
+
+    def need(length: int) -> Need:
+        program = at_length(length)
+        return Need(code + program.weights_bytes, program.arena_bytes, data, program.weights_bytes)
+
+    check_fit(board, need(report.max_length), report.max_length, need)

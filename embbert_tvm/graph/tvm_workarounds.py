@@ -1,0 +1,120 @@
+"""Every place where TVM is bent, one function each, with the reason.
+
+tests/graph/test_tvm_workarounds.py holds a test for each that fails once TVM no longer needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvm import IRModule, relax
+
+_failed = threading.local()
+
+
+def import_tvm_without_torch() -> None:
+    """Import TVM, and keep tvm_ffi from importing PyTorch with it.
+
+    Where PyTorch is installed, tvm_ffi/__init__.py and _convert.py of 0.1.14 import it to avoid a clash of symbols on
+    Windows: 1.7 s and 200 MB of every compilation. Where either is imported already, nothing is done. PyTorch can be
+    imported afterwards; only tvm_ffi's direct conversion of its tensors, which nothing here uses, is missing then.
+    """
+    if "tvm_ffi" in sys.modules or "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("tvm")
+    finally:
+        del sys.modules["torch"]
+
+
+def without_gpu_intrinsics() -> None:
+    """Keep MetaSchedule from importing the tensor intrinsics of every GPU when it makes a context.
+
+    tvm.s_tir.meta_schedule.TuneContext imports tvm.s_tir.tensor_intrin, which takes longer than a short search; none of
+    its intrinsics is used here. It must be called before the first context is made.
+    """
+    name = "tvm.s_tir.tensor_intrin"
+    sys.modules.setdefault(name, types.ModuleType(name))
+
+
+@contextmanager
+def quiet_importer() -> Iterator[None]:
+    """Drop what the ONNX importer prints where it fails: on stdout from Python, and on stderr from C++.
+
+    relax/frontend/onnx/onnx_frontend.py prints the operator that it was at, and the C++ below it warns by LOG(WARNING)
+    whatever Python's logging is set to, so that the file descriptor itself is turned away. Other threads that write to
+    stderr meanwhile are not heard.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def importer_knows(operators: dict[str, Any]) -> Iterator[None]:
+    """Add converters of operators to the ONNX importer. It has no registry: the function that it asks is replaced."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    known = onnx_frontend._get_convert_map
+    onnx_frontend._get_convert_map = lambda: {**known(), **operators}
+    try:
+        yield
+    finally:
+        onnx_frontend._get_convert_map = known
+
+
+def abandon_function(builder: relax.BlockBuilder) -> None:
+    """Give up a function whose dataflow block is open. BlockBuilder's own context manager leaves the block when an
+    exception goes through it, and the destructor then warns on stderr."""
+    builder._end_block()
+
+
+def module_pass(transform: Callable[[IRModule], IRModule], name: str | None = None) -> Any:
+    """A function from module to module as a TVM module pass, which instruments of a PassContext see by its name.
+
+    What it raises comes out of TVM's C++ as a RuntimeError of the same text: `raised_by_passes` brings the exception
+    itself back.
+    """
+    import tvm
+
+    def run(mod: IRModule, context: Any) -> IRModule:
+        try:
+            made = transform(mod)
+        except BaseException as error:
+            _failed.error = error
+            raise
+        _failed.error = None
+        return made
+
+    return tvm.ir.transform.module_pass(run, opt_level=0, name=name or getattr(transform, "__name__", "pass"))
+
+
+@contextmanager
+def raised_by_passes() -> Iterator[None]:
+    """Raise what a pass of `module_pass` raised, KeyboardInterrupt and SystemExit too, as it was raised.
+
+    tvm_ffi keeps the class of an exception only where it was registered by name, and of that only the message.
+    """
+    _failed.error = None
+    try:
+        yield
+    except Exception:
+        original, _failed.error = _failed.error, None
+        if original is None:
+            raise
+        raise original from original.__cause__

@@ -1,0 +1,36 @@
+"""What can be asked of a compilation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embbert_tvm.graph.precision import Plan
+
+DEFAULT_PRECISION = "int8"
+MIXED = "mixed"
+DEFAULT_PREFIX = "embbert"
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a model is compiled, whatever for. None leaves a choice to the model or to the plan."""
+
+    precision: str = DEFAULT_PRECISION  # a uniform plan's name, or "mixed": chosen within `budget`
+    plan: Plan | Path | None = None  # each operator's precision, or the file that holds it
+    budget: str | None = None  # for mixed: as flash=300k,ram=64k,drop=0.5
+    choices: str | None = None  # for mixed: the precisions to choose from, as int8,int4,fp16
+    dev: Path | None = None  # for mixed: a labelled TSV to measure on
+    max_length: int | None = None  # the longest text in tokens
+    calibration: Path | None = None  # a labelled TSV to calibrate on, in place of the model's own statistics
+    calibration_method: str | None = None  # percentile, minmax, mse or kl
+    rounding: str | None = None  # of weights of fewer than 8 bits: gptq or nearest
+    prefix: str = DEFAULT_PREFIX  # what every name of the C begins with
+    tokenizer: bool = True  # whether the model's tokenizer, if it has one, goes with it
+    tuning: bool = True  # whether the tuned schedules of the target are used
+    dump_ir: Path | None = None  # a folder for the module after each phase
+
+
+DEFAULTS = CompileOptions()

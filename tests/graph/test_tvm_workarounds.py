@@ -1,0 +1,120 @@
+"""Each workaround does its work; and each fails here once TVM no longer needs it, so that it can go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import small
+from tvm import IRModule
+from tvm.ir.transform import module_pass as tvms_module_pass
+from tvm.relax.frontend.onnx import from_onnx, onnx_frontend
+
+from embbert_tvm.graph.tvm_workarounds import (
+    importer_knows,
+    module_pass,
+    quiet_importer,
+    raised_by_passes,
+)
+
+
+def said(program: str) -> str:
+    """What a Python program of its own prints."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def has_torch() -> bool:
+    return subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0
+
+
+def test_tvm_imports_torch_unless_it_is_kept_from_it():
+    assert has_torch()
+    asked = "import sys\nprint('torch' in sys.modules)"
+    assert said(f"import tvm\n{asked}") == "True", "tvm_ffi no longer imports torch: drop import_tvm_without_torch"
+    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch\nimport_tvm_without_torch()\n"
+    assert said(f"{ours}import tvm\n{asked}") == "False"
+    # PyTorch is there for whoever wants it, beside TVM.
+    both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
+    assert said(f"{ours}{both}") == "2.0 2"
+
+
+def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it():
+    program = """
+import sys
+from tvm.s_tir import meta_schedule as ms
+{}
+ms.TuneContext(target="llvm")
+print(any(name.startswith("tvm.s_tir.tensor_intrin.") for name in sys.modules))
+"""
+    ours = "from embbert_tvm.graph.tvm_workarounds import without_gpu_intrinsics\nwithout_gpu_intrinsics()"
+    assert said(program.format("")) == "True", "MetaSchedule no longer imports them: drop without_gpu_intrinsics"
+    assert said(program.format(ours)) == "False"
+
+
+def mismatched():
+    """A model whose matrix has too many rows."""
+    body = "x = Gather(emb__weight, ids)\nlogits = MatMul(x, fc__weight)"
+    return small.classifier(body, emb__weight=small.normal(40, 8), fc__weight=small.normal(9, 3))
+
+
+def test_the_importer_prints_where_it_fails(capfd):
+    model = mismatched()
+    with pytest.raises(Exception):  # noqa: B017, PT011 (of whatever kind)
+        from_onnx(model, keep_params_in_input=False)
+    shown = capfd.readouterr()
+    assert shown.out or shown.err, "the importer no longer prints: drop quiet_importer"
+    with pytest.raises(Exception), quiet_importer():  # noqa: B017, PT011, PT012
+        os.write(2, b"as C++ does\n")
+        from_onnx(model, keep_params_in_input=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_importer_is_taught_an_operator():
+    assert not hasattr(onnx_frontend, "register_converter"), "the importer has a registry: drop importer_knows"
+    known = onnx_frontend._get_convert_map()
+    with importer_knows({"Ours": object}):
+        assert onnx_frontend._get_convert_map() == {**known, "Ours": object}
+    assert "Ours" not in onnx_frontend._get_convert_map()
+
+
+LEAVE = """
+import tvm
+from tvm import relax
+from embbert_tvm.graph.tvm_workarounds import abandon_function
+builder = relax.BlockBuilder()
+x = relax.Var("x", relax.TensorType([1], "float32"))
+try:
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            raise ValueError
+except ValueError:
+    {}
+del builder
+"""
+
+
+def test_a_builder_warns_of_a_block_that_an_exception_left():
+    def warned(end: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", LEAVE.format(end)], capture_output=True, text=True, check=True
+        ).stderr
+
+    assert "block" in warned("pass").lower(), "BlockBuilder cleans up by itself: drop abandon_function"
+    assert warned("abandon_function(builder)") == ""
+
+
+def test_tvm_loses_the_class_of_an_exception():
+    class Mine(Exception):
+        pass
+
+    def fail(mod, context=None):
+        raise Mine("it")
+
+    with pytest.raises(RuntimeError) as raised:
+        tvms_module_pass(fail, opt_level=0, name="fail")(IRModule({}))
+    assert type(raised.value) is RuntimeError, "TVM raises what was raised: drop raised_by_passes"
+    with pytest.raises(Mine), raised_by_passes():
+        module_pass(fail)(IRModule({}))
