@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from tvm import IRModule, relax, tirx
@@ -175,3 +176,22 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
         return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
 
     return make.finish(build)
+
+
+def write_package(quantized: Quantized, target: str, folder: Path) -> Path:
+    """The package of a module's row-block kernels for a CPU; the folder."""
+    from embbert_tvm.codegen import package
+    from embbert_tvm.codegen.program import build_programs
+    from embbert_tvm.graph import pipeline
+    from embbert_tvm.graph.attributes import account_of, with_account
+    from embbert_tvm.kernels.isa import isa_of
+    from embbert_tvm.target import load_cpu
+
+    cpu = load_cpu(target)
+    fused = pipeline.run(pipeline.back(isa_of(cpu.features), in_half=False)[:1], with_account(quantized))
+    known, mod = account_of(fused), pipeline.run((pipeline.calls(),), fused)
+    program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
+    contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", None, None)
+    folder.mkdir(parents=True)
+    package.write(contents, folder)
+    return folder

@@ -140,7 +140,7 @@ def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]
         if not isinstance(stage, Linear) or len(stage.sources) < 2:
             continue
         if grouped & set(stage.sources) or len(set(stage.sources)) != len(stage.sources):
-            raise UnsharedError
+            raise UnsharedError("a value would have to lie beside several others")
         item, offset = _Item(), 0
         for value in stage.sources:
             columns = width(block.values[value].parts, isa)

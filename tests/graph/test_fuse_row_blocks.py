@@ -1,0 +1,152 @@
+"""Row-block kernels compute the bits of the row kernels that they are made of: random modules, every instruction set.
+
+The reference is TVM's LLVM build of the module before it is fused. What is fused runs as C on this machine, by gcc and
+clang, in the layouts and the plain C of both instruction sets, and on QEMU with their micro-kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+
+import numpy as np
+import pytest
+from random_modules import POSITIONS, VOCABULARY, Maker, random_module, write_package
+
+from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE
+
+SEEDS = tuple(range(int(os.environ.get("EMBBERT_RANDOM_MODULES", "6"))))
+LENGTHS = (1, 2, 3, 4, 5, 9, 16, 31, 33, 70)
+
+
+def ids_of(length: int) -> list[int]:
+    return np.random.default_rng(length).integers(0, VOCABULARY, length).tolist()
+
+
+@functools.cache
+def expected(seed: int) -> list[bytes]:
+    run = llvm_runner(random_module(seed).mod, optimized=False)
+    return [run(ids_of(n)).tobytes() for n in LENGTHS]
+
+
+def check(seed: int, target: str, place: str, folder, flags=()) -> None:
+    package = load_package(write_package(random_module(seed), target, folder / "package"))
+    with open_place(place, package, flags=flags) as device:
+        found = [device.run(ids_of(n)).logits.tobytes() for n in LENGTHS]
+    assert found == expected(seed)
+
+
+@pytest.mark.parametrize("target", ["cortex-m7", "cortex-m55"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_c_on_this_machine(seed, target, tmp_path):
+    check(seed, target, "host", tmp_path)
+
+
+def test_the_c_by_clang(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gcc").symlink_to(shutil.which("clang"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    check(0, "cortex-m7", "host", tmp_path)
+
+
+@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4", "cortex-m7", "cortex-m55"])
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_the_c_on_qemu(seed, target, tmp_path):
+    check(seed, target, "qemu", tmp_path)
+
+
+@pytest.mark.parametrize("isa", [REFERENCE, MVE.reference], ids=["dsp", "mve"])
+def test_the_tir_of_an_instruction_set_without_micro_kernels(isa):
+    run = llvm_runner(fuse_row_blocks(random_module(1), isa).mod, optimized=False)
+    assert [run(ids_of(n)).tobytes() for n in LENGTHS] == expected(1)
+
+
+def test_every_length(tmp_path):
+    run = llvm_runner(random_module(2).mod)
+    package = load_package(write_package(random_module(2), "cortex-m7", tmp_path / "package"))
+    with open_place("host", package) as device:
+        for n in range(1, POSITIONS):
+            assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
+
+
+def bert_layer(make: Maker, x, width: int, heads: int):
+    each, contexts = width // heads, []
+    for _ in range(heads):
+        q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
+        contexts.append((make.attend(q, k, v, each), each))
+    y = make.linear(contexts, width, LayerNorm(), residual=x)
+    return make.linear([(make.linear([(y, width)], 2 * width, Activate()), 2 * width)], width, LayerNorm(), residual=y)
+
+
+def kernels(build) -> list[str]:
+    """The kernels of a module after fusion, for DSP."""
+    make = Maker(np.random.default_rng(0))
+    fused = fuse_row_blocks(make.finish(lambda: build(make)), DSP)
+    assert is_fused(fused)
+    return [c.kernel for c in fused.choices]
+
+
+def test_a_bert_layer_is_two_calls():
+    """Keys and values, then everything else; the heads are one operator."""
+
+    def build(make: Maker):
+        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        x = bert_layer(make, x, 24, 2)
+        return make.linear([(x, 24)], 3, Dequantize(), single=True)
+
+    assert kernels(build) == [
+        "row_block_layer_norm_24_residual",
+        "row_block_requantize_24x24_requantize_24x24",
+        "row_block_requantize_24x24_attend2x12_layer_norm_12_12x24_residual_activate_24x48_layer_norm_48x24_residual",
+        "product_pairs_row_dequantize_24x3",
+    ]
+
+
+def test_an_embbert_layer_is_a_filter_and_a_call():
+    def build(make: Maker):
+        x = make.embedding(32, RmsNorm(), mapped=True, lookups=True)
+        context = make.attend(make.linear([(x, 32)], 32, Requantize()), x, x, 32)
+        x = make.linear([(context, 32), (make.filter(x, 32, 8), 32)], 32, RmsNorm())
+        return make.linear([(x, 32)], 3, Dequantize(), single=True)
+
+    assert kernels(build)[1:3] == [
+        "row_block_filter_activate_8x32",
+        "row_block_requantize_32x32_attend32_rms_norm_32_32x32",
+    ]
+
+
+def test_the_layers_output_lies_in_the_place_of_what_it_reads_for_the_last_time():
+    make = Maker(np.random.default_rng(0))
+
+    def build():
+        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        return make.linear([(bert_layer(make, x, 24, 2), 24)], 3, Dequantize(), single=True)
+
+    fused = fuse_row_blocks(make.finish(build), DSP)
+    assert "call_tir_inplace" in fused.mod.script()
+
+
+def test_what_no_group_takes_says_why_and_keeps_its_bits():
+    """Two products that want the same two values side by side, in either order."""
+    make = Maker(np.random.default_rng(0))
+
+    def build():
+        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        u, v = (make.linear([(x, 24)], 24, Requantize()) for _ in range(2))
+        p, q = (make.linear([(a, 24), (b, 24)], 24, Requantize()) for a, b in ((u, v), (v, u)))
+        x = make.linear([(p, 24), (q, 24)], 24, RmsNorm())
+        return make.linear([(x, 24)], 3, Dequantize(), single=True)
+
+    quantized = make.finish(build)
+    fused = fuse_row_blocks(quantized, REFERENCE)
+    assert not is_fused(fused)
+    reasons = [c.reason for c in fused.choices if c.name in fused.unfused]
+    assert reasons
+    assert all("a row at a time: a value would have to lie beside several others" in r for r in reasons)
+    assert llvm_runner(fused.mod)(ids_of(9)).tobytes() == llvm_runner(quantized.mod)(ids_of(9)).tobytes()
