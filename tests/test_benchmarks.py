@@ -13,6 +13,7 @@ import yaml
 
 from embbert_tvm.cli import distill, train
 from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.resources import resource
@@ -161,6 +162,26 @@ def test_a_suites_run_is_one_command(tmp_path):
     assert words.count("--base") == 1
     assert "other" in words
     assert "--regression" in words
+    words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {}, None, [tmp_path / "t.tsv", tmp_path / "u.tsv"])
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--held-out"] == [
+        f"{tmp_path}/t.tsv",
+        f"{tmp_path}/u.tsv",
+    ]
+
+
+def test_texts_that_a_base_has_read_are_named(tmp_path):
+    write_text_hashes(tmp_path / TEXTS_READ, ["turn it on", "and off"])
+    (tmp_path / "test.tsv").write_text("label\ttext\nx\tTURN it on!\nx\tleave it\n")
+    (tmp_path / "dev.tsv").write_text("label\ttext\nx\tturn it\n")
+    command = [sys.executable, BENCHMARKS / "leaks.py", tmp_path]
+    done = subprocess.run([*command, tmp_path / "test.tsv"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "has read 2 different texts" in done.stdout
+    assert "test.tsv: 1 of its texts\n    TURN it on!\n" in done.stdout
+    assert subprocess.run([*command, tmp_path / "dev.tsv"], capture_output=True).returncode == 0
+    done = subprocess.run([*command, tmp_path / "none.tsv"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.tsv: cannot be read" in done.stderr
 
 
 def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):

@@ -34,6 +34,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @click.option("--tokenizer", type=PATH, help="tokenizer.json of a new model.")
 @click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file, for distil.")
+@click.option("--held-out", type=PATH, multiple=True, help="TSV of a dev or test set, whose texts are not read.")
 @_recipe_option("--epochs")
 @_recipe_option("--lr", "Highest learning rate.")
 @_recipe_option("--batch-size")
@@ -54,6 +55,7 @@ def command(
     tokenizer: Path | None,
     preset: str | None,
     most: int | None,
+    held_out: tuple[Path, ...],
     as_json: bool,
     output: Path,
     **options: float | str | None,
@@ -104,6 +106,7 @@ def command(
             tokenizer=tokenizer,
             preset=preset,
             most=most,
+            held_out=held_out,
             command=command_line(),
             on_embedded=on_embedded,
         )

@@ -30,6 +30,12 @@ def training_options(command: Callable) -> Callable:
     options = [
         click.argument("tsv", type=PATH),
         click.option("--dev", type=PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."),
+        click.option(
+            "--held-out",
+            type=PATH,
+            multiple=True,
+            help="TSV whose texts, like dev's, nothing may be trained on: the test set; may be repeated.",
+        ),
         click.option("--base", type=PATH, help="Model folder to start from; a new model where not given."),
         click.option("--tokenizer", type=PATH, help="tokenizer.json; trained on TSV where not given."),
         click.option(

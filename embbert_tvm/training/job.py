@@ -14,8 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
-from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
-from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
+from embbert_tvm.data.dataset import Example, task_name
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
@@ -30,15 +29,15 @@ from embbert_tvm.training.finetune import Epoch, Progress, finetune
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
+from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
 CALIBRATION_TEXTS = 256
-_DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
 _FILES = {
-    "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
-    "training.json",
+    "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
+    "tokenizer.json", "training.json",
 }  # fmt: skip
 
 
@@ -67,6 +66,7 @@ class Job:
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
     grafted: int = 0  # the same of texts in which words of the donors take the place of some
     donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
+    held_out: tuple[Path, ...] = ()  # TSVs, beside dev, whose texts nothing may be trained on: the test sets
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -96,13 +96,17 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     """
     progress = progress or Progress()
     check_output(job.output)
-    labels, train, dev = read_sets(job)
+    sets = read_sets(job)
+    labels, train, dev = sets.labels, sets.train, sets.dev
+    for note in sets.notes(job.train):
+        progress.on_note(note)
     model, tokenizer = _start(job, labels, train)
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
     if job.teachers:
-        train_set = _with_teachers(job, labels, train, train_set, tokenizer, model.config, progress)
+        train_set, left_out = _with_teachers(job, sets, train_set, tokenizer, model.config, progress)
+        sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         progress.on_note(
@@ -127,24 +131,11 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     with folder_in_place(job.output) as path:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
-        write_record(path, _record(job, result, train, dev))
+        write_record(path, _record(job, result, sets))
         calibrate(written, dev)
         write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
-
-
-def read_sets(job: Job) -> tuple[list[str] | None, list[Example], list[Example]]:
-    """The labels, None for regression, and the train and dev sets of a job. Raises InputError."""
-    examples = read_examples(job.train, regression=job.regression)
-    labels = None if job.regression else label_list(examples)
-    if labels is not None and len(labels) < 2:
-        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
-    if job.dev is not None:
-        train, dev = examples, read_examples(job.dev, labels, job.regression)
-    else:
-        train, dev = _cut(job, examples)
-    return labels, train, dev
 
 
 def finetune_job_teachers(
@@ -174,10 +165,11 @@ def finetune_job_teachers(
     missing = [path for path in kept if not (path / "config.json").is_file()]
     if missing:
         check_output(job.output)
-        labels, train, dev = read_sets(job)
+        sets = read_sets(job)
     for path in missing:
         encoder, seed = kept[path]
-        finetune_teacher(encoder, train, dev, labels, path, dataclasses.replace(recipe, seed=seed), on_epoch, on_step)
+        seeded = dataclasses.replace(recipe, seed=seed)
+        finetune_teacher(encoder, sets.train, sets.dev, sets.labels, path, seeded, on_epoch, on_step)
     return dataclasses.replace(job, teachers=(*teachers, *kept))
 
 
@@ -217,28 +209,24 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
 
 def _with_teachers(
     job: Job,
-    labels: list[str] | None,
-    train: Sequence[Example],
+    sets: JobSets,
     data: TokenizedSet,
     tokenizer: Tokenizer,
     config: ModelConfig,
     progress: Progress,
-) -> TokenizedSet:
-    """The set with the teachers' logits, and after it the unlabelled texts, which have nothing else."""
+) -> tuple[TokenizedSet, dict[str, int]]:
+    """The set with the teachers' logits, and after it the unlabelled texts, which have nothing else.
+
+    Also counts, by source, the unlabelled texts that were left out since dev or test hold them.
+    """
     from embbert_tvm.training.task_teacher import Answers, cached_answers, open_teacher
 
+    labels, train = sets.labels, sets.train
     teachers = {path: open_teacher(path) for path in job.teachers}
     for path, teacher in teachers.items():
         if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
             raise InputError(f"{path}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
-    known = {x.text for x in train}
-    # Not by the run's seed: a teacher takes longer to judge these texts than a model to learn them. It does so once.
-    texts = read_texts(job.unlabelled, job.most) if job.unlabelled else []
-    own = [x.text for x in train]
-    texts += splice(own, job.copies) + corrupt(own, job.corrupted)
-    if job.grafted:
-        texts += graft(own, read_texts(job.donors), job.grafted)
-    more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
+    more, left_out = more_texts(job, sets)
     found = []
     for path, teacher in teachers.items():
         progress.on_note(f"{path} judges {len(train) + len(more)} texts")
@@ -248,13 +236,14 @@ def _with_teachers(
     answers = Answers.together(found)
     encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
     nothing = UNLABELLED if labels is not None else math.nan
-    return TokenizedSet(
+    together = TokenizedSet(
         data.ids + [x.ids for x in encoded],
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
         answers.logits,
         answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
     )
+    return together, left_out
 
 
 def check_output(path: Path) -> None:
@@ -265,17 +254,6 @@ def check_output(path: Path) -> None:
             raise InputError(f"{path}: holds {others[0]}, which is no part of a model: name another output")
     elif path.exists():
         raise InputError(f"{path}: is a file, not a folder: name another output")
-
-
-def _cut(job: Job, examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Train and dev of a set that comes without a dev set; the seed decides."""
-    if len(examples) < 2:
-        raise InputError(f"{job.train}: one example cannot be cut in train and dev: give --dev")
-    order = list(range(len(examples)))
-    random.Random(job.recipe.seed).shuffle(order)
-    cut = set(order[: max(1, len(examples) // _DEV_SHARE)])
-    train = [x for i, x in enumerate(examples) if i not in cut]
-    return train, [x for i, x in enumerate(examples) if i in cut]
 
 
 def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[TextClassifier, Tokenizer]:
@@ -315,18 +293,20 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
     return model, base.tokenizer
 
 
-def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Example]) -> TrainingRecord:
+def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
     return TrainingRecord(
         task=result.task,
         seed=job.recipe.seed,
         metric=result.metric,
         value=result.value,
         epoch=result.best_epoch,
-        train=recorded_set(job.train, train),
-        dev=recorded_set(job.dev or job.train, dev),
+        train=recorded_set(job.train, sets.train),
+        dev=recorded_set(job.dev or job.train, sets.dev),
         command=job.command,
         recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
         unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
+        held_out=sets.files,
+        left_out=sets.left_out,
     )
 
 

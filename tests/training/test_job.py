@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from embbert_tvm.data.leaks import example_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
@@ -19,6 +20,7 @@ from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.sets import read_sets
 
 pytestmark = pytest.mark.usefixtures("quick")
 RECIPE = Recipe(epochs=6, batch_size=8, lr=1e-2)
@@ -92,6 +94,22 @@ def test_starting_from_a_base(tsv, tmp_path):
 
 
 @pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_texts_are_on_one_side_of_the_cut(tsv, tmp_path, seed):
+    sets = read_sets(Job(tsv, tmp_path / "m", dataclasses.replace(RECIPE, seed=seed)))
+    train, dev = ({example_key(x) for x in part} for part in (sets.train, sets.dev))
+    assert not train & dev
+    assert len(sets.train) + len(sets.dev) == 80
+    assert 8 <= len(sets.dev) <= 16
+    assert sets.left_out == {"train": 0}
+
+
+def test_one_text_cannot_be_cut(tmp_path):
+    (tmp_path / "one.tsv").write_text("label\ttext\na\tStop\nb\tstop!\n")
+    with pytest.raises(InputError, match="one text cannot be cut"):
+        read_sets(Job(tmp_path / "one.tsv", tmp_path / "m", RECIPE))
+
+
 def test_cut_texts_are_counted(tsv, tmp_path):
     notes = []
     result = run_job(job(tsv, tmp_path / "m", max_length=4), Progress(on_note=notes.append))
