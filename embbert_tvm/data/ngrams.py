@@ -17,7 +17,7 @@ A feature that occurs twice counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ SECOND_TEXT = 16  # added to a kind's number
 _MIX = ((15, 0x2C1B3C6D), (12, 0x297A2D39))
 _LAST_SHIFT = 15
 _SPACE_CHARACTER = 0x20
+_CHUNK = 1 << 20
 
 FOLDS: tuple[tuple[int, int, int, int], ...] = (
     # first, last, what it is, what is added to a letter
@@ -105,6 +106,31 @@ def hash_texts(features: NgramFeatures, texts: Sequence[str], pairs: Sequence[st
 
     Raises InputError for a text that is not valid Unicode.
     """
+    parts = [
+        _hash_chunk(features, texts[start:end], None if pairs is None else pairs[start:end])
+        for start, end in _chunks([len(text) for text in texts])
+    ]
+    counts = np.concatenate([[0], *(counts for _, counts in parts)])
+    buckets = np.concatenate([np.zeros(0, np.int32), *(buckets for buckets, _ in parts)])
+    return Bags(buckets, np.cumsum(counts).astype(np.int64))
+
+
+def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of texts of about `_CHUNK` characters together, which bounds the memory that hashing takes."""
+    start, together = 0, 0
+    for i, length in enumerate(lengths):
+        together += length
+        if together >= _CHUNK:
+            yield start, i + 1
+            start, together = i + 1, 0
+    if start < len(lengths):
+        yield start, len(lengths)
+
+
+def _hash_chunk(
+    features: NgramFeatures, texts: Sequence[str], pairs: Sequence[str | None] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Buckets, text after text, and how many each has."""
     owners, hashes = _hashes(features, texts, 0)
     if pairs is not None:
         more_owners, more = _hashes(features, [pair or "" for pair in pairs], SECOND_TEXT)
@@ -112,7 +138,7 @@ def hash_texts(features: NgramFeatures, texts: Sequence[str], pairs: Sequence[st
     order = np.argsort(owners, kind="stable")
     counts = np.bincount(owners, minlength=len(texts))
     buckets = (_mixed(hashes[order]).astype(np.uint64) * np.uint64(features.buckets)) >> np.uint64(32)
-    return Bags(buckets.astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    return buckets.astype(np.int32), counts
 
 
 def _mixed(h: np.ndarray) -> np.ndarray:

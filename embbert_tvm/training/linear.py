@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ STRENGTHS = (
     30.0,
     100.0,
 )  # 1 / (L2 weight x texts): the greater, the less the weights are held down
-DEFAULT_BYTES = 64_000
+DEFAULT_BYTES = 60_000  # with the code and tables of firmware/tokenizer/embbert_ngrams.h 64 kB
+_TEXTS = 2048  # whose features are counted together
 _STEPS = 40  # of L-BFGS for each strength, from the weights of the one before
 _PATIENCE = 2  # strengths in a row that may be worse than the best
 
@@ -94,10 +95,21 @@ def _hashed(features: NgramFeatures, examples: Sequence[Example]) -> Bags:
 
 def _frequency_weights(bags: Bags, buckets: int) -> Tensor:
     """ln((1 + texts) / (1 + texts with the bucket)) + 1, float32 (buckets,): how freely a bucket's weight may grow."""
-    owners = np.repeat(np.arange(len(bags)), np.diff(bags.starts))
-    distinct = np.unique(owners * np.int64(buckets) + bags.buckets) % buckets
-    texts = np.bincount(distinct, minlength=buckets)
+    texts = np.zeros(buckets, np.int64)
+    for _, column, _ in _counted(bags, buckets):
+        texts += np.bincount(column, minlength=buckets)
     return torch.from_numpy((np.log((1 + len(bags)) / (1 + texts)) + 1).astype(np.float32))
+
+
+def _counted(bags: Bags, buckets: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Text (int32), bucket (int32) and how often the text has it (float32), text after text, some texts at a time."""
+    for first in range(0, len(bags), _TEXTS):
+        starts = bags.starts[first : first + _TEXTS + 1]
+        owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        keys = owners * np.int64(buckets) + bags.buckets[starts[0] : starts[-1]]
+        keys, times = np.unique(keys, return_counts=True)
+        row, column = np.divmod(keys, buckets)
+        yield (row + first).astype(np.int32), column.astype(np.int32), times.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,8 @@ class _Sparse:
     def of(cls, bags: Bags, weights: Tensor) -> _Sparse:
         """count * weight / sqrt(features of the text)."""
         buckets, counts = len(weights), np.diff(bags.starts)
-        owners = np.repeat(np.arange(len(bags)), counts)
-        keys, times = np.unique(owners * np.int64(buckets) + bags.buckets, return_counts=True)
-        row, column = keys // buckets, keys % buckets
-        values = times / np.sqrt(np.maximum(counts, 1))[row] * weights.numpy()[column]
+        row, column, times = (np.concatenate(x) for x in zip(*_counted(bags, buckets), strict=True))
+        values = times / np.sqrt(np.maximum(counts, 1).astype(np.float32))[row] * weights.numpy()[column]
         order = np.argsort(column, kind="stable")
         return cls(
             _by_rows(row, column, values, len(bags)), _by_rows(column[order], row[order], values[order], buckets)
@@ -128,7 +138,7 @@ class _Sparse:
 
 
 def _by_rows(row: np.ndarray, column: np.ndarray, values: np.ndarray, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))[:-1]])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))[:-1]]).astype(np.int32)
     return torch.from_numpy(column), torch.from_numpy(starts), torch.from_numpy(values.astype(np.float32))
 
 

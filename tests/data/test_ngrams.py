@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embbert_tvm.data import ngrams
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS, LETTER, NgramFeatures, hash_texts
 from embbert_tvm.errors import InputError
 
@@ -97,3 +98,12 @@ def test_what_cannot_be():
             NgramFeatures(**wrong)
     with pytest.raises(InputError, match="not valid Unicode"):
         hash_texts(NgramFeatures(9), ["\ud800"])
+
+
+def test_many_texts_are_hashed_in_parts(monkeypatch):
+    texts = ["one two", "", "three four five", "\u4e2d", "six"] * 3
+    whole = hash_texts(NgramFeatures(999), texts, texts[::-1])
+    monkeypatch.setattr(ngrams, "_CHUNK", 9)
+    parts = hash_texts(NgramFeatures(999), texts, texts[::-1])
+    assert (parts.buckets.tolist(), parts.starts.tolist()) == (whole.buckets.tolist(), whole.starts.tolist())
+    assert len(hash_texts(NgramFeatures(999), [])) == 0
