@@ -6,9 +6,9 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
@@ -22,10 +22,13 @@ from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build
+from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
-from embbert_tvm.training.finetune import Epoch, Progress, finetune
+from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
+from embbert_tvm.training.finetune import Epoch, Progress, finetune, predict
+from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
@@ -76,7 +79,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The trained model and how it came to be; `value` is dev's metric in the best epoch."""
+    """The trained model and how it came to be; `value` is dev's metric in the best epoch.
+
+    Of a classifier dev's accuracy, per-class figures and most confused pairs; `baseline` is what hashed n-grams with a
+    linear classifier give (training/linear.py), None for regression.
+    """
 
     folder: ModelFolder
     task: str
@@ -86,6 +93,10 @@ class Result:
     best_epoch: int
     truncated: int
     history: list[Epoch]
+    baseline: LinearFit | None = None
+    accuracy: float | None = None
+    classes: list[ClassFigures] = field(default_factory=list)
+    confused: list[Confusion] = field(default_factory=list)
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Result:
@@ -101,6 +112,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     for note in sets.notes(job.train):
         progress.on_note(note)
     model, tokenizer = _start(job, labels, train)
+    baseline = _baseline(sets, progress)
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
@@ -127,7 +139,10 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         best_epoch=best.number,
         truncated=truncated,
         history=history,
+        baseline=baseline,
+        **_dev_figures(trained, dev_set, labels),
     )
+    progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
@@ -136,6 +151,29 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
+    """Hashed n-grams with a linear classifier on the same sets: what a larger model has to beat."""
+    if sets.labels is None:
+        return None
+    fit = fit_ngrams(sets.train, sets.dev, sets.labels)
+    progress.on_note(
+        f"ngrams, a linear model of {fit.model.bytes / 1000:.0f} kB: {100 * fit.dev_accuracy:.2f} % on dev"
+    )
+    return fit
+
+
+def _dev_figures(model: TextClassifier, dev: TokenizedSet, labels: list[str] | None) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    logits, expected, _ = predict(model, dev)
+    predicted = logits.argmax(1)
+    return {
+        "accuracy": metrics.accuracy(expected, predicted),
+        "classes": class_figures(expected, predicted, labels),
+        "confused": confusions(expected, predicted, labels),
+    }
 
 
 def finetune_job_teachers(
@@ -263,7 +301,7 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     if job.base is not None:
         if job.tokenizer is not None or job.preset is not None:
             raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-        return _from_base(job, read_folder(job.base), labels, classes)
+        return _from_base(job, read_folder(find_model(job.base)), labels, classes)
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     config = PRESETS[job.preset or "base"]
@@ -305,6 +343,12 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         command=job.command,
         recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
         unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
+        baseline=result.baseline
+        and {
+            "ngrams_bytes": result.baseline.model.bytes,
+            "accuracy": result.baseline.dev_accuracy,
+            "strength": result.baseline.strength,
+        },
         held_out=sets.files,
         left_out=sets.left_out,
     )
@@ -330,4 +374,10 @@ def _card(job: Job, result: Result, examples: int) -> str:
         "",
         f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]
+    if result.baseline is not None:
+        fit = result.baseline
+        lines += [
+            f"Accuracy on dev {100 * result.accuracy:.2f} %; of a linear model on hashed n-grams, "
+            f"{fit.model.bytes / 1000:.0f} kB, {100 * fit.dev_accuracy:.2f} %."
+        ]
     return "\n".join(lines) + "\n"

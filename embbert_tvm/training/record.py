@@ -30,6 +30,7 @@ class TrainingRecord:
 
     `unlabelled` names the files whose texts, or words of them, a teacher judged besides. `left_out` counts by source
     (train, unlabelled, mixed, noised, replaced) the texts left out since dev or one of `held_out` holds them.
+    `baseline` is what a linear model on hashed n-grams gives on dev.
     """
 
     task: str
@@ -42,6 +43,7 @@ class TrainingRecord:
     command: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
+    baseline: dict[str, Any] | None = None
     held_out: list[RecordedSet] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 

@@ -46,6 +46,7 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     found = json.loads(out)
     assert len(out.splitlines()) == 1
     assert {"model", "task", "metric", "value", "examples", "seed"} <= set(found)
+    assert {"accuracy", "baseline", "classes", "confused"} <= set(found)
     assert "epoch 2" in err
     files = sorted(x.name for x in model.iterdir())
     assert files == [
@@ -59,6 +60,20 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     found = json.loads(out)
     assert (found["task"], found["metric"], found["examples"]) == ("lights", "accuracy", len(LINES))
     assert 0 <= found["value"] <= 1
+    assert [x["label"] for x in found["classes"]] == ["off", "on"]
+
+    tsv.write_text(tsv.read_text() + "dim\tturn the lights down\n")
+    status, out, err = call("evaluate", model, "--data", tsv, "-o", tmp_path / "answers.tsv")
+    assert status == 0
+    assert "the model does not know dim (1): 1 texts count as wrong" in err
+    assert "class" in out.splitlines()[0]
+    header, *answers = (tmp_path / "answers.tsv").read_text().splitlines()
+    assert header == "label\tpredicted\tprobability\ttext"
+    assert len(answers) == len(LINES) + 1
+    assert answers[-1].startswith("dim\t")
+    assert answers[-1].endswith("\tturn the lights down")
+    assert 0.5 <= float(answers[-1].split("\t")[2]) <= 1
+    tsv.write_text("\n".join(["label\ttext", *LINES]) + "\n")
 
     before = {x.name: x.read_bytes() for x in model.iterdir()}
     (model / "model.onnx").unlink()
@@ -68,6 +83,14 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     assert set(found["lengths"]) == {"1", "7", "16"}
     assert found["calibration_texts"] == len(LINES)
     assert (model / "model.onnx").read_bytes() == before["model.onnx"]
+
+
+def test_without_torch_it_says_how_to_get_it(tsv, tmp_path, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, out, err = call("train", tsv, "-o", tmp_path / "m")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "make test-venv" in err
+    assert f"{sys.executable} -m pip install torch==" in err
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,8 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     recipe = Recipe(epochs=12, lr=1e-2, batch_size=8, warmup_steps=5, teacher_weight=0.5)
     job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
     result = run_job(job, Progress(on_note=notes.append))
-    warning, judging = notes
-    assert "dev or test hold every text of it" in warning
-    assert judging == f"{classifier} judges {len(read_examples(tsv))} texts"
+    assert "dev or test hold every text of it" in notes[0]
+    assert f"{classifier} judges {len(read_examples(tsv))} texts" in notes
     assert result.value > 0.5
 
 
@@ -218,7 +217,8 @@ def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
 
     notes = []
     run_job(job, Progress(on_note=notes.append))
-    assert [note.split(" judges ")[0] for note in notes[1:]] == [str(path) for path in job.teachers]
+    judging = [note.split(" judges ")[0] for note in notes if " judges " in note]
+    assert judging == [str(path) for path in job.teachers]
 
 
 def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
