@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from embbert_tvm.cli import distill, train
-from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.dataset import Example, read_examples, write_examples
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.errors import InputError, WorkError
@@ -25,6 +25,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import linear  # noqa: E402
 import parses  # noqa: E402
 import schemes  # noqa: E402
 import ship  # noqa: E402
@@ -167,6 +168,23 @@ def test_a_suites_run_is_one_command(tmp_path):
         f"{tmp_path}/t.tsv",
         f"{tmp_path}/u.tsv",
     ]
+
+
+def test_a_linear_model_of_every_size_is_a_row(tmp_path, capsys, monkeypatch):
+    things = ["lights", "fan", "radio", "oven", "kettle", "heating"]
+    rows = [Example(state, f"turn the {x} {state}") for x in things for state in ("on", "off")]
+    for split, part in (("train", rows[:8]), ("dev", rows[8:10]), ("test", [*rows[9:], Example("dim", "lower it")])):
+        write_examples(tmp_path / "lights" / f"{split}.tsv.xz", part)
+    monkeypatch.setattr(sys, "argv", ["linear", str(tmp_path / "lights"), "--kilobytes", "2,5", "--few", "3"])
+    assert linear.main() == 0
+    header, small, large = capsys.readouterr().out.splitlines()
+    assert header.split() == ["set", "labels", "train", "kB", "strength", "dev", "test", "s"]
+    # Six texts of train, of dev one that test does not hold, and of test's four one whose label train lacks.
+    assert [line.split()[:4] for line in (small, large)] == [["lights", "2", "6", kb] for kb in "25"]
+    assert [line.split()[5:7] for line in (small, large)] == [["100.00", "75.00"]] * 2
+    monkeypatch.setattr(sys, "argv", ["linear", str(tmp_path / "nowhere")])
+    assert linear.main() == 2
+    assert "has no train.tsv" in capsys.readouterr().err
 
 
 def test_texts_that_a_base_has_read_are_named(tmp_path):
