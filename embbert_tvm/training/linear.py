@@ -24,7 +24,9 @@ STRENGTHS = (
     30.0,
     100.0,
 )  # 1 / (L2 weight x texts): the greater, the less the weights are held down
+FEW_STRENGTHS = (1.0, 10.0, 100.0)
 DEFAULT_BYTES = 60_000  # with the code and tables of firmware/tokenizer/embbert_ngrams.h 64 kB
+_MANY_FEATURES = 2e7  # of all training texts: more are fitted with few strengths, to be done within minutes
 _TEXTS = 2048  # whose features are counted together
 _STEPS = 40  # of L-BFGS for each strength, from the weights of the one before
 _PATIENCE = 2  # strengths in a row that may be worse than the best
@@ -46,11 +48,12 @@ def fit_ngrams(
     labels: Sequence[str],
     features: NgramFeatures | None = None,
     table_bytes: int = DEFAULT_BYTES,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     on_strength: Callable[[float, float], None] = lambda strength, accuracy: None,
 ) -> LinearFit:
     """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths by accuracy, then loss.
 
+    Where no `strengths` are given they are `STRENGTHS`, or of long or very many texts `FEW_STRENGTHS`.
     Raises InputError where so many bytes hold no bucket for each class.
     """
     one_thread()
@@ -63,6 +66,8 @@ def fit_ngrams(
     expected = np.array([index.get(x.label, -1) for x in dev])
     weights = _frequency_weights(bags[0], features.buckets)
     problem = _Problem(_Sparse.of(bags[0], weights), targets, features.buckets, columns)
+    if strengths is None:
+        strengths = STRENGTHS if len(bags[0].buckets) < _MANY_FEATURES else FEW_STRENGTHS
     best, tried, worse = None, [], 0
     parameters = torch.zeros(features.buckets + 1, columns)
     for strength in strengths:

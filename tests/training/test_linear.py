@@ -47,7 +47,7 @@ def test_the_same_data_give_the_same_model_and_it_is_read_as_written(fit, tmp_pa
     np.testing.assert_array_equal(read.logits(texts), fit.model.logits(texts))
 
 
-def test_two_classes_pairs_and_labels_that_train_lacks():
+def test_two_classes_pairs_and_labels_that_train_lacks(monkeypatch):
     train = [Example("same" if i % 2 else "other", f"word{i % 5}", f"word{(i % 5 + 1 - i % 2)}") for i in range(60)]
     train += [Example("same", "yes", "yes"), Example("other", "yes", "no")]
     fit = fit_ngrams(train, [*train[:20], Example("new", "a", "b")], ["other", "same"], table_bytes=5000)
@@ -57,6 +57,10 @@ def test_two_classes_pairs_and_labels_that_train_lacks():
     np.testing.assert_array_equal(logits[:, 0], -logits[:, 1])
     assert logits.argmax(1).tolist() == [1, 0]
     assert fit.dev_accuracy <= 20 / 21
+    assert [strength for strength, _ in fit.tried] == list(linear.STRENGTHS[: len(fit.tried)])
+    monkeypatch.setattr(linear, "_MANY_FEATURES", 10)
+    fit = fit_ngrams(train, train[:20], ["other", "same"], table_bytes=5000)
+    assert [strength for strength, _ in fit.tried] == list(linear.FEW_STRENGTHS[: len(fit.tried)])
 
 
 def test_sizes():
