@@ -69,6 +69,8 @@ def _one(
         found = evaluate(read_folder(model), data, metric, limit, seed, on_step)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
+    if found.seen:
+        click.echo(f"the model was trained on {found.seen} of these texts, of which it says too little", err=True)
     if found.unknown:
         labels = ", ".join(f"{label} ({count})" for label, count in found.unknown.items())
         click.echo(f"the model does not know {labels}: {sum(found.unknown.values())} texts count as wrong", err=True)
@@ -82,6 +84,7 @@ def _one(
             "examples": found.examples,
             "seed": found.seed,
             "truncated": found.truncated,
+            "seen": found.seen,
             "unknown": found.unknown,
             "classes": [asdict(x) for x in found.classes],
             "confused": [asdict(x) for x in found.confused],

@@ -21,7 +21,7 @@ from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import open_binary, write_atomically
 from embbert_tvm.errors import InputError
 
-TEXTS_READ = "texts-read.xz"  # in a base model's folder: hashes of what it has read
+TEXTS_READ = "texts-read.xz"  # in a model's folder: hashes of what it was trained on
 _ASCII_MARKS = frozenset(string.punctuation)  # $ + < = > ^ ` | ~ are symbols to Unicode
 _IGNORED = frozenset("PZC")  # punctuation, separators, control and format characters
 
@@ -78,7 +78,7 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
 
 
 def write_text_hashes(path: Path, texts: Iterable[str]) -> int:
-    """Write what a base model has read as the differences of its sorted hashes, LEB128 in xz; gives how many."""
+    """Write what a model was trained on as the differences of its sorted hashes, LEB128 in xz; gives how many."""
     hashes = text_hashes(texts)
     packed = bytearray()
     for difference in np.diff(hashes, prepend=np.uint64(0)).tolist():
@@ -106,7 +106,7 @@ def read_text_hashes(path: Path) -> np.ndarray:
 
 
 def already_read(hashes: np.ndarray, examples: Iterable[Example]) -> list[str]:
-    """The texts of the examples that are among the sorted `hashes` of what a base model has read."""
+    """The texts of the examples that are among the sorted `hashes` of what a model was trained on."""
     texts = list(dict.fromkeys(text for x in examples for text in (x.text, x.text_pair) if text))
     found = np.isin(np.array([_hash(text) for text in texts], np.uint64), hashes)
     return [text for text, read in zip(texts, found, strict=True) if read]

@@ -16,6 +16,7 @@ import numpy as np
 
 from embbert_tvm.data.dataset import Example, read_examples, task_name
 from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
@@ -32,7 +33,8 @@ OnStep = Callable[[int, int], None]
 class Evaluation:
     """`value` of `metric` over `examples` of a set, `truncated` of which were cut to the model's length.
 
-    `unknown` counts, by label, the examples of labels that the model does not have: each is wrong.
+    `unknown` counts, by label, the examples of labels that the model does not have: each is wrong. `seen` counts the
+    texts that the model was trained on, None where its folder does not tell.
     """
 
     task: str
@@ -41,6 +43,7 @@ class Evaluation:
     examples: int
     seed: int
     truncated: int
+    seen: int | None = None
     unknown: dict[str, int] = field(default_factory=dict)
     classes: list[ClassFigures] = field(default_factory=list)
     confused: list[Confusion] = field(default_factory=list)
@@ -80,7 +83,8 @@ def evaluate(
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
     logits = run_all(float_runner(folder), texts.ids, on_step=on_step)
-    found = Evaluation(task_name(data), metric, texts.score(metric, logits), len(examples), seed, texts.truncated)
+    value = texts.score(metric, logits)
+    found = Evaluation(task_name(data), metric, value, len(examples), seed, texts.truncated, _seen(folder, examples))
     if folder.labels is None:
         predictions = [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
         return dataclasses.replace(found, predictions=predictions)
@@ -95,6 +99,11 @@ def evaluate(
             for x, i, p in zip(examples, predicted, _softmax(logits), strict=True)
         ],
     )
+
+
+def _seen(folder: ModelFolder, examples: Sequence[Example]) -> int | None:
+    path = folder.path / TEXTS_READ
+    return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from embbert_tvm import __version__
 from embbert_tvm.data.dataset import Example, task_name
-from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
@@ -116,8 +117,10 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
+    more: list[Example] = []
     if job.teachers:
-        train_set, left_out = _with_teachers(job, sets, train_set, tokenizer, model.config, progress)
+        more, left_out = more_texts(job, sets)
+        train_set = _with_teachers(job, sets, more, train_set, tokenizer, model.config, progress)
         sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
@@ -146,9 +149,12 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     with folder_in_place(job.output) as path:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
-        write_record(path, _record(job, result, sets))
+        record = _record(job, result, sets)
+        write_record(path, record)
+        texts = (text for x in [*train, *more] for text in (x.text, x.text_pair) if text)
+        write_text_hashes(path / TEXTS_READ, texts)
         calibrate(written, dev)
-        write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
+        write_atomically(path / "README.md", _card(job, result, record).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
 
@@ -248,15 +254,13 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
 def _with_teachers(
     job: Job,
     sets: JobSets,
+    more: Sequence[Example],
     data: TokenizedSet,
     tokenizer: Tokenizer,
     config: ModelConfig,
     progress: Progress,
-) -> tuple[TokenizedSet, dict[str, int]]:
-    """The set with the teachers' logits, and after it the unlabelled texts, which have nothing else.
-
-    Also counts, by source, the unlabelled texts that were left out since dev or test hold them.
-    """
+) -> TokenizedSet:
+    """The set with the teachers' logits, and after it `more`, unlabelled texts, which have nothing else."""
     from embbert_tvm.training.task_teacher import Answers, cached_answers, open_teacher
 
     labels, train = sets.labels, sets.train
@@ -264,7 +268,6 @@ def _with_teachers(
     for path, teacher in teachers.items():
         if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
             raise InputError(f"{path}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
-    more, left_out = more_texts(job, sets)
     found = []
     for path, teacher in teachers.items():
         progress.on_note(f"{path} judges {len(train) + len(more)} texts")
@@ -274,14 +277,13 @@ def _with_teachers(
     answers = Answers.together(found)
     encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
     nothing = UNLABELLED if labels is not None else math.nan
-    together = TokenizedSet(
+    return TokenizedSet(
         data.ids + [x.ids for x in encoded],
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
         answers.logits,
         answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
     )
-    return together, left_out
 
 
 def check_output(path: Path) -> None:
@@ -354,7 +356,7 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
     )
 
 
-def _card(job: Job, result: Result, examples: int) -> str:
+def _card(job: Job, result: Result, record: TrainingRecord) -> str:
     """The model's README.md."""
     labels = result.folder.labels
     parameters = result.folder.config.parameters
@@ -367,10 +369,10 @@ def _card(job: Job, result: Result, examples: int) -> str:
         "",
         "    " + (job.command or "embbert-tvm train"),
         "",
-        "| set | examples | SHA-256 of the file |",
+        "| set | examples | SHA-256 of the examples, as in training.json |",
         "|---|---|---|",
-        f"| train: {job.train} | {examples:,} | {sha256_of(job.train)} |",
-        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {sha256_of(job.dev or job.train)} |",
+        f"| train: {job.train} | {record.train.examples:,} | {record.train.sha256} |",
+        f"| dev: {job.dev or 'cut from train'} | {record.dev.examples:,} | {record.dev.sha256} |",
         "",
         f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]

@@ -1,6 +1,7 @@
 """`train`, `evaluate` and `export` as a user calls them: exit status, streams, nothing half-written."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -50,8 +51,8 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     assert "epoch 2" in err
     files = sorted(x.name for x in model.iterdir())
     assert files == [
-        "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
-        "training.json",
+        "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
+        "tokenizer.json", "training.json",
     ]  # fmt: skip
     assert str(sys.prefix) not in (model / "README.md").read_text()
 
@@ -65,6 +66,7 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     tsv.write_text(tsv.read_text() + "dim\tturn the lights down\n")
     status, out, err = call("evaluate", model, "--data", tsv, "-o", tmp_path / "answers.tsv")
     assert status == 0
+    assert re.search(r"was trained on \d+ of these texts", err)
     assert "the model does not know dim (1): 1 texts count as wrong" in err
     assert "class" in out.splitlines()[0]
     header, *answers = (tmp_path / "answers.tsv").read_text().splitlines()

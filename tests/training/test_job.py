@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.leaks import example_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import EmbBertConfig
@@ -37,6 +38,7 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     output = tmp_path / "models" / "lights"
     result = run_job(job(tsv, output, command="embbert-tvm train set.tsv"))
     files = {"README.md", "config.json", "model.onnx", "model.safetensors", "tokenizer.json", "training.json"}
+    files.add("texts-read.xz")
     assert {x.name for x in output.iterdir()} == files
     assert [x.name for x in output.parent.iterdir()] == ["lights"]  # no checkpoint, no temporary name
     folder = read_folder(output)
@@ -52,6 +54,10 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     with pytest.raises(InputError, match="choose from accuracy, mcc, f1"):
         evaluate(folder, tsv, "spearman")
     assert found.unknown == {}
+    dev = {example_key(x) for x in read_sets(job(tsv, output)).dev}
+    assert found.seen == len({x.text for x in read_examples(tsv) if example_key(x) not in dev}) > 0
+    record = read_record(output)
+    assert f"| {record.train.examples} | {record.train.sha256} |" in (output / "README.md").read_text()
     assert [x.label for x in found.classes] == ["off", "on"]
     wrong = sum(x.predicted != x.example.label for x in found.predictions)
     assert wrong == sum(x.count for x in found.confused) == round((1 - found.value) * 80)
