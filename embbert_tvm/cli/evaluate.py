@@ -20,6 +20,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--compiled", is_flag=True, help="For --suite: also their int8 packages, on this machine.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="For --suite.")
 @click.option("--download", is_flag=True, help="For --suite: fetch what --data lacks through the datasets library.")
+@click.option("-o", "--output", type=_PATH, help="TSV to write: label, answer, probability and text of each example.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path | None,
@@ -32,25 +33,32 @@ def command(
     compiled: bool,
     processes: int,
     download: bool,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set, or a suite's models on their tests."""
-    if suite is not None and runs is not None and model is None and metric is None and limit is None:
+    if suite is not None and runs is not None and not any((model, metric, limit, output)):
         _suite(suite, data, runs, compiled, processes, download, as_json)
     elif model is not None and suite is None and runs is None and not (compiled or download):
-        _one(model, data, metric, limit, seed, as_json)
+        _one(model, data, metric, limit, seed, output, as_json)
     else:
-        raise click.UsageError("give either MODEL, or --suite with --runs (which take no --metric and no --limit)")
+        raise click.UsageError(
+            "give either MODEL, or --suite with --runs (which take no --metric, --limit and --output)"
+        )
 
 
-def _one(model: Path, data: Path, metric: str | None, limit: int | None, seed: int, as_json: bool) -> None:
+def _one(
+    model: Path, data: Path, metric: str | None, limit: int | None, seed: int, output: Path | None, as_json: bool
+) -> None:
     import json
     import sys
+    from dataclasses import asdict
 
     from tqdm import tqdm
 
     from embbert_tvm.models.folder import read_folder
-    from embbert_tvm.training.evaluate import evaluate
+    from embbert_tvm.report import classes
+    from embbert_tvm.training.evaluate import evaluate, write_predictions
 
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
 
@@ -61,6 +69,13 @@ def _one(model: Path, data: Path, metric: str | None, limit: int | None, seed: i
         found = evaluate(read_folder(model), data, metric, limit, seed, on_step)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
+    if found.seen:
+        click.echo(f"the model was trained on {found.seen} of these texts, of which it says too little", err=True)
+    if found.unknown:
+        labels = ", ".join(f"{label} ({count})" for label, count in found.unknown.items())
+        click.echo(f"the model does not know {labels}: {sum(found.unknown.values())} texts count as wrong", err=True)
+    if output is not None:
+        write_predictions(output, found.predictions)
     if as_json:
         document = {
             "task": found.task,
@@ -69,9 +84,15 @@ def _one(model: Path, data: Path, metric: str | None, limit: int | None, seed: i
             "examples": found.examples,
             "seed": found.seed,
             "truncated": found.truncated,
+            "seen": found.seen,
+            "unknown": found.unknown,
+            "classes": [asdict(x) for x in found.classes],
+            "confused": [asdict(x) for x in found.confused],
         }
         click.echo(json.dumps(document))
     else:
+        if found.classes:
+            click.echo(f"{classes.text(found.classes, found.confused)}\n")
         click.echo(f"{found.task}: {found.metric} {found.value:.4f} on {found.examples} examples")
 
 

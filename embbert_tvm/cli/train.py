@@ -10,7 +10,7 @@ import click
 from embbert_tvm.cli.training import command_line, need_torch, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe
 
-OF_THE_JOB = ("dev", "base", "tokenizer", "preset", "max_length", "regression", "precision", "lora")
+OF_THE_JOB = ("dev", "held_out", "base", "tokenizer", "preset", "max_length", "regression", "precision", "lora")
 
 
 @click.command()

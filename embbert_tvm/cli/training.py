@@ -30,7 +30,15 @@ def training_options(command: Callable) -> Callable:
     options = [
         click.argument("tsv", type=PATH),
         click.option("--dev", type=PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."),
-        click.option("--base", type=PATH, help="Model folder to start from; a new model where not given."),
+        click.option(
+            "--held-out",
+            type=PATH,
+            multiple=True,
+            help="TSV whose texts, like dev's, nothing may be trained on: the test set; may be repeated.",
+        ),
+        click.option(
+            "--base", type=PATH, help="Model folder to start from, or the name of one that ships, such as embbert-base."
+        ),
         click.option("--tokenizer", type=PATH, help="tokenizer.json; trained on TSV where not given."),
         click.option(
             "--preset",
@@ -83,10 +91,13 @@ def command_line() -> str:
 
 def run_and_report(job: Job, as_json: bool) -> None:
     """Train, show progress on stderr, print the result."""
+    import dataclasses
     import json
 
     from tqdm import tqdm
 
+    from embbert_tvm.report import classes
+    from embbert_tvm.report.training import advice, compared
     from embbert_tvm.training.finetune import Epoch, Progress
     from embbert_tvm.training.job import run_job
 
@@ -115,9 +126,18 @@ def run_and_report(job: Job, as_json: bool) -> None:
             "best_epoch": result.best_epoch,
             "epochs": len(result.history),
             "truncated": result.truncated,
+            "accuracy": result.accuracy,
+            "baseline": result.baseline
+            and {"accuracy": result.baseline.dev_accuracy, "bytes": result.baseline.model.bytes},
+            "classes": [dataclasses.asdict(x) for x in result.classes],
+            "confused": [dataclasses.asdict(x) for x in result.confused],
         }
         click.echo(json.dumps(document))
     else:
+        if result.baseline is not None:
+            click.echo(f"{classes.text(result.classes, result.confused)}\n\n{compared(result)}\n")
+        if note := advice(result):
+            click.echo(note, err=True)
         click.echo(f"{job.output}: dev {result.metric} {result.value:.4f} in epoch {result.best_epoch}")
 
 
@@ -128,4 +148,8 @@ def need_torch() -> None:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError("training needs torch: pip install 'embbert-tvm[train]'") from error
+        raise InputError(
+            "training needs torch: in a checkout `make test-venv` installs its CPU build beside the demo; elsewhere "
+            f"{sys.executable} -m pip install torch==2.13.0 onnxscript (where pip would bring CUDA, with --index-url "
+            "and PyTorch's index of CPU builds)"
+        ) from error

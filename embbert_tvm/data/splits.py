@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.leaks import example_key
 from embbert_tvm.data.tasks import Task
 from embbert_tvm.errors import InputError
 
@@ -54,35 +55,30 @@ def read_splits(folder: Path, task: Task) -> Splits:
 def without_leaks(train: Sequence[Example], dev: Sequence[Example], tests: Mapping[str, Sequence[Example]]) -> Splits:
     """Leave out of train every text that dev or a test holds, and out of dev every one that a test holds.
 
-    Texts are compared without case and with white space collapsed. The tests stay as published.
+    Texts are compared without case, punctuation and white space. The tests stay as published.
     """
-    judged = {text_key(x) for test in tests.values() for x in test}
-    kept_dev = [x for x in dev if text_key(x) not in judged]
-    judged |= {text_key(x) for x in kept_dev}
-    kept_train = [x for x in train if text_key(x) not in judged]
+    judged = {example_key(x) for test in tests.values() for x in test}
+    kept_dev = [x for x in dev if example_key(x) not in judged]
+    judged |= {example_key(x) for x in kept_dev}
+    kept_train = [x for x in train if example_key(x) not in judged]
     removed = {"train": len(train) - len(kept_train), "dev": len(dev) - len(kept_dev)}
     return Splits(kept_train, kept_dev, {name: list(test) for name, test in tests.items()}, removed)
 
 
-def text_key(example: Example) -> tuple[str, str]:
-    """What two examples of the same text have in common."""
-    return " ".join(example.text.casefold().split()), " ".join((example.text_pair or "").casefold().split())
-
-
-def cut(examples: Sequence[Example], name: str) -> tuple[list[Example], list[Example]]:
-    """(the rest, a tenth but at most 2,500 examples), drawn by text; the same name gives the same cut."""
-    keys = sorted({text_key(x) for x in examples})
+def cut(examples: Sequence[Example], name: str, least: int = 0) -> tuple[list[Example], list[Example]]:
+    """(the rest, a tenth, at least `least` and at most 2,500 examples), drawn by text; the same name, the same cut."""
+    keys = sorted({example_key(x) for x in examples})
     random.Random(name).shuffle(keys)
-    wanted, chosen = min(len(examples) // _CUT_SHARE, _CUT_MOST), set()
+    wanted, chosen = min(max(len(examples) // _CUT_SHARE, least), _CUT_MOST), set()
     counts: dict[tuple[str, str], int] = {}
     for example in examples:
-        counts[text_key(example)] = counts.get(text_key(example), 0) + 1
+        counts[example_key(example)] = counts.get(example_key(example), 0) + 1
     for key in keys:
         if wanted <= 0:
             break
         chosen.add(key)
         wanted -= counts[key]
-    return [x for x in examples if text_key(x) not in chosen], [x for x in examples if text_key(x) in chosen]
+    return [x for x in examples if example_key(x) not in chosen], [x for x in examples if example_key(x) in chosen]
 
 
 def without_contradictions(examples: Iterable[Example]) -> list[Example]:
@@ -90,5 +86,5 @@ def without_contradictions(examples: Iterable[Example]) -> list[Example]:
     examples = list(examples)
     labels: dict[tuple[str, str], set[str]] = {}
     for example in examples:
-        labels.setdefault(text_key(example), set()).add(example.label)
-    return [x for x in examples if len(labels[text_key(x)]) == 1]
+        labels.setdefault(example_key(example), set()).add(example.label)
+    return [x for x in examples if len(labels[example_key(x)]) == 1]

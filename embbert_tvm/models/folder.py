@@ -15,6 +15,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
+from embbert_tvm.resources import resource
 
 WEIGHTS_SHA256 = "embbert.weights_sha256"  # keys of model.onnx's metadata_props
 MAX_LENGTH = "embbert.max_length"
@@ -77,6 +78,13 @@ class ModelFolder:
         if not self.weights.is_file():
             return False
         return onnx_metadata(self.onnx).get(WEIGHTS_SHA256) != self.weights_sha256()
+
+
+def find_model(path: Path) -> Path:
+    """The folder of that path, or where there is none, of the shipped model of that name."""
+    path = Path(path)
+    shipped = resource("models", path.name)
+    return shipped if not path.exists() and path == Path(path.name) and shipped.is_dir() else path
 
 
 def read_folder(path: Path) -> ModelFolder:

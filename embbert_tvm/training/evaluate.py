@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
 from embbert_tvm.data.dataset import Example, read_examples, task_name
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.metrics import CLASSIFICATION, REGRESSION
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
@@ -26,7 +31,11 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`value` of `metric` over `examples` of a set, `truncated` of which were cut to the model's length."""
+    """`value` of `metric` over `examples` of a set, `truncated` of which were cut to the model's length.
+
+    `unknown` counts, by label, the examples of labels that the model does not have: each is wrong. `seen` counts the
+    texts that the model was trained on, None where its folder does not tell.
+    """
 
     task: str
     metric: str
@@ -34,6 +43,20 @@ class Evaluation:
     examples: int
     seed: int
     truncated: int
+    seen: int | None = None
+    unknown: dict[str, int] = field(default_factory=dict)
+    classes: list[ClassFigures] = field(default_factory=list)
+    confused: list[Confusion] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of an example: a label and its probability, or for regression a number."""
+
+    example: Example
+    predicted: str
+    probability: float | None
 
 
 def evaluate(
@@ -51,12 +74,54 @@ def evaluate(
     known = REGRESSION if folder.labels is None else CLASSIFICATION
     metric = metric or next(iter(known))
     check_metric(folder, metric)
-    examples = read_examples(data, folder.labels, regression=folder.labels is None)
+    examples = read_examples(data, regression=folder.labels is None)
+    if folder.labels is not None and not {x.label for x in examples} & set(folder.labels):
+        raise InputError(
+            f"{data}: not one label is the model's, which knows {', '.join(folder.labels)}: is it another task's set?"
+        )
     if limit is not None and limit < len(examples):
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
     logits = run_all(float_runner(folder), texts.ids, on_step=on_step)
-    return Evaluation(task_name(data), metric, texts.score(metric, logits), len(examples), seed, texts.truncated)
+    value = texts.score(metric, logits)
+    found = Evaluation(task_name(data), metric, value, len(examples), seed, texts.truncated, _seen(folder, examples))
+    if folder.labels is None:
+        predictions = [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
+        return dataclasses.replace(found, predictions=predictions)
+    predicted = logits.argmax(1)
+    return dataclasses.replace(
+        found,
+        unknown=dict(Counter(x.label for x in examples if x.label not in folder.labels)),
+        classes=class_figures(texts.expected, predicted, folder.labels),
+        confused=confusions(texts.expected, predicted, folder.labels),
+        predictions=[
+            Prediction(x, folder.labels[i], float(p.max()))
+            for x, i, p in zip(examples, predicted, _softmax(logits), strict=True)
+        ],
+    )
+
+
+def _seen(folder: ModelFolder, examples: Sequence[Example]) -> int | None:
+    path = folder.path / TEXTS_READ
+    return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write a TSV with the columns label, predicted, probability, text and, of pairs, text_pair."""
+    pairs = any(x.example.text_pair is not None for x in predictions)
+    lines = ["label\tpredicted\tprobability\ttext" + "\ttext_pair" * pairs]
+    for x in predictions:
+        probability = "" if x.probability is None else f"{x.probability:.4f}"
+        texts = [x.example.text, x.example.text_pair or ""][: 1 + pairs]
+        lines.append(
+            "\t".join([x.example.label, x.predicted, probability, *(" ".join(text.split()) for text in texts)])
+        )
+    write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
 
 
 def check_metric(folder: ModelFolder, metric: str) -> None:
@@ -79,13 +144,13 @@ class Texts:
 
     @classmethod
     def of(cls, folder: ModelFolder, examples: Sequence[Example]) -> Texts:
-        """Examples whose labels are the model's."""
+        """Examples as ids and numbers; a label that is not the model's has the number after the last."""
         encoded = [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length) for x in examples]
         if folder.labels is None:
             expected = np.array([float(x.label) for x in examples])
         else:
             index_of = {label: i for i, label in enumerate(folder.labels)}
-            expected = np.array([index_of[x.label] for x in examples])
+            expected = np.array([index_of.get(x.label, len(folder.labels)) for x in examples])
         return cls([x.ids for x in encoded], expected, sum(x.truncated for x in encoded), folder.labels is None)
 
     def score(self, metric: str, logits: np.ndarray) -> float:

@@ -143,6 +143,14 @@ def _merit(recipe: Recipe, metric: float, loss: float) -> tuple[float, ...]:
 
 def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
     """MCC (Spearman for one output) and mean loss of the model on a set."""
+    logits, expected, loss = predict(model, data, batch_size)
+    if model.classes == 1:
+        return metrics.spearman(expected, logits[:, 0]), loss
+    return metrics.mcc(expected, logits.argmax(1)), loss
+
+
+def predict(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray, float]:
+    """Logits (N, outputs) and targets (N,) of a set, the shortest text first, and the mean loss."""
     model.eval()
     outputs, targets, losses = [], [], []
     with torch.no_grad():
@@ -151,11 +159,7 @@ def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 
             losses.append(_loss(logits, batch.targets, 0.0).item() * len(batch.targets))
             outputs.append(logits)
             targets.append(batch.targets)
-    logits, expected = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
-    loss = float(np.sum(losses)) / len(data)
-    if model.classes == 1:
-        return metrics.spearman(expected, logits[:, 0]), loss
-    return metrics.mcc(expected, logits.argmax(1)), loss
+    return torch.cat(outputs).numpy(), torch.cat(targets).numpy(), float(np.sum(losses)) / len(data)
 
 
 def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:

@@ -6,39 +6,42 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
-from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
-from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.dataset import Example, task_name
+from embbert_tvm.data.files import folder_in_place, write_atomically
+from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build
+from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
-from embbert_tvm.training.finetune import Epoch, Progress, finetune
+from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
+from embbert_tvm.training.finetune import Epoch, Progress, finetune, predict
+from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
+from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 from embbert_tvm.version import __version__
 
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
 CALIBRATION_TEXTS = 256
-_DEV_SHARE = 10  # one example in so many is set aside where no dev set is given
 _FILES = {
-    "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
-    "training.json",
+    "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
+    "tokenizer.json", "training.json",
 }  # fmt: skip
 
 
@@ -67,6 +70,7 @@ class Job:
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
     grafted: int = 0  # the same of texts in which words of the donors take the place of some
     donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
+    held_out: tuple[Path, ...] = ()  # TSVs, beside dev, whose texts nothing may be trained on: the test sets
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -76,7 +80,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The trained model and how it came to be; `value` is dev's metric in the best epoch."""
+    """The trained model and how it came to be; `value` is dev's metric in the best epoch.
+
+    Of a classifier dev's accuracy, per-class figures and most confused pairs; `baseline` is what hashed n-grams with a
+    linear classifier give (training/linear.py), None for regression.
+    """
 
     folder: ModelFolder
     task: str
@@ -86,6 +94,10 @@ class Result:
     best_epoch: int
     truncated: int
     history: list[Epoch]
+    baseline: LinearFit | None = None
+    accuracy: float | None = None
+    classes: list[ClassFigures] = field(default_factory=list)
+    confused: list[Confusion] = field(default_factory=list)
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Result:
@@ -96,13 +108,20 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     """
     progress = progress or Progress()
     check_output(job.output)
-    labels, train, dev = read_sets(job)
+    sets = read_sets(job)
+    labels, train, dev = sets.labels, sets.train, sets.dev
+    for note in sets.notes(job.train):
+        progress.on_note(note)
     model, tokenizer = _start(job, labels, train)
+    baseline = _baseline(sets, progress)
     max_length = model.config.max_length
     train_set = tokenize_set(tokenizer, train, labels, max_length)
     dev_set = tokenize_set(tokenizer, dev, labels, max_length)
+    more: list[Example] = []
     if job.teachers:
-        train_set = _with_teachers(job, labels, train, train_set, tokenizer, model.config, progress)
+        more, left_out = more_texts(job, sets)
+        train_set = _with_teachers(job, sets, more, train_set, tokenizer, model.config, progress)
+        sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         progress.on_note(
@@ -123,28 +142,44 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         best_epoch=best.number,
         truncated=truncated,
         history=history,
+        baseline=baseline,
+        **_dev_figures(trained, dev_set, labels),
     )
+    progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
         export_folder(written)
-        write_record(path, _record(job, result, train, dev))
+        record = _record(job, result, sets)
+        write_record(path, record)
+        texts = (text for x in [*train, *more] for text in (x.text, x.text_pair) if text)
+        write_text_hashes(path / TEXTS_READ, texts)
         calibrate(written, dev)
-        write_atomically(path / "README.md", _card(job, result, len(train)).encode("utf-8"))
+        write_atomically(path / "README.md", _card(job, result, record).encode("utf-8"))
     checkpoint.unlink(missing_ok=True)
     return result
 
 
-def read_sets(job: Job) -> tuple[list[str] | None, list[Example], list[Example]]:
-    """The labels, None for regression, and the train and dev sets of a job. Raises InputError."""
-    examples = read_examples(job.train, regression=job.regression)
-    labels = None if job.regression else label_list(examples)
-    if labels is not None and len(labels) < 2:
-        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
-    if job.dev is not None:
-        train, dev = examples, read_examples(job.dev, labels, job.regression)
-    else:
-        train, dev = _cut(job, examples)
-    return labels, train, dev
+def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
+    """Hashed n-grams with a linear classifier on the same sets: what a larger model has to beat."""
+    if sets.labels is None:
+        return None
+    fit = fit_ngrams(sets.train, sets.dev, sets.labels)
+    progress.on_note(
+        f"ngrams, a linear model of {fit.model.bytes / 1000:.0f} kB: {100 * fit.dev_accuracy:.2f} % on dev"
+    )
+    return fit
+
+
+def _dev_figures(model: TextClassifier, dev: TokenizedSet, labels: list[str] | None) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    logits, expected, _ = predict(model, dev)
+    predicted = logits.argmax(1)
+    return {
+        "accuracy": metrics.accuracy(expected, predicted),
+        "classes": class_figures(expected, predicted, labels),
+        "confused": confusions(expected, predicted, labels),
+    }
 
 
 def finetune_job_teachers(
@@ -174,10 +209,11 @@ def finetune_job_teachers(
     missing = [path for path in kept if not (path / "config.json").is_file()]
     if missing:
         check_output(job.output)
-        labels, train, dev = read_sets(job)
+        sets = read_sets(job)
     for path in missing:
         encoder, seed = kept[path]
-        finetune_teacher(encoder, train, dev, labels, path, dataclasses.replace(recipe, seed=seed), on_epoch, on_step)
+        seeded = dataclasses.replace(recipe, seed=seed)
+        finetune_teacher(encoder, sets.train, sets.dev, sets.labels, path, seeded, on_epoch, on_step)
     return dataclasses.replace(job, teachers=(*teachers, *kept))
 
 
@@ -217,28 +253,21 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
 
 def _with_teachers(
     job: Job,
-    labels: list[str] | None,
-    train: Sequence[Example],
+    sets: JobSets,
+    more: Sequence[Example],
     data: TokenizedSet,
     tokenizer: Tokenizer,
     config: ModelConfig,
     progress: Progress,
 ) -> TokenizedSet:
-    """The set with the teachers' logits, and after it the unlabelled texts, which have nothing else."""
+    """The set with the teachers' logits, and after it `more`, unlabelled texts, which have nothing else."""
     from embbert_tvm.training.task_teacher import Answers, cached_answers, open_teacher
 
+    labels, train = sets.labels, sets.train
     teachers = {path: open_teacher(path) for path in job.teachers}
     for path, teacher in teachers.items():
         if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
             raise InputError(f"{path}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
-    known = {x.text for x in train}
-    # Not by the run's seed: a teacher takes longer to judge these texts than a model to learn them. It does so once.
-    texts = read_texts(job.unlabelled, job.most) if job.unlabelled else []
-    own = [x.text for x in train]
-    texts += splice(own, job.copies) + corrupt(own, job.corrupted)
-    if job.grafted:
-        texts += graft(own, read_texts(job.donors), job.grafted)
-    more = [Example("", text) for text in dict.fromkeys(texts) if text not in known]
     found = []
     for path, teacher in teachers.items():
         progress.on_note(f"{path} judges {len(train) + len(more)} texts")
@@ -267,17 +296,6 @@ def check_output(path: Path) -> None:
         raise InputError(f"{path}: is a file, not a folder: name another output")
 
 
-def _cut(job: Job, examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Train and dev of a set that comes without a dev set; the seed decides."""
-    if len(examples) < 2:
-        raise InputError(f"{job.train}: one example cannot be cut in train and dev: give --dev")
-    order = list(range(len(examples)))
-    random.Random(job.recipe.seed).shuffle(order)
-    cut = set(order[: max(1, len(examples) // _DEV_SHARE)])
-    train = [x for i, x in enumerate(examples) if i not in cut]
-    return train, [x for i, x in enumerate(examples) if i in cut]
-
-
 def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[TextClassifier, Tokenizer]:
     """The model to train, fresh or from a base, and its tokenizer."""
     torch.manual_seed(job.recipe.seed)
@@ -285,7 +303,7 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     if job.base is not None:
         if job.tokenizer is not None or job.preset is not None:
             raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-        return _from_base(job, read_folder(job.base), labels, classes)
+        return _from_base(job, read_folder(find_model(job.base)), labels, classes)
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     config = PRESETS[job.preset or "base"]
@@ -315,22 +333,30 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
     return model, base.tokenizer
 
 
-def _record(job: Job, result: Result, train: Sequence[Example], dev: Sequence[Example]) -> TrainingRecord:
+def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
     return TrainingRecord(
         task=result.task,
         seed=job.recipe.seed,
         metric=result.metric,
         value=result.value,
         epoch=result.best_epoch,
-        train=recorded_set(job.train, train),
-        dev=recorded_set(job.dev or job.train, dev),
+        train=recorded_set(job.train, sets.train),
+        dev=recorded_set(job.dev or job.train, sets.dev),
         command=job.command,
         recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
         unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
+        baseline=result.baseline
+        and {
+            "ngrams_bytes": result.baseline.model.bytes,
+            "accuracy": result.baseline.dev_accuracy,
+            "strength": result.baseline.strength,
+        },
+        held_out=sets.files,
+        left_out=sets.left_out,
     )
 
 
-def _card(job: Job, result: Result, examples: int) -> str:
+def _card(job: Job, result: Result, record: TrainingRecord) -> str:
     """The model's README.md."""
     labels = result.folder.labels
     parameters = result.folder.config.parameters
@@ -343,11 +369,17 @@ def _card(job: Job, result: Result, examples: int) -> str:
         "",
         "    " + (job.command or "embbert-tvm train"),
         "",
-        "| set | examples | SHA-256 of the file |",
+        "| set | examples | SHA-256 of the examples, as in training.json |",
         "|---|---|---|",
-        f"| train: {job.train} | {examples:,} | {sha256_of(job.train)} |",
-        f"| dev: {job.dev or 'cut from train'} | {result.examples:,} | {sha256_of(job.dev or job.train)} |",
+        f"| train: {job.train} | {record.train.examples:,} | {record.train.sha256} |",
+        f"| dev: {job.dev or 'cut from train'} | {record.dev.examples:,} | {record.dev.sha256} |",
         "",
         f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
     ]
+    if result.baseline is not None:
+        fit = result.baseline
+        lines += [
+            f"Accuracy on dev {100 * result.accuracy:.2f} %; of a linear model on hashed n-grams, "
+            f"{fit.model.bytes / 1000:.0f} kB, {100 * fit.dev_accuracy:.2f} %."
+        ]
     return "\n".join(lines) + "\n"

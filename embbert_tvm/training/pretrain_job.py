@@ -12,12 +12,14 @@ import torch.distributed as dist
 from tokenizers import Tokenizer
 
 from embbert_tvm.data.corpus import read_documents, read_texts
+from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
 from embbert_tvm.data.tokenizer import CLS, load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
-from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
@@ -44,14 +46,18 @@ class PretrainJob:
     tokenizer: Path | None = None
     preset: str | None = None  # "base" where there is no base model
     most: int | None = None  # texts of a file
+    held_out: tuple[Path, ...] = ()  # TSVs of dev and test sets, whose texts are not read
     command: str = ""
     on_embedded: Callable[[int, int], None] = field(default=lambda done, total: None)
 
 
 @dataclass(frozen=True)
 class PretrainResult:
+    """The base model; how many texts and tokens it has read, and how many texts the held-out files kept from it."""
+
     folder: ModelFolder
     texts: int
+    left_out: int
     tokens: int
     history: list[Point]
 
@@ -69,15 +75,18 @@ def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> Pretr
         raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
     teacher = None if job.teacher is None else Teacher(job.teacher)
     model, tokenizer = _start(job, teacher)
-    data, texts = _data(job, model, tokenizer, teacher, rank, world)
+    texts, left_out = _texts(job)
+    data = _data(job, model, tokenizer, teacher, texts, rank, world)
     tokens = sum(map(len, data.ids)) if isinstance(data, Sentences) else sum(len(s) for d in data.sentences for s in d)
     checkpoint = _beside(job.output, "pretraining.safetensors")
     history = pretrain(model, data, job.recipe, checkpoint, progress)
     folder = ModelFolder(job.output, job.output.resolve().name, model.config, None)
-    result = PretrainResult(folder, texts, tokens, history)
+    flat = [text for document in texts for text in document]
+    result = PretrainResult(folder, len(flat), left_out, tokens, history)
     if rank == 0:
         with folder_in_place(job.output) as path:
             model.save_pretrained(path, name=folder.name, labels=None, tokenizer=tokenizer)
+            write_text_hashes(path / TEXTS_READ, flat)
             write_atomically(path / "README.md", _card(job, result).encode("utf-8"))
         for name in ("pretraining.safetensors", "teacher.npy", "teacher.json"):
             _beside(job.output, name).unlink(missing_ok=True)
@@ -87,7 +96,7 @@ def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> Pretr
 def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, Tokenizer]:
     """The model to go on with, or a fresh one whose token table is the teacher's, and its tokenizer."""
     if job.base is not None:
-        base = read_folder(job.base)
+        base = read_folder(find_model(job.base))
         return TextClassifier.from_pretrained(base), base.tokenizer
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
@@ -103,30 +112,54 @@ def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, T
     return model, tokenizer
 
 
+def _texts(job: PretrainJob) -> tuple[list[list[str]], int]:
+    """Documents of sentences, or for a teacher one of texts, without what is held out, and how many that were."""
+    held_out = HeldOut.of(*(read_examples(path) for path in job.held_out))
+    documents = read_documents(job.texts) if job.teacher is None else [read_texts(job.texts, job.most, job.recipe.seed)]
+    filtered = [held_out.filter(document) for document in documents] if job.held_out else [(x, 0) for x in documents]
+    kept = [document for document, _ in filtered if document]
+    if not kept:
+        raise InputError(f"{', '.join(map(str, job.held_out))}: hold every text: give other texts to pre-train on")
+    return kept, sum(removed for _, removed in filtered)
+
+
 def _data(
-    job: PretrainJob, model: TextClassifier, tokenizer: Tokenizer, teacher: Teacher | None, rank: int, world: int
-) -> tuple[Sentences | Documents, int]:
-    """The texts as ids, and how many there are; the first process asks the teacher, the others read its answers."""
+    job: PretrainJob,
+    model: TextClassifier,
+    tokenizer: Tokenizer,
+    teacher: Teacher | None,
+    documents: list[list[str]],
+    rank: int,
+    world: int,
+) -> Sentences | Documents:
+    """The texts as ids; the first process asks the teacher, the others read its answers."""
+    texts = [text for document in documents for text in document]
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     if teacher is None:
-        documents = read_documents(job.texts)
-        flat = tokenizer.encode_batch([s for document in documents for s in document], add_special_tokens=False)
-        encoded = iter(flat)
-        sentences = [[ids for _ in document if (ids := next(encoded).ids)] for document in documents]
-        return Documents([s for s in sentences if s], model.config.max_length), len(flat)
-    texts = read_texts(job.texts, job.most, job.recipe.seed)
+        each = iter(encoded)
+        sentences = [[ids for _ in document if (ids := next(each).ids)] for document in documents]
+        return Documents([s for s in sentences if s], model.config.max_length)
     most = model.config.max_length - 1
-    ids = [[CLS, *x.ids[:most]] for x in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    ids = [[CLS, *x.ids[:most]] for x in encoded]
     cache = _beside(job.output, "teacher.npy")
     if world > 1 and rank > 0:
         dist.barrier()
     vectors = embed_all(teacher, texts, cache, job.on_embedded)
     if world > 1 and rank == 0:
         dist.barrier()
-    return Sentences(ids, vectors), len(texts)
+    return Sentences(ids, vectors)
 
 
 def _beside(output: Path, name: str) -> Path:
     return output.parent / f".{output.name}.{name}"
+
+
+def _held_out_lines(job: PretrainJob, result: PretrainResult) -> list[str]:
+    read = f"{TEXTS_READ} holds a hash of each text that was read (embbert_tvm/data/leaks.py)."
+    if not job.held_out:
+        return [f"No dev or test set was held out. {read}"]
+    sets = ", ".join(map(str, job.held_out))
+    return [f"{result.left_out:,} texts were left out since they stand in {sets}. {read}"]
 
 
 def _card(job: PretrainJob, result: PretrainResult) -> str:
@@ -143,6 +176,7 @@ def _card(job: PretrainJob, result: PretrainResult) -> str:
         "a start for `embbert-tvm train --base`. Its head is not trained.",
         f"Made by embbert-tvm {__version__}, torch {torch.__version__}, seed {recipe.seed}: {result.texts:,} texts,",
         f"{result.tokens:,} tokens, {recipe.epochs} epochs of batches of {recipe.batch_size}.",
+        *_held_out_lines(job, result),
         "",
         "    " + (job.command or "embbert-tvm pretrain"),
         "",

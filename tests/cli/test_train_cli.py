@@ -1,6 +1,7 @@
 """`train`, `evaluate` and `export` as a user calls them: exit status, streams, nothing half-written."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -46,11 +47,12 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     found = json.loads(out)
     assert len(out.splitlines()) == 1
     assert {"model", "task", "metric", "value", "examples", "seed"} <= set(found)
+    assert {"accuracy", "baseline", "classes", "confused"} <= set(found)
     assert "epoch 2" in err
     files = sorted(x.name for x in model.iterdir())
     assert files == [
-        "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "tokenizer.json",
-        "training.json",
+        "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
+        "tokenizer.json", "training.json",
     ]  # fmt: skip
     assert str(sys.prefix) not in (model / "README.md").read_text()
 
@@ -59,6 +61,21 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     found = json.loads(out)
     assert (found["task"], found["metric"], found["examples"]) == ("lights", "accuracy", len(LINES))
     assert 0 <= found["value"] <= 1
+    assert [x["label"] for x in found["classes"]] == ["off", "on"]
+
+    tsv.write_text(tsv.read_text() + "dim\tturn the lights down\n")
+    status, out, err = call("evaluate", model, "--data", tsv, "-o", tmp_path / "answers.tsv")
+    assert status == 0
+    assert re.search(r"was trained on \d+ of these texts", err)
+    assert "the model does not know dim (1): 1 texts count as wrong" in err
+    assert "class" in out.splitlines()[0]
+    header, *answers = (tmp_path / "answers.tsv").read_text().splitlines()
+    assert header == "label\tpredicted\tprobability\ttext"
+    assert len(answers) == len(LINES) + 1
+    assert answers[-1].startswith("dim\t")
+    assert answers[-1].endswith("\tturn the lights down")
+    assert 0.5 <= float(answers[-1].split("\t")[2]) <= 1
+    tsv.write_text("\n".join(["label\ttext", *LINES]) + "\n")
 
     before = {x.name: x.read_bytes() for x in model.iterdir()}
     (model / "model.onnx").unlink()
@@ -68,6 +85,14 @@ def test_train_export_evaluate(tsv, tmp_path, call):
     assert set(found["lengths"]) == {"1", "7", "16"}
     assert found["calibration_texts"] == len(LINES)
     assert (model / "model.onnx").read_bytes() == before["model.onnx"]
+
+
+def test_without_torch_it_says_how_to_get_it(tsv, tmp_path, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, out, err = call("train", tsv, "-o", tmp_path / "m")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "make test-venv" in err
+    assert f"{sys.executable} -m pip install torch==" in err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from embbert_tvm.cli.distill import command
 from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.leaks import text_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.training import task_teacher
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
@@ -141,8 +142,38 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     recipe = Recipe(epochs=12, lr=1e-2, batch_size=8, warmup_steps=5, teacher_weight=0.5)
     job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
     result = run_job(job, Progress(on_note=notes.append))
-    assert notes == [f"{classifier} judges {len(read_examples(tsv))} texts"]
+    assert "dev or test hold every text of it" in notes[0]
+    assert f"{classifier} judges {len(read_examples(tsv))} texts" in notes
     assert result.value > 0.5
+
+
+@pytest.mark.usefixtures("quick", "without_export")
+def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv, tmp_path, monkeypatch):
+    dev, test, more = (tmp_path / name for name in ("dev.tsv", "test.tsv", "more.txt"))
+    dev.write_text("label\ttext\non\tTurn the FAN on!\noff\tno more radio.\n")
+    test.write_text("label\ttext\non\tturn the oven the radio\noff\tSWITCH on the-kettle, please\n")
+    more.write_text("Turn the oven, the radio. Turn the fan on. Switch the oven off now.\n")
+    judged, answer = [], task_teacher.cached_answers
+    monkeypatch.setattr(
+        task_teacher, "cached_answers", lambda t, x, c: judged.extend(y.text for y in x) or answer(t, x, c)
+    )
+    job = Job(
+        tsv, tmp_path / "m", Recipe(epochs=1, batch_size=8), dev=dev, preset="quick", teachers=(classifier,),
+        held_out=(test,), unlabelled=(more,), copies=40, corrupted=5, grafted=5, donors=(more,),
+    )  # fmt: skip
+    notes = []
+    run_job(job, Progress(on_note=notes.append))
+    held = {text_key(x.text) for path in (dev, test) for x in read_examples(path)}
+    assert len(judged) > 500
+    assert not {text_key(text) for text in judged} & held
+    record = read_record(tmp_path / "m")
+    assert record.train.examples == sum(text_key(x.text) not in held for x in read_examples(tsv))
+    assert record.left_out["train"] == len(read_examples(tsv)) - record.train.examples > 0
+    assert record.left_out["unlabelled"] == 2
+    assert set(record.left_out) == {"train", "unlabelled", "mixed", "noised", "replaced"}
+    assert record.left_out["mixed"] > 0
+    assert [(x.path, x.examples) for x in record.held_out] == [(str(test), 2)]
+    assert f"{record.left_out['train']} texts (train) are left out of training: dev or test hold them" in notes
 
 
 @pytest.mark.usefixtures("quick", "without_export")
@@ -186,7 +217,8 @@ def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
 
     notes = []
     run_job(job, Progress(on_note=notes.append))
-    assert [note.split(" judges ")[0] for note in notes] == [str(path) for path in job.teachers]
+    judging = [note.split(" judges ")[0] for note in notes if " judges " in note]
+    assert judging == [str(path) for path in job.teachers]
 
 
 def test_seeds_are_for_encoders(classifier, tsv, tmp_path):

@@ -4,21 +4,27 @@ import dataclasses
 import json
 import lzma
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.leaks import example_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
+from embbert_tvm.report.training import advice, compared
 from embbert_tvm.resources import resource
 from embbert_tvm.training import evaluate as evaluate_module
 from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.record import read_record
+from embbert_tvm.training.sets import read_sets
 
 pytestmark = pytest.mark.usefixtures("quick")
 RECIPE = Recipe(epochs=6, batch_size=8, lr=1e-2)
@@ -32,6 +38,7 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     output = tmp_path / "models" / "lights"
     result = run_job(job(tsv, output, command="embbert-tvm train set.tsv"))
     files = {"README.md", "config.json", "model.onnx", "model.safetensors", "tokenizer.json", "training.json"}
+    files.add("texts-read.xz")
     assert {x.name for x in output.iterdir()} == files
     assert [x.name for x in output.parent.iterdir()] == ["lights"]  # no checkpoint, no temporary name
     folder = read_folder(output)
@@ -46,6 +53,47 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     assert evaluate(folder, tsv, "mcc", limit=10).examples == 10
     with pytest.raises(InputError, match="choose from accuracy, mcc, f1"):
         evaluate(folder, tsv, "spearman")
+    assert found.unknown == {}
+    dev = {example_key(x) for x in read_sets(job(tsv, output)).dev}
+    assert found.seen == len({x.text for x in read_examples(tsv) if example_key(x) not in dev}) > 0
+    record = read_record(output)
+    assert f"| {record.train.examples} | {record.train.sha256} |" in (output / "README.md").read_text()
+    assert [x.label for x in found.classes] == ["off", "on"]
+    wrong = sum(x.predicted != x.example.label for x in found.predictions)
+    assert wrong == sum(x.count for x in found.confused) == round((1 - found.value) * 80)
+
+    more = tmp_path / "more.tsv"
+    more.write_text(tsv.read_text() + "dim\tturn the lights down\n" * 20)
+    with_unknown = evaluate(folder, more)
+    assert with_unknown.unknown == {"dim": 20}
+    assert with_unknown.value == pytest.approx(found.value * 80 / 100)
+    assert {x.expected for x in with_unknown.confused} >= {"(another)"}
+    assert evaluate(folder, more, "mcc").value < 1
+    more.write_text("label\ttext\ndim\tturn the lights down\n")
+    with pytest.raises(InputError, match="not one label is the model's, which knows off, on"):
+        evaluate(folder, more)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_the_linear_baseline_and_dev_are_told_class_by_class(tsv, tmp_path):
+    notes = []
+    result = run_job(job(tsv, tmp_path / "m"), Progress(on_note=notes.append))
+    assert result.baseline.dev_accuracy > 0.8
+    assert any(note.startswith("ngrams, a linear model of") for note in notes)
+    assert notes[-1] == "exporting to ONNX, and calibrating on dev"
+    assert [x.label for x in result.classes] == ["off", "on"]
+    assert sum(x.examples for x in result.classes) == result.examples
+    wrong = sum(x.count for x in result.confused)
+    assert result.accuracy == pytest.approx(1 - wrong / result.examples)
+    record = read_record(tmp_path / "m")
+    assert record.baseline["accuracy"] == result.baseline.dev_accuracy
+    assert record.baseline["ngrams_bytes"] == result.baseline.model.bytes
+    shown = compared(result).splitlines()
+    assert shown[1].split()[:1] == ["ngrams"]
+    assert f"{100 * result.accuracy:.2f} %" in shown[2]
+    worse = dataclasses.replace(result, accuracy=result.baseline.dev_accuracy - 0.1)
+    assert "a linear model is better than this one" in advice(worse)
+    assert advice(dataclasses.replace(result, accuracy=result.baseline.dev_accuracy + 0.1)) is None
 
 
 @pytest.mark.usefixtures("without_export")
@@ -92,11 +140,27 @@ def test_starting_from_a_base(tsv, tmp_path):
 
 
 @pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_texts_are_on_one_side_of_the_cut(tsv, tmp_path, seed):
+    sets = read_sets(Job(tsv, tmp_path / "m", dataclasses.replace(RECIPE, seed=seed)))
+    train, dev = ({example_key(x) for x in part} for part in (sets.train, sets.dev))
+    assert not train & dev
+    assert len(sets.train) + len(sets.dev) == 80
+    assert 8 <= len(sets.dev) <= 16
+    assert sets.left_out == {"train": 0}
+
+
+def test_one_text_cannot_be_cut(tmp_path):
+    (tmp_path / "one.tsv").write_text("label\ttext\na\tStop\nb\tstop!\n")
+    with pytest.raises(InputError, match="one text cannot be cut"):
+        read_sets(Job(tmp_path / "one.tsv", tmp_path / "m", RECIPE))
+
+
 def test_cut_texts_are_counted(tsv, tmp_path):
     notes = []
     result = run_job(job(tsv, tmp_path / "m", max_length=4), Progress(on_note=notes.append))
     assert result.truncated > 0
-    assert "were cut" in notes[0]
+    assert any("were cut" in note for note in notes)
 
 
 @pytest.mark.usefixtures("without_export")
@@ -148,3 +212,12 @@ def test_regression_is_judged_by_rank(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_module, "Reference", lambda path: lambda ids: np.array([-len(ids)]))
     found = evaluate(folder, tmp_path / "pairs.tsv")
     assert (found.metric, found.value, found.examples) == ("spearman", pytest.approx(-1), 3)
+
+
+def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_model("embbert-base") == resource("models", "embbert-base")
+    assert find_model("elsewhere/embbert-base") == Path("elsewhere/embbert-base")
+    (tmp_path / "embbert-base").mkdir()
+    assert find_model("embbert-base") == Path("embbert-base")
+    assert find_model("no-such-model") == Path("no-such-model")

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from embbert_tvm.data.corpus import read_documents, read_texts, split_sentences
+from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import CLS, MASK, SEP, save_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.config import EmbBertConfig
@@ -156,13 +158,33 @@ def test_the_papers_objective_from_text_to_a_base_model(tmp_path, book, tokenize
     result = run_pretraining(job)
     assert set(result.history[0].losses) == {"next", "mlm", "total"}
     assert {x.name for x in (tmp_path / "base").iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "tokenizer.json",
+        "README.md", "config.json", "model.safetensors", "texts-read.xz", "tokenizer.json",
     }  # fmt: skip
     assert "| step | next | mlm |" in (tmp_path / "base" / "README.md").read_text()
     again = dataclasses.replace(job, output=tmp_path / "more", base=tmp_path / "base", tokenizer=None, preset=None)
     run_pretraining(again)
     first, second = (EmbBert.from_pretrained(tmp_path / name).state_dict() for name in ("base", "more"))
     assert not torch.equal(first["embedder.token.weight"], second["embedder.token.weight"])
+
+
+def test_what_is_held_out_is_not_read_and_what_is_read_is_listed(tmp_path, book, tokenizer_file):
+    held = tmp_path / "test.tsv"
+    held.write_text("label\ttext\nx\tthe CAT sleeps, all day long\nx\tnobody wrote this\n")
+    recipe = dataclasses.replace(PAPER, batch_size=4, save_every=5)
+    job = PretrainJob((book,), tmp_path / "base", recipe, tokenizer=tokenizer_file, preset="nano", held_out=(held,))
+    result = run_pretraining(job)
+    sentences = [text for document in read_documents([book]) for text in document]
+    assert (result.left_out, result.texts) == (40, len(sentences) - 40)
+    hashes = read_text_hashes(tmp_path / "base" / TEXTS_READ)
+    assert already_read(hashes, read_examples(held)) == []
+    others = {text for text in sentences if "cat sleeps all day" not in text.lower()}
+    assert set(already_read(hashes, [Example("", text.upper()) for text in others])) == {x.upper() for x in others}
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert f"40 texts were left out since they stand in {held}." in card
+    only = tmp_path / "only.txt"
+    only.write_text("Nobody wrote this!\n")
+    with pytest.raises(InputError, match="hold every text"):
+        run_pretraining(dataclasses.replace(job, texts=(only,), output=tmp_path / "none"))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """A teacher of a few weights, made here in the form that sentence-transformers writes."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from embbert_tvm.data.tokenizer import PAD, train_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.training import teacher as teacher_module
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PretrainRecipe
-from embbert_tvm.training.teacher import Teacher, embed_all, token_table
+from embbert_tvm.training.teacher import Teacher, embed_all, find_teacher, token_table
 from tests.training.conftest import THINGS
 
 TEXTS = [f"{a} {b}" for a in ("turn", "switch", "more", "please") for b in THINGS[:4]]
@@ -68,3 +72,21 @@ def test_what_is_no_teacher_is_refused(tmp_path):
     (tmp_path / "modules.json").write_text("[{}]")
     with pytest.raises(InputError, match="not a sentence encoder that loads"):
         Teacher(tmp_path)
+
+
+def test_a_teacher_is_found_by_its_name(tmp_path, monkeypatch):
+    assert find_teacher(tmp_path) == tmp_path
+    assert find_teacher(Path("other")) == Path("other")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(teacher_module.NAMED_TEACHERS, "minilm", ("gt-mini", "gt_mini_of_a_test"))
+    with pytest.raises(InputError, match="pip install gt-mini"):
+        find_teacher(Path("minilm"))
+    folder = tmp_path / "gt_mini_of_a_test" / "model"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    importlib.invalidate_caches()
+    with pytest.raises(InputError, match="install gt-mini again"):
+        find_teacher(Path("minilm"))
+    (folder / "modules.json").touch()
+    assert find_teacher(Path("minilm")) == folder

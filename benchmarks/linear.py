@@ -1,0 +1,92 @@
+"""What a linear model on hashed n-grams gives on labelled sets: the baseline that every larger model has to beat.
+
+    python benchmarks/linear.py DATA/snips DATA/imdb --kilobytes 64,400
+
+DATA/<set> holds {train,dev,test}.tsv[.xz|.gz]. Training texts that dev or test hold are left out; dev chooses how
+strongly the weights are held down; test is read once. Accuracy in percent, of the int8 model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from embbert_tvm.data.dataset import Example, label_list, read_examples
+from embbert_tvm.data.ngrams import NgramFeatures
+from embbert_tvm.data.splits import without_leaks
+from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.report.table import table
+from embbert_tvm.training.linear import fit_ngrams
+
+
+def read(folder: Path, split: str) -> list[Example]:
+    for suffix in (".tsv.xz", ".tsv.gz", ".tsv"):
+        if (folder / f"{split}{suffix}").is_file():
+            return read_examples(folder / f"{split}{suffix}")
+    raise InputError(f"{folder}: has no {split}.tsv, .tsv.gz or .tsv.xz")
+
+
+def measure(folder: Path, kilobytes: float, features: NgramFeatures, few: int | None) -> tuple[str, ...]:
+    """One row of the table."""
+    splits = without_leaks(read(folder, "train"), read(folder, "dev"), {"test": read(folder, "test")})
+    train, test = splits.train, splits.tests["test"]
+    if few is not None:
+        train = first_of_each(train, few)
+    labels = label_list(train)
+    started = time.perf_counter()
+    fit = fit_ngrams(train, splits.dev, labels, features, round(1000 * kilobytes))
+    seconds = time.perf_counter() - started
+    found = fit.model.logits([x.text for x in test], [x.text_pair for x in test] if test[0].text_pair else None)
+    expected = np.array([labels.index(x.label) if x.label in labels else -1 for x in test])
+    accuracy = 100 * float((found.argmax(1) == expected).mean())
+    return (
+        folder.name, f"{len(labels)}", f"{len(train):,}", f"{fit.model.bytes / 1000:.0f}", f"{fit.strength:g}",
+        f"{100 * fit.dev_accuracy:.2f}", f"{accuracy:.2f}", f"{seconds:.0f}",
+    )  # fmt: skip
+
+
+def first_of_each(examples: list[Example], few: int) -> list[Example]:
+    counts: dict[str, int] = {}
+    kept = []
+    for example in examples:
+        counts[example.label] = counts.get(example.label, 0) + 1
+        if counts[example.label] <= few:
+            kept.append(example)
+    return kept
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="linear", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, nargs="+", metavar="DATA/SET")
+    parser.add_argument("--kilobytes", default="64,400", help="sizes of the table, separated by commas")
+    parser.add_argument("--words", type=int, default=2, help="words in a row, at most")
+    parser.add_argument("--characters", default="3-5", help="characters in a row, 0 for none")
+    parser.add_argument("--few", type=int, help="only the first so many training texts of each label")
+    arguments = parser.parse_args()
+    try:
+        shortest, _, longest = arguments.characters.partition("-")
+        features = NgramFeatures(1, arguments.words, int(shortest), int(longest or 0))
+        sizes = [float(size) for size in arguments.kilobytes.split(",")]
+    except ValueError:
+        parser.error("--kilobytes is numbers, --characters two numbers such as 3-5, or 0")
+    rows = []
+    try:
+        for folder in arguments.data:
+            for size in sizes:
+                rows.append(measure(folder, size, features, arguments.few))
+                print(" ".join(rows[-1]), file=sys.stderr, flush=True)
+    except EmbbertError as error:
+        print(f"linear: {error}", file=sys.stderr)
+        return error.exit_status
+    print(table([("set", "labels", "train", "kB", "strength", "dev", "test", "s"), *rows], right=(1, 2, 3, 4, 5, 6, 7)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What a job trains on and is chosen by, and what of it was left out since dev or test hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
+from embbert_tvm.data.dataset import Example, label_list, read_examples
+from embbert_tvm.data.leaks import HeldOut, example_key
+from embbert_tvm.data.splits import cut
+from embbert_tvm.errors import InputError
+from embbert_tvm.training.record import RecordedSet, recorded_set
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.job import Job
+
+
+@dataclass(frozen=True)
+class JobSets:
+    """The labels, None for regression, and the sets of a job.
+
+    `left_out` counts by source the texts that `held_out`, dev and the job's held-out files, holds.
+    """
+
+    labels: list[str] | None
+    train: list[Example]
+    dev: list[Example]
+    held_out: HeldOut
+    files: list[RecordedSet]  # the held-out files
+    left_out: dict[str, int]
+
+    def notes(self, train: Path) -> list[str]:
+        """What a user should know of texts that train shares with dev or test."""
+        if self.left_out["train"] == 0 and any(example_key(x) in self.held_out.examples for x in self.train):
+            return [f"{train}: dev or test hold every text of it, dev's figures mean nothing: give another --dev"]
+        return [
+            f"{count} texts ({source}) are left out of training: dev or test hold them"
+            for source, count in self.left_out.items()
+            if count
+        ]
+
+
+def read_sets(job: Job) -> JobSets:
+    """The sets of a job; of train what dev or a held-out file holds is left out, unless that were all of it.
+
+    Texts are compared without case, punctuation and white space. Raises InputError.
+    """
+    examples = read_examples(job.train, regression=job.regression)
+    labels = None if job.regression else label_list(examples)
+    if labels is not None and len(labels) < 2:
+        raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
+    if job.dev is not None:
+        train, dev = examples, read_examples(job.dev, labels, job.regression)
+    else:
+        train, dev = _cut(job.train, examples, job.recipe.seed)
+    held = {path: read_examples(path) for path in job.held_out}
+    held_out = HeldOut.of(dev, *held.values())
+    kept, left_out = held_out.filter_examples(train)
+    if not kept:
+        kept, left_out = train, 0
+    files = [recorded_set(path, found) for path, found in held.items()]
+    return JobSets(labels, kept, dev, held_out, files, {"train": left_out})
+
+
+def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
+    """Texts for a teacher to label that train does not have, and by source how many were left out.
+
+    Not by the run's seed: a teacher takes longer to label these texts than a model to learn them. It does so once.
+    """
+    own = [x.text for x in sets.train]
+    sources = {
+        "unlabelled": read_texts(job.unlabelled, job.most) if job.unlabelled else [],
+        "mixed": splice(own, job.copies),
+        "noised": corrupt(own, job.corrupted),
+        "replaced": graft(own, read_texts(job.donors), job.grafted) if job.grafted else [],
+    }
+    known, texts, left_out = set(own), [], {}
+    for source, found in sources.items():
+        kept, removed = sets.held_out.filter([text for text in dict.fromkeys(found) if text not in known])
+        texts += kept
+        known.update(kept)
+        if found:
+            left_out[source] = removed
+    return [Example("", text) for text in texts], left_out
+
+
+def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Train and dev of a set that comes without a dev set: equal texts stay together; the seed decides."""
+    if len({example_key(x) for x in examples}) < 2:
+        raise InputError(f"{path}: one text cannot be cut in train and dev: give --dev")
+    return cut(examples, str(seed), least=1)

@@ -1,0 +1,154 @@
+"""The C of hashed n-grams against its definition in Python."""
+
+import ctypes
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from embbert_tvm.codegen.c_ngrams import RUNTIME, fold_tables, ngrams_source
+from embbert_tvm.data.ngrams import FOLDS, NgramFeatures, hash_texts
+from embbert_tvm.models.ngrams import NgramModel, columns_of
+
+STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-pedantic", "-ffp-contract=off"]
+FEATURES = [
+    NgramFeatures(9000),
+    NgramFeatures(2**24 - 1, words=3, shortest=2, longest=6),
+    NgramFeatures(1, words=1, shortest=3, longest=3),
+    NgramFeatures(500, words=1, longest=0),
+    NgramFeatures(70001, words=3, shortest=4, longest=4),
+]
+EDGES = sorted({x for first, last, _, _ in FOLDS for x in (first, last, last + 1)} - {0})
+TEXTS = st.text(
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("aB zZ09'.\u00e9\u00c9\u00d7\u0131\u1e9e\u0391\u03c2\u0416\u4e2d\u3042\uff21\U0001f600"),
+        st.sampled_from(list(map(chr, EDGES))),
+    ),
+    max_size=40,
+)
+
+FEATURE_PROGRAM = """\
+#include <stdint.h>
+#define NGRAMS_BUCKETS {0.buckets}u
+#define NGRAMS_COLUMNS 1
+#define NGRAMS_WORDS {0.words}
+#define NGRAMS_SHORTEST {0.shortest}
+#define NGRAMS_LONGEST {0.longest}
+static uint32_t found[65536];
+#define NGRAMS_EMIT(state, bucket) (found[(state)->count - 1] = (bucket))
+{1}
+#include "embbert_ngrams.h"
+long features(const char *text, size_t n, size_t piece, int second, uint32_t *out)
+{{
+    ngrams_t state = {{{{0}}, 0, 0, 0, {{0}}, {{0}}, 0, 0, 0, 0, 0}};
+    ngrams_start(&state, second != 0);
+    for (size_t i = 0; i < n; i += piece) {{
+        if (!ngrams_feed(&state, text + i, n - i < piece ? n - i : piece)) {{
+            return -1;
+        }}
+    }}
+    if (!ngrams_end(&state)) {{
+        return -1;
+    }}
+    for (uint32_t i = 0; i < state.count; i++) {{
+        out[i] = found[i];
+    }}
+    return (long)state.count;
+}}
+uint32_t root(uint32_t count) {{ return ngrams_root(count); }}
+"""
+
+
+def built(folder, source, flags=()):
+    (folder / "x.c").write_text(source)
+    command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", f"-I{RUNTIME.parent}", folder / "x.c", "-o", folder / "x.so"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / "x.so"))
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    made = []
+    for features in FEATURES:
+        library = built(tmp_path_factory.mktemp("c"), FEATURE_PROGRAM.format(features, fold_tables()))
+        library.features.restype = ctypes.c_long
+        made.append((features, library))
+    return made
+
+
+def found(library, data, piece, second=False):
+    out = (ctypes.c_uint32 * 65536)()
+    count = library.features(data, ctypes.c_size_t(len(data)), ctypes.c_size_t(piece), int(second), out)
+    return None if count < 0 else sorted(out[:count])
+
+
+@settings(max_examples=150)
+@given(TEXTS, st.integers(1, 9), st.sampled_from(range(len(FEATURES))))
+@example("don\u2019t \u00c9TUDE \u0130\u0307 na\u00efve \ufb01sh 3.5", 3, 0)
+@example("\u4eca\u5929 weather \u3068\u3066\u3082!", 1, 1)
+@example("", 1, 0)
+@example(" ".join(["a"] * 9) + "b" * 300, 7, 1)
+def test_features_are_pythons_in_any_pieces(libraries, text, piece, which):
+    features, library = libraries[which]
+    assert found(library, text.encode(), piece) == sorted(hash_texts(features, [text]).buckets)
+    both = hash_texts(features, [""], [text])
+    assert found(library, text.encode(), piece, second=True) == sorted(both.buckets)
+
+
+def test_every_code_point_is_folded_alike(libraries):
+    features, library = libraries[0]
+    points = {*range(0x600), *range(0x1E00, 0x1F00), *range(0x600, 0x110000, 61), *EDGES, *(x - 1 for x in EDGES)}
+    points = sorted(points - set(range(0xD800, 0xE000)))
+    for start in range(0, len(points), 4000):
+        text = "x".join(map(chr, points[start : start + 4000]))
+        assert found(library, text.encode(), 4096) == sorted(hash_texts(features, [text]).buckets)
+
+
+@given(st.binary(max_size=12), st.integers(1, 5))
+@example(b"\xed\xa0\x80", 2)
+@example(b"a\xc0\x80", 1)
+@example(b"\xf4\x90\x80\x80", 4)
+@example(b"\xe2\x82", 1)
+def test_what_is_not_utf8_is_refused(libraries, data, piece):
+    features, library = libraries[0]
+    try:
+        expected = sorted(hash_texts(features, [data.decode()]).buckets)
+    except UnicodeDecodeError:
+        expected = None
+    assert found(library, data, piece) == expected
+
+
+def test_roots(libraries):
+    for count in [1, 2, 3, 4, 99, 100, 65535, 65536, 2**24 - 1]:
+        root = libraries[0][1].root(count)
+        assert root**2 <= count << 24 < (root + 1) ** 2
+
+
+@pytest.mark.parametrize("classes", [2, 3, 150])
+def test_logits_have_pythons_bits(tmp_path, classes):
+    dice = np.random.default_rng(classes)
+    columns = columns_of(classes)
+    features = NgramFeatures(700)
+    table = dice.integers(-127, 128, (700, columns)).astype(np.int8)
+    bias = dice.standard_normal(columns).astype(np.float32)
+    model = NgramModel(features, tuple(map(str, range(classes))), table, 0.0123, bias)
+    library = built(tmp_path, ngrams_source(model, "mine"))
+    library.mine_ngrams.restype = ctypes.c_bool
+    cases = [
+        ("", None),
+        ("Turn the lights off!", None),
+        ("caf\u00e9", "\u4e2d\u6587"),
+        ("one " * 3000, ""),
+        ("a", "b c"),
+    ]
+    for text, pair in cases:
+        logits = (ctypes.c_float * classes)()
+        first, second = text.encode(), None if pair is None else pair.encode()
+        sizes = [ctypes.c_size_t(len(x or b"")) for x in (first, second)]
+        assert library.mine_ngrams(first, sizes[0], second, sizes[1], logits)
+        np.testing.assert_array_equal(np.array(logits[:], np.float32), model.logits([text], [pair])[0])
+    assert not library.mine_ngrams(b"\xff", ctypes.c_size_t(1), None, ctypes.c_size_t(0), logits)

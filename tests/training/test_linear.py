@@ -1,0 +1,86 @@
+"""The linear model: fitted, rounded, saved."""
+
+import numpy as np
+import pytest
+
+from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.ngrams import NgramFeatures
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.ngrams import load_ngram_model
+from embbert_tvm.training import linear
+from embbert_tvm.training.linear import fit_ngrams, with_buckets
+
+
+def shipped(split, count):
+    from embbert_tvm.resources import resource
+
+    return read_examples(resource("data") / "snips" / f"{split}.tsv.xz")[:count]
+
+
+@pytest.fixture(scope="module")
+def fit():
+    train = shipped("train", 2000)
+    return fit_ngrams(train, shipped("dev", 300), sorted({x.label for x in train}))
+
+
+def test_it_is_no_bad_baseline(fit):
+    test = shipped("test", 700)
+    found = fit.model.logits([x.text for x in test]).argmax(1)
+    accuracy = np.mean([fit.model.labels[i] == x.label for i, x in zip(found, test, strict=True)])
+    assert accuracy > 0.93
+    assert fit.model.bytes <= 60_000 + 4 * 7
+    assert fit.dev_accuracy == max(accuracy for _, accuracy in fit.tried)
+    assert fit.strength == next(strength for strength, accuracy in fit.tried if accuracy == fit.dev_accuracy) or len(
+        {accuracy for _, accuracy in fit.tried}
+    ) < len(fit.tried)
+
+
+def test_the_same_data_give_the_same_model_and_it_is_read_as_written(fit, tmp_path, monkeypatch):
+    train = shipped("train", 2000)
+    monkeypatch.setattr(linear, "_TEXTS", 100)
+    again = fit_ngrams(train, shipped("dev", 300), fit.model.labels)
+    np.testing.assert_array_equal(again.model.table, fit.model.table)
+    fit.model.save(tmp_path)
+    read = load_ngram_model(tmp_path)
+    assert (read.features, read.labels) == (fit.model.features, fit.model.labels)
+    texts = ["play some jazz", ""]
+    np.testing.assert_array_equal(read.logits(texts), fit.model.logits(texts))
+
+
+def test_two_classes_pairs_and_labels_that_train_lacks(monkeypatch):
+    train = [Example("same" if i % 2 else "other", f"word{i % 5}", f"word{(i % 5 + 1 - i % 2)}") for i in range(60)]
+    train += [Example("same", "yes", "yes"), Example("other", "yes", "no")]
+    fit = fit_ngrams(train, [*train[:20], Example("new", "a", "b")], ["other", "same"], table_bytes=5000)
+    assert fit.model.table.shape == (5000, 1)
+    logits = fit.model.logits(["yes", "yes"], ["yes", "no"])
+    assert logits.shape == (2, 2)
+    np.testing.assert_array_equal(logits[:, 0], -logits[:, 1])
+    assert logits.argmax(1).tolist() == [1, 0]
+    assert fit.dev_accuracy <= 20 / 21
+    assert [strength for strength, _ in fit.tried] == list(linear.STRENGTHS[: len(fit.tried)])
+    monkeypatch.setattr(linear, "_MANY_FEATURES", 10)
+    fit = fit_ngrams(train, train[:20], ["other", "same"], table_bytes=5000)
+    assert [strength for strength, _ in fit.tried] == list(linear.FEW_STRENGTHS[: len(fit.tried)])
+
+
+def test_sizes():
+    assert with_buckets(NgramFeatures(1, words=3), 10**9) == NgramFeatures(2**24 - 1, words=3)
+    with pytest.raises(InputError, match="room for no bucket"):
+        fit_ngrams([Example("a", "x"), Example("b", "y"), Example("c", "z")], [], ["a", "b", "c"], table_bytes=2)
+
+
+def test_what_is_no_such_model(fit, tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_ngram_model(tmp_path)
+    fit.model.save(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"ngrams"', '"embbert"'))
+    with pytest.raises(InputError, match="not 'ngrams'"):
+        load_ngram_model(tmp_path)
+    (tmp_path / "config.json").write_text(config.replace('"buckets": ', '"buckets": 1'))
+    with pytest.raises(InputError, match="do not fit"):
+        load_ngram_model(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(InputError, match="not a model of n-grams"):
+        load_ngram_model(tmp_path)
