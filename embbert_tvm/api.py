@@ -170,12 +170,15 @@ def load_package(path: str | Path) -> Package:
     return Package(read_package(Path(path)))
 
 
-def load_model(path: str | Path) -> Source:
-    """A model folder, or an ONNX file with tokenizer.json and calibration.json beside it. InputError for neither."""
+def load_model(path: str | Path, labels: str | None = None) -> Source:
+    """A model folder, a hub's folder, or an ONNX file with tokenizer.json and calibration.json beside it.
+
+    labels: names of the classes in place of the model's own: a file with one a line, or "a,b,c". InputError for none.
+    """
     _import_compiler()
     from embbert_tvm.compiler import find_source
 
-    return find_source(Path(path))
+    return find_source(Path(path), labels)
 
 
 def find_target(cpu: str | None = None, board: str | None = None) -> Target:
@@ -345,7 +348,7 @@ def _report(compiled: Compiled, measured: Footprint | EmbbertError, target: Targ
         flash=flash,
         ram=ram,
         operators=compiled.choices,
-        warnings=tuple(warnings),
+        warnings=(*compiled.front.door.notes, *warnings),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +23,15 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate, pipeline, qdq
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.import_onnx import load_onnx
+from embbert_tvm.graph.door import Door, content
+from embbert_tvm.graph.door.outputs import TOKENS
+from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
-from embbert_tvm.models.folder import read_folder, trained_precision
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULT_PREFIX, DEFAULTS, CompileOptions
+from embbert_tvm.source import ModelSource as Source
+from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu
 
 DEFAULT_MAX_LENGTH = 256
@@ -37,18 +39,6 @@ REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
 CALIBRATION_TEXTS = 256
 WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is compiled: an ONNX file with what a model folder knows beside it."""
-
-    name: str
-    onnx: Path
-    labels: tuple[str, ...] | None
-    tokenizer: Path | None
-    calibration: Path | None
-    trained_precision: str | None = None  # the one through whose rounding it was trained
 
 
 @dataclass(frozen=True)
@@ -61,34 +51,6 @@ class KernelCalls:
     positions: int | None  # the most tokens that the model knows, None where it knows no limit
 
 
-def find_source(path: Path) -> Source:
-    """A model folder, or an ONNX file (with tokenizer.json and calibration.json beside it, if they are).
-
-    A folder whose model.onnx is older than its weights is exported anew where torch is installed.
-    Raises InputError for what is neither.
-    """
-    if path.is_dir():
-        from embbert_tvm.graph.onnx_export import fresh_onnx
-
-        folder = read_folder(path)
-        return Source(
-            folder.name,
-            fresh_onnx(folder),
-            folder.labels,
-            folder.tokenizer_path,
-            folder.calibration,
-            folder.trained_precision,
-        )
-    if not path.exists():
-        raise InputError(f"{path}: no such model folder or ONNX file")
-
-    def beside(name: str) -> Path | None:
-        return path.with_name(name) if path.with_name(name).is_file() else None
-
-    tokenizer, calibration = beside("tokenizer.json"), beside("calibration.json")
-    return Source(path.stem, path, None, tokenizer, calibration, trained_precision(path.parent))
-
-
 @dataclass(frozen=True)
 class FrontEnd:
     """A model after the front of the pipeline, with what the back end and the search for a plan have to know of it."""
@@ -97,6 +59,8 @@ class FrontEnd:
     mod: IRModule  # simplified
     vocabulary: int
     max_length: int
+    door: Door  # what of it is compiled
+    onnx: bytes  # the door's model, whole
     scheme: Scheme | None  # of the tokenizer that goes with it
     calibration: Path | None  # a labelled TSV to take statistics from, in place of the source's own
 
@@ -113,18 +77,23 @@ class FrontEnd:
 def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
     check_prefix(options.prefix)
-    mod = pipeline.run(pipeline.front(load_onnx(source.onnx)))
+    given = load_onnx(source.onnx)
+    door = open_door(given, options.max_length, source.separator)
+    if door.head == TOKENS:
+        raise InputError(f"{source.onnx}: gives logits of each token: only a text's logits are compiled to C as yet")
+    mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
         qdq.check_asked(str(source.onnx), options)
     vocabulary, positions = limits(mod)
-    max_length = _max_length(options.max_length, positions)
+    max_length = _max_length(options.max_length, positions, door.least)
     scheme = read_scheme(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
     if scheme is not None and scheme.vocabulary > vocabulary:
         raise InputError(
             f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
             "use the tokenizer it was trained with"
         )
-    return FrontEnd(source, mod, vocabulary, max_length, scheme, options.calibration)
+    whole = content(door, given, source.onnx)
+    return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
 
 
 def plan_of(options: CompileOptions) -> Plan:
@@ -146,7 +115,7 @@ class Compiled:
 
     @functools.cached_property
     def program(self) -> Program:
-        return self.at_length(self.front.max_length)
+        return replace(self.at_length(self.front.max_length), min_length=self.front.door.least)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -175,9 +144,8 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     compiled = Compiled(front, known, quantized, at_length)
     labels = front.source.labels
     if labels is not None and compiled.program.classes != len(labels):
-        raise InputError(
-            f"the model gives {compiled.program.classes} logits but its config.json names {len(labels)} labels"
-        )
+        classes = compiled.program.classes
+        raise InputError(f"{front.source.onnx}: the model gives {classes} logits, but {len(labels)} labels are named")
     return compiled
 
 
@@ -200,7 +168,7 @@ def contents(
         choices=known.choices,
         plan=plan_text(known.plan),
         relax_text=known.mod.script() + "\n",
-        onnx=source.onnx.read_bytes(),
+        onnx=compiled.front.onnx,
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
         scheme=compiled.front.scheme,
         prefix=prefix,
@@ -246,18 +214,19 @@ def kernel_calls(
     return KernelCalls(called, described, front.vocabulary, limits(front.mod)[1])
 
 
-def _max_length(asked: int | None, positions: int | None) -> int:
+def _max_length(asked: int | None, positions: int | None, least: int) -> int:
     if asked is None:
         return positions or DEFAULT_MAX_LENGTH
-    if asked < 1:
-        raise InputError(f"--max-length {asked}: must be at least 1")
+    if asked < least:
+        why = "" if least == 1 else ", the fewest tokens that the model takes"
+        raise InputError(f"--max-length {asked}: must be at least {least}{why}")
     if positions is not None and asked > positions:
         raise InputError(f"--max-length {asked}: the model knows {positions} positions; ask for at most that")
     return asked
 
 
 def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: int) -> calibrate.Calibration:
-    digest = hashlib.sha256(source.onnx.read_bytes()).hexdigest()
+    digest = calibrate.sha256(source.onnx)
     if tsv is not None:
         if source.tokenizer is None:
             raise InputError(f"{source.onnx}: --calibration needs a tokenizer.json beside the model")
@@ -271,10 +240,10 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
 
 
 def reference_vectors(mod: IRModule, program: Program, vocabulary: int) -> Sequence[tuple[list[int], np.ndarray]]:
-    """Random token ids of lengths from 1 to the most with the logits of TVM's LLVM build of `mod`."""
-    longest = program.max_length
-    spread = np.geomspace(1, longest, REFERENCE_VECTORS).round().astype(int)
-    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if n <= longest)])
+    """Random token ids of lengths from the least to the most with the logits of TVM's LLVM build of `mod`."""
+    least, longest = program.min_length, program.max_length
+    spread = np.geomspace(least, longest, REFERENCE_VECTORS).round().astype(int)
+    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if least <= n <= longest)])
     run = llvm_runner(mod, _multiplications(program, lengths) > WORTH_OPTIMIZING)
     rng = np.random.default_rng(0)
     vectors = []

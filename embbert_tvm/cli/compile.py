@@ -30,6 +30,7 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option("--dev", type=_PATH, help="For mixed: labelled TSV to measure what is lost on.")
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
+@click.option("--labels", metavar="FILE|A,B,C", help="Names of the classes: a file with one a line, or a list.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
 @click.option(
@@ -52,6 +53,7 @@ def command(
     dev: Path | None,
     plan: Path | None,
     max_length: int | None,
+    labels: str | None,
     calibration: Path | None,
     calibration_method: str | None,
     rounding: str | None,
@@ -63,7 +65,7 @@ def command(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Compile MODEL, a model folder or an ONNX file, to C."""
+    """Compile MODEL, a model folder, a hub's folder or an ONNX file, to C."""
     from embbert_tvm import api
     from embbert_tvm.errors import InputError
     from embbert_tvm.report.compile import document, operators, text
@@ -86,7 +88,7 @@ def command(
         tuning=not no_tuning,
         dump_ir=dump_ir,
     )
-    report = api.compile(model, found, output, options).report
+    report = api.compile(api.load_model(model, labels), found, output, options).report
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(json.dumps(document(report)) if as_json else text(report, output))

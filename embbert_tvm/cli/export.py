@@ -11,10 +11,14 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("model", type=_PATH)
-@click.option("--calibration", type=_PATH, help="TSV whose texts give new calibration statistics.")
+@click.option("-o", "--output", type=_PATH, metavar="FOLDER", help="For a hub's folder: the model folder to write.")
+@click.option("--calibration", type=_PATH, help="TSV, or lines of text, that give calibration statistics.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def command(model: Path, calibration: Path | None, as_json: bool) -> None:
+def command(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
     """Write MODEL/model.onnx and, from the texts of --calibration, MODEL/calibration.json.
+
+    A hub's folder (config.json with "architectures", or modules.json) stays as it is: --output names the model folder
+    that is made of it.
 
     The ONNX is compared with PyTorch in onnxruntime at several lengths before it is written.
     """
@@ -23,7 +27,13 @@ def command(model: Path, calibration: Path | None, as_json: bool) -> None:
     from embbert_tvm.data.dataset import read_examples
     from embbert_tvm.errors import InputError
     from embbert_tvm.models.folder import read_folder
+    from embbert_tvm.models.huggingface import is_hub_folder
 
+    if is_hub_folder(model):
+        _of_a_hub(model, output, calibration, as_json)
+        return
+    if output is not None:
+        raise InputError(f"--output {output}: {model} is a model folder of ours, whose model.onnx lies in it")
     try:
         from embbert_tvm.graph.onnx_export import export_folder
         from embbert_tvm.training.job import calibrate
@@ -53,3 +63,20 @@ def command(model: Path, calibration: Path | None, as_json: bool) -> None:
         click.echo(f"{folder.onnx}: within {worst:.1e} of PyTorch at lengths {lengths}")
         if texts:
             click.echo(f"{folder.calibration}: from {texts} texts")
+
+
+def _of_a_hub(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
+    import json
+
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.hub_export import export_hub_folder
+
+    if output is None:
+        raise InputError(f"{model}: is a hub's folder: name the model folder to write with -o FOLDER")
+    texts = export_hub_folder(model, output, calibration)
+    if as_json:
+        click.echo(json.dumps({"onnx": str(output / "model.onnx"), "calibration_texts": texts}))
+        return
+    click.echo(f"{output}: {output / 'model.onnx'} as the model in {model} answers")
+    if texts:
+        click.echo(f"{output / 'calibration.json'}: from {texts} texts")

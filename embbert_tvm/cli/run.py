@@ -39,7 +39,7 @@ def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> N
         click.echo(json.dumps({"on": place, "results": results}))
         return
     unit = "cycles" if any(answer.cycles for answer in answers) else "instructions"
-    rows: list[tuple[str, ...]] = [("text", "label" if opened.labels else "value", "score", "tokens", unit)]
+    rows: list[tuple[str, ...]] = [("text", "label" if opened.answers else "value", "score", "tokens", unit)]
     for answer in answers:
         what = answer.label if answer.label is not None else f"{answer.value:.4f}"
         score = f"{answer.scores[answer.label]:.3f}" if answer.scores and answer.label else ""

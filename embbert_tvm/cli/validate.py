@@ -42,7 +42,7 @@ def command(package: str, data: str | None, place: str, against: str | None, lim
     from embbert_tvm.errors import WorkError
 
     opened = load_package(package)
-    examples = read_examples(Path(data), opened.labels, regression=opened.labels is None)[:limit]
+    examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[:limit]
     quiet = not sys.stderr.isatty()
     result = validate(opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet))
     bits = result.comparison
@@ -95,7 +95,7 @@ def _locate(package: str, data: str | None, place: str, against: str, limit: int
         lengths = sorted({min(n, opened.max_length) for n in (1, 2, 31, 64)})
         texts = [synthetic_ids(opened, length) for length in lengths][:limit]
     else:
-        examples = read_examples(Path(data), opened.labels, regression=opened.labels is None)[: limit or LOCATE_TEXTS]
+        examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[: limit or LOCATE_TEXTS]
         tokenizer = load_tokenizer(opened.tokenizer, opened.vocabulary)
         texts = [encode(tokenizer, e.text, e.text_pair, opened.max_length) for e in examples]
     if against == "float":

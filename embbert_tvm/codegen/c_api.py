@@ -22,7 +22,11 @@ class Status:
 STATUSES = (
     Status("OK", "done", "done"),
     Status("E_ARGUMENT", "a pointer that must not be null is", "a null pointer"),
-    Status("E_LENGTH", "n is 0 or over @UPPER@_MAX_LENGTH", "no token ids, or more than the longest text has"),
+    Status(
+        "E_LENGTH",
+        "n is below @UPPER@_MIN_LENGTH or over @UPPER@_MAX_LENGTH",
+        "too few token ids, or more than the longest text has",
+    ),
     Status("E_TOKEN", "an id is negative or not below @UPPER@_VOCABULARY", "a token id is not in the vocabulary"),
     Status("E_ARENA", "the arena is smaller than @UPPER@_ARENA_BYTES", "the arena is too small"),
     Status("E_ALIGN", "the arena is not aligned to @UPPER@_ARENA_ALIGN", "the arena is not aligned"),
@@ -38,7 +42,7 @@ STATUSES = (
 _HEADER = """\
 /* @TITLE@
  *
- * @PRECISION@ text classifier for 1 to @MAX_LENGTH@ tokens. Made by embbert-tvm; do not edit.
+ * @PRECISION@ text classifier for @MIN_LENGTH@ to @MAX_LENGTH@ tokens. Made by embbert-tvm; do not edit.
  *
  *     static uint8_t arena[@UPPER@_ARENA_BYTES] __attribute__((aligned(@UPPER@_ARENA_ALIGN)));
  *     @PREFIX@_t model;
@@ -63,6 +67,7 @@ _HEADER = """\
 extern "C" {
 #endif
 
+#define @UPPER@_MIN_LENGTH @MIN_LENGTH@ /* tokens that the model needs at least */
 #define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, [CLS] and [SEP] counted */
 #define @UPPER@_CLASSES @CLASSES@ /* logits; 1 for regression */
 #define @UPPER@_VOCABULARY @VOCABULARY@ /* token ids are 0 to one less */
@@ -153,6 +158,7 @@ def header(
     *,
     title: str,
     precision: str,
+    min_length: int,
     max_length: int,
     classes: int,
     vocabulary: int,
@@ -172,6 +178,7 @@ def header(
         title=title,
         precision=precision,
         statuses="\n".join(rows),
+        min_length=min_length,
         max_length=max_length,
         classes=classes,
         vocabulary=vocabulary,

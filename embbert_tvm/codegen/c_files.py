@@ -65,7 +65,7 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
-    if (n == 0 || n > @UPPER@_MAX_LENGTH) {
+    if (n < @UPPER@_MIN_LENGTH || n > @UPPER@_MAX_LENGTH) {
         return @UPPER@_E_LENGTH;
     }
     for (size_t i = 0; i < n; i++) {
@@ -147,6 +147,9 @@ static float power_of_e(float x)
     if (status != @UPPER@_OK) {
         return status;
     }
+    if (tokens < @UPPER@_MIN_LENGTH) {
+        return @UPPER@_E_LENGTH;
+    }
     infer(model->arena, ids, (int32_t)tokens, result->logits);
     result->label = 0;
     for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
@@ -219,6 +222,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         prefix,
         title=title(model_name),
         precision=precision,
+        min_length=program.min_length,
         max_length=program.max_length,
         classes=program.classes,
         vocabulary=program.vocabulary,

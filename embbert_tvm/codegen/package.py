@@ -103,6 +103,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "target": contents.cpu.name,
         "board": None if contents.board is None else asdict(contents.board),
         "precision": contents.precision,
+        "min_length": program.min_length,
         "max_length": program.max_length,
         "labels": None if contents.labels is None else list(contents.labels),
         "classes": program.classes,

@@ -16,6 +16,7 @@ from embbert_tvm.codegen.macs import macs, polynomial
 from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
+from embbert_tvm.graph.door.normalize import MOST
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels.choices import chosen
@@ -102,6 +103,7 @@ class Program:
     vocabulary: int
     max_length: int
     text: Text | None = None
+    min_length: int = 1
 
     @property
     def arena_bytes(self) -> int:
@@ -122,13 +124,23 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
         table = constant(value.args[0]) if name in ("take", "strided_slice") else None
         if table is None:
             continue
-        if name == "take" and value.args[1].same_as(ids):
+        if name == "take" and _reshaped(value.args[1], graph).same_as(ids):
             vocabulary.append(len(table))
         elif name == "strided_slice" and not isinstance(value.args[3].fields[0], tirx.IntImm):
-            positions.append(len(table))
+            cut = zip(value.args[1].fields, value.args[3].fields, strict=True)
+            positions += [table.shape[int(axis)] for axis, end in cut if not isinstance(end, tirx.IntImm)]
     if not vocabulary:
         raise InputError("the model looks nothing up by its input: it is no text classifier")
+    if most := int(graph.function.attrs[MOST]) if MOST in graph.function.attrs else 0:
+        positions.append(most)
     return min(vocabulary), min(positions, default=None)
+
+
+def _reshaped(expr: relax.Expr, graph: Dataflow) -> relax.Expr:
+    """What a tensor holds in another shape."""
+    while op_name(made := graph.producer(expr)) in ("reshape", "expand_dims", "squeeze", "astype"):
+        expr = made.args[0]
+    return graph.producer(expr)
 
 
 class _Builder:

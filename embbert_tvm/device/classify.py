@@ -54,11 +54,11 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
         result = device.run(tokens.ids)
         index, count = int(np.argmax(result.logits)), len(tokens.ids)
     label, scores, value = None, None, None
-    if package.labels is None:
+    if package.answers is None:
         value = float(result.logits[0])
     else:
-        scores = dict(zip(package.labels, softmax(result.logits).tolist(), strict=True))
-        label = package.labels[index]
+        scores = dict(zip(package.answers, softmax(result.logits).tolist(), strict=True))
+        label = package.answers[index]
     counts = result.instructions, result.cycles
     return Answer(text, label, scores, value, count, tokens.full_length - count, *counts)
 

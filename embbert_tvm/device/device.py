@@ -198,8 +198,9 @@ class Device:
         return [end - start for start, end in pairwise(ends)]
 
     def _payload(self, ids: Sequence[int]) -> bytes:
-        if not 1 <= len(ids) <= self.package.max_length:
-            raise InputError(f"{len(ids)} token ids: the package takes 1 to {self.package.max_length}")
+        if not self.package.min_length <= len(ids) <= self.package.max_length:
+            some = f"{self.package.min_length} to {self.package.max_length}"
+            raise InputError(f"{len(ids)} token ids: the package takes {some}")
         if not all(0 <= i < 65536 for i in ids):
             raise InputError("a token id is negative or above 65535: use the package's own tokenizer")
         return protocol.pack_ids(list(ids))

@@ -67,7 +67,7 @@ class Package:
     max_length: int
     classes: int
     vocabulary: int
-    labels: tuple[str, ...] | None  # None for regression
+    labels: tuple[str, ...] | None  # None where they have no names, and for regression
     arena_bytes: int
     weights_bytes: int
     sources: tuple[Path, ...]
@@ -76,6 +76,17 @@ class Package:
     board: Board | None  # that it was compiled for, None where for a CPU
     outputs: tuple[Output, ...]
     metadata: Mapping[str, Any]
+
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """The names of the classes, their numbers where they have none; None for regression, which has one output."""
+        numbers = tuple(map(str, range(self.classes))) if self.classes > 1 else None
+        return numbers if self.labels is None else self.labels
+
+    @property
+    def min_length(self) -> int:
+        """Tokens that the model needs at least."""
+        return int(self.metadata.get("min_length", 1))
 
     @property
     def tokenizer(self) -> Path:

@@ -118,10 +118,10 @@ def _judges(
     package: Package, examples: Sequence[Example]
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], str, Metric, Metric]:
     """Expected answers, logits to answers, the metric's name, the metric, and the agreement of two answers."""
-    if package.labels is None:
+    if package.answers is None:
         expected = np.array([float(example.label) for example in examples])
         return expected, lambda logits: logits[:, 0], "spearman", spearman, spearman
-    expected = np.array([package.labels.index(example.label) for example in examples])
+    expected = np.array([package.answers.index(example.label) for example in examples])
     return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
 
 

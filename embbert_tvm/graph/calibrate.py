@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import tvm
 from tvm import IRModule, relax
 
@@ -191,7 +192,22 @@ def calibrate(
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The hash of an ONNX file and of the data that lie beside it. Raises InputError where some are missing."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content)
+    if b"external_data" in content or b"location" in content:
+        model = onnx.load(path, load_external_data=False)
+        for name in sorted(file for tensor in model.graph.initializer for file in _data_files(tensor)):
+            try:
+                digest.update((path.parent / name).read_bytes())
+            except OSError as error:
+                raise InputError(f"{path}: its data {name} cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _data_files(tensor: onnx.TensorProto) -> set[str]:
+    external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    return {e.value for e in tensor.external_data if e.key == "location"} if external else set()
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

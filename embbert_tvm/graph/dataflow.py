@@ -85,6 +85,11 @@ def shape(expr: Expr) -> list:
     return [int(d) if hasattr(d, "value") else d for d in expr.ty.shape.values]
 
 
+def number(expr: Expr) -> int | None:
+    """The value of an element of a shape, a bound or an axis; None where it is symbolic."""
+    return int(expr) if isinstance(expr, int) or hasattr(expr, "value") else None
+
+
 def dtype(expr: Expr) -> str:
     """The element type of a tensor, or of the first of a tuple of tensors."""
     ty = expr.ty.fields[0] if isinstance(expr.ty, TupleType) else expr.ty

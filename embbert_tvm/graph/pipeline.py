@@ -26,6 +26,8 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.half_panels import half_panels
 from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.passes.activations import fuse_activations
+from embbert_tvm.graph.passes.batch_of_one import keep_batch
 from embbert_tvm.graph.passes.causal_conv import pad_causally
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.graph.passes.dead_rows import drop_dead_rows
@@ -33,6 +35,7 @@ from embbert_tvm.graph.passes.fold_layouts import fold_layouts
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
 from embbert_tvm.graph.passes.index_guards import drop_index_guards
+from embbert_tvm.graph.passes.layer_norm import fuse_layer_norm
 from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.refuse_shapes import refuse_shapes
@@ -70,10 +73,13 @@ SIMPLIFICATION = (
     narrow_integers,
     slice_positions,
     fuse_rms_norm,
+    fuse_layer_norm,
+    fuse_activations,
     fuse_silu,
     fuse_softplus,
     pad_causally,
     split_columns,
+    keep_batch,
     split_heads,
     fold_scales,
     drop_dead_rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -43,14 +42,25 @@ def test_table(cli, toy_package):
 
 
 def test_regression_gives_a_value(cli, tmp_path):
-    package = toy.complete(toy.write_package(tmp_path / "p"))
-    document = json.loads((package / "metadata.json").read_text())
-    (package / "metadata.json").write_text(json.dumps(document | {"labels": None}))
+    one_output = toy.MODEL.replace('{"lights", "music", "weather"}', "{NULL}")
+    package = toy.complete(toy.write_package(tmp_path / "p", model=one_output, labels=None, classes=1))
+    header = package / "codegen/host/include/embbert.h"
+    header.write_text(header.read_text().replace("EMBBERT_CLASSES 3", "EMBBERT_CLASSES 1"))
+    (package / "reference.json").write_text('{"vectors": []}')
     (entry,) = cli("run", package, "--json", "play").json["results"]
     assert entry["label"] is entry["scores"] is None
     ids = tokenize(load_tokenizer(package / "parameters/tokenizer.json"), "play").ids
     assert entry["value"] == toy.logits(ids)[0]
     assert f"{entry['value']:.4f}" in cli("run", package, "play").out
+
+
+def test_classes_without_names_are_numbered(cli, tmp_path):
+    package = toy.complete(toy.write_package(tmp_path / "p", labels=None))
+    (entry,) = cli("run", package, "--json", "play").json["results"]
+    ids = tokenize(load_tokenizer(package / "parameters/tokenizer.json"), "play").ids
+    assert entry["label"] == str(toy.logits(ids).argmax())
+    assert list(entry["scores"]) == ["0", "1", "2"]
+    assert "value" not in cli("run", package, "play").out
 
 
 def test_a_text_that_is_cut_is_reported(cli, toy_package):

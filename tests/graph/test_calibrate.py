@@ -111,7 +111,7 @@ def test_what_is_no_number_is_refused():
         "x = Gather(emb__weight, ids)\npool = Constant<value_ints=[1]>()\nlogits = ReduceMax<keepdims=0>(x, pool)",
         emb__weight=np.full((40, 4), np.nan, np.float32),
     )
-    with pytest.raises(InputError, match="emb holds no finite value"):
+    with pytest.raises(InputError, match=r"emb\.weight holds NaN"):
         calibrate(simplify(import_onnx(model)), [[1]], "x")
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import small
@@ -16,12 +17,16 @@ from tvm import relax
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.dataflow import Dataflow, constant, dtype, op_name
+from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.passes.activations import fuse_activations
+from embbert_tvm.graph.passes.batch_of_one import keep_batch
 from embbert_tvm.graph.passes.causal_conv import pad_causally
 from embbert_tvm.graph.passes.fold_layouts import fold_layouts
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
 from embbert_tvm.graph.passes.index_guards import drop_index_guards
+from embbert_tvm.graph.passes.layer_norm import fuse_layer_norm
 from embbert_tvm.graph.passes.narrow_integers import narrow_integers
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
@@ -70,6 +75,18 @@ BIAS = {"fc__weight": normal(WIDTH, 8), "fc__bias": normal(8)}
 GAIN = {"g__weight": normal(WIDTH)}
 HALF = "c = Constant<value = float {0.5}>()\n"
 ROOT = "r = Sqrt(e)\nq = Reciprocal(r)"
+
+GELU = """
+one = Constant<value = float {1.0}>()
+half = Constant<value = float {0.5}>()
+r = Constant<value = float {1.41421354}>()
+i = Constant<value = float {0.707106769}>()
+three = Constant<value = float {3.0}>()
+c = Constant<value = float {0.044715}>()
+k = Constant<value = float {0.797884583}>()
+"""
+LAYER_NORM = f"{NORM_HEAD}m = ReduceMean<keepdims=1>(x, last)\nd = Sub(x, m)\n"
+LAYER_NORM_WEIGHTS = {"g__weight": normal(WIDTH), "g__bias": normal(WIDTH, seed=1)}
 
 HEADS = {f"{w}__weight": normal(WIDTH, WIDTH, seed=n, scale=0.4) for n, w in enumerate("qkvo")}
 HEADS |= {"q__bias": normal(WIDTH), "v__bias": normal(WIDTH, seed=1)}
@@ -153,6 +170,95 @@ CASES = [
             "w__weight": normal(WIDTH, 6),
             **{k: np.array([v]) for k, v in {"zero": 0, "two": 2, "six": 6, "last": -1}.items()},
         },
+    ),
+    Case(
+        "two heads, queries and keys scaled each by itself",
+        split_heads,
+        heads(
+            "k5 = Mul(k4, d)\nkt = Transpose<perm=[0,2,3,1]>(k5)",
+            "s2 = Identity(s)",
+        )
+        .replace("d = Constant<value_float=2.828>()\n", "")
+        .replace("kt0", "kt")
+        .replace("q4 = Reshape(q, apart)", "d = Constant<value_float=0.6>()\nq5 = Reshape(q, apart)\nq4 = Mul(d, q5)"),
+        "matmul*6 add*2 reshape*4 permute_dims*4 multiply*2 nn.softmax",
+        "matmul*12 add*5 permute_dims*2 multiply*2 nn.softmax*2",
+        HEADS,
+    ),
+    Case(
+        "a transposition without the batch",
+        keep_batch,
+        "four = Constant<value_ints=[0,-1,2,8]>()\nthree = Constant<value_ints=[-1,2,8]>()\n"
+        "back = Constant<value_ints=[1,2,-1,8]>()\na = Reshape(x, four)\nb = Reshape(a, three)\n"
+        "c = Transpose<perm=[1,0,2]>(b)\nd = Reshape(c, back)\none = Constant<value_ints=[1]>()\n"
+        "y = ReduceMean<keepdims=0>(d, one)",
+        "reshape*3 permute_dims mean",
+        "reshape permute_dims mean",
+    ),
+    *(
+        Case(
+            f"gelu as {name}",
+            fuse_activations,
+            f"{GELU}{body}",
+            before,
+            "nn.gelu_tanh" if "tanh" in name else "nn.gelu",
+        )
+        for name, body, before in [
+            (
+                "x (1 + erf) / 2",
+                "e = Div(x, r)\nf = Erf(e)\ng = Add(f, one)\nh = Mul(x, g)\ny = Mul(h, half)",
+                "divide erf add multiply*2",
+            ),
+            (
+                "x / 2 (1 + erf)",
+                "e = Mul(x, i)\nf = Erf(e)\ng = Add(one, f)\nh = Mul(half, x)\ny = Mul(h, g)",
+                "multiply*3 erf add",
+            ),
+            (
+                "tanh of a power",
+                "p = Pow(x, three)\nq = Mul(p, c)\ns = Add(x, q)\nt = Mul(s, k)\nu = Tanh(t)\n"
+                "g = Add(u, one)\nh = Mul(x, half)\ny = Mul(h, g)",
+                "power multiply*4 add*2 tanh",
+            ),
+            (
+                "tanh of products",
+                "p = Mul(x, x)\np2 = Mul(p, x)\nq = Mul(c, p2)\ns = Add(x, q)\nt = Mul(k, s)\n"
+                "u = Tanh(t)\ng = Add(one, u)\nh = Mul(half, x)\ny = Mul(g, h)",
+                "multiply*6 add*2 tanh",
+            ),
+        ]
+    ),
+    Case(
+        "a function that is nearly gelu stays",
+        fuse_activations,
+        GELU + "e = Mul(x, half)\nf = Erf(e)\ng = Add(f, one)\nh = Mul(x, g)\ny = Mul(h, half)",
+        "multiply*3 erf add",
+        "multiply*3 erf add",
+    ),
+    *(
+        Case(f"layer_norm {name}", fuse_layer_norm, LAYER_NORM + body, before, "nn.layer_norm", LAYER_NORM_WEIGHTS)
+        for name, body, before in [
+            (
+                "of a power",
+                "s = Pow(d, two)\nv = ReduceMean<keepdims=1>(s, last)\ne = Add(v, eps)\nr = Sqrt(e)\n"
+                "n = Div(d, r)\nw = Mul(n, g__weight)\ny = Add(w, g__bias)",
+                "mean*2 subtract power add*2 sqrt divide multiply",
+            ),
+            (
+                "of a product, sides turned",
+                "s = Mul(d, d)\nv = ReduceMean<keepdims=1>(s, last)\ne = Add(v, eps)\n"
+                "r = Sqrt(e)\nn = Div(d, r)\nw = Mul(g__weight, n)\ny = Add(g__bias, w)",
+                "mean*2 subtract multiply*2 add*2 sqrt divide",
+            ),
+        ]
+    ),
+    Case(
+        "rows over the deviation of other rows are no layer_norm",
+        fuse_layer_norm,
+        LAYER_NORM + "o = Neg(x)\ns = Pow(o, two)\nv = ReduceMean<keepdims=1>(s, last)\ne = Add(v, eps)\n"
+        "r = Sqrt(e)\ny = Div(d, r)",
+        "mean*2 subtract negative power add sqrt divide",
+        "mean*2 subtract negative power add sqrt divide",
     ),
     Case("index from ids", drop_index_guards, "y = Identity(x)", "less add where", ""),
     Case(
@@ -325,7 +431,9 @@ EARLIER = (drop_index_guards, *FOLDED, drop_index_guards, narrow_integers)
 
 def imported(case: Case):
     weights = {k: v for k, v in case.weights.items() if k in case.body}
-    return classifier(EMBED + case.body + POOL, emb__weight=normal(40, WIDTH), **weights)
+    model = classifier(EMBED + case.body + POOL, emb__weight=normal(40, WIDTH), **weights)
+    onnx.helper.set_model_props(model, {NORMAL: "1 0 text"})  # what a pass is for stands in the module, not the door
+    return model
 
 
 def base(case: Case):
@@ -474,6 +582,7 @@ def test_a_shape_that_is_computed_with_is_refused():
     model = classifier(
         EMBED + "m = Constant<value_int=-1>()\nlogits = Gather<axis=1>(x, m)", emb__weight=normal(40, WIDTH)
     )
+    onnx.helper.set_model_props(model, {NORMAL: "1 0 text"})
     with pytest.raises(InputError, match="computes with the shape of emb"):
         simplify(import_onnx(model))
 

@@ -9,7 +9,7 @@ from tvm import IRModule, relax
 from tvm.ir import Call
 from tvm_ffi import structural_equal
 
-from embbert_tvm.graph.dataflow import Rebuilder, op_name, rewrite, shape
+from embbert_tvm.graph.dataflow import Rebuilder, number, op_name, rewrite, shape
 
 
 def _left_padded(conv: Call, data: relax.Expr, left: int) -> relax.Expr:
@@ -23,7 +23,7 @@ def _left_padded(conv: Call, data: relax.Expr, left: int) -> relax.Expr:
 def _cut_to_length(call: Call, graph: Rebuilder) -> relax.Expr | None:
     """slice(conv(x) [+ bias], 0:L) on the time axis, L the length of x."""
     data, axes, begin, _, strides = call.args[:5]
-    if [[int(v) for v in part.fields] for part in (axes, begin, strides)] != [[2], [0], [1]]:
+    if [[number(v) for v in part.fields] for part in (axes, begin, strides)] != [[2], [0], [1]]:
         return None
     bias = graph.match(data, "add")
     conv = graph.match(bias.args[0] if bias is not None else data, "nn.conv1d")

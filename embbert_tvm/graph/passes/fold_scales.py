@@ -48,11 +48,11 @@ def _factor(call: Call) -> tuple[float, relax.Expr] | None:
     left, right = call.args
     scalar = constant(right)
     if scalar is not None and scalar.size == 1:
-        value = float(scalar)
+        value = float(scalar.reshape(()))
         return (value if name == "multiply" else 1.0 / value), left
     scalar = constant(left)
     if name == "multiply" and scalar is not None and scalar.size == 1:
-        return float(scalar), right
+        return float(scalar.reshape(())), right
     return None
 
 

@@ -33,12 +33,13 @@ class _Linear:
 
 @dataclass(frozen=True)
 class _Heads:
-    """A linear map's rows by head, (1, heads, L, width), or with the last two axes `turned`."""
+    """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `turned`."""
 
     linear: _Linear
     count: int
     width: int
     turned: bool
+    factor: float
 
 
 def _linear(expr: relax.Expr, graph: Rebuilder) -> _Linear | None:
@@ -64,33 +65,45 @@ def _turned(expr: relax.Expr, axes: list[int], graph: Rebuilder) -> relax.Expr |
     return made.args[0] if same and graph.single_use(expr) else None
 
 
+def _unscaled(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, float]:
+    """(x, c), where `expr` is c * x."""
+    factor = 1.0
+    while op_name(scaled := graph.producer(expr)) in ("multiply", "divide") and graph.single_use(expr):
+        sides = [scaled.args, scaled.args[::-1]] if op_name(scaled) == "multiply" else [scaled.args]
+        values = [(x, constant(graph.producer(other))) for x, other in sides]
+        found = next(((x, v) for x, v in values if v is not None and v.size == 1), None)
+        if found is None:
+            break
+        expr, number = found[0], float(found[1].reshape(()))
+        factor *= number if op_name(scaled) == "multiply" else 1 / number
+    return expr, factor
+
+
 def _heads(expr: relax.Expr, graph: Rebuilder) -> _Heads | None:
     turned = False
+    expr, factor = _unscaled(expr, graph)
     if (swapped := _turned(expr, [0, 1, 3, 2], graph)) is not None:
         expr, turned = swapped, True
     apart = _turned(expr, [0, 2, 1, 3], graph)
     if apart is None and not turned:
         apart, turned = _turned(expr, [0, 2, 3, 1], graph), True
+    if apart is not None:
+        apart, more = _unscaled(apart, graph)
+        factor *= more
     cut = graph.match(apart, "reshape") if apart is not None else None
     if cut is None or not graph.single_use(apart) or len(shape(apart)) != 4:
         return None
     count, width = shape(apart)[2:]
-    linear = _linear(cut.args[0], graph)
+    rows, more = _unscaled(cut.args[0], graph)
+    linear = _linear(rows, graph)
     if linear is None or not isinstance(count, int) or linear.weight.shape[1] != count * width:
         return None
-    return _Heads(linear, count, width, turned)
+    return _Heads(linear, count, width, turned, factor * more)
 
 
 def _scores(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, relax.Expr, float] | None:
     """(queries, keys, c), where `expr` is c * queries @ keys."""
-    factor = 1.0
-    scaled = graph.producer(expr)
-    if op_name(scaled) in ("multiply", "divide"):
-        value = constant(scaled.args[1])
-        if value is None or value.size != 1 or not graph.single_use(expr):
-            return None
-        factor = float(value) if op_name(scaled) == "multiply" else 1 / float(value)
-        expr = scaled.args[0]
+    expr, factor = _unscaled(expr, graph)
     product = graph.match(expr, "matmul")
     return (*product.args, factor) if product is not None and graph.single_use(expr) else None
 
@@ -116,6 +129,9 @@ def split_heads(mod: IRModule) -> IRModule:
             return None
         if queries.count == 1 and queries.width != keys.width:
             return None
+        factor = found[2] * queries.factor * keys.factor
+        if values.factor != 1:
+            return None
         name = graph.name_of(call.args[0]).removesuffix("_reshape")
         total = None
         for head in range(queries.count):
@@ -126,9 +142,7 @@ def split_heads(mod: IRModule) -> IRModule:
             value = values.linear.columns(mine, graph, f"{name}_value{head}")
             key = graph.emit(relax.op.permute_dims(key, [0, 2, 1]), f"{name}_key{head}_permute_dims")
             score = graph.emit(relax.op.matmul(query, key), f"{name}_head{head}_matmul")
-            score = graph.emit(
-                relax.op.multiply(score, relax.const(np.float32(found[2]))), f"{name}_head{head}_multiply"
-            )
+            score = graph.emit(relax.op.multiply(score, relax.const(np.float32(factor))), f"{name}_head{head}_multiply")
             share = graph.emit(relax.op.nn.softmax(score, -1), f"{name}_head{head}_softmax")
             rows = graph.emit(relax.op.matmul(share, value), f"{name}_head{head}")
             out = relax.op.matmul(rows, relax.const(weight[mine]))

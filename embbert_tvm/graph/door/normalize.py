@@ -1,0 +1,205 @@
+"""The steps that bring a model to the one form that is compiled, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.graph.door import cleanup
+from embbert_tvm.graph.door.branches import inline_control_flow
+from embbert_tvm.graph.door.forms import to_plain_form
+from embbert_tvm.graph.door.inputs import described, fixed_length, meaning_of, real_inputs, with_one_input
+from embbert_tvm.graph.door.lengths import Replacement, of_the_length
+from embbert_tvm.graph.door.outputs import TEXT, head_of, name_logits, one_output
+from embbert_tvm.graph.door.probe import IDS, Probe, ProbeError, random_ids
+
+DEFAULT_LONGEST = 256  # where the model itself knows no limit
+_MOST_POSITIONS = 512  # the usual limit, tried first
+_SHORTEST_TRIED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 23, 29, 32, 64)
+# Lengths that are no usual width, so that a dimension that follows the length is told from one that does not.
+_SAMPLES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
+TOLERANCE = 1e-4  # of the largest output
+_PROBED = 1000  # ids below this are tried where a model looks nothing up
+NORMAL = "embbert.normal"  # the key that says of a model that it has come through the door
+LEAST, MOST, HEAD = "embbert.least", "embbert.most", "embbert.head"  # attributes of an imported module's `main`
+
+
+@dataclass(frozen=True)
+class Door:
+    """A model in the one form that is compiled.
+
+    least, most: the shortest and the longest text that it takes, most None where it knows no limit. head: what each
+    row of its output is of, "text" or "tokens". notes: what its owner should know.
+    """
+
+    model: onnx.ModelProto
+    least: int
+    most: int | None
+    head: str = TEXT
+    notes: tuple[str, ...] = ()
+
+
+def normalize(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> Door:
+    """A model of any inputs, batch and exporter as one of `ids` int64 (1, L) that computes nothing of shapes.
+
+    Args:
+        model: stays as it is.
+        longest: tokens of the longest text that is wished, where the model itself does not know.
+        separator: the id after which the second of two texts begins, for a model that has token types.
+
+    Raises:
+        InputError: for what is no text model, or is computed from the length in a way that is not compiled.
+    """
+    plain, notes = to_plain_form(model)
+    output = one_output(plain.graph)
+    meaning = meaning_of(plain.graph)
+    ids = next(i for i in real_inputs(plain.graph) if i.name == meaning.ids)
+    if (fixed := fixed_length(ids)) is not None:
+        raise InputError(f"the model takes exactly {fixed} tokens: export it with the length as a dynamic axis")
+    with_one_input(plain, meaning, separator)
+    before = Probe(plain)
+    vocabulary = _vocabulary(plain, before)
+    inline_control_flow(plain, vocabulary)
+    least, most = _limits(before, vocabulary, longest, described(ids))
+    table = most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
+    lengths = [n for n in _SAMPLES if least <= n < table][:3] or list(range(least, min(table, least + 3))) or [least]
+    if output.name in of_the_length(plain.graph)[0]:
+        raise InputError(f"the output {output.name} does not depend on the tokens: the model answers nothing")
+    answers = {n: before(random_ids(n, vocabulary))[output.name] for n in lengths}
+    if not all(np.isfinite(a).all() for a in answers.values() if isinstance(a, np.ndarray) and a.dtype.kind == "f"):
+        raise InputError(f"the output {output.name} is not finite for ordinary token ids: is the model sound?")
+    head = head_of(output.name, answers)
+    _replace_lengths(plain, vocabulary, sorted({*lengths, table}))
+    _with_rank(plain, answers[lengths[0]])
+    name_logits(plain.graph, head, answers[lengths[0]].shape[-1] if answers[lengths[0]].shape else 1)
+    _compare(before, plain, vocabulary, sorted({least, *lengths, table}))
+    known = {p.key: p.value for p in plain.metadata_props}
+    helper.set_model_props(plain, known | {NORMAL: f"{least} {most or 0} {head}"})
+    return Door(plain, least, most, head, tuple(notes))
+
+
+def _with_rank(model: onnx.ModelProto, answer: np.ndarray) -> None:
+    """Give an output without a batch its (1, C), in place."""
+    if answer.ndim >= 2:
+        return
+    graph = model.graph
+    name = graph.output[0].name
+    graph.initializer.append(numpy_helper.from_array(np.array([1, -1]), "door.logits_shape"))
+    graph.node.append(helper.make_node("Reshape", [name, "door.logits_shape"], [f"{name}.of_a_batch"]))
+    graph.output[0].name = f"{name}.of_a_batch"
+
+
+def _vocabulary(model: onnx.ModelProto, probe: Probe) -> int:
+    """How many ids there are: all that the model looks up without leaving a table."""
+    graph = model.graph
+    rows = [t.dims[0] for t in graph.initializer if len(t.dims) == 2]
+    length = next((n for n in _SHORTEST_TRIED[::-1] if probe.runs([np.zeros((1, n))])), None)
+
+    def takes(count: int) -> bool:
+        return probe.runs([np.full((1, length), count - 1)])
+
+    most = max(rows, default=_PROBED)
+    return most if length is None or takes(most) else _last(takes, 1, most)
+
+
+def _samples(length: int, vocabulary: int) -> list[np.ndarray]:
+    """Ids at random, and ones that are no padding however ids are numbered."""
+    return [random_ids(length, vocabulary), np.full((1, length), vocabulary - 1)]
+
+
+def _limits(probe: Probe, vocabulary: int, longest: int | None, ids: str) -> tuple[int, int | None]:
+    """The fewest and the most tokens that a model takes; the most None where it is not below what is wished."""
+
+    def takes(length: int) -> bool:
+        return probe.runs(_samples(length, vocabulary))
+
+    least = next((n for n in _SHORTEST_TRIED if takes(n)), None)
+    if least is None:
+        try:
+            probe(random_ids(_SAMPLES[1], vocabulary))
+        except ProbeError as error:
+            raise InputError(f"{error}; its ids are {ids}") from None
+        raise InputError(f"onnxruntime runs this model at no length up to {_SHORTEST_TRIED[-1]}")
+    wished = max(longest or _MOST_POSITIONS, least)
+    if takes(wished + 1):
+        return least, None
+    return least, wished if takes(wished) else _last(takes, least, wished)
+
+
+def _last(takes: Callable[[int], bool], low: int, high: int) -> int:
+    """The last length of [low, high) that is taken, where low is and high is not."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(middle) else (low, middle)
+    return low
+
+
+def _replace_lengths(model: onnx.ModelProto, vocabulary: int, lengths: list[int]) -> None:
+    """Replace what the length alone decides, and drop what then does nothing."""
+    graph = model.graph
+    everything = [name for node in graph.node for name in node.output if name]
+    probe = Probe(model, everything)
+    found = {n: probe(random_ids(n, vocabulary)) for n in (lengths[:-1] or lengths)}
+    arrays = {n: {k: v for k, v in at.items() if isinstance(v, np.ndarray)} for n, at in found.items()}
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    kinds = cleanup.element_types({**constants, **next(iter(arrays.values()))})
+    sizes = {name: {n: arrays[n][name].shape for n in arrays} for name in next(iter(arrays.values()))}
+    sizes |= {name: dict.fromkeys(arrays, value.shape) for name, value in constants.items()}
+    sizes[IDS], kinds[IDS] = {n: (1, n) for n in arrays}, onnx.TensorProto.INT64
+    produced = {name for node in graph.node for name in node.output}
+    _, border = of_the_length(graph)
+    border &= produced & sizes.keys()
+    longest = lengths[-1]
+    at_most = Probe(model, sorted(border))(random_ids(longest, vocabulary)) if border else {}
+    values = {name: {**{n: arrays[n][name] for n in arrays}, longest: at_most[name]} for name in border}
+    Replacement(graph, values, sizes, longest).run()
+    _settle(model, vocabulary, lengths[:-1] or lengths)
+
+
+def _settle(model: onnx.ModelProto, vocabulary: int, lengths: list[int]) -> None:
+    """Drop what does nothing until nothing more can be dropped."""
+    graph, count = model.graph, None
+    while count != len(graph.node):
+        count = len(graph.node)
+        probe = Probe(model, [name for node in graph.node for name in node.output if name])
+        found = {n: probe(random_ids(n, vocabulary)) for n in lengths}
+        first = {k: v for k, v in found[lengths[0]].items() if isinstance(v, np.ndarray)}
+        constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        sizes = {name: {n: found[n][name].shape for n in lengths} for name in first}
+        sizes |= {name: dict.fromkeys(lengths, value.shape) for name, value in constants.items()}
+        sizes[IDS] = {n: (1, n) for n in lengths}
+        kinds = cleanup.element_types({**constants, **first}) | {IDS: onnx.TensorProto.INT64}
+        free, _ = of_the_length(graph)
+        counts = {name: 1 for name in free & first.keys() if all(bool((found[n][name] == n).all()) for n in lengths)}
+        cleanup.clean(graph, sizes, kinds, counts if len(lengths) > 1 else {})
+
+
+def _compare(before: Probe, model: onnx.ModelProto, vocabulary: int, lengths: list[int]) -> None:
+    """WorkError where a model no longer answers as it did."""
+    after = Probe(model)
+    for length in lengths:
+        for ids in _samples(length, vocabulary):
+            for (name, expected), found in zip(before(ids).items(), after(ids).values(), strict=True):
+                if expected.size != found.size or not _close(expected.reshape(found.shape), found):
+                    raise WorkError(
+                        f"{name} differs at {length} tokens once what the length decides is a constant: this is a "
+                        "fault of embbert-tvm, please report it with the model"
+                    )
+
+
+def _close(expected: np.ndarray, found: np.ndarray) -> bool:
+    scale = max(float(np.abs(expected).max(initial=0)), 1e-6)
+    return bool(np.abs(expected - found).max(initial=0) <= TOLERANCE * scale)
+
+
+def content(door: Door, given: onnx.ModelProto, path: Path) -> bytes:
+    """The bytes of a door's model, whole: those of the file at `path`, which `given` is, where they are that."""
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    is_whole = all(t.data_location != onnx.TensorProto.EXTERNAL for t in tensors)
+    return path.read_bytes() if door.model is given and is_whole else door.model.SerializeToString(deterministic=True)

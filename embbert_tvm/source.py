@@ -1,0 +1,133 @@
+"""What is compiled, and where it is found: a model folder of ours, or an ONNX file."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.models.huggingface import EMBEDDING, LABELS, MANY_LABELS, REGRESSION, TOKENS, is_hub_folder
+
+FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
+HEADS = (LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What is compiled: an ONNX file with what is known beside it."""
+
+    name: str
+    onnx: Path
+    # None where they have no names, and for regression, which has one output
+    labels: tuple[str, ...] | None
+    tokenizer: Path | None
+    calibration: Path | None
+    trained_precision: str | None = None  # the one through whose rounding it was trained
+    # the id after which the second of two texts begins, for a model that has token types
+    separator: int | None = None
+    # what its outputs are: one of models/huggingface.py's heads; None where only their number says
+    head: str | None = None
+
+
+def find_source(path: Path, labels: str | None = None) -> ModelSource:
+    """A model folder, a hub's folder, or an ONNX file, with tokenizer.json and calibration.json beside it, if they are.
+
+    A folder whose model.onnx is older than its weights is exported anew where torch is installed. labels: names of
+    the classes in the place of the model's own, as `read_labels` takes them. Raises InputError for what is neither.
+    """
+    source = _source(path)
+    return source if labels is None else replace(source, labels=read_labels(labels))
+
+
+def _source(path: Path) -> ModelSource:
+    if path.is_dir() and is_hub_folder(path):
+        return _exported(path)
+    if path.is_dir() and (found := _foreign(path)) is not None:
+        return found
+    if path.is_dir():
+        from embbert_tvm.graph.onnx_export import fresh_onnx
+
+        folder = read_folder(path)
+        files = (folder.tokenizer_path, folder.calibration)
+        return ModelSource(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
+    if not path.exists():
+        raise InputError(f"{path}: no such model folder or ONNX file")
+
+    def beside(name: str) -> Path | None:
+        return path.with_name(name) if path.with_name(name).is_file() else None
+
+    tokenizer = beside("tokenizer.json")
+    files = (tokenizer, beside("calibration.json"))
+    return ModelSource(path.stem, path, None, *files, trained_precision(path.parent), separator_of(tokenizer))
+
+
+def _foreign(path: Path) -> ModelSource | None:
+    """A folder that `export` has written of a hub's; None for another."""
+    try:
+        document = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("architecture") != FOREIGN:
+        return None
+    labels, head, name = document.get("labels"), document.get("head"), document.get("name", path.resolve().name)
+    named = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
+    if not (labels is None or named) or head not in HEADS or not isinstance(name, str):
+        raise InputError(f"{path / 'config.json'}: labels, head or name are not what `export` writes: export it again")
+
+    def there(file: str) -> Path | None:
+        return path / file if (path / file).is_file() else None
+
+    tokenizer = there("tokenizer.json")
+    files = (None if labels is None else tuple(labels), tokenizer, there("calibration.json"))
+    return ModelSource(name, path / "model.onnx", *files, None, separator_of(tokenizer), head)
+
+
+def _exported(path: Path) -> ModelSource:
+    """A hub's folder, exported to where it lives as long as this process."""
+    from embbert_tvm.hub_export import export_hub_folder
+
+    place = Path(tempfile.mkdtemp(prefix="embbert-hub-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    export_hub_folder(path, place / "model")
+    return _foreign(place / "model")
+
+
+def separator_of(tokenizer: Path | None) -> int | None:
+    """The id behind which the second of two texts begins, where a tokenizer.json gives that text another type."""
+    if tokenizer is None:
+        return None
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception:  # what is no tokenizer is refused where it is used
+        return None
+    pair = loaded.encode("a", "b")
+    if 1 not in pair.type_ids or pair.type_ids[0] != 0:
+        return None
+    separator = pair.ids[pair.type_ids.index(1) - 1]
+    types = [int(separator in pair.ids[:n]) for n in range(len(pair.ids))]
+    return separator if types == pair.type_ids else None
+
+
+def read_labels(given: str) -> tuple[str, ...]:
+    """The labels that `--labels` names: a file with one a line, or a list with commas. Raises InputError."""
+    if Path(given).is_file():
+        try:
+            labels = Path(given).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"--labels {given}: cannot be read ({error})") from None
+        labels = labels[:-1] if labels[-1] == "" else labels
+    elif "," in given:
+        labels = given.split(",")
+    else:
+        raise InputError(f"--labels {given}: no such file: give a file with one label a line, or names as a,b,c")
+    labels = [label.strip() for label in labels]
+    if not all(labels) or len(set(labels)) != len(labels):
+        raise InputError(f"--labels {given}: a label is empty or there twice")
+    return tuple(labels)
