@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from embbert_tvm import __version__
 from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
-from embbert_tvm.data.tokenizer import CLS, load_tokenizer
+from embbert_tvm.data.tokenizer import CLS, load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
@@ -93,7 +93,7 @@ def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, T
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     if job.tokenizer is None:
         raise InputError("a new model needs a tokenizer: give --tokenizer, or --base for a model that has one")
-    tokenizer = load_tokenizer(job.tokenizer)
+    tokenizer = load_embbert_tokenizer(job.tokenizer)
     config = dataclasses.replace(PRESETS[job.preset or "base"], vocabulary_size=tokenizer.get_vocab_size())
     torch.manual_seed(seed_of(f"{job.recipe.seed} model"))
     model = build(config, 1)
