@@ -13,13 +13,13 @@ from tvm import IRModule, relax
 
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
-from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
+from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
-from embbert_tvm.codegen.tokenizer_scheme import read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
+from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate, qdq
 from embbert_tvm.graph.block_layers import block_layers
@@ -120,7 +120,7 @@ def compile_model(
     dump("2-simplified", mod)
     vocabulary, positions = limits(mod)
     max_length = _max_length(max_length, positions)
-    scheme = read_scheme(source.tokenizer) if text and source.tokenizer is not None else None
+    scheme = read_spec(source.tokenizer) if text and source.tokenizer is not None else None
     if scheme is not None and scheme.vocabulary > vocabulary:
         raise InputError(
             f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
@@ -144,7 +144,7 @@ def compile_model(
     mod = to_calls(chosen.mod)
     dump("5-calls", mod)
 
-    window = scheme and WINDOW_BYTES
+    window = scheme and window_bytes(scheme)
     at_length = build_programs(mod, chosen.constants, prefix, vocabulary, window, tuned, chosen.plan.half)
     program = at_length(max_length)
     if source.labels is not None and program.classes != len(source.labels):

@@ -147,6 +147,9 @@ static float power_of_e(float x)
     if (status != @UPPER@_OK) {
         return status;
     }
+    if (tokens == 0) { /* a text of nothing, where nothing stands around it */
+        return @UPPER@_E_LENGTH;
+    }
     infer(model->arena, ids, (int32_t)tokens, result->logits);
     result->label = 0;
     for (size_t i = 1; i < @UPPER@_CLASSES; i++) {

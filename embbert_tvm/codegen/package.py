@@ -15,7 +15,7 @@ from embbert_tvm.codegen.c_api import DEFAULT_PREFIX
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
-from embbert_tvm.codegen.tokenizer_scheme import Scheme
+from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
 from embbert_tvm.target import Board, Cpu
@@ -42,7 +42,7 @@ class Contents:
     relax_text: str
     onnx: bytes
     tokenizer: bytes | None
-    scheme: Scheme | None
+    scheme: TokenizerSpec | None
     vectors: Sequence[tuple[Sequence[int], np.ndarray]]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
@@ -62,12 +62,8 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     found = {path: text.encode() for path, text in sources.items()}
     if contents.scheme is not None:
-        texts = {
-            f"{_HOST}/src/{prefix}_tokenizer.h": c_tokenizer.header(prefix, c_files.title(name)),
-            f"{_HOST}/src/{prefix}_tokenizer.c": c_tokenizer.source(contents.scheme, prefix, c_files.title(name)),
-        }
-        found |= {path: text.encode() for path, text in texts.items()}
-        found[f"{_HOST}/src/{c_tokenizer.RUNTIME.name}"] = c_tokenizer.RUNTIME.read_bytes()
+        texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_files.title(name))
+        found |= {f"{_HOST}/src/{file}": content for file, content in texts_to_ids.items()}
     for header in sorted(_MICRO.glob("*.h")):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
     digest = _digest(found)

@@ -88,7 +88,9 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
         tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # the library raises bare Exception for a malformed file
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception for a malformed file, and may panic
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
     size = id_count(tokenizer)
     if size == 0:
