@@ -25,10 +25,11 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_tokenizer
 from embbert_tvm.codegen.c_files import c_string
-from embbert_tvm.codegen.tokenizer_scheme import Scheme, read_scheme
+from embbert_tvm.codegen.tokenizer_models import model_tables
 from embbert_tvm.data.dataset import read_columns, read_examples
 from embbert_tvm.data.files import read_lines
-from embbert_tvm.data.tokenizer import CLS, SEP
+from embbert_tvm.data.tokenizer_json import read_spec
+from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.toolchain import call, find_tool
@@ -71,18 +72,19 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
 
 
 class HostTokenizer:
-    """The C of a scheme's tokenizer, compiled for this machine under the undefined-behaviour sanitizer if `checked`."""
+    """The C of a spec's tokenizer, compiled for this machine under the undefined-behaviour sanitizer if `checked`."""
 
     def __init__(
         self,
-        scheme: Scheme,
+        spec: TokenizerSpec,
         folder: Path,
         *,
         max_length: int = MAX_LENGTH,
-        window: int = c_tokenizer.WINDOW,
+        window: int | None = None,
         checked: bool = False,
     ) -> None:
-        (source,) = write_sources(scheme, folder, max_length, window)
+        (source,) = write_sources(spec, folder, max_length, window)
+        size = c_tokenizer.window_bytes(spec) if window is None else model_tables(spec, window).window_bytes
         library = folder / "tokenizer.so"
         checks = ("-g", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all") if checked else ("-O2",)
         done = subprocess.run(
@@ -93,7 +95,7 @@ class HostTokenizer:
         if done.returncode:
             raise AssertionError(done.stderr)
         self._call = ctypes.CDLL(str(library)).embbert_tokenizer
-        self._window = np.zeros(4 * window, np.uint8)
+        self._window = np.zeros(size // 8 + 1, np.float64)
         self._ids = np.zeros(max_length, np.int32)
 
     def __call__(self, text: bytes, pair: bytes | None = None) -> tuple[int, np.ndarray, bool]:
@@ -114,7 +116,7 @@ class HostTokenizer:
 
 
 def write_sources(
-    scheme: Scheme, folder: Path, max_length: int, window: int = c_tokenizer.WINDOW, *, takes_text: bool = True
+    spec: TokenizerSpec, folder: Path, max_length: int, window: int | None = None, *, takes_text: bool = True
 ) -> list[Path]:
     """The tokenizer's C, with a header of no model, which says whether firmware takes texts; gives its C files."""
     api = c_api.header(
@@ -123,7 +125,7 @@ def write_sources(
         precision="no",
         max_length=max_length,
         classes=1,
-        vocabulary=scheme.vocabulary,
+        vocabulary=spec.vocabulary,
         arena_bytes=16,
         align=16,
         has_tokenizer=takes_text,
@@ -131,10 +133,9 @@ def write_sources(
     )
     texts = {
         "embbert.h": api,
-        "embbert_tokenizer.h": c_tokenizer.header("embbert", "tokenizer"),
-        "embbert_tokenizer.c": c_tokenizer.source(scheme, "embbert", "tokenizer", window),
-        c_tokenizer.RUNTIME.name: c_tokenizer.RUNTIME.read_text(),
     }
+    for name, content in c_tokenizer.files(spec, "embbert", "tokenizer", window).items():
+        (folder / name).write_bytes(content)
     for name, text in texts.items():
         (folder / name).write_text(text)
     return [folder / "embbert_tokenizer.c"]
@@ -153,18 +154,15 @@ def pairs_of(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def compare(
-    scheme: Scheme, host: HostTokenizer, texts: Iterable[tuple[str, str | None]]
+    spec: TokenizerSpec, host: HostTokenizer, texts: Iterable[tuple[str, str | None]]
 ) -> tuple[int, int, str | None]:
     """(texts, mismatches, the first text that differs)."""
     seen, wrong, first = 0, 0, None
     texts = iter(texts)
     while batch := list(islice(texts, BATCH)):
-        left = scheme.tokenizer.encode_batch([a for a, _ in batch], add_special_tokens=False)
-        right = iter(scheme.tokenizer.encode_batch([b for _, b in batch if b is not None], add_special_tokens=False))
-        for (a, b), encoded in zip(batch, left, strict=True):
-            expected = [CLS, *encoded.ids]
-            if b is not None:
-                expected += [SEP, *next(right).ids]
+        texts_or_pairs = [a if b is None else (a, b) for a, b in batch]
+        for (a, b), encoded in zip(batch, spec.tokenizer.encode_batch(texts_or_pairs), strict=True):
+            expected = encoded.ids
             status, ids, truncated = host(a.encode(), None if b is None else b.encode())
             if status or truncated or ids.tolist() != expected:
                 wrong += 1
@@ -173,9 +171,9 @@ def compare(
     return seen, wrong, first
 
 
-def sections(scheme: Scheme, cpu: Cpu, folder: Path) -> dict[str, int]:
+def sections(spec: TokenizerSpec, cpu: Cpu, folder: Path) -> dict[str, int]:
     """Bytes of the tokenizer's object: code, tables, and data that would be RAM."""
-    sources = write_sources(scheme, folder, 256)
+    sources = write_sources(spec, folder, 256)
     flags = [*FLAGS, *cpu.cflags, *cpu.optimize, "-ffunction-sections"]
     call(cpu, "gcc", [*flags, "-c", sources[0], "-o", folder / "tokenizer.o"], "the tokenizer")
     found = {"code": 0, "tables": 0, "static": 0}
@@ -188,10 +186,10 @@ def sections(scheme: Scheme, cpu: Cpu, folder: Path) -> dict[str, int]:
     return found
 
 
-def count(scheme: Scheme, cpu: Cpu, texts: Sequence[str], folder: Path) -> tuple[int, int]:
+def count(spec: TokenizerSpec, cpu: Cpu, texts: Sequence[str], folder: Path) -> tuple[int, int]:
     """(instructions, characters) of tokenizing texts, a call each, in QEMU."""
     encoded = [text.encode()[:MOST_BYTES] for text in texts]
-    write_sources(scheme, folder, 4096, takes_text=False)
+    write_sources(spec, folder, 4096, takes_text=False)
     model = c_api.substitute(
         _MODEL,
         "embbert",
@@ -208,7 +206,7 @@ def count(scheme: Scheme, cpu: Cpu, texts: Sequence[str], folder: Path) -> tuple
         "max_length": 4096,
         "labels": None,
         "classes": 1,
-        "vocabulary": scheme.vocabulary,
+        "vocabulary": spec.vocabulary,
         "arena": {"bytes": 16, "align": 16, "tensors": []},
         "weights_bytes": 0,
         "operators": [],
@@ -221,7 +219,7 @@ def count(scheme: Scheme, cpu: Cpu, texts: Sequence[str], folder: Path) -> tuple
     with open_place("qemu", load_package(folder)) as device:
         for number, text in enumerate(encoded):
             found = device.run([number])
-            expected = 1 + len(scheme.tokenizer.encode(text.decode("utf-8", "ignore"), add_special_tokens=False).ids)
+            expected = len(spec.tokenizer.encode(text.decode("utf-8", "ignore")).ids)
             if int(found.logits[0]) != expected:
                 raise AssertionError(f"text {number}: {found.logits[0]} tokens, not {expected}")
             instructions += found.instructions or 0
@@ -236,23 +234,27 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    scheme, cpu = read_scheme(options.tokenizer), load_cpu(options.cpu)
+    spec, cpu = read_spec(options.tokenizer), load_cpu(options.cpu)
     report: dict[str, Any] = {"tokenizer": options.tokenizer.name, "cpu": cpu.name, "files": []}
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
-        host = HostTokenizer(scheme, folder)
+        host = HostTokenizer(spec, folder)
         for path in options.path:
-            lines, wrong, first = compare(scheme, host, pairs_of(path))
+            lines, wrong, first = compare(spec, host, pairs_of(path))
             report["files"].append({"path": "/".join(path.parts[-2:]), "lines": lines, "mismatches": wrong})
             print(f"{path}: {lines:,} texts, {wrong:,} mismatches", file=sys.stderr, flush=True)
             if first is not None:
                 print(f"  the first: {first!r}", file=sys.stderr)
         find_tool(cpu, "gcc")
-        sizes = sections(scheme, cpu, folder)
-        report |= {"flash_bytes": sizes["code"] + sizes["tables"], **sizes, "window_bytes": c_tokenizer.WINDOW_BYTES}
+        sizes = sections(spec, cpu, folder)
+        report |= {
+            "flash_bytes": sizes["code"] + sizes["tables"],
+            **sizes,
+            "window_bytes": c_tokenizer.window_bytes(spec),
+        }
         each = -(-TEXTS // min(2, len(options.path)))
         texts = [t for path in options.path[:2] for t, _ in islice(pairs_of(path), each) if t.strip()]
-        instructions, characters = count(scheme, cpu, texts, folder)
+        instructions, characters = count(spec, cpu, texts, folder)
         report |= {"texts": len(texts), "characters": characters, "instructions": instructions}
         report["instructions_per_character"] = round(instructions / characters, 1)
     if options.json:
@@ -262,7 +264,7 @@ def main() -> None:
     print(f"{every[0]:,} texts, {every[1]:,} mismatches")
     print(
         f"{cpu.name}: {report['flash_bytes']:,} bytes of flash (code {sizes['code']:,}, tables {sizes['tables']:,}), "
-        f"static RAM {sizes['static']}, {c_tokenizer.WINDOW_BYTES:,} bytes of the arena"
+        f"static RAM {sizes['static']}, {report['window_bytes']:,} bytes of the arena"
     )
     print(
         f"{report['instructions_per_character']} instructions a character over {len(texts)} texts "

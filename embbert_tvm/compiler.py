@@ -13,12 +13,13 @@ from tvm import IRModule, relax
 
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_api import check_prefix
-from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
+from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
-from embbert_tvm.codegen.tokenizer_scheme import Scheme, read_scheme
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
+from embbert_tvm.data.tokenizer_json import read_spec
+from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import calibrate, pipeline, qdq
 from embbert_tvm.graph.attributes import account_of, written_of
@@ -61,7 +62,7 @@ class FrontEnd:
     max_length: int
     door: Door  # what of it is compiled
     onnx: bytes  # the door's model, whole
-    scheme: Scheme | None  # of the tokenizer that goes with it
+    scheme: TokenizerSpec | None  # of the tokenizer that goes with it
     calibration: Path | None  # a labelled TSV to take statistics from, in place of the source's own
 
     @property
@@ -86,7 +87,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
         qdq.check_asked(str(source.onnx), options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least)
-    scheme = read_scheme(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
+    scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
     if scheme is not None and scheme.vocabulary > vocabulary:
         raise InputError(
             f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
@@ -139,7 +140,7 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     fused, calls = pipeline.back(isa_of(cpu.features), computes_in_half(cpu.features))
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
-    window = None if front.scheme is None else WINDOW_BYTES
+    window = None if front.scheme is None else window_bytes(front.scheme)
     at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
     compiled = Compiled(front, known, quantized, at_length)
     labels = front.source.labels

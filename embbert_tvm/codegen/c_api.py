@@ -68,7 +68,7 @@ extern "C" {
 #endif
 
 #define @UPPER@_MIN_LENGTH @MIN_LENGTH@ /* tokens that the model needs at least */
-#define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, [CLS] and [SEP] counted */
+#define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, with those that stand around a text */
 #define @UPPER@_CLASSES @CLASSES@ /* logits; 1 for regression */
 #define @UPPER@_VOCABULARY @VOCABULARY@ /* token ids are 0 to one less */
 #define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
@@ -104,8 +104,8 @@ typedef struct {
  * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so. result is written only where @UPPER@_OK is returned. */
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result);
 
-/* The same for two texts as the model was trained on them: [CLS] utf8 [SEP] pair, cut at its end. Where pair is NULL
- * there is one text. */
+/* The same for two texts as the model's tokenizer joins them; where there are too many tokens, the longer text is cut.
+ * Where pair is NULL there is one text. */
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result);
 

@@ -147,7 +147,7 @@ static float power_of_e(float x)
     if (status != @UPPER@_OK) {
         return status;
     }
-    if (tokens < @UPPER@_MIN_LENGTH) {
+    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
         return @UPPER@_E_LENGTH;
     }
     infer(model->arena, ids, (int32_t)tokens, result->logits);

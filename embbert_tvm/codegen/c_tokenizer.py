@@ -1,21 +1,23 @@
-"""The tokenizer's C: the tables of a tokenizer.json in front of the runtime of firmware/tokenizer."""
+"""The tokenizer's C: the tables of a tokenizer.json and the stages between a text and its ids."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import embbert_tvm.firmware as firmware
-from embbert_tvm.codegen import c_api
-from embbert_tvm.codegen.tokenizer_scheme import Scheme
-from embbert_tvm.codegen.tokenizer_tables import NONE, byte_tokens, character_tables, pair_tables, settles, smallest
-from embbert_tvm.data.tokenizer import CLS, SEP
+from embbert_tvm.codegen import c_api, tokenizer_chain
+from embbert_tvm.codegen.c_tables import array
+from embbert_tvm.codegen.tokenizer_models import model_tables, window_bytes
+from embbert_tvm.data.tokenizer_spec import AddedToken, Begin, TokenizerSpec
 
-RUNTIME = Path(next(iter(firmware.__path__))) / "tokenizer" / "embbert_bpe.h"
-WINDOW = 256  # symbols of a word that are merged together
-MARKS = 32  # combining marks in a run, under NFD
-WINDOW_BYTES = 4 * WINDOW
+__all__ = ["files", "header", "source", "window_bytes"]
+
+_FOLDER = Path(next(iter(firmware.__path__))) / "tokenizer"
 
 _HEADER = """\
 /* @TITLE@: the tokenizer. Made by embbert-tvm; do not edit. */
@@ -26,7 +28,7 @@ _HEADER = """\
 
 #define @UPPER@_WINDOW_BYTES @WINDOW_BYTES@
 
-/* @PREFIX@_tokenize() with its arguments checked. window: @UPPER@_WINDOW_BYTES bytes, aligned to 2. */
+/* @PREFIX@_tokenize() with its arguments checked. window: @UPPER@_WINDOW_BYTES bytes, aligned to 8. */
 @PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
                                int32_t *ids, size_t *tokens, bool *truncated);
 
@@ -34,105 +36,226 @@ _HEADER = """\
 """
 
 _SOURCE = """\
-/* @TITLE@: the tokenizer, @VOCABULARY@ tokens and @MERGES@ merges (embbert-tvm's docs/tokenizer.md).
- * Made by embbert-tvm; do not edit. */
+/* @TITLE@: the tokenizer, @VOCABULARY@ tokens (embbert-tvm's docs/tokenizer.md). Made by embbert-tvm; do not edit. */
 #include "@PREFIX@_tokenizer.h"
 
 @OPTIONS@
+#define TOKENIZER_STATE \\
+@STATE@
+
+typedef @SYMBOL@ tokenizer_symbol_t;
 
 @TABLES@
 
-@FUNCTIONS@
+#include "embbert_text.h"
+#include "embbert_unicode.h"
+#include "@MODEL@"
+@WORD@
+@STAGES@
+static void tokenize_plain(tokenizer_t *t, const uint8_t *bytes, size_t n)
+{
+@FIRST@    while (n > 0 && t->end == TOKENIZER_DONE) {
+        size_t used;
+        @CHARACTER@(t, decode(bytes, n, &used));
+        bytes += used;
+        n -= used;
+    }
+    if (t->end == TOKENIZER_DONE) {
+        @CHARACTER@_end(t);
+    }
+}
 
-#include "embbert_bpe.h"
+@ADDED@static void tokenize_text(tokenizer_t *t, const uint8_t *bytes, size_t n, size_t room, bool counts_on)
+{
+    t->n = 0;
+    t->count = 0;
+    t->room = room;
+    t->counts_on = counts_on;
+    t->end = TOKENIZER_DONE;
+@RESET@
+    @PIECES@(t, bytes, n);
+}
+
+@TEMPLATES@
+#include "embbert_template.h"
 
 @PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
                                int32_t *ids, size_t *tokens, bool *truncated)
 {
-    tokenizer_end_t end = tokenize_texts(window, utf8, n, pair, pair_n, ids, @UPPER@_MAX_LENGTH, tokens);
-    *truncated = end == TOKENIZER_FULL;
+    size_t added = pair != NULL ? @ADDED_TO_PAIR@u : @ADDED_TO_SINGLE@u; /* that stand around the texts */
+    if (added > @UPPER@_MAX_LENGTH) {
+        return @UPPER@_E_LENGTH;
+    }
+    tokenizer_end_t end =
+        tokenize_texts(window, utf8, n, pair, pair_n, ids, @UPPER@_MAX_LENGTH, tokens, truncated);
     return end == TOKENIZER_LOST ? @UPPER@_E_WORD : @UPPER@_OK;
 }
 """
 
-_FUNCTION = "static inline uint16_t {name}(uint16_t {parameter}) {{ return (uint16_t)({value}); }}"
+_WORD = """
+static inline void word(tokenizer_t *t, uint32_t unit)
+{
+    uint32_t value = UNIT_VALUE(unit);
+    @PUSH@
+}
+
+static inline void word_end(tokenizer_t *t)
+{
+    if (t->n > 0) {
+        end_word(t);
+    }
+}
+"""
+
+_RAW = """if (value & TOKENIZER_RAW) {
+        push_bytes(t, UNIT_POINT(value));
+    } else {
+        push(t, value);
+    }"""
+
+_PIECES = """\
+static void tokenize_added_@N@(tokenizer_t *t, const uint8_t *bytes, size_t n)
+{
+    size_t begin = 0, from = 0;
+    added_found_t found;
+    while (t->end == TOKENIZER_DONE && find_added(&added_@N@, bytes, n, begin, &from, &found)) {
+        if (found.start > begin) {
+            @NEXT@(t, bytes + begin, found.start - begin);
+        }
+        if (t->end == TOKENIZER_DONE) {
+            write_id(t, found.id);
+        }
+        begin = found.end;
+    }
+    if (begin < n && t->end == TOKENIZER_DONE) {
+        @NEXT@(t, bytes + begin, n - begin);
+    }
+}
+
+"""
 
 
-def header(prefix: str, title: str) -> str:
+def files(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> dict[str, bytes]:
+    """Name and content of the tokenizer's C files: its own two, and the headers that it includes.
+
+    window: symbols of a word that are looked at together; a test makes it small.
+    """
+    text = source(spec, prefix, title, window)
+    found = {
+        f"{prefix}_tokenizer.h": header(spec, prefix, title, window).encode(),
+        f"{prefix}_tokenizer.c": text.encode(),
+    }
+    return found | {name: (_FOLDER / name).read_bytes() for name in runtime(text)}
+
+
+def runtime(text: str) -> list[str]:
+    """The headers of firmware/tokenizer that C includes, and those that they do."""
+    found: list[str] = []
+    waiting = re.findall(r'#include "(\w+\.h)"', text)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found and (_FOLDER / name).is_file():
+            found.append(name)
+            waiting += re.findall(r'#include "(\w+\.h)"', (_FOLDER / name).read_text())
+    return sorted(found)
+
+
+def header(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
     """<prefix>_tokenizer.h, which the model includes."""
-    return c_api.substitute(_HEADER, prefix, title=title, window_bytes=WINDOW_BYTES)
+    size = window_bytes(spec) if window is None else model_tables(spec, window).window_bytes
+    return c_api.substitute(_HEADER, prefix, title=title, window_bytes=size)
 
 
-def source(scheme: Scheme, prefix: str, title: str, window: int = WINDOW) -> str:
-    """<prefix>_tokenizer.c. window: as WINDOW; a test makes it small."""
-    characters = character_tables(scheme)
-    pairs = pair_tables([merge[:2] for merge in scheme.merges] or [(0, 0)])
-    results = [made - rank for rank, (_, _, made) in enumerate(scheme.merges)]
-    first = results[0] if results else scheme.vocabulary
-    in_order = len(set(results)) <= 1
-    options = {
-        "BYTE_LEVEL": int(scheme.byte_level),
-        "SPLIT": int(scheme.splits),
-        "PREFIX_SPACE": int(scheme.prefix_space),
-        "REORDER": int(characters.reorders),
-        "MARKS": MARKS,
-        "HANGUL": int(characters.hangul),
-        "NONE": NONE,
-        "UNK": NONE if scheme.unknown is None else scheme.unknown,
-        "FUSE_UNK": int(scheme.fuse_unknown),
-        "CLS": CLS,
-        "SEP": SEP,
-        "MERGES": len(scheme.merges),
-        "SETTLES": int(settles(scheme.merges)),
-        "WINDOW": window,
-        "UNITS": len(characters.units),
-        "MIDDLE_BITS": characters.middle_bits,
-        "LOW_BITS": characters.low_bits,
-        "SLOTS": len(pairs.at),
-        "BUCKET_SHIFT": pairs.bucket_shift,
-    }
-    tables = {
-        "map_top": characters.top,
-        "map_middle": characters.middle,
-        "map_low": characters.low,
-        "units": np.array(characters.units, np.uint32),
-        "sequence_at": smallest(np.array(characters.at)),
-        "sequences": np.array(characters.sequences or (0,), np.uint32),
-        "pair_shift": pairs.shift,
-        "pair_at": pairs.at,
-        "pair_left": np.array([merge[0] for merge in scheme.merges] or (NONE,), np.uint16),
-        "pair_right": np.array([merge[1] for merge in scheme.merges] or (NONE,), np.uint16),
-    }
-    if scheme.byte_level:
-        tables["byte_token"] = np.array(byte_tokens(scheme), np.uint16)
-    if in_order:
-        token_of = f"rank + {first}u"
-        merge_of = f"(uint16_t)(token - {first}u) < TOKENIZER_MERGES ? token - {first}u : TOKENIZER_MERGES"
-    else:
-        made_by = np.full(scheme.vocabulary, len(scheme.merges), np.uint16)
-        for rank, (_, _, made) in enumerate(scheme.merges):
-            made_by[made] = rank
-        tables["merged"] = np.array([made for _, _, made in scheme.merges], np.uint16)
-        tables["made_by"] = made_by
-        token_of, merge_of = "merged[rank]", "made_by[token]"
-    functions = [
-        _FUNCTION.format(name="token_of", parameter="rank", value=token_of),
-        _FUNCTION.format(name="merge_of", parameter="token", value=merge_of),
-    ]
+def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
+    """<prefix>_tokenizer.c. window: as in files()."""
+    model = model_tables(spec, window)
+    chain = tokenizer_chain.stages(spec, model.values)
+    added = _added(spec)
+    options = dict(model.options) | {"NO_POINT": "0xFFFFFFFFu"}
+    options["SINGLE_WORDS"] = int(any(token.single_word for token in spec.added))
+    state = [*model.state, *chain.state]
+    reset = [*model.reset, *chain.reset]
+    first = ""
+    if any(isinstance(s, Begin) and s.first for s in spec.splitters):
+        state += ["const uint8_t *text;", "bool is_first;", "bool removed; /* what the piece begins with */"]
+        reset += ["t->text = bytes;"]
+        first = "    t->is_first = bytes == t->text;\n    t->removed = false;\n"
+    push = _RAW if model.uses_bytes else "push(t, value);"
+    word = ('\n#include "embbert_bytes.h"\n' if model.uses_bytes else "") + _WORD.replace("@PUSH@", push)
     return c_api.substitute(
         _SOURCE,
         prefix,
         title=title,
-        vocabulary=scheme.vocabulary,
-        merges=len(scheme.merges),
+        vocabulary=spec.vocabulary,
         options="\n".join(f"#define TOKENIZER_{name} {value}" for name, value in options.items()),
-        tables="\n\n".join(_table(name, value) for name, value in tables.items()),
-        functions="\n".join(functions),
+        state=" \\\n".join(f"    {line}" for line in state) or "    uint8_t unused;",
+        symbol=model.symbol,
+        tables="\n\n".join(model.tables),
+        model=model.header,
+        word=word,
+        stages=chain.code,
+        character=chain.first,
+        first=first,
+        added=added.code,
+        pieces=added.first,
+        reset="\n".join(f"    {line}" for line in reset),
+        templates=_templates(spec),
+        added_to_pair=spec.template.added_to_pair,
+        added_to_single=spec.template.added_to_single,
     )
 
 
-def _table(name: str, values: np.ndarray, width: int = 110) -> str:
-    texts = [f"{value}{'u' if value > 0x7FFFFFFF else ''}" for value in values.tolist()]
-    per_line = max(1, (width - 4) // (max(map(len, texts)) + 2))
-    rows = "\n".join(f"    {', '.join(texts[i : i + per_line])}," for i in range(0, len(texts), per_line))
-    return f"static const {values.dtype}_t {name}[{len(texts)}] = {{\n{rows}\n}};"
+def _templates(spec: TokenizerSpec) -> str:
+    codes = {"A": -1, "B": -2}
+    parts = []
+    for name in ("single", "pair"):
+        pieces = [codes.get(piece, piece) for piece in getattr(spec.template, name)]
+        parts.append(array(f"template_{name}", np.array(pieces, np.int32)))
+        parts.append(f"#define TEMPLATE_{name.upper()} {len(pieces)}u")
+    return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class _Added:
+    """C that finds added tokens in bytes: `first(t, bytes, n)` does."""
+
+    code: str
+    first: str
+
+
+def _added(spec: TokenizerSpec) -> _Added:
+    """Tokens that are matched as they stand come first, then those that normalizing leaves as they are."""
+    sets = [[token for token in spec.added if not token.normalized]]
+    if not spec.normalizers:
+        sets.append([token for token in spec.added if token.normalized])
+    sets = [tokens for tokens in sets if tokens]
+    code = ""
+    following = "tokenize_plain"
+    for number, tokens in reversed(list(enumerate(sets))):
+        code += _added_tables(number, tokens) + "\n\n"
+        code += _PIECES.replace("@N@", str(number)).replace("@NEXT@", following)
+        following = f"tokenize_added_{number}"
+    if sets:
+        code = tokenizer_chain.word_test(spec) + '#include "embbert_added.h"\n\n' + code
+    return _Added(code, following)
+
+
+def _added_tables(number: int, tokens: Sequence[AddedToken]) -> str:
+    ranked = sorted(tokens, key=lambda token: (-len(token.text.encode()), token.id))
+    texts = [token.text.encode() for token in ranked]
+    first = np.zeros(8, np.uint32)
+    for text in texts:
+        first[text[0] // 32] |= np.uint32(1 << text[0] % 32)
+    at = np.cumsum([0, *map(len, texts)]).astype(np.uint16)
+    name = f"added_{number}"
+    return "\n\n".join(
+        [
+            array(f"{name}_bytes", np.frombuffer(b"".join(texts), np.uint8)),
+            array(f"{name}_at", at),
+            array(f"{name}_flags", np.array([tokenizer_chain.added_flags(token) for token in ranked], np.uint8)),
+            array(f"{name}_ids", np.array([token.id for token in ranked], np.uint32)),
+            array(f"{name}_first", first),
+            f"static const added_t {name} = {{{name}_bytes, {name}_at, {name}_flags, {name}_ids, {name}_first, "
+            f"{len(ranked)}}};",
+        ]
+    )

@@ -14,7 +14,7 @@ from embbert_tvm.codegen import c_files, c_tokenizer
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
-from embbert_tvm.codegen.tokenizer_scheme import Scheme
+from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
 from embbert_tvm.options import DEFAULT_PREFIX
@@ -42,7 +42,7 @@ class Contents:
     relax_text: str
     onnx: bytes
     tokenizer: bytes | None
-    scheme: Scheme | None
+    scheme: TokenizerSpec | None
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
@@ -61,12 +61,8 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     found = {path: text.encode() for path, text in sources.items()}
     if contents.scheme is not None:
-        texts = {
-            f"{_HOST}/src/{prefix}_tokenizer.h": c_tokenizer.header(prefix, c_files.title(name)),
-            f"{_HOST}/src/{prefix}_tokenizer.c": c_tokenizer.source(contents.scheme, prefix, c_files.title(name)),
-        }
-        found |= {path: text.encode() for path, text in texts.items()}
-        found[f"{_HOST}/src/{c_tokenizer.RUNTIME.name}"] = c_tokenizer.RUNTIME.read_bytes()
+        texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_files.title(name))
+        found |= {f"{_HOST}/src/{file}": content for file, content in texts_to_ids.items()}
     for header in sorted(_MICRO.glob("*.h")):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
     digest = _digest(found)

@@ -1,4 +1,4 @@
-"""What a tokenizer's normalizer and word splitter make of every code point, asked of the `tokenizers` library itself.
+"""What the `tokenizers` library's normalizers and splitters make of every code point, asked of the library itself.
 
 Nothing here knows Unicode: the library's own tables, whatever their version, are read off its answers.
 """
@@ -7,146 +7,205 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-# Kinds of character, in C KIND_*. ByteLevel tells numbers from letters, Whitespace does not.
-SPACE, WORD, OTHER, NUMBER = range(4)
+from embbert_tvm.errors import WorkError
 
 POINTS = 0x110000
-_SURROGATES = range(0xD800, 0xE000)
-# Planes that Unicode has assigned nothing in: what holds for a sample of one holds for all of it.
-_EMPTY_PLANES = range(4, 14)
-_SAMPLE = 97
-_LINE = "|"  # between code points: no normalizer changes it, and nothing combines with it
-_LOWEST_MARK, _HIGHEST_MARK = "\u0334", "\u0345"  # combining classes 1 and 240, the ends of the scale
+SURROGATES = slice(0xD800, 0xE000)
+HANGUL, SYLLABLES = 0xAC00, 11172
+# Where Unicode has assigned nothing, or private use alone: what holds for a sample holds for all of it.
+_ALIKE = (slice(0x36000, 0xE0000), slice(0xE1000, 0xF0000), slice(0xF0000, POINTS))
+_SAMPLE = 997
+_SEPARATORS = "|\x01\u2e31"  # between code points; the first that nothing else becomes, and that stays, is taken
+_LOWEST_MARK, _HIGHEST_MARK = 0x334, 0x345  # combining classes 1 and 240, the ends of the scale
 
-# The classes that ByteLevel's pattern tells apart.
-_BYTE_LEVEL_CLASSES = {WORD: r"\p{L}", NUMBER: r"\p{N}", SPACE: r"\s", OTHER: r"[^\s\p{L}\p{N}]"}
+REMOVED, SEVERAL = -1, -2
 
 
 @dataclass(frozen=True)
-class UnicodeMap:
-    """outputs: the characters that become other than themselves, by code point; kinds: of every code point;
-    classes: combining classes above 0, by code point."""
+class Outputs:
+    """What becomes of each code point.
 
-    outputs: Mapping[int, str]
-    kinds: bytes
-    classes: Mapping[int, int]
+    one: int32 (POINTS,), the code point that it becomes, REMOVED, or SEVERAL. several: those, by code point.
+    """
 
+    one: np.ndarray
+    several: Mapping[int, tuple[int, ...]]
 
-def unicode_map(tokenizer: Tokenizer, byte_level: bool, decomposes: bool) -> UnicodeMap:
-    """The map of a tokenizer whose normalizer changes one character at a time (and orders marks if `decomposes`)."""
-    document = json.loads(tokenizer.to_str())
-    return _unicode_map(json.dumps(document["normalizer"]), byte_level, decomposes)
-
-
-@functools.lru_cache(maxsize=8)
-def _unicode_map(normalizer: str, byte_level: bool, decomposes: bool) -> UnicodeMap:
-    blank = Tokenizer.from_str(json.dumps(_blank(json.loads(normalizer))))
-    return UnicodeMap(
-        {} if blank.normalizer is None else _outputs(blank.normalizer),
-        _kinds(byte_level),
-        _combining_classes() if decomposes else {},
-    )
+    def of(self, point: int) -> tuple[int, ...]:
+        one = int(self.one[point])
+        return self.several[point] if one == SEVERAL else () if one == REMOVED else (one,)
 
 
-def _blank(normalizer: dict | None) -> dict:
-    model = {"type": "BPE", "vocab": {}, "merges": []}
-    return {"version": "1.0", "added_tokens": [], "normalizer": normalizer, "model": model}
+def identity() -> Outputs:
+    return Outputs(np.arange(POINTS, dtype=np.int32), {})
 
 
 @functools.cache
-def _asked() -> tuple[int, ...]:
-    """The code points that the library is asked about: all but surrogates, a sample of the empty planes."""
-    sampled = (
-        c for plane in _EMPTY_PLANES for c in (*range(plane << 16, (plane + 1) << 16, _SAMPLE), plane << 16 | 0xFFFF)
-    )
-    last = (plane << 16 | 0xFFFE for plane in _EMPTY_PLANES)
-    low = (c for c in range(_EMPTY_PLANES[0] << 16) if c not in _SURROGATES)
-    return (*low, *sorted({*sampled, *last}), *range((_EMPTY_PLANES[-1] + 1) << 16, POINTS))
+def asked() -> np.ndarray:
+    """The code points that the library is asked about: all but surrogates, and a sample of those that are alike."""
+    keep = np.ones(POINTS, bool)
+    keep[SURROGATES] = False
+    for part in _ALIKE:
+        keep[part] = False
+        keep[part.start : part.stop : _SAMPLE] = True
+    for plane in range(POINTS >> 16):
+        keep[plane << 16 | 0xFFFE : (plane + 1) << 16] = True  # no characters
+    return np.flatnonzero(keep).astype(np.uint32)
 
 
-def _outputs(normalizer: normalizers.Normalizer) -> dict[int, str]:
-    asked = [c for c in _asked() if chr(c) != _LINE]
-    found = normalizer.normalize_str(_LINE + _LINE.join(map(chr, asked)) + _LINE).split(_LINE)[1:-1]
-    if len(found) != len(asked):
-        raise AssertionError("a normalizer made of one character what it should not")
-    changed = {c: text for c, text in zip(asked, found, strict=True) if text != chr(c)}
-    empty = [c for c in asked if c >> 16 in _EMPTY_PLANES]
-    if all(changed.get(c) == "" for c in empty):
-        changed.update((c, "") for c in range(_EMPTY_PLANES[0] << 16, (_EMPTY_PLANES[-1] + 1) << 16))
-    elif any(c in changed for c in empty):
-        raise AssertionError("planes of Unicode that should be empty are not in this version of tokenizers")
-    if (line := normalizer.normalize_str(_LINE)) != _LINE:
-        changed[ord(_LINE)] = line
-    return changed
+def text_of(points: np.ndarray) -> str:
+    return np.ascontiguousarray(points, "<u4").tobytes().decode("utf-32-le")
 
 
-def _kinds(byte_level: bool) -> bytes:
-    kinds = np.full(POINTS, OTHER, np.uint8)
-    text = "".join(map(chr, _asked()))
-    if byte_level:
-        for kind, pattern in _BYTE_LEVEL_CLASSES.items():
-            if kind != OTHER:
-                splitter = pre_tokenizers.Split(Regex(f"{pattern}+"), "removed")
-                _mark(kinds, kind, _removed(splitter, text))
+def points_of(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+
+
+def library_normalizer(steps: tuple[str, ...]) -> normalizers.Normalizer:
+    """The normalizers of a tokenizer.json, one after the other, as the library runs them."""
+    whole = {"type": "Sequence", "normalizers": [json.loads(step) for step in steps]}
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    blank = {"version": "1.0", "added_tokens": [], "normalizer": whole, "model": model}
+    return Tokenizer.from_str(json.dumps(blank)).normalizer
+
+
+@functools.lru_cache(maxsize=16)
+def outputs(steps: tuple[str, ...]) -> Outputs:
+    """What normalizers make of each code point that stands alone."""
+    normalizer = library_normalizer(steps)
+    for separator in map(ord, _SEPARATORS):
+        points = asked()[asked() != separator]
+        text = np.full(2 * len(points) + 1, separator, np.uint32)
+        text[1::2] = points
+        found = points_of(normalizer.normalize_str(text_of(text)))
+        edges = np.flatnonzero(found == separator)
+        if len(edges) == len(points) + 1:
+            break
     else:
-        splitter = pre_tokenizers.Whitespace()
-        pieces = [span for _, span in splitter.pre_tokenize_str(text)]
-        _mark(kinds, SPACE, _gaps(pieces, len(text)))
-        words = (span for span in pieces if len(splitter.pre_tokenize_str(f"a{text[span[0]]}a")) == 1)
-        _mark(kinds, WORD, words)
-    return kinds.tobytes()
+        raise WorkError("a normalizer makes of a character what no table of characters can say")
+    lengths = np.diff(edges) - 1
+    one = np.arange(POINTS, dtype=np.int32)
+    single = lengths == 1
+    one[points[single]] = found[edges[:-1][single] + 1]
+    one[points[lengths == 0]] = REMOVED
+    one[points[lengths > 1]] = SEVERAL
+    several = {}
+    for place in np.flatnonzero(lengths > 1):
+        several[int(points[place])] = tuple(found[edges[place] + 1 : edges[place + 1]].tolist())
+    for part in _ALIKE:
+        sample = asked()[(asked() >= part.start) & (asked() < part.stop) & (asked() & 0xFFFE != 0xFFFE)]
+        if (one[sample] == REMOVED).all():
+            kept = one[asked()]
+            one[part] = REMOVED
+            one[asked()] = kept
+        elif (one[sample] != sample).any():
+            raise WorkError("code points that should be alike are not in this version of tokenizers")
+    return Outputs(one, several)
 
 
-def _removed(splitter: pre_tokenizers.PreTokenizer, text: str) -> Iterable[tuple[int, int]]:
-    return _gaps([span for _, span in splitter.pre_tokenize_str(text)], len(text))
+@functools.lru_cache(maxsize=64)
+def members(name: str) -> np.ndarray:
+    """Whether each code point is of a set, bool (POINTS,).
+
+    name: "white space" (as WhitespaceSplit), "punctuation", "numeric", "space" and "word" (as Whitespace), or a regular
+    expression of one character as the library's Split takes it.
+    """
+    simple = re.fullmatch(r"\\?([^a-zA-Z0-9\\]|(?<!\\)[a-zA-Z0-9])", name, re.DOTALL)
+    if simple and simple[1] not in ".^$":
+        return np.arange(POINTS) == ord(simple[1])
+    if name == "white space":
+        places = ~_kept(pre_tokenizers.WhitespaceSplit())
+    elif name == "punctuation":
+        places = ~_kept(pre_tokenizers.Punctuation("removed"))
+    elif name == "space":
+        places = _words() == 0
+    elif name == "word":
+        places = _words() == 1
+    elif name == "numeric":
+        digits = pre_tokenizers.Digits(False)
+        places = _by_piece(digits, lambda c: len(digits.pre_tokenize_str(f"a{c}a")) == 3) == 1
+    else:
+        places = ~_kept(pre_tokenizers.Split(Regex(f"(?:{name})+"), "removed"))
+    found = np.zeros(POINTS, bool)
+    for part in _ALIKE:
+        found[part] = places[np.searchsorted(asked(), part.start)]
+    found[asked()] = places
+    return found
 
 
-def _gaps(spans: Sequence[tuple[int, int]], end: int) -> Iterable[tuple[int, int]]:
-    edge = 0
-    for start, stop in [*spans, (end, end)]:
-        if start > edge:
-            yield edge, start
-        edge = stop
+@functools.cache
+def _words() -> np.ndarray:
+    """What Whitespace takes each code point for: 0 space, 1 word, 2 other."""
+    splitter = pre_tokenizers.Whitespace()
+    return _by_piece(splitter, lambda c: len(splitter.pre_tokenize_str(f"a{c}a")) == 1)
 
 
-def _mark(kinds: np.ndarray, kind: int, spans: Iterable[tuple[int, int]]) -> None:
-    asked = np.array(_asked())
-    for start, stop in spans:
-        kinds[asked[start:stop]] = kind
+def _by_piece(splitter: pre_tokenizers.PreTokenizer, test: Callable[[str], bool]) -> np.ndarray:
+    """0 for what the splitter removes, 1 in pieces whose first character passes the test, 2 in others."""
+    text = _asked_text()
+    found = np.zeros(len(text), np.uint8)
+    for _, (start, end) in splitter.pre_tokenize_str(text):
+        found[start:end] = 1 if test(text[start]) else 2
+    return found
 
 
-def _combining_classes() -> dict[int, int]:
-    """Of the marks that NFD moves: a number each, in the order of their classes."""
+def _kept(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
+    return _by_piece(splitter, lambda _: True) > 0
+
+
+@functools.cache
+def _asked_text() -> str:
+    return text_of(asked())
+
+
+@functools.cache
+def combining_classes() -> np.ndarray:
+    """A number above 0 for each mark that NFD moves, uint8 (POINTS,), in the order of their combining classes."""
     nfd, strip = normalizers.NFD(), normalizers.StripAccents()
-    kept = set(strip.normalize_str("".join(map(chr, _asked()))))
-    marks = [chr(c) for c in _asked() if chr(c) not in kept]
+    kept = np.isin(asked(), points_of(strip.normalize_str(text_of(asked()))))
+    plain = outputs(('{"type": "NFD"}',)).one
+    marks = [int(c) for c in asked()[~kept] if plain[c] == c]
 
-    def moves(first: str, second: str) -> bool:
-        """Whether `second` goes before `first`."""
-        plain = nfd.normalize_str(second) == second and nfd.normalize_str(first) == first
-        return plain and nfd.normalize_str(first + second) == second + first != first + second
+    def moves(firsts: list[int], seconds: list[int]) -> list[bool]:
+        """Whether each second mark goes before its first."""
+        text = nfd.normalize_str("|".join(chr(a) + chr(b) for a, b in zip(firsts, seconds, strict=True)))
+        return [part[0] == chr(b) != chr(a) for part, a, b in zip(text.split("|"), firsts, seconds, strict=True)]
 
-    moving = [m for m in marks if moves(_HIGHEST_MARK, m) or moves(m, _LOWEST_MARK)]
-    by_class: list[list[str]] = []
-    for mark in [*moving, *(m for m in (_LOWEST_MARK, _HIGHEST_MARK) if m not in moving)]:
-        low, high = 0, len(by_class)
-        while low < high:
-            middle = (low + high) // 2
-            other = by_class[middle][0]
-            if moves(mark, other):
-                low = middle + 1
-            elif moves(other, mark):
-                high = middle
-            else:
-                low = high = middle
-                by_class[middle].append(mark)
-                break
-        else:
-            by_class.insert(low, [mark])
-    return {ord(m): number for number, group in enumerate(by_class, 1) for m in group}
+    below = moves([_HIGHEST_MARK] * len(marks), marks)
+    above = moves(marks, [_LOWEST_MARK] * len(marks))
+    moving = [m for m, low, high in zip(marks, below, above, strict=True) if low or high]
+    moving += [m for m in (_LOWEST_MARK, _HIGHEST_MARK) if m not in moving]
+    # The rank of a mark is how many of the others go before it; marks of one class have the same.
+    ranks = []
+    representatives: list[int] = []
+    for mark in moving:
+        before = moves([mark] * len(representatives), representatives) if representatives else []
+        after = moves(representatives, [mark] * len(representatives)) if representatives else []
+        if all(a or b for a, b in zip(before, after, strict=True)):
+            representatives.append(mark)
+    for representative in representatives:
+        ranks.append(sum(moves([representative] * len(representatives), representatives)))
+    order = [r for _, r in sorted(zip(ranks, representatives, strict=True))]
+    found = np.zeros(POINTS, np.uint8)
+    lower = np.zeros(len(moving), int)
+    for representative in order:
+        lower += moves(moving, [representative] * len(moving))
+    found[moving] = lower + 1
+    return found
+
+
+@functools.cache
+def compositions() -> tuple[tuple[int, int, int], ...]:
+    """(first, second, made) of the pairs that NFC joins, Hangul's letters left out, sorted."""
+    nfd, nfc = outputs(('{"type": "NFD"}',)), outputs(('{"type": "NFC"}',))
+    made = [c for c in nfd.several if nfc.one[c] == c and not HANGUL <= c < HANGUL + SYLLABLES]
+    heads = "|".join("".join(map(chr, nfd.several[c][:-1])) for c in made)
+    firsts = normalizers.NFC().normalize_str(heads).split("|")
+    return tuple(sorted((ord(first), nfd.several[c][-1], c) for first, c in zip(firsts, made, strict=True)))

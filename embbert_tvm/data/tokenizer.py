@@ -1,4 +1,4 @@
-"""The tokenizer: BPE over lower-cased words; train it, load it, encode with it.
+"""Tokenizers of the `tokenizers` library: load one, encode with it; train EmbBERT's, BPE over lower-cased words.
 
 `python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from embbert_tvm.data.files import read_lines, write_atomically
 from embbert_tvm.errors import InputError
 
+# EmbBERT's own: its models and their training rely on these ids. Other models' tokenizers have theirs.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
 PAD, UNK, CLS, MASK, SEP = range(5)
 
@@ -75,33 +76,80 @@ def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 8192) -> Tokeni
 
 
 def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, checked against the model's ids and `vocabulary_size` if given.
+    """The tokenizer of a tokenizer.json, without padding or truncation of its own.
 
-    Raises InputError for a file that is missing, malformed or of another vocabulary.
+    Args:
+        path: the tokenizer.json.
+        vocabulary_size: what the model has; a tokenizer with an id outside it is refused.
+
+    Raises InputError for a file that is missing, malformed or of a larger vocabulary.
     """
     try:
         tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # the library raises bare Exception for a malformed file
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception for a malformed file, and may panic
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    size = id_count(tokenizer)
+    if size == 0:
+        raise InputError(f"{path}: holds no tokens")
+    if vocabulary_size is not None and size > vocabulary_size:
+        raise InputError(
+            f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
+        )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = is_embbert(tokenizer)
+    return tokenizer
+
+
+def id_count(tokenizer: Tokenizer) -> int:
+    """One more than the highest id that the tokenizer can give."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def load_embbert_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
+    """`load_tokenizer` for EmbBERT and the models trained beside it; InputError unless it has their special tokens."""
+    tokenizer = load_tokenizer(path)
     for expected, token in enumerate(SPECIAL_TOKENS):
         found = tokenizer.token_to_id(token)
         if found != expected:
             where = "is missing" if found is None else f"has id {found}"
             raise InputError(f"{path}: {token} {where}, EmbBERT needs it at id {expected}: train a tokenizer for it")
-    size = tokenizer.get_vocab_size()
-    highest = max(tokenizer.get_vocab().values())
+    size, highest = tokenizer.get_vocab_size(), id_count(tokenizer) - 1
     if highest != size - 1:
         raise InputError(f"{path}: ids are not 0 to {size - 1}, the highest is {highest}")
     if vocabulary_size is not None and size != vocabulary_size:
         raise InputError(
             f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
         )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True  # "[SEP]" typed by a user is text
+    if not is_embbert(tokenizer):
+        raise InputError(f"{path}: does not write [CLS] $A and [CLS] $A [SEP] $B, as EmbBERT needs it")
     return tokenizer
+
+
+def is_embbert(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer is of EmbBERT's kind: its special tokens at ids 0 to 4 and its template.
+
+    To such a tokenizer a special token that a user types, "[SEP]", is text; to others it is that token, as is the
+    library's way.
+    """
+    if [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] != list(range(len(SPECIAL_TOKENS))):
+        return False
+    if not isinstance(tokenizer.post_processor, processors.TemplateProcessing):
+        return False
+    return _template(json.loads(tokenizer.to_str())["post_processor"]) == _TEMPLATE
+
+
+def _template(processor: dict) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        tuple(next(iter(piece.values()))["id"] for piece in processor[sequences]) for sequences in ("single", "pair")
+    )
+
+
+_TEMPLATE = (("[CLS]", "A"), ("[CLS]", "A", "[SEP]", "B"))
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
@@ -112,27 +160,32 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> Encoded:
-    """`[CLS] text`, or `[CLS] text [SEP] text_pair`, cut to `max_length`; an empty text is `[CLS]` alone.
+    """The library's `encode` of a text or pair, special tokens included, cut to `max_length` as the library cuts.
 
-    Raises InputError for a text that holds a lone surrogate, which is what invalid UTF-8 decodes to.
+    Of a pair that is too long, the longer text gives way first ("longest_first"). Raises InputError for a text that
+    holds a lone surrogate, which is what invalid UTF-8 decodes to, and where not even the special tokens fit.
     """
-    ids = [CLS, *_pieces(tokenizer, text)]
-    if text_pair is not None:
-        ids += [SEP, *_pieces(tokenizer, text_pair)]
-    return Encoded(ids[:max_length], len(ids))
+    for each in (text, text_pair or ""):
+        try:
+            each.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
+    ids = tokenizer.encode(text, text_pair).ids
+    if len(ids) <= max_length:
+        return Encoded(ids, len(ids))
+    added = tokenizer.num_special_tokens_to_add(text_pair is not None)
+    if max_length < added:
+        raise InputError(f"a text of {max_length} tokens has no room for the tokenizer's {added} special tokens")
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    try:
+        return Encoded(tokenizer.encode(text, text_pair).ids, len(ids))
+    finally:
+        tokenizer.no_truncation()
 
 
 def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:
     """The ids of `tokenize`, for callers to whom the cut does not matter."""
     return tokenize(tokenizer, text, text_pair, max_length).ids
-
-
-def _pieces(tokenizer: Tokenizer, text: str) -> list[int]:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
-    return tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:

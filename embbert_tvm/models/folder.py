@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.data.tokenizer import load_tokenizer
+from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
 from embbert_tvm.resources import resource
@@ -58,7 +58,7 @@ class ModelFolder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The checked tokenizer; InputError where it is missing, malformed or not this model's."""
-        return load_tokenizer(self.tokenizer_path, self.config.vocabulary_size)
+        return load_embbert_tokenizer(self.tokenizer_path, self.config.vocabulary_size)
 
     def weights_sha256(self) -> str:
         """SHA-256 of model.safetensors, in hexadecimal; InputError where it is missing."""

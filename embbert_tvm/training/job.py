@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from embbert_tvm.data.dataset import Example, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
-from embbert_tvm.data.tokenizer import load_tokenizer, tokenize, train_tokenizer
+from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
@@ -308,7 +308,7 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     config = PRESETS[job.preset or "base"]
     if job.tokenizer is not None:
-        tokenizer = load_tokenizer(job.tokenizer)
+        tokenizer = load_embbert_tokenizer(job.tokenizer)
     else:
         texts = [text for x in train for text in (x.text, x.text_pair) if text]
         tokenizer = train_tokenizer(texts, config.vocabulary_size)

@@ -15,7 +15,7 @@ from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
-from embbert_tvm.data.tokenizer import CLS, load_tokenizer
+from embbert_tvm.data.tokenizer import CLS, load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
@@ -102,7 +102,7 @@ def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, T
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     if job.tokenizer is None:
         raise InputError("a new model needs a tokenizer: give --tokenizer, or --base for a model that has one")
-    tokenizer = load_tokenizer(job.tokenizer)
+    tokenizer = load_embbert_tokenizer(job.tokenizer)
     config = dataclasses.replace(PRESETS[job.preset or "base"], vocabulary_size=tokenizer.get_vocab_size())
     torch.manual_seed(seed_of(f"{job.recipe.seed} model"))
     model = build(config, 1)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from embbert_tvm.data.tokenizer import (
     CLS,
@@ -14,6 +15,8 @@ from embbert_tvm.data.tokenizer import (
     SPECIAL_TOKENS,
     UNK,
     encode,
+    is_embbert,
+    load_embbert_tokenizer,
     load_tokenizer,
     save_tokenizer,
     tokenize,
@@ -81,13 +84,58 @@ def test_the_cut_is_reported(max_length):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(), st.none() | st.text(), st.integers(1, 40))
+@given(st.text(), st.none() | st.text(), st.integers(2, 40))
 def test_any_text_gives_ids_of_the_vocabulary(text, pair, max_length):
     found = tokenize(SHIPPED, text, pair, max_length)
     assert 1 <= len(found.ids) <= max_length
     assert found.ids[0] == CLS
     assert all(1 <= i < 8192 for i in found.ids)
-    assert found.ids == tokenize(SHIPPED, text, pair, 10**6).ids[:max_length]
+    if pair is None:
+        assert found.ids == tokenize(SHIPPED, text, pair, 10**6).ids[:max_length]
+
+
+def test_the_longer_text_of_a_pair_gives_way_first():
+    short, long = "play a song", "turn the lights off in the kitchen and in the living room"
+    a, b = encode(SHIPPED, short), encode(SHIPPED, long)
+    assert encode(SHIPPED, short, long, len(a) + 5) == [*a, SEP, *b[1:5]]
+    assert encode(SHIPPED, long, short, len(a) + 5) == [*b[:5], SEP, *a[1:]]
+
+
+def test_a_length_without_room_for_the_special_tokens_is_refused():
+    with pytest.raises(InputError, match="no room for the tokenizer's 2 special tokens"):
+        encode(SHIPPED, "on", "off", 1)
+
+
+BERT = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing")
+
+
+def foreign():
+    tokenizer = Tokenizer(models.WordPiece({token: n for n, token in enumerate(BERT)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 4), ("[CLS]", 3))
+    return tokenizer
+
+
+def test_another_models_tokenizer_is_taken_as_it_is(tmp_path):
+    foreign().save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path / "tokenizer.json", len(BERT))
+    assert not is_embbert(loaded)
+    assert encode(loaded, "playing [MASK]") == [3, 6, 7, 5, 4]
+    assert encode(loaded, "playing", "play") == [3, 6, 7, 4, 6, 4]
+    assert encode(loaded, "playing playing", max_length=4) == [3, 6, 7, 4]
+    with pytest.raises(InputError, match=r"\[UNK\] has id 2"):
+        load_embbert_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_the_ids_alone_do_not_make_a_tokenizer_embberts(tmp_path):
+    tokenizer = train_tokenizer(LINES, 60)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 4), ("[CLS]", 2))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert encode(loaded, "turn [SEP]") == [CLS, *encode(loaded, "turn")[1:-1], SEP, SEP]
+    with pytest.raises(InputError, match="does not write"):
+        load_embbert_tokenizer(tmp_path / "tokenizer.json")
 
 
 def test_training_is_deterministic_and_survives_the_disk(tmp_path):
@@ -135,7 +183,7 @@ def test_a_wrong_tokenizer_is_refused(tmp_path, change, message):
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match=message):
-        load_tokenizer(path)
+        load_embbert_tokenizer(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"model": 3}'])
@@ -149,6 +197,8 @@ def test_a_malformed_file_is_refused(tmp_path, content):
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds 8192 tokens, the model has 2048"):
         load_tokenizer(resource("models", "tokenizer.json"), 2048)
+    with pytest.raises(InputError, match="holds 8192 tokens, the model has 9000"):
+        load_embbert_tokenizer(resource("models", "tokenizer.json"), 9000)
     with pytest.raises(InputError, match="cannot be read"):
         load_tokenizer(tmp_path / "none.json")
 

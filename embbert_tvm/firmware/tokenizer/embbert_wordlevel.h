@@ -1,0 +1,30 @@
+/* WordLevel: a token a word, found while it is read.
+ *
+ *   TOKENIZER_UNK   id of a word that is no token */
+#ifndef EMBBERT_WORDLEVEL_H
+#define EMBBERT_WORDLEVEL_H
+
+#include "embbert_trie.h"
+
+static void end_word(tokenizer_t *t)
+{
+    if (t->n > 0) {
+        write_id(t, t->node != 0 && trie_is_end(t->node) ? trie_tokens[trie_rank_of(t->node)] : TOKENIZER_UNK);
+    }
+    t->n = 0;
+}
+
+/* Append a symbol, TOKENIZER_NO_SYMBOL for a character that no token has, to the word. */
+static void push(tokenizer_t *t, uint32_t symbol)
+{
+    if (symbol == TOKENIZER_NO_SYMBOL) {
+        t->node = 0;
+    } else if (t->n == 0) {
+        t->node = trie_begin(0, symbol);
+    } else if (t->node != 0) {
+        t->node = trie_step(t->node, symbol);
+    }
+    t->n = 1; /* the word is not empty */
+}
+
+#endif
