@@ -2,12 +2,10 @@
 
 import gzip
 import lzma
-from pathlib import Path
 
 import pytest
 
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
-from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
 
@@ -87,51 +85,3 @@ def test_snips_is_whole():
     assert label_list(sets["test"]) == label_list(sets["train"])
     assert task_name(snips / "test.tsv.xz") == "snips"
     assert task_name(snips / "mine.tsv") == "mine"
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    class Stop(Exception):
-        pass
-
-    output = tmp_path / "model"
-    with folder_in_place(output) as new:
-        (new / "a").write_text("old")
-
-    def fail() -> None:
-        with folder_in_place(output) as new:
-            (new / "a").write_text("new")
-            raise Stop
-
-    with pytest.raises(Stop):
-        fail()
-    assert (output / "a").read_text() == "old"
-    with folder_in_place(output) as new:
-        (new / "b").write_text("new")
-    assert [x.name for x in output.iterdir()] == ["b"]
-    assert [x.name for x in tmp_path.iterdir()] == ["model"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "x", b"")
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "model"]
-
-
-@pytest.mark.parametrize(
-    "write", [lambda path: folder_in_place(path).__enter__(), lambda path: write_atomically(path, b"x")]
-)
-def test_an_interrupt_at_the_first_moment_leaves_nothing(tmp_path, monkeypatch, write):
-    """The signal comes as soon as there is a file, before the call that made it has returned."""
-
-    def interrupted(made):
-        def call(self, *arguments, **options):
-            result = made(self, *arguments, **options)
-            if self.name.startswith("."):
-                raise KeyboardInterrupt
-            return result
-
-        return call
-
-    for name in ("mkdir", "write_bytes"):
-        monkeypatch.setattr(Path, name, interrupted(getattr(Path, name)))
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "output")
-    assert list(tmp_path.iterdir()) == []
