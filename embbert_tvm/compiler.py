@@ -11,8 +11,8 @@ import numpy as np
 import tvm
 from tvm import IRModule, relax
 
+from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import package
-from embbert_tvm.codegen.c_api import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen.c_tokenizer import WINDOW_BYTES
 from embbert_tvm.codegen.lower import to_calls
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits

@@ -11,11 +11,13 @@ from typing import Any
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.compiler import Compiled, Source, compile_model, find_source
 from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.device.fit import Need, check_fit
 from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import load_package
-from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.device.toolchain import MissingTool
+from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.precision import CHOICES, PLANS, Plan, named_plan, read_plan
 from embbert_tvm.graph.quantize.quantizer import ASKED
 from embbert_tvm.mixed import Chooser, parse_budget
@@ -70,13 +72,9 @@ def compile_and_measure(
         raise InputError("--budget, --choices and --dev go with --precision mixed")
     start = time.monotonic()
     if dump_ir is not None:
-        try:
-            dump_ir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{dump_ir}: cannot be written ({error.strerror})") from error
 
         def dump(phase: str, mod: Any) -> None:
-            (dump_ir / f"{phase}.py").write_text(mod.script(show_meta=False) + "\n")
+            write_atomically(dump_ir / f"{phase}.py", (mod.script(show_meta=False) + "\n").encode())
 
         options["dump"] = dump
     report: dict[str, Any] = {}
@@ -86,7 +84,7 @@ def compile_and_measure(
         seconds = time.monotonic() - start
         try:
             measured = footprint(load_package(folder), cpu)
-        except EmbbertError as error:
+        except MissingTool as error:
             measured = None
             failures.append(f"code size and stack are not known: {error}")
         report.update(_report(compiled, measured, cpu.name, made_for, options.get("precision", "int8"), seconds))
