@@ -24,15 +24,28 @@ from typing import BinaryIO
 
 from embbert_tvm.errors import InputError, cannot_write
 
+_POINTER = b"version https://git-lfs"
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 _NAME_BYTES = 200  # of 255 that a name may have: the rest is for what a temporary one adds
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+
+
+def check_is_here(path: Path) -> None:
+    """InputError for a file that Git LFS has left a pointer of; any other, or none, is the reader's affair."""
+    try:
+        with open(path, "rb") as file:
+            if not file.read(len(_POINTER)).startswith(_POINTER):
+                return
+    except OSError:
+        return
+    raise InputError(f"{path}: is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
 
 
 @contextmanager
 def open_binary(path: Path) -> Iterator[BinaryIO]:
     """A file, `.gz` and `.xz` decompressed; InputError for what cannot be read, also midway."""
     path = Path(path)
+    check_is_here(path)
     try:
         with _OPENERS.get(path.suffix, open)(path, "rb") as file:
             yield file

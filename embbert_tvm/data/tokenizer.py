@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from embbert_tvm.data.files import read_lines, write_atomically
+from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
 from embbert_tvm.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
@@ -79,11 +79,14 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
 
     Raises InputError for a file that is missing, malformed or of another vocabulary.
     """
+    check_is_here(path)
     try:
         tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # the library raises bare Exception for a malformed file
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and what no Exception is where Rust panics
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
     for expected, token in enumerate(SPECIAL_TOKENS):
         found = tokenizer.token_to_id(token)

@@ -15,16 +15,19 @@ from onnx import numpy_helper
 from tvm import IRModule
 from tvm.relax.frontend.onnx import from_onnx
 
+from embbert_tvm.data.files import check_is_here
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.names import name_bindings, scopes_of
+from embbert_tvm.graph.refused import check_types
 
 _NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
     """The checked ONNX model at `path`. Raises InputError where there is none, or it is malformed."""
+    check_is_here(path)
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
@@ -32,6 +35,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} does not exist") from None
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         raise InputError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from None
+    check_types(model, path)
     return model
 
 

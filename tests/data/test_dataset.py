@@ -85,3 +85,42 @@ def test_snips_is_whole():
     assert label_list(sets["test"]) == label_list(sets["train"])
     assert task_name(snips / "test.tsv.xz") == "snips"
     assert task_name(snips / "mine.tsv") == "mine"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"label"\t"text"\n"a"\t"b"\n',
+        'label\ttext\na\t"say ""hi"" now"\n',
+        'label\ttext\n"a"\thi\n',
+        'label\ttext\na\t"two\tfields"\n',
+        'label\ttext\na\t"two\nlines"\n',
+    ],
+)
+def test_what_is_quoted_as_csv_is_refused_by_that_name(tmp_path, content):
+    path = tmp_path / "x.tsv"
+    path.write_text(content)
+    with pytest.raises(InputError, match="quoted as CSV"):
+        read_examples(path)
+
+
+@pytest.mark.parametrize("text", ['"hello"', '"Yes," she said, "no."', 'the 3" pipe', '""', 'say ""hi""', '"'])
+def test_a_text_may_stand_in_quotes(tmp_path, text):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"label\ttext\na\t{text}\n")
+    assert read_examples(path) == [Example("a", text)]
+
+
+@pytest.mark.parametrize("label", ["a\0", "a\x1b[1m", "a\u2028b"])
+def test_a_label_is_one_line_of_text(tmp_path, label):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"label\ttext\n{label}\thi\n")
+    with pytest.raises(InputError, match="control character"):
+        read_examples(path)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="pointer of Git LFS"):
+        read_examples(path)
