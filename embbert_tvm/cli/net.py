@@ -97,7 +97,7 @@ def _reported(error: BaseException) -> int:
 
 def _say(message: str) -> None:
     with suppress(OSError):
-        click.echo(f"embbert-tvm: {one_line(message)}", err=True)
+        click.echo(f"embbert-tvm: {_shortened(one_line(message), 1000)}", err=True)
 
 
 def _shortened(text: str, most: int = 300) -> str:
