@@ -1,5 +1,6 @@
 # make demo    from nothing to sentences classified on an emulated Cortex-M7
 # make test    every test; make lint: style and types; make clean
+# make fuzz    every fuzzer for FUZZ_SECONDS each; findings lie in build/fuzz
 #
 # On a machine where plain pip would bring PyTorch with gigabytes of CUDA, name PyTorch's index of CPU builds:
 #     make test PIP_TORCH_ARGS='--index-url ADDRESS'
@@ -9,6 +10,8 @@ VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 PIP_TORCH_ARGS ?=
 TEST_PROCESSES ?= 2
+FUZZ_SECONDS ?= 60
+FUZZ_INPUTS ?= 2000
 
 MODEL   = models/embbert-snips
 PACKAGE = build/embbert-snips
@@ -22,13 +25,22 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
          arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
          qemu-system-arm=qemu-system-arm
 
-.PHONY: demo test lint system venv test-venv clean distclean
+# The tests' compilers, checkers and fuzzers besides.
+TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a=libclang-rt-dev g++=g++ \
+         clang-tidy=clang-tidy cppcheck=cppcheck
+
+.PHONY: demo test fuzz lint system test-system venv test-venv clean distclean
 
 demo: venv
 	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
 
 test: test-venv
 	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES)
+
+fuzz: test-venv
+	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)
+	$(VENV)/bin/python fuzz/tokens.py --seconds $(FUZZ_SECONDS)
+	$(VENV)/bin/python fuzz/readers.py --count $(FUZZ_INPUTS) --keep build/fuzz/readers
 
 lint: test-venv
 	$(VENV)/bin/ruff check .
@@ -38,6 +50,9 @@ lint: test-venv
 # System packages: installed as root or with sudo, else named.
 system:
 	@sh requirements/system.sh $(SYSTEM)
+
+test-system:
+	@sh requirements/system.sh $(TEST_SYSTEM)
 
 venv: $(VENV)/.base
 test-venv: $(VENV)/.test
@@ -53,7 +68,7 @@ $(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.base
+$(VENV)/.test: requirements/test.txt $(VENV)/.base | test-system
 	@echo "installing the tests' packages and PyTorch into $(VENV)"
 	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
 	@$(PIP) -r requirements/test.txt

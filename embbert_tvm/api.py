@@ -26,7 +26,8 @@ from embbert_tvm.device.footprint import Footprint, footprint
 from embbert_tvm.device.package import Package as Contents
 from embbert_tvm.device.package import load_package as read_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.device.toolchain import MissingTool
+from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 
@@ -307,15 +308,15 @@ def _chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | Non
     return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
-def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprint | EmbbertError, Vectors]:
+def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprint | MissingTool, Vectors]:
     """What the package takes on the CPU, or why that is not known, and its reference vectors: the target's compiler
     works on the one while LLVM does on the other."""
     from embbert_tvm.codegen import package
 
-    def measure(folder: Path) -> Footprint | EmbbertError:
+    def measure(folder: Path) -> Footprint | MissingTool:
         try:
             return footprint(read_package(folder), cpu)
-        except EmbbertError as error:
+        except MissingTool as error:
             return error
 
     with TemporaryDirectory(prefix="embbert-") as scratch, ThreadPoolExecutor(1) as beside:
@@ -325,7 +326,7 @@ def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprin
         return measured.result(), vectors
 
 
-def _report(compiled: Compiled, measured: Footprint | EmbbertError, target: Target, precision: str) -> CompileReport:
+def _report(compiled: Compiled, measured: Footprint | MissingTool, target: Target, precision: str) -> CompileReport:
     from embbert_tvm.graph.quantize.quantizer import ASKED
 
     program = compiled.program
@@ -334,7 +335,7 @@ def _report(compiled: Compiled, measured: Footprint | EmbbertError, target: Targ
         for c in compiled.choices
         if c.precision == "float32" and c.reason != ASKED
     ]
-    if isinstance(measured, EmbbertError):
+    if isinstance(measured, MissingTool):
         warnings.append(f"code size and stack are not known: {measured}")
         flash, ram = Flash(None, program.weights_bytes, None), Ram(program.arena_bytes, None, None)
     else:

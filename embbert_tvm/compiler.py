@@ -11,8 +11,8 @@ import numpy as np
 import tvm
 from tvm import IRModule, relax
 
+from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import package
-from embbert_tvm.codegen.c_api import check_prefix
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
 from embbert_tvm.data.dataset import read_examples
@@ -30,7 +30,7 @@ from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
-from embbert_tvm.options import DEFAULT_PRECISION, DEFAULT_PREFIX, DEFAULTS, CompileOptions
+from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
 from embbert_tvm.source import ModelSource as Source
 from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embbert_tvm.graph.precision import Plan
+    from embbert_tvm.c_names import DEFAULT_PREFIX
+from embbert_tvm.graph.precision import Plan
 
 DEFAULT_PRECISION = "int8"
 MIXED = "mixed"
-DEFAULT_PREFIX = "embbert"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,16 @@ from embbert_tvm.resources import resource
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _REGION = re.compile(r"[A-Z][A-Z0-9_]*")
 _C_FILE = re.compile(r"[a-z0-9_]+\.c")
+_QEMU = re.compile(r"qemu-system-[a-z0-9_]+")
+# Flags that tell a compiler or linker how to translate, and never what to run, read or write.
+_FLAG = re.compile(
+    r"-m[a-z][a-z0-9-]*(=[A-Za-z0-9+_.,-]+)?|-O([0-3sgz]|fast)?|-g[0-3]?|-std=[a-z0-9+:]+|-pedantic"
+    r"|-f(?!plugin|dump|profile|save|auto-profile|test|coverage|compare)[a-z0-9-]+(=[A-Za-z0-9_-]+)?"
+    r"|-W(?!p,|a,|l,)[a-z][a-z0-9+-]*(=[0-9]+)?|-D[A-Za-z_][A-Za-z0-9_]*(=[A-Za-z0-9_]*)?"
+    r"|--?specs=[a-z0-9_-]+\.specs|--oslib=[a-z0-9_-]+|-static|-nostdlib|-nostartfiles|-nodefaultlibs|-nolibc|-l[a-z]+"
+    r"|-Wl,--(?!plugin|dynamic-linker|rpath|wrap|script|just-symbols|version)[a-z][a-z0-9-]*(=[A-Za-z0-9_]+)?"
+    r"|-Wl,-z,[a-z0-9=-]+|-Wl,-u,[A-Za-z0-9_]+"
+)
 
 
 def _require(condition: bool, key: str, what: str) -> None:
@@ -48,7 +58,11 @@ class Toolchain:
     freestanding: bool  # an image links without an operating system
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.prefix, str) and not set(self.prefix) & set("/ "), "prefix", "must be a prefix")
+        _require(
+            isinstance(self.prefix, str) and bool(re.fullmatch(r"([A-Za-z0-9_.]+-)*", self.prefix)),
+            "prefix",
+            "must be a prefix",
+        )
         _require_strings(self.packages, "packages")
         _require(isinstance(self.freestanding, bool), "freestanding", "must be true or false")
 
@@ -92,6 +106,10 @@ class Cpu:
         for key in ("features", "cflags", "optimize", "ldflags", "firmware"):
             _require_strings(getattr(self, key), key)
         _require(all(_C_FILE.fullmatch(f) for f in self.firmware), "firmware", "must name .c files")
+        for key in ("cflags", "optimize", "ldflags"):
+            for flag in getattr(self, key):
+                what = f"{flag!r} is no flag that is known to run, read or write nothing (target.py has their list)"
+                _require(bool(_FLAG.fullmatch(flag)), key, what)
         _require(
             self.emulation_board is None or isinstance(self.emulation_board, str),
             "emulation_board",
@@ -201,6 +219,7 @@ class Qemu:
         for key in ("program", "package", "machine"):
             value = getattr(self, key)
             _require(isinstance(value, str) and bool(_NAME.fullmatch(value)), key, "must be a plain name")
+        _require(bool(_QEMU.fullmatch(self.program)), "program", "must be a qemu-system-*")
         rate = self.instructions_per_tick
         _require(
             isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 
 import click
 
-from embbert_tvm.errors import EmbbertError
 from embbert_tvm.version import __version__
 
 COMMANDS = {
@@ -52,15 +50,7 @@ def group() -> None:
     """Tiny language models as plain C on microcontrollers."""
 
 
-def _end(number: int, frame: object) -> None:
-    """An end that leaves blocks as an interrupt from the keyboard does, so that nothing half-written stays."""
-    sys.exit(128 + number)
-
-
 def main() -> None:
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        group(prog_name="embbert-tvm")
-    except EmbbertError as error:
-        click.echo(f"embbert-tvm: {error}", err=True)
-        sys.exit(error.exit_status)
+    from embbert_tvm.cli.net import guarded
+
+    sys.exit(guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False)))

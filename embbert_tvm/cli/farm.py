@@ -28,10 +28,19 @@ def tracker(host: str, port: int) -> None:
 @click.option("--key", help="The name to be asked for by. Default: the board's.")
 @click.option("--serial", metavar="PORT", help="The board is here; without it QEMU emulates it.")
 @click.option("--flash", metavar="COMMAND", help="Puts {image} on the board behind the serial port.")
-def serve(where: str, board: str, key: str | None, serial: str | None, flash: str | None) -> None:
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at. Whoever reaches it can run code on this machine: another than the default is for a "
+    "network of your own.",
+)
+def serve(where: str, board: str, key: str | None, serial: str | None, flash: str | None, host: str) -> None:
     """Put a board behind a tracker until interrupted."""
-    from embbert_tvm.tuning.farm import serve
+    from embbert_tvm.tuning.farm import LOOPBACK, serve
 
-    server = serve(where, board, key, serial, flash)
-    click.echo(f"{board} serves at port {server.port}", err=True)
+    server = serve(where, board, key, serial, flash, host)
+    if host != LOOPBACK:
+        click.echo(f"warning: whoever reaches {host} can run code on this machine (SECURITY.md)", err=True)
+    click.echo(f"{board} serves at port {server.port} of {host}", err=True)
     server.thread.join()

@@ -45,6 +45,8 @@ def command(package: str, data: str | None, place: str, against: str | None, lim
     examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[:limit]
     quiet = not sys.stderr.isatty()
     result = validate(opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet))
+    if result.truncated:
+        click.echo(f"{result.truncated} texts are longer than the model takes and were cut", err=True)
     bits = result.comparison
     figures = {
         "examples": result.examples,
@@ -56,6 +58,7 @@ def command(package: str, data: str | None, place: str, against: str | None, lim
         "bit_exact": {"checked": bits.checked, "equal": bits.equal},
         "tokenizer": {"checked": result.tokenized.checked, "equal": result.tokenized.equal},
         "stack_bytes": result.stack,
+        "truncated": result.truncated,
     }
     if as_json:
         click.echo(json.dumps(figures))

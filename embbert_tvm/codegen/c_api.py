@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-
-from embbert_tvm.codegen.c_function import C_RESERVED
-from embbert_tvm.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -130,20 +126,6 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status);
 
 #endif
 """
-
-
-def check_prefix(prefix: str) -> str:
-    """`prefix`, which begins every name of a package; InputError where C or the shared micro-kernels forbid it."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", prefix) or prefix in C_RESERVED:
-        raise InputError(
-            f"--prefix {prefix!r}: names of C begin with it: use up to 31 lower-case letters, digits and _, "
-            "beginning with a letter, and no keyword"
-        )
-    if prefix.startswith("embbert_") or prefix.endswith("_"):
-        raise InputError(
-            f"--prefix {prefix!r}: must not begin with embbert_ nor end with _: shared parts have such names"
-        )
-    return prefix
 
 
 def substitute(template: str, prefix: str, **values: object) -> str:

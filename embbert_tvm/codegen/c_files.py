@@ -10,6 +10,7 @@ from embbert_tvm.codegen import c_api
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
+from embbert_tvm.escape import c_comment, c_formula, c_string
 
 _MODEL = """\
 /* @TITLE@: the entry point. Made by embbert-tvm; do not edit. */
@@ -212,15 +213,11 @@ _KERNELS_HEADER = """\
 """
 
 
-def title(model_name: str) -> str:
-    return "".join(c if c.isprintable() and c not in "*/\\" else "-" for c in model_name)
-
-
 def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
     """The C API. digest: of the package's other sources, 32 bits."""
     return c_api.header(
         prefix,
-        title=title(model_name),
+        title=c_comment(model_name),
         precision=precision,
         min_length=program.min_length,
         max_length=program.max_length,
@@ -238,7 +235,7 @@ def entry(program: Program, model_name: str, labels: Sequence[str] | None, reaso
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
-        lines += ["", f"    /* {number}. {step.name}: {_reason(step, reasons, prefix)} */"]
+        lines += ["", f"    /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */"]
         lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
         for output in step.outputs:
             lines.append(f"    {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
@@ -253,7 +250,7 @@ def entry(program: Program, model_name: str, labels: Sequence[str] | None, reaso
         status_texts="\n".join(
             f"    case @UPPER@_{status.name}:\n        return {c_string(status.text)};" for status in c_api.STATUSES
         ),
-        title=title(model_name),
+        title=c_comment(model_name),
         input=INPUT,
         output=OUTPUT,
         max_length=program.max_length,
@@ -271,7 +268,7 @@ def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
 
 def _pointer(name: str, tensor: Tensor) -> str:
     kind = C_TYPES[tensor.dtype]
-    return f"{kind} *const {name} = ({kind} *)(arena + {tensor.block.offset}); /* {tensor.shape} */"
+    return f"{kind} *const {name} = ({kind} *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
 
 
 def _call(step: Step) -> list[str]:
@@ -296,7 +293,7 @@ def _plan_rows(program: Program) -> Iterable[str]:
         blocks += [(w.block, f"{step.name}: workspace {w.name} {w.dtype} {w.shape}") for w in step.workspaces]
     yield " *   offset    bytes  steps"
     for block, text in sorted(blocks, key=lambda b: (b[0].offset, b[0].first)):
-        yield f" *   {block.offset:6d}  {block.bytes:7d}  {block.first:2d}-{block.last:<2d}  {text}"
+        yield f" *   {block.offset:6d}  {block.bytes:7d}  {block.first:2d}-{block.last:<2d}  {c_formula(text)}"
 
 
 def _label_body(labels: Sequence[str] | None, prefix: str) -> str:
@@ -310,20 +307,10 @@ def _label_body(labels: Sequence[str] | None, prefix: str) -> str:
     )
 
 
-def c_string(text: str) -> str:
-    """A C string literal of any text, UTF-8."""
-    out = []
-    for byte in text.encode():
-        plain = 0x20 <= byte < 0x7F and chr(byte) not in '"\\?'
-        # Octal escapes end after three digits, so that no following character joins them.
-        out.append(chr(byte) if plain else f"\\{byte:03o}")
-    return '"' + "".join(out) + '"'
-
-
 def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str) -> str:
     declarations = "\n".join(f"{_signature(f)};" for f in program.functions)
     return _KERNELS_HEADER.format(
-        title=title(model_name),
+        title=c_comment(model_name),
         upper=prefix.upper(),
         dual_issue=int("dual_issue" in features),
         declarations=declarations,
@@ -332,7 +319,7 @@ def kernels_header(program: Program, model_name: str, features: Sequence[str], p
 
 def kernels(program: Program, model_name: str, prefix: str) -> str:
     math = "#include <math.h>\n" if any(f.math for f in program.functions) else ""
-    comment = f"/* {title(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n"
+    comment = f"/* {c_comment(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n"
     parts = [f'{comment}{math}#include "{prefix}_kernels.h"']
     for f in program.functions:
         parts.append(f"{f.comment()}\n{_signature(f)}\n{{\n{f.body}\n}}")
@@ -348,7 +335,7 @@ def weights_header(program: Program, model_name: str, prefix: str) -> str:
     upper = prefix.upper()
     rows = [f"extern {_declaration(name, value, prefix)};" for name, value in program.constants.items()]
     return (
-        f"/* {title(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
+        f"/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"#ifndef {upper}_WEIGHTS_H\n#define {upper}_WEIGHTS_H\n\n#include <stdint.h>\n\n"
         + "\n".join(rows)
         + "\n\n#endif\n"
@@ -359,7 +346,7 @@ def weights(program: Program, model_name: str, prefix: str) -> str:
     upper = prefix.upper()
     reals = [c for c in program.constants.values() if c.dtype == np.float32]
     parts = [
-        f"/* {title(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
+        f"/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"{'' if all(np.isfinite(c).all() for c in reals) else '#include <math.h>' + chr(10)}"
         f'#include "{prefix}_weights.h"\n\n'
         "#if defined(__GNUC__)\n"

@@ -6,7 +6,6 @@ parameter that the memory plan places. What a function does not write it takes a
 
 from __future__ import annotations
 
-import keyword
 import math
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -16,15 +15,11 @@ from tvm import tirx
 from tvm.ir import Call, Var
 from tvm.tirx.buffer import BufferType
 
+from embbert_tvm.c_names import c_name
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
 from embbert_tvm.errors import WorkError
+from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels import choices as kernel_choices
-
-# What a C identifier must not be, beyond what Python forbids too.
-C_RESERVED = set(keyword.kwlist) | {"int", "char", "short", "long", "float", "double", "signed", "unsigned", "const",
-    "static", "extern", "auto", "register", "volatile", "struct", "union", "enum", "switch", "case", "default", "do",
-    "goto", "sizeof", "typedef", "void", "inline", "restrict"}  # fmt: skip
-
 
 # A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope
 # "local", which a schedule asked for, up to as many as there are registers.
@@ -69,17 +64,7 @@ class CFunction:
         lines = [
             f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}" for b, use in rows
         ]
-        return "\n".join([f"/* {self.name}", *lines, " */"])
-
-
-def c_name(name: str, taken: Container[str] = ()) -> str:
-    """`name` as a C identifier that is no keyword and not in `taken`."""
-    base = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    base = f"_{base}" if base[:1].isdigit() else f"{base}_" if base in C_RESERVED else base
-    free, count = base, 2
-    while free in taken:
-        free, count = f"{base}_{count}", count + 1
-    return free
+        return "\n".join([f"/* {self.name}", *map(c_formula, lines), " */"])
 
 
 def _dimension(dim) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.codegen import c_files, c_tokenizer
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
+from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.kernels import micro
-from embbert_tvm.options import DEFAULT_PREFIX
 from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
@@ -61,10 +63,11 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     found = {path: text.encode() for path, text in sources.items()}
     if contents.scheme is not None:
-        texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_files.title(name))
+        texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_comment(name))
         found |= {f"{_HOST}/src/{file}": content for file, content in texts_to_ids.items()}
     for header in sorted(_MICRO.glob("*.h")):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
         f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest),
@@ -78,6 +81,16 @@ def files(contents: Contents) -> dict[str, bytes]:
     if contents.tokenizer is not None:
         found["parameters/tokenizer.json"] = contents.tokenizer
     return found
+
+
+def _with_headers_of(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:
+    """The sources with the headers that all packages share under names of the prefix's, as every file's name is."""
+    renamed = {}
+    for path, content in sources.items():
+        folder, _, name = path.rpartition("/")
+        content = re.sub(rb'#include "embbert_(\w+\.h)"', rf'#include "{prefix}_\1"'.encode(), content)
+        renamed[f"{folder}/{re.sub('^embbert_', f'{prefix}_', name)}"] = content
+    return renamed
 
 
 def _digest(sources: dict[str, bytes]) -> int:

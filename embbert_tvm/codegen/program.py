@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from tvm import IRModule, relax, sym, tirx
 from tvm.ir import Call, GenericConst, PrimType, TupleGetItem, Var
 
+from embbert_tvm.c_names import API_NAMES, c_name
 from embbert_tvm.codegen.c_expressions import Expressions
-from embbert_tvm.codegen.c_function import CFunction, c_function, c_name
+from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import macs, polynomial
 from embbert_tvm.codegen.plan import Block, Plan, solve
@@ -19,6 +23,7 @@ from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.door.normalize import MOST
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import half as half_kernels
+from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.layouts import INTERLEAVE as LANES
 
@@ -143,6 +148,13 @@ def _reshaped(expr: relax.Expr, graph: Dataflow) -> relax.Expr:
     return graph.producer(expr)
 
 
+@functools.cache
+def shared_names() -> frozenset[str]:
+    """The names that the micro-kernels, which all packages share, define or use."""
+    headers = Path(micro.__file__).parent.glob("*.h")
+    return frozenset(word for path in headers for word in re.findall(r"\bembbert_\w+", path.read_text("utf-8")))
+
+
 class _Builder:
     def __init__(
         self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, tuned: Schedules | None, half: bool
@@ -155,6 +167,7 @@ class _Builder:
         self.half = half
         self.functions: dict[tuple, CFunction] = {}
         self.constants: dict[str, np.ndarray] = {}
+        self.named: dict[tuple[str, bool], str] = {}
         self.values: dict[Var, str] = {self.ids: INPUT}
         self.parts: dict[Var, list[str]] = {}  # of a call that makes several
         self.part_names = {
@@ -199,9 +212,18 @@ class _Builder:
         name = self.names.get(fingerprint(value)) or f"constant_{fingerprint(value)[:8]}"
         if half:
             largest = np.finfo(np.float16).max
-            value, name = np.clip(value, -largest, largest).astype(np.float16), f"{name}_half"
-        self.constants[name] = value
-        return f"{self.prefix}_{name}"
+            name = f"{name}_half"
+        key = (fingerprint(value), half)
+        if key not in self.named:
+            self.named[key] = self.global_name(name)
+            stored = np.clip(value, -largest, largest).astype(np.float16) if half else value
+            self.constants[self.named[key].removeprefix(f"{self.prefix}_")] = stored
+        return self.named[key]
+
+    def global_name(self, name: str) -> str:
+        """A name of the package's own for a function or constant."""
+        taken = {f.name for f in self.functions.values()} | set(self.named.values()) | shared_names()
+        return c_name(f"{self.prefix}_{name}", taken | {f"{self.prefix}_{own}" for own in API_NAMES})
 
     def function(self, call: Call, half: tuple[int, ...]) -> CFunction:
         name = call.args[0].name_hint
@@ -209,7 +231,7 @@ class _Builder:
             func = self.mod[call.args[0]]
             # A tuned schedule sums where it writes, which half precision cannot.
             scheduled = (not half and self.tuned and self.tuned(name, func)) or schedule(func, half)
-            c = c_name(f"{self.prefix}_{name}", {f.name for f in self.functions.values()})
+            c = self.global_name(name)
             try:
                 self.functions[name, half] = c_function(to_loops(scheduled, name), c, chosen(scheduled), half)
             except WorkError as error:
@@ -295,7 +317,8 @@ class _Builder:
                 names.append(place)
                 continue
             wanted = var.name if len(outs) == 1 else self.part_names.get((var, index), f"{var.name}_{index}")
-            name = c_name(wanted.removeprefix(f"{self.prefix}_"), {*self.made, *self.values.values(), *_LOCALS})
+            # Functions and constants begin with the prefix, so that no local may.
+            name = c_name(re.sub(f"^({self.prefix}_)+", "", wanted), {*self.made, *self.values.values(), *_LOCALS})
             dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
             kind = "float16" if half and str(out.dtype) == "float32" else str(out.dtype)
             self.made[name] = (kind, dims, step)

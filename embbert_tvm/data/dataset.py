@@ -13,6 +13,10 @@ from pathlib import Path
 from embbert_tvm.data.files import open_binary, write_atomically
 from embbert_tvm.errors import InputError
 
+_QUOTED = (
+    "is quoted as CSV is, and a TSV here has no quoting: write texts as they are (pandas: to_csv with "
+    "quoting=csv.QUOTE_NONE and no tabs or line ends in them)"
+)
 _HEADERS = (["label", "text"], ["label", "text", "text_pair"])
 
 
@@ -41,8 +45,10 @@ def read_examples(path: Path, labels: Sequence[str] | None = None, regression: b
             if not columns:
                 columns = fields
                 if columns not in _HEADERS:
+                    quoted = [field.strip('"') for field in columns] in _HEADERS
                     raise InputError(
                         f"{path}, line 1: must be the header label<TAB>text or label<TAB>text<TAB>text_pair"
+                        f"{f': {_QUOTED}' if quoted else ''}"
                     )
             elif fields != [""]:
                 examples.append(_example(fields, columns, known, regression, f"{path}, line {number}"))
@@ -72,15 +78,27 @@ def _example(
     fields: list[str], columns: list[str], known: frozenset[str] | None, regression: bool, where: str
 ) -> Example:
     if len(fields) != len(columns):
-        raise InputError(f"{where}: has {len(fields)} columns, the header has {len(columns)}")
+        quoted = any(field.startswith('"') or field.endswith('"') for field in fields)
+        more = f": {_QUOTED}" if quoted else ""
+        raise InputError(f"{where}: has {len(fields)} columns, the header has {len(columns)}{more}")
     label = fields[0].strip()
     if not label:
         raise InputError(f"{where}: has no label")
+    if not label.isprintable():
+        raise InputError(f"{where}: label {label!r} holds a control character: labels are one line of text")
+    if any(map(_is_quoted, fields)) or (len(label) > 1 and label[0] == label[-1] == '"'):
+        raise InputError(f"{where}: {_QUOTED}")
     if regression and not _is_number(label):
         raise InputError(f"{where}: label {label!r} is not a number, which regression needs")
     if known is not None and label not in known:
         raise InputError(f"{where}: label {label!r} is not the model's, which knows {', '.join(sorted(known))}")
     return Example(label, fields[1], fields[2] if len(fields) > 2 else None)
+
+
+def _is_quoted(field: str) -> bool:
+    """Whether a field is what CSV makes of a text with quotes. One that merely stands in quotes is a text."""
+    inside = field[1:-1]
+    return len(field) > 1 and field[0] == field[-1] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def _is_number(text: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from embbert_tvm.data.files import read_lines, write_atomically
+from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
 from embbert_tvm.errors import InputError
 
 # EmbBERT's own: its models and their training rely on these ids. Other models' tokenizers have theirs.
@@ -84,6 +84,7 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
 
     Raises InputError for a file that is missing, malformed or of a larger vocabulary.
     """
+    check_is_here(path)
     try:
         tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -136,7 +136,8 @@ class Device:
         """Whether the device tokenizes by itself and has room for such a text."""
         if self.holds is None or not self.holds.features & protocol.FEATURE_TEXT:
             return False
-        return len(_packed(text, pair)) <= self.holds.payload
+        sizes = [len(part.encode()) for part in (text, pair) if part is not None]
+        return protocol.texts_bytes(sizes) <= self.holds.payload
 
     def classify(self, text: str, pair: str | None = None) -> TextResult:
         """Classify a text that the device `takes`: tokenizer and model run there. Errors are those of `run`."""
@@ -146,6 +147,9 @@ class Device:
         instructions = self._instructions(found.ticks)
         cycles = found.ticks or None if instructions is None else None
         run = RunResult(found.logits, instructions, cycles, found.stack or None)
+        if not (found.label < self.package.classes and 1 <= found.tokens <= self.package.max_length):
+            words = f"label {found.label} of {found.tokens} tokens, which its model does not have"
+            raise WorkError(f"{self.place} answered with {words}: build its firmware anew")
         return TextResult(run, found.label, found.tokens, found.truncated)
 
     def tokenize(self, text: str, pair: str | None = None) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from embbert_tvm.device.fit import Places, places, weights_region
 from embbert_tvm.device.package import Package
+from embbert_tvm.escape import c_comment
 from embbert_tvm.target import Board
 
 ARENA_SECTION = ".bss.embbert_arena"
@@ -77,7 +78,7 @@ def memory_script(board: Board, arena: int, data: int, weights: int = 0) -> str:
         stack_bytes=board.stack_bytes,
         arena=_ARENA.format(section=ARENA_SECTION, region=where.arena.name) if apart else "",
     )
-    return f"/* {board.name}: {board.description}. */\nMEMORY\n{{\n{regions}}}\n{sections}"
+    return f"/* {board.name}: {c_comment(board.description)}. */\nMEMORY\n{{\n{regions}}}\n{sections}"
 
 
 def _server_bytes(package: Package) -> int:

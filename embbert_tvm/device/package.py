@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import Board, board_of
+from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _MAX_CLASSES = 16000  # a reply's payload is counted in 16 bits
 
 
@@ -123,7 +125,9 @@ def load_package(path: Path | str) -> Package:
         raise InputError(f"{where}: operators: must be a list of objects")
     labels = document.get("labels")
     if labels is not None and not (
-        isinstance(labels, list) and len(labels) == classes and all(isinstance(x, str) for x in labels)
+        isinstance(labels, list)
+        and len(labels) == classes
+        and all(isinstance(x, str) and not set(x) & set("\0\r\n\t") for x in labels)
     ):
         raise InputError(f"{where}: labels: must be null or a list of {classes} names, as many as classes")
     return Package(
@@ -131,7 +135,7 @@ def load_package(path: Path | str) -> Package:
         model_name=_get(document, "model_name", str, where),
         prefix=_prefix(document, where),
         hash=_hash(document, where),
-        target=_get(document, "target", str, where),
+        target=_target(document, where),
         precision=_get(document, "precision", str, where),
         max_length=_count(document, "max_length", where),
         classes=classes,
@@ -168,10 +172,18 @@ def load_vectors(package: Package) -> list[Vector]:
 
 
 def _prefix(document: Mapping[str, Any], where: Path) -> str:
-    prefix = document.get("prefix", "embbert")
-    if not isinstance(prefix, str) or not re.fullmatch("[a-z][a-z0-9_]*", prefix):
-        raise InputError(f"{where}: prefix: must be a C name in lower case, is {prefix!r}")
-    return prefix
+    try:
+        return check_prefix(document.get("prefix", DEFAULT_PREFIX))
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix('--')}") from error
+
+
+def _target(document: Mapping[str, Any], where: Path) -> str:
+    """The name of a CPU of targets/cpus: a file that a package names would choose the programs that are started."""
+    target = _get(document, "target", str, where)
+    if target not in known_cpus():
+        raise InputError(f"{where}: target: unknown {target!r}, known: {', '.join(known_cpus())}")
+    return target
 
 
 def _board(document: Mapping[str, Any], where: Path) -> Board | None:
@@ -242,9 +254,11 @@ def _hash(document: Mapping[str, Any], where: Path) -> int:
 
 
 def _paths(document: Mapping[str, Any], key: str, root: Path, where: Path, right: Any) -> tuple[Path, ...]:
-    """Relative paths that stay inside the package and satisfy `right`."""
+    """Relative paths of plain names that stay inside the package and satisfy `right`."""
     found = []
     for entry in _get(document, key, list, where):
+        if not isinstance(entry, str) or not _PATH.fullmatch(entry):
+            raise InputError(f"{where}: {key}: {entry!r} is no path of letters, digits, _, - and .")
         path = (root / str(entry)).resolve()
         if not path.is_relative_to(root.resolve()):
             raise InputError(f"{where}: {key}: {entry!r} lies outside the package")

@@ -20,6 +20,7 @@ from embbert_tvm.device.build import FIRMWARE
 from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.errors import InputError
+from embbert_tvm.escape import of_file
 from embbert_tvm.target import Board, Cpu, load_board, load_cpu
 from embbert_tvm.version import __version__
 
@@ -69,18 +70,23 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
     values = _values(package, cpu, board)
     names = [path.name for path in package.sources]
 
-    def filled(text: str) -> str:
-        return _filled(text, values, names)
+    def filled(text: str, path: Path | str) -> str:
+        """A file's text; what is put into it is written in its language."""
+        written = of_file(path)
+        return _filled(text, {key: written(value) for key, value in values.items()}, names)
+
+    def place(path: Path | str) -> str:
+        return _filled(str(path), values, names)
 
     with folder_in_place(out) as folder:
         for path in sorted(template.folder.rglob("*")):
             if path.is_file() and path.name != _DESCRIPTION:
-                _write(folder / filled(str(path.relative_to(template.folder))), filled(path.read_text("utf-8")))
+                _write(folder / place(path.relative_to(template.folder)), filled(path.read_text("utf-8"), path))
         for where, origin in template.copy.items():
-            _write(folder / filled(where), filled((FIRMWARE / origin).read_text("utf-8")))
+            _write(folder / place(where), filled((FIRMWARE / origin).read_text("utf-8"), origin))
         if template.board and board is not None:
             _write(folder / "link.ld", linker_script(board, package))
-        _copy_package(package, folder / filled(template.sources), folder / filled(template.includes))
+        _copy_package(package, folder / place(template.sources), folder / place(template.includes))
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,6 +171,11 @@ class FrameReader:
 def pack_ids(ids: list[int]) -> bytes:
     """RUN's payload; each id must be below 65536."""
     return np.asarray(ids, dtype="<u2").tobytes()
+
+
+def texts_bytes(sizes: Sequence[int]) -> int:
+    """How many bytes `pack_texts` makes of texts of so many; more than any frame has where one is not counted."""
+    return _TEXTS.size + sum(sizes) if max(sizes) < 65536 else 2**32
 
 
 def pack_texts(text: bytes, pair: bytes | None) -> bytes:

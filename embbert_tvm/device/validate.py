@@ -10,9 +10,10 @@ from typing import TypeAlias
 import numpy as np
 
 from embbert_tvm.data.dataset import Example
-from embbert_tvm.data.tokenizer import encode, load_tokenizer
+from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import WorkError
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.training.metrics import accuracy, spearman
 
@@ -51,6 +52,7 @@ class Validation:
     stack: int | None
     comparison: Comparison
     tokenized: Tokenized
+    truncated: int  # examples of more tokens than the package takes, which were cut
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def validate(
     reference = Reference(package.reference_model)
     float_logits, compiled_logits = [], []
     compared = Comparer(package)
-    checked, wrong = 0, []
+    checked, cut, wrong = 0, 0, []
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
@@ -88,8 +90,10 @@ def validate(
             deepest = run.stack
             compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
         for number, example in enumerate(progress(examples), 1):
-            ids = encode(tokenizer, example.text, example.text_pair, package.max_length)
+            encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
+            ids, cut = encoded.ids, cut + encoded.truncated
             float_logits.append(reference(ids))
+            _check_finite(float_logits[-1], "the float model", number)
             if device.takes(example.text, example.text_pair):
                 checked += 1
                 if device.tokenize(example.text, example.text_pair) != ids:
@@ -97,6 +101,7 @@ def validate(
             run = device.run(ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
+            _check_finite(run.logits, "the package", number)
             if host is not None:
                 compared.add(run.logits, host.run(ids).logits, f"example {number}")
     expected, predict, metric, score, agree = _judges(package, examples)
@@ -111,7 +116,15 @@ def validate(
         stack=deepest,
         comparison=compared.result(),
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
+        truncated=cut,
     )
+
+
+def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
+    """WorkError for logits that nothing can be compared with."""
+    if not np.isfinite(logits).all():
+        words = ", ".join(f"{value:g}" for value in logits.reshape(-1)[:4].tolist())
+        raise WorkError(f"example {number}: {whose} gives {words}: logits that are not finite say nothing")
 
 
 def _judges(

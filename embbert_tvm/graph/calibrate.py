@@ -17,6 +17,7 @@ import onnx
 import tvm
 from tvm import IRModule, relax
 
+from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import moments
 from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, shape, substitute
@@ -220,9 +221,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         },
         "moments": {name: moments.pack(moment) for name, moment in calibration.moments.items()},
     }
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(content, separators=(",", ":")) + "\n").encode())
 
 
 def load_calibration(path: Path, onnx_sha256: str) -> Calibration:

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from tvm import IRModule
 from tvm.relax.frontend.onnx import from_onnx
 
+from embbert_tvm.data.files import check_is_here
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
@@ -20,6 +21,7 @@ from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL
 from embbert_tvm.graph.door.outputs import TEXT, TOKENS
 from embbert_tvm.graph.names import name_bindings, scopes_of
 from embbert_tvm.graph.recurrent import CONVERTERS as RECURRENT
+from embbert_tvm.graph.refused import check_types
 from embbert_tvm.graph.tvm_workarounds import importer_knows, quiet_importer
 from embbert_tvm.models.folder import MAX_LENGTH
 
@@ -29,6 +31,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
     Raises InputError where there is none, it is malformed, or its data are missing or cut.
     """
+    check_is_here(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
@@ -36,6 +39,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(str(path))
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from None
+    check_types(model, path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
         sizes = [(t.name, numpy_helper.to_array(t).nbytes) for t in model.graph.initializer]

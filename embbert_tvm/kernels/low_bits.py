@@ -209,7 +209,8 @@ class Narrow:
     def __getitem__(self, at):
         *rows, column = at if isinstance(at, tuple) else (at,)
         flat = rows[0] * self.shape[-1] + column if rows else column
-        return i32(self._buffer[flat]) << i32(self._buffer[self._last])
+        # Not shifted: in C a shift of a negative number is undefined.
+        return i32(self._buffer[flat]) * (i32(1) << i32(self._buffer[self._last]))
 
 
 def constants(name: str, shape: tuple[int, ...], dtype: str = "int32"):

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.files import check_is_here, write_atomically
 from embbert_tvm.data.tokenizer import save_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ModelConfig
@@ -102,6 +102,7 @@ def root_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; InputError for a malformed one or what is not finite float32."""
+    check_is_here(path)
     try:
         tensors = safetensors.torch.load_file(path)
     except OSError as error:

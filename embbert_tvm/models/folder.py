@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
@@ -62,10 +61,8 @@ class ModelFolder:
 
     def weights_sha256(self) -> str:
         """SHA-256 of model.safetensors, in hexadecimal; InputError where it is missing."""
-        try:
-            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{self.weights}: cannot be read ({error.strerror})") from error
+        check_is_here(self.weights)
+        return sha256_of(self.weights)
 
     def onnx_is_stale(self) -> bool:
         """Whether model.onnx is missing or was exported from other weights than model.safetensors holds.
@@ -93,11 +90,12 @@ def read_folder(path: Path) -> ModelFolder:
     file = path / "config.json"
     if not path.is_dir():
         raise InputError(f"{path}: no such model folder")
+    check_is_here(file)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}): is {path} a model folder?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error})") from error
     architecture = document.get("architecture") if isinstance(document, dict) else None
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
@@ -120,6 +118,8 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
         return None
     if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(x, str) and x for x in labels):
         raise InputError(f"{file}: labels must be null or a list of two or more strings")
+    if any(not label.isprintable() for label in labels):
+        raise InputError(f"{file}: labels holds a control character, as a line end or NUL: labels are one line of text")
     if len(set(labels)) != len(labels):
         raise InputError(f"{file}: labels holds a label twice")
     return tuple(labels)
@@ -156,6 +156,7 @@ def onnx_metadata(path: Path) -> dict[str, str]:
     """The metadata_props of an ONNX file; InputError where it is not one."""
     import onnx
 
+    check_is_here(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:

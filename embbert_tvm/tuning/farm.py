@@ -22,6 +22,7 @@ from embbert_tvm.target import Board, load_board
 from embbert_tvm.tuning.measure import TIMEOUT, Place, QemuPlace, Reading, SerialPlace
 
 _OPEN, _RUN, _CLOSE = "embbert.tuning.open", "embbert.tuning.run", "embbert.tuning.close"
+LOOPBACK = "127.0.0.1"
 _KNOCK = 2.0  # seconds for a tracker to answer
 
 
@@ -90,10 +91,18 @@ def track(host: str, port: int):
     return _at_work(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
 
 
-def serve(tracker: str, board: str, key: str | None = None, serial: str | None = None, flash: str | None = None):
+def serve(
+    tracker: str,
+    board: str,
+    key: str | None = None,
+    serial: str | None = None,
+    flash: str | None = None,
+    host: str = LOOPBACK,
+):
     """Start a server that puts a board behind a tracker; its `thread` goes on until the process ends, `port` is where
     it listens. Its name at the tracker is `key`, or the board's.
 
+    host: the address to listen at. Whoever reaches it can upload and run code here: TVM's RPC knows no password.
     serial, flash: as of measure.SerialPlace; without them QEMU emulates the board. Raises InputError for a board that
     cannot be served, and where no tracker answers.
     """
@@ -111,7 +120,7 @@ def serve(tracker: str, board: str, key: str | None = None, serial: str | None =
     _register(known, serial, flash)
     options = {"port": 9190, "port_end": 9999, "key": key or known.name, "tracker_addr": where, "silent": True}
     # With SO_REUSEADDR two servers that start together could bind one port, and the second then fail to listen.
-    return _at_work(lambda: PopenRPCServerState("0.0.0.0", **options, reuse_addr=False))
+    return _at_work(lambda: PopenRPCServerState(host, **options, reuse_addr=False))
 
 
 def _knock(tracker: str) -> None:

@@ -39,6 +39,7 @@ def test_figures(cli, toy_package, tsv, place, limit, checked):
         "bit_exact": {"checked": checked, "equal": checked},
         "tokenizer": {"checked": 0, "equal": 0},
         "stack_bytes": result.json["stack_bytes"],
+        "truncated": 0,
     }
     assert (result.json["stack_bytes"] is None) if place == "host" else (0 < result.json["stack_bytes"] < 1024)
 

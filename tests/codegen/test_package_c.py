@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import small
 
+from embbert_tvm.c_names import c_name, check_prefix
 from embbert_tvm.codegen import c_api, c_files
-from embbert_tvm.codegen.c_files import c_string, title
-from embbert_tvm.codegen.c_function import c_name
 from embbert_tvm.codegen.plan import solve
 from embbert_tvm.codegen.program import Program
 from embbert_tvm.compiler import llvm_runner
@@ -24,6 +23,7 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.protocol import STATUS_NAMES
 from embbert_tvm.errors import InputError
+from embbert_tvm.escape import c_comment, c_string
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.names import fingerprint
@@ -140,7 +140,7 @@ def test_a_package_of_another_prefix_is_served():
 @pytest.mark.parametrize("prefix", ["", "Mine", "1x", "a-b", "int", "embbert_x", "x_", "a" * 32, "é"])
 def test_prefixes_that_c_cannot_have_are_refused(prefix):
     with pytest.raises(InputError, match="--prefix"):
-        c_api.check_prefix(prefix)
+        check_prefix(prefix)
 
 
 def test_the_hosts_names_of_statuses_are_the_headers():
@@ -203,11 +203,11 @@ def test_c_string(text, literal):
 
 @pytest.mark.parametrize("name", ["a */ b", "back\\slash", "new\nline", "\u202e?", "// x"])
 def test_a_title_stays_in_its_comment(name):
-    assert not set(title(name)) & set("*/\\\n\u202e")
+    assert not set(c_comment(name)) & set("*/\\\n\u202e")
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("x", "x"), ("int", "int_"), ("1x", "_1x"), ("a b", "a_b"), ("L", "L_2"), ("é", "_")]
+    ("name", "expected"), [("x", "x"), ("int", "int_"), ("1x", "_1x"), ("a b", "a_b"), ("L", "L_2"), ("é", "n_")]
 )
 def test_c_name(name, expected):
     assert c_name(name, {"L"}) == expected

@@ -2,12 +2,10 @@
 
 import gzip
 import lzma
-from pathlib import Path
 
 import pytest
 
 from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
-from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
 
@@ -89,49 +87,40 @@ def test_snips_is_whole():
     assert task_name(snips / "mine.tsv") == "mine"
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
-    class Stop(Exception):
-        pass
-
-    output = tmp_path / "model"
-    with folder_in_place(output) as new:
-        (new / "a").write_text("old")
-
-    def fail() -> None:
-        with folder_in_place(output) as new:
-            (new / "a").write_text("new")
-            raise Stop
-
-    with pytest.raises(Stop):
-        fail()
-    assert (output / "a").read_text() == "old"
-    with folder_in_place(output) as new:
-        (new / "b").write_text("new")
-    assert [x.name for x in output.iterdir()] == ["b"]
-    assert [x.name for x in tmp_path.iterdir()] == ["model"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "x", b"")
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "model"]
-
-
 @pytest.mark.parametrize(
-    "write", [lambda path: folder_in_place(path).__enter__(), lambda path: write_atomically(path, b"x")]
+    "content",
+    [
+        '"label"\t"text"\n"a"\t"b"\n',
+        'label\ttext\na\t"say ""hi"" now"\n',
+        'label\ttext\n"a"\thi\n',
+        'label\ttext\na\t"two\tfields"\n',
+        'label\ttext\na\t"two\nlines"\n',
+    ],
 )
-def test_an_interrupt_at_the_first_moment_leaves_nothing(tmp_path, monkeypatch, write):
-    """The signal comes as soon as there is a file, before the call that made it has returned."""
+def test_what_is_quoted_as_csv_is_refused_by_that_name(tmp_path, content):
+    path = tmp_path / "x.tsv"
+    path.write_text(content)
+    with pytest.raises(InputError, match="quoted as CSV"):
+        read_examples(path)
 
-    def interrupted(made):
-        def call(self, *arguments, **options):
-            result = made(self, *arguments, **options)
-            if self.name.startswith("."):
-                raise KeyboardInterrupt
-            return result
 
-        return call
+@pytest.mark.parametrize("text", ['"hello"', '"Yes," she said, "no."', 'the 3" pipe', '""', 'say ""hi""', '"'])
+def test_a_text_may_stand_in_quotes(tmp_path, text):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"label\ttext\na\t{text}\n")
+    assert read_examples(path) == [Example("a", text)]
 
-    for name in ("mkdir", "write_bytes"):
-        monkeypatch.setattr(Path, name, interrupted(getattr(Path, name)))
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "output")
-    assert list(tmp_path.iterdir()) == []
+
+@pytest.mark.parametrize("label", ["a\0", "a\x1b[1m", "a\u2028b"])
+def test_a_label_is_one_line_of_text(tmp_path, label):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"label\ttext\n{label}\thi\n")
+    with pytest.raises(InputError, match="control character"):
+        read_examples(path)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="pointer of Git LFS"):
+        read_examples(path)

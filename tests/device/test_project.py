@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,16 @@ def test_a_template_for_a_board_needs_one(tmp_path):
     package = load_package(write_package(tmp_path / "p", "host"))
     with pytest.raises(InputError, match="was compiled for host, and the template cmake needs a board"):
         write_project(package, load_template("cmake"), tmp_path / "fw")
+
+
+@pytest.mark.parametrize("name", ["x\n$(shell touch PWNED)\n#", 'x"\nexecute_process(COMMAND touch PWNED)\n#'])
+def test_a_models_name_says_nothing_to_what_reads_a_project(name, board_package, tmp_path):
+    """It may come from anywhere, and make and cmake run what a line of theirs says even where nothing is built."""
+    for template in known_templates():
+        out = project(replace(board_package, model_name=name), template, tmp_path / template)
+        for path in (p for p in out.rglob("*") if p.is_file()):
+            assert not [line for line in path.read_text().splitlines() if line.startswith(("$(", "execute_process"))]
+    run("make", "-n", "-C", tmp_path / "bare")
+    configure = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}", "-S", ".", "-B", "build"]
+    run(PROGRAMS / "cmake", *configure, "--toolchain", "cmake/cortex-m4.cmake", cwd=tmp_path / "cmake")
+    assert not list(tmp_path.rglob("PWNED"))

@@ -1,0 +1,246 @@
+"""Mutated inputs through the real command line: nothing ends in a trace, a crash, a hang or half a result.
+
+    python fuzz/readers.py --count 20000 [--kind onnx,plan] [--seed 0] [--keep FOLDER]
+
+Seeds are small right inputs of every kind that a command reads. One of them is changed (mutate.py), a command reads it
+in this process, and what it says is judged: exit status 0, 1 or 2, one line of ours on stderr where it failed, and no
+output left. Batches are forks, so that a crash of a library is seen and is a finding too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE)]
+
+import mutate  # noqa: E402
+import small  # noqa: E402
+import toy  # noqa: E402
+
+BATCH = 50
+SECONDS = 60  # that one input may take
+MEMORY = 12 << 30
+Mutator = Callable[[bytes, random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A file of a seed folder, how it is changed, and the commands that read it; `{}` is the folder, OUT an output."""
+
+    file: str
+    change: Mutator
+    commands: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass
+class Tally:
+    counts: Counter = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+
+
+_COMPILE = "compile {}/m.onnx --target host --max-length 9 -o OUT"
+KINDS = {
+    "onnx": Kind("m.onnx", mutate.of_onnx, (f"{_COMPILE} --precision fp32",), 0.5),
+    "plan": Kind("plan.json", mutate.of_json, (f"{_COMPILE} --plan {{}}/plan.json",)),
+    "log": Kind("schedules/host/x/manifest.json", mutate.of_json, (f"{_COMPILE} --precision fp32",), 0.3),
+    "config": Kind("model/config.json", mutate.of_json, ("evaluate {}/model --data {}/set.tsv", "footprint {}/model")),
+    "tokenizer": Kind("model/tokenizer.json", mutate.of_json, ("evaluate {}/model --data {}/set.tsv",), 2),
+    "device tokenizer": Kind("tokenizer.json", mutate.of_json, (f"{_COMPILE} --precision fp32",), 0.5),
+    "safetensors": Kind("model/model.safetensors", mutate.of_bytes, ("evaluate {}/model --data {}/set.tsv",), 0.1),
+    "calibration": Kind("model/calibration.json", mutate.of_json, ("compile {}/model --target host -o OUT",), 0.1),
+    "record": Kind("model/training.json", mutate.of_json, ("compile {}/model --precision none -o OUT",)),
+    "set": Kind("set.tsv", mutate.of_bytes, ("evaluate {}/model --data {}/set.tsv",), 2),
+    "board": Kind("board.yaml", mutate.of_yaml, ("targets show {}/board.yaml", "targets show {}/board.yaml --json"), 3),
+    "cpu": Kind("cpu.yaml", mutate.of_yaml, ("compile {}/none.onnx --target {}/cpu.yaml -o OUT",), 2),
+    "package": Kind(
+        "package/metadata.json", mutate.of_json, ("project {}/package --template bare -o OUT", "run {}/package play"), 3
+    ),
+    "vectors": Kind("package/reference.json", mutate.of_json, ("project {}/package --template zephyr -o OUT",)),
+}
+
+
+def seeds(folder: Path) -> Path:
+    """One of everything, small."""
+    body = (
+        "x = Gather(ids__weight, ids)\nm = MatMul(x, mix__weight)\ns = Sin(m)\nz = Constant<value_int=0>()\n"
+        "p = Gather<axis=1>(s, z)\nlogits = MatMul(p, head__weight)"
+    )
+    weights = {"ids__weight": (300, 8), "mix__weight": (8, 8), "head__weight": (8, 3)}
+    model = small.classifier(body, **{name: small.normal(*shape) for name, shape in weights.items()})
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    small.copy_of_folder(folder / "model")
+    shutil.copy(folder / "model/tokenizer.json", folder / "tokenizer.json")
+    labels = small.LABELS
+    rows = [f"{labels[i % 3]}\t{text}" for i, text in enumerate(small.TEXTS)]
+    (folder / "set.tsv").write_text("label\ttext\n" + "\n".join(rows) + "\n")
+    (folder / "model/training.json").write_text(json.dumps({"recipe": {"precision": "int8", "epochs": 3}}))
+    operators = {"m": "int8", "blocks_*": "int4"}
+    plan = {"format": "embbert-tvm plan 1", "default": "fp32", "operators": operators, "method": "percentile"}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    targets = HERE.parent / "targets"
+    shutil.copy(targets / "boards/mps2_an500.yaml", folder / "board.yaml")
+    shutil.copy(targets / "cpus/cortex-m7.yaml", folder / "cpu.yaml")
+    log = folder / "schedules/host/x"
+    log.parent.mkdir(parents=True)
+    shutil.copytree(HERE.parent / "schedules/cortex-m7/tiny-int8", log)
+    toy.complete(toy.write_package(folder / "package"))
+    return folder
+
+
+def call(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """The exit status of a command, and its stderr."""
+    from embbert_tvm.cli import main
+
+    said = folder / "stderr"
+    for number, name, path in ((1, "stdout", os.devnull), (2, "stderr", said)):
+        with open(path, "wb") as file:
+            os.dup2(file.fileno(), number)
+        setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 (as long as the fork)
+    sys.argv = ["embbert-tvm", *arguments]
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    return status, said.read_text(encoding="utf-8", errors="replace")
+
+
+def judged(status: int, said: str, out: Path) -> str:
+    """What is wrong with how a command ended; nothing where all is right."""
+    lines = said.strip().splitlines()
+    if "unforeseen" in said or "Traceback" in said or "panicked" in said:
+        return lines[-1] if lines else "trace"
+    if status not in (0, 1, 2):
+        return f"status {status}"
+    if status and not (lines and (lines[-1].startswith(("embbert-tvm: ", "Error: ")))):
+        return f"says nothing of ours: {lines[-1:]}"
+    if status and out.exists():
+        return f"leaves an output at status {status}"
+    return ""
+
+
+def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
+    """(what is wrong, the exit status) of one changed input."""
+    path, out = folder / kind.file, folder / "out"
+    right = path.read_bytes()
+    command = dice.choice(kind.commands)
+    path.write_bytes(kind.change(right, dice))
+    shutil.copy(path, folder / "changed")
+    (folder / "command").write_text(command)
+    try:
+        signal.alarm(SECONDS)
+        arguments = command.format(*[folder] * command.count("{}")).replace("OUT", str(out)).split()
+        status, said = call(arguments, folder)
+        signal.alarm(0)
+        return judged(status, said, out), str(status)
+    finally:
+        path.write_bytes(right)
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def batch(kind: Kind, seed: str, count: int, folder: Path) -> None:
+    """Run in a fork: a line a changed input into `results`."""
+    os.chdir(folder)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    dice = random.Random(seed)
+    with (folder / "results").open("w") as results:
+        for _ in range(count):
+            wrong, status = one(kind, dice, folder)
+            if wrong:
+                shutil.copy(folder / "changed", folder / f"finding-{secrets_of(wrong)}")
+            results.write(json.dumps([wrong, status]) + "\n")
+            results.flush()
+
+
+def secrets_of(wrong: str) -> str:
+    """A name of few characters for a finding."""
+    return "".join(c for c in wrong.split("/tmp")[0] if c.isalnum())[:60]
+
+
+def run_batch(name: str, seed: str, count: int, folder: Path, tally: Tally, keep: Path | None) -> None:
+    for path in (folder / "results", *folder.glob("finding-*")):
+        path.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            batch(KINDS[name], seed, count, folder)
+        finally:
+            os._exit(0)
+    _, ended = os.waitpid(child, 0)
+    lines = (folder / "results").read_text().splitlines() if (folder / "results").exists() else []
+    for line in lines:
+        wrong, status = json.loads(line)
+        tally.counts[name, status] += 1
+        if wrong:
+            tally.findings.append(f"{name}: {wrong}")
+    if os.WIFSIGNALED(ended):
+        tally.counts[name, "crash"] += 1
+        number = signal.Signals(os.WTERMSIG(ended)).name
+        tally.findings.append(f"{name}: ended by {number}: {(folder / 'command').read_text()}")
+        shutil.copy(folder / "changed", folder / f"finding-{number}-{len(tally.findings)}")
+    for found in folder.glob("finding-*") if keep else ():
+        shutil.copy(found, keep / f"{name.replace(' ', '_')}-{found.name}")
+
+
+def fuzz(count: int, names: list[str], seed: int, keep: Path | None = None) -> Tally:
+    """Change `count` inputs of the kinds named, by their weights."""
+    tally, folder = Tally(), seeds(Path(tempfile.mkdtemp(prefix="embbert-readers-")))
+    import embbert_tvm.compiler
+    import embbert_tvm.report.compile  # noqa: F401 (what a fork would import each time)
+
+    (folder / "bin").mkdir()
+    for tool in ("gcc", "size", "as", "ld"):
+        # `run` has its program already; no other command needs more of a compiler than its version.
+        os.symlink(shutil.which(tool), folder / "bin" / tool)
+    weight = sum(KINDS[name].weight for name in names)
+    for name in names:
+        left, number = round(count * KINDS[name].weight / weight), 0
+        while left > 0:
+            run_batch(name, f"{seed}/{name}/{number}", min(BATCH, left), folder, tally, keep)
+            left, number = left - BATCH, number + 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", default=",".join(KINDS), help="of " + ", ".join(KINDS))
+    parser.add_argument("--keep", type=Path, help="folder for the inputs of findings")
+    arguments = parser.parse_args()
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    out = os.dup(1)
+    tally = fuzz(arguments.count, arguments.kind.split(","), arguments.seed, arguments.keep)
+    with open(out, "w") as screen:
+        for name in KINDS:
+            parts = {status: n for (kind, status), n in sorted(tally.counts.items()) if kind == name}
+            if parts:
+                screen.write(f"{name:17} {sum(parts.values()):6}  by status {parts}\n")
+        for finding, times in Counter(tally.findings).most_common(40):
+            screen.write(f"{times:6} times {finding}\n")
+        total, seconds = sum(tally.counts.values()), time.monotonic() - start
+        screen.write(f"{total} inputs in {seconds:.0f} s, {len(tally.findings)} findings\n")
+    sys.exit(bool(tally.findings))
+
+
+if __name__ == "__main__":
+    main()
