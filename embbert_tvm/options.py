@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embbert_tvm.c_names import DEFAULT_PREFIX
+
 if TYPE_CHECKING:
-    from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.graph.precision import Plan
+    from embbert_tvm.graph.precision import Plan
 
 DEFAULT_PRECISION = "int8"
 MIXED = "mixed"
