@@ -22,7 +22,14 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
          arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
          qemu-system-arm=qemu-system-arm
 
-.PHONY: demo test lint system venv test-venv clean distclean
+# The tests look at RISC-V and Xtensa too.
+TEST_SYSTEM = $(SYSTEM) \
+         riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf \
+         riscv64-unknown-elf-gcc:picolibc.specs=picolibc-riscv64-unknown-elf \
+         xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \
+         qemu-system-riscv32=qemu-system-misc qemu-system-xtensa=qemu-system-misc
+
+.PHONY: demo test lint system test-system venv test-venv clean distclean
 
 demo: venv
 	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
@@ -39,6 +46,9 @@ lint: test-venv
 system:
 	@sh requirements/system.sh $(SYSTEM)
 
+test-system:
+	@sh requirements/system.sh $(TEST_SYSTEM)
+
 venv: $(VENV)/.base
 test-venv: $(VENV)/.test
 
@@ -53,7 +63,7 @@ $(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.base
+$(VENV)/.test: requirements/test.txt $(VENV)/.base | test-system
 	@echo "installing the tests' packages and PyTorch into $(VENV)"
 	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
 	@$(PIP) -r requirements/test.txt

@@ -10,20 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from embbert_tvm.codegen import c_files, c_tokenizer
+from embbert_tvm.codegen import c_files, c_tokenizer, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.codegen.tokenizer_scheme import Scheme
 from embbert_tvm.graph.quantize import Choice
-from embbert_tvm.kernels import micro
 from embbert_tvm.options import DEFAULT_PREFIX
 from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
-_MICRO = Path(micro.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,10 @@ def files(contents: Contents) -> dict[str, bytes]:
             f"{_HOST}/src/{prefix}_tokenizer.h": c_tokenizer.header(prefix, c_files.title(name)),
             f"{_HOST}/src/{prefix}_tokenizer.c": c_tokenizer.source(contents.scheme, prefix, c_files.title(name)),
         }
-        found |= {path: text.encode() for path, text in texts.items()}
+        found |= {path: c_files.licensed(text).encode() for path, text in texts.items()}
         found[f"{_HOST}/src/{c_tokenizer.RUNTIME.name}"] = c_tokenizer.RUNTIME.read_bytes()
-    for header in sorted(_MICRO.glob("*.h")):
-        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    for header in micro_headers.needed(sources[f"{_HOST}/src/{prefix}_kernels.h"]):
+        found[f"{_HOST}/src/{header.name}"] = c_files.licensed(header.read_text(encoding="utf-8")).encode()
     digest = _digest(found)
     texts = {
         f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest),

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The tokenizer: UTF-8 to token ids by byte-pair encoding, the same ids as the `tokenizers` library gives.
  *
  * Included once, by <prefix>_tokenizer.c, behind the tables that `compile` made of tokenizer.json (docs/tokenizer.md):
