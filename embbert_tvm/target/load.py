@@ -45,18 +45,20 @@ def load_cpu(name: str) -> Cpu:
     """The CPU of that name, or of that path where it ends in .yaml; InputError names what is wrong."""
     path, document = _document("cpus", "CPU", name)
     nested = {"toolchain": Toolchain, "llvm": Llvm}
-    return _checked(path, lambda: _construct(Cpu, document, nested))
+    cpu: Cpu = _checked(path, lambda: _construct(Cpu, document, nested))
+    return cpu
 
 
 def load_board(name: str) -> Board:
     """The board of that name, or of that path where it ends in .yaml; its CPU must be known too."""
     path, document = _document("boards", "board", name)
-    return _checked(path, lambda: board_of(document))
+    board: Board = _checked(path, lambda: board_of(document))
+    return board
 
 
 def board_of(document: Mapping[str, Any]) -> Board:
     """The board that a mapping as in targets/boards describes; InputError names the key that is wrong."""
-    board = _construct(Board, document, _BOARD_PARTS)
+    board: Board = _construct(Board, document, _BOARD_PARTS)
     if board.cpu not in known_cpus():
         raise InputError(f"cpu: unknown {board.cpu!r}, known: {', '.join(known_cpus())}")
     return board
