@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import Board, Cpu, Uart, board_of
+from embbert_tvm.target import Board, Cpu, board_of
 
 _SIZE = re.compile(r"(\d+)\s*([kKmM]?)[bB]?")
 _CLOCK = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)[hH][zZ]")
@@ -89,29 +89,40 @@ def text_of(document: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(document), sort_keys=False, width=100)
 
 
+class _Hex(int):
+    """An integer that is written in hexadecimal."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Hexadecimal where it is asked for; a mapping of plain values on one line; lists indented."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        leaf = not any(isinstance(value, (dict, list)) for value in mapping.values())
+        return super().represent_mapping(tag, mapping, flow_style=leaf and len(mapping) <= _LONGEST_LINE)
+
+
+_Dumper.add_representer(_Hex, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:int", f"{value:#x}"))
+_LONGEST_LINE = 4  # keys of a mapping that is written on one line
+_IN_HEX = {"origin", "bytes", "base", "address", "set", "clear", "wait", "image_block", "uf2_family"}
+
+
 def board_text(board: Board) -> str:
     """A board's file: addresses in hexadecimal, nothing that is not there."""
-    document = {key: value for key, value in plain(board).items() if value not in (None, "", [])}
-    rows = [
-        f"  - {{name: {r.name}, kind: {r.kind}, origin: {r.origin:#010x}, bytes: {r.bytes:#x}}}" for r in board.memory
-    ]
-    parts = []
-    for key, value in document.items():
-        if key == "memory":
-            parts.append("memory:\n" + "\n".join(rows) + "\n")
-        elif key == "uart" and board.uart is not None:
-            parts.append(_uart_text(board.uart))
-        else:
-            parts.append(text_of({key: value}))
-    return "".join(parts)
+    return yaml.dump(_shown(plain(board)), Dumper=_Dumper, sort_keys=False, width=120)
 
 
-def _uart_text(uart: Uart) -> str:
-    rows = [f"  type: {uart.type}"]
-    rows += [f"  driver: {uart.driver}"] if uart.driver else []
-    rows.append(f"  base: {uart.base:#010x}")
-    numbers = {"tx_pin": uart.tx_pin, "rx_pin": uart.rx_pin, "clock_hz": uart.clock_hz}
-    rows += [f"  {key}: {number}" for key, number in numbers.items() if number is not None]
-    rows += ["  setup:"] if uart.setup else []
-    rows += [f"    - {{address: {p.address:#010x}, clear: {p.clear:#x}, set: {p.set:#x}}}" for p in uart.setup]
-    return "uart:\n" + "\n".join(rows) + "\n"
+def _shown(value: Any, key: str = "") -> Any:
+    """What a file shows of a value: no default that says nothing, addresses as they are known."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if v not in (None, "", []) and (k, v) not in _DEFAULTS}
+        return {k: _shown(v, k) for k, v in kept.items()}
+    if isinstance(value, list):
+        return [_shown(item, key) for item in value]
+    return _Hex(value) if key in _IN_HEX else value
+
+
+_DEFAULTS = [("clear", 0), ("wait", 0), ("wait_states", 0), ("line_bytes", 8), ("clock_divider", 1)]
+_DEFAULTS += [("deaf_at_start", False)]

@@ -14,7 +14,7 @@ VOCABULARY = 1000
 HASH = "00c0ffee"
 
 # First ids that ask for more than logits:
-LOOP, HANG, FAULT, DEEP = 900, 901, 902, 903  # LOOP: a loop of 2 * (ids[1] << ids[2]) instructions on Arm
+LOOP, HANG, FAULT, DEEP = 900, 901, 902, 903  # LOOP: a loop of 2 * (ids[1] << ids[2]) instructions on a board
 
 HEADER = f"""\
 #ifndef EMBBERT_H
@@ -61,11 +61,13 @@ embbert_status_t embbert_init(embbert_t *model, void *arena, size_t bytes)
     return EMBBERT_OK;
 }
 
-/* 2 * n instructions on Arm */
+/* 2 * n instructions on a board */
 static void loop(uint32_t n)
 {
 #ifdef __arm__
     __asm__ volatile(".syntax unified\\n1:\\tsubs %0, %0, #1\\n\\tbne 1b" : "+l"(n)::"cc");
+#elif defined(__riscv) || defined(__XTENSA__)
+    __asm__ volatile("1:\\n\\taddi %0, %0, -1\\n\\tbnez %0, 1b" : "+r"(n));
 #else
     (void)n;
 #endif
@@ -122,7 +124,10 @@ OUTPUTS = [
     {"step": 1, "name": "sums", "dtype": "uint32", "float": None, "scale": None},
     {"step": 1, "name": "logits", "dtype": "float32", "float": "value", "scale": None},
 ]
-WEIGHTS_C = '#include "weights.h"\nconst uint32_t weights[3] = {31u, 37u, 41u};\n'
+WEIGHTS_C = """\
+#include "weights.h"
+__attribute__((section(".rodata.embbert_weights.weights"))) const uint32_t weights[3] = {31u, 37u, 41u};
+"""
 
 
 def logits(ids: list[int]) -> np.ndarray:

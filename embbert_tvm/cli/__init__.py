@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",
     "farm": "Share boards over TVM's RPC tracker.",
+    "firmware": "Build an image of a compiled package for a board.",
     "footprint": "Say what a model takes in memory.",
     "tune": "Search faster schedules of a model's kernels for a target.",
     "targets": "List, show and describe CPUs and boards.",

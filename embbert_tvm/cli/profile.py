@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.report.table import table
 
 if TYPE_CHECKING:
-    from embbert_tvm.device.profile import Profile
+    from embbert_tvm.device.estimate import Estimate
+    from embbert_tvm.device.package import Package
+    from embbert_tvm.device.profile import LengthProfile, Profile
 
 DEFAULT = (32, 64, 128, 256)
 
@@ -26,8 +29,12 @@ DEFAULT = (32, 64, 128, 256)
     metavar="N,N,...",
     help="Tokens of the texts.  [default: those of 32,64,128,256 that the package takes]",
 )
+@click.option("--board", metavar="BOARD", help="Whose time and energy to estimate. Default: the package's.")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, place: str, lengths: str | None, as_json: bool) -> None:
+def command(
+    package: str, place: str, lengths: str | None, board: str | None, timeout: float | None, as_json: bool
+) -> None:
     """Count the instructions of each step of PACKAGE at several lengths of text."""
     from tqdm import tqdm
 
@@ -40,14 +47,49 @@ def command(package: str, place: str, lengths: str | None, as_json: bool) -> Non
     else:
         asked = _numbers(lengths)
     quiet = not sys.stderr.isatty()
-    found = profile(opened, place, asked, lambda items: tqdm(items, unit="length", leave=False, disable=quiet))
+    found = profile(opened, place, asked, lambda items: tqdm(items, unit="length", leave=False, disable=quiet), timeout)
+    how = _estimate(opened, board, found)
     if as_json:
-        document = {"target": opened.target, "on": place, "lengths": [asdict(one) for one in found.lengths]}
-        click.echo(json.dumps(document | {"stack_bytes": found.stack}))
+        lengths_shown = [asdict(one) | _cost(how, one) for one in found.lengths]
+        document = {"target": opened.target, "on": place, "lengths": lengths_shown, "stack_bytes": found.stack}
+        click.echo(json.dumps(document | {"estimate": how and asdict(how)}))
         return
     unit = "cycles" if found.lengths[0].total_instructions is None else "instructions"
     click.echo(f"{opened.model_name}, {opened.precision} for {opened.target}, on {found.on}: {unit}")
     click.echo(_text(found))
+    if how is not None:
+        click.echo(_costs_text(how, found))
+
+
+def _estimate(package: Package, board: str | None, found: Profile) -> Estimate | None:
+    """How counts become time on the board that is named, or the package's own."""
+    from embbert_tvm.device.estimate import estimate
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.target import load_board, load_cpu
+
+    chosen = load_board(board) if board else package.board
+    if chosen is None:
+        return None
+    if chosen.cpu != package.target:
+        raise InputError(f"{chosen.name} has a {chosen.cpu}, the package was compiled for {package.target}")
+    return estimate(chosen, load_cpu(package.target), found.clock_hz)
+
+
+def _cost(how: Estimate | None, one: LengthProfile) -> dict[str, float | None]:
+    count = one.total_cycles if one.total_instructions is None else one.total_instructions
+    if how is None or count is None:
+        return {"milliseconds": None, "millijoules": None}
+    return {"milliseconds": how.milliseconds(count), "millijoules": how.millijoules(count)}
+
+
+def _costs_text(how: Estimate, found: Profile) -> str:
+    costs = [_cost(how, one) for one in found.lengths]
+    rows = [("", *(f"L={one.length}" for one in found.lengths))]
+    for name in ("milliseconds", "millijoules"):
+        if all(cost[name] is not None for cost in costs):
+            rows.append((name, *(f"{cost[name]:,.3g}" for cost in costs)))
+    kind = "Measured" if found.clock_hz is not None else "Estimate"
+    return f"\n{table(rows, right=tuple(range(1, len(rows[0]))))}\n\n{kind} for {how.board}: {how.assumptions}."
 
 
 def _numbers(text: str) -> list[int]:

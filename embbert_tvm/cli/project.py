@@ -11,7 +11,7 @@ import click
 @click.command("project")
 @click.argument("package", type=click.Path())
 @click.option(
-    "--template", "name", required=True, metavar="TEMPLATE", help="cmake, zephyr, arduino, platformio or bare"
+    "--template", "name", required=True, metavar="TEMPLATE", help="cmake, zephyr, arduino, esp-idf, platformio or bare"
 )
 @click.option("--board", metavar="BOARD", help="For cmake and bare. Default: the package's, else one in QEMU.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New or empty.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.report.table import table
 
 TEXT_COLUMNS = 60
@@ -16,14 +17,15 @@ TEXT_COLUMNS = 60
 @click.argument("package", type=click.Path())
 @click.argument("text", nargs=-1, required=True)
 @click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, text: tuple[str, ...], place: str, as_json: bool) -> None:
+def command(package: str, text: tuple[str, ...], place: str, timeout: float | None, as_json: bool) -> None:
     """Classify each TEXT with the compiled PACKAGE."""
     from embbert_tvm.device.classify import classify
     from embbert_tvm.device.package import load_package
 
     opened = load_package(package)
-    answers = classify(opened, text, place)
+    answers = classify(opened, text, place, timeout)
     for answer in answers:
         if answer.cut:
             words = f"{shortened(answer.text)!r}: cut to {answer.tokens} tokens, {answer.cut} left out"

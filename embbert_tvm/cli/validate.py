@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embbert_tvm.cli.options import timeout_option
+
 if TYPE_CHECKING:
     from embbert_tvm.device.locate import Difference
 
@@ -23,8 +25,17 @@ if TYPE_CHECKING:
     help="Name the first operator whose output differs from that of the host, of the float model or of a place.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N examples.")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, data: str | None, place: str, against: str | None, limit: int | None, as_json: bool) -> None:
+def command(
+    package: str,
+    data: str | None,
+    place: str,
+    against: str | None,
+    limit: int | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     """Run the compiled PACKAGE and its float model on labelled text and compare them.
 
     With --against, compare what each operator makes, on the texts of --data or on made-up token ids.
@@ -44,7 +55,9 @@ def command(package: str, data: str | None, place: str, against: str | None, lim
     opened = load_package(package)
     examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[:limit]
     quiet = not sys.stderr.isatty()
-    result = validate(opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet))
+    result = validate(
+        opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet), timeout
+    )
     if result.truncated:
         click.echo(f"{result.truncated} texts are longer than the model takes and were cut", err=True)
     bits = result.comparison

@@ -36,6 +36,7 @@ STATUSES = (
 )
 
 _HEADER = """\
+/* SPDX-License-Identifier: Apache-2.0 */
 /* @TITLE@
  *
  * @PRECISION@ text classifier for @MIN_LENGTH@ to @MAX_LENGTH@ tokens. Made by embbert-tvm; do not edit.
@@ -50,7 +51,9 @@ _HEADER = """\
  *
  * Nothing here allocates, prints, or keeps state of its own: all that is written lies in the caller's arena and in
  * what the caller's pointers name. Two models, or two arenas of one model, may therefore run in two tasks at once; one
- * arena may not. Memory and time follow the length of the text, not @UPPER@_MAX_LENGTH.
+ * arena may not; and what switches between tasks must save the registers of the FPU and of its vector unit, where the
+ * processor has them, or results are silently wrong. Memory and time follow the length of the text, not
+ * @UPPER@_MAX_LENGTH.
  */
 #ifndef @UPPER@_H
 #define @UPPER@_H

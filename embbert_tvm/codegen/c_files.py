@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api
+from embbert_tvm.codegen import c_api, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.escape import c_comment, c_formula, c_string
 
 _MODEL = """\
+/* SPDX-License-Identifier: Apache-2.0 */
 /* @TITLE@: the entry point. Made by embbert-tvm; do not edit. */
 #include "@PREFIX@.h"
 #include "@PREFIX@_kernels.h"
@@ -190,6 +191,7 @@ _IDS_ONLY = """\
 }
 """
 
+_SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 _KERNELS_HEADER = """\
 /* {title}: the kernels. Made by embbert-tvm; do not edit. */
 #ifndef {upper}_KERNELS_H
@@ -199,18 +201,30 @@ _KERNELS_HEADER = """\
 
 /* Whether single loads beat LDRD, as on a core that issues two instructions at once. */
 #define EMBBERT_DUAL_ISSUE {dual_issue}
-
-#include "embbert_arithmetic.h"
-#include "embbert_dsp.h"
-#include "embbert_half.h"
-#include "embbert_low_bits.h"
-#include "embbert_mve.h"
-#include "embbert_mve_half.h"
-
+{includes}
 {declarations}
 
 #endif
 """
+
+
+_WEIGHTS_PLACE = """\
+/* The section of each: a firmware may name another, as one in external flash. */
+#ifndef {upper}_WEIGHTS_SECTION
+#define {upper}_WEIGHTS_SECTION(name) ".rodata.embbert_weights." #name
+#endif
+#if defined(__GNUC__) && defined(__ELF__)
+#define {upper}_WEIGHT(name) __attribute__((aligned({align}), section({upper}_WEIGHTS_SECTION(name))))
+#elif defined(__GNUC__)
+#define {upper}_WEIGHT(name) __attribute__((aligned({align})))
+#else
+#define {upper}_WEIGHT(name)
+#endif"""
+
+
+def licensed(text: str) -> str:
+    """A C text that names its licence first."""
+    return text if text.startswith(_SPDX) else _SPDX + text
 
 
 def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
@@ -309,7 +323,10 @@ def _label_body(labels: Sequence[str] | None, prefix: str) -> str:
 
 def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str) -> str:
     declarations = "\n".join(f"{_signature(f)};" for f in program.functions)
-    return _KERNELS_HEADER.format(
+    bodies = "\n".join(f.body for f in program.functions)
+    includes = "".join(f'#include "{path.name}"\n' for path in micro_headers.needed(bodies))
+    return _SPDX + _KERNELS_HEADER.format(
+        includes=includes and f"\n{includes}",
         title=c_comment(model_name),
         upper=prefix.upper(),
         dual_issue=int("dual_issue" in features),
@@ -319,7 +336,7 @@ def kernels_header(program: Program, model_name: str, features: Sequence[str], p
 
 def kernels(program: Program, model_name: str, prefix: str) -> str:
     math = "#include <math.h>\n" if any(f.math for f in program.functions) else ""
-    comment = f"/* {c_comment(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n"
+    comment = f"{_SPDX}/* {c_comment(model_name)}: the kernels. Made by embbert-tvm; do not edit. */\n"
     parts = [f'{comment}{math}#include "{prefix}_kernels.h"']
     for f in program.functions:
         parts.append(f"{f.comment()}\n{_signature(f)}\n{{\n{f.body}\n}}")
@@ -335,7 +352,7 @@ def weights_header(program: Program, model_name: str, prefix: str) -> str:
     upper = prefix.upper()
     rows = [f"extern {_declaration(name, value, prefix)};" for name, value in program.constants.items()]
     return (
-        f"/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
+        f"{_SPDX}/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"#ifndef {upper}_WEIGHTS_H\n#define {upper}_WEIGHTS_H\n\n#include <stdint.h>\n\n"
         + "\n".join(rows)
         + "\n\n#endif\n"
@@ -346,15 +363,13 @@ def weights(program: Program, model_name: str, prefix: str) -> str:
     upper = prefix.upper()
     reals = [c for c in program.constants.values() if c.dtype == np.float32]
     parts = [
-        f"/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
+        f"{_SPDX}/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"{'' if all(np.isfinite(c).all() for c in reals) else '#include <math.h>' + chr(10)}"
         f'#include "{prefix}_weights.h"\n\n'
-        "#if defined(__GNUC__)\n"
-        f"#define {upper}_ALIGNED __attribute__((aligned({ALIGN})))\n"
-        f"#else\n#define {upper}_ALIGNED\n#endif"
+        f"{_WEIGHTS_PLACE.format(upper=upper, align=ALIGN)}"
     ]
     for name, value in program.constants.items():
-        parts.append(f"{upper}_ALIGNED {_declaration(name, value, prefix)} = {{\n{_values(value)}\n}};")
+        parts.append(f"{upper}_WEIGHT({name}) {_declaration(name, value, prefix)} = {{\n{_values(value)}\n}};")
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,20 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_files, c_tokenizer
+from embbert_tvm.codegen import c_files, c_tokenizer, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
-from embbert_tvm.kernels import micro
 from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
-_MICRO = Path(micro.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,9 @@ def files(contents: Contents) -> dict[str, bytes]:
     if contents.scheme is not None:
         texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_comment(name))
         found |= {f"{_HOST}/src/{file}": content for file, content in texts_to_ids.items()}
-    for header in sorted(_MICRO.glob("*.h")):
+    for header in micro_headers.needed(sources[f"{_HOST}/src/{prefix}_kernels.h"]):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {

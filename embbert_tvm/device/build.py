@@ -12,38 +12,51 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from embbert_tvm.device import board_header
 from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.resources import firmware
 from embbert_tvm.target import Board, Cpu
 
-FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
+FIRMWARE = firmware()
 SERVER = ("main.c", "frames.c")
+# What every board's start-up and driver need.
+BOARD_SUPPORT = ("board.c", "registers.c", "uart.c", "port_wait.c")
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides the bytes of an executable."""
+    """All that decides the bytes of an executable.
+
+    Args:
+        sources: C files by the names of their objects.
+        script: the linker script, None for the toolchain's own.
+        headers: texts of header files that are made for it.
+    """
 
     cpu: Cpu
-    sources: tuple[tuple[str, Path], ...]  # the object's name, the C file
+    sources: tuple[tuple[str, Path], ...]
     includes: tuple[Path, ...]
     flags: tuple[str, ...]
     link_flags: tuple[str, ...]
-    script: str | None  # the linker script
+    script: str | None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequence[str] = ()) -> Path:
+def build(
+    package: Package, cpu: Cpu, board: Board | None = None, flags: Sequence[str] = (), *, emulated: bool = False
+) -> Path:
     """The executable that serves `package` on a board, or on this machine where `board` is None.
 
     It lies in <package>/build/<place>/<hash>/, for a board with the linker's map (firmware.map) beside it. `flags` are
-    added to the compiler's.
+    added to the compiler's. emulated: for QEMU's model of the board.
     Raises InputError for a missing toolchain or a board without a driver for its serial port, WorkError for C that
     does not compile or does not fit.
     """
-    job = _job(package, cpu, board, flags)
+    job = _job(package, cpu, board, flags, emulated)
     place = package.path / "build" / (board.name if board else cpu.name)
     done = place / _digest(job)
     program = done / "firmware.elf"
@@ -68,7 +81,10 @@ def build(package: Package, cpu: Cpu, board: Board | None = None, flags: Sequenc
 
 def compile_objects(job: Job, folder: Path) -> list[Path]:
     """Compile the sources of a job into `folder`, on two processors; the objects in the sources' order."""
-    include = [f"-I{path}" for path in job.includes]
+    include = [f"-I{path}" for path in (*job.includes, *library_folders(job.cpu))]
+    for name, text in job.headers:
+        (folder / name).write_text(text, encoding="utf-8")
+        include = [f"-I{folder}", *include]
 
     def one(source: tuple[str, Path]) -> Path:
         name, path = source
@@ -78,7 +94,17 @@ def compile_objects(job: Job, folder: Path) -> list[Path]:
         return output
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, job.sources))
+        return list(pool.map(one, (*job.sources, *library_sources(job.cpu))))
+
+
+def library_folders(cpu: Cpu) -> tuple[Path, ...]:
+    """The folder of headers that stand in for a C library that the CPU's toolchain lacks."""
+    return () if cpu.library is None else (firmware(cpu.library),)
+
+
+def library_sources(cpu: Cpu) -> tuple[tuple[str, Path], ...]:
+    """The C files of that library under the names of their objects."""
+    return tuple((f"library.{p.stem}", p) for folder in library_folders(cpu) for p in sorted(folder.glob("*.c")))
 
 
 def package_sources(package: Package) -> tuple[tuple[str, Path], ...]:
@@ -88,37 +114,43 @@ def package_sources(package: Package) -> tuple[tuple[str, Path], ...]:
 
 def server_names(package: Package) -> tuple[str, ...]:
     """Flags by which main.c, written for the prefix embbert, serves a package of another."""
+    prefix, names = package.prefix, served_names(package)
+    return (f'-DEMBBERT_HEADER="{prefix}.h"', *(f"-D{ours}={name}" for ours, name in names.items())) if names else ()
+
+
+def served_names(package: Package) -> dict[str, str]:
+    """The package's names by those that main.c has for them; none where they are the same."""
     prefix = package.prefix
     if prefix == "embbert":
-        return ()
+        return {}
     (header,) = (path for folder in package.includes for path in folder.glob(f"{prefix}.h"))
     words = rf"\b(?:{prefix}_\w+|{prefix.upper()}_(?!H\b)\w+)\b"
     names = {f"{prefix}_step", f"{prefix}_trace", *re.findall(words, header.read_text(encoding="utf-8"))}
-    ours = {name: ("EMBBERT" if name.isupper() else "embbert") + name[len(prefix) :] for name in names}
-    return (f'-DEMBBERT_HEADER="{prefix}.h"', *(f"-D{ours[name]}={name}" for name in sorted(names)))
+    return {("EMBBERT" if name.isupper() else "embbert") + name[len(prefix) :]: name for name in sorted(names)}
 
 
-def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str]) -> Job:
-    firmware = [*SERVER, *cpu.firmware]
-    definitions: list[str] = []
+def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str], emulated: bool) -> Job:
+    names = [*SERVER, *cpu.firmware]
+    headers = []
     if board is not None:
         if board.uart is None or board.uart.driver is None:
             raise InputError(
                 f"{board.name}: its board file names no driver for its serial port, so that nothing can speak to it: "
                 "compile for it and take the C into a firmware with `embbert-tvm project`"
             )
-        firmware.append(board.uart.driver)
-        definitions = [*board.uart.definitions, f"-DPORT_CLOCK_HZ={board.clock_hz}u"]
+        names += [*BOARD_SUPPORT, board.uart.driver]
+        headers.append((board_header.NAME, board_header.board_header(board, emulated=emulated)))
     return Job(
         cpu=cpu,
         sources=(
             *package_sources(package),
-            *((f"firmware.{Path(name).stem}", FIRMWARE / "src" / name) for name in firmware),
+            *((f"firmware.{Path(name).stem}", firmware("src", name)) for name in names),
         ),
-        includes=(*package.includes, FIRMWARE / "include"),
-        flags=(*definitions, *server_names(package), *flags),
+        includes=(*package.includes, firmware("include")),
+        flags=(*server_names(package), *flags),
         link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
         script=linker_script(board, package) if board else None,
+        headers=tuple(headers),
     )
 
 
@@ -134,7 +166,7 @@ def _compile(job: Job, folder: Path, name: str) -> None:
         *objects,
         *script,
         *job.link_flags,
-        "-lm",
+        *job.cpu.libraries,
         "-o",
         folder / "firmware.elf",
     ]
@@ -153,8 +185,12 @@ def _digest(job: Job) -> str:
             digest.update(len(data).to_bytes(8, "little") + data)
 
     add([call(job.cpu, "gcc", ["--version"], "its version"), job.script or ""])
-    add([*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, "|", *job.flags, "|", *job.link_flags])
-    headers = {path for folder in (*job.includes, *(p.parent for _, p in job.sources)) for path in folder.glob("*.h")}
-    for path in (*(p for _, p in job.sources), *sorted(headers)):
+    flags = [*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, "|", *job.flags, "|", *job.link_flags]
+    add([*flags, "|", *job.cpu.libraries])
+    for name, text in job.headers:
+        add([name, text])
+    sources = [path for _, path in (*job.sources, *library_sources(job.cpu))]
+    headers = {path for folder in (*job.includes, *(p.parent for p in sources)) for path in folder.glob("*.h")}
+    for path in (*sources, *sorted(headers)):
         add([path.name, path.read_bytes()])
     return digest.hexdigest()[:16]

@@ -31,11 +31,15 @@ class Answer:
     cycles: int | None
 
 
-def classify(package: Package, texts: Sequence[str], place: str) -> list[Answer]:
-    """What a package says of each text. InputError for a text that is not valid UTF-8, before anything is run."""
+def classify(package: Package, texts: Sequence[str], place: str, timeout: float | None = None) -> list[Answer]:
+    """What a package says of each text.
+
+    timeout: seconds a text, None for what the place needs.
+    InputError for a text that is not valid UTF-8, before anything is run.
+    """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     encoded = [tokenize(tokenizer, text, max_length=package.max_length) for text in texts]
-    with open_place(place, package) as device:
+    with open_place(place, package, timeout) as device:
         return [_answer(device, text, tokens) for text, tokens in zip(texts, encoded, strict=True)]
 
 

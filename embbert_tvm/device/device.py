@@ -18,6 +18,11 @@ from embbert_tvm.errors import InputError, WorkError
 
 _INFO_TIMEOUT = 30.0  # seconds for a device to start and answer
 _START_ATTEMPTS, _START_TIMEOUT = 6, 2.0  # where bytes may be lost: opening a serial port resets many a board
+# Of one request, where none is given: cores without multiplier or FPU take so many cycles, and what has no products
+# (tables, the tokenizer, the line) some more; twice that is still patience.
+_LEAST_PATIENCE = 10.0  # seconds
+_CYCLES_A_PRODUCT, _CYCLES_A_PRODUCT_FLOATING, _CYCLES_A_TOKEN = 20, 400, 200_000
+_SLOW_CLOCK_HZ = 4_000_000  # where the firmware does not tell its clock
 _QUIET = 0.1  # seconds: what came damaged is not going to end when nothing has followed for that long
 
 
@@ -59,13 +64,14 @@ class Device:
         link: Link,
         package: Package,
         place: str,
-        timeout: float,
+        timeout: float | None,
         instructions_per_tick: float | None = None,
         attempts: int = 1,
         hint: str = "",
         deaf_at_start: bool = False,
     ) -> None:
-        """timeout: the most seconds that one request may take. instructions_per_tick: None where ticks are cycles.
+        """timeout: the most seconds that one request may take, None for as long as the device's clock and the text's
+        length ask for. instructions_per_tick: None where ticks are cycles.
         attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing; hint: what
         a user is asked then. deaf_at_start: what is sent before the firmware listens is lost, nothing later."""
         self.place = place
@@ -81,6 +87,7 @@ class Device:
         self._deaf_at_start = deaf_at_start
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
+        self._restarted = False  # after a fault the firmware begins anew, and may not listen yet
         self.retries = 0  # requests that were sent again since the device was opened
 
     def __enter__(self) -> Device:
@@ -97,10 +104,10 @@ class Device:
     def info(self) -> protocol.Info:
         """What the device holds."""
         if self._deaf_at_start:
-            patience = min(self._timeout, _INFO_TIMEOUT) / _START_ATTEMPTS
+            patience = min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT) / _START_ATTEMPTS
             reply = self._request(protocol.INFO, b"", patience, _START_ATTEMPTS)
         elif self._attempts == 1:
-            reply = self._request(protocol.INFO, b"", min(self._timeout, _INFO_TIMEOUT))
+            reply = self._request(protocol.INFO, b"", min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT))
         else:
             reply = self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
         return protocol.unpack_info(reply)
@@ -125,7 +132,7 @@ class Device:
 
         WorkError where the device refuses, faults or does not answer in time.
         """
-        reply = self._request(protocol.RUN, self._payload(ids), self._timeout)
+        reply = self._request(protocol.RUN, self._payload(ids), self.patience(len(ids)))
         run = protocol.unpack_run(reply, self.package.classes)
         self._check_status(run.status)
         instructions = self._instructions(run.ticks)
@@ -141,7 +148,8 @@ class Device:
 
     def classify(self, text: str, pair: str | None = None) -> TextResult:
         """Classify a text that the device `takes`: tokenizer and model run there. Errors are those of `run`."""
-        reply = self._request(protocol.TEXT, _packed(text, pair), self._timeout)
+        packed = _packed(text, pair)
+        reply = self._request(protocol.TEXT, packed, self.patience(len(packed)))
         found = protocol.unpack_text(reply, self.package.classes)
         self._check_status(found.status)
         instructions = self._instructions(found.ticks)
@@ -154,7 +162,9 @@ class Device:
 
     def tokenize(self, text: str, pair: str | None = None) -> list[int]:
         """The token ids that the device makes of a text that it `takes`."""
-        status, _, ids = protocol.unpack_tokenize(self._request(protocol.TOKENIZE, _packed(text, pair), self._timeout))
+        packed = _packed(text, pair)
+        reply = self._request(protocol.TOKENIZE, packed, self.patience(len(packed)))
+        status, _, ids = protocol.unpack_tokenize(reply)
         self._check_status(status)
         return ids
 
@@ -166,7 +176,7 @@ class Device:
     def digests(self, ids: Sequence[int]) -> list[tuple[int, int]]:
         """(bytes, CRC) of what each output of the package's program is, in a firmware that is built to trace."""
         packed = protocol.pack_trace(protocol.EVERY, 0, self._payload(ids))
-        reply = self._request(protocol.TRACE, packed, self._timeout)
+        reply = self._request(protocol.TRACE, packed, self.patience(len(ids)))
         status, found = protocol.unpack_digests(reply, len(self.package.outputs))
         self._check_status(status)
         return found
@@ -176,7 +186,8 @@ class Device:
         payload, found, total = self._payload(ids), b"", 1
         while len(found) < total:
             packed = protocol.pack_trace(number, len(found), payload)
-            status, total, piece = protocol.unpack_piece(self._request(protocol.TRACE, packed, self._timeout))
+            reply = self._request(protocol.TRACE, packed, self.patience(len(ids)))
+            status, total, piece = protocol.unpack_piece(reply)
             self._check_status(status)
             if not piece:
                 raise WorkError(f"{self.place}: its firmware has no output {number}: build it anew")
@@ -185,7 +196,9 @@ class Device:
 
     def self_test(self, ids: Sequence[int]) -> protocol.SelfTest:
         """Run token ids twice over an arena full of different bytes; errors are those of `run`."""
-        result = protocol.unpack_self_test(self._request(protocol.SELF_TEST, self._payload(ids), 2 * self._timeout))
+        result = protocol.unpack_self_test(
+            self._request(protocol.SELF_TEST, self._payload(ids), 2 * self.patience(len(ids)))
+        )
         self._check_status(result.status)
         return result
 
@@ -194,12 +207,23 @@ class Device:
         built to count them (device/profile.py). Errors are those of `run`.
         """
         steps = len(self.package.steps)
-        reply = self._request(protocol.PROFILE, self._payload(ids), self._timeout)
+        reply = self._request(protocol.PROFILE, self._payload(ids), self.patience(len(ids)))
         status, ticks = protocol.unpack_profile(reply, steps)
         self._check_status(status)
         rate = self._instructions_per_tick or 1
         ends = [round(end * rate) for end in (0, *ticks)]
         return [end - start for start, end in pairwise(ends)]
+
+    def patience(self, tokens: int) -> float:
+        """Seconds that a request about a text of so many tokens, or fewer, may take."""
+        if self._timeout is not None:
+            return self._timeout
+        tokens = min(tokens, self.package.max_length)
+        products = sum(step.macs_at(tokens) or 0 for step in self.package.steps)
+        rate = _CYCLES_A_PRODUCT_FLOATING if self.package.floating else _CYCLES_A_PRODUCT
+        cycles = products * rate + tokens * _CYCLES_A_TOKEN
+        clock = self.holds.clock_hz if self.holds is not None else 0
+        return _LEAST_PATIENCE + cycles / (clock or _SLOW_CLOCK_HZ)
 
     def _payload(self, ids: Sequence[int]) -> bytes:
         if not self.package.min_length <= len(ids) <= self.package.max_length:
@@ -219,6 +243,9 @@ class Device:
 
     def _request(self, kind: int, payload: bytes, timeout: float, attempts: int | None = None) -> bytes:
         """The reply's payload. What the link may have lost or damaged is asked again, under the same number."""
+        if self._restarted:
+            self._restarted = False
+            self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
         self._sequence = (self._sequence + 1) % 65536
         packed = protocol.pack(protocol.Frame(kind, self._sequence, payload))
         attempts, trouble = attempts or self._attempts, ""
@@ -235,6 +262,7 @@ class Device:
             elif reply.type == kind | protocol.REPLY:
                 return reply.payload[4:]
             else:
+                self._restarted = protocol.ends_in_restart(reply.payload[4:])
                 raise WorkError(f"{self.place} answered with an error: {protocol.describe_error(reply.payload[4:])}")
         raise WorkError(f"{self.place} {trouble}{f', asked {attempts} times{self._hint}' if attempts > 1 else ''}")
 

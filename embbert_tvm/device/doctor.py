@@ -13,6 +13,7 @@ from pathlib import Path
 
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.errors import InputError
+from embbert_tvm.resources import firmware
 from embbert_tvm.target import Cpu, known_boards, known_cpus, load_board, load_cpu
 
 _PINNED = re.compile(r"([A-Za-z0-9_.-]+)\s*==\s*([^\s;,]+)")
@@ -86,32 +87,39 @@ def _toolchains() -> Iterator[Check]:
         served = [cpu for cpu in cpus if cpu.toolchain.prefix == prefix]
         install = f"apt-get install {' '.join(dict.fromkeys(p for c in served for p in c.toolchain.packages))}"
         name, names = f"{prefix}gcc", ", ".join(cpu.name for cpu in served)
+        needed = not all(cpu.toolchain.optional for cpu in served)
         try:
             version = _version([find_tool(served[0], "gcc"), "-dumpfullversion"])
         except InputError:
-            yield Check(name, None, True, f"C for {names}", install)
+            yield Check(name, None, needed, f"C for {names}", install)
             continue
-        yield Check(name, version, True, f"C for {names}", install)
+        yield Check(name, version, needed, f"C for {names}", install)
         libraries = {cpu.name: _library(cpu) for cpu in served}
         lacking = [cpu for cpu, path in libraries.items() if path is None]
         found = None if lacking else " ".join(dict.fromkeys(Path(p).name for p in libraries.values() if p))
-        yield Check(f"{name}: C library", found, True, f"linking for {', '.join(lacking) or names}", install)
+        yield Check(f"{name}: C library", found, needed, f"linking for {', '.join(lacking) or names}", install)
 
 
 def _library(cpu: Cpu) -> str | None:
-    """The path of the C library that the compiler would link, which it prints in full only if it has it."""
-    path = _version([find_tool(cpu, "gcc"), *cpu.cflags, "-print-file-name=libc.a"])
+    """The path of the C library that the compiler would link, or of the specs that choose it; the compiler prints one
+    in full only if it has it."""
+    if cpu.library is not None:
+        return str(firmware(cpu.library))
+    specs = [flag.partition("=")[2] for flag in cpu.cflags if flag.startswith("--specs=")]
+    flags = [flag for flag in cpu.cflags if not flag.startswith("--specs=")]
+    path = _version([find_tool(cpu, "gcc"), *flags, f"-print-file-name={(specs or ['libc.a'])[0]}"])
     return path if path and path.startswith("/") else None
 
 
 def _emulators() -> Iterator[Check]:
-    emulated = [(board.name, board.qemu) for board in map(load_board, known_boards()) if board.qemu]
+    emulated = [(board, board.qemu) for board in map(load_board, known_boards()) if board.qemu]
     for program in sorted({qemu.program for _, qemu in emulated}):
-        runs = [(name, qemu) for name, qemu in emulated if qemu.program == program]
+        runs = [(board, qemu) for board, qemu in emulated if qemu.program == program]
+        needed = not all(load_cpu(board.cpu).toolchain.optional for board, _ in runs)
         path = shutil.which(program)
         found = _version([path, "--version"]) if path else None
         install = f"apt-get install {runs[0][1].package}"
-        yield Check(program, found, True, f"--on qemu ({', '.join(name for name, _ in runs)})", install)
+        yield Check(program, found, needed, f"--on qemu ({', '.join(board.name for board, _ in runs)})", install)
 
 
 def _version(command: list[str]) -> str | None:

@@ -64,7 +64,7 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
                 f"-Wl,-Map={linker_map}",
                 *keep,
             ]
-            call(cpu, "gcc", [*link, *objects, "-lm", "-o", image], package.model_name)
+            call(cpu, "gcc", [*link, *objects, *cpu.libraries, "-o", image], package.model_name)
             images, parts = [image], contributions(linker_map.read_text(), _FLASH)
         weights = _total(cpu, [o for o in objects if o.stem.endswith("weights")], (".rodata",))
         flash = _total(cpu, images, _FLASH)

@@ -1,53 +1,18 @@
-"""The linker script of a board, from its memory regions."""
+"""The linker script of a board: its architecture's template (firmware/link), filled in from its memory regions."""
 
 from __future__ import annotations
+
+import re
 
 from embbert_tvm.device.fit import Places, places, weights_region
 from embbert_tvm.device.package import Package
 from embbert_tvm.escape import c_comment
-from embbert_tvm.target import Board
+from embbert_tvm.resources import firmware
+from embbert_tvm.target import Board, load_cpu
 
 ARENA_SECTION = ".bss.embbert_arena"
+_KEY = re.compile(r"@([a-z_]+)@")
 
-_SECTIONS = """\
-ENTRY(Reset_Handler)
-
-SECTIONS
-{{
-    .text : {{
-        KEEP(*(.vectors))
-        *(EXCLUDE_FILE(*weights.o) .text*)
-        *(EXCLUDE_FILE(*weights.o) .rodata*)
-        . = ALIGN(4);
-    }} > {flash}
-    .weights : {{ *(.rodata*) . = ALIGN(4); }} > {weights}
-    .ARM.exidx : {{ *(.ARM.exidx* .gnu.linkonce.armexidx.*) }} > {flash}
-
-    /* The stack lies lowest, so that one that runs over faults and overwrites nothing. */
-    .stack (NOLOAD) : {{
-        link_stack_bottom = .;
-        . += {stack_bytes};
-        . = ALIGN(8);
-        link_stack_top = .;
-    }} > {ram}
-    .data : {{
-        . = ALIGN(4);
-        link_data_start = .;
-        *(.data*)
-        . = ALIGN(4);
-        link_data_end = .;
-    }} > {ram} AT > {flash}
-    link_data_load = LOADADDR(.data);
-{arena}    .bss (NOLOAD) : {{
-        . = ALIGN(4);
-        link_bss_start = .;
-        *(.bss*) *(COMMON)
-        . = ALIGN(4);
-        link_bss_end = .;
-    }} > {ram}
-    end = .;
-}}
-"""
 # Nothing clears it: the model writes what it reads.
 _ARENA = "    .arena (NOLOAD) : {{ *({section}) }} > {region}\n"
 
@@ -71,14 +36,18 @@ def memory_script(board: Board, arena: int, data: int, weights: int = 0) -> str:
     first = board.region("ram")
     where = places(board, arena, data) or Places(first, first)
     apart = where.arena != where.data
-    sections = _SECTIONS.format(
-        flash=board.region("flash").name,
-        weights=weights_region(board, weights).name,
-        ram=where.data.name,
-        stack_bytes=board.stack_bytes,
-        arena=_ARENA.format(section=ARENA_SECTION, region=where.arena.name) if apart else "",
-    )
-    return f"/* {board.name}: {c_comment(board.description)}. */\nMEMORY\n{{\n{regions}}}\n{sections}"
+    values = {
+        "name": board.name,
+        "description": c_comment(board.description),
+        "regions": regions,
+        "flash": board.region("flash").name,
+        "weights": weights_region(board, weights).name,
+        "ram": where.data.name,
+        "stack_bytes": str(board.stack_bytes),
+        "arena": _ARENA.format(section=ARENA_SECTION, region=where.arena.name) if apart else "",
+    }
+    template = firmware("link", f"{load_cpu(board.cpu).arch}.ld").read_text(encoding="ascii")
+    return _KEY.sub(lambda match: values[match[1]], template)
 
 
 def _server_bytes(package: Package) -> int:

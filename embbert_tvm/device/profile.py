@@ -40,11 +40,17 @@ class LengthProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """stack: bytes that the firmware used at the deepest, from the painted stack; None where not known."""
+    """What a place counted.
+
+    Args:
+        stack: bytes that the firmware used at the deepest, from the painted stack; None where not known.
+        clock_hz: of the device where cycles were counted and it tells its clock.
+    """
 
     on: str
     lengths: tuple[LengthProfile, ...]
     stack: int | None
+    clock_hz: int | None = None
 
 
 def synthetic_ids(package: Package, length: int) -> list[int]:
@@ -58,6 +64,7 @@ def profile(
     place: str,
     lengths: Sequence[int],
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    timeout: float | None = None,
 ) -> Profile:
     """Run the package in `place` on synthetic token ids of each length, whole and step by step.
 
@@ -71,14 +78,14 @@ def profile(
     if not package.steps:
         raise InputError(f"{package.path}: has no steps to measure")
     with ExitStack() as stack:
-        whole = steps = stack.enter_context(open_place(place, package))
+        whole = steps = stack.enter_context(open_place(place, package, timeout))
         held = whole.holds
         if held is None or not held.counts:
             raise WorkError(f"{whole.place} counts nothing: profile on qemu")
         # For the server, and for the package whose macros have its own prefix.
         flags = {f"-D{name}_PROFILE={len(package.steps)}" for name in ("EMBBERT", package.prefix.upper())}
         if not place.startswith("serial"):
-            steps = stack.enter_context(open_place(place, package, flags=sorted(flags)))
+            steps = stack.enter_context(open_place(place, package, timeout, flags=sorted(flags)))
         elif not held.features & protocol.FEATURE_PROFILE:
             raise WorkError(
                 f"{place}: its firmware does not measure steps: build it with {' '.join(sorted(flags))} "
@@ -90,7 +97,8 @@ def profile(
             run = whole.run(ids)
             deepest = run.stack
             found.append(_length_profile(package, length, run, steps.profile(ids)))
-    return Profile(whole.place, tuple(found), deepest)
+    on_board = found[0].total_instructions is None if found else False
+    return Profile(whole.place, tuple(found), deepest, held.clock_hz or None if on_board else None)
 
 
 def _length_profile(package: Package, length: int, run: RunResult, counts: Sequence[int]) -> LengthProfile:

@@ -16,11 +16,13 @@ from pathlib import Path
 import yaml
 
 from embbert_tvm.data.files import folder_in_place
-from embbert_tvm.device.build import FIRMWARE
+from embbert_tvm.device import board_header
+from embbert_tvm.device.build import FIRMWARE, library_folders, library_sources, served_names
 from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.errors import InputError
 from embbert_tvm.escape import of_file
+from embbert_tvm.resources import resource
 from embbert_tvm.target import Board, Cpu, load_board, load_cpu
 from embbert_tvm.version import __version__
 
@@ -33,8 +35,14 @@ _SOURCE = re.compile(r"@source(?:_stem)?@")
 
 @dataclass(frozen=True)
 class Template:
-    """board: whether it needs one; sources, includes: where the package's C and its header go; copy: files of
-    embbert_tvm/firmware, by where they go."""
+    """A folder of embbert_tvm/firmware/templates.
+
+    Args:
+        board: whether it needs one.
+        sources, includes: where the package's C and its header go.
+        copy: files of embbert_tvm/firmware, by where they go.
+        support: where what is made for the board goes (board.h), None where nothing is.
+    """
 
     folder: Path
     description: str
@@ -42,6 +50,7 @@ class Template:
     sources: str
     includes: str
     copy: Mapping[str, str]
+    support: str | None = None
 
 
 def known_templates() -> list[str]:
@@ -68,7 +77,8 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
     cpu = load_cpu(package.target)
     board = _board(package, cpu, board, template)
     values = _values(package, cpu, board)
-    names = [path.name for path in package.sources]
+    library = [path for _, path in library_sources(cpu)]
+    names = [path.name for path in (*package.sources, *library)]
 
     def filled(text: str, path: Path | str) -> str:
         """A file's text; what is put into it is written in its language."""
@@ -83,10 +93,18 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
             if path.is_file() and path.name != _DESCRIPTION:
                 _write(folder / place(path.relative_to(template.folder)), filled(path.read_text("utf-8"), path))
         for where, origin in template.copy.items():
-            _write(folder / place(where), filled((FIRMWARE / origin).read_text("utf-8"), origin))
+            _write(folder / place(where), filled((FIRMWARE / place(origin)).read_text("utf-8"), origin))
         if template.board and board is not None:
             _write(folder / "link.ld", linker_script(board, package))
-        _copy_package(package, folder / place(template.sources), folder / place(template.includes))
+            if template.support is not None:
+                _write(folder / template.support / board_header.NAME, board_header.board_header(board))
+        sources, includes = folder / place(template.sources), folder / place(template.includes)
+        _copy_package(package, sources, includes)
+        for path in library:
+            shutil.copyfile(path, sources / path.name)
+        for header in (h for path in library_folders(cpu) for h in sorted(path.glob("*.h"))):
+            shutil.copyfile(header, includes / header.name)
+        shutil.copyfile(resource("LICENSE"), folder / "LICENSE")
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -114,6 +132,8 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "prefix": package.prefix,
         "upper": package.prefix.upper(),
         "cpu": cpu.name,
+        "arch": cpu.arch,
+        "start": cpu.firmware[0],
         "board": board.name if board else "",
         "tool_prefix": cpu.toolchain.prefix,
         "packages": " ".join(cpu.toolchain.packages),
@@ -121,12 +141,25 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "cpu_flags": " ".join(cpu.cflags),
         "optimize": " ".join(cpu.optimize),
         "ldflags": " ".join(cpu.ldflags),
-        "fpu": "y" if "fpu" in cpu.features else "n",
+        "libraries": " ".join(cpu.libraries),
+        "floating": "y" if package.floating else "n",
+        "min_ram": str(_kilobytes(package.arena_bytes + _RTOS_RAM)),
+        "min_flash": str(_kilobytes(package.weights_bytes + _CODE_FLASH)),
+        "steps": str(len(package.steps)),
+        "server_defines": "".join(f"#define {ours} {name}\n" for ours, name in served_names(package).items()),
         "text": EXAMPLE,
         "ids": ", ".join(map(str, ids)),
         "run": run,
         "run_words": words,
     }
+
+
+# What an image has beside arena and weights: an operating system's stacks and static data; its code and the package's.
+_RTOS_RAM, _CODE_FLASH = 16384, 0x20000
+
+
+def _kilobytes(count: int) -> int:
+    return -(-count // 1024)
 
 
 def _run(board: Board | None) -> tuple[str, str]:
@@ -135,7 +168,8 @@ def _run(board: Board | None) -> tuple[str, str]:
         words = "QEMU does not know the board, put it there with your programmer"
         return f"echo {words}:", words
     options = "-display none -monitor none -serial none -semihosting-config enable=on,target=native"
-    return f"{board.qemu.program} -M {board.qemu.machine} {options} -kernel", "in QEMU, which stands for the board"
+    machine = " ".join([board.qemu.machine, *board.qemu.options])
+    return f"{board.qemu.program} -M {machine} {options} -kernel", "in QEMU, which stands for the board"
 
 
 def _filled(text: str, values: Mapping[str, str], sources: list[str]) -> str:

@@ -38,6 +38,7 @@ TRACE_BYTES = 16384  # of an output, the most in a reply
 _HEADER = struct.Struct("<2sBBHH")
 _CRC = struct.Struct("<I")
 _INFO = struct.Struct("<HHIIIHBB")
+_CLOCK = struct.Struct("<I")  # what INFO ends with since firmware tells it
 _RUN = struct.Struct("<BxHQ")
 _PROFILE = struct.Struct("<BxH")
 _TEXT = struct.Struct("<BBHQHH")
@@ -59,7 +60,7 @@ class Frame:
 @dataclass(frozen=True)
 class Info:
     """What a device says of the model that it holds. payload: the longest that it takes; `counts` tells whether it
-    can count at all; features: FEATURE_* bits."""
+    can count at all; features: FEATURE_* bits; clock_hz: the processor's, 0 where the firmware does not tell."""
 
     max_length: int
     classes: int
@@ -69,6 +70,7 @@ class Info:
     payload: int
     counts: bool
     features: int
+    clock_hz: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,12 @@ def unpack_piece(payload: bytes) -> tuple[int, int, bytes]:
 
 
 def unpack_info(payload: bytes) -> Info:
-    if len(payload) != _INFO.size:
-        raise WorkError(f"the device's INFO reply has {len(payload)} bytes, not {_INFO.size}: rebuild its firmware")
-    max_length, classes, vocabulary, arena, hashed, longest, ticks_are, features = _INFO.unpack(payload)
-    return Info(max_length, classes, vocabulary, arena, hashed, longest, ticks_are != 0, features)
+    if len(payload) not in (_INFO.size, _INFO.size + _CLOCK.size):
+        words = f"{len(payload)} bytes, not {_INFO.size + _CLOCK.size}"
+        raise WorkError(f"the device's INFO reply has {words}: rebuild its firmware")
+    max_length, classes, vocabulary, arena, hashed, longest, ticks_are, features = _INFO.unpack_from(payload)
+    clock = int.from_bytes(payload[_INFO.size :], "little")  # 0 in an older firmware, which does not tell it
+    return Info(max_length, classes, vocabulary, arena, hashed, longest, ticks_are != 0, features, clock)
 
 
 def unpack_run(payload: bytes, classes: int) -> Run:
@@ -251,11 +255,16 @@ def unpack_self_test(payload: bytes) -> SelfTest:
     return SelfTest(status, not wrong & 1, not wrong & 2, stack, arena, crc)
 
 
+def ends_in_restart(payload: bytes) -> bool:
+    """Whether the firmware begins anew after such an error reply."""
+    return payload[:1] in (bytes([ERROR_FAULT]), bytes([ERROR_STACK]))
+
+
 def describe_error(payload: bytes) -> str:
     """An error reply in words."""
     code = payload[0] if payload else 0
     words = ERROR_NAMES.get(code, f"error {code}")
     if code == ERROR_FAULT and len(payload) == 9:
         status, address = struct.unpack_from("<II", payload, 1)
-        words += f" at {address:#010x} (CFSR {status:#010x})"
+        words += f" at {address:#010x} (cause {status:#010x})"
     return words

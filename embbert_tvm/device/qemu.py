@@ -44,9 +44,9 @@ def emulation(
     program = shutil.which(qemu.program)
     if program is None:
         raise InputError(f"{qemu.program} is not installed: `apt-get install {qemu.package}`, or make demo")
-    image = build(package, load_cpu(board.cpu), board, flags)
+    image = build(package, load_cpu(board.cpu), board, flags, emulated=True)
     # Not -nographic, which would put QEMU's own monitor on the same stdin.
-    command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", serial]
+    command = [program, "-M", qemu.machine, *qemu.options, "-display", "none", "-monitor", "none", "-serial", serial]
     return board, [*command, "-kernel", str(image)]
 
 

@@ -13,7 +13,7 @@ from embbert_tvm.device.package import Package
 from embbert_tvm.errors import InputError, WorkError
 
 BAUD = 115200
-TIMEOUT = 10.0
+WRITE_TIMEOUT = 10.0
 ATTEMPTS = 4
 _POLL = 0.05  # seconds
 
@@ -25,7 +25,7 @@ class SerialLink:
         """InputError where there is no such port, or none that can be had at this speed."""
         self._port = port
         try:
-            self._serial = serial.Serial(port, baud, timeout=_POLL, write_timeout=TIMEOUT)
+            self._serial = serial.Serial(port, baud, timeout=_POLL, write_timeout=WRITE_TIMEOUT)
             self._serial.reset_input_buffer()
         except (OSError, ValueError) as error:  # serial.SerialException is an OSError
             raise InputError(f"serial port {port}: cannot be opened ({_reason(error)}): {_advice()}") from error
@@ -55,13 +55,13 @@ class SerialLink:
 
 
 def open_serial(package: Package, where: str, timeout: float | None = None) -> Device:
-    """The device at `where`, PORT or PORT@BAUD."""
+    """The device at `where`, PORT or PORT@BAUD. timeout: seconds a request; None for what its clock asks for."""
     port, baud = split(where)
     return Device(
         SerialLink(port, baud),
         package,
         f"serial:{port}",
-        timeout or TIMEOUT,
+        timeout,
         attempts=ATTEMPTS,
         hint=f"is the board powered, and does it run the firmware of {package.path} at {baud} baud?",
     )

@@ -69,6 +69,7 @@ def validate(
     examples: Sequence[Example],
     place: str,
     progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
+    timeout: float | None = None,
 ) -> Validation:
     """Run the float model and the package in `place` on every example.
 
@@ -82,7 +83,7 @@ def validate(
     compared = Comparer(package)
     checked, cut, wrong = 0, 0, []
     with ExitStack() as stack:
-        device = stack.enter_context(open_place(place, package))
+        device = stack.enter_context(open_place(place, package, timeout))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
         deepest = None
         for number, vector in enumerate(load_vectors(package), 1):

@@ -15,7 +15,8 @@ from tvm import tirx
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import repeat_last, to_loops
-from embbert_tvm.device.build import C_FLAGS, FIRMWARE
+from embbert_tvm.device import board_header
+from embbert_tvm.device.build import BOARD_SUPPORT, C_FLAGS, FIRMWARE, library_folders, library_sources
 from embbert_tvm.device.linker import memory_script
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
@@ -71,6 +72,7 @@ class Bench:
         self.task, self.cpu, self.board, self.folder = task, cpu, board, folder
         folder.mkdir(parents=True, exist_ok=True)
         self._flags = [*C_FLAGS, *cpu.cflags, *cpu.optimize, f"-I{FIRMWARE / 'include'}", f"-I{_MICRO}"]
+        self._flags += [f"-I{path}" for path in library_folders(cpu)]
         self._objects = [*self._firmware(), self._data()]
 
     def _firmware(self) -> list[Path]:
@@ -78,14 +80,15 @@ class Bench:
         assert self.board.uart is not None
         shared = self.folder.parent / f"firmware-{self.board.name}"
         shared.mkdir(exist_ok=True)
-        flags = [*self.board.uart.definitions, f"-DPORT_CLOCK_HZ={self.board.clock_hz}u"]
+        made = board_header.board_header(self.board, emulated=self.board.qemu is not None)
+        (shared / board_header.NAME).write_text(made)
         found = []
-        for name in ("tuning.c", "frames.c", *self.cpu.firmware, self.board.uart.driver or ""):
-            made = shared / f"firmware.{Path(name).stem}.o"
+        names = ("tuning.c", "frames.c", *BOARD_SUPPORT, *self.cpu.firmware, self.board.uart.driver or "")
+        for source in (*(FIRMWARE / "src" / name for name in names), *(path for _, path in library_sources(self.cpu))):
+            name, made = source.name, shared / f"firmware.{source.stem}.o"
             if not made.is_file():
-                source = FIRMWARE / "src" / name
                 model = '-DEMBBERT_HEADER="tuning.h"'
-                call(self.cpu, "gcc", [*self._flags, *flags, model, "-c", source, "-o", made], name)
+                call(self.cpu, "gcc", [*self._flags, f"-I{shared}", model, "-c", source, "-o", made], name)
             found.append(made)
         return found
 
@@ -122,7 +125,8 @@ class Bench:
         compiled = stem.with_suffix(".o")
         call(self.cpu, "gcc", [*self._flags, *unused, "-c", table, "-o", compiled], "the table of candidates")
         link = [*self.cpu.cflags, *self._objects, compiled, *objects, "-T", script]
-        call(self.cpu, "gcc", [*link, *self.cpu.ldflags, "-Wl,--gc-sections", "-lm", "-o", image], self.task.name)
+        link += [*self.cpu.ldflags, "-Wl,--gc-sections", *self.cpu.libraries, "-o", image]
+        call(self.cpu, "gcc", link, self.task.name)
         return image
 
     def _table(self, candidates: Sequence[Candidate], arena: int) -> str:

@@ -130,8 +130,8 @@ class QemuPlace:
     def open(self, image: Path) -> LinkSession:
         program, qemu = find_qemu(self.board), self.board.qemu
         assert qemu is not None
-        command = [program, "-M", qemu.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
-        link = start_qemu([*command, "-kernel", str(image), *self.options], qemu.machine)
+        command = [program, "-M", qemu.machine, *qemu.options, "-display", "none", "-monitor", "none"]
+        link = start_qemu([*command, "-serial", "stdio", "-kernel", str(image), *self.options], qemu.machine)
         return LinkSession(link, qemu.instructions_per_tick, self.timeout, 4 if qemu.deaf_at_start else 1)
 
 

@@ -71,4 +71,4 @@ def test_unknown(cli):
     result = cli("targets", "show", "z80")
     assert result.status == 2
     assert "known are cortex-m0plus, cortex-m3, " in result.err
-    assert ", host, b_u585i_iot02a, " in result.err
+    assert ", host, lx106, rv32imac, rv32imc, b_u585i_iot02a, " in result.err

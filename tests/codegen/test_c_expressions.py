@@ -251,7 +251,13 @@ def test_random_trees_are_what_python_makes_of_them(seed):
     # Constants that meet constants are compared and shifted away: no warning of ours.
     flags = ("-O0", "-Wno-type-limits", "-Wno-overflow", "-Wno-tautological-compare", *running.CHECKED)
     headers = {"t_kernels.h": c_files.kernels_header(empty, "t", (), "t")}
-    library = ctypes.CDLL(str(running.compile_c(['#include "t_kernels.h"\n' + "".join(functions)], flags, headers)))
+    library = ctypes.CDLL(
+        str(
+            running.compile_c(
+                ['#include "t_kernels.h"\n#include "embbert_arithmetic.h"\n' + "".join(functions)], flags, headers
+            )
+        )
+    )
     kinds = {"int8": ctypes.c_int8, "int32": ctypes.c_int32, "int64": ctypes.c_int64}
     for n, (dtype, text, results) in enumerate(cases):
         function = getattr(library, f"f{n}")

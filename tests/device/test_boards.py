@@ -28,7 +28,8 @@ def device(board, tmp_path_factory):
 
 def test_the_cpus_that_the_kernels_are_made_for_are_emulated():
     emulated = {name for name in known_cpus() if load_cpu(name).emulation_board}
-    assert emulated == {f"cortex-{m}" for m in ("m0plus", "m3", "m4", "m7", "m33", "m55", "m85")}
+    cortex = {f"cortex-{m}" for m in ("m0plus", "m3", "m4", "m7", "m33", "m55", "m85")}
+    assert emulated == cortex | {"rv32imc", "rv32imac", "lx106"}
     assert {load_cpu(name).emulation_board for name in emulated} <= set(EMULATED)
 
 
@@ -41,12 +42,13 @@ def test_gives_the_reference_bits(device):
 
 @pytest.mark.parametrize(("factor", "shift"), [(500, 11), (999, 10), (640, 19), (641, 20)])
 def test_a_tick_is_as_many_instructions_as_the_board_says(device, board, factor, shift):
-    """Two million instructions to 1.3 thousand million, over SysTick's wraps (each costs the interrupt that counts)."""
+    """Two million instructions to 1.3 thousand million; SysTick wraps, which costs the interrupt that counts."""
     instructions = 2 * (factor << shift)
     counted = device.run([LOOP, factor, shift]).instructions - device.run([LOOP, 1, 0]).instructions
     rate = board.qemu.instructions_per_tick
     wraps = instructions // int(rate * 2**24)
-    assert counted == pytest.approx(instructions, abs=2 * rate + 50 * wraps)
+    # Without an FPU the logits' conversion takes more or fewer instructions as they are.
+    assert counted == pytest.approx(instructions, abs=max(2 * rate, 100) + 50 * wraps)
 
 
 def test_the_same_work_counts_the_same(device):
@@ -58,3 +60,4 @@ def test_the_stack_is_measured_and_its_end_guarded(board, device):
     with open_place(f"qemu:{board.name}", device.package, flags=("-Werror", "-pedantic")) as doomed:
         with pytest.raises(WorkError, match=r"stack ran over|faulted"):
             doomed.run([DEEP])
+        assert 0 < doomed.run([3]).stack < board.stack_bytes, "the firmware begins anew after it has reported"

@@ -114,14 +114,14 @@ def test_a_firmware_whose_arena_needs_a_region_of_its_own(tmp_path):
 
 
 def test_a_board_without_a_driver_says_so(tmp_path):
-    package = load_package(write_package(tmp_path / "p", "cortex-m7"))
-    with pytest.raises(InputError, match="QEMU does not emulate nucleo_h743zi2"):
-        open_place("qemu:nucleo_h743zi2", package)
+    package = load_package(write_package(tmp_path / "p", "cortex-m85"))
+    with pytest.raises(InputError, match="QEMU does not emulate ek_ra8m1"):
+        open_place("qemu:ek_ra8m1", package)
     from embbert_tvm.device.build import build
     from embbert_tvm.target import load_cpu
 
-    with pytest.raises(InputError, match="nucleo_h743zi2: its board file names no driver for its serial port"):
-        build(package, load_cpu("cortex-m7"), load_board("nucleo_h743zi2"))
+    with pytest.raises(InputError, match="ek_ra8m1: its board file names no driver for its serial port"):
+        build(package, load_cpu("cortex-m85"), load_board("ek_ra8m1"))
 
 
 def test_a_request_that_comes_before_the_firmware_listens_is_asked_again(tmp_path):

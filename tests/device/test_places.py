@@ -64,7 +64,7 @@ def test_a_refusal_names_the_status_and_the_device_lives_on(toy, place):
         assert np.array_equal(device.run([5]).logits, logits([5]))
 
 
-@pytest.mark.parametrize(("place", "message"), [("host", "SIGSEGV"), ("qemu", r"faulted at 0x0000.* \(CFSR 0x")])
+@pytest.mark.parametrize(("place", "message"), [("host", "SIGSEGV"), ("qemu", r"faulted at 0x0000.* \(cause 0x")])
 def test_a_fault_is_reported(toy, place, message):
     with open_place(place, toy) as device, pytest.raises(WorkError, match=message):
         device.run([FAULT])

@@ -21,6 +21,7 @@ from embbert_tvm.device.package import Package, load_package, load_vectors
 from embbert_tvm.device.project import EXAMPLE, known_templates, load_template, write_project
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_board
+from embbert_tvm.target_file import board_text
 
 PREFIX = "intent"
 PROGRAMS = Path(sys.executable).parent  # where pip puts cmake and ninja
@@ -69,7 +70,7 @@ def expected_label(package: Package) -> str:
 
 
 def test_the_templates_of_the_issue_ship():
-    assert known_templates() == ["arduino", "bare", "cmake", "platformio", "zephyr"]
+    assert known_templates() == ["arduino", "bare", "cmake", "esp-idf", "platformio", "zephyr"]
 
 
 def test_cmake_builds_and_boots(board_package, tmp_path):
@@ -106,6 +107,87 @@ def test_bare_builds_and_boots(board_package, tmp_path):
     assert not list(folder.rglob("*.o"))
 
 
+@pytest.fixture
+def two_flashes(tmp_path):
+    """The board of the Cortex-M4 in QEMU, its flash cut into one for code and one that weights must go to."""
+    text = board_text(load_board("mps2_an386")).replace("name: mps2_an386", "name: two_flashes")
+    row = "  - {name: FLASH, kind: flash, origin: 0x0, bytes: 0x400000}\n"
+    assert row in text
+    rows = [
+        row.replace("0x400000", "0x20000"),
+        row.replace("FLASH", "OTHER").replace("origin: 0x0,", "origin: 0x100000,").replace("0x400000", "0x100000"),
+    ]
+    path = tmp_path / "two_flashes.yaml"
+    path.write_text(text.replace(row, "".join(rows)))
+    return load_board(str(path))
+
+
+def weights_section(package: Package, image: Path) -> tuple[int, int]:
+    """Address and size of .weights."""
+    listing = run("arm-none-eabi-objdump", "-h", image)
+    (row,) = (line.split() for line in listing.splitlines() if line.split()[1:2] == [".weights"])
+    # Link-time optimization folds a few small tables into the code.
+    assert int(row[2], 16) > 0.95 * package.weights_bytes
+    return int(row[3], 16), int(row[2], 16)
+
+
+def test_weights_go_to_another_flash_whatever_names_and_links_the_objects(board_package, two_flashes, tmp_path):
+    """CMake's objects have other names than make's; link-time optimization has none. Blanks stand in the paths."""
+    folder = project(board_package, "cmake", tmp_path / "a project", board=two_flashes)
+    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
+    configure = [PROGRAMS / "cmake", "-G", "Ninja", ninja, "-S", ".", "-B", "build"]
+    run(*configure, "--toolchain", "cmake/cortex-m4.cmake", cwd=folder)
+    assert expected_label(board_package) in run(PROGRAMS / "cmake", "--build", "build", "--target", "run", cwd=folder)
+    assert weights_section(board_package, folder / "build/firmware.elf")[0] == 0x100000
+    folder = project(board_package, "bare", tmp_path / "a bare one", board=two_flashes)
+    assert expected_label(board_package) in run("make", "MODEL=-O2 -ffp-contract=off -flto", "run", cwd=folder)
+    assert weights_section(board_package, folder / "firmware.elf")[0] == 0x100000
+
+
+def test_weights_lie_where_a_firmware_says(board_package, tmp_path):
+    folder = project(board_package, "bare", tmp_path / "fw")
+    script = folder / "link.ld"
+    script.write_text(script.read_text().replace("*(.rodata*) . = ALIGN(4); } >", "*(.my_flash) . = ALIGN(4); } >"))
+    flags = "-O2 -ffp-contract=off -D'INTENT_WEIGHTS_SECTION(name)=\".my_flash\"'"
+    assert expected_label(board_package) in run("make", f"MODEL={flags}", "run", cwd=folder)
+    weights_section(board_package, folder / "firmware.elf")
+
+
+CONSUMER = """\
+cmake_minimum_required(VERSION 3.21)
+project(consumer C CXX)
+FIND
+add_library(app STATIC app.cpp)
+target_link_libraries(app PRIVATE intent::intent)
+"""
+
+
+def test_cmakes_folder_is_a_part_of_another_project_and_a_package(board_package, tmp_path):
+    folder = project(board_package, "cmake", tmp_path / "vendor", board=load_board("mps2_an386"))
+    (tmp_path / "app.cpp").write_text("#include <intent.h>\nsize_t classes() { return INTENT_CLASSES; }\n")
+    configure = [PROGRAMS / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}", "-S", "."]
+    configure += ["--toolchain", folder / "cmake/cortex-m4.cmake"]
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "add_subdirectory(vendor)"))
+    run(*configure, "-B", "one", cwd=tmp_path)
+    run(PROGRAMS / "cmake", "--build", "one", cwd=tmp_path)
+    assert not (tmp_path / "one/vendor/firmware.elf").exists(), "the example is for a project of its own"
+    run(PROGRAMS / "cmake", "--install", "one", "--prefix", tmp_path / "installed", cwd=tmp_path)
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "find_package(intent REQUIRED)"))
+    root = ["-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH", f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"]
+    run(*configure, "-B", "two", *root, cwd=tmp_path)
+    run(PROGRAMS / "cmake", "--build", "two", cwd=tmp_path)
+
+
+def test_constructors_run_before_main(board_package, tmp_path):
+    """Those of C++, and C's own; the start-up runs what the linker script collects."""
+    folder = project(board_package, "bare", tmp_path / "fw")
+    main = folder / "main.c"
+    early = '__attribute__((constructor)) static void early(void) { semihosting_write("constructed\\n"); }\n'
+    main.write_text(main.read_text().replace("int main(void)", early + "int main(void)"))
+    printed = run("make", "run", cwd=folder).splitlines()
+    assert printed.index("constructed") < printed.index(expected_label(board_package))
+
+
 def test_a_fault_ends_the_example(tmp_path):
     """A toy package whose model writes where nothing is: the start-up's handler says so, and the status is 1."""
     model = write_package(tmp_path / "p", "cortex-m3")
@@ -131,9 +213,15 @@ def test_zephyr_is_a_module(host_package, tmp_path):
     (samples,) = module["samples"]
     sample = folder / samples / "classify"
     assert f"CONFIG_{symbol}=y" in (sample / "prj.conf").read_text().splitlines()
+    assert {"select FPU_SHARING if FPU", "imply FPU"} <= {
+        line.strip() for line in (folder / "zephyr/Kconfig").read_text().splitlines()
+    }
     assert all(re.fullmatch(r"CONFIG_[A-Z0-9_]+=\w+", line) for line in (sample / "prj.conf").read_text().splitlines())
     described = yaml.safe_load((sample / "sample.yaml").read_text())
     assert {"sample", "tests"} == set(described)
+    (test,) = described["tests"].values()
+    assert test["min_ram"] * 1024 > host_package.arena_bytes
+    assert test["min_flash"] * 1024 > host_package.weights_bytes
     listing = (sample / "CMakeLists.txt").read_text()
     found = listing.index("find_package(Zephyr REQUIRED")
     assert (
@@ -202,11 +290,12 @@ def test_arduino_is_a_library(host_package, tmp_path):
     }  # fmt: skip
     assert properties["url"].startswith("https://")
     assert properties["architectures"] == "*"
+    assert properties["license"] == "Apache-2.0"
     assert all((folder / "src" / name).is_file() for name in properties["includes"].split(","))
     sketches = list((folder / "examples").glob("*/*.ino"))
     assert [sketch.stem for sketch in sketches] == [sketch.parent.name for sketch in sketches] == ["Classify"]
     # What the specification does not know in a library's root would be compiled or ignored in unforeseen ways.
-    assert {path.name for path in folder.iterdir()} == {"library.properties", "src", "examples", "README.md"}
+    assert {path.name for path in folder.iterdir()} == {"library.properties", "src", "examples", "README.md", "LICENSE"}
 
 
 ARDUINO_H = """\
@@ -242,7 +331,7 @@ def test_arduinos_sketch_runs_on_the_host(host_package, tmp_path):
     assert run(tmp_path / "program", stdin=f"{EXAMPLE}\n") == f"{expected_label(host_package)}\n"
 
 
-def test_platformio_is_a_library_that_compiles_on_the_host(host_package, tmp_path):
+def test_platformio_is_a_library_whose_example_prints_on_the_host(host_package, tmp_path):
     """https://docs.platformio.org/en/latest/manifests/library-json/index.html"""
     folder = project(host_package, "platformio", tmp_path / "fw")
     manifest = json.loads((folder / "library.json").read_text())
@@ -257,6 +346,7 @@ def test_platformio_is_a_library_that_compiles_on_the_host(host_package, tmp_pat
     assert len(manifest["version"]) <= 20
     assert len(manifest["description"]) <= 255
     assert manifest["authors"]["name"]
+    assert manifest["license"] == "Apache-2.0"
     build = manifest["build"]
     assert set(build) <= {"flags", "unflags", "includeDir", "srcDir", "srcFilter", "extraScript", "libArchive"}
     assert {"-ffp-contract=off"} <= set(build["flags"].split())
@@ -265,12 +355,19 @@ def test_platformio_is_a_library_that_compiles_on_the_host(host_package, tmp_pat
         assert set(example) == {"name", "base", "files"}
         assert all((folder / example["base"] / name).is_file() for name in example["files"])
     include = [f"-I{folder / build[key]}" for key in ("includeDir", "srcDir")]
-    sources = [*sorted((folder / build["srcDir"]).rglob("*.c")), folder / "examples/classify/src/main.c"]
-    run("gcc", *HOST, *build["flags"].split(), *include, *sources, "-lm", "-o", tmp_path / "program")
-    run(tmp_path / "program")
+    objects = []
+    for source in sorted((folder / build["srcDir"]).rglob("*.c")):
+        objects.append(tmp_path / f"{source.stem}.o")
+        run("gcc", *HOST, *build["flags"].split(), *include, "-c", source, "-o", objects[-1])
+    (tmp_path / "Arduino.h").write_text(ARDUINO_H)
+    (tmp_path / "main.cpp").write_text("void setup(); void loop(); int main() { setup(); for (;;) loop(); }\n")
+    sketch = folder / "examples/classify/src/main.cpp"
+    flags = ["-std=gnu++11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", f"-I{tmp_path}", *include]
+    run("g++", *flags, sketch, tmp_path / "main.cpp", *objects, "-lm", "-o", tmp_path / "program")
+    assert run(tmp_path / "program") == f"{expected_label(host_package)}\n"
 
 
-@pytest.mark.parametrize("name", ["arduino", "bare", "cmake", "platformio", "zephyr"])
+@pytest.mark.parametrize("name", ["arduino", "bare", "cmake", "esp-idf", "platformio", "zephyr"])
 def test_the_command(cli, toy_package, tmp_path, name):
     out = tmp_path / "fw"
     out.mkdir()
@@ -287,7 +384,7 @@ def test_the_command(cli, toy_package, tmp_path, name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--template", "cobol"), "unknown template 'cobol': known are arduino, bare, cmake, platformio, zephyr"),
+        (("--template", "cobol"), "unknown template 'cobol': known are arduino, bare, cmake, esp-idf, platformio, "),
         (("--template", "bare", "--board", "ek_ra8m1"), "ek_ra8m1 has a cortex-m85, the package was compiled for"),
         (("--template", "bare", "--board", "none"), "unknown board 'none'"),
     ],

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Frames between the host and main.c: requests in, replies out, over the port.
 
    A frame is, little-endian:

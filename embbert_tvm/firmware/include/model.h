@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The C API of the package that is served. One of another prefix is reached through macros that the build gives
    (device/build.py). */
 #ifndef EMBBERT_HEADER

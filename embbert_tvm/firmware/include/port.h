@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a place gives to the protocol server of main.c: bytes in, bytes out, time. One port_*.c implements it. */
 #ifndef EMBBERT_PORT_H
 #define EMBBERT_PORT_H
 
 #include <stdint.h>
 
-#include "start.h" /* server_fault() in main.c tells the host, then stops */
+#include "start.h" /* server_fault() in main.c tells the host, then begins anew */
 
 /* Make the port ready. Called once, before anything else. */
 void port_init(void);
@@ -21,6 +22,9 @@ int port_wait(uint32_t milliseconds);
 
 /* Send one byte to the host; may wait for room. */
 void port_write(uint8_t byte);
+
+/* Wait until the host has been sent all. */
+void port_flush(void);
 
 /* Ticks since port_ticks_restart(), at any length of time; always 0 where nothing counts. */
 uint64_t port_ticks(void);

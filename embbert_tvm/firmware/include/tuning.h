@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a tuning task gives to tuning.c. */
 #ifndef EMBBERT_TUNING_H
 #define EMBBERT_TUNING_H

@@ -1,5 +1,5 @@
-/* Start-up for any Cortex-M: vectors, memory, FPU and MVE, faults.
-   The linker script of embbert_tvm/device/linker.py gives the symbols. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Start-up for any Cortex-M: vectors, caches, memory, FPU and MVE, faults. link.ld gives the symbols. */
 
 #include <stdint.h>
 
@@ -8,6 +8,7 @@
 extern uint32_t link_stack_bottom[], link_stack_top[];
 extern uint32_t link_data_load[], link_data_start[], link_data_end[];
 extern uint32_t link_bss_start[], link_bss_end[];
+extern void (*const link_init_start[])(void), (*const link_init_end[])(void);
 
 int main(void);
 void SysTick_Handler(void);
@@ -30,6 +31,12 @@ enum { PAINT = 0x5AFE57AC, GUARD_WORDS = 16 };
 #else
 #define SCB_VTOR (*(volatile uint32_t *)0xE000ED08u)
 #define SCB_CFSR (*(volatile uint32_t *)0xE000ED28u)
+#define SCB_CCR (*(volatile uint32_t *)0xE000ED14u)    /* bit 16: data cache on, bit 17: instruction cache on */
+#define SCB_CLIDR (*(volatile uint32_t *)0xE000ED78u)  /* bit 0: there is an instruction cache, bit 1: a data cache */
+#define SCB_CCSIDR (*(volatile uint32_t *)0xE000ED80u) /* of the data cache: ways - 1 at bit 3, sets - 1 at bit 13 */
+#define SCB_CSSELR (*(volatile uint32_t *)0xE000ED84u)
+#define SCB_ICIALLU (*(volatile uint32_t *)0xE000EF50u)
+#define SCB_DCISW (*(volatile uint32_t *)0xE000EF60u) /* way at the top, set at bit 5 */
 #endif
 
 typedef union {
@@ -37,12 +44,54 @@ typedef union {
     uint32_t *stack;
 } vector_t;
 
-__attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
+#define FAULTS_8                                                                                                       \
+    {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},              \
+        {Fault_Handler}, {Fault_Handler}
+#define FAULTS_32 FAULTS_8, FAULTS_8, FAULTS_8, FAULTS_8
+#ifdef __ARM_ARCH_6M__
+#define INTERRUPTS FAULTS_32
+#define VECTORS_ALIGN 256
+#else
+#define INTERRUPTS FAULTS_32, FAULTS_32, FAULTS_32, FAULTS_32, FAULTS_32, FAULTS_32, FAULTS_32, FAULTS_8, FAULTS_8
+#define VECTORS_ALIGN 1024
+#endif
+
+/* Every interrupt has a vector, 32 or 240: one that nobody asked for is reported as a fault is. */
+__attribute__((section(".vectors"), aligned(VECTORS_ALIGN), used)) static const vector_t vectors[] = {
     {.stack = link_stack_top}, {Reset_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},
-    {Fault_Handler},            {Fault_Handler}, {Fault_Handler}, {0},             {0},
-    {0},                        {Fault_Handler}, {Fault_Handler}, {0},             {Fault_Handler},
-    {SysTick_Handler},
+    {Fault_Handler},           {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},
+    {Fault_Handler},           {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},
+    {SysTick_Handler},         INTERRUPTS,
 };
+
+/* Switch on the caches that the processor has, of which the data cache must be emptied first. */
+static void enable_caches(void)
+{
+#ifdef SCB_CLIDR
+    const uint32_t present = SCB_CLIDR;
+    if (present & 1u) {
+        SCB_ICIALLU = 0;
+        __asm__ volatile("dsb\n\tisb" ::: "memory");
+        SCB_CCR |= 1u << 17;
+    }
+    if (present & 2u) {
+        SCB_CSSELR = 0;
+        __asm__ volatile("dsb" ::: "memory");
+        const uint32_t ways = (SCB_CCSIDR >> 3 & 0x3FFu) + 1u, sets = (SCB_CCSIDR >> 13 & 0x7FFFu) + 1u;
+        uint32_t shift = 32; /* of a way's number, which lies at the top of the word */
+        for (uint32_t n = ways; n > 1u; n = (n + 1u) / 2u)
+            shift--;
+        for (uint32_t set = 0; set < sets; set++) {
+            for (uint32_t way = 0; way < ways; way++)
+                SCB_DCISW = (ways > 1u ? way << shift : 0u) | set << 5;
+        }
+        __asm__ volatile("dsb" ::: "memory");
+        SCB_CCR |= 1u << 16;
+    }
+    if (present & 3u)
+        __asm__ volatile("dsb\n\tisb" ::: "memory");
+#endif
+}
 
 void Reset_Handler(void)
 {
@@ -53,6 +102,8 @@ void Reset_Handler(void)
     SCB_CPACR |= 0xFu << 20; /* full access to the FPU and to MVE */
     __asm__ volatile("dsb\n\tisb" ::: "memory");
 #endif
+    enable_caches();
+    const int prepared = board_prepare();
     uint32_t *stack_pointer;
     __asm__ volatile("mov %0, sp" : "=r"(stack_pointer));
     for (uint32_t *word = link_stack_bottom; word < stack_pointer;)
@@ -62,6 +113,9 @@ void Reset_Handler(void)
         *to++ = *from++;
     for (uint32_t *to = link_bss_start; to < link_bss_end;)
         *to++ = 0;
+    board_prepared(prepared);
+    for (void (*const *constructor)(void) = link_init_start; constructor < link_init_end;)
+        (*constructor++)();
     main();
     for (;;) {
     }

@@ -1,4 +1,6 @@
-/* Ticks of the processor clock on any Cortex-M: SysTick is 24 bits wide, an interrupt counts the wraps. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ticks of the processor clock on any Cortex-M: SysTick is 24 bits wide, an interrupt counts the wraps. It takes SysTick
+   and its interrupt for itself: a firmware with a tick of its own leaves this file out. */
 
 #include "port.h"
 
@@ -32,29 +34,19 @@ void port_ticks_restart(void)
 
 uint64_t port_ticks(void)
 {
-    __asm__ volatile("cpsid i" ::: "memory");
+    uint32_t masked; /* whether interrupts were off before, as they are to stay then */
+    __asm__ volatile("mrs %0, primask\n\tcpsid i" : "=r"(masked)::"memory");
     uint32_t left = SYSTICK->current;
     uint64_t over = wraps;
     if (SCB_ICSR & SYSTICK_PENDING) { /* it wrapped meanwhile, before or after `left` was read: read again */
         left = SYSTICK->current;
         over++;
     }
-    __asm__ volatile("cpsie i" ::: "memory");
+    __asm__ volatile("msr primask, %0" ::"r"(masked) : "memory");
     /* The first tick after the restart loads `reload`. The interrupt comes one tick before that, at 0. */
     if (left == 0)
         return over ? over * (reload + 1u) - 1u : 0;
     return over * (reload + 1u) + (reload - left);
-}
-
-int port_wait(uint32_t milliseconds)
-{
-    uint64_t limit = (uint64_t)milliseconds * (PORT_CLOCK_HZ / 1000u);
-    port_ticks_restart();
-    while (!port_ready()) {
-        if (port_ticks() >= limit)
-            return 0;
-    }
-    return 1;
 }
 
 uint8_t port_ticks_are(void) { return PORT_TICKS_PROCESSOR; }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Frames over the port. Bytes that are no frame are skipped: after a frame that turns out wrong, the search for the
    next goes on one byte after that frame's first, so none is lost inside it. A frame whose bytes stop coming is given
    up after GAP_MS, so that what follows is not taken for its end. */
@@ -13,6 +14,7 @@ enum {
     VERSION = 2,
     HEADER_BYTES = 8,
     CRC_BYTES = 4,
+    IDLE_MS = 1000, /* between two looks at the watchdog while nothing is asked */
     GAP_MS = 50 /* far over the pauses that USB adapters and schedulers of desks make inside of a frame */
 };
 
@@ -140,6 +142,8 @@ static int receive(size_t n)
             return 1;
         if (received > 0 && !port_ready() && !port_wait(GAP_MS))
             return 0;
+        while (received == 0 && !port_wait(IDLE_MS))
+            watchdog_feed();
         frame[received++] = port_read();
     }
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The protocol server: answers requests (frames.h) with what the model says. */
 
 #include <stddef.h>
@@ -25,8 +26,16 @@ static request_t request; /* in hand; server_fault() needs it too */
 void server_fault(uint32_t status, uint32_t address)
 {
     reply_fault(&request, status, address);
-    for (;;) {
-    }
+    port_flush();
+    restart();
+}
+
+/* What lies below the stack may be spoilt, so nothing goes on from here. */
+static void stack_ran_over(void)
+{
+    reply_error(&request, ERROR_STACK);
+    port_flush();
+    restart();
 }
 
 static void answer_info(void)
@@ -45,7 +54,7 @@ static void answer_info(void)
 #ifdef EMBBERT_TRACE
     features |= FEATURE_TRACE;
 #endif
-    reply_begin(&request, 20);
+    reply_begin(&request, 24);
     put_u16(EMBBERT_MAX_LENGTH);
     put_u16(EMBBERT_CLASSES);
     put_u32(EMBBERT_VOCABULARY);
@@ -54,6 +63,7 @@ static void answer_info(void)
     put_u16(PAYLOAD_MAX);
     put_u8(port_ticks_are());
     put_u8(features);
+    put_u32(board_clock_hz());
     reply_end();
 }
 
@@ -88,8 +98,7 @@ static void answer_run(void)
     outcome_t outcome = run(request.payload, request.length / 2u);
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
-        reply_error(&request, ERROR_STACK);
-        return;
+        stack_ran_over();
     }
     reply_begin(&request, (uint16_t)(12u + 4u * EMBBERT_CLASSES));
     put_u8((uint8_t)outcome.status);
@@ -138,8 +147,7 @@ static void answer_self_test(void)
         wrong |= WRONG_LOGITS;
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
-        reply_error(&request, ERROR_STACK);
-        return;
+        stack_ran_over();
     }
     reply_begin(&request, 16);
     put_u8((uint8_t)status);
@@ -160,6 +168,7 @@ void embbert_step(int32_t step)
 {
     if (step < EMBBERT_PROFILE)
         step_ticks[step] = port_ticks();
+    watchdog_feed();
 }
 
 static void answer_profile(void)
@@ -281,8 +290,7 @@ static void answer_text(void)
     uint64_t ticks = port_ticks();
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
-        reply_error(&request, ERROR_STACK);
-        return;
+        stack_ran_over();
     }
     memcpy(logits, result.logits, sizeof logits);
     reply_begin(&request, (uint16_t)(16u + 4u * EMBBERT_CLASSES));
@@ -333,6 +341,7 @@ static void answer_ids(void (*answer)(void))
 int main(void)
 {
     port_init();
+    watchdog_start();
     if (embbert_init(&model, memory.arena, sizeof memory.arena) != EMBBERT_OK)
         server_fault(0, 0);
     for (;;) {

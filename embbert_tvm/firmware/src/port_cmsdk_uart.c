@@ -1,38 +1,45 @@
-/* Bytes over the CMSDK APB UART of Arm's MPS2 boards, by polling. The board's YAML gives PORT_UART_BASE. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bytes over the CMSDK APB UART of Arm's MPS2 boards, by polling. Arm DDI 0479, CMSDK Technical Reference Manual. */
 
+#include "board.h"
 #include "port.h"
+#include "registers.h"
+#include "uart.h"
 
-typedef struct {
-    volatile uint32_t data;
-    volatile uint32_t state; /* bit 0: transmitter full, bit 1: receiver full */
-    volatile uint32_t ctrl;  /* bit 0: transmitter on, bit 1: receiver on */
-    volatile uint32_t intstatus;
-    volatile uint32_t bauddiv; /* clock / baud rate, 16 at least */
-} cmsdk_uart_t;
+#define DATA (BOARD_UART_BASE + 0x00u)
+#define STATE (BOARD_UART_BASE + 0x04u) /* bit 0: transmitter full, bit 1: receiver full */
+#define CTRL (BOARD_UART_BASE + 0x08u)  /* bit 0: transmitter on, bit 1: receiver on */
+#define BAUDDIV (BOARD_UART_BASE + 0x10u)
 
-#define UART ((cmsdk_uart_t *)(uintptr_t)PORT_UART_BASE)
+enum { LEAST_DIVISOR = 16 };
 
 void port_init(void)
 {
-    UART->bauddiv = PORT_CLOCK_HZ / 115200u < 16u ? 16u : PORT_CLOCK_HZ / 115200u;
-    UART->ctrl = 3u;
+    uart_prepare();
+    register_write(BAUDDIV, uart_divisor() < LEAST_DIVISOR ? (uint32_t)LEAST_DIVISOR : uart_divisor());
+    register_write(CTRL, 3u);
     /* QEMU looks for input that came before the receiver was on when the data register is read, else a second later.
        It may lose a byte by that: device/qemu.py sends one that is no frame's. */
-    (void)UART->data;
+    (void)register_read(DATA);
 }
 
-int port_ready(void) { return (UART->state & 2u) != 0; }
+int port_ready(void) { return (register_read(STATE) & 2u) != 0; }
 
 uint8_t port_read(void)
 {
     while (!port_ready()) {
     }
-    return (uint8_t)UART->data;
+    return (uint8_t)register_read(DATA);
 }
 
 void port_write(uint8_t byte)
 {
-    while (UART->state & 1u) {
+    port_flush();
+    register_write(DATA, byte);
+}
+
+void port_flush(void)
+{
+    while (register_read(STATE) & 1u) {
     }
-    UART->data = byte;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The port of a program on a desk: stdin and stdout, no count. */
 
 #define _POSIX_C_SOURCE 200112L
@@ -42,6 +43,20 @@ uint8_t port_read(void)
 }
 
 void port_write(uint8_t byte) { putchar(byte); }
+
+void port_flush(void) { fflush(stdout); }
+
+uint32_t board_clock_hz(void) { return 0; }
+
+void watchdog_start(void) {}
+
+void watchdog_feed(void) {}
+
+void restart(void)
+{
+    port_flush();
+    exit(1);
+}
 
 uint64_t port_ticks(void) { return 0; }
 

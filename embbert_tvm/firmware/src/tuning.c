@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Measures candidates of a kernel: each runs on the same inputs, and its outputs are compared with what they must be.
    A table that tuning/bench.py writes gives the candidates and the data. */
 
@@ -16,8 +17,8 @@ static request_t request; /* in hand; server_fault() needs it too */
 void server_fault(uint32_t status, uint32_t address)
 {
     reply_fault(&request, status, address);
-    for (;;) {
-    }
+    port_flush();
+    restart();
 }
 
 /* Cycles of the Cortex-M's trace unit, which is not there on every core and stands still in QEMU. */

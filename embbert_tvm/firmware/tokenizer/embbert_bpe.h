@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Byte-pair encoding: a word's symbols to token ids.
  *
  *   TOKENIZER_WINDOW        symbols of a word that are looked at together

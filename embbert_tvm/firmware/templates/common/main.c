@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Classifies one text and prints its label to the debugger. */
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Classifies what comes over Serial, a line at a time, and prints its label.
 
 #include <@prefix@.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Classifies one text and prints its label on the console. */
 
 #include <string.h>
