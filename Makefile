@@ -21,6 +21,8 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
          gcc=gcc gcc:libc.so=libc6-dev \
          arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
          qemu-system-arm=qemu-system-arm
+# What tests take beside that. Any llvm-mca from 15 on would do; Debian 12 has this one.
+TEST_SYSTEM = llvm-mca-19=llvm-19
 
 .PHONY: demo test lint system venv test-venv clean distclean
 
@@ -54,6 +56,7 @@ $(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.base
+	@sh requirements/system.sh $(TEST_SYSTEM)
 	@echo "installing the tests' packages and PyTorch into $(VENV)"
 	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
 	@$(PIP) -r requirements/test.txt
