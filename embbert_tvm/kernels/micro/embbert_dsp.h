@@ -7,13 +7,15 @@
  * A block operand (k / 2, 4, 2) holds four rows in 16 bits: for each pair of columns the four rows' pairs.
  *
  * Forms of the inner loops, of which kernels/choices.py knows the names: LDRD is fewer instructions; single loads are
- * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE). The forms of the plain names
- * are those chosen by hand.
+ * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE); grouped, where a load after
+ * a load takes a cycle but LDRD three (ARMv7E-M). The forms of the plain names are those chosen by hand.
  */
 #ifndef EMBBERT_DSP_H
 #define EMBBERT_DSP_H
 
 #include <stdint.h>
+
+#include "embbert_dsp_orders.h"
 
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 #define EMBBERT_DSP 1
@@ -75,24 +77,20 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TIMES_23(step, n) EMBBERT_TIMES_12(step, n) EMBBERT_TIMES_11(step, n + 12)
 #define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_16(step, n) EMBBERT_TIMES_15(step, n + 16)
 
-/* Four rows of the block operand at LR, two columns of the pairs matrix at R12. R12, and LR with LDRD, start early by
- * the offset of their first load, so that the last load of all steps between two branches can move them on. */
+/* Four rows of the block operand at LR, two columns of the pairs matrix at R12: the orders of embbert_dsp_orders.h, and
+ * that with LDRD. R12, and LR with LDRD, start early by the offset of their first load, so that the last load of all steps
+ * between two branches can move them on. `end` is where the last R12 lies. */
 #define EMBBERT_DOT_SINGLE_EARLY 0
-#define EMBBERT_DOT_SINGLE(b, n, last)                                                                                 \
-    "ldr r9, " b "\n ldr r11, [lr, #16*(" n ")]\n sxtb16 r10, r9, ror #8\n ldr r7, [lr, #16*(" n ")+4]\n"              \
-    "sxtb16 r9, r9\n" EMBBERT_TILE_0("r11", "r9", "r10") "ldr r11, [lr, #16*(" n ")+8]\n"                              \
-    EMBBERT_TILE_1("r7", "r9", "r10") "ldr r7, [lr, #16*(" n ")+12]\n" last EMBBERT_TILE_2("r11", "r9", "r10")         \
-    EMBBERT_TILE_3("r7", "r9", "r10")
-#define EMBBERT_DOT_SINGLE_STEP(n) EMBBERT_DOT_SINGLE("[r12, #4*(" #n ")+4]", #n, "")
-#define EMBBERT_DOT_SINGLE_LAST(steps)                                                                                 \
-    EMBBERT_DOT_SINGLE("[r12, #4*" #steps "]!", #steps "-1", "add lr, lr, #16*" #steps "\n")
+#define EMBBERT_DOT_GROUPED_EARLY 0
+#define EMBBERT_DOT_LDRD_START ""
 #define EMBBERT_DOT_LDRD_EARLY 8
 #define EMBBERT_DOT_LDRD(b, n, last)                                                                                   \
     "ldr r9, " b "\n ldrd r11, r7, [lr, #16*(" n ")+8]\n sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"                     \
     EMBBERT_TILE_0("r11", "r9", "r10") EMBBERT_TILE_1("r7", "r9", "r10")                                               \
     "ldrd r11, r7, " last "\n" EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
 #define EMBBERT_DOT_LDRD_STEP(n) EMBBERT_DOT_LDRD("[r12, #4*(" #n ")+4]", #n, "[lr, #16*(" #n ")+16]")
-#define EMBBERT_DOT_LDRD_LAST(steps) EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!")
+#define EMBBERT_DOT_LDRD_LAST(steps, end)                                                                              \
+    EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!") "ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns, in plain
@@ -125,8 +123,8 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
         register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9}\n"                                                                             \
-                         "1:\n" before(EMBBERT_DOT_##form##_STEP, 0) EMBBERT_DOT_##form##_LAST(steps)                  \
-                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                        \
+                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                       \
                          "pop {r7, r9}\n"                                                                              \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
                          :                                                                                             \
@@ -152,6 +150,10 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_single_4, SINGLE, 4, EMBBERT_TIMES_3)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_8, SINGLE, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_16, SINGLE, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_32, SINGLE, 32, EMBBERT_TIMES_31)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_4, GROUPED, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_8, GROUPED, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_16, GROUPED, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_32, GROUPED, 32, EMBBERT_TIMES_31)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
@@ -159,6 +161,9 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
 #if EMBBERT_DUAL_ISSUE
 #define EMBBERT_DOT_FORM SINGLE
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_single_16
+#elif defined(__ARM_ARCH_7EM__)
+#define EMBBERT_DOT_FORM GROUPED
+#define embbert_dsp_dot_4x2 embbert_dsp_dot_grouped_16
 #else
 #define EMBBERT_DOT_FORM LDRD
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_ldrd_16
@@ -195,23 +200,21 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
 #define EMBBERT_COLUMN_PAIRS(n)                                                                                        \
     "ldr r7, [r12, %[stride]*(" #n ")]\n sxtb16 r9, r7, ror #8\n sxtb16 r7, r7\n"                                      \
     "pkhbt r10, r7, r9, lsl #16\n pkhtb r9, r9, r7, asr #16\n"
-#define EMBBERT_CONTEXT_SINGLE(n)                                                                                      \
-    EMBBERT_COLUMN_PAIRS(n)                                                                                            \
-    "ldr r7, [lr, #16*(" #n ")]\n ldr r11, [lr, #16*(" #n ")+4]\n" EMBBERT_TILE_0("r7", "r10", "r9")                   \
-    "ldr r7, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_1("r11", "r10", "r9")                                                \
-    "ldr r11, [lr, #16*(" #n ")+12]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#define EMBBERT_CONTEXT_LDRD(n)                                                                                        \
+#define EMBBERT_CONTEXT_LDRD_START ""
+#define EMBBERT_CONTEXT_LDRD_STEP(n)                                                                                   \
     EMBBERT_COLUMN_PAIRS(n)                                                                                            \
     "ldrd r7, r11, [lr, #16*(" #n ")]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")          \
     "ldrd r7, r11, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#define EMBBERT_CONTEXT_ADVANCE(n) "add r12, r12, %[stride]*" #n "\n add lr, lr, #16*" #n "\n"
+#define EMBBERT_CONTEXT_LDRD_LAST(steps, end)                                                                          \
+    EMBBERT_CONTEXT_LDRD_STEP(steps-1)                                                                                 \
+    "add r12, r12, %[stride]*" #steps "\n add lr, lr, #16*" #steps "\n ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
  * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride is in
  * bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
-#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -220,11 +223,10 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         register uintptr_t most __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~(steps - 1)));                     \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
-                         "1:\n" EMBBERT_TIMES_##steps(EMBBERT_CONTEXT_##form, 0) EMBBERT_CONTEXT_ADVANCE(steps)        \
-                         "ldr r9, [sp, #8]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "1:\n" EMBBERT_CONTEXT_##form##_START before(EMBBERT_CONTEXT_##form##_STEP, 0)                \
+                         EMBBERT_CONTEXT_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                   \
                          "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
-                         "3:\n" EMBBERT_CONTEXT_##form(0) EMBBERT_CONTEXT_ADVANCE(1)                                   \
-                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 3b\n"                                                   \
+                         "3:\n" EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]") "bne 3b\n" \
                          "4:\n pop {r7, r9, r10}\n"                                                                    \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
                          : [stride] "i"(stride)                                                                        \
@@ -232,7 +234,7 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #else
-#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         for (int32_t p = 0; p < pairs; p++) {                                                                          \
@@ -246,12 +248,12 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         }                                                                                                              \
     }
 #endif
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_4, SINGLE, 4)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_8, SINGLE, 8)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2, EMBBERT_TIMES_1)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_4, SINGLE, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_8, SINGLE, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2, EMBBERT_TIMES_1)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 #if EMBBERT_DUAL_ISSUE
 #define embbert_dsp_context_4x2 embbert_dsp_context_single_4
 #define embbert_dsp_context_4x2_2 embbert_dsp_context_single_2

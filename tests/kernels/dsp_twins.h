@@ -1,0 +1,22 @@
+/* The micro-kernels of DSP as functions, named TWIN(kernel): once as the CPU runs them, once in their plain C. */
+#include "embbert_dsp.h"
+
+#ifndef DSP_TWINS_H
+#define DSP_TWINS_H
+typedef struct {
+    int32_t sums[2048];
+    int16_t halves[2048];
+    int8_t bytes[8192];
+} outputs_t;
+
+typedef struct {
+    int16_t left[2048];
+    int8_t right[20000] __attribute__((aligned(4)));
+    int32_t sums[2048];
+} inputs_t;
+#endif
+
+void TWIN(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused);
+void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t stride);
+void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused);
+void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t taps, int32_t unused);
