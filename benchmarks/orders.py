@@ -88,7 +88,7 @@ ORDERS = (
         "l m01 m00 a3 m21 m20 a1 m30 m31 +a0 m10 +b m11 +h +a2",
     ),
     Order(
-        "RAW_SINGLE", "raw", "cortex-m7", "r9 r10 r11 r7 r11 r7",
+        "DOT_RAW_SINGLE", "raw", "cortex-m7", "r9 r10 r11 r7 r11 r7",
         "l m01 m00 a2 m11 m10 a3 m20 m21 +a0 m31 +b m30 +a1",
     ),
     Order(
@@ -100,7 +100,7 @@ ORDERS = (
         "m11 m00 m10 m01 a2 a3 m21 m20 m31 m30 +a0 +b +a1 +h +l",
     ),
     Order(
-        "RAW_GROUPED", "raw", "cortex-m4", "r9 r10 r11 r7 r11 r7",
+        "DOT_RAW_GROUPED", "raw", "cortex-m4", "r9 r10 r11 r7 r11 r7",
         "b a1 a0 l m11 m10 m00 m01 a2 a3 m21 m31 m30 m20",
     ),
 )  # fmt: skip

@@ -59,15 +59,56 @@ void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
     embbert_dsp_widen_4(o->halves, in->right, in->right + 2 * k, k);
 }
 
-void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t taps, int32_t unused)
+void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither)
 {
-    (void)unused;
+    (void)unused, (void)neither;
     for (int32_t i = 0; i < 16; i++) {
         o->sums[i] = in->sums[i];
     }
-    if (taps == 32) {
-        embbert_dsp_fir_4(o->sums, in->left, in->left + 64, 32);
-    } else {
-        embbert_dsp_fir_4(o->sums + 4, in->left, in->left + 64, 8);
+    embbert_dsp_fir_4(o->sums, in->left, in->left + 64, 32);
+    embbert_dsp_fir_4(o->sums + 4, in->left + 4, in->left + 64, 16);
+    embbert_dsp_fir_4(o->sums + 8, in->left, in->left + 66, 8);
+    embbert_dsp_fir_4(o->sums + 12, in->left, in->left + 64, 12);
+}
+
+void TWIN(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+{
+    (void)unused;
+    for (int32_t i = 0; i < 8; i++) {
+        o->sums[i] = in->sums[i] >> 8;
     }
+    embbert_dsp_dot_raw(o->sums, in->left, in->right, pairs);
+}
+
+void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)
+{
+    embbert_dsp_transpose(o->bytes, in->right, pairs, width);
+}
+
+void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+{
+    (void)unused;
+    for (int32_t i = 0; i < 8; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_context_transposed(o->sums, in->left, in->right, pairs);
+}
+
+void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
+{
+    const int8_t *x = in->right + 10000;
+    for (int32_t i = 0; i < 32; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_rows(o->sums, x, in->right, n, k);
+    embbert_dsp_rows(o->sums + 16, x + 1, in->right + 3, n, k);
+}
+
+void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+{
+    static int32_t scores[512];
+    for (int32_t i = 0; i < 512; i++) {
+        scores[i] = in->sums[i] >> 4;
+    }
+    embbert_dsp_softmax(o->halves, o->sums, scores, in->table, step, columns);
 }
