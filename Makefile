@@ -27,7 +27,7 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
 
 # The tests' compilers, checkers and fuzzers besides; they look at RISC-V and Xtensa too.
 TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a=libclang-rt-dev g++=g++ \
-         clang-tidy=clang-tidy cppcheck=cppcheck \
+         clang-tidy=clang-tidy cppcheck=cppcheck llvm-mca-19=llvm-19 \
          riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf \
          riscv64-unknown-elf-gcc:picolibc.specs=picolibc-riscv64-unknown-elf \
          xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \

@@ -1,203 +1,108 @@
-"""Cycles of the inner loops by llvm-mca's models of the pipelines: estimates, no measurement.
+"""Cycles of a whole inference, by function: an estimate by several models of the core's pipeline, and the worst.
 
-    python benchmarks/cycles.py [MODEL] [--cpu cortex-m7 ...] [--all] [--json]
+    python benchmarks/cycles.py [MODEL | PACKAGE] [--target CPU ...] [--length N,N] [--precision int8]
+                                [--caches 16k/2,16k/4] [--functions 8] [--json]
 
-Compiles the model's kernels to assembly, in both forms of the DSP loops (EMBBERT_DUAL_ISSUE in kernels/micro/
-embbert_dsp.h), and gives each innermost loop to llvm-mca 15 or later. Shown are the loops that multiply and accumulate,
-with --all every loop. llvm-mca knows neither caches, flash nor branches: a loop cannot be faster than what it says.
+Compiles the model for each CPU, runs it in QEMU, whose plugin counts every basic block, and weighs the blocks by
+llvm-mca and by the rules that the CPU's file names (cycles/rules.py). `worst` adds up, block by block, the model that
+takes most. With --caches also the lines that caches of that size and those ways fetch. docs/profiling.md says what no
+model knows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from instructions import call, missing
 
-from embbert_tvm.device.package import Package, load_package
-from embbert_tvm.device.toolchain import call as call_tool
-from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.cycles.caches import Fills, parse_caches
+from embbert_tvm.cycles.whole import WORST, WholeCycles, whole_cycles
+from embbert_tvm.device.package import load_package
+from embbert_tvm.errors import EmbbertError
 from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
-from embbert_tvm.target import Cpu, load_cpu
 
-CPUS = ("cortex-m4", "cortex-m7", "cortex-m55")
-ITERATIONS = 400
-FORMS = {False: "LDRD", True: "single loads"}
-
-_LABEL = re.compile(r"\s*([.\w$]+):\s*(.*)")
-_FUNCTION = re.compile(r"\s*\.type\s+(\w+),\s*%function")
-_BRANCH = re.compile(
-    r"(?:b(?:eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)?(?:\.[nw])?|cbn?z|le|letp)\s+(?:\w+,\s*)?([.\w$]+)$"
-)
-# Multiplications with accumulation of an instruction, the first that matches.
-_MACS = ((r"v(rml|ml)[a-z]*\.[su]8", 16), (r"v(rml|ml)[a-z]*\.[su]16", 8), (r"v(rml|ml)[a-z]*\.[su]32", 4))
-_MACS += ((r"sml[as]l?dx?\b", 2), (r"(ml[as]|smla[bt][bt]|smlal)\b", 1))
+CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+LENGTHS = "12,32"
 
 
-@dataclass(frozen=True)
-class Loop:
-    """An innermost loop: its instructions, and what llvm-mca says of one time around."""
-
-    cpu: str
-    function: str
-    form: str
-    used: bool  # the form that the CPU's features choose
-    instructions: int
-    macs: int
-    cycles: float = 0.0
-    text: str = ""
-
-
-def find_mca() -> str:
-    """llvm-mca 15 or later; InputError where there is none."""
-    names = ["llvm-mca", *(f"llvm-mca-{version}" for version in range(30, 14, -1))]
-    for path in filter(None, map(shutil.which, names)):
-        said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
-        version = re.search(r"LLVM version (\d+)", said)
-        if version and int(version[1]) >= 15:
-            return path
-    raise InputError("llvm-mca 15 or later is not installed: `apt-get install llvm-19`, or another of 15 and up")
+def document(cpu: str, found: WholeCycles) -> dict:
+    """One length of one CPU."""
+    functions = [{"name": f.name, "instructions": f.instructions, "cycles": f.cycles} for f in found.functions]
+    fills = {"code": found.fills.code, "flash": found.fills.flash, "ram": found.fills.ram} if found.fills else None
+    return {
+        "target": cpu,
+        "length": found.length,
+        "instructions": found.instructions,
+        "cycles": found.cycles,
+        "assumed_instructions": found.assumed,
+        "line_fills": fills,
+        "functions": functions,
+    }
 
 
-def assembly(package: Package, cpu: Cpu, dual_issue: bool) -> str:
-    """kernels.c as the target's compiler prints it, with one form of the DSP loops."""
-    (kernels,) = (path for path in package.sources if path.name.endswith("kernels.c"))
-    with tempfile.TemporaryDirectory(prefix="embbert-") as name:
-        folder = Path(name)
-        for path in (kernels, *(p for place in (kernels.parent, *package.includes) for p in place.glob("*.h"))):
-            text = path.read_text()
-            chosen = re.sub(r"(#define EMBBERT_DUAL_ISSUE) \d", rf"\1 {int(dual_issue)}", text)
-            (folder / path.name).write_text(chosen)
-        flags = ["-std=c99", *cpu.cflags, *cpu.optimize, f"-I{folder}"]
-        call_tool(cpu, "gcc", [*flags, "-S", folder / kernels.name, "-o", folder / "kernels.s"], kernels.name)
-        return (folder / "kernels.s").read_text()
+def text(found: WholeCycles, most: int) -> str:
+    """A table: functions, what they leave, and all."""
+    models = sorted(found.cycles, key=lambda name: (name == WORST, name))
+    lines = [("function", "instructions", *models)]
+    for function in found.functions[:most]:
+        cycles = (f"{function.cycles[name]:,.0f}" for name in models)
+        lines.append((function.name.removeprefix("embbert_"), f"{function.instructions:,}", *cycles))
+    rest = found.functions[most:]
+    if rest:
+        cycles = (f"{sum(f.cycles[name] for f in rest):,.0f}" for name in models)
+        lines.append((f"{len(rest)} others", f"{sum(f.instructions for f in rest):,}", *cycles))
+    lines.append(("all", f"{found.instructions:,}", *(f"{found.cycles[name]:,.0f}" for name in models)))
+    return table(lines, right=tuple(range(1, len(lines[0]))))
 
 
-def loops(text: str) -> Iterator[tuple[str, list[str]]]:
-    """(function, lines) of each innermost loop of an assembly text, in order."""
-    function, lines, labels = "", [], {}
-    found: list[tuple[str, int, int]] = []
-    for raw in text.splitlines():
-        line = re.sub(r"\s*(@|//).*", "", raw)
-        if match := _FUNCTION.match(line):
-            function, labels = match[1], {}
-        if match := _LABEL.match(line):
-            labels[match[1]] = len(lines)
-            line = match[2]
-        line = line.strip()
-        if not line or line.startswith("."):
-            continue
-        lines.append(line)
-        if match := _BRANCH.fullmatch(line):
-            target = match[1].removesuffix("b") if match[1][0].isdigit() else match[1]
-            backward = not match[1].endswith("f") or not match[1][0].isdigit()
-            if backward and target in labels:
-                found.append((function, labels[target], len(lines)))
-    for name, start, end in found:
-        inner = any((a, b) != (start, end) and start <= a and b <= end for _, a, b in found)
-        if not inner:
-            yield name, lines[start:end]
+def notes(found: WholeCycles) -> list[str]:
+    said = []
+    if found.assumed:
+        said.append(f"llvm-mca cannot be asked of {found.assumed:,} instructions: a cycle each")
+    if isinstance(found.fills, Fills):
+        fills = found.fills
+        said.append(f"Lines fetched: {fills.flash:,} of data in flash, {fills.ram:,} in RAM, {fills.code:,} of code")
+    return said
 
 
-def cycles(mca: str, cpu: Cpu, lines: Sequence[str]) -> float:
-    """Of one time around a loop."""
-    # The branch back is to a label that llvm-mca needs not know: it goes around by itself. It knows no LE, which takes
-    # no cycle on a core that remembers the loop.
-    counted = (line for line in lines if not re.match(r"le(tp)?\s", line))
-    body = "\n".join(re.sub(r"\b\d+[bf]$", "elsewhere", line) for line in counted)
-    command = [mca, f"-mtriple={cpu.llvm.mtriple}", f"-mcpu={cpu.llvm.mcpu}", f"-iterations={ITERATIONS}"]
-    done = subprocess.run(command, input=f".syntax unified\n.thumb\n{body}\n", capture_output=True, text=True)
-    total = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
-    if done.returncode or not total:
-        raise InputError(f"{mca} does not take a loop: {(done.stderr.strip().splitlines() or ['no cycles'])[0]}")
-    return int(total[1]) / ITERATIONS
-
-
-def macs(lines: Sequence[str]) -> int:
-    return sum(next((count for pattern, count in _MACS if re.match(pattern, line)), 0) for line in lines)
-
-
-def measure(mca: str, package: Package, cpu: Cpu, every: bool) -> list[Loop]:
-    """The loops in both forms where they differ, else once."""
-    found: list[Loop] = []
-    used = "dual_issue" in cpu.features
-    forms = {dual: list(loops(assembly(package, cpu, dual))) for dual in (False, True)}
-    seen = set()
-    for dual, pieces in forms.items():
-        other = {(name, tuple(lines)) for name, lines in forms[not dual]}
-        for name, lines in pieces:
-            key = (name, tuple(lines))
-            if key in seen or not (every or macs(lines)):
-                continue
-            seen.add(key)
-            short = name.removeprefix("embbert_")
-            form = "" if key in other else FORMS[dual]
-            loop = Loop(cpu.name, short, form, not form or dual == used, len(lines), macs(lines), text="\n".join(lines))
-            found.append(replace(loop, cycles=cycles(mca, cpu, lines)))
-    return sorted(found, key=lambda loop: loop.function)
-
-
-def text(found: Sequence[Loop]) -> str:
-    lines = [("CPU", "kernel", "form", "", "instructions", "cycles", "MAC", "MAC/instruction", "MAC/cycle")]
-    for loop in found:
-        rates = (f"{loop.macs / loop.instructions:.2f}", f"{loop.macs / loop.cycles:.2f}") if loop.macs else ("", "")
-        used = "used" if loop.used and loop.form else ""
-        counts = (str(loop.instructions), f"{loop.cycles:.1f}", str(loop.macs or ""))
-        lines.append((loop.cpu, loop.function, loop.form, used, *counts, *rates))
-    return table(lines, right=(4, 5, 6, 7, 8))
-
-
-def verdict(cpu: str, found: Sequence[Loop]) -> str | None:
-    """Which form a CPU uses, and what that costs and gives over its loops; None where the forms are one."""
-    used = [loop for loop in found if loop.cpu == cpu and loop.form and loop.used]
-    other = [loop for loop in found if loop.cpu == cpu and loop.form and not loop.used]
-    if not used or len(used) != len(other):
-        return None
-
-    def change(key: str) -> str:
-        ratios = sorted(getattr(a, key) / getattr(b, key) - 1 for a, b in zip(used, other, strict=True))
-        return f"{ratios[0]:+.0%}" if ratios[0] == ratios[-1] else f"{ratios[0]:+.0%} to {ratios[-1]:+.0%}"
-
-    words = f"instructions {change('instructions')}, cycles {change('cycles')}"
-    right = sum(loop.cycles for loop in used) <= sum(loop.cycles for loop in other)
-    why = "fewer cycles decide" if right else "THE OTHER FORM TAKES FEWER CYCLES: see dual_issue in targets/cpus"
-    return f"{cpu}: {used[0].form} used; over {other[0].form}: {words}: {why}"
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path, default=resource("models", "embbert-snips"))
-    parser.add_argument("--cpu", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
-    parser.add_argument("--all", action="store_true", help="loops without multiplications too")
+    parser.add_argument("--target", "--cpu", nargs="+", default=CPUS, metavar="CPU", help=f"default: {' '.join(CPUS)}")
+    parser.add_argument("--length", default=LENGTHS, metavar="N,N", help=f"tokens of the texts; default: {LENGTHS}")
+    parser.add_argument("--precision", default="int8", help="as `compile` takes it")
+    parser.add_argument("--caches", metavar="CODE,DATA", help="count the lines fetched, as by 16k/2,16k/4: size/ways")
+    parser.add_argument("--functions", type=int, default=8, metavar="N", help="to show; default: 8")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    mca, found = find_mca(), []
+    options = parser.parse_args(arguments)
+    lengths = [int(word) for word in options.length.split(",")]
+    caches = parse_caches(options.caches) if options.caches else None
+    ready = (options.model / "metadata.json").is_file()
+    rows = []
     with tempfile.TemporaryDirectory(prefix="embbert-") as folder:
-        for name in options.cpu:
-            if why := missing(name):
-                print(f"{name}: left out: {why}", file=sys.stderr)
+        for cpu in [load_package(options.model).target] if ready else options.target:
+            if why := missing(cpu):
+                print(f"{cpu}: left out: {why}", file=sys.stderr)
                 continue
-            call("compile", options.model, "--target", name, "-o", Path(folder) / name)
-            found += measure(mca, load_package(Path(folder) / name), load_cpu(name), options.all)
+            package = options.model if ready else Path(folder) / cpu
+            if not ready:
+                call("compile", options.model, "--target", cpu, "--precision", options.precision, "-o", package)
+            for found in whole_cycles(load_package(package), lengths, caches):
+                rows.append(document(cpu, found))
+                if not options.json:
+                    print(
+                        "\n".join(
+                            [f"{cpu}, {found.length} tokens", "", text(found, options.functions), *notes(found), ""]
+                        )
+                    )
     if options.json:
-        verdicts = {name: verdict(name, found) for name in options.cpu}
-        print(json.dumps({"estimate": True, "loops": [asdict(loop) for loop in found], "verdicts": verdicts}))
-        return
-    print("Estimates by llvm-mca, an iteration of each innermost loop:\n")
-    print(text(found))
-    print()
-    for name in options.cpu:
-        if said := verdict(name, found):
-            print(said)
+        print(json.dumps({"estimate": True, "model": options.model.name, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import json
 import sys
 from dataclasses import dataclass
 
+from embbert_tvm.cycles.llvm_mca import Mca
+from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.errors import EmbbertError
 from embbert_tvm.report.table import table
-from embbert_tvm.target import load_board, load_cpu
-from embbert_tvm.tuning.mca import Model, find_mca
+from embbert_tvm.target import load_cpu
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33")
 MACS = 16  # that figures are of: four rows, two columns, a pair
@@ -80,26 +81,26 @@ TILES = (
 )
 
 
-def measure(tile: Tile, target: str, model: Model) -> dict:
+def measure(tile: Tile, target: str, mca: Mca) -> dict:
     """Instructions and cycles a MACS products, by the loads that take fewer cycles."""
     best = []
     for ldrd in (True, False):
         body = [line for n in range(STEPS) for line in tile.step(n, ldrd)]
         lines = [*body, "subs lr, lr, #1", "bne 1f", "1:"]
         share = MACS / (2 * tile.rows * tile.columns * STEPS)
-        count, cycles = (len(lines) - 1) * share, _cycles(model, lines[:-2]) * share
+        count, cycles = (len(lines) - 1) * share, _cycles(mca, lines[:-2]) * share
         if tile.blocks:
             once = [line for _ in range(STEPS) for line in WIDENING]
             count += len(WIDENING) / tile.blocks
-            cycles += _cycles(model, once) / STEPS / tile.blocks
+            cycles += _cycles(mca, once) / STEPS / tile.blocks
         best.append((cycles, count, ldrd))
     cycles, count, ldrd = min(best)
     return {"target": target, "tile": tile.name, "ldrd": ldrd, "instructions": count, "cycles": cycles}
 
 
-def _cycles(model: Model, lines: list[str]) -> float:
-    block = tuple(lines)
-    return model.cycles({block: 1}, {block: 0})
+def _cycles(mca: Mca, lines: list[str]) -> float:
+    block = tuple((4, line) for line in lines)
+    return mca.cycles([block])[block]
 
 
 def main() -> None:
@@ -110,10 +111,10 @@ def main() -> None:
     rows = []
     for target in options.target:
         cpu = load_cpu(target)
-        model = Model(cpu, load_board(cpu.emulation_board), find_mca())
-        rows += [measure(tile, target, model) for tile in TILES]
-        if model.assumed:
-            print(f"{target}: llvm-mca cannot be asked of {len(model.assumed)} blocks", file=sys.stderr)
+        mca = Mca(cpu, find_mca())
+        rows += [measure(tile, target, mca) for tile in TILES]
+        if mca.assumed:
+            print(f"{target}: llvm-mca cannot be asked of {len(mca.assumed)} blocks", file=sys.stderr)
     if options.json:
         print(json.dumps({"macs": MACS, "rows": rows}))
         return

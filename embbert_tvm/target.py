@@ -86,7 +86,8 @@ class Cpu:
     """An instruction set with its compiler.
 
     `features` choose the kernels (`dsp`, `mve`, `fp16`, `fpu`); `firmware` are files of embbert_tvm/firmware/src
-    that start it; `emulation_board` is where `--on qemu` runs it, None where nothing emulates it.
+    that start it; `emulation_board` is where `--on qemu` runs it, None where nothing emulates it; `pipelines` are the
+    rules of cycles/rules.py by which cycles are estimated beside llvm-mca.
     """
 
     name: str
@@ -99,11 +100,12 @@ class Cpu:
     llvm: Llvm
     firmware: tuple[str, ...]
     emulation_board: str | None = None
+    pipelines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(isinstance(self.name, str) and bool(_NAME.fullmatch(self.name)), "name", "must be a plain name")
         _require(isinstance(self.description, str), "description", "must be a string")
-        for key in ("features", "cflags", "optimize", "ldflags", "firmware"):
+        for key in ("features", "cflags", "optimize", "ldflags", "firmware", "pipelines"):
             _require_strings(getattr(self, key), key)
         _require(all(_C_FILE.fullmatch(f) for f in self.firmware), "firmware", "must name .c files")
         for key in ("cflags", "optimize", "ldflags"):

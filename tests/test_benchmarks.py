@@ -22,10 +22,10 @@ from embbert_tvm.training.suite import Figure
 BENCHMARKS = resource("benchmarks")
 sys.path.insert(0, str(BENCHMARKS))
 
-import cycles  # noqa: E402
 import family  # noqa: E402
 import instructions  # noqa: E402
 import linear  # noqa: E402
+import loops  # noqa: E402
 import parses  # noqa: E402
 import schemes  # noqa: E402
 import ship  # noqa: E402
@@ -60,10 +60,10 @@ two:
 
 
 def test_innermost_loops_are_found():
-    found = list(cycles.loops(ASSEMBLY))
+    found = list(loops.loops(ASSEMBLY))
     assert [name for name, _ in found] == ["one", "one"]
     assert [len(lines) for _, lines in found] == [4, 3]
-    assert [cycles.macs(lines) for _, lines in found] == [4, 17]
+    assert [loops.macs(lines) for _, lines in found] == [4, 17]
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,19 @@ def test_innermost_loops_are_found():
     ],
 )
 def test_multiplications_of_an_instruction(line, count):
-    assert cycles.macs([line]) == count
+    assert loops.macs([line]) == count
 
 
 def loop(used, form, count, took):
-    return cycles.Loop("cortex-m7", "layer", form, used, count, 256, took)
+    return loops.Loop("cortex-m7", "layer", form, used, count, 256, took)
 
 
 def test_the_verdict_says_when_the_other_form_is_faster():
     kept, left = loop(True, "single loads", 244, 181.0), loop(False, "LDRD", 211, 212.0)
-    said = cycles.verdict("cortex-m7", [kept, left])
+    said = loops.verdict("cortex-m7", [kept, left])
     assert said == "cortex-m7: single loads used; over LDRD: instructions +16%, cycles -15%: fewer cycles decide"
-    assert "THE OTHER" in cycles.verdict("cortex-m7", [loop(True, "LDRD", 211, 212.0), loop(False, "x", 244, 181.0)])
-    assert cycles.verdict("cortex-m4", [kept, left]) is None
+    assert "THE OTHER" in loops.verdict("cortex-m7", [loop(True, "LDRD", 211, 212.0), loop(False, "x", 244, 181.0)])
+    assert loops.verdict("cortex-m4", [kept, left]) is None
 
 
 def test_rows_stand_beside_what_was_recorded_and_asked():
@@ -105,7 +105,7 @@ def test_rows_stand_beside_what_was_recorded_and_asked():
     assert shown[1].split() == ["cortex-m4", "32", "6.28", "M", "19.10", "M", "33%", "7.20", "M", "met"]
 
 
-@pytest.mark.parametrize("name", ["instructions", "kernels", "cycles"])
+@pytest.mark.parametrize("name", ["instructions", "kernels", "cycles", "loops"])
 def test_what_is_missing_is_one_line(name, tmp_path):
     done = subprocess.run(
         [sys.executable, BENCHMARKS / f"{name}.py", "--cpu", "z80"],

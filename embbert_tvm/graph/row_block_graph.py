@@ -117,7 +117,8 @@ class Node:
     """What makes one or several values side by side.
 
     maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow. Where
-    all are empty, the node stays as it is. values: the variables that it makes, in order. reads: variables with how they are read.
+    all are empty, the node stays as it is. values: the variables that it makes, in order. reads: variables with how
+    they are read.
     """
 
     values: tuple[Var, ...]

@@ -65,6 +65,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         Form("embbert_dsp_dot_4x2"),
         *(_dot(loads, steps) for loads in ("ldrd", "single") for steps in (4, 8, 16, 32)),
         *_plain("embbert_dsp_dot_plain"),
+        *(_dot("grouped", steps) for steps in (4, 8, 16, 32)),
     ),
     "embbert_dsp_context_4x2": (
         Form("embbert_dsp_context_4x2"),

@@ -44,7 +44,8 @@ def find_places(
     if objective == "cycles":
         raise InputError("--objective cycles: QEMU counts instructions; ask for mca, or measure --on serial:PORT")
     if objective == "mca":
-        from embbert_tvm.tuning.mca import McaPlace, find_mca
+        from embbert_tvm.cycles.tool import find_mca
+        from embbert_tvm.tuning.mca import McaPlace
 
         find_mca()
         return [McaPlace(QemuPlace(board), cpu)], "qemu+mca"

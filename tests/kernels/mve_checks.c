@@ -43,6 +43,14 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         CHECK(2, softmax, rows, rows % 2 ? 1 << 20 : 1 << 28);
         CHECK(9, rows, 1 + rows / 10, rows);
     }
+    for (int32_t rows = 1; rows <= 70; rows += 1 + rows / 10) {
+        CHECK(10, transpose, rows, rows % 2 == 0 ? 64 : 18);
+    }
+    for (int32_t groups = 1; groups <= 5; groups++) {
+        CHECK(11, context_transposed, groups, 128);
+        CHECK(11, context_transposed, groups, 2);
+        CHECK(11, context_transposed, groups, 18);
+    }
     for (int32_t n = 16; n <= 128; n += 16) {
         CHECK(3, widen, n, 0);
         CHECK(4, requantize, n, 0);

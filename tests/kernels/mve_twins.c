@@ -70,9 +70,25 @@ void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
     } else {
         embbert_mve_filter(o->out8, in->right, line, in->left, in->bias[2], 1 << 22, in->table, pairs, 48, 8);
     }
+    int8_t *laid = o->out8 + 4096;
+    if (taps == 32) {
+        embbert_mve_filter_laid(laid, in->right, line, in->left, in->bias[3], 1 << 20, in->table, pairs, 48, 32);
+    } else {
+        embbert_mve_filter_laid(laid, in->right, line, in->left, in->bias[4], 1 << 22, in->table, pairs, 48, 8);
+    }
 }
 
 void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
 {
     embbert_mve_rows(o->out32, in->left, in->right, n, k);
+}
+
+void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
+{
+    embbert_mve_transpose(o->out8, in->right, rows, width);
+}
+
+void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width)
+{
+    embbert_mve_context_transposed(o->out32, in->left, in->right, groups, width);
 }

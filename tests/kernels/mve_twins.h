@@ -25,3 +25,5 @@ void TWIN(scale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t epsilon);
 void TWIN(normalize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused);
 void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps);
 void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k);
+void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width);
+void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width);

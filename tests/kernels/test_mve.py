@@ -149,7 +149,8 @@ def test_the_features_choose():
 
 
 KERNELS = (
-    "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows"
+    "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows",
+    "transpose", "context_transposed",
 )  # fmt: skip
 
 

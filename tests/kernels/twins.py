@@ -28,7 +28,7 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
 """
 
 
-def write_package(folder: Path, name: str, kernels: Sequence[str], precision: str) -> Path:
+def write_package(folder: Path, name: str, kernels: Sequence[str], precision: str, target: str = "cortex-m55") -> Path:
     """Of NAME_checks.c and NAME_twins.c, with a logit a kernel; the folder."""
     source = folder / "src"
     source.mkdir(parents=True)
@@ -38,7 +38,7 @@ def write_package(folder: Path, name: str, kernels: Sequence[str], precision: st
     (source / "plain.c").write_text(f'#define PLAIN\n#include "{name}_twins.c"\n')
     (source / "embbert.h").write_text(_HEADER % {"classes": len(kernels)})
     metadata = {
-        "format": "embbert-tvm 1", "model_name": name, "target": "cortex-m55", "precision": precision, "max_length": 8,
+        "format": "embbert-tvm 1", "model_name": name, "target": target, "precision": precision, "max_length": 8,
         "labels": None, "classes": len(kernels), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
         "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
         "sources": [f"src/{name}_checks.c", f"src/{name}_twins.c", "src/plain.c"],

@@ -27,7 +27,7 @@ def printed(func, chosen=None):
 
 def test_a_layer_leaves_its_calls_and_loops_to_choose():
     found = {c.key: c.values for c in printed(row_blocks.layer(128, DSP)).choices}
-    assert len(found["call0"]) == 1 + 8 + 6  # the queries' product: LDRD or single, four lengths, plain
+    assert len(found["call0"]) == 1 + 12 + 6  # the queries' product: LDRD, single or grouped, four lengths, plain
     assert len(found["call2"]) == 1 + 6 + 6
     assert found["loop0"] == (0, 1, 2, 4, 8)
 

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from embbert_tvm.codegen.lower import schedule
+from embbert_tvm.cycles import image, tool
+from embbert_tvm.cycles.image import Code
+from embbert_tvm.cycles.llvm_mca import Mca, lines_of
+from embbert_tvm.cycles.model import Model, rules_of
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_board, load_cpu
 from embbert_tvm.tuning import mca
@@ -36,13 +40,13 @@ with open({calls!r}, "a") as file:
 
 
 @pytest.fixture
-def tool(tmp_path, monkeypatch):
+def program(tmp_path, monkeypatch):
     """A program in the place of llvm-mca; the file where it notes that it was called."""
     path, calls = tmp_path / "bin" / "llvm-mca", tmp_path / "calls"
     path.parent.mkdir()
     path.write_text(LLVM_MCA.format(python=sys.executable, calls=str(calls)))
     path.chmod(0o755)
-    monkeypatch.setattr(mca, "find_mca", lambda: str(path))
+    monkeypatch.setattr(tool, "find_mca", lambda: str(path))
     return path, calls
 
 
@@ -59,35 +63,65 @@ def tool(tmp_path, monkeypatch):
     ],
 )
 def test_instructions_as_llvm_mca_reads_them(printed, asked):
-    assert mca._plain(printed) == asked
+    assert image.plain(printed) == asked
 
 
 def test_a_block_is_what_stands_from_its_address_on():
     texts = [(2, "it ge"), (2, "movge r1, r4"), (4, "bl elsewhere"), (4, "smull r8, r7, r6, r6"), (2, "bne elsewhere")]
     addresses = np.cumsum([0, *(size for size, _ in texts)]).tolist()
-    code = mca.Code(dict(zip(addresses, texts, strict=False)), ((0, 14),))
-    assert code.block(0, 5) == (("mov r1, r4", "nop", "smull r8, r7, r6, r6", "bne elsewhere"), 14)
-    assert code.block(8, 1) == (("smull r8, r7, r6, r6",), 4)
+    code = Code(dict(zip(addresses, texts, strict=False)), ((0, 14, "f"),))
+    assert code.block(0, 5) == tuple(texts)
+    assert code.block(8, 1) == ((4, "smull r8, r7, r6, r6"),)
+    assert lines_of(code.block(0, 5)) == ("mov r1, r4", "nop", "smull r8, r7, r6, r6", "bne elsewhere")
+
+
+def test_what_is_predicated_is_read_without_its_condition():
+    texts = ("vctp.16 r6", "vpstt", "vldrht.u16 q2, [r3, q0]", "vaddt.i32 q0, q1, q2", "vqmovnt.s32 q0, q1")
+    lines = lines_of(tuple((4, text) for text in texts))
+    assert lines == ("vctp.16 r6", "vldrh.u16 q2, [r3, q0]", "vadd.i32 q0, q1, q2", "vqmovnt.s32 q0, q1")
+
+
+def test_a_function_is_where_its_addresses_lie():
+    code = Code({}, ((16, 32, "one"), (64, 80, "two")))
+    assert [code.function(at) for at in (0, 16, 31, 32, 64, 79, 80)] == [None, "one", "one", None, "two", "two", None]
 
 
 def test_a_block_takes_at_least_its_fetch():
     flash, *rest = BOARD.memory
     slow = replace(BOARD, memory=(replace(flash, wait_states=7, line_bytes=8), *rest))
-    short, long = ("nop",), ("udiv r0, r0, r1",) * 4
-    known = {short: 1.0, long: 40.0}
-    assert mca.Model(CPU, BOARD, "", known).cycles({short: 10, long: 2}, {short: 2, long: 16}) == 10 + 80
-    assert mca.Model(CPU, slow, "", known).cycles({short: 10, long: 2}, {short: 2, long: 16}) == 10 * 2 + 80
-    assert mca.Model(CPU, slow, "", known).cycles({long: 2}, {long: 64}) == 2 * 64
+    short, long = ((2, "nop"),), ((4, "udiv r0, r0, r1"),) * 4
+    known = {lines_of(short): 1.0, lines_of(long): 40.0}
+
+    def cycles(board, counts):
+        return Model(Mca(CPU, "", dict(known)), board).cycles(counts)
+
+    assert cycles(BOARD, {short: 10, long: 2}) == 10 + 80
+    assert cycles(slow, {short: 10, long: 2}) == 10 * 2 + 80
+    assert cycles(slow, {((8, "udiv r0, r0, r1"),) * 4: 2}) == 2 * 40
+    assert cycles(slow, {((16, "udiv r0, r0, r1"),) * 4: 2}) == 2 * 64
 
 
-def test_a_block_that_it_cannot_read_spoils_no_other(tool):
-    blocks = {("add r0, r1",) * n: 1 for n in range(1, 6)} | {("bad r0", "nop", "nop"): 1}
-    model = mca.Model(CPU, BOARD, str(tool[0]))
-    assert model.cycles(blocks, dict.fromkeys(blocks, 0)) == 1 + 2 + 3 + 4 + 5 + 3
-    assert model.assumed == {("bad r0", "nop", "nop")}
-    calls = tool[1].read_text()
-    assert model.cycles(blocks, dict.fromkeys(blocks, 0)) == 18
-    assert tool[1].read_text() == calls  # each block is asked of once
+def test_the_worst_of_the_models_counts():
+    """A block by llvm-mca alone, and one by a rule that knows what a division takes."""
+    add, divide = ((4, "add r0, r1, r2"),), ((4, "udiv r0, r1, r2"),)
+    mca_says = {lines_of(add): 3.0, lines_of(divide): 1.0}
+    model = Model(Mca(CPU, "", mca_says), BOARD, rules_of(CPU))
+    assert set(model.each([add])[add]) == {"llvm-mca", *CPU.pipelines}
+    assert model.cycles({add: 10, divide: 2}) == 10 * 3 + 2 * 8
+    with pytest.raises(InputError, match="unknown 'guess', known: dual-measured"):
+        rules_of(replace(CPU, pipelines=("guess",)))
+
+
+def test_a_block_that_it_cannot_read_spoils_no_other(program):
+    blocks = [((4, "add r0, r1"),) * n for n in range(1, 6)]
+    bad = ((4, "bad r0"), (2, "nop"), (2, "nop"))
+    model = Mca(CPU, str(program[0]))
+    assert list(model.cycles([*blocks, bad]).values()) == [1, 2, 3, 4, 5, 3]
+    assert model.is_assumed(bad)
+    assert not any(map(model.is_assumed, blocks))
+    calls = program[1].read_text()
+    assert sum(model.cycles([*blocks, bad]).values()) == 18
+    assert program[1].read_text() == calls  # each block is asked of once
 
 
 def test_a_trial_is_what_ran_since_the_last(tmp_path):
@@ -98,8 +132,8 @@ def test_a_trial_is_what_ran_since_the_last(tmp_path):
         def close(self):
             pass
 
-    code = mca.Code({0: (2, "nop"), 2: (2, "nop"), 64: (2, "nop")}, ((0, 4),))
-    model = mca.Model(CPU, BOARD, "", {("nop",): 1.0, ("nop", "nop"): 3.0})
+    code = Code({0: (2, "nop"), 2: (2, "nop"), 64: (2, "nop")}, ((0, 4, "f"),))
+    model = Model(Mca(CPU, "", {("nop",): 1.0, ("nop", "nop"): 3.0}), BOARD)
     counts = tmp_path / "counts"
     session = mca.McaSession(Fake(), counts, code, model)
     # Two translations of a block, one of its first half, one of what is no candidate.
@@ -111,12 +145,14 @@ def test_a_trial_is_what_ran_since_the_last(tmp_path):
     assert not counts.exists()
 
 
-def test_qemu_counts_every_instruction_of_a_candidate(tmp_path, tool):
-    """With a cycle for each, cycles are the instructions that QEMU's own clock counted, apart from the harness's."""
+def test_qemu_counts_every_instruction_of_a_candidate(tmp_path, program):
+    """With a cycle for each and no other model they are what QEMU's clock counted, but the harness's."""
     task = rounding_task(64)
     bench = Bench(task, CPU, BOARD, tmp_path / "bench")
     made = [candidate(task, schedule(task.func), n, CPU.features) for n in range(2)]
-    session = mca.McaPlace(QemuPlace(BOARD), CPU).open(bench.link(made, [bench.compile(c) for c in made]))
+    session = mca.McaPlace(QemuPlace(BOARD), replace(CPU, pipelines=())).open(
+        bench.link(made, [bench.compile(c) for c in made])
+    )
     try:
         readings = [session.run(n) for n in (0, 1, 0)]
     finally:
@@ -129,12 +165,12 @@ def test_qemu_counts_every_instruction_of_a_candidate(tmp_path, tool):
 
 
 def test_llvm_mca_that_is_missing_or_old(tmp_path, monkeypatch):
-    monkeypatch.setattr(mca.shutil, "which", lambda name: None)
+    monkeypatch.setattr(tool.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="apt-get install llvm"):
-        mca.find_mca()
+        tool.find_mca()
     old = tmp_path / "llvm-mca"
     old.write_text("#!/bin/sh\necho 'LLVM version 14.0.6'\n")
     old.chmod(0o755)
-    monkeypatch.setattr(mca.shutil, "which", lambda name: str(old) if name == "llvm-mca" else None)
+    monkeypatch.setattr(tool.shutil, "which", lambda name: str(old) if name == "llvm-mca" else None)
     with pytest.raises(InputError, match="llvm-mca 15 or later is not installed"):
-        mca.find_mca()
+        tool.find_mca()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
-from embbert_tvm.tuning.mca import find_mca
 from tests import small
 
 pytest.importorskip("xgboost")

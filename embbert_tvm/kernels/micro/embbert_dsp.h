@@ -7,13 +7,16 @@
  * A block operand (k / 2, 4, 2) holds four rows in 16 bits: for each pair of columns the four rows' pairs.
  *
  * Forms of the inner loops, of which kernels/choices.py knows the names: LDRD is fewer instructions; single loads are
- * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE). The forms of the plain names
- * are those chosen by hand.
+ * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE); grouped, where a load after
+ * a load takes a cycle but LDRD three (ARMv7E-M). The forms of the plain names are those chosen by hand.
  */
 #ifndef EMBBERT_DSP_H
 #define EMBBERT_DSP_H
 
 #include <stdint.h>
+
+#include "embbert_arithmetic.h"
+#include "embbert_dsp_orders.h"
 
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 #define EMBBERT_DSP 1
@@ -75,24 +78,22 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TIMES_23(step, n) EMBBERT_TIMES_12(step, n) EMBBERT_TIMES_11(step, n + 12)
 #define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_16(step, n) EMBBERT_TIMES_15(step, n + 16)
 
-/* Four rows of the block operand at LR, two columns of the pairs matrix at R12. R12, and LR with LDRD, start early by
- * the offset of their first load, so that the last load of all steps between two branches can move them on. */
+/* Four rows of the block operand at LR, two columns of the pairs matrix at R12: the orders of embbert_dsp_orders.h, and
+ * that with LDRD. R12, and LR with LDRD, start early by the offset of their first load, so that the last load of all
+ * steps between two branches can move them on. `end` is where the last R12 lies. */
 #define EMBBERT_DOT_SINGLE_EARLY 0
-#define EMBBERT_DOT_SINGLE(b, n, last)                                                                                 \
-    "ldr r9, " b "\n ldr r11, [lr, #16*(" n ")]\n sxtb16 r10, r9, ror #8\n ldr r7, [lr, #16*(" n ")+4]\n"              \
-    "sxtb16 r9, r9\n" EMBBERT_TILE_0("r11", "r9", "r10") "ldr r11, [lr, #16*(" n ")+8]\n"                              \
-    EMBBERT_TILE_1("r7", "r9", "r10") "ldr r7, [lr, #16*(" n ")+12]\n" last EMBBERT_TILE_2("r11", "r9", "r10")         \
-    EMBBERT_TILE_3("r7", "r9", "r10")
-#define EMBBERT_DOT_SINGLE_STEP(n) EMBBERT_DOT_SINGLE("[r12, #4*(" #n ")+4]", #n, "")
-#define EMBBERT_DOT_SINGLE_LAST(steps)                                                                                 \
-    EMBBERT_DOT_SINGLE("[r12, #4*" #steps "]!", #steps "-1", "add lr, lr, #16*" #steps "\n")
+#define EMBBERT_DOT_GROUPED_EARLY 0
+#define EMBBERT_DOT_RAW_SINGLE_EARLY 0
+#define EMBBERT_DOT_RAW_GROUPED_EARLY 0
+#define EMBBERT_DOT_LDRD_START ""
 #define EMBBERT_DOT_LDRD_EARLY 8
 #define EMBBERT_DOT_LDRD(b, n, last)                                                                                   \
     "ldr r9, " b "\n ldrd r11, r7, [lr, #16*(" n ")+8]\n sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"                     \
     EMBBERT_TILE_0("r11", "r9", "r10") EMBBERT_TILE_1("r7", "r9", "r10")                                               \
     "ldrd r11, r7, " last "\n" EMBBERT_TILE_2("r11", "r9", "r10") EMBBERT_TILE_3("r7", "r9", "r10")
 #define EMBBERT_DOT_LDRD_STEP(n) EMBBERT_DOT_LDRD("[r12, #4*(" #n ")+4]", #n, "[lr, #16*(" #n ")+16]")
-#define EMBBERT_DOT_LDRD_LAST(steps) EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!")
+#define EMBBERT_DOT_LDRD_LAST(steps, end)                                                                              \
+    EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!") "ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns, in plain
@@ -125,8 +126,8 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
         register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9}\n"                                                                             \
-                         "1:\n" before(EMBBERT_DOT_##form##_STEP, 0) EMBBERT_DOT_##form##_LAST(steps)                  \
-                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                        \
+                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                       \
                          "pop {r7, r9}\n"                                                                              \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
                          :                                                                                             \
@@ -152,6 +153,10 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_single_4, SINGLE, 4, EMBBERT_TIMES_3)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_8, SINGLE, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_16, SINGLE, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_32, SINGLE, 32, EMBBERT_TIMES_31)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_4, GROUPED, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_8, GROUPED, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_16, GROUPED, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_dot_grouped_32, GROUPED, 32, EMBBERT_TIMES_31)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
@@ -159,6 +164,9 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
 #if EMBBERT_DUAL_ISSUE
 #define EMBBERT_DOT_FORM SINGLE
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_single_16
+#elif defined(__ARM_ARCH_7EM__)
+#define EMBBERT_DOT_FORM GROUPED
+#define embbert_dsp_dot_4x2 embbert_dsp_dot_grouped_16
 #else
 #define EMBBERT_DOT_FORM LDRD
 #define embbert_dsp_dot_4x2 embbert_dsp_dot_ldrd_16
@@ -190,28 +198,125 @@ EMBBERT_DSP_DOT_BY(22, EMBBERT_TIMES_21)
 EMBBERT_DSP_DOT_BY(23, EMBBERT_TIMES_22)
 EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
 
+/* The same with b of raw words (kernels/raw_words.py), whose halfwords are 256 times the second row's weight and the
+ * first's: one word less is widened. pairs is a multiple of 16 and at most 256; acc needs eight bits more than its sums
+ * have: k * 2^7 * 2^7 * 2^8 fits. */
+#if EMBBERT_DSP
+#if EMBBERT_DUAL_ISSUE
+EMBBERT_DSP_DOT(embbert_dsp_raw_words, RAW_SINGLE, 16, EMBBERT_TIMES_15)
+#else
+EMBBERT_DSP_DOT(embbert_dsp_raw_words, RAW_GROUPED, 16, EMBBERT_TIMES_15)
+#endif
+#endif
+EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)
+{
+#if EMBBERT_DSP
+    int32_t start[4];
+    for (int32_t r = 0; r < 4; r++) {
+        start[r] = acc[2 * r + 1];
+        acc[2 * r + 1] = acc[2 * r];
+    }
+    embbert_dsp_raw_words(acc, a, b, pairs);
+    for (int32_t r = 0; r < 4; r++) {
+        acc[2 * r + 1] = start[r] + ((int32_t)((uint32_t)acc[2 * r + 1] - (uint32_t)acc[2 * r]) >> 8);
+    }
+#else
+    for (int32_t p = 0; p < pairs; p++) {
+        for (int32_t h = 0; h < 2; h++) {
+            const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);
+            for (int32_t r = 0; r < 4; r++) {
+                const int32_t left = a[8 * p + 2 * r + h];
+                acc[2 * r] += left * first;
+                acc[2 * r + 1] += left * second;
+            }
+        }
+    }
+#endif
+}
+
+/* t (width / 2, pairs, 2, 2) of the pairs matrix y (pairs, width, 2): of two columns, one after the other, a row's two
+ * values side by side. width is even; both are aligned to words. */
+static inline void embbert_dsp_transpose(int8_t *t, const int8_t *y, int32_t pairs, int32_t width)
+{
+#if EMBBERT_DSP
+    const embbert_word_t *from = (const embbert_word_t *)(const void *)y;
+    embbert_word_t *to = (embbert_word_t *)(void *)t;
+    for (int32_t p = 0; p < pairs; p++, to++) {
+        embbert_word_t *out = to;
+        for (int32_t j = 0; j < width / 2; j++, out += pairs) {
+            /* The two bytes in the middle change places. */
+            const uint32_t word = (uint32_t)*from++;
+            *out = (int32_t)((word & 0xFF0000FFu) | (word >> 8 & 0xFF00u) | (word << 8 & 0xFF0000u));
+        }
+    }
+#else
+    for (int32_t p = 0; p < pairs; p++) {
+        for (int32_t c = 0; c < width; c++) {
+            for (int32_t h = 0; h < 2; h++) {
+                t[((c / 2 * pairs + p) * 2 + h) * 2 + c % 2] = y[(p * width + c) * 2 + h];
+            }
+        }
+    }
+#endif
+}
+
+/* embbert_dsp_context_4x2 of two columns of a matrix that lies transposed, b (pairs, 2, 2): a dot, whose words lie
+ * together. pairs is even. */
+#if EMBBERT_DSP
+#define EMBBERT_DSP_TRANSPOSED(name, form)                                                                             \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##form##_EARLY;                             \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
+        register uintptr_t most __asm__("r10") = (uintptr_t)b - 4 + 4 * (uintptr_t)(pairs & ~7);                       \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
+                         "1:\n" EMBBERT_DOT_##form##_START EMBBERT_TIMES_7(EMBBERT_DOT_##form##_STEP, 0)               \
+                         EMBBERT_DOT_##form##_LAST(8, "[sp, #8]") "bne 1b\n"                                           \
+                         "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
+                         "3:\n" EMBBERT_DOT_##form##_START EMBBERT_TIMES_1(EMBBERT_DOT_##form##_STEP, 0)               \
+                         EMBBERT_DOT_##form##_LAST(2, "[sp, #4]") "bne 3b\n"                                           \
+                         "4:\n pop {r7, r9, r10}\n"                                                                    \
+                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
+                         :                                                                                             \
+                         : "r11", "cc", "memory");                                                                     \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
+#if EMBBERT_DUAL_ISSUE
+EMBBERT_DSP_TRANSPOSED(embbert_dsp_context_transposed, SINGLE)
+#elif defined(__ARM_ARCH_7EM__)
+EMBBERT_DSP_TRANSPOSED(embbert_dsp_context_transposed, GROUPED)
+#else
+EMBBERT_DSP_TRANSPOSED(embbert_dsp_context_transposed, LDRD)
+#endif
+#else
+EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)
+{
+    embbert_dsp_dot_plain(acc, a, b, pairs, 4, 2);
+}
+#endif
+
 #if EMBBERT_DSP
 /* From the word of two rows and two columns at R12 to the two columns' pairs of rows, in R10 and R9. */
 #define EMBBERT_COLUMN_PAIRS(n)                                                                                        \
     "ldr r7, [r12, %[stride]*(" #n ")]\n sxtb16 r9, r7, ror #8\n sxtb16 r7, r7\n"                                      \
     "pkhbt r10, r7, r9, lsl #16\n pkhtb r9, r9, r7, asr #16\n"
-#define EMBBERT_CONTEXT_SINGLE(n)                                                                                      \
-    EMBBERT_COLUMN_PAIRS(n)                                                                                            \
-    "ldr r7, [lr, #16*(" #n ")]\n ldr r11, [lr, #16*(" #n ")+4]\n" EMBBERT_TILE_0("r7", "r10", "r9")                   \
-    "ldr r7, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_1("r11", "r10", "r9")                                                \
-    "ldr r11, [lr, #16*(" #n ")+12]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#define EMBBERT_CONTEXT_LDRD(n)                                                                                        \
+#define EMBBERT_CONTEXT_LDRD_START ""
+#define EMBBERT_CONTEXT_LDRD_STEP(n)                                                                                   \
     EMBBERT_COLUMN_PAIRS(n)                                                                                            \
     "ldrd r7, r11, [lr, #16*(" #n ")]\n" EMBBERT_TILE_0("r7", "r10", "r9") EMBBERT_TILE_1("r11", "r10", "r9")          \
     "ldrd r7, r11, [lr, #16*(" #n ")+8]\n" EMBBERT_TILE_2("r7", "r10", "r9") EMBBERT_TILE_3("r11", "r10", "r9")
-#define EMBBERT_CONTEXT_ADVANCE(n) "add r12, r12, %[stride]*" #n "\n add lr, lr, #16*" #n "\n"
+#define EMBBERT_CONTEXT_LDRD_LAST(steps, end)                                                                          \
+    EMBBERT_CONTEXT_LDRD_STEP(steps-1)                                                                                 \
+    "add r12, r12, %[stride]*" #steps "\n add lr, lr, #16*" #steps "\n ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
  * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride is in
  * bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
-#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -220,11 +325,10 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         register uintptr_t most __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~(steps - 1)));                     \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
-                         "1:\n" EMBBERT_TIMES_##steps(EMBBERT_CONTEXT_##form, 0) EMBBERT_CONTEXT_ADVANCE(steps)        \
-                         "ldr r9, [sp, #8]\n cmp r12, r9\n bne 1b\n"                                                   \
+                         "1:\n" EMBBERT_CONTEXT_##form##_START before(EMBBERT_CONTEXT_##form##_STEP, 0)                \
+                         EMBBERT_CONTEXT_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                   \
                          "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
-                         "3:\n" EMBBERT_CONTEXT_##form(0) EMBBERT_CONTEXT_ADVANCE(1)                                   \
-                         "ldr r9, [sp, #4]\n cmp r12, r9\n bne 3b\n"                                                   \
+                         "3:\n" EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]") "bne 3b\n" \
                          "4:\n pop {r7, r9, r10}\n"                                                                    \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
                          : [stride] "i"(stride)                                                                        \
@@ -232,7 +336,7 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #else
-#define EMBBERT_DSP_CONTEXT(name, form, steps)                                                                         \
+#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         for (int32_t p = 0; p < pairs; p++) {                                                                          \
@@ -246,12 +350,12 @@ EMBBERT_DSP_DOT_BY(24, EMBBERT_TIMES_23)
         }                                                                                                              \
     }
 #endif
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_4, SINGLE, 4)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_8, SINGLE, 8)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4)
-EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2, EMBBERT_TIMES_1)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_4, SINGLE, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_8, SINGLE, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2, EMBBERT_TIMES_1)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
+EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 #if EMBBERT_DUAL_ISSUE
 #define embbert_dsp_context_4x2 embbert_dsp_context_single_4
 #define embbert_dsp_context_4x2_2 embbert_dsp_context_single_2
@@ -304,38 +408,66 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
 #endif
 }
 
+#if EMBBERT_DSP
+/* A step of the filter below: the pair of samples in `s` with the taps for even outputs in `e` and `f`, for odd outputs
+ * in `o` and, those of the step before, in `third`. What later steps need is loaded over what is done with: between
+ * multiplications where two instructions issue at once, else together, as a load after a load takes a cycle. */
+#define EMBBERT_FIR_MULTIPLY(c, x, y) "smlad %[" c "], %[" x "], %[" y "], %[" c "]\n"
+#define EMBBERT_FIR_SAMPLE(i, t) "ldr %[" t "], [%[line], #4*(" #i ")+8]\n"
+#define EMBBERT_FIR_ODD(i, p) "ldr %[" p "], [%[taps], #8*(" #i ")+8]\n"
+#define EMBBERT_FIR_EVEN(i, e) "ldr %[" e "], [%[taps], #8*(" #i ")+20]\n"
+#if EMBBERT_DUAL_ISSUE
+#define EMBBERT_FIR_STEP(s, e, f, o, third, sample, odd, even)                                                         \
+    EMBBERT_FIR_MULTIPLY("c2", s, e) sample third odd EMBBERT_FIR_MULTIPLY("c1", s, o) even                            \
+        EMBBERT_FIR_MULTIPLY("c0", s, f)
+#else
+#define EMBBERT_FIR_STEP(s, e, f, o, third, sample, odd, even)                                                         \
+    EMBBERT_FIR_MULTIPLY("c2", s, e) third EMBBERT_FIR_MULTIPLY("c1", s, o) EMBBERT_FIR_MULTIPLY("c0", s, f)           \
+        sample odd even
+#endif
+/* Steps 2m + 1 and 2m + 2. */
+#define EMBBERT_FIR_TWO(m)                                                                                             \
+    EMBBERT_FIR_STEP("s0", "e1", "e0", "o1", EMBBERT_FIR_MULTIPLY("c3", "s0", "o0"), EMBBERT_FIR_SAMPLE(2*(m)+1, "s1"),\
+                     EMBBERT_FIR_ODD(2*(m)+1, "o0"), EMBBERT_FIR_EVEN(2*(m)+1, "e1"))                                  \
+    EMBBERT_FIR_STEP("s1", "e0", "e1", "o0", EMBBERT_FIR_MULTIPLY("c3", "s1", "o1"), EMBBERT_FIR_SAMPLE(2*(m)+2, "s0"),\
+                     EMBBERT_FIR_ODD(2*(m)+2, "o1"), EMBBERT_FIR_EVEN(2*(m)+2, "e0"))
+#define EMBBERT_FIR(last, before)                                                                                      \
+    __asm__ volatile(                                                                                                  \
+        "ldr %[s0], [%[line]]\n ldr %[e0], [%[taps], #4]\n ldr %[s1], [%[line], #4]\n ldr %[o0], [%[taps]]\n"          \
+        "ldr %[e1], [%[taps], #12]\n" EMBBERT_FIR_MULTIPLY("c0", "s0", "e0")                                           \
+        EMBBERT_FIR_STEP("s1", "e0", "e1", "o0", "", EMBBERT_FIR_SAMPLE(0, "s0"), EMBBERT_FIR_ODD(0, "o1"),            \
+                         EMBBERT_FIR_EVEN(0, "e0"))                                                                    \
+        before(EMBBERT_FIR_TWO, 0)                                                                                     \
+        EMBBERT_FIR_STEP("s0", "e1", "e0", "o1", EMBBERT_FIR_MULTIPLY("c3", "s0", "o0"),                               \
+                         EMBBERT_FIR_SAMPLE(last, "s1"), "", "")                                                       \
+        EMBBERT_FIR_MULTIPLY("c2", "s1", "e0") EMBBERT_FIR_MULTIPLY("c3", "s1", "o1")                                  \
+        : [c0] "+r"(c0), [c1] "+r"(c1), [c2] "+r"(c2), [c3] "+r"(c3), [s0] "=&r"(s0), [s1] "=&r"(s1), [e0] "=&r"(e0),  \
+          [e1] "=&r"(e1), [o0] "=&r"(o0), [o1] "=&r"(o1)                                                               \
+        : [line] "r"(line), [taps] "r"(weight)                                                                         \
+        : "memory")
+#endif
+
 /* Four neighbouring outputs of a filter of `taps` taps over a line of samples that starts `taps` before the first:
  *     acc[o] += sum over k of tap[k] * line[o + 1 + k]
  * weight (taps / 2 + 1, 2, 2): for each pair of samples the taps that meet it, for an odd output, then for an even:
- *     (tap[2i], tap[2i + 1]), (tap[2i - 1], tap[2i]), taps outside being 0. line and weight are aligned to words. */
+ *     (tap[2i], tap[2i + 1]), (tap[2i - 1], tap[2i]), taps outside being 0. line and weight are aligned to words. In
+ * assembly of 8, 16 or 32 taps. */
 EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const int16_t *weight, const int32_t taps)
 {
 #if EMBBERT_DSP
-#define EMBBERT_SMLAD(c, a, b) __asm__ volatile("smlad %0, %1, %2, %0" : "+r"(c) : "r"(a), "r"(b))
-    const embbert_word_t *s = (const embbert_word_t *)(const void *)line;
-    const embbert_word_t *w = (const embbert_word_t *)(const void *)weight;
-    int32_t c0 = acc[0], c1 = acc[1], c2 = acc[2], c3 = acc[3];
-    int32_t even = w[1], sample = s[0], next;
-    EMBBERT_SMLAD(c0, sample, even);
-    int32_t odd = 0;
-#pragma GCC unroll 32
-    for (int32_t i = 0; i < taps / 2; i++) {
-        next = s[i + 1];
-        EMBBERT_SMLAD(c2, next, even);
-        if (i > 0) {
-            EMBBERT_SMLAD(c3, next, odd);
+    if (taps == 8 || taps == 16 || taps == 32) {
+        int32_t c0 = acc[0], c1 = acc[1], c2 = acc[2], c3 = acc[3], s0, s1, e0, e1, o0, o1;
+        if (taps == 8) {
+            EMBBERT_FIR(3, EMBBERT_TIMES_1);
+        } else if (taps == 16) {
+            EMBBERT_FIR(7, EMBBERT_TIMES_3);
+        } else {
+            EMBBERT_FIR(15, EMBBERT_TIMES_7);
         }
-        odd = w[2 * i];
-        EMBBERT_SMLAD(c1, next, odd);
-        even = w[2 * i + 3];
-        EMBBERT_SMLAD(c0, next, even);
+        acc[0] = c0, acc[1] = c1, acc[2] = c2, acc[3] = c3;
+        return;
     }
-    next = s[taps / 2 + 1];
-    EMBBERT_SMLAD(c2, next, even);
-    EMBBERT_SMLAD(c3, next, odd);
-    acc[0] = c0, acc[1] = c1, acc[2] = c2, acc[3] = c3;
-#undef EMBBERT_SMLAD
-#else
+#endif
     for (int32_t i = 0; i <= taps / 2; i++) {
         for (int32_t h = 0; h < 2; h++) {
             acc[0] += line[2 * i + h] * weight[4 * i + 2 + h];
@@ -346,7 +478,92 @@ EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const i
             }
         }
     }
+}
+
+/* sums[j] += x (k,) . row j of weight (n, k). */
+static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t *weight, int32_t n, int32_t k)
+{
+    int32_t j = 0;
+#if EMBBERT_DSP
+#define EMBBERT_EVEN(x, w) __asm__("sxtb16 %0, %1" : "=r"(x) : "r"(w))
+#define EMBBERT_ODD(x, w) __asm__("sxtb16 %0, %1, ror #8" : "=r"(x) : "r"(w))
+#define EMBBERT_SMLAD(c, a, b) __asm__("smlad %0, %1, %2, %0" : "+r"(c) : "r"(a), "r"(b))
+    /* Four columns of a row at R, of which even and odd columns are pairs. */
+#define EMBBERT_FOUR(c, r)                                                                                             \
+    __builtin_memcpy(&word, r, 4);                                                                                     \
+    EMBBERT_ODD(odd, word);                                                                                            \
+    EMBBERT_EVEN(word, word);                                                                                          \
+    EMBBERT_SMLAD(c, odds, odd);                                                                                       \
+    EMBBERT_SMLAD(c, evens, word);                                                                                     \
+    r += 4
+    for (; j < n - 3; j += 4) {
+        const int8_t *r0 = weight + j * k, *r1 = r0 + k, *r2 = r1 + k, *r3 = r2 + k, *at = x;
+        int32_t c0 = sums[j], c1 = sums[j + 1], c2 = sums[j + 2], c3 = sums[j + 3];
+        for (int32_t i = 0; i < k - 3; i += 4, at += 4) {
+            int32_t word, odd, evens, odds;
+            __builtin_memcpy(&word, at, 4);
+            EMBBERT_ODD(odds, word);
+            EMBBERT_EVEN(evens, word);
+            EMBBERT_FOUR(c0, r0);
+            EMBBERT_FOUR(c1, r1);
+            EMBBERT_FOUR(c2, r2);
+            EMBBERT_FOUR(c3, r3);
+        }
+        for (int32_t i = k & ~3; i < k; i++) {
+            c0 += *at * *r0++, c1 += *at * *r1++, c2 += *at * *r2++, c3 += *at++ * *r3++;
+        }
+        sums[j] = c0, sums[j + 1] = c1, sums[j + 2] = c2, sums[j + 3] = c3;
+    }
+#undef EMBBERT_EVEN
+#undef EMBBERT_ODD
+#undef EMBBERT_SMLAD
+#undef EMBBERT_FOUR
 #endif
+    for (; j < n; j++) {
+        for (int32_t i = 0; i < k; i++) {
+            sums[j] += x[i] * weight[j * k + i];
+        }
+    }
+}
+
+/* Softmax weights (columns / 2, 4, 2) from scores of the same layout, and each row's sum of them in total[4]:
+ *     weights = table[min(255, multiply_high(row's largest score - score, step))]
+ * An odd number of columns leaves a last weight of 0; the score there is overwritten. step is not negative. */
+static inline void embbert_dsp_softmax(int16_t *weights, int32_t *total, int32_t *scores, const int8_t *table,
+                                       int32_t step, int32_t columns)
+{
+    const int32_t pairs = (columns + 1) / 2;
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t *const row = scores + 2 * r;
+        if (columns % 2 != 0) {
+            row[8 * (pairs - 1) + 1] = row[0];
+        }
+        int32_t peak = row[0], sum = 0;
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < pairs; p++) {
+            peak = max_i32(peak, max_i32(row[8 * p], row[8 * p + 1]));
+        }
+        int16_t *const out = weights + 2 * r;
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < pairs; p++) {
+            const int32_t first = table[saturate_u8(multiply_high(peak - row[8 * p], step))];
+            const int32_t second = table[saturate_u8(multiply_high(peak - row[8 * p + 1], step))];
+#if EMBBERT_DSP
+            int32_t both;
+            __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(both) : "r"(first), "r"(second));
+            *(embbert_word_t *)(void *)(out + 8 * p) = both;
+            __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(both), "r"(0x00010001));
+#else
+            out[8 * p] = (int16_t)first, out[8 * p + 1] = (int16_t)second;
+            sum += first + second;
+#endif
+        }
+        if (columns % 2 != 0) {
+            sum -= out[8 * (pairs - 1) + 1];
+            out[8 * (pairs - 1) + 1] = 0;
+        }
+        total[r] = sum;
+    }
 }
 
 #endif

@@ -63,30 +63,55 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     "add sp, sp, #4\n pop {r7}\n"
 #endif
 
+#if EMBBERT_MVE
+/* A product whose loads are a step ahead of its multiplications, which never wait: 16 cycles a step of 128. A step
+ * multiplies sixteen columns of the pair in v and w by the rows in Q2 to Q5, of which the last comes from `third`, and
+ * loads the next sixteen: of the pair by `load_v` and `load_w`, of the first three rows from [base, #at]. x, y, z are
+ * what else there is to do meanwhile. */
+#define EMBBERT_MVE_AHEAD(a, v, w, third, x, load_v, load_w, base, at, y, z)                                           \
+    "vmladav" a ".s8 r0, q2, " v "\n vldrw.u32 q5, " third "\n vmladav" a ".s8 r2, q2, " w "\n" x load_v               \
+    "vmladav" a ".s8 r4, q3, " v "\n vldrw.u32 q2, [" base ", #" at "]\n vmladav" a ".s8 r6, q3, " w "\n" load_w       \
+    "vmladav" a ".s8 r8, q4, " v "\n vldrw.u32 q3, [" base ", #" at "+16]\n vmladav" a ".s8 r10, q4, " w "\n" y        \
+    "vmladav" a ".s8 r12, q5, " v "\n vldrw.u32 q4, [" base ", #" at "+32]\n vmladav" a ".s8 lr, q5, " w "\n" z
+#define EMBBERT_MVE_PAIR(v, w) "vld20.8 {" v ", " w "}, [r3]\n", "vld21.8 {" v ", " w "}, [r3]!\n"
+/* A macro's arguments are parted only when it is expanded a second time. */
+#define EMBBERT_MVE_STEP(...) EMBBERT_MVE_AHEAD(__VA_ARGS__)
+/* What a frame at R1 holds goes on the stack: at [SP] the tiles left, at [SP + 4] the last place to load a pair from. */
+#define EMBBERT_MVE_ENTER "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"
+#define EMBBERT_MVE_LEAVE "add sp, sp, #8\n pop {r7}\n"
+/* Nothing is loaded from beyond a matrix: the last step of all loads again what is there. */
+#define EMBBERT_MVE_STAY "ldr r1, [sp, #4]\n cmp r3, r1\n it hi\n movhi r3, r1\n"
+#define EMBBERT_MVE_ROWS_START "vldrw.u32 q2, [r11]\n vldrw.u32 q3, [r11, #16]\n vldrw.u32 q4, [r11, #32]\n"
+#endif
+
 /* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the pairs matrix b (pairs, k, 2), over
  * their k columns. pairs is at least 1, k a multiple of 32. */
 EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)
 {
 #if EMBBERT_MVE
-    register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;
+    const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)pairs, (uintptr_t)(b + 2 * k * pairs - 32)};
+    register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
     register uintptr_t right __asm__("r3") = (uintptr_t)b;
     register uintptr_t out __asm__("r5") = (uintptr_t)sums;
-    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k);
+    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k - 128);
     register uintptr_t left __asm__("r11") = (uintptr_t)a;
-    if (k % 128 == 0) {
-        __asm__ volatile(EMBBERT_MVE_PRODUCT(
-                             128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT(2, "a") EMBBERT_MVE_DOT(3, "a")
-                                      EMBBERT_MVE_DOT(4, "a") EMBBERT_MVE_DOT(5, "a") EMBBERT_MVE_DOT(6, "a")
-                                          EMBBERT_MVE_DOT(7, "a"))
-                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)
-                         : "r"(end), "r"(left)
-                         : EMBBERT_MVE_TILE_REGISTERS);
-    } else {
-        __asm__ volatile(EMBBERT_MVE_PRODUCT(32, EMBBERT_MVE_DOT(1, "a"))
-                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)
-                         : "r"(end), "r"(left)
-                         : EMBBERT_MVE_TILE_REGISTERS);
-    }
+    __asm__ volatile(
+        EMBBERT_MVE_ENTER "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START
+        "1:\n" EMBBERT_MVE_TILES("r7")
+        "2:\n mov r1, r11\n"
+        EMBBERT_MVE_STEP("", "q0", "q1", "[r1, #48]", "cmp r1, r9\n", EMBBERT_MVE_PAIR("q6", "q7"), "r1", "64", "", "")
+        "beq 4f\n"
+        "3:\n"
+        EMBBERT_MVE_STEP("a", "q6", "q7", "[r1, #112]", "", EMBBERT_MVE_PAIR("q0", "q1"), "r1", "128", "", "")
+        EMBBERT_MVE_STEP("a", "q0", "q1", "[r1, #176]", "", EMBBERT_MVE_PAIR("q6", "q7"), "r1", "192", "",
+                         "add r1, r1, #128\n cmp r1, r9\n")
+        "bne 3b\n"
+        "4:\n"
+        EMBBERT_MVE_STEP("a", "q6", "q7", "[r1, #112]", EMBBERT_MVE_STAY, EMBBERT_MVE_PAIR("q0", "q1"), "r11", "0", "", "")
+        EMBBERT_MVE_TILE_STORE "cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n" EMBBERT_MVE_LEAVE
+        : "+r"(cursor), "+r"(right), "+r"(out)
+        : "r"(end), "r"(left), "m"(frame)
+        : EMBBERT_MVE_TILE_REGISTERS);
 #else
     for (int32_t j = 0; j < 2 * pairs; j++) {
         for (int32_t r = 0; r < 4; r++) {
@@ -240,6 +265,83 @@ EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *
 static inline void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width)
 {
     embbert_mve_context_strided(sums, a, b, rows, width, width);
+}
+
+/* The columns of the pairs matrix y (rows / 2, width, 2) as embbert_mve_context_transposed reads them: t
+ * (width / 2, groups, 2, 16), of two columns sixteen rows of the one and of the other, groups being
+ * (rows + 15) / 16; 0 past the last pair of rows. width is even. */
+static inline void embbert_mve_transpose(int8_t *t, const int8_t *y, int32_t rows, int32_t width)
+{
+    const int32_t pairs = (rows + 1) / 2, groups = (rows + 15) / 16;
+#if EMBBERT_MVE
+    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * width));
+    for (int32_t g = 0; g < groups; g++) {
+        const int8_t *from = y + 16 * width * g;
+        int8_t *to = t + 32 * g;
+        const mve_pred16_t there = vctp16q((uint32_t)(pairs - 8 * g));
+        for (int32_t c = 0; c < width; c += 2, from += 4, to += 32 * groups) {
+            const uint16_t *halves = (const uint16_t *)(const void *)from;
+            const uint16x8_t first = vldrhq_gather_offset_z_u16(halves, offsets, there);
+            const uint16x8_t second = vldrhq_gather_offset_z_u16(halves + 1, offsets, there);
+            vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(first));
+            vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(second));
+        }
+    }
+#else
+    for (int32_t c = 0; c < width; c++) {
+        for (int32_t j = 0; j < 16 * groups; j++) {
+            t[((c / 2 * groups + j / 16) * 2 + c % 2) * 16 + j % 16] =
+                j < 2 * pairs ? y[(j / 2 * width + c) * 2 + j % 2] : (int8_t)0;
+        }
+    }
+#endif
+}
+
+/* embbert_mve_context of a matrix that lies transposed: the sums (width / 16, 4, 16) of the block operand a
+ * (groups, 4, 16) . t (width / 2, groups, 2, 16). width is even. Gathers nothing: 16 cycles for 128 multiplications. */
+EMBBERT_MVE_APART void embbert_mve_context_transposed(int32_t *sums, const int8_t *a, const int8_t *t, int32_t groups,
+                                                      int32_t width)
+{
+#if EMBBERT_MVE
+    const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)(width / 2),
+                                                            (uintptr_t)(t + 16 * width * groups - 16)};
+    register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
+    register uintptr_t right __asm__("r3") = (uintptr_t)t;
+    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
+    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 64 * groups - 64);
+    register uintptr_t left __asm__("r11") = (uintptr_t)a;
+    /* Sixteen rows of both columns, and of what comes next the first column and three rows of the operand. */
+#define EMBBERT_MVE_SIXTEEN_ROWS(a, next, at, x, y)                                                                    \
+    "vmladav" a ".s8 r0, q2, q0\n vldrw.u32 q5, [r1, #48]\n vmladav" a ".s8 r4, q3, q0\n vldrw.u32 q1, [r3], #16\n"    \
+    "vmladav" a ".s8 r8, q4, q0\n" x "vmladav" a ".s8 r12, q5, q0\n vldrw.u32 q0, [r3], #16\n"                         \
+    "vmladav" a ".s8 r2, q2, q1\n vldrw.u32 q2, [" next ", #" at "]\n vmladav" a ".s8 r6, q3, q1\n"                    \
+    "vldrw.u32 q3, [" next ", #" at "+16]\n vmladav" a ".s8 r10, q4, q1\n vldrw.u32 q4, [" next ", #" at "+32]\n"      \
+    "vmladav" a ".s8 lr, q5, q1\n" y
+    __asm__ volatile(
+        EMBBERT_MVE_ENTER "vldrw.u32 q0, [r3], #16\n" EMBBERT_MVE_ROWS_START
+        "1:\n" EMBBERT_MVE_TILES("r7")
+        "2:\n mov r1, r11\n cmp r1, r9\n beq 5f\n"
+        EMBBERT_MVE_SIXTEEN_ROWS("", "r1", "64", "", "add r1, r1, #64\n cmp r1, r9\n")
+        "beq 4f\n"
+        "3:\n" EMBBERT_MVE_SIXTEEN_ROWS("a", "r1", "64", "", "add r1, r1, #64\n cmp r1, r9\n") "bne 3b\n"
+        "4:\n" EMBBERT_MVE_SIXTEEN_ROWS("a", "r11", "0", EMBBERT_MVE_STAY, "") "b 6f\n"
+        "5:\n" EMBBERT_MVE_SIXTEEN_ROWS("", "r11", "0", EMBBERT_MVE_STAY, "")
+        "6:\n" EMBBERT_MVE_TILE_STORE "cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n" EMBBERT_MVE_LEAVE
+        : "+r"(cursor), "+r"(right), "+r"(out)
+        : "r"(end), "r"(left), "m"(frame)
+        : EMBBERT_MVE_TILE_REGISTERS);
+#undef EMBBERT_MVE_SIXTEEN_ROWS
+#else
+    for (int32_t c = 0; c < width; c++) {
+        for (int32_t r = 0; r < 4; r++) {
+            int32_t sum = 0;
+            for (int32_t j = 0; j < 16 * groups; j++) {
+                sum += a[embbert_mve_at(r, j)] * t[((c / 2 * groups + j / 16) * 2 + c % 2) * 16 + j % 16];
+            }
+            sums[embbert_mve_at(r, c)] = sum;
+        }
+    }
+#endif
 }
 
 /* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. k is a multiple of 16. */
@@ -626,19 +728,13 @@ static inline void embbert_mve_normalize_shifted(int8_t *out, const int32_t *sca
     }
 }
 
-/* A filter along the text, causal, on one channel of a pairs matrix x (pairs, channels, 2), to the same of out:
- *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
- * weight (taps, 2): every other one is a tap. line: taps + 2 * pairs + 31 bytes to work in. taps is at most 32,
- * channels at most 4096. */
-static inline void embbert_mve_filter(int8_t *out, const int8_t *x, int8_t *line, const int8_t *weight, int32_t bias,
-                                      int32_t multiplier, const int8_t *table, int32_t pairs, const int32_t channels,
-                                      const int32_t taps)
-{
 #if EMBBERT_MVE
+/* A filter, its taps in w0 and w1, 0 past the last. */
+static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *line, int8x16_t w0, int8x16_t w1,
+                                         int32_t bias, int32_t multiplier, const int8_t *table, int32_t pairs,
+                                         const int32_t channels, const int32_t taps)
+{
     const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * channels));
-    const uint8x16_t twos = vidupq_n_u8(0, 2);
-    const int8x16_t w0 = vldrbq_gather_offset_z_s8(weight, twos, vctp8q((uint32_t)taps));
-    const int8x16_t w1 = vldrbq_gather_offset_z_s8(weight + 32, twos, vctp8q((uint32_t)(taps > 16 ? taps - 16 : 0)));
     vst1q_s8(line, vdupq_n_s8(0));
     vst1q_s8(line + 16, vdupq_n_s8(0));
     int8_t *at = line + taps;
@@ -684,6 +780,22 @@ static inline void embbert_mve_filter(int8_t *out, const int8_t *x, int8_t *line
 #undef EMBBERT_MVE_SECOND
 #undef EMBBERT_MVE_NO_SECOND
 #undef EMBBERT_MVE_SIXTEEN
+}
+#endif
+
+/* A filter along the text, causal, on one channel of a pairs matrix x (pairs, channels, 2), to the same of out:
+ *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
+ * weight (taps, 2): every other one is a tap. line: taps + 2 * pairs + 31 bytes to work in. taps is at most 32,
+ * channels at most 4096. */
+static inline void embbert_mve_filter(int8_t *out, const int8_t *x, int8_t *line, const int8_t *weight, int32_t bias,
+                                      int32_t multiplier, const int8_t *table, int32_t pairs, const int32_t channels,
+                                      const int32_t taps)
+{
+#if EMBBERT_MVE
+    const uint8x16_t twos = vidupq_n_u8(0, 2);
+    const int8x16_t w0 = vldrbq_gather_offset_z_s8(weight, twos, vctp8q((uint32_t)taps));
+    const int8x16_t w1 = vldrbq_gather_offset_z_s8(weight + 32, twos, vctp8q((uint32_t)(taps > 16 ? taps - 16 : 0)));
+    embbert_mve_filter_by(out, x, line, w0, w1, bias, multiplier, table, pairs, channels, taps);
 #else
     for (int32_t k = 0; k < taps; k++) {
         line[k] = 0;
@@ -699,18 +811,58 @@ static inline void embbert_mve_filter(int8_t *out, const int8_t *x, int8_t *line
 #endif
 }
 
+/* The same with the channel's taps side by side: weight (taps,). */
+static inline void embbert_mve_filter_laid(int8_t *out, const int8_t *x, int8_t *line, const int8_t *weight,
+                                           int32_t bias, int32_t multiplier, const int8_t *table, int32_t pairs,
+                                           const int32_t channels, const int32_t taps)
+{
+#if EMBBERT_MVE
+    const int8x16_t w0 = vldrbq_z_s8(weight, vctp8q((uint32_t)taps));
+    const int8x16_t w1 = vldrbq_z_s8(weight + 16, vctp8q((uint32_t)(taps > 16 ? taps - 16 : 0)));
+    embbert_mve_filter_by(out, x, line, w0, w1, bias, multiplier, table, pairs, channels, taps);
+#else
+    for (int32_t k = 0; k < taps; k++) {
+        line[k] = 0;
+    }
+    for (int32_t t = 0; t < 2 * pairs; t++) {
+        line[taps + t] = x[t / 2 * 2 * channels + t % 2];
+        int32_t sum = bias;
+        for (int32_t k = 0; k < taps; k++) {
+            sum += weight[k] * line[t + 1 + k];
+        }
+        out[t / 2 * 2 * channels + t % 2] = table[128 + saturate_i8(multiply_high(sum, multiplier))];
+    }
+#endif
+}
+
 /* sums[j] += x (k,) . row j of weight (n, k). */
 static inline void embbert_mve_rows(int32_t *sums, const int8_t *x, const int8_t *weight, int32_t n, int32_t k)
 {
 #if EMBBERT_MVE
-    for (int32_t j = 0; j < n; j++, weight += k) {
-        int32_t sum = sums[j], i = 0;
-        for (; i < k - 15; i += 16) {
-            sum = vmladavaq_s8(sum, vld1q_s8(x + i), vld1q_s8(weight + i));
+    /* Four rows share what is loaded of x. The columns that are no sixteen come first. */
+    const int32_t first = (k - 1) % 16 + 1;
+    const mve_pred16_t there = vctp8q((uint32_t)first);
+    const int8x16_t start = vldrbq_z_s8(x, there);
+    int32_t j = 0;
+    for (; j < n - 3; j += 4, weight += 4 * k) {
+        const int8_t *w0 = weight, *w1 = w0 + k, *w2 = w1 + k, *w3 = w2 + k;
+        int32_t s0 = vmladavaq_s8(sums[j], start, vldrbq_z_s8(w0, there));
+        int32_t s1 = vmladavaq_s8(sums[j + 1], start, vldrbq_z_s8(w1, there));
+        int32_t s2 = vmladavaq_s8(sums[j + 2], start, vldrbq_z_s8(w2, there));
+        int32_t s3 = vmladavaq_s8(sums[j + 3], start, vldrbq_z_s8(w3, there));
+        for (int32_t i = first; i < k; i += 16) {
+            const int8x16_t columns = vldrbq_s8(x + i);
+            s0 = vmladavaq_s8(s0, columns, vldrbq_s8(w0 + i));
+            s1 = vmladavaq_s8(s1, columns, vldrbq_s8(w1 + i));
+            s2 = vmladavaq_s8(s2, columns, vldrbq_s8(w2 + i));
+            s3 = vmladavaq_s8(s3, columns, vldrbq_s8(w3 + i));
         }
-        if (i < k) {
-            const mve_pred16_t there = vctp8q((uint32_t)(k - i));
-            sum = vmladavaq_s8(sum, vldrbq_z_s8(x + i, there), vldrbq_z_s8(weight + i, there));
+        sums[j] = s0, sums[j + 1] = s1, sums[j + 2] = s2, sums[j + 3] = s3;
+    }
+    for (; j < n; j++, weight += k) {
+        int32_t sum = vmladavaq_s8(sums[j], start, vldrbq_z_s8(weight, there));
+        for (int32_t i = first; i < k; i += 16) {
+            sum = vmladavaq_s8(sum, vldrbq_s8(x + i), vldrbq_s8(weight + i));
         }
         sums[j] = sum;
     }

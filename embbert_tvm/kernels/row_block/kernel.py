@@ -107,7 +107,8 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
-    """The operand buffer, that of int16 values, the sums, the factors of a softmax and the tile of unpacked weights, where needed."""
+    """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, a scan's rows;
+    each where it is needed."""
     text = (count + (ROWS - 1)) // ROWS * ROWS
     attends = any(isinstance(stage, Attend) for stage in spec.stages)
     columns = scratch.columns

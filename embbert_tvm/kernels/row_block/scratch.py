@@ -33,8 +33,8 @@ class Place:
 @dataclass(frozen=True)
 class Scratch:
     """values: the first column of each. temporaries: of a stage that needs one, by its number. weights: of each Attend.
-    columns: that are there for any length; wide_columns: of int16 values, which lie apart. after_text: how many more than the text has tokens, None where nothing
-    depends on that."""
+    columns: that are there for any length; wide_columns: of int16 values, which lie apart. after_text: how many more
+    than the text has tokens, None where nothing depends on that."""
 
     values: dict[int, int]
     temporaries: dict[int, int]

@@ -70,8 +70,9 @@ class Linear:
     """acc = bias + sum of `sources` . weight + lookups + residuals, then an epilogue (epilogues.py).
 
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
-    A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids. residuals: values or tables of width n, each times a factor a
-    column (product.ADDEND_BITS). form: of the weight's codes. narrow: whether vectors are stored in fewer bits.
+    A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
+    residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
+    codes. narrow: whether vectors are stored in fewer bits.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -135,8 +136,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Scan:
-    """value = a selective scan (integer_scan.py) of the values u, step, into and out_of; its state is kept from block to
-    block.
+    """value = a selective scan (integer_scan.py) of the values u, step, into and out_of; its state is kept from block
+    to block.
 
     Arguments: size int32 (256,); log_step int16 (256,); log_decay int16 (channels, state); decay int32; skip int32
     (channels,); multiplier int32 (1,).
@@ -152,13 +153,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class Window:
-    """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value, and
-    an epilogue (Requantize or Activate).
+    """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value,
+    and an epilogue (Requantize or Activate).
 
     tensor: row-interleaved, complete before the kernel starts. source: a value, of which the last taps - 1 rows are
     kept from block to block.
 
-    Arguments: the taps of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2) as isa.base.lay_out_taps has them;
+    Arguments: the taps of two filters side by side, int8 (channels / 2, taps, 2), where there is an even number of them
+    a channel, else of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2), as isa.base.lay_out_taps has them;
     bias int32 (channels,); the epilogue's own.
     """
 

@@ -1,0 +1,306 @@
+"""Orders of the instructions of the SMLAD tile, and the header that they are written to.
+
+    python benchmarks/orders.py                     write kernels/micro/embbert_dsp_orders.h
+    python benchmarks/orders.py --check             say what each order takes, clean and scheduled, by every model
+    python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
+
+A form below is the clean text: what an inner loop computes for one pair of columns, one value a line. An order says in
+which sequence, and what of the next pair is begun meanwhile (`+`). The search moves instructions, keeps every value in
+its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes fastest. It
+stands for SLOTHY, whose models have no SXTB16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embbert_tvm.cycles import pipeline
+from embbert_tvm.cycles.instruction import parse
+from embbert_tvm.cycles.model import model_of, rules_of
+from embbert_tvm.errors import EmbbertError
+from embbert_tvm.kernels import micro
+from embbert_tvm.report.table import table
+from embbert_tvm.target import load_board, load_cpu
+
+HEADER = Path(micro.__file__).with_name("embbert_dsp_orders.h")
+TEMPORARY = ("r7", "r9", "r10", "r11")
+SUMS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"), ("r6", "r8"))
+PAIRS = 8  # of a loop that is weighed
+
+# A value: how it is made, %x being another's register. {b} and {a} are the places of the pair's weights and operand.
+_ROWS = {f"a{r}": f"ldr %a{r}, {{a{4 * r}}}" for r in range(4)}
+
+
+def _products(first: str, second: str) -> dict[str, str]:
+    return {
+        f"m{r}{c}": f"smlad {SUMS[r][c]}, %a{r}, %{column}, {SUMS[r][c]}"
+        for r in range(4)
+        for c, column in enumerate((first, second))
+    }
+
+
+_APART = {"b": "ldr %b, {b}", "h": "sxtb16 %h, %b, ror #8", "l": "sxtb16 %l, %b"}
+FORMS: Mapping[str, dict[str, str]] = {
+    # Two columns that lie in one word, both widened.
+    "dot": {**_APART, **_ROWS, **_products("l", "h")},
+    # The same where the halfwords of the word are 256 times the second and the first: only one is widened.
+    "raw": {"b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_ROWS, **_products("l", "b")},
+    # Two rows of two columns: pairs of rows are made of pairs of columns.
+    "context": {
+        **_APART,
+        "u": "pkhbt %u, %l, %h, lsl #16",
+        "v": "pkhtb %v, %h, %l, asr #16",
+        **_ROWS,
+        **_products("u", "v"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """name: of its macros. registers: of values, in the order of the form's. sequence: values; + begins the next."""
+
+    name: str
+    form: str
+    cpu: str
+    registers: str
+    sequence: str
+
+    @property
+    def steps(self) -> list[tuple[str, int]]:
+        return [(word.lstrip("+"), word.startswith("+")) for word in self.sequence.split()]
+
+    @property
+    def where(self) -> dict[str, str]:
+        return dict(zip((v for v in FORMS[self.form] if v[0] != "m"), self.registers.split(), strict=True))
+
+
+ORDERS = (
+    Order(
+        "DOT_SINGLE", "dot", "cortex-m7", "r9 r10 r9 r7 r11 r11 r7",
+        "l m01 m00 a3 m21 m20 a1 m30 m31 +a0 m10 +b m11 +h +a2",
+    ),
+    Order(
+        "DOT_RAW_SINGLE", "raw", "cortex-m7", "r9 r10 r11 r7 r11 r7",
+        "l m01 m00 a2 m11 m10 a3 m20 m21 +a0 m31 +b m30 +a1",
+    ),
+    Order(
+        "CONTEXT_SINGLE", "context", "cortex-m7", "r7 r9 r11 r10 r9 r7 r11 r7 r11",
+        "u a0 v a1 m01 m00 a2 m11 m10 m21 a3 m20 +b m31 +h m30 +l",
+    ),
+    Order(
+        "DOT_GROUPED", "dot", "cortex-m4", "r9 r10 r9 r11 r7 r11 r7",
+        "m11 m00 m10 m01 a2 a3 m21 m20 m31 m30 +a0 +b +a1 +h +l",
+    ),
+    Order(
+        "DOT_RAW_GROUPED", "raw", "cortex-m4", "r9 r10 r11 r7 r11 r7",
+        "b a1 a0 l m11 m10 m00 m01 a2 a3 m21 m31 m30 m20",
+    ),
+)  # fmt: skip
+
+
+def text_of(form: str, where: Mapping[str, str], value: str, n: str) -> str:
+    """An instruction for pair `n`, whose places are written as the macros have them."""
+    line = re.sub(r"%([a-z]\d?)", lambda m: where[m[1]], FORMS[form][value])
+    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #16*({n})+{m[1]}]", line)
+    return line.replace("{b}", f"B({n})")
+
+
+def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], rounds: int = 3) -> bool:
+    """Whether every instruction finds the values that it reads, of its own pair, in their registers."""
+    held: dict[str, tuple[str, int]] = {}
+
+    def runs(value: str, n: int) -> bool:
+        read = re.findall(r"%([a-z]\d?)", FORMS[form][value])
+        if value[0] != "m":
+            read.remove(value)
+        if any(held.get(where[name]) != (name, n) for name in read):
+            return False
+        if value[0] != "m":
+            held[where[value]] = (value, n)
+        return True
+
+    before = all(runs(value, 0) for value, ahead in steps if ahead)
+    return before and all(runs(value, n + ahead) for n in range(rounds) for value, ahead in steps)
+
+
+def block(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], pairs: int = PAIRS) -> list[str]:
+    """So many pairs as a loop's body with numbers for its places."""
+    lines = [text_of(form, where, value, str(n + ahead)) for n in range(pairs) for value, ahead in steps]
+    stride = 256 if form == "context" else 4
+    lines = [re.sub(r"B\((\d+)\)", lambda m: f"[r12, #{int(m[1]) * stride}]", line) for line in lines]
+    return [re.sub(r"#16\*\((\d+)\)\+(\d+)", lambda m: f"#{16 * int(m[1]) + int(m[2])}", line) for line in lines]
+
+
+def _quoted(lines: Sequence[str], place: str) -> str:
+    """As a C string whose numbers are macro arguments: `n` is spelled #n."""
+    spelled = " ".join(f"{line}\\n" for line in lines)
+    spelled = re.sub(r"B\(([^)]*)\)", lambda m: place.replace("N", m[1]), spelled)
+    return '"' + spelled.replace("@n", '" #n "').replace("@steps", '" #steps "').replace('"" ', "") + '"'
+
+
+def tail(order: Order) -> list[str]:
+    """The last pair between two branches: nothing is begun, the pointers move on, and R12 meets the end."""
+    now = [value for value, ahead in order.steps if not ahead]
+    lines = [text_of(order.form, order.where, value, "@steps-1") for value in now]
+    loads = [i for i, value in enumerate(now) if FORMS[order.form][value].startswith("ldr")]
+    # A register that nothing reads any more holds the end.
+    last_use = {r: max((i for i, line in enumerate(lines) if r in line.split(" ", 1)[1]), default=0) for r in TEMPORARY}
+    free = min(TEMPORARY, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
+    moves = [
+        f"add r12, r12, {'%[stride]*@steps' if order.form == 'context' else '#4*@steps'}",
+        "add lr, lr, #16*@steps",
+    ]
+    at = (loads[-1] if loads else 0) + 2
+    for offset, move in enumerate(moves):
+        lines.insert(min(len(lines), at + 2 * offset), move)
+    end = max(i for i, line in enumerate(lines) if re.search(rf"\b{free}\b", line)) + 1
+    lines.insert(end, f"ldr {free}, END")
+    return [*lines, f"cmp r12, {free}"]
+
+
+def macros(order: Order) -> str:
+    place = "[r12, %[stride]*(N)]" if order.form == "context" else "[r12, #4*(N)+4]"
+    begun = [text_of(order.form, order.where, value, "0") for value, ahead in order.steps if ahead]
+    step = [text_of(order.form, order.where, value, "@n+1" if ahead else "@n") for value, ahead in order.steps]
+    last = _quoted(tail(order), place).replace("END", '" end "')
+    return "\n".join(
+        [
+            f"#define EMBBERT_{order.name}_START {_quoted(begun, place) if begun else chr(34) * 2}",
+            f"#define EMBBERT_{order.name}_STEP(n) {_quoted(step, place)}",
+            f"#define EMBBERT_{order.name}_LAST(steps, end) {last}",
+        ]
+    )
+
+
+def wrapped(text: str, width: int = 118) -> str:
+    """Lines of C no longer than that, broken between instructions."""
+    found = []
+    for line in text.split("\n"):
+        while len(line) > width:
+            at = line.rfind("\\n ", 0, width - 4) + 2
+            found.append(line[:at].rstrip() + '" \\')
+            line = '    "' + line[at:].lstrip()
+        found.append(line)
+    return "\n".join(found)
+
+
+def header() -> str:
+    parts = [
+        "/* Orders of the SMLAD tile's instructions (embbert_dsp.h), written by benchmarks/orders.py, which has the\n"
+        " * clean form of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the\n"
+        " * next; LAST ends a round of `steps` pairs, moves R12 and LR on and compares R12 with what lies at `end`. */",
+        "#ifndef EMBBERT_DSP_ORDERS_H\n#define EMBBERT_DSP_ORDERS_H",
+        "/* clang-format off */",
+        *(wrapped(macros(order)) for order in ORDERS),
+        "/* clang-format on */\n#endif\n",
+    ]
+    return "\n\n".join(parts)
+
+
+def costs(order: Order, clean: bool) -> dict[str, float]:
+    """Cycles of a pair by each model. clean: of the form as it is written, each value in the same register."""
+    values = [v for v in FORMS[order.form] if v[0] != "m"]
+    if clean:
+        steps = [(v, 0) for v in values if v[0] != "a"]
+        steps += [(v, 0) for r in range(4) for v in (f"a{r}", f"m{r}0", f"m{r}1")]
+        where = dict(order.where)
+        if not keeps_values(order.form, where, steps):
+            where = dict(zip(values, INITIAL[order.form].split(), strict=True))
+    else:
+        steps, where = order.steps, order.where
+    cpu = load_cpu(order.cpu)
+    assert cpu.emulation_board
+    body = tuple((4, line) for line in block(order.form, where, steps))
+    return {
+        name: cycles / PAIRS
+        for name, cycles in model_of(cpu, load_board(cpu.emulation_board)).each([body])[body].items()
+    }
+
+
+INITIAL = {
+    "dot": "r9 r10 r9 r11 r7 r11 r7",
+    "raw": "r9 r10 r11 r7 r11 r7",
+    "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",
+}
+
+
+def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Order]:
+    """An order by annealing: cycles a pair by each of the CPU's rules."""
+    rng, rules = random.Random(seed), rules_of(load_cpu(cpu))
+    values = [v for v in FORMS[form] if v[0] != "m"]
+    where = dict(zip(values, INITIAL[form].split(), strict=True))
+    steps = [(v, 0) for v in values if v[0] != "a"]
+    steps += [(v, 0) for r in range(4) for v in (f"a{r}", f"m{r}0", f"m{r}1")]
+
+    def taken(steps, where) -> list[float]:
+        body = [parse(line) for line in block(form, where, steps, 4)]
+        return [pipeline.cycles(rule, body) / 4 for rule in rules]
+
+    def score(taken: list[float]) -> float:
+        return max(taken) + 0.1 * sum(taken)
+
+    now = taken(steps, where)
+    best, best_taken, best_order = score(now), now, (list(steps), dict(where))
+    current, heat = best, 0.6
+    for _ in range(rounds):
+        trial, places = list(steps), dict(where)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            value, ahead = trial.pop(rng.randrange(len(trial)))
+            if value[0] != "m" and rng.random() < 0.25:
+                ahead = 1 - ahead
+            trial.insert(rng.randrange(len(trial) + 1), (value, ahead))
+        if rng.random() < 0.25:
+            places[rng.choice(values)] = rng.choice(TEMPORARY)
+        heat = max(0.03, heat * 0.99985)
+        if not keeps_values(form, places, trial):
+            continue
+        now = taken(trial, places)
+        if score(now) <= current or rng.random() < math.exp((current - score(now)) / heat):
+            steps, where, current = trial, places, score(now)
+            if current < best - 1e-6:
+                best, best_taken, best_order = current, now, (list(steps), dict(where))
+    steps, where = best_order
+    sequence = " ".join(f"{'+' * ahead}{value}" for value, ahead in steps)
+    return best_taken, Order("FOUND", form, cpu, " ".join(where[v] for v in values), sequence)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="print cycles a pair of columns by each model")
+    parser.add_argument("--search", choices=FORMS, metavar="FORM", help=f"of {', '.join(FORMS)}")
+    parser.add_argument("--target", default="cortex-m7", metavar="CPU", help="to search for; default: cortex-m7")
+    parser.add_argument("--rounds", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, default=HEADER, help="the header to write")
+    options = parser.parse_args()
+    if options.search:
+        taken, order = search(options.search, options.target, options.rounds, options.seed)
+        print(taken, f"{order.registers!r},\n{order.sequence!r}")
+    elif options.check:
+        lines = [("order", "CPU", "", "instructions", "models", "worst")]
+        for order in ORDERS:
+            for clean in (True, False):
+                found = costs(order, clean)
+                shown = "  ".join(f"{name} {cycles:.2f}" for name, cycles in sorted(found.items()))
+                kind = "clean" if clean else "scheduled"
+                worst = f"{max(found.values()):.2f}"
+                lines.append((order.name, order.cpu, kind, str(len(order.steps)), shown, worst))
+        print(table(lines, right=(3, 5)))
+    else:
+        options.output.write_text(header())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EmbbertError as error:
+        print(f"orders: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)

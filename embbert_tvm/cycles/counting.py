@@ -1,0 +1,56 @@
+"""How often QEMU ran each block of instructions: a plugin, compiled where it is needed, and the file that it fills."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from embbert_tvm.cycles.image import Block, Code
+from embbert_tvm.device.toolchain import call
+from embbert_tvm.target import load_cpu
+
+_HERE = Path(__file__).parent
+_BLOCKS = 2**16  # that an image may have
+
+Counts = Counter[tuple[int, int]]  # by address and number of instructions
+
+
+def plugin(name: str, program: str, folder: Path) -> Path:
+    """NAME.c for this machine and this QEMU, compiled into the folder where it is not yet."""
+    made = folder / f"{name}.so"
+    if not made.is_file():
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        version = re.search(r"version (\d+)", said)
+        # What is taken of the interface is the same in all its versions, of which QEMU 9 dropped the first.
+        api = 1 if version is not None and int(version[1]) < 9 else 2
+        flags = ["-std=c11", "-D_DEFAULT_SOURCE", "-O2", "-shared", "-fPIC"]
+        defined = [f"-DQEMU_PLUGIN_VERSION={api}", f"-DBLOCKS={_BLOCKS}"]
+        call(load_cpu("host"), "gcc", [*flags, *defined, _HERE / f"{name}.c", "-o", made], f"{name}.c")
+    return made
+
+
+def options(program: str, folder: Path, counts: Path) -> tuple[str, ...]:
+    """Of QEMU's command line: count blocks in a file."""
+    return ("-plugin", f"file={plugin('blocks', program, folder)},to={counts}")
+
+
+def read_counts(path: Path, code: Code) -> Counts:
+    """How often the blocks of the functions that are weighed ran so far."""
+    found: Counts = Counter()
+    table = np.fromfile(path, "<u8").reshape(-1, 3)
+    for first, count, times in table[: np.flatnonzero(table[:, 1] == 0)[0]].tolist():
+        if code.function(first) is not None:
+            found[first, count] += times
+    return found
+
+
+def blocks_of(counts: Counts, code: Code) -> Counter[Block]:
+    """The same by what the blocks hold."""
+    found: Counter[Block] = Counter()
+    for (first, count), times in counts.items():
+        found[code.block(first, count)] += times
+    return found

@@ -1,0 +1,64 @@
+"""What blocks take on a CPU: by each of its models, and by the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from embbert_tvm.cycles import llvm_mca, tool
+from embbert_tvm.cycles.image import Block
+from embbert_tvm.cycles.instruction import parse
+from embbert_tvm.cycles.llvm_mca import Mca
+from embbert_tvm.cycles.pipeline import Rules, cycles
+from embbert_tvm.cycles.rules import RULES
+from embbert_tvm.errors import InputError
+from embbert_tvm.target import Board, Cpu
+
+
+def rules_of(cpu: Cpu) -> tuple[Rules, ...]:
+    """Those that the CPU's file names; InputError for one that is not known."""
+    for name in cpu.pipelines:
+        if name not in RULES:
+            raise InputError(f"{cpu.name}: pipelines: unknown {name!r}, known: {', '.join(RULES)}")
+    return tuple(RULES[name] for name in cpu.pipelines)
+
+
+@dataclass
+class Model:
+    """Cycles of basic blocks, each by llvm-mca and by the rules of the CPU's pipelines, none asked twice.
+
+    A block counts as if it followed itself. Flash that makes the core wait (`wait_states` of the board) makes it take
+    at least its fetch.
+    """
+
+    mca: Mca
+    board: Board
+    rules: tuple[Rules, ...] = ()
+    known: dict[Block, dict[str, float]] = field(default_factory=dict)
+
+    def each(self, blocks: Iterable[Block]) -> dict[Block, dict[str, float]]:
+        """By block, the cycles by each model."""
+        blocks = list(blocks)
+        new = [block for block in dict.fromkeys(blocks) if block not in self.known]
+        by_mca = self.mca.cycles(new) if new else {}
+        for block in new:
+            fetch = self._fetch(sum(size for size, _ in block))
+            found = {llvm_mca.NAME: by_mca[block]}
+            instructions = [parse(text, size) for size, text in block if text]
+            found |= {rules.name: cycles(rules, instructions) for rules in self.rules}
+            self.known[block] = {name: max(figure, fetch) for name, figure in found.items()}
+        return {block: self.known[block] for block in blocks}
+
+    def cycles(self, counts: Mapping[Block, int]) -> float:
+        """Of blocks with how often each ran, each by the worst of the models."""
+        each = self.each(counts)
+        return sum(count * max(each[block].values()) for block, count in counts.items())
+
+    def _fetch(self, size: int) -> float:
+        flash = self.board.region("flash")
+        return size / flash.line_bytes * (1 + flash.wait_states) if flash.wait_states else 0.0
+
+
+def model_of(cpu: Cpu, board: Board) -> Model:
+    """InputError where llvm-mca is missing."""
+    return Model(Mca(cpu, tool.find_mca()), board, rules_of(cpu))

@@ -1,0 +1,75 @@
+/* Orders of the SMLAD tile's instructions (embbert_dsp.h), written by benchmarks/orders.py, which has the
+ * clean form of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the
+ * next; LAST ends a round of `steps` pairs, moves R12 and LR on and compares R12 with what lies at `end`. */
+
+#ifndef EMBBERT_DSP_ORDERS_H
+#define EMBBERT_DSP_ORDERS_H
+
+/* clang-format off */
+
+#define EMBBERT_DOT_SINGLE_START "ldr r7, [lr, #16*(0)+0]\n ldr r9, [r12, #4*(0)+4]\n sxtb16 r10, r9, ror #8\n" \
+    "ldr r11, [lr, #16*(0)+8]\n"
+#define EMBBERT_DOT_SINGLE_STEP(n) "sxtb16 r9, r9\n smlad r1, r7, r10, r1\n smlad r0, r7, r9, r0\n" \
+    "ldr r7, [lr, #16*(" #n ")+12]\n smlad r5, r11, r10, r5\n smlad r4, r11, r9, r4\n" \
+    "ldr r11, [lr, #16*(" #n ")+4]\n smlad r6, r7, r9, r6\n smlad r8, r7, r10, r8\n" \
+    "ldr r7, [lr, #16*(" #n "+1)+0]\n smlad r2, r11, r9, r2\n ldr r9, [r12, #4*(" #n "+1)+4]\n" \
+    "smlad r3, r11, r10, r3\n sxtb16 r10, r9, ror #8\n ldr r11, [lr, #16*(" #n "+1)+8]\n"
+#define EMBBERT_DOT_SINGLE_LAST(steps, end) "sxtb16 r9, r9\n smlad r1, r7, r10, r1\n smlad r0, r7, r9, r0\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r5, r11, r10, r5\n smlad r4, r11, r9, r4\n" \
+    "ldr r11, [lr, #16*(" #steps "-1)+4]\n smlad r6, r7, r9, r6\n add r12, r12, #4*" #steps "\n" \
+    "smlad r8, r7, r10, r8\n ldr r7, " end "\n add lr, lr, #16*" #steps "\n smlad r2, r11, r9, r2\n" \
+    "smlad r3, r11, r10, r3\n cmp r12, r7\n"
+
+#define EMBBERT_DOT_RAW_SINGLE_START "ldr r11, [lr, #16*(0)+0]\n ldr r9, [r12, #4*(0)+4]\n ldr r7, [lr, #16*(0)+4]\n"
+#define EMBBERT_DOT_RAW_SINGLE_STEP(n) "sxtb16 r10, r9\n smlad r1, r11, r9, r1\n smlad r0, r11, r10, r0\n" \
+    "ldr r11, [lr, #16*(" #n ")+8]\n smlad r3, r7, r9, r3\n smlad r2, r7, r10, r2\n" \
+    "ldr r7, [lr, #16*(" #n ")+12]\n smlad r4, r11, r10, r4\n smlad r5, r11, r9, r5\n" \
+    "ldr r11, [lr, #16*(" #n "+1)+0]\n smlad r8, r7, r9, r8\n ldr r9, [r12, #4*(" #n "+1)+4]\n" \
+    "smlad r6, r7, r10, r6\n ldr r7, [lr, #16*(" #n "+1)+4]\n"
+#define EMBBERT_DOT_RAW_SINGLE_LAST(steps, end) "sxtb16 r10, r9\n smlad r1, r11, r9, r1\n" \
+    "smlad r0, r11, r10, r0\n ldr r11, [lr, #16*(" #steps "-1)+8]\n smlad r3, r7, r9, r3\n" \
+    "smlad r2, r7, r10, r2\n ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r4, r11, r10, r4\n" \
+    "add r12, r12, #4*" #steps "\n smlad r5, r11, r9, r5\n ldr r11, " end "\n add lr, lr, #16*" #steps "\n" \
+    "smlad r8, r7, r9, r8\n smlad r6, r7, r10, r6\n cmp r12, r11\n"
+
+#define EMBBERT_CONTEXT_SINGLE_START "ldr r7, [r12, %[stride]*(0)]\n sxtb16 r9, r7, ror #8\n sxtb16 r11, r7\n"
+#define EMBBERT_CONTEXT_SINGLE_STEP(n) "pkhbt r10, r11, r9, lsl #16\n ldr r7, [lr, #16*(" #n ")+0]\n" \
+    "pkhtb r9, r9, r11, asr #16\n ldr r11, [lr, #16*(" #n ")+4]\n smlad r1, r7, r9, r1\n smlad r0, r7, r10, r0\n" \
+    "ldr r7, [lr, #16*(" #n ")+8]\n smlad r3, r11, r9, r3\n smlad r2, r11, r10, r2\n smlad r5, r7, r9, r5\n" \
+    "ldr r11, [lr, #16*(" #n ")+12]\n smlad r4, r7, r10, r4\n ldr r7, [r12, %[stride]*(" #n "+1)]\n" \
+    "smlad r8, r11, r9, r8\n sxtb16 r9, r7, ror #8\n smlad r6, r11, r10, r6\n sxtb16 r11, r7\n"
+#define EMBBERT_CONTEXT_SINGLE_LAST(steps, end) "pkhbt r10, r11, r9, lsl #16\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+0]\n pkhtb r9, r9, r11, asr #16\n ldr r11, [lr, #16*(" #steps "-1)+4]\n" \
+    "smlad r1, r7, r9, r1\n smlad r0, r7, r10, r0\n ldr r7, [lr, #16*(" #steps "-1)+8]\n smlad r3, r11, r9, r3\n" \
+    "smlad r2, r11, r10, r2\n smlad r5, r7, r9, r5\n ldr r11, [lr, #16*(" #steps "-1)+12]\n" \
+    "smlad r4, r7, r10, r4\n ldr r7, " end "\n add r12, r12, %[stride]*" #steps "\n smlad r8, r11, r9, r8\n" \
+    "add lr, lr, #16*" #steps "\n smlad r6, r11, r10, r6\n cmp r12, r7\n"
+
+#define EMBBERT_DOT_GROUPED_START "ldr r11, [lr, #16*(0)+0]\n ldr r9, [r12, #4*(0)+4]\n ldr r7, [lr, #16*(0)+4]\n" \
+    "sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"
+#define EMBBERT_DOT_GROUPED_STEP(n) "smlad r3, r7, r10, r3\n smlad r0, r11, r9, r0\n smlad r2, r7, r9, r2\n" \
+    "smlad r1, r11, r10, r1\n ldr r11, [lr, #16*(" #n ")+8]\n ldr r7, [lr, #16*(" #n ")+12]\n" \
+    "smlad r5, r11, r10, r5\n smlad r4, r11, r9, r4\n smlad r8, r7, r10, r8\n smlad r6, r7, r9, r6\n" \
+    "ldr r11, [lr, #16*(" #n "+1)+0]\n ldr r9, [r12, #4*(" #n "+1)+4]\n ldr r7, [lr, #16*(" #n "+1)+4]\n" \
+    "sxtb16 r10, r9, ror #8\n sxtb16 r9, r9\n"
+#define EMBBERT_DOT_GROUPED_LAST(steps, end) "smlad r3, r7, r10, r3\n smlad r0, r11, r9, r0\n" \
+    "smlad r2, r7, r9, r2\n smlad r1, r11, r10, r1\n ldr r11, [lr, #16*(" #steps "-1)+8]\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r5, r11, r10, r5\n add r12, r12, #4*" #steps "\n" \
+    "smlad r4, r11, r9, r4\n ldr r11, " end "\n add lr, lr, #16*" #steps "\n smlad r8, r7, r10, r8\n" \
+    "smlad r6, r7, r9, r6\n cmp r12, r11\n"
+
+#define EMBBERT_DOT_RAW_GROUPED_START ""
+#define EMBBERT_DOT_RAW_GROUPED_STEP(n) "ldr r9, [r12, #4*(" #n ")+4]\n ldr r7, [lr, #16*(" #n ")+4]\n" \
+    "ldr r11, [lr, #16*(" #n ")+0]\n sxtb16 r10, r9\n smlad r3, r7, r9, r3\n smlad r2, r7, r10, r2\n" \
+    "smlad r0, r11, r10, r0\n smlad r1, r11, r9, r1\n ldr r11, [lr, #16*(" #n ")+8]\n" \
+    "ldr r7, [lr, #16*(" #n ")+12]\n smlad r5, r11, r9, r5\n smlad r8, r7, r9, r8\n smlad r6, r7, r10, r6\n" \
+    "smlad r4, r11, r10, r4\n"
+#define EMBBERT_DOT_RAW_GROUPED_LAST(steps, end) "ldr r9, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+4]\n ldr r11, [lr, #16*(" #steps "-1)+0]\n sxtb16 r10, r9\n" \
+    "smlad r3, r7, r9, r3\n smlad r2, r7, r10, r2\n smlad r0, r11, r10, r0\n smlad r1, r11, r9, r1\n" \
+    "ldr r11, [lr, #16*(" #steps "-1)+8]\n ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r5, r11, r9, r5\n" \
+    "add r12, r12, #4*" #steps "\n smlad r8, r7, r9, r8\n ldr r9, " end "\n add lr, lr, #16*" #steps "\n" \
+    "smlad r6, r7, r10, r6\n smlad r4, r11, r10, r4\n cmp r12, r9\n"
+
+/* clang-format on */
+#endif

@@ -1,0 +1,73 @@
+"""Cycles of a whole inference: what is counted, by which model, and lines that caches fetch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from embbert_tvm.cycles.caches import Cache, Caches, Fills, parse_caches, read_fills
+from embbert_tvm.cycles.image import Code
+from embbert_tvm.cycles.llvm_mca import Mca, lines_of
+from embbert_tvm.cycles.model import Model
+from embbert_tvm.cycles.rules import SINGLE_MANUAL
+from embbert_tvm.cycles.whole import WORST, weigh, whole_cycles
+from embbert_tvm.device.package import load_package
+from embbert_tvm.errors import InputError
+from embbert_tvm.target import load_board, load_cpu
+
+CPU, BOARD = load_cpu("cortex-m4"), load_board("mps2_an386")
+
+
+def test_functions_are_weighed_block_by_block_by_the_worst_model():
+    texts = {0: (4, "ldr r0, [r1]"), 4: (4, "add r2, r3, r4"), 16: (4, "add r0, r1, r2"), 20: (4, "udiv r0, r1, r2")}
+    code = Code(texts, ((0, 8, "load"), (16, 24, "divide")))
+    known = {lines_of(code.block(at, n)): cycles for at, n, cycles in ((0, 2, 1.0), (16, 1, 5.0), (20, 1, 1.0))}
+    model = Model(Mca(CPU, "", known), BOARD, (SINGLE_MANUAL,))
+    found = weigh(9, Counter({(0, 2): 100, (16, 1): 10, (20, 1): 10}), code, model)
+    assert [(f.name, f.instructions) for f in found.functions] == [("load", 200), ("divide", 20)]
+    assert found.functions[0].cycles == {"llvm-mca": 100, "single-manual": 300, WORST: 300}
+    # The addition by llvm-mca, the division by the manual.
+    assert found.functions[1].cycles == {"llvm-mca": 60, "single-manual": 130, WORST: 50 + 120}
+    assert (found.instructions, found.cycles[WORST]) == (220, 470)
+
+
+@pytest.mark.parametrize("text", ["16k", "16k/2", "16/2,16/4", "16k/3,16k/4", "16k/0,16k/4", "0k/2,16k/4"])
+def test_caches_that_are_none(text):
+    with pytest.raises(InputError, match="--caches"):
+        parse_caches(text)
+
+
+def test_caches_are_read():
+    assert parse_caches("16k/2, 8K/4") == Caches(Cache(16384, 2), Cache(8192, 4))
+    assert Cache(16384, 2).sets(32) == 256
+
+
+def test_fills_are_read_and_subtracted(tmp_path):
+    path = Path(tmp_path, "fills")
+    np.array([5, 7, 9], "<u8").tofile(path)
+    assert read_fills(path).since(Fills(1, 2, 3)) == Fills(4, 5, 6)
+
+
+def test_a_whole_inference_in_qemu():
+    """Every instruction is counted once, and a cache that holds everything fetches nothing the second time."""
+    package = load_package(small.package(target=CPU.name))
+    tight, roomy = (Caches(Cache(size, 2), Cache(size, 2)) for size in (512, 262144))
+    (found,) = whole_cycles(package, [8], tight)
+    assert found.instructions == pytest.approx(found.clock, abs=3 * BOARD.qemu.instructions_per_tick)
+    assert found.cycles[WORST] >= max(found.cycles["llvm-mca"], found.cycles["single-manual"])
+    assert found.cycles["single-manual"] > found.instructions
+    assert any("layer" in f.name for f in found.functions)
+    assert found.assumed == 0
+    assert found.fills.flash > 0
+    (second,) = whole_cycles(package, [8], roomy)
+    assert second.cycles == pytest.approx(found.cycles, rel=1e-3)  # the server copies a little too
+    assert second.fills == Fills(0, 0, 0)  # all of it was there from the run before
+
+
+def test_a_length_that_the_package_does_not_take():
+    with pytest.raises(InputError, match="takes 1 to"):
+        whole_cycles(load_package(small.package(target=CPU.name)), [100000])

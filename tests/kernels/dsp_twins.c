@@ -1,0 +1,114 @@
+#ifdef PLAIN
+#undef __ARM_FEATURE_DSP
+#define TWIN(kernel) plain_##kernel
+#else
+#define TWIN(kernel) mve_##kernel
+#endif
+#include "dsp_twins.h"
+
+/* Every form of a kernel that takes so many pairs, one block of sums after another. */
+#define EACH(call, form) call(form##_4, 4) call(form##_8, 8) call(form##_16, 16) call(form##_32, 32)
+
+void TWIN(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+{
+    (void)unused;
+    int32_t *acc = o->sums;
+    for (int32_t i = 0; i < 256; i++) {
+        acc[i] = in->sums[i];
+    }
+#define CALL(name, steps)                                                                                              \
+    if (pairs % steps == 0) {                                                                                          \
+        name(acc, in->left, in->right, pairs);                                                                         \
+    }                                                                                                                  \
+    acc += 8;
+    EACH(CALL, embbert_dsp_dot_single)
+    EACH(CALL, embbert_dsp_dot_ldrd)
+    EACH(CALL, embbert_dsp_dot_grouped)
+    if (pairs % 16 == 0) {
+        embbert_dsp_dot_4x2(acc, in->left, in->right, pairs);
+    }
+#undef CALL
+}
+
+void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t stride)
+{
+    int32_t *acc = o->sums;
+    for (int32_t i = 0; i < 256; i++) {
+        acc[i] = in->sums[i];
+    }
+#define CALL(name)                                                                                                     \
+    if (stride == 256) {                                                                                               \
+        name(acc, in->left, in->right, 256, pairs);                                                                    \
+    } else {                                                                                                           \
+        name(acc, in->left, in->right, 20, pairs);                                                                     \
+    }                                                                                                                  \
+    acc += 8;
+    CALL(embbert_dsp_context_single_2)
+    CALL(embbert_dsp_context_single_4)
+    CALL(embbert_dsp_context_single_8)
+    CALL(embbert_dsp_context_ldrd_2)
+    CALL(embbert_dsp_context_ldrd_4)
+    CALL(embbert_dsp_context_ldrd_8)
+    CALL(embbert_dsp_context_4x2)
+#undef CALL
+}
+
+void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
+{
+    (void)unused;
+    embbert_dsp_widen_4(o->halves, in->right, in->right + 2 * k, k);
+}
+
+void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither)
+{
+    (void)unused, (void)neither;
+    for (int32_t i = 0; i < 16; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_fir_4(o->sums, in->left, in->left + 64, 32);
+    embbert_dsp_fir_4(o->sums + 4, in->left + 4, in->left + 64, 16);
+    embbert_dsp_fir_4(o->sums + 8, in->left, in->left + 66, 8);
+    embbert_dsp_fir_4(o->sums + 12, in->left, in->left + 64, 12);
+}
+
+void TWIN(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+{
+    (void)unused;
+    for (int32_t i = 0; i < 8; i++) {
+        o->sums[i] = in->sums[i] >> 8;
+    }
+    embbert_dsp_dot_raw(o->sums, in->left, in->right, pairs);
+}
+
+void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)
+{
+    embbert_dsp_transpose(o->bytes, in->right, pairs, width);
+}
+
+void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+{
+    (void)unused;
+    for (int32_t i = 0; i < 8; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_context_transposed(o->sums, in->left, in->right, pairs);
+}
+
+void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
+{
+    const int8_t *x = in->right + 10000;
+    for (int32_t i = 0; i < 32; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_rows(o->sums, x, in->right, n, k);
+    embbert_dsp_rows(o->sums + 16, x + 1, in->right + 3, n, k);
+}
+
+void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+{
+    static int32_t scores[512];
+    for (int32_t i = 0; i < 512; i++) {
+        scores[i] = in->sums[i] >> 4;
+    }
+    embbert_dsp_softmax(o->halves, o->sums, scores, in->table, step, columns);
+}
