@@ -31,11 +31,15 @@ from embbert_tvm.codegen.program import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.profile import profile
 from embbert_tvm.errors import EmbbertError
-from embbert_tvm.kernels import blocked, micro, steps
+from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.attention import ENTRIES, exp_table
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
-from embbert_tvm.kernels.intrinsics import LANES, ROWS, Isa, isa_of
-from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WIDE, WeightFormat, constants, stored, widened
+from embbert_tvm.kernels.isa import Isa, isa_of
+from embbert_tvm.kernels.isa.base import Destination
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WIDE, WeightFormat, constants, widened
+from embbert_tvm.kernels.row_block import weights
+from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.report.table import table
 from embbert_tvm.target import Cpu, load_cpu
 
@@ -44,40 +48,41 @@ CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
 def product(isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
-    """The queries of `blocked.layer`: a block operand, of y int8 (pairs, width, 2). form: of the weights where they are
+    """The queries of EmbBERT's layer: a block operand, of y int8 (pairs, width, 2). form: of the weights where they are
     codes."""
     small, middle = WIDE if form is None else NARROW
 
     def body() -> None:
         pairs = length("M")
-        y = argument("y", (pairs, WIDTH, LANES), "int8")
-        weight = stored("weight", (WIDTH // 2, WIDTH, LANES), form)
+        y = argument("y", (pairs, WIDTH, INTERLEAVE), "int8")
+        declared = weights.declare(WIDTH, WIDTH, form)
         bias, multiplier = constants("bias", (WIDTH,), small), constants("multiplier", (WIDTH,), middle)
-        out = argument("out", isa.shape(WIDTH), isa.dtype)
+        out = argument("out", isa.shape(WIDTH), isa.operand_dtype)
         with T.sblock("product"):
-            left, wide = isa.operand("left", WIDTH), isa.sums("wide", WIDTH)
-            tile = None if form is None else workspace("tile", (1, WIDTH, LANES), "int8")
-            bias, multiplier = widened(isa, bias), widened(isa, multiplier)
+            left = workspace("left", isa.shape(WIDTH), isa.operand_dtype)
+            sums = workspace("sums", isa.shape(WIDTH), "int32")
+            weight = weights.matrix(declared, None if form is None else weights.tile_of(WIDTH), WIDTH)
+            bias, multiplier = widened(isa.fills_blocks, bias), widened(isa.fills_blocks, multiplier)
             with loop("b", pairs // 2) as b:
-                steps.widen(isa, left, 0, y, b * 2)
-                steps.requantized(isa, out, wide, left, weight, bias, multiplier, tile)
+                isa.load(left, y, b * 2, WIDTH)
+                isa.requantize(Destination(isa, out), sums, left, weight, WIDTH, bias, None, multiplier, None)
 
     return prim_func("product", body, compact=False)
 
 
 def softmax(isa: Isa) -> tirx.PrimFunc:
-    """The softmax of `blocked.layer`, of as many rows as the text has tokens."""
+    """The softmax of EmbBERT's layer, of as many rows as the text has tokens."""
 
     def body() -> None:
         count, pairs = tokens(), length("M")
-        score = argument("score", isa.shape(pairs * LANES), "int32")
-        weights = argument("weights", isa.shape(pairs * LANES), isa.dtype)
+        score = argument("score", isa.shape(pairs * INTERLEAVE), "int32")
+        found = argument("weights", isa.shape(pairs * INTERLEAVE), isa.operand_dtype)
         exp = argument("exp", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
         with T.sblock("softmax"):
             factor = workspace("factor", (ROWS,), "int32")
             with loop("b", pairs // 2):
-                steps.softmax(isa, weights, factor, score, exp, step, ratio, count)
+                isa.softmax(found, factor, score, exp, step[0], ratio[0], count)
 
     return prim_func("softmax", body, compact=False)
 
@@ -118,7 +123,7 @@ FIGURES = (
     ),
     Figure(
         "depthwise filter, 32 taps",
-        lambda isa: blocked.conv(TAPS, WIDTH, isa),
+        lambda isa: filter_along_text(TAPS, WIDTH, isa),
         ROWS_OF_TEXT * WIDTH * TAPS,
         "MAC/instruction",
         {"cortex-m4": 0.6, "cortex-m7": 0.6, "cortex-m55": 3},

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from embbert_tvm.target.checks import C_FILE, is_count, is_word, require, require_name, require_strings
+from embbert_tvm.target.checks import C_FILE, QEMU, is_count, is_word, require, require_name, require_strings
 
 _REGION = re.compile(r"[A-Z][A-Z0-9_]*")
 
@@ -149,6 +149,7 @@ class Qemu:
     def __post_init__(self) -> None:
         for key in ("program", "package", "machine"):
             require_name(getattr(self, key), key)
+        require(bool(QEMU.fullmatch(self.program)), "program", "must be a qemu-system-*")
         rate = self.instructions_per_tick
         require(
             isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0,

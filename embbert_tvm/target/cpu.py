@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from embbert_tvm.target.checks import C_FILE, require, require_name, require_strings
+from embbert_tvm.target.checks import C_FILE, FLAG, TOOL_PREFIX, require, require_name, require_strings
 
 HOST = "host"
 # What `arch` may be: firmware/link/<arch>.ld is the linker script of each but the host.
@@ -67,7 +67,8 @@ class Toolchain:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        require(isinstance(self.prefix, str) and not set(self.prefix) & set("/ "), "prefix", "must be a prefix")
+        is_prefix = isinstance(self.prefix, str) and bool(TOOL_PREFIX.fullmatch(self.prefix))
+        require(is_prefix, "prefix", "must be a prefix")
         require_strings(self.packages, "packages")
         for key in ("freestanding", "optional"):
             require(isinstance(getattr(self, key), bool), key, "must be true or false")
@@ -99,6 +100,7 @@ class Cpu:
         library: the folder of firmware/ that stands in for a C library that the toolchain lacks.
         emulation_board: where `--on qemu` runs it, None where nothing emulates it.
         cycles_per_instruction: in the mean over a package, caches warm; None where not known.
+        pipelines: the rules of cycles/rules.py by which cycles are estimated beside llvm-mca.
     """
 
     name: str
@@ -115,13 +117,18 @@ class Cpu:
     library: str | None = None
     emulation_board: str | None = None
     cycles_per_instruction: float | None = None
+    pipelines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_name(self.name, "name")
         require(isinstance(self.description, str), "description", "must be a string")
         require(self.arch in ARCHS, "arch", f"is {self.arch!r}, must be one of {', '.join(ARCHS)}")
-        for key in ("features", "cflags", "optimize", "ldflags", "firmware", "libraries"):
+        for key in ("features", "cflags", "optimize", "ldflags", "firmware", "libraries", "pipelines"):
             require_strings(getattr(self, key), key)
+        for key in ("cflags", "optimize", "ldflags", "libraries"):
+            for flag in getattr(self, key):
+                what = f"{flag!r} is no flag that is known to run, read or write nothing (target/checks.py lists them)"
+                require(bool(FLAG.fullmatch(flag)), key, what)
         object.__setattr__(self, "features", with_implied(self.features))
         for name in self.features:
             words = f"{name!r} is of {', '.join(FEATURES[name].archs)}, not of {self.arch}"
