@@ -188,7 +188,7 @@ BAD = [
     ("calibration missing", unlink("calibration.json"), [], "calibration.json is missing"),
     ("config missing", unlink("config.json"), [], "config.json: cannot be read"),
     ("config is no JSON", spoil_config(lambda text: text[:-9]), [], "config.json: not JSON"),
-    ("a label too many", spoil_config(lambda t: t.replace('"labels": [', '"labels": ["a",')), [], "names 4 labels"),
+    ("a label too many", spoil_config(lambda t: t.replace('"labels": [', '"labels": ["a",')), [], "4 labels are named"),
 ]
 
 

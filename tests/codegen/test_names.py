@@ -14,6 +14,7 @@ from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
 
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
@@ -46,7 +47,7 @@ def chain(names: tuple[str, ...]) -> onnx.ModelProto:
 def test_names_that_mean_something_compile_and_compute(start, tmp_path):
     path, out = tmp_path / "a\nb *\\ ☃.onnx", tmp_path / "package"
     path.write_bytes(chain(NAMES[start : start + 8]).SerializeToString())
-    compile_model(find_source(path), load_cpu("host"), out, precision="fp32", max_length=9)
+    compile_model(find_source(path), load_cpu("host"), out, CompileOptions("fp32", max_length=9))
     package = load_package(out)
     includes = [f"-I{folder}" for folder in package.includes]
     for source in package.sources:
@@ -64,7 +65,7 @@ def test_matrices_of_names_that_are_one_in_c_stay_two(tmp_path):
     assert not np.array_equal(first, second)
     path, out = tmp_path / "m.onnx", tmp_path / "package"
     path.write_bytes(model.SerializeToString())
-    compile_model(find_source(path), load_cpu("host"), out, precision="fp32", max_length=9)
+    compile_model(find_source(path), load_cpu("host"), out, CompileOptions("fp32", max_length=9))
     with open_place("host", load_package(out)) as device:
         np.testing.assert_allclose(device.run([3]).logits, Reference(path)([3]).reshape(-1), rtol=1e-4, atol=1e-5)
 

@@ -137,7 +137,7 @@ def drop_unread(graph: onnx.GraphProto) -> None:
     read = {name for node in graph.node for name in names_read(node)} | {o.name for o in graph.output}
     kept = [t for t in graph.initializer if t.name in read]
     for node in graph.node:
-        while len(node.output) > 1 and node.output[-1] not in read:
+        while len(node.output) > _least_outputs(node) and node.output[-1] not in read:
             del node.output[-1]
     del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(kept)
@@ -146,3 +146,10 @@ def drop_unread(graph: onnx.GraphProto) -> None:
 def element_types(found: Mapping[str, np.ndarray]) -> dict[str, int]:
     """ONNX's element types of arrays by name."""
     return {name: helper.np_dtype_to_tensor_dtype(v.dtype) for name, v in found.items()}
+
+
+def _least_outputs(node: onnx.NodeProto) -> int:
+    """How many outputs an operator must have."""
+    if not onnx.defs.has(node.op_type, node.domain):
+        return len(node.output)
+    return max(1, onnx.defs.get_schema(node.op_type, node.domain).min_output)
