@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.resources import resource
 
-sys.path.insert(0, str(resource("benchmarks")))
-
-import orders
+_SPEC = importlib.util.spec_from_file_location("orders", resource("benchmarks", "orders.py"))
+orders = sys.modules["orders"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(orders)
 
 KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax")
 CPUS = {"cortex-m4": 0, "cortex-m7": 1, "cortex-m33": 0}
