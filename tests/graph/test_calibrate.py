@@ -18,12 +18,12 @@ from embbert_tvm.graph.calibrate import (
     Calibration,
     Histogram,
     calibrate,
-    calibrate_folder,
     load_calibration,
     observed,
     save_calibration,
     sha256,
 )
+from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 
