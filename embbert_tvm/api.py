@@ -1,10 +1,12 @@
 """The library: compile a model, open the package somewhere, classify.
 
-import embbert_tvm
+    import embbert_tvm
 
-package = embbert_tvm.compile("models/embbert-snips", "cortex-m7", "build/snips")
-with package.open("qemu") as device:
-    print(device.classify("turn the lights off").label)
+    package = embbert_tvm.compile("models/embbert-snips", "cortex-m7", "build/snips")
+    with package.open("qemu") as device:
+        print(device.classify("turn the lights off").label)
+
+Everything heavy, TVM above all, is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ if TYPE_CHECKING:
 
     from embbert_tvm.codegen.package import Contents as MadeContents
     from embbert_tvm.codegen.program import Program
-    from embbert_tvm.compiler import Compiled, Source
+    from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice
     from embbert_tvm.mixed import Chooser
+    from embbert_tvm.source import ModelSource
     from embbert_tvm.tuning.logs import TunedSchedules
 
     Vectors = Sequence[tuple[list[int], np.ndarray]]
@@ -171,7 +174,7 @@ def load_package(path: str | Path) -> Package:
     return Package(read_package(Path(path)))
 
 
-def load_model(path: str | Path, labels: str | None = None) -> Source:
+def load_model(path: str | Path, labels: str | None = None) -> ModelSource:
     """A model folder, a hub's folder, or an ONNX file with tokenizer.json and calibration.json beside it.
 
     labels: names of the classes in place of the model's own: a file with one a line, or "a,b,c". InputError for none.
@@ -197,7 +200,7 @@ def find_target(cpu: str | None = None, board: str | None = None) -> Target:
 
 
 def compile(
-    model: Source | str | Path, target: Target | str, out: str | Path, options: CompileOptions = DEFAULTS
+    model: ModelSource | str | Path, target: Target | str, out: str | Path, options: CompileOptions = DEFAULTS
 ) -> Package:
     """Compile a model to C for a CPU or a board. The package is written whole or not at all.
 
@@ -220,7 +223,7 @@ def compile(
         return _compile(source, target, Path(out), options)
 
 
-def _compile(source: Source, target: Target, out: Path, options: CompileOptions) -> Package:
+def _compile(source: ModelSource, target: Target, out: Path, options: CompileOptions) -> Package:
     from embbert_tvm.codegen import package
     from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_of
     from embbert_tvm.data.files import folder_in_place
@@ -275,7 +278,7 @@ def _tuned(model: str, target: Target, precision: str) -> TunedSchedules:
     return TunedSchedules(model, names, precision, [Path("schedules")])
 
 
-def _chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
+def _chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Chooser | None:
     """What finds a plan within a budget; None where the plan is asked for."""
     if options.precision != MIXED or options.plan is not None:
         if (options.budget, options.choices, options.dev) != (None, None, None):

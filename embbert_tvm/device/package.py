@@ -180,7 +180,7 @@ def _prefix(document: Mapping[str, Any], where: Path) -> str:
 
 def _target(document: Mapping[str, Any], where: Path) -> str:
     """The name of a CPU of targets/cpus: a file that a package names would choose the programs that are started."""
-    target = _get(document, "target", str, where)
+    target: str = _get(document, "target", str, where)
     if target not in known_cpus():
         raise InputError(f"{where}: target: unknown {target!r}, known: {', '.join(known_cpus())}")
     return target

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def frontier(
     limit = None if error is None else 1 / resolution if error else 0
     least_flash = [min(o.flash for o in options) for options in operators]
     least_error = [min(_up(o.error, unit) for o in options) for options in operators]
-    states: list[tuple] = [(0.0, 0, 0, None)]
+    states: list[tuple[Any, ...]] = [(0.0, 0, 0, None)]
     for n, options in enumerate(operators):
         # What the operators still to come take at least.
         rest_flash, rest_error = sum(least_flash[n + 1 :]), sum(least_error[n + 1 :])
@@ -73,16 +74,16 @@ def _up(error: float, unit: float) -> int:
     return -int(-error // unit)
 
 
-def _smaller(states: list[tuple]) -> list[tuple]:
+def _smaller(states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Those that no other beats in flash and error."""
-    kept: list[tuple] = []
+    kept: list[tuple[Any, ...]] = []
     for state in sorted(states, key=lambda s: (s[2], s[1], s[0])):
         if not kept or state[1] < kept[-1][1]:
             kept.append(state)
     return kept
 
 
-def _undominated(states: list[tuple]) -> list[tuple]:
+def _undominated(states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     kept = []
     # Of the states so far: flash ascending, error descending.
     flashes: list[int] = []
@@ -101,7 +102,7 @@ def _undominated(states: list[tuple]) -> list[tuple]:
     return kept
 
 
-def _choice(state: tuple) -> Choice:
+def _choice(state: tuple[Any, ...]) -> Choice:
     taken, link = [], state[3]
     while link is not None:
         link, option = link

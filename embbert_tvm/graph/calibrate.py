@@ -16,11 +16,12 @@ import numpy as np
 import onnx
 import tvm
 from tvm import IRModule, relax
+from tvm.ir import Var
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import moments
-from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, shape, substitute
+from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
 
 VERSION = 1
 BINS = 512
@@ -145,7 +146,7 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
     builder = relax.BlockBuilder(IRModule({g: f for g, f in mod.functions.items() if g.name_hint != "main"}))
     with builder.function("main", list(graph.function.params)):
         with builder.dataflow():
-            remap = {}
+            remap: dict[Var, Expr] = {}
             for var, value in graph.bindings:
                 remap[var] = builder.emit(substitute(value, remap), name_hint=var.name)
             kept = [remap[v] for v, _ in graph.bindings if v.name in set(names)]
@@ -176,7 +177,8 @@ def calibrate(
     if none := [name for name, bound in zip(names, low, strict=True) if bound == np.inf]:
         raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
     counts = np.zeros((len(names), BINS), np.int64)
-    sums = dict.fromkeys(set(names) & set(moments.multiplied(mod)) if with_moments else (), (0.0, 0))
+    summed = set(names) & set(moments.multiplied(mod)) if with_moments else set()
+    sums: dict[str, tuple[np.ndarray, int]] = dict.fromkeys(summed, (np.zeros(()), 0))
     for ids in batches:
         for n, value in enumerate(run(ids)):
             # In float64: bins of a narrow range are finer than float32 can tell apart.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, TupleType, Var
 
-Expr = relax.Expr
+Expr: TypeAlias = relax.Expr
 
 
 class Dataflow:
@@ -26,7 +27,7 @@ class Dataflow:
         self.bindings = [(b.var, b.value) for block in blocks for b in block.bindings]
         self.output = self.function.body.body
         self._producer = dict(self.bindings)
-        self._uses: Counter = Counter()
+        self._uses: Counter[Var] = Counter()
         for _, value in self.bindings:
             self._uses.update(variables(value))
         self._uses.update(variables(self.output))
@@ -52,7 +53,7 @@ class Dataflow:
 def op_name(expr: Expr) -> str | None:
     """`nn.rms_norm` for a call of relax.nn.rms_norm; None for anything that is no operator call."""
     if isinstance(expr, Call) and isinstance(expr.op, Op):
-        return expr.op.name.removeprefix("relax.")
+        return str(expr.op.name).removeprefix("relax.")
     return None
 
 
@@ -80,7 +81,7 @@ def constant(expr: Expr) -> np.ndarray | None:
     return expr.value.numpy() if isinstance(expr, GenericConst) else None
 
 
-def shape(expr: Expr) -> list:
+def shape(expr: Expr) -> list[Any]:
     """The dimensions of a tensor: int where known, a TIR expression where symbolic."""
     return [int(d) if hasattr(d, "value") else d for d in expr.ty.shape.values]
 
@@ -153,7 +154,7 @@ class Rebuilder:
         return self.builder.normalize(call)
 
     def name_of(self, var: Var) -> str:
-        return self._wanted.get(var, var.name)
+        return self._wanted.get(var, str(var.name))
 
     def emit(self, expr: Expr, name: str) -> Var:
         if isinstance(expr, Var):

@@ -6,6 +6,7 @@ They are kept as what lies on and above their diagonal, in half precision and in
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import numpy as np
 from tvm import IRModule
@@ -16,7 +17,7 @@ from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name
 def multiplied(mod: IRModule) -> list[str]:
     """The names of the tensors of `main` that a constant matrix multiplies."""
     graph = Dataflow(mod)
-    found = {}
+    found: dict[str, None] = {}
     for _, value in graph.bindings:
         if op_name(value) == "matmul" and _is_matrix(value.args[1]) and constant(value.args[0]) is None:
             found[value.args[0].name] = None
@@ -36,7 +37,7 @@ def pack(moment: np.ndarray) -> dict[str, object]:
     return {"roots": [float(f"{x:.6g}") for x in root], "upper": base64.b64encode(upper.astype("<f2")).decode()}
 
 
-def unpack(packed: dict[str, object]) -> np.ndarray:
+def unpack(packed: dict[str, Any]) -> np.ndarray:
     """Raises ValueError, KeyError or TypeError for what `pack` has not made."""
     root = np.array([float(x) for x in packed["roots"]])
     upper = np.frombuffer(base64.b64decode(packed["upper"], validate=True), "<f2").astype(np.float64)
@@ -45,4 +46,5 @@ def unpack(packed: dict[str, object]) -> np.ndarray:
         raise ValueError("no second moment")
     moment = np.eye(len(root))
     moment[above] = upper
-    return np.outer(root, root) * (moment + moment.T - np.eye(len(root)))
+    whole: np.ndarray = np.outer(root, root) * (moment + moment.T - np.eye(len(root)))
+    return whole

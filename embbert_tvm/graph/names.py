@@ -12,6 +12,7 @@ from collections import Counter
 
 import numpy as np
 from tvm import IRModule
+from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, callee, constant, keep, variables
 
@@ -52,8 +53,8 @@ def _common(scopes: list[str]) -> str:
 def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
     """The module with its bindings renamed. The last value that a scope's parameters make takes the scope's name."""
     graph = Dataflow(mod)
-    scope_of: dict = {}
-    owner: dict[str, object] = {}
+    scope_of: dict[Var, str] = {}
+    owner: dict[str, Var] = {}
     for var, value in graph.bindings:
         args = getattr(value, "args", [])
         own = [scopes.get(fingerprint(c), "") for a in args if (c := constant(a)) is not None and c.size > 1]
@@ -62,7 +63,8 @@ def name_bindings(mod: IRModule, scopes: dict[str, str]) -> IRModule:
             owner[scope_of[var]] = var
         else:
             scope_of[var] = _common([scope_of.get(v, "") for v in variables(value)])
-    names, taken = {}, Counter()
+    names: dict[Var, str] = {}
+    taken: Counter[str] = Counter()
     for var, value in graph.bindings:
         scope = re.sub(r"[^A-Za-z0-9_]", "_", scope_of[var])
         operator = (callee(value) or "value").split(".")[-1]

@@ -85,6 +85,7 @@ def export_model(model: TextClassifier) -> onnx.ModelProto:
             )
     finally:
         exporter_log.setLevel(level)
+    assert program is not None
     return _clean(program.model_proto, model)
 
 

@@ -152,7 +152,7 @@ class Plan:
 def _find(entries: Mapping[str, str], name: str) -> str | None:
     if name in entries:
         return entries[name]
-    return next((value for key, value in reversed(entries.items()) if fnmatchcase(name, key)), None)
+    return next((value for key, value in reversed(list(entries.items())) if fnmatchcase(name, key)), None)
 
 
 def check_names(plan: Plan, operators: Iterable[str], tensors: Iterable[str]) -> None:

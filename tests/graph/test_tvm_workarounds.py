@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,16 +43,22 @@ def test_tvm_imports_torch_unless_it_is_kept_from_it():
 
 
 def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it():
+    """They take half a minute, so that here they cannot be imported at all."""
     program = """
 import sys
 from tvm.s_tir import meta_schedule as ms
 {}
-ms.TuneContext(target="llvm")
-print(any(name.startswith("tvm.s_tir.tensor_intrin.") for name in sys.modules))
+try:
+    ms.TuneContext(target="llvm")
+    print("made")
+except ImportError as error:
+    print(error.name)
 """
+    name = "tvm.s_tir.tensor_intrin"
+    asked = said(program.format(f"sys.modules[{name!r}] = None"))
+    assert asked.startswith(name), "MetaSchedule no longer imports them: drop without_gpu_intrinsics"
     ours = "from embbert_tvm.graph.tvm_workarounds import without_gpu_intrinsics\nwithout_gpu_intrinsics()"
-    assert said(program.format("")) == "True", "MetaSchedule no longer imports them: drop without_gpu_intrinsics"
-    assert said(program.format(ours)) == "False"
+    assert said(program.format(ours)) == "made"
 
 
 def mismatched():
@@ -66,9 +73,11 @@ def test_the_importer_prints_where_it_fails(capfd):
         from_onnx(model, keep_params_in_input=False)
     shown = capfd.readouterr()
     assert shown.out or shown.err, "the importer no longer prints: drop quiet_importer"
-    with pytest.raises(Exception), quiet_importer():  # noqa: B017, PT011, PT012
+    with quiet_importer():
         os.write(2, b"as C++ does\n")
-        from_onnx(model, keep_params_in_input=False)
+        # Also what is said of the builder that goes with the exception.
+        with contextlib.suppress(Exception):
+            from_onnx(model, keep_params_in_input=False)
     assert capfd.readouterr() == ("", "")
 
 

@@ -57,7 +57,7 @@ def pad_causally(mod: IRModule) -> IRModule:
     rules = {"strided_slice": _cut_to_length, "nn.conv1d": _padded}
 
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
-        handler = rules.get(op_name(call))
+        handler = rules.get(op_name(call) or "")
         return handler(call, graph) if handler else None
 
     return rewrite(mod, rule)

@@ -13,14 +13,14 @@ from tvm.ir import Call
 from embbert_tvm.graph.dataflow import Rebuilder, constant, dtype, op_name, rewrite
 
 
-def _scaled(expr: relax.Expr, factor: float) -> relax.Expr:
-    return relax.const((constant(expr).astype(np.float64) * factor).astype(np.float32))
+def _scaled(value: np.ndarray, factor: float) -> relax.Expr:
+    return relax.const((value.astype(np.float64) * factor).astype(np.float32))
 
 
 def _push(factor: float, expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
     """factor * expr with the factor folded into constants; None where it cannot."""
-    if constant(expr) is not None:
-        return _scaled(expr, factor)
+    if (value := constant(expr)) is not None:
+        return _scaled(value, factor)
     if not graph.single_use(expr):
         return None
     made = graph.producer(expr)
@@ -30,13 +30,12 @@ def _push(factor: float, expr: relax.Expr, graph: Rebuilder) -> relax.Expr | Non
         return None if any(p is None for p in parts) else graph.emit(relax.op.add(*parts), graph.name_of(expr))
     if name == "matmul":
         left, right = made.args
-        if constant(right) is not None:
-            return graph.emit(relax.op.matmul(left, _scaled(right, factor)), graph.name_of(expr))
+        if (matrix := constant(right)) is not None:
+            return graph.emit(relax.op.matmul(left, _scaled(matrix, factor)), graph.name_of(expr))
         left = _push(factor, left, graph)
         return None if left is None else graph.emit(relax.op.matmul(left, right), graph.name_of(expr))
-    if name == "take" and constant(made.args[0]) is not None:
-        table = _scaled(made.args[0], factor)
-        return graph.emit(Call(made.op, [table, made.args[1]], made.attrs), graph.name_of(expr))
+    if name == "take" and (table := constant(made.args[0])) is not None:
+        return graph.emit(Call(made.op, [_scaled(table, factor), made.args[1]], made.attrs), graph.name_of(expr))
     return None
 
 

@@ -37,12 +37,13 @@ def narrow_integers(mod: IRModule) -> IRModule:
         if op_name(call) == "astype" and str(call.attrs.dtype) == "int64":
             (source,) = call.args
             return source if dtype(source) == "int32" else relax.op.astype(source, "int32")
-        if op_name(call) is None:
+        name = op_name(call)
+        if name is None:
             return None
         narrow = graph.typed(Call(call.op, [_narrow(a) for a in call.args], call.attrs, call.ty_args))
         if not isinstance(narrow.ty, relax.TensorType) or dtype(narrow) != "int64":
             return narrow
         # What makes int64 of its own accord, a shape as a tensor for one.
-        return relax.op.astype(graph.emit(narrow, op_name(call)), "int32")
+        return relax.op.astype(graph.emit(narrow, name), "int32")
 
     return Rebuilder(mod, params).run(rule)

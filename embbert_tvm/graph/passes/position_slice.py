@@ -14,7 +14,9 @@ def slice_positions(mod: IRModule) -> IRModule:
         if op_name(call) != "take" or constant(call.args[0]) is None or call.attrs.axis not in (0, None):
             return None
         cut = graph.match(call.args[1], "strided_slice")
-        order = constant(cut.args[0]) if cut is not None else None
+        if cut is None:
+            return None
+        order = constant(cut.args[0])
         if order is None or order.ndim != 1 or not np.array_equal(order, np.arange(order.size)):
             return None
         return Call(cut.op, [call.args[0], *cut.args[1:]], cut.attrs)
