@@ -124,6 +124,7 @@ def write_sources(
         title="tokenizer",
         precision="no",
         max_length=max_length,
+        min_length=1,
         classes=1,
         vocabulary=spec.vocabulary,
         arena_bytes=16,

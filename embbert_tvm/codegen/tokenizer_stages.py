@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.codegen.c_tables import array, sequence_arrays, triples
-from embbert_tvm.codegen.tokenizer_tables import KIND_SHIFT, RAW, CharacterTable, character_table
+from embbert_tvm.codegen.tokenizer_tables import KIND_SHIFT, LISTED, RAW, CharacterTable, character_table
 from embbert_tvm.codegen.unicode_map import POINTS, REMOVED, Outputs, compositions
 
 
@@ -36,7 +36,29 @@ static inline uint32_t {name}_entry(uint32_t c)
 {{
     uint32_t high = {name}_top[c >> {high_bits}];
     uint32_t low = {name}_middle[high << {middle_bits} | (c >> {low_bits} & {middle_mask}u)];
-    return {name}_low[low << {low_bits} | (c & {low_mask}u)];
+    {found}
+}}
+"""
+
+_DIRECT = "return {name}_low[low << {low_bits} | (c & {low_mask}u)];"
+
+_PLACE = """uint32_t place = {name}_low[low << {low_bits} | (c & {low_mask}u)];
+    return place == {listed}u ? {name}_listed_entry(c) : {name}_direct[place];"""
+
+_LISTED = """\
+/* The entry of a code point that is in the list. */
+static uint32_t {name}_listed_entry(uint32_t c)
+{{
+    uint32_t low = 0, high = {count}u - 1u;
+    while (low < high) {{
+        uint32_t middle = (low + high) / 2u;
+        if ({name}_listed[middle] < c) {{
+            low = middle + 1u;
+        }} else {{
+            high = middle;
+        }}
+    }}
+    return {name}_listed_entries[low];
 }}
 """
 
@@ -107,14 +129,24 @@ static inline void {name}_end(tokenizer_t *t)
 def lookup(name: str, table: CharacterTable) -> str:
     """The tables of a CharacterTable and the function that finds a code point's entry."""
     arrays = [array(f"{name}_{part}", getattr(table, part)) for part in ("top", "middle", "low")]
+    low = {"name": name, "low_bits": table.low_bits, "low_mask": (1 << table.low_bits) - 1}
+    found = _DIRECT.format(**low)
+    if table.direct:
+        points, entries = zip(*table.listed, strict=True)
+        arrays += [
+            array(f"{name}_direct", list(table.direct)),
+            array(f"{name}_listed", list(points)),
+            array(f"{name}_listed_entries", list(entries)),
+            _LISTED.format(name=name, count=len(points)),
+        ]
+        found = _PLACE.format(listed=LISTED, **low)
     code = _LOOKUP.format(
-        name=name,
         count=len(table.units),
         high_bits=table.low_bits + table.middle_bits,
         middle_bits=table.middle_bits,
-        low_bits=table.low_bits,
         middle_mask=(1 << table.middle_bits) - 1,
-        low_mask=(1 << table.low_bits) - 1,
+        found=found,
+        **low,
     )
     return "\n\n".join([*arrays, code])
 

@@ -32,7 +32,8 @@ class CharacterTable:
 
     low[middle[top[...]]] is an entry: the number of a unit, or, less the units, of a sequence, which is
     sequences[at[n]:at[n + 1]]. A unit that is RAW holds a code point relative to the one looked up. hangul: syllables
-    are left to arithmetic.
+    are left to arithmetic. direct: where there are more than 256 entries, what low holds is a place in this list, or
+    LISTED: then the entry is that of the code point's place in `listed`.
     """
 
     units: tuple[int, ...]
@@ -44,6 +45,11 @@ class CharacterTable:
     middle_bits: int
     low_bits: int
     hangul: bool
+    direct: tuple[int, ...] = ()
+    listed: tuple[tuple[int, int], ...] = ()
+
+
+LISTED = 255
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     asked_for = entries[asked()]  # of the others none is another
     units = np.unique(asked_for[asked_for >= 0])
     actions = np.where(single, np.searchsorted(units, entries), len(units) - 1 - entries)
+    actions, direct, listed = _listed(actions)
     lengths = [len(key) for key in sequences]
     return CharacterTable(
         tuple(units.tolist()),
@@ -90,7 +97,24 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
         tuple(int(n) for n in np.cumsum([0, *lengths])),
         *trie(actions),
         hangul,
+        direct,
+        listed,
     )
+
+
+def _listed(actions: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """(places in `direct`, `direct`, `listed`): entries of few code points that are not ASCII are listed."""
+    counts = np.bincount(actions)
+    found = np.flatnonzero(counts)
+    if len(found) <= 256:
+        return actions, (), ()
+    ascii_ = np.isin(found, actions[:0x80])
+    direct = found[np.lexsort((found, -counts[found], ~ascii_))[:LISTED]]
+    places = np.full(len(counts), LISTED, np.int64)
+    places[direct] = np.arange(len(direct))
+    coded = places[actions]
+    points = np.flatnonzero(coded == LISTED)
+    return coded, tuple(direct.tolist()), tuple(zip(points.tolist(), actions[points].tolist(), strict=True))
 
 
 def _is_hangul(found: Outputs) -> bool:

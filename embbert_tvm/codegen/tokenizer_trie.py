@@ -108,7 +108,7 @@ def build(vocabulary: Mapping[str, int], symbols: Mapping[str, int]) -> Trie:
     return Trie(
         np.concatenate(label),
         every.astype(np.uint8),
-        starts[::BLOCK].astype(np.uint32),
+        smallest(starts[::BLOCK]),
         words,
         smallest(ranks),
         smallest(np.concatenate(tokens)),

@@ -12,6 +12,7 @@ from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,24 @@ def classify(package: Package, texts: Sequence[str], place: str, timeout: float 
     """What a package says of each text.
 
     timeout: seconds a text, None for what the place needs.
-    InputError for a text that is not valid UTF-8, before anything is run.
+    InputError for a text that is not valid UTF-8 or has no tokens, before anything is run.
     """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    encoded = [tokenize(tokenizer, text, max_length=package.max_length) for text in texts]
+    encoded = [_encoded(tokenizer, text, package) for text in texts]
     with open_place(place, package, timeout) as device:
         return [_answer(device, text, tokens) for text, tokens in zip(texts, encoded, strict=True)]
 
 
 def answer(device: Device, tokenizer: Tokenizer, text: str) -> Answer:
     """What a device's package, of which `tokenizer` is the tokenizer, says of a text."""
-    return _answer(device, text, tokenize(tokenizer, text, max_length=device.package.max_length))
+    return _answer(device, text, _encoded(tokenizer, text, device.package))
+
+
+def _encoded(tokenizer: Tokenizer, text: str, package: Package) -> Encoded:
+    tokens = tokenize(tokenizer, text, max_length=package.max_length)
+    if not tokens.ids:
+        raise InputError(f"the text {text!r} has no tokens for this model: give it words")
+    return tokens
 
 
 def _answer(device: Device, text: str, tokens: Encoded) -> Answer:

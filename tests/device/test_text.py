@@ -1,16 +1,20 @@
 """Text in, label out: the device's own tokenizer and model, over the protocol, on the host and in QEMU."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
+from embbert_tvm.device.classify import answer
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.errors import InputError
 
 PLACES = {"host": "host", "qemu": "cortex-m4"}
 NASTY = [
@@ -95,3 +99,11 @@ def test_run_prints_the_devices_label(cli):
     with open_place("host", load_package(small.package())) as device:
         assert result["label"] == small.LABELS[device.classify(text).label]
     assert json.loads(ran.out)["on"] == "host"
+
+
+def test_a_text_without_tokens_is_refused():
+    """GPT-2's tokenizer puts nothing around an empty text."""
+    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+    device = SimpleNamespace(package=SimpleNamespace(max_length=8))
+    with pytest.raises(InputError, match="has no tokens for this model"):
+        answer(device, tokenizer, "")
