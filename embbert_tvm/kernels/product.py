@@ -122,11 +122,12 @@ def _form(addend: Source) -> str:
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     """Arguments: each source (int8, or an addend's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
     (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor
-    int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A table or weight of a
-    `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's
-    vectors int16.
+    int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
+    table or weight of a `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8
+    then, the epilogue's vectors int16.
 
-    Sources and addends are read as ROW where they have L rows, as TABLE where they are constants.
+    Sources and addends are read as ROW where they have L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
+    rows lie ahead; as TABLE where they are constants.
     """
     small, middle = NARROW if spec.narrow else WIDE
 
