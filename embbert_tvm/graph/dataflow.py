@@ -91,6 +91,23 @@ def number(expr: Expr) -> int | None:
     return int(expr) if isinstance(expr, int) or hasattr(expr, "value") else None
 
 
+def channels_first(expr: Expr) -> bool:
+    """Whether a tensor is (1, K, L), the transposed of L rows."""
+    dims = shape(expr)
+    return len(dims) == 3 and dims[0] == 1 and isinstance(dims[1], int) and not isinstance(dims[2], int)
+
+
+def rows_of(expr: Expr) -> tuple | None:
+    """(L, K) of a tensor (1, L, K), (L, K) or (1, K, L); (1, K) of one with K elements; None for any other."""
+    dims = shape(expr)
+    if all(isinstance(d, int) for d in dims) and int(np.prod(dims)) == max(dims, default=1):
+        return 1, max(dims, default=1)
+    if channels_first(expr):
+        return dims[2], dims[1]
+    fits = len(dims) == 2 or (len(dims) == 3 and dims[0] == 1)
+    return (dims[-2], dims[-1]) if fits and isinstance(dims[-1], int) else None
+
+
 def dtype(expr: Expr) -> str:
     """The element type of a tensor, or of the first of a tuple of tensors."""
     ty = expr.ty.fields[0] if isinstance(expr.ty, TupleType) else expr.ty

@@ -14,13 +14,26 @@ import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, dtype, is_tensor, op_name, shape, substitute, variables
+from embbert_tvm.graph.dataflow import (
+    Dataflow,
+    Expr,
+    channels_first,
+    constant,
+    dtype,
+    is_tensor,
+    op_name,
+    shape,
+    substitute,
+    variables,
+)
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.sums import Window
 from embbert_tvm.kernels import half
 
 _OPERATORS = (row_slice, attention, depthwise_conv, product)
+_ACTIVATIONS = (None, "silu", "gelu", "relu", "sigmoid", "tanh")
 
 
 class _Writer:
@@ -77,6 +90,8 @@ class _Writer:
         return None
 
     def _fits(self, operator, match, expr: Var) -> bool:
+        if channels_first(expr):
+            return False
         rows = shape(expr)[-2:][0]
         if isinstance(rows, int) and rows != 1:
             return False
@@ -85,10 +100,20 @@ class _Writer:
         if operator is attention:
             return shape(match.query)[-1] % half.PAIR == 0 and shape(match.value)[-1] % half.QUAD == 0
         if operator is depthwise_conv:
-            return True
-        widths = [weight.shape[0] for _, weight in match.sum.terms]
-        gain = match.norm is None or all(constant(a) is not None for a in match.norm.args[1:])
-        return bool(widths) and all(k % half.PAIR == 0 for k in widths) and gain
+            known = self._activation(expr, match.inner) in _ACTIVATIONS
+            return known and (match.after, match.dilation) == (0, 1) and not channels_first(match.x)
+        return self._fits_product(match, expr)
+
+    def _fits_product(self, match: product.Match, expr: Var) -> bool:
+        found = match.sum
+        widths = [term.weight.shape[0] for term in found.terms]
+        whole = all(term.window == Window() and not channels_first(term.x) for term in found.terms)
+        plainly = not found.skipped and all(np.all(np.asarray(addend.by) == 1) for addend in found.addends)
+        if match.norm is not None:
+            last = all(constant(a) is not None for a in match.norm.args[1:])
+        else:
+            last = self._activation(expr, match.inner) in _ACTIVATIONS
+        return bool(widths) and all(k % half.PAIR == 0 for k in widths) and whole and plainly and last
 
     def panels(self, expr: Expr) -> Expr:
         """`expr`, of shape (1, L, K), (L, K), (1, K) or (1, 1, K), as panels; of one row, whichever has it first."""
@@ -187,16 +212,16 @@ class _Writer:
     def _product(self, expr: Var, found: product.Match) -> Var:
         single, n = shape(expr)[-2] == 1, shape(expr)[-1]
         sources, args = [], [self.length]
-        for x, weight in found.sum.terms:
-            source, read = self._source(x)
+        for term in found.sum.terms:
+            source, read = self._source(term.x)
             sources.append(source)
-            args += [*read, ("weight", half.pack_quads(weight))]
+            args += [*read, ("weight", half.pack_quads(term.weight))]
         bias = np.zeros(-(-n // half.QUAD) * half.QUAD, np.float16)
         bias[:n] = half.halves(np.broadcast_to(found.sum.bias, (n,)))
         args.append(("bias", bias))
         for table, ids in found.sum.lookups:
             args += [("lookup", half.halves(table)), self.real(ids)]
-        args += [self.panels(addend) for addend in found.sum.addends]
+        args += [self.panels(addend.x) for addend in found.sum.addends]
         norm = None if found.norm is None else op_name(found.norm).removeprefix("nn.")
         activation = None if norm else self._activation(expr, found.inner)
         epsilon = 0.0

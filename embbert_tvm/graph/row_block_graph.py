@@ -188,7 +188,7 @@ def _stream(nodes: list[Node], apart: Container[str]) -> None:
 
 
 def _node(var: Var, value: Expr, spec: object) -> Node:
-    if spec is not None and op_name(value) == "call_tir":
+    if spec is not None and op_name(value) == "call_tir" and _of_all_rows(var, value):
         args = list(value.args[1].fields)
         if isinstance(spec, Product) and _takes(spec):
             found = linear_map(var, spec, args)
@@ -198,7 +198,7 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             head = Head(var, spec, *args[:3], *(constant(a) for a in args[3:]))
             reads = [(head.query, Access.ROW), (head.key, Access.ALL), (head.value, Access.ALL)]
             return Node((var,), value, heads=(head,), reads=reads)
-        if isinstance(spec, DepthwiseConv) and spec.row is None and isinstance(spec.epilogue, (Activate, Requantize)):
+        if isinstance(spec, DepthwiseConv) and _filters(spec):
             x, weight, bias, *rest = args
             found = Filter(var, spec, x, constant(weight), constant(bias), tuple(constant(a) for a in rest))
             return Node((var,), value, filter=found, reads=[(x, Access.WINDOW)])
@@ -218,10 +218,22 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
 _EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)
 
 
+def _of_all_rows(var: Var, value: Expr) -> bool:
+    """Whether what a call reads and makes has as many rows as the text, or one: a convolution may leave out some."""
+    return all(isinstance(dim, (int, Var)) for v in (var, *variables(value)) for dim in shape(v)[:1])
+
+
+def _filters(spec: DepthwiseConv) -> bool:
+    """Whether stages compute a convolution: causal, of all rows, with an epilogue that they know."""
+    causal = spec.after == 0 and spec.dilation == 1
+    return causal and spec.row is None and isinstance(spec.epilogue, (Activate, Requantize))
+
+
 def _takes(spec: Product) -> bool:
     """Whether stages compute a product: of all rows, with an epilogue that they know."""
     operands = (*spec.sources, *spec.addends)
     plain = all(o.row is None and (o.rows is None or o.rows > 1) for o in operands)
+    plain = plain and not spec.skipped and all(o.taps == 1 and o.after == 0 for o in operands)
     return plain and not spec.single and isinstance(spec.epilogue, _EPILOGUES)
 
 

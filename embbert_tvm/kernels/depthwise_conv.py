@@ -1,6 +1,8 @@
-"""Causal depthwise convolution over time, with an epilogue.
+"""Depthwise convolution over time, with an epilogue.
 
-acc[t, c] = bias[c] + sum_k x[t - taps + 1 + k, c // expansion] * weight[k, c], rows before the first are zero
+acc[t, c] = bias[c] + sum_k x[t + after - dilation * (taps - 1 - k), c // expansion] * weight[k, c]
+
+Rows before the first and after the last are zero. It is causal where `after` is 0.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, codes, cons
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
     pairs: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
-    form: of the weight where it is stored as codes; its vectors are narrow then."""
+    form: of the weight where it is stored as codes; its vectors are narrow then. after: rows after t that it reads.
+    dilation: rows from one tap to the next.
+
+    x is read as WINDOW(dilation * (taps - 1) + 1), of which `after` rows lie ahead."""
 
     taps: int
     channels: int
@@ -27,13 +32,17 @@ class DepthwiseConv:
     expansion: int = 1
     form: WeightFormat | None = None
     columns: int | None = None
+    after: int = 0
+    dilation: int = 1
 
     @property
     def name(self) -> str:
         form = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
         stored = "" if self.form is None else f"_{self.form.label}"
         times = "" if self.expansion == 1 else f"_by{self.expansion}"
-        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}{stored}"
+        reach = "" if self.dilation == 1 else f"_every{self.dilation}"
+        reach += "" if self.after == 0 else f"_after{self.after}"
+        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}{reach}{stored}"
 
 
 def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
@@ -59,11 +68,14 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
                 with block("conv", vk=("R", taps, k), vc=("S", channels, c)) as (vk, vc):
                     with init():
                         store(acc, bias[vc], vc)
-                    past = (vt if row is None else row) + vk - (taps - 1)
+                    past = (vt if row is None else row) + spec.dilation * vk - (spec.dilation * (taps - 1) - spec.after)
                     at = tirx.max(past, 0)
+                    inside = past >= 0
+                    if spec.after:
+                        at, inside = tirx.min(at, rows - 1), tirx.all(inside, past < rows)
                     of = tirx.floordiv(vc, spec.expansion)
                     sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.pairs else x[at, of]
-                    tap = tirx.if_then_else(past >= 0, i32(sample), i32(0))
+                    tap = tirx.if_then_else(inside, i32(sample), i32(0))
                     filtered = weight.element(vc, vk) if form else i32(weight[vk, vc])
                     store(acc, acc[vc] + tap * filtered, vc)
             epilogue.row(acc, params, out, vt, channels)

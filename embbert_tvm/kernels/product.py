@@ -5,7 +5,9 @@
 
 Several sources share one row of weights (their scales are folded into it), so a sum of linear maps is one product.
 A source is a tensor of L rows or one, a constant table read at row i, or a constant table read at row ids[i] (an
-embedding). An addend is a source that no matrix multiplies: a residual path, of int8 or int16, or an embedding of the
+embedding). A source of L rows may be read through a window of `taps` rows, which makes a convolution over time of the
+product: its columns are those of rows i + after - dilation * (taps - 1 - t) for t from 0, zero where there is no such
+row. An addend is a source that no matrix multiplies: a residual path, of int8 or int16, or an embedding of the
 full width.
 """
 
@@ -41,7 +43,7 @@ class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
     columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py).
-    dtype: of its elements; int16 of an addend only."""
+    dtype: of its elements; int16 of an addend only. taps, after, dilation: of the window through which it is read."""
 
     width: int
     rows: int | None = None
@@ -51,6 +53,14 @@ class Source:
     form: WeightFormat | None = None
     columns: int | None = None
     dtype: str = "int8"
+    taps: int = 1
+    after: int = 0
+    dilation: int = 1
+
+    @property
+    def met(self) -> int:
+        """How many of a row's weights meet it."""
+        return self.width * self.taps
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,8 @@ class Product:
     """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
 
     single: one row of output instead of L. addends: as sources, of width n. There may be no source where there are
-    addends. form: of the weight where it is stored as codes.
+    addends. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
+    made, where a window would reach beyond the text; the last is made of any text.
     """
 
     sources: tuple[Source, ...]
@@ -68,6 +79,11 @@ class Product:
     single: bool = False
     addends: tuple[Source, ...] = ()
     form: WeightFormat | None = None
+    skipped: int = 0
+
+    def rows_made(self, rows):
+        """How many rows there are of a text of so many."""
+        return tirx.max(rows - self.skipped, 1) if self.skipped else rows
 
     @property
     def narrow(self) -> bool:
@@ -76,16 +92,25 @@ class Product:
 
     @property
     def k(self) -> int:
-        return sum(s.width for s in self.sources)
+        return sum(s.met for s in self.sources)
 
     @property
     def name(self) -> str:
-        widths = "_".join(f"{s.width}{s.form.label if s.form else ''}" for s in self.sources)
+        widths = "_".join(f"{_window(s)}{s.width}{s.form.label if s.form else ''}" for s in self.sources)
         form = "pairs_" if any(s.pairs for s in self.sources) else ""
         added = "".join(f"_plus_{_form(a)}" for a in self.addends)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
         codes = "" if self.form is None else f"_{self.form.label}"
-        return f"product_{form}{'row_' if self.single else ''}{self.epilogue.name}_{shape}{added}{codes}"
+        rows = "row_" if self.single else ""
+        rows += f"without{self.skipped}_" if self.skipped else ""
+        return f"product_{form}{rows}{self.epilogue.name}_{shape}{added}{codes}"
+
+
+def _window(source: Source) -> str:
+    if source.taps == 1 and source.after == 0:
+        return ""
+    reach = "" if source.dilation == 1 else f"every{source.dilation}"
+    return f"{source.taps}taps{reach}after{source.after}of"
 
 
 def _form(addend: Source) -> str:
@@ -97,11 +122,12 @@ def _form(addend: Source) -> str:
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     """Arguments: each source (int8, or an addend's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
     (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor
-    int32 (n,); the epilogue's own; the output (L or 1, n). Without sources there is no weight. A table or weight of a
-    `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8 then, the epilogue's
-    vectors int16.
+    int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
+    table or weight of a `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8
+    then, the epilogue's vectors int16.
 
-    Sources and addends are read as ROW where they have L rows, as TABLE where they are constants.
+    Sources and addends are read as ROW where they have L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
+    rows lie ahead; as TABLE where they are constants.
     """
     small, middle = NARROW if spec.narrow else WIDE
 
@@ -130,12 +156,12 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
             for a, addend in enumerate(spec.addends)
         ]
         params = spec.epilogue.arguments(spec.n, middle)
-        out_rows = 1 if spec.single else rows
+        out_rows = 1 if spec.single else spec.rows_made(rows)
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
             row = workspace("row", (spec.k,), "int8") if spec.sources else None
             acc = workspace("acc", (spec.n,), "int32")
-            _pack(sources, row, vi)
+            _pack(sources, row, vi + (rows - out_rows if spec.skipped else 0), rows)
 
             def start(j):
                 looked_up = sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
@@ -187,13 +213,28 @@ def _row_product(isa: Isa, acc, row, weight) -> None:
                 store(acc, acc[j] + i32(row[i]) * i32(tile[i]), j)
 
 
-def _pack(sources: list[tuple], row, i) -> None:
+def _pack(sources: list[tuple], row, i, rows) -> None:
     offset = 0
     for s, read in enumerate(sources):
-        width = read[0].width
+        source, width = read[0], read[0].width
+        if source.taps > 1 or source.after:
+            _pack_window(f"pack{s}", read, row, offset, i, rows)
+            offset += source.met
+            continue
         with loop("k", width) as k, block(f"pack{s}", vk=("S", width, k)) as vk:
             store(row, _element(read, i, vk), vk + offset)
         offset += width
+
+
+def _pack_window(name: str, read: tuple, row, offset: int, i, rows) -> None:
+    source = read[0]
+    width, reach = source.width, source.dilation * (source.taps - 1) - source.after
+    with loop("t", source.taps) as t, loop("k", width) as k:
+        with block(name, vt=("S", source.taps, t), vk=("S", width, k)) as (vt, vk):
+            at = i + source.dilation * vt - reach
+            sample = _element(read, tirx.max(tirx.min(at, rows - 1), 0), vk)
+            inside = tirx.all(at >= 0, at < rows)
+            store(row, tirx.if_then_else(inside, sample, tirx.const(0, "int8")), vt * width + vk + offset)
 
 
 def _element(read: tuple, i, k):

@@ -12,12 +12,18 @@ import shutil
 
 import numpy as np
 import pytest
+import small
 from random_modules import POSITIONS, VOCABULARY, Maker, random_module, write_package
+from small import normal
 
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
+from embbert_tvm.graph.import_onnx import import_onnx
+from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
 from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE
 
@@ -150,3 +156,29 @@ def test_what_no_group_takes_says_why_and_keeps_its_bits():
     assert reasons
     assert all("a row at a time: a value would have to lie beside several others" in r for r in reasons)
     assert llvm_runner(fused.mod)(ids_of(9)).tobytes() == llvm_runner(quantized.mod)(ids_of(9)).tobytes()
+
+
+CONVOLUTIONS = (
+    "x = Gather(emb__weight, ids)\ne = MatMul(x, w__weight)\nt = Transpose<perm=[0,2,1]>(e)\n"
+    "c = Conv<pads=[1,1]>(t, a__weight)\nr = Relu(c)\nd = Conv<pads=[1,1],group=32>(r, d__weight)\n"
+    "s = Sigmoid(d)\nv = Conv(s, v__weight)\nu = Transpose<perm=[0,2,1]>(v)\nm = MatMul(u, w__weight)\n"
+    "g = Tanh(m)\nrows = Constant<value_ints=[1]>()\np = ReduceMax<keepdims=0>(g, rows)\n"
+    "q = ReduceMean<keepdims=0>(e, rows)\nj = Concat<axis=1>(p, q)\nlogits = MatMul(j, head__weight)"
+)
+
+
+@pytest.mark.parametrize("isa", [REFERENCE, MVE.reference], ids=["dsp", "mve"])
+def test_convolutions_that_read_ahead_or_leave_rows_out(isa):
+    """No stage has them: they stay as they are, and so does what reads fewer rows than the text has."""
+    weights = {
+        "emb__weight": normal(small.VOCABULARY, 32), "w__weight": normal(32, 32, scale=0.3),
+        "a__weight": normal(32, 32, 3, scale=0.2), "d__weight": normal(32, 1, 3),
+        "v__weight": normal(32, 32, 4, scale=0.2), "head__weight": normal(64, 3),
+    }  # fmt: skip
+    mod = simplify(import_onnx(small.classifier(CONVOLUTIONS, **weights)))
+    quantized = quantize(mod, calibrate(mod, [small.some_ids(n) for n in range(4, 20)], "x"))
+    assert {c.precision for c in quantized.choices} == {"int8"}
+    fused, rows = llvm_runner(fuse_row_blocks(quantized, isa).mod), llvm_runner(quantized.mod)
+    for length in (1, 3, 4, 5, 8, 19):
+        ids = small.some_ids(length, seed=1)
+        assert fused(ids).tobytes() == rows(ids).tobytes(), length

@@ -137,6 +137,31 @@ MODELS = [
         0.05,
     ),
     (
+        "a convolutional classifier",
+        EMBED + "t = Transpose<perm=[0,2,1]>(x)\nc3 = Conv<pads=[1,1]>(t, a__weight, a__bias)\nr3 = Relu(c3)\n"
+        "c4 = Conv<pads=[3,0]>(t, b__weight)\nr4 = Tanh(c4)\nlast = Constant<value_ints=[2]>()\n"
+        "p3 = ReduceMax<keepdims=0>(r3, last)\np4 = ReduceMean<keepdims=0>(r4, last)\n"
+        "p = Concat<axis=1>(p3, p4)\nlogits = MatMul(p, fc__weight)",
+        {
+            **FC, "a__weight": normal(6, 16, 3, scale=0.3), "a__bias": normal(6),
+            "b__weight": normal(10, 16, 4, scale=0.2),
+        },
+        ["product_activate_3tapsafter1of16x6 int8", "product_activate_4tapsafter0of16x10 int8", "pool_max_6 int8",
+         "pool_mean_10 int8", "product_row_dequantize_6_10x8 int8"],
+        0.05,
+    ),
+    (
+        "a convolution upon a convolution, dilated and depthwise",
+        EMBED + "t = Transpose<perm=[0,2,1]>(x)\nc = Conv<pads=[2,2],dilations=[2]>(t, a__weight)\nr = Relu(c)\n"
+        "d = Conv<pads=[1,2],group=6>(r, b__weight, b__bias)\ng = Sigmoid(d)\ny = Transpose<perm=[0,2,1]>(g)\n"
+        "z = MatMul(y, f__weight)\nlast = Constant<value_ints=[1]>()\np = ReduceMean<keepdims=0>(z, last)\n"
+        "logits = MatMul(p, head__weight)",
+        {"a__weight": normal(6, 16, 3, scale=0.3), "b__weight": normal(12, 1, 4), "b__bias": normal(12),
+         "f__weight": normal(12, 8)},
+        ["product_activate_3tapsevery2after2of16x6", "depthwise_conv_activate_4x12_by2_after2", "pool_mean_8"],
+        0.05,
+    ),
+    (
         "two heads of attention and layer norms",
         EMBED + "q = MatMul(x, q__weight)\nk = MatMul(x, k__weight)\nv = MatMul(x, v__weight)\n"
         "apart = Constant<value_ints=[0,-1,2,8]>()\njoined = Constant<value_ints=[0,-1,16]>()\n"
@@ -215,6 +240,26 @@ def test_any_encoder_compiles(name, body, weights, chosen, limit):
     for kernel in chosen:
         assert any(found.startswith(kernel) for found in kernels(quantized)), (kernel, kernels(quantized))
     assert away <= limit
+
+
+def test_a_convolution_that_reads_only_whole_windows():
+    """Rows L - 2 of them, from a text of 3 tokens on."""
+    body = (
+        EMBED + "t = Transpose<perm=[0,2,1]>(x)\nc = Conv(t, a__weight, a__bias)\nr = Relu(c)\n"
+        "last = Constant<value_ints=[2]>()\np = ReduceMax<keepdims=0>(r, last)\nlogits = MatMul(p, head__weight)"
+    )
+    model = classifier(body, **WEIGHTS, a__weight=normal(8, 16, 3, scale=0.3), a__bias=normal(8))
+    mod = simplify(import_onnx(model))
+    lengths = (3, 4, 9, 20)
+    statistics = calibrate(mod, [some_ids(n, seed=k) for n in lengths for k in range(6)], "x")
+    quantized = quantize(mod, statistics)
+    assert "product_without2_activate_3tapsafter0of16x8 int8" in kernels(quantized)
+    run, session = llvm_runner(quantized.mod), onnxruntime.InferenceSession(model.SerializeToString())
+    assert np.isfinite(run(some_ids(1))).all()  # ONNX has no answer here
+    for n in lengths:
+        ids = some_ids(n, seed=50)
+        theirs = session.run(None, {"ids": np.array([ids])})[0].reshape(-1)
+        assert np.abs(run(ids) - theirs).max() <= 0.1 * np.abs(theirs).max()
 
 
 def test_what_runs_in_float_says_why():

@@ -47,6 +47,11 @@ CASES = [
         "int8 and int16 into int16",
         Product((Source(5),), 8, epilogues.RequantizeWide(), addends=(Source(8), Source(8, dtype="int16"))),
     ),
+    Case("a window of rows", Product((Source(5, taps=3, after=1),), 4, REQUANTIZE)),
+    Case("a causal, dilated window and rows", Product((Source(5, taps=3, dilation=2), Source(3)), 4, REQUANTIZE)),
+    Case("a window of a table", Product((Source(5, 30, True, taps=3, after=1),), 4, REQUANTIZE)),
+    Case("a window ahead", Product((Source(5, taps=4, after=3),), 4, REQUANTIZE)),
+    Case("whole windows only", Product((Source(5, taps=3),), 4, REQUANTIZE, skipped=2), (1, 2, 3, 9)),
     Case("activation", Product((Source(16),), 8, epilogues.Activate())),
     Case("real", Product((Source(16), Source(3)), 8, epilogues.Dequantize())),
     Case("first row, real", Product((Source(16, row=0),), 3, epilogues.Dequantize(), (), True)),
@@ -59,13 +64,19 @@ def kernel(spec: Product) -> Kernel:
 
 
 def element(source: Source, data: np.ndarray, ids: np.ndarray, i: int) -> np.ndarray:
+    if source.taps > 1:
+        reads = [i + source.after - source.dilation * (source.taps - 1 - t) for t in range(source.taps)]
+        count = ids.shape[1]
+        rows = data[ids[0]] if source.indexed else data[:count]
+        zero = np.zeros(source.width, np.int64)
+        return np.concatenate([rows[r].astype(np.int64) if 0 <= r < count else zero for r in reads])
     at = source.row if source.row is not None else int(ids[0, i]) if source.indexed else i
     return data[at].astype(np.int64)
 
 
 def accumulators(spec: Product, sources, weight, bias, lookups, length: int, addends=()) -> np.ndarray:
     rows = []
-    for i in range(1 if spec.single else length):
+    for i in range(min(spec.skipped, length - 1), 1 if spec.single else length):
         parts = [element(source, *read, i) for source, read in zip(spec.sources, sources, strict=True)]
         acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate([np.zeros(0, np.int64), *parts])
         acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups)

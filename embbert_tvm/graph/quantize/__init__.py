@@ -11,6 +11,7 @@ from embbert_tvm.graph.quantize import (
     attention,
     depthwise_conv,
     gate,
+    layout,
     pool,
     product,
     row_product,
@@ -21,7 +22,7 @@ from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, gate, product)
+INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, gate, product, layout)
 LAYERS = (row_product,)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]

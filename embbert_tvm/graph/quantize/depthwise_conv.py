@@ -1,12 +1,12 @@
-"""Causal depthwise convolution over time between two transpositions, with the activation after it."""
+"""Depthwise convolution over time, between two transpositions or not, with the activation after it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import finish, low_bit, per_channel, under_activation
@@ -15,12 +15,15 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 
 @dataclass(frozen=True)
 class Match:
-    """x (1, L, C / n); weight (C, taps) and bias (C,), real; inner: the value before the activation."""
+    """x (1, L, C / n) or (1, C / n, L); weight (C, taps) and bias (C,), real; inner: the value before the activation;
+    after: rows ahead that it reads; dilation: rows from one tap to the next."""
 
     x: Expr
     weight: np.ndarray
     bias: np.ndarray
     inner: Expr
+    after: int
+    dilation: int
 
 
 def _turned(graph: Dataflow, expr: Expr) -> Expr | None:
@@ -30,27 +33,33 @@ def _turned(graph: Dataflow, expr: Expr) -> Expr | None:
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
     inner = under_activation(graph, expr)
-    channels_first = _turned(graph, inner)
-    if channels_first is None or graph.uses(channels_first) != 1:
+    made = inner if channels_first(inner) else _turned(graph, inner)
+    if made is None or (not made.same_as(inner) and graph.uses(made) != 1):
         return None
     bias = np.zeros(1)
-    add = graph.match(channels_first, "add")
+    add = graph.match(made, "add")
     if add is not None:
-        bias, channels_first = constant(add.args[1]), add.args[0]
-    conv = graph.match(channels_first, "nn.conv1d")
-    if conv is None or bias is None or graph.uses(channels_first) != 1:
+        bias, made = constant(add.args[1]), add.args[0]
+        if graph.uses(made) != 1:
+            return None
+    conv = graph.match(made, "nn.conv1d")
+    if conv is None or bias is None:
         return None
-    weight, x = constant(conv.args[1]), _turned(graph, conv.args[0])
-    if weight is None or x is None or weight.shape[1] != 1:
+    weight, turned = constant(conv.args[1]), _turned(graph, conv.args[0])
+    x = conv.args[0] if turned is None else turned
+    if weight is None or weight.shape[1] != 1 or constant(x) is not None:
         return None
     channels, _, taps = weight.shape
     attrs = conv.attrs
-    causal = [int(p) for p in attrs.padding] == [taps - 1, 0]
-    groups = int(attrs.groups)
-    plain_steps = [int(attrs.strides[0]), int(attrs.dilation[0])] == [1, 1]
-    if not causal or not plain_steps or shape(x)[-1] != groups or channels % groups:
+    before, after = (int(p) for p in attrs.padding)
+    groups, dilation = int(attrs.groups), int(attrs.dilation[0])
+    # As many rows as it reads; the first of them where it was cut to one (passes/dead_rows.py).
+    whole = before + after == dilation * (taps - 1)
+    width = rows_of(x)
+    if not whole or int(attrs.strides[0]) != 1 or width is None or width[1] != groups or channels % groups:
         return None
-    return Match(x, weight[:, 0, :], np.broadcast_to(bias.reshape(-1), (channels,)), inner)
+    flat = np.broadcast_to(bias.reshape(-1), (channels,))
+    return Match(x, weight[:, 0, :], flat, inner, after, dilation)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -72,12 +81,13 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     if channels.blocks is not None:
         q.keep_blocks(args[1], channels.blocks)
     names = dict(enumerate(("weight", "bias", *last.names), start=1))
-    spec = DepthwiseConv(taps, count, last.kind, x.row, expansion=count // shape(found.x)[-1])
+    spec = DepthwiseConv(taps, count, last.kind, x.row, expansion=count // rows_of(found.x)[1])
+    spec = replace(spec, after=found.after, dilation=found.dilation)
     made = q.kernel(
         depthwise_conv(spec),
         plain(expr.name),
         args,
-        ([q.length if x.row is None else 1, count], "int8"),
+        ([shape(x.expr)[0] if x.row is None else 1, count], "int8"),
         f"convolution and {last.kind.name} in one kernel",
         names,
         spec,

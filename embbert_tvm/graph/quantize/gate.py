@@ -47,7 +47,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     wanted = q.calibration.scale(expr.name)
     factor, scale = rescaled(parts[0].scale * parts[1].scale, wanted, kernel.GATE_BITS)
     args = [parts[0].expr, parts[1].expr, factor]
-    out = ([1 if single else q.length, spec.width], "int8")
+    out = ([1 if single else shape(parts[0].expr)[0], spec.width], "int8")
     reason = "two values, element by element"
     made = q.kernel(kernel.gate(spec), plain(expr.name), args, out, reason, {2: "multiplier"}, spec)
     return Rows(made, scale)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.kernels import pool as kernel
@@ -18,7 +18,7 @@ _MOST_EPSILON = 2**29
 
 @dataclass(frozen=True)
 class Match:
-    """x (1, L, K); epsilon of a root mean square."""
+    """x (1, L, K) or (1, K, L); epsilon of a root mean square."""
 
     kind: str
     x: Expr
@@ -46,7 +46,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         squares = exponent is not None and exponent.size == 1 and float(exponent.reshape(-1)[0]) == 2.0
     else:
         squares = op_name(square) == "multiply" and square.args[0].same_as(square.args[1])
-    rows = squares and len(shape(square.args[0])) == 3 and epsilon >= 0
+    rows = squares and rows_of(square.args[0]) is not None and epsilon >= 0
     return Match("rms", square.args[0], epsilon) if rows else None
 
 
@@ -57,6 +57,8 @@ def _over_rows(graph: Dataflow, made: Expr) -> Expr | None:
     if constant(x) is not None or len(dims) != 3 or dims[0] != 1 or len(axes) != 1:
         return None
     axis = axes[0] % 3
+    if axis == 2 and channels_first(x) and graph.match(x, "permute_dims") is None:
+        return x
     if axis == 2 and (turned := graph.match(x, "permute_dims")) is not None:
         x, axis = (turned.args[0], 1) if [int(a) for a in turned.attrs.axes] == [0, 2, 1] else (x, 2)
         dims = shape(x)
@@ -75,7 +77,7 @@ def follows(found: Match) -> None:
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     x = q.wide(found.x) if found.x in q.streams else q.rows(found.x)
-    spec = kernel.Pool(found.kind, shape(expr)[-1], x.dtype)
+    spec = kernel.Pool(found.kind, rows_of(found.x)[1], x.dtype)
     factor, scale = rescaled(x.scale, q.calibration.scale(expr.name), kernel.BITS)
     args: list = [x.expr]
     names = {}

@@ -3,15 +3,16 @@ float32."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.sums import NORMS, Sum, Term, convolution_sum, find_sum
 from embbert_tvm.graph.quantize.weights import (
     Channels,
     Epilogue,
@@ -26,30 +27,9 @@ from embbert_tvm.graph.quantize.weights import (
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
 
-NORMS = ("nn.rms_norm", "nn.layer_norm")
-# A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
-_LOOKUP_ROWS = 8
 # The most that one step of all addends may be worth, in steps of an accumulator, by their type: their sum stays within
 # 2^29.
 _MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
-
-
-@dataclass(frozen=True)
-class Addend:
-    """x, a tensor (1, L, n) or rows of a table, times `by`: a number or one a column."""
-
-    x: Expr
-    by: np.ndarray | float
-
-
-@dataclass
-class Sum:
-    """terms: (x, weight (k, n)); lookups: (table (rows, n), ids); addends; bias (n,); all real."""
-
-    terms: list[tuple[Expr, np.ndarray]] = field(default_factory=list)
-    lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
-    addends: list[Addend] = field(default_factory=list)
-    bias: np.ndarray | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,112 +39,21 @@ class Match:
     norm: object = None
 
 
-def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray | float = 1.0) -> bool:
-    """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as an addend."""
-    value = constant(expr)
-    if value is not None:
-        found.bias = found.bias + value.reshape(-1) * by
-        return value.size == max(value.shape, default=1)
-    made = graph.producer(expr)
-    name = op_name(made)
-    if not top and _is_addend(graph, expr):
-        found.addends.append(Addend(expr, by))
-        return True
-    if name == "take" and not top and (table := _small_table(made)) is not None:
-        found.lookups.append((table * by, made.args[1]))
-        return True
-    if top or graph.uses(expr) == 1:
-        if name in ("add", "subtract"):
-            signs = (by, by if name == "add" else -by)
-            return all(_collect(graph, a, found, False, sign) for a, sign in zip(made.args, signs, strict=True))
-        if not (top and name == "negative") and (scaled := _scaled(made)) is not None:
-            return _collect(graph, scaled[0], found, False, by * scaled[1])
-        if name == "matmul" and (weight := constant(made.args[1])) is not None and weight.ndim == 2:
-            found.terms.append((made.args[0], weight * by))
-            return True
-    if top and not _is_table(made):
-        return False
-    found.addends.append(Addend(expr, by))
-    return True
-
-
-def _is_table(made: Expr) -> bool:
-    """Whether `made` is rows of a large constant table, at ids or from its first."""
-    if op_name(made) not in ("take", "strided_slice"):
-        return False
-    table = constant(made.args[0])
-    if table is None or table.ndim != 2 or len(table) <= _LOOKUP_ROWS:
-        return False
-    return op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None)
-
-
-def _small_table(take: Call) -> np.ndarray | None:
-    """The table that a take looks rows up in, where it is one of few rows."""
-    table = constant(take.args[0])
-    small = table is not None and table.ndim == 2 and constant(take.args[1]) is None
-    return table if small and take.attrs.axis is not None and int(take.attrs.axis) == 0 else None
-
-
-def _scaled(made: Expr) -> tuple[Expr, np.ndarray] | None:
-    """(x, c), where `made` is x times a constant, one number or one a column."""
-    name = op_name(made)
-    if name == "negative":
-        return made.args[0], np.array([-1.0])
-    if name not in ("multiply", "divide"):
-        return None
-    left, right = made.args
-    for x, factor in ((left, right), (right, left)) if name == "multiply" else ((left, right),):
-        value = constant(factor)
-        width = shape(x)[-1] if constant(x) is None and shape(x) else None
-        if value is None or value.size not in (1, width) or value.size != max(value.shape, default=1):
-            continue
-        if value.size > 1 and value.shape[-1] != width:
-            continue
-        flat = value.reshape(-1).astype(np.float64)
-        return x, flat if name == "multiply" else 1 / flat
-    return None
-
-
-def _is_addend(graph: Dataflow, expr: Expr) -> bool:
-    """Whether `expr` is rows of a norm or of a large table, which are added as they are."""
-    made = graph.producer(expr)
-    if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
-        made = graph.producer(made.args[0])
-    return op_name(made) in NORMS or _is_table(made)
-
-
-def _sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
-    dims, found = shape(expr), Sum()
-    if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1) or not isinstance(dims[-1], int):
-        return None
-    if not _collect(graph, expr, found, top) or not (found.terms or found.addends):
-        return None
-    if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.addends):
-        return None
-    read = [_count(x) for x in (*(x for x, _ in found.terms), *(a.x for a in found.addends))]
-    read += [str(shape(ids)[-1]) for _, ids in found.lookups]
-    return found if all(rows == _count(expr) for rows in read) else None
-
-
-def _count(x: Expr) -> str:
-    """How many rows a tensor (1, L, K), (L, K) or (1, K) has, to be compared."""
-    return str(shape(x)[-2])
-
-
 def match(graph: Dataflow, expr: Expr) -> Match | None:
     norm = graph.producer(expr)
     if op_name(norm) in NORMS:
         inner = norm.args[0]
-        found = _sum(graph, inner, top=False)
+        found = find_sum(graph, inner, top=False)
         return None if found is None else Match(inner, found, norm)
     inner = under_activation(graph, expr)
-    found = _sum(graph, inner, top=expr.same_as(inner))
+    alone = expr.same_as(inner)
+    found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=alone)
     return None if found is None else Match(inner, found)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     """What the operator reads; rows of constant tables are its own."""
-    read = [*(x for x, _ in found.sum.terms), *(a.x for a in found.sum.addends)]
+    read = [*(term.x for term in found.sum.terms), *(a.x for a in found.sum.addends)]
     made = [graph.producer(x) for x in read]
     tables = [op_name(m) in ("take", "strided_slice") and constant(m.args[0]) is not None for m in made]
     ids = [m.args[1] for m, table in zip(made, tables, strict=True) if table and op_name(m) == "take"]
@@ -215,7 +104,7 @@ def _operand(
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row
-    source = Source(shape(x)[-1], count, row=row, dtype=rows.dtype)
+    source = Source(rows_of(x)[1], count, row=row, dtype=rows.dtype)
     return _Operand(source, [rows.expr], rows.scale, by=by)
 
 
@@ -226,6 +115,13 @@ def from_start(cut: Call) -> bool:
 
 def _like_ids(q: Quantizer, ids: Expr) -> bool:
     return [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)]
+
+
+def _through(operand: _Operand, term: Term) -> _Operand:
+    """The operand read through the window of its term."""
+    window = term.window
+    source = replace(operand.source, taps=window.taps, after=window.after, dilation=window.dilation)
+    return replace(operand, source=source)
 
 
 @dataclass(frozen=True)
@@ -239,10 +135,10 @@ class _Inputs:
 
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
-    operands = [_operand(q, user, x, w) for x, w in found.terms]
+    operands = [_through(_operand(q, user, term.x, term.weight), term) for term in found.terms]
     addends = [_operand(q, user, a.x, by=a.by) for a in found.addends]
-    n = shape(expr)[-1]
-    parts = [w.T.astype(np.float64) * o.scale for o, (_, w) in zip(operands, found.terms, strict=True)]
+    n = rows_of(expr)[1]
+    parts = [term.weight.T.astype(np.float64) * o.scale for o, term in zip(operands, found.terms, strict=True)]
     largest = (a.scale * np.abs(a.by).max() / _MOST_STEPS[a.source.dtype] for a in addends)
     finest = len(addends) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
@@ -259,8 +155,8 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
 def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
     """The second moments of a product's inputs in their steps, those of two operands taken for unrelated. None where
     the weights are to be rounded to the nearest."""
-    parts = [q.calibration.moments.get(x.name) for x, _ in found.terms]
-    if not q.compensates or any(part is None for part in parts):
+    parts = [q.calibration.moments.get(term.x.name) for term in found.terms]
+    if not q.compensates or any(part is None for part in parts) or any(term.window.taps > 1 for term in found.terms):
         return None
     widths = [len(part) for part in parts]
     gram, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
@@ -273,7 +169,8 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
     channels, n = inputs.channels, len(inputs.channels.scale)
     sources, addends = (tuple(o.source for o in group) for group in (inputs.operands, inputs.addends))
     single = any(s.row is not None for s in (*sources, *addends))
-    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, addends)
+    skipped = found.sum.skipped
+    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, addends, skipped=skipped)
     name = plain(expr.name)
     args: list = []
     names: dict[int, str] = {}
@@ -303,7 +200,9 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
         add(np.rint(factor).astype(np.int32), "addend_factor")
     for value, suffix in zip(last.constants, last.names, strict=True):
         add(value, suffix)
-    out = ([1 if single else q.length, n], last.kind.dtype)
+    read_rows = [o.args[0] for o in (*inputs.operands, *inputs.addends) if o.source.rows is None]
+    length = shape(read_rows[0])[0] if read_rows else q.length
+    out = ([1 if single else spec.rows_made(length), n], last.kind.dtype)
     parts = [f"{len(group)} {what}{'s' * (len(group) > 1)}" for group, what in
              ((sources, "linear map"), (addends, "addend")) if group]  # fmt: skip
     reason = f"{', '.join(parts)} and {last.kind.name} in one product"
@@ -357,4 +256,7 @@ def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
     made = _emit(q, expr, found, inputs, last)
     if len(shape(expr)) == 2:
         return made
+    if channels_first(expr):
+        rows = q.builder.emit(relax.op.expand_dims(made, 0), name_hint=f"{plain(expr.name)}_rows")
+        return q.builder.emit(relax.op.permute_dims(rows, [0, 2, 1]), name_hint=expr.name)
     return q.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=expr.name)

@@ -16,7 +16,19 @@ from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, dtype, is_tensor, op_name, shape, substitute, variables
+from embbert_tvm.graph.dataflow import (
+    Dataflow,
+    Expr,
+    callee,
+    channels_first,
+    dtype,
+    is_tensor,
+    op_name,
+    rows_of,
+    shape,
+    substitute,
+    variables,
+)
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
@@ -288,13 +300,15 @@ class Quantizer:
 
     def quantized(self, expr: Var, dtype: str = "int8") -> Rows:
         """The float32 of `expr` as int8 or int16 rows."""
-        rows, width = shape(expr)[-2:]
+        rows, width = rows_of(expr)
         observed = self._observed(expr).name
         scale = self.calibration.scale(observed) if dtype == "int8" else self.wide_scale(observed)
         inverse = np.array([1 / scale], np.float32)
         name = f"{plain(expr.name)}_quantized"
         real = self.real(expr)
-        if len(shape(expr)) == 2:
+        if channels_first(expr):
+            real = self.builder.emit(relax.op.permute_dims(real, [0, 2, 1]), name_hint=f"{plain(expr.name)}_rows")
+        elif len(shape(expr)) == 2 or shape(expr)[-1] != width:
             real = self.builder.emit(relax.op.reshape(real, (1, rows, width)), name_hint=expr.name)
         args = [real, inverse]
         reason = f"its consumer is {dtype}"
@@ -324,17 +338,19 @@ class Quantizer:
 
     def _dequantized(self, expr: Var) -> Expr:
         rows = self.wide(expr) if expr in self.streams else self.rows(expr)
-        width = shape(expr)[-1]
+        count, width = rows_of(expr)
         name = f"{plain(expr.name)}_real"
         steps = rows.expr
         if rows.row is not None:
             cut = relax.op.strided_slice(steps, [0], [rows.row], [rows.row + 1], assume_inbound=True)
             steps = self.builder.emit(cut, name_hint=f"{plain(expr.name)}_row")
         args = [steps, np.array([rows.scale], np.float32)]
-        out = ([1, *shape(expr)[-2:]], "float32")
+        out = ([1, count, width], "float32")
         made = self.kernel(
             convert.dequantize(width, rows.dtype), name, args, out, "its consumer is float32", {1: "scale"}
         )
-        if len(shape(expr)) == 3:
+        if channels_first(expr):
+            return self.builder.emit(relax.op.permute_dims(made, [0, 2, 1]), name_hint=name)
+        if [str(d) for d in shape(expr)] == [str(d) for d in out[0]]:
             return made
         return self.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=name)

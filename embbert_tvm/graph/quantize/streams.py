@@ -12,6 +12,7 @@ from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, op_name, variables
 from embbert_tvm.graph.quantize import pool, product, row_slice
+from embbert_tvm.graph.quantize.sums import NORMS, Sum
 
 _SUMS = ("add", "subtract")
 _POOLING = ("mean", "max", "power", "multiply")  # the first operator of each
@@ -20,7 +21,7 @@ _POOLING = ("mean", "max", "power", "multiply")  # the first operator of each
 def find_streams(graph: Dataflow) -> frozenset[Var]:
     """The values of a graph that are made in int16."""
     readers: dict[Var, list[Var]] = {}
-    sums: dict[Var, product.Sum] = {}
+    sums: dict[Var, Sum] = {}
     pooled: set[Var] = set()
     for var, value in graph.bindings:
         for used in dict.fromkeys(variables(value)):
@@ -39,7 +40,7 @@ def find_streams(graph: Dataflow) -> frozenset[Var]:
             name = op_name(graph.producer(reader))
             if row_slice.match(graph, reader) is not None:
                 found |= kinds(reader)
-            elif name in product.NORMS or (var in pooled and name in _POOLING):
+            elif name in NORMS or (var in pooled and name in _POOLING):
                 found.add("wide")
             else:
                 found.add("sum" if name in _SUMS and var in added else "int8")

@@ -1,0 +1,197 @@
+"""What a value is the sum of: linear maps, convolutions over time, tables, residual paths and a bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm.ir import Call
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+
+NORMS = ("nn.rms_norm", "nn.layer_norm")
+# A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
+_LOOKUP_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Addend:
+    """x, a tensor (1, L, n) or rows of a table, times `by`: a number or one a column."""
+
+    x: Expr
+    by: np.ndarray | float
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows that a row of a term reads: `after` of them ahead, `dilation` apart (kernels/product.py)."""
+
+    taps: int = 1
+    after: int = 0
+    dilation: int = 1
+
+    @property
+    def reach(self) -> int:
+        """From the first row to the last."""
+        return self.dilation * (self.taps - 1)
+
+
+@dataclass(frozen=True)
+class Term:
+    """x (1, L, k) read through a window, times weight (taps * k, n)."""
+
+    x: Expr
+    weight: np.ndarray
+    window: Window = Window()
+
+
+@dataclass
+class Sum:
+    """lookups: (table (rows, n), ids); bias (n,); all real. skipped: rows at the start that are not made."""
+
+    terms: list[Term] = field(default_factory=list)
+    lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
+    addends: list[Addend] = field(default_factory=list)
+    bias: np.ndarray | float = 0.0
+    skipped: int = 0
+
+
+def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray | float = 1.0) -> bool:
+    """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as an addend."""
+    value = constant(expr)
+    if value is not None:
+        found.bias = found.bias + value.reshape(-1) * by
+        return value.size == max(value.shape, default=1)
+    made = graph.producer(expr)
+    name = op_name(made)
+    if not top and _is_addend(graph, expr):
+        found.addends.append(Addend(expr, by))
+        return True
+    if name == "take" and not top and (table := _small_table(made)) is not None:
+        found.lookups.append((table * by, made.args[1]))
+        return True
+    if top or graph.uses(expr) == 1:
+        if name in ("add", "subtract"):
+            signs = (by, by if name == "add" else -by)
+            return all(_collect(graph, a, found, False, sign) for a, sign in zip(made.args, signs, strict=True))
+        if not (top and name == "negative") and (scaled := _scaled(made)) is not None:
+            return _collect(graph, scaled[0], found, False, by * scaled[1])
+        if name == "matmul" and (weight := constant(made.args[1])) is not None and weight.ndim == 2:
+            found.terms += _parts(graph, made.args[0], weight * by)
+            return True
+        if name == "permute_dims" and channels_first(made.args[0]) and graph.uses(made.args[0]) == 1:
+            term, bias, skipped = _convolution(graph, made.args[0]) or (None, None, None)
+            if term is not None and not skipped:
+                found.terms.append(Term(term.x, term.weight * by, term.window))
+                found.bias = found.bias + bias * by
+                return True
+    if top and not _is_table(made):
+        return False
+    found.addends.append(Addend(expr, by))
+    return True
+
+
+def _is_table(made: Expr) -> bool:
+    """Whether `made` is rows of a large constant table, at ids or from its first."""
+    if op_name(made) not in ("take", "strided_slice"):
+        return False
+    table = constant(made.args[0])
+    if table is None or table.ndim != 2 or len(table) <= _LOOKUP_ROWS:
+        return False
+    return op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None)
+
+
+def _small_table(take: Call) -> np.ndarray | None:
+    """The table that a take looks rows up in, where it is one of few rows."""
+    table = constant(take.args[0])
+    small = table is not None and table.ndim == 2 and constant(take.args[1]) is None
+    return table if small and take.attrs.axis is not None and int(take.attrs.axis) == 0 else None
+
+
+def _scaled(made: Expr) -> tuple[Expr, np.ndarray] | None:
+    """(x, c), where `made` is x times a constant, one number or one a column."""
+    name = op_name(made)
+    if name == "negative":
+        return made.args[0], np.array([-1.0])
+    if name not in ("multiply", "divide"):
+        return None
+    left, right = made.args
+    for x, factor in ((left, right), (right, left)) if name == "multiply" else ((left, right),):
+        value = constant(factor)
+        width = shape(x)[-1] if constant(x) is None and shape(x) else None
+        if value is None or value.size not in (1, width) or value.size != max(value.shape, default=1):
+            continue
+        if value.size > 1 and value.shape[-1] != width:
+            continue
+        flat = value.reshape(-1).astype(np.float64)
+        return x, flat if name == "multiply" else 1 / flat
+    return None
+
+
+def _is_addend(graph: Dataflow, expr: Expr) -> bool:
+    """Whether `expr` is rows of a norm or of a large table, which are added as they are."""
+    made = graph.producer(expr)
+    if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
+        made = graph.producer(made.args[0])
+    return op_name(made) in NORMS or _is_table(made)
+
+
+def find_sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
+    """What `expr` (1, L, n), (L, n) or (1, n) is the sum of; None where it is none, or not of rows as many as its own.
+    top: whether `expr` must be a sum to be one, and not what something is to be done with."""
+    dims, found = shape(expr), Sum()
+    if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1) or not isinstance(dims[-1], int):
+        return None
+    if not _collect(graph, expr, found, top) or not (found.terms or found.addends):
+        return None
+    if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.addends):
+        return None
+    read = [_count(x) for x in (*(term.x for term in found.terms), *(a.x for a in found.addends))]
+    read += [str(shape(ids)[-1]) for _, ids in found.lookups]
+    return found if all(rows == _count(expr) for rows in read) else None
+
+
+def _count(x: Expr) -> str:
+    """How many rows a tensor has, to be compared."""
+    return str(shape(x)[-1 if channels_first(x) else -2])
+
+
+def _parts(graph: Dataflow, x: Expr, weight: np.ndarray) -> list[Term]:
+    """x times weight, or where x is a concatenation that nothing else reads, each of its parts times its share."""
+    made = graph.producer(x)
+    if op_name(made) != "concat" or graph.uses(x) != 1 or int(made.attrs.axis) % len(shape(x)) != len(shape(x)) - 1:
+        return [Term(x, weight)]
+    parts = list(made.args[0].fields)
+    widths = [shape(part)[-1] for part in parts]
+    if any(constant(part) is not None for part in parts) or not all(isinstance(width, int) for width in widths):
+        return [Term(x, weight)]
+    bounds = np.cumsum([0, *widths])
+    return [Term(part, weight[a:b]) for part, a, b in zip(parts, bounds, bounds[1:], strict=False)]
+
+
+def _convolution(graph: Dataflow, expr: Expr) -> tuple[Term, np.ndarray, int] | None:
+    """The term, bias (n,) and rows not made of a convolution over time of all channels, (1, n, L) of (1, k, L)."""
+    bias = np.zeros(1)
+    if (total := graph.match(expr, "add")) is not None:
+        bias, expr = constant(total.args[1]), total.args[0]
+        if bias is None or graph.uses(expr) != 1:
+            return None
+    conv = graph.match(expr, "nn.conv1d")
+    weight = constant(conv.args[1]) if conv is not None else None
+    if weight is None or int(conv.attrs.groups) != 1 or int(conv.attrs.strides[0]) != 1:
+        return None
+    (n, k, taps), (before, after) = weight.shape, (int(p) for p in conv.attrs.padding)
+    window = Window(taps, after, int(conv.attrs.dilation[0]))
+    x, early = conv.args[0], window.reach - before - after
+    if (turned := graph.match(x, "permute_dims")) is not None and [int(a) for a in turned.attrs.axes] == [0, 2, 1]:
+        x = turned.args[0]
+    if bias.size not in (1, n) or early < 0 or after > window.reach or constant(x) is not None or rows_of(x) is None:
+        return None
+    flat = weight.transpose(2, 1, 0).reshape(taps * k, n)
+    return Term(x, flat, window), np.broadcast_to(bias.reshape(-1), (n,)), early
+
+
+def convolution_sum(graph: Dataflow, expr: Expr) -> Sum | None:
+    """What `expr` (1, n, L) is the sum of, where it is a convolution with its bias."""
+    found = _convolution(graph, expr)
+    return None if found is None else Sum([found[0]], bias=found[1], skipped=found[2])
