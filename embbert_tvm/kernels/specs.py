@@ -16,7 +16,7 @@ from tvm import tirx
 
 SPEC = "embbert.spec"
 _PACKAGE = __package__ or "embbert_tvm.kernels"
-_KIND = "kind"
+_KIND = "class"  # no field of a dataclass can be called so
 
 
 def with_spec(func: tirx.PrimFunc, spec: object) -> tirx.PrimFunc:
@@ -39,7 +39,7 @@ def without_spec(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def spec_text(spec: object) -> str:
-    """A specification as JSON: {"kind": MODULE.CLASS, and each field}."""
+    """A specification as JSON: {"class": MODULE.CLASS, and each field}."""
     return json.dumps(_plain(spec))
 
 
