@@ -11,12 +11,12 @@ from pathlib import Path
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.device.build import build
-from embbert_tvm.device.elf import flat, loaded
+from embbert_tvm.device.elf import Piece, flat, loaded
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.device.uf2 import uf2
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.target import Board, load_cpu
+from embbert_tvm.target import Board, Cpu, load_cpu
 
 _SPARSE = 2  # an image that spans more than so many times its bytes makes no flat file
 
@@ -42,6 +42,8 @@ def make_firmware(package: Package, board: Board | None, out: Path) -> Firmware:
     Every step is counted: `profile --on serial:` needs no other image. Raises InputError for a board that the package
     was not compiled for, or whose firmware another framework builds.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file: name a folder, new or your own")
     board = _board(package, board)
     cpu = load_cpu(board.cpu)
     names = sorted({"EMBBERT", package.prefix.upper()})
@@ -50,19 +52,27 @@ def make_firmware(package: Package, board: Board | None, out: Path) -> Firmware:
     pieces = loaded(image)
     if not pieces:
         raise WorkError(f"{image}: holds nothing to flash")
+    try:
+        files = _write(image, pieces, board, cpu, out)
+    except OSError as error:
+        raise WorkError(f"{out}: cannot be written ({error.strerror})") from error
+    return Firmware(board, files, sum(len(piece.data) for piece in pieces), _commands(board, files))
+
+
+def _write(image: Path, pieces: list[Piece], board: Board, cpu: Cpu, out: Path) -> dict[str, Path]:
+    """The files of an image by format, in a folder that is made where there is none."""
     out.mkdir(parents=True, exist_ok=True)
     files = {name: out / f"firmware.{name}" for name in ("elf", "map", "hex")}
     shutil.copyfile(image, files["elf"])
     shutil.copyfile(image.with_suffix(".map"), files["map"])
     call(cpu, "objcopy", ["-O", "ihex", image, files["hex"]], "the HEX file")
-    flash_bytes = sum(len(piece.data) for piece in pieces)
-    if pieces[-1].end - pieces[0].address <= _SPARSE * flash_bytes:
+    if pieces[-1].end - pieces[0].address <= _SPARSE * sum(len(piece.data) for piece in pieces):
         files["bin"] = out / "firmware.bin"
         write_atomically(files["bin"], flat(pieces))
     if board.uf2_family is not None:
         files["uf2"] = out / "firmware.uf2"
         write_atomically(files["uf2"], uf2(pieces, board.uf2_family))
-    return Firmware(board, files, flash_bytes, _commands(board, files))
+    return files
 
 
 def flash(firmware: Firmware) -> str:

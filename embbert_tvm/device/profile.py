@@ -88,8 +88,8 @@ def profile(
             steps = stack.enter_context(open_place(place, package, timeout, flags=sorted(flags)))
         elif not held.features & protocol.FEATURE_PROFILE:
             raise WorkError(
-                f"{place}: its firmware does not measure steps: build it with {' '.join(sorted(flags))} "
-                "and put it on the board"
+                f"{place}: its firmware does not measure steps: put one of `embbert-tvm firmware` on the board, "
+                f"or build yours with {' '.join(sorted(flags))}"
             )
         found, deepest = [], None
         for length in progress(lengths):

@@ -26,7 +26,10 @@ def emulation_board(package: Package, name: str | None = None) -> tuple[Board, Q
         name = cpu.emulation_board
     board = load_board(name)
     if board.qemu is None:
-        raise InputError(f"QEMU does not emulate {board.name}: its board file has no qemu section")
+        raise InputError(
+            f"QEMU does not emulate {board.name}: its board file has no qemu section: "
+            "put an image of `embbert-tvm firmware` on the board and use --on serial:PORT"
+        )
     if board.cpu != cpu.name and board.name != cpu.emulation_board:
         raise InputError(f"{board.name} has a {board.cpu}, the package was compiled for {cpu.name}: compile it again")
     return board, board.qemu

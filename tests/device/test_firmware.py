@@ -103,6 +103,14 @@ def test_what_makes_no_image_is_refused(cli, packages, tmp_path, board, message)
     assert not (tmp_path / "fw").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused(cli, packages, tmp_path):
+    (tmp_path / "fw").write_text("mine")
+    result = cli("firmware", packages("cortex-m4"), "--board", "nrf52840dk", "-o", tmp_path / "fw")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "fw: is a file: name a folder" in result.err
+    assert (tmp_path / "fw").read_text() == "mine"
+
+
 def test_a_board_that_a_framework_serves_names_the_template(cli, packages, tmp_path):
     result = cli("firmware", packages("rv32imc"), "--board", "esp32c3", "-o", tmp_path / "fw")
     assert result.status == 2

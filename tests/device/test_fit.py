@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy import HEADER, write_package
 
@@ -35,6 +35,8 @@ def test_one_region_or_two(arena, data, expected):
     assert places(F405, arena, data) == expected
 
 
+# Drawing is slow where other work has the processors.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(5000, 50_000), min_size=1, max_size=4), st.integers(1, 60_000), st.integers(1, 60_000))
 def test_places_hold_what_they_are_given(sizes, arena, data):
     board = new_board("b", "cortex-m4", ["1M"], [f"{n}" for n in sizes], "80MHz", "8")

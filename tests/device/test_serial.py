@@ -247,4 +247,5 @@ def test_a_firmware_that_measures_nothing(cli, toy, toy_package, board):
     with line_to(on_qemu(toy)) as line:
         result = cli("profile", toy_package, "--on", f"serial:{line.port}", "--length", "4")
     assert result.status == 1
-    assert f"does not measure steps: build it with -DEMBBERT_PROFILE={len(STEPS)} and put it on the board" in result.err
+    assert "does not measure steps: put one of `embbert-tvm firmware` on the board" in result.err
+    assert f"or build yours with -DEMBBERT_PROFILE={len(STEPS)}" in result.err
