@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
-from embbert_tvm import __version__
 from embbert_tvm.errors import EmbbertError, InputError, cannot_write, one_line
+from embbert_tvm.version import __version__
 
 # Errors of the system that another name of a file avoids: the usage is at fault.
 _OF_THE_NAME = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}

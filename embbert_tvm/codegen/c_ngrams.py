@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from embbert_tvm import firmware
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
 from embbert_tvm.models.ngrams import NgramModel
+from embbert_tvm.resources import firmware
 
-RUNTIME = Path(next(iter(firmware.__path__))) / "tokenizer" / "embbert_ngrams.h"
+RUNTIME = firmware("tokenizer", "embbert_ngrams.h")
 _PER_LINE = 24
 _ASCII = 0x80  # the runtime knows these without a table
 

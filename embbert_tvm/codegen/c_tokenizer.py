@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-import embbert_tvm.firmware as firmware
 from embbert_tvm.codegen import c_api, tokenizer_chain
 from embbert_tvm.codegen.c_tables import array
 from embbert_tvm.codegen.tokenizer_models import model_tables, window_bytes
 from embbert_tvm.data.tokenizer_spec import AddedToken, Begin, TokenizerSpec
+from embbert_tvm.resources import firmware
 
 __all__ = ["files", "header", "source", "window_bytes"]
 
-_FOLDER = Path(next(iter(firmware.__path__))) / "tokenizer"
+_FOLDER = firmware("tokenizer")
 
 _HEADER = """\
 /* @TITLE@: the tokenizer. Made by embbert-tvm; do not edit. */
