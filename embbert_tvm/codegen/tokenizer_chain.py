@@ -128,7 +128,7 @@ static inline uint32_t grapheme_flags(uint32_t c)
 #define GRAPHEME_PAIRS {count}u
 #define GRAPHEME_ONE {name}_map
 #define GRAPHEME_PUT {next}
-#define GRAPHEME_END {next}_end
+#define GRAPHEME_END {name}_map_end
 #include "embbert_graphemes.h"
 
 static inline void {name}(tokenizer_t *t, uint32_t c)
