@@ -37,7 +37,8 @@ from embbert_tvm.graph.precision import named_plan
 from embbert_tvm.hub_export import export_hub_folder
 from embbert_tvm.report.table import table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hub"))
+# In the place of this folder, whose kernels.py transformers would take for a library of that name.
+sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "hub")
 
 CALIBRATION = 64
 HEAD = ("kind", "form", "compiles", "labels equal", "logits apart", "in integers", "labels equal, int8")

@@ -175,6 +175,7 @@ def contents(
         prefix=prefix,
         board=board,
         origins=known.origins,
+        head=source.head,
     )
 
 

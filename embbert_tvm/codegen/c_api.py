@@ -89,7 +89,7 @@ typedef struct {
     size_t label;                     /* index of the largest logit, the first of equals */
     const char *label_text;           /* its name, UTF-8; NULL where the model has none */
     float logits[@UPPER@_CLASSES]; /* as @PREFIX@_run() gives them */
-    float scores[@UPPER@_CLASSES]; /* softmax of the logits: each 0 to 1, together 1 */
+    float scores[@UPPER@_CLASSES]; /* @SCORES@ */
     size_t tokens;                    /* how many ids the model was given */
     bool truncated;                   /* the text has more tokens than @UPPER@_MAX_LENGTH; the rest was left out */
 } @PREFIX@_result_t;
@@ -151,6 +151,7 @@ def header(
     align: int,
     has_tokenizer: bool,
     digest: int,
+    many_labels: bool = False,
 ) -> str:
     """<prefix>.h."""
     rows = [
@@ -170,5 +171,7 @@ def header(
         arena_bytes=arena_bytes,
         align=align,
         has_tokenizer=int(has_tokenizer),
+        scores=f"{'sigmoid' if many_labels else 'softmax'} of the logits: each 0 to 1"
+        + ", together 1" * (not many_labels),
         digest=f"{digest:#010x}",
     )

@@ -159,6 +159,15 @@ static float power_of_e(float x)
             result->label = i;
         }
     }
+@SCORES@
+    result->label_text = @PREFIX@_label(result->label);
+    result->tokens = tokens;
+    result->truncated = truncated;
+    return @UPPER@_OK;
+}
+"""
+
+_SOFTMAX = """\
     float sum = 0.0f;
     for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
         result->scores[i] = power_of_e(result->logits[i] - result->logits[result->label]);
@@ -166,13 +175,15 @@ static float power_of_e(float x)
     }
     for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
         result->scores[i] /= sum;
-    }
-    result->label_text = @PREFIX@_label(result->label);
-    result->tokens = tokens;
-    result->truncated = truncated;
-    return @UPPER@_OK;
-}
-"""
+    }"""
+
+# Of many labels each stands for itself.
+_SIGMOID = """\
+    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+        bool positive = result->logits[i] > 0.0f;
+        float power = power_of_e(positive ? -result->logits[i] : result->logits[i]);
+        result->scores[i] = (positive ? 1.0f : power) / (1.0f + power);
+    }"""
 
 # What a package says of texts that was compiled without a tokenizer.
 _IDS_ONLY = """\
@@ -227,8 +238,10 @@ def licensed(text: str) -> str:
     return text if text.startswith(_SPDX) else _SPDX + text
 
 
-def header(program: Program, model_name: str, precision: str, prefix: str, digest: int) -> str:
-    """The C API. digest: of the package's other sources, 32 bits."""
+def header(
+    program: Program, model_name: str, precision: str, prefix: str, digest: int, many_labels: bool = False
+) -> str:
+    """The C API. digest: of the package's other sources, 32 bits; many_labels: as of `entry`."""
     return c_api.header(
         prefix,
         title=c_comment(model_name),
@@ -241,11 +254,20 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         align=ALIGN,
         has_tokenizer=program.text is not None,
         digest=digest,
+        many_labels=many_labels,
     )
 
 
-def entry(program: Program, model_name: str, labels: Sequence[str] | None, reasons: dict[str, str], prefix: str) -> str:
-    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's."""
+def entry(
+    program: Program,
+    model_name: str,
+    labels: Sequence[str] | None,
+    reasons: dict[str, str],
+    prefix: str,
+    many_labels: bool = False,
+) -> str:
+    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
+    text may have several, so that each score is a probability of its own."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -258,6 +280,7 @@ def entry(program: Program, model_name: str, labels: Sequence[str] | None, reaso
         _MODEL,
         prefix,
         text=_IDS_ONLY if program.text is None else _TEXT,
+        scores=_SIGMOID if many_labels else _SOFTMAX,
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,

@@ -21,6 +21,7 @@ from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.target import Board, Cpu
 
+MANY_LABELS = "many labels"  # the head whose scores are probabilities each of its own
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
@@ -46,6 +47,7 @@ class Contents:
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
+    head: str | None = None  # what the outputs are, as ModelSource has it
 
 
 def files(contents: Contents) -> dict[str, bytes]:
@@ -53,7 +55,9 @@ def files(contents: Contents) -> dict[str, bytes]:
     program, name, prefix = contents.program, contents.model_name, contents.prefix
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
     sources = {
-        f"{_HOST}/src/{prefix}_model.c": c_files.entry(program, name, contents.labels, reasons, prefix),
+        f"{_HOST}/src/{prefix}_model.c": c_files.entry(
+            program, name, contents.labels, reasons, prefix, contents.head == MANY_LABELS
+        ),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
         f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
@@ -69,7 +73,9 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest),
+        f"{_HOST}/include/{prefix}.h": c_files.header(
+            program, name, contents.precision, prefix, digest, contents.head == MANY_LABELS
+        ),
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
@@ -115,6 +121,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "max_length": program.max_length,
         "labels": None if contents.labels is None else list(contents.labels),
         "classes": program.classes,
+        "head": contents.head,
         "vocabulary": program.vocabulary,
         "arena": _arena(program.arena),
         "weights_bytes": program.weights_bytes,

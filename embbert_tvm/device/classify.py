@@ -69,10 +69,17 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     if package.answers is None:
         value = float(result.logits[0])
     else:
-        scores = dict(zip(package.answers, softmax(result.logits).tolist(), strict=True))
+        shares = sigmoid(result.logits) if package.many_labels else softmax(result.logits)
+        scores = dict(zip(package.answers, shares.tolist(), strict=True))
         label = package.answers[index]
     counts = result.instructions, result.cycles
     return Answer(text, label, scores, value, count, tokens.full_length - count, *counts)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (classes,) in float64, each of its own, of logits (classes,)."""
+    shares: np.ndarray = 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
+    return shares
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

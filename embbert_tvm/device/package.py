@@ -86,6 +86,11 @@ class Package:
         return numbers if self.labels is None else self.labels
 
     @property
+    def many_labels(self) -> bool:
+        """Whether a text may have several labels, so that each score is a probability of its own."""
+        return self.metadata.get("head") == "many labels"
+
+    @property
     def min_length(self) -> int:
         """Tokens that the model needs at least."""
         return int(self.metadata.get("min_length", 1))

@@ -74,6 +74,22 @@ def test_a_folder_of_transformers(kind, head, labels, folders, tmp_path):
     assert np.abs(answers(out, ids) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+def test_many_labels_have_scores_of_their_own(folders, tmp_path):
+    import embbert_tvm
+    from embbert_tvm import CompileOptions
+
+    export_hub_folder(folders("many_labels"), tmp_path / "out")
+    package = embbert_tvm.compile(tmp_path / "out", "host", tmp_path / "p", CompileOptions("fp32", max_length=12))
+    ids = tokenizer().encode("turn off the lights").ids
+    expected = 1 / (1 + np.exp(-answers(tmp_path / "out", ids)[0]))
+    with package.open() as device:
+        found = device.classify("turn off the lights")
+    assert found.tokens == len(ids)
+    np.testing.assert_allclose([found.scores[label] for label in kinds.LABELS], expected, atol=1e-5)
+    sources = tmp_path / "p" / "codegen" / "host"
+    assert "sigmoid of the logits" in (sources / "include" / "embbert.h").read_text()
+
+
 def test_the_second_text_of_a_pair_has_its_own_type(folders, tmp_path):
     export_hub_folder(folders("bert"), tmp_path / "out")
     pair = tokenizer().encode("play music", "turn the lights off")
