@@ -12,7 +12,7 @@ Everything heavy, TVM above all, is imported when it is first needed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from embbert_tvm.codegen.package import Contents as MadeContents
     from embbert_tvm.codegen.program import Program
     from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
@@ -237,8 +236,8 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
     for _ in range(_ATTEMPTS):
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
         compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
-        made = contents(compiled, target.cpu, precision, options.prefix, target.board)
-        measured, vectors = _measure(made, compiled, target.cpu)
+        files = package.files(contents(compiled, target.cpu, precision, options.prefix, target.board))
+        measured, vectors = _measure(files, compiled, target.cpu)
         report = _report(compiled, measured, target, precision)
         if chooser is None or not chooser.tighten(report.flash.total, report.ram.total):
             break
@@ -251,7 +250,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         used, warnings = tuple(dict.fromkeys(tuned.used)), tuple(dict.fromkeys(tuned.warnings))
         report = replace(report, tuned=used, warnings=report.warnings + warnings)
     with folder_in_place(out) as folder:
-        package.write(made, folder)
+        package.write_files(files, folder)
         package.write_reference(vectors, folder)
     return Package(read_package(out), report)
 
@@ -311,7 +310,7 @@ def _chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Chooser 
     return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
-def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprint | MissingTool, Vectors]:
+def _measure(files: Mapping[str, bytes], compiled: Compiled, cpu: Cpu) -> tuple[Footprint | MissingTool, Vectors]:
     """What the package takes on the CPU, or why that is not known, and its reference vectors: the target's compiler
     works on the one while LLVM does on the other."""
     from embbert_tvm.codegen import package
@@ -323,7 +322,7 @@ def _measure(made: MadeContents, compiled: Compiled, cpu: Cpu) -> tuple[Footprin
             return error
 
     with TemporaryDirectory(prefix="embbert-") as scratch, ThreadPoolExecutor(1) as beside:
-        package.write(made, Path(scratch))
+        package.write_files(files, Path(scratch))
         measured = beside.submit(measure, Path(scratch))
         vectors = compiled.vectors()
         return measured.result(), vectors

@@ -122,6 +122,7 @@ def test_importing_the_library_imports_nothing_heavy():
 
 
 def test_compiling_imports_no_torch(tmp_path):
-    """Where it is installed, too, as it is here."""
+    """Where it is installed, too, as it is here. `tune` begins with `load_model`, too."""
+    assert loaded(f"import embbert_tvm\nembbert_tvm.load_model({str(small.folder())!r})", "torch") == [False]
     program = f"import embbert_tvm\nembbert_tvm.compile({str(small.folder())!r}, 'host', {str(tmp_path / 'p')!r})"
     assert loaded(program, "tvm", "torch") == [True, False]

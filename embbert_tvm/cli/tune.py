@@ -45,11 +45,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Search faster schedules for MODEL, a model folder or an ONNX file. An interrupted search goes on where it was."""
-    from embbert_tvm.compiler import find_source
+    from embbert_tvm.api import load_model
     from embbert_tvm.tuning.places import find_places
     from embbert_tvm.tuning.session import find_target, tune
 
-    found, source = find_target(target), find_source(model)
+    found, source = find_target(target), load_model(model)
     objective = objective or ("cycles" if place.startswith("serial") else "instructions")
     places, runner = find_places(found, place, flash, tracker, key, objective)
     path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"

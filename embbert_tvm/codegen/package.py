@@ -158,7 +158,12 @@ def _arena(plan: Plan) -> dict:
 
 def write(contents: Contents, folder: Path) -> None:
     """Fill an empty folder with the package, but for its reference."""
-    for path, content in files(contents).items():
+    write_files(files(contents), folder)
+
+
+def write_files(found: Mapping[str, bytes], folder: Path) -> None:
+    """Write what `files` gave."""
+    for path, content in found.items():
         where = folder / path
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_bytes(content)

@@ -97,7 +97,7 @@ def channels_first(expr: Expr) -> bool:
     return len(dims) == 3 and dims[0] == 1 and isinstance(dims[1], int) and not isinstance(dims[2], int)
 
 
-def rows_of(expr: Expr) -> tuple | None:
+def rows_of(expr: Expr) -> tuple[Any, ...] | None:
     """(L, K) of a tensor (1, L, K), (L, K) or (1, K, L); (1, K) of one with K elements; None for any other."""
     dims = shape(expr)
     if all(isinstance(d, int) for d in dims) and int(np.prod(dims)) == max(dims, default=1):
