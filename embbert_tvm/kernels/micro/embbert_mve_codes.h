@@ -38,10 +38,10 @@ static inline int32_t embbert_mve_level(const uint8_t *codes, int32_t r, int32_t
 #define EMBBERT_MVE_PIECES_2_HIGH(v, w)                                                                                \
     "vldrw.u32 " w ", [r3], #16\n", "vshl.i8 " v ", " w ", #2\n vshr.s8 " w ", " w ", #6\n",                           \
         "vshr.s8 " v ", " v ", #6\n vmul.i8 " w ", " w ", r9\n", "vmul.i8 " v ", " v ", r9\n"
-/* All tiles: `first` is a block of an operand's first columns, `next` another, both end by EMBBERT_MVE_NEXT_BLOCK, whose
- * comparison still holds. On the stack: the tiles left, the operand's end, where the tiles of a block of sums end. */
+/* All tiles: `first` is a block of an operand's first columns, `next` another; both end by EMBBERT_MVE_NEXT_BLOCK,
+ * whose comparison still holds. On the stack: the tiles left, the operand's end, where the tiles of a block of sums end. */
 #define EMBBERT_MVE_CODES_PRODUCT(start, first, next)                                                                  \
-    "push {r7}\n ldrd r0, r2, [r1]\n ldr r7, [r1, #8]\n sub sp, sp, #16\n strd r0, r2, [sp]\n ldrsb r9, [r7], #1\n"     \
+    "push {r7}\n ldrd r0, r2, [r1]\n ldr r7, [r1, #8]\n sub sp, sp, #16\n strd r0, r2, [sp]\n ldrsb r9, [r7], #1\n"    \
     start EMBBERT_MVE_ROWS_START "mov r1, r11\n"                                                                       \
     "1:\n" EMBBERT_MVE_TILES("r4") "str r4, [sp, #8]\n"                                                                \
     "2:\n" first "beq 4f\n"                                                                                            \
