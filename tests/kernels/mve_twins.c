@@ -92,3 +92,16 @@ void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, 
 {
     embbert_mve_context_transposed(o->out32, in->left, in->right, groups, width);
 }
+
+void TWIN(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
+{
+    const uint8_t *codes = (const uint8_t *)in->right;
+    int8_t multipliers[128];
+    for (int32_t i = 0; i < 128; i++) {
+        multipliers[i] = (int8_t)(in->table[i] % 16 + 1);
+    }
+    if (k % 64 == 0) {
+        embbert_mve_product_codes(o->out32, in->left, codes, multipliers, pairs, k, 4);
+    }
+    embbert_mve_product_codes(o->out32 + 1024, in->left, codes, multipliers, pairs, k, 2);
+}

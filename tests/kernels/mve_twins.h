@@ -1,5 +1,6 @@
 /* The micro-kernels of MVE as functions, named TWIN(kernel): once as the CPU runs them, once in their plain C. */
 #include "embbert_mve.h"
+#include "embbert_mve_codes.h"
 
 #ifndef MVE_TWINS_H
 #define MVE_TWINS_H
@@ -27,3 +28,4 @@ void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
 void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k);
 void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width);
 void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width);
+void TWIN(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k);

@@ -150,7 +150,7 @@ def test_the_features_choose():
 
 KERNELS = (
     "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows",
-    "transpose", "context_transposed",
+    "transpose", "context_transposed", "product_codes",
 )  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""Weights of four or two bits as embbert_mve_product_codes reads them.
+
+Codes are levels in two's complement. Sixteen bytes hold sixteen columns of a row-interleaved pair of rows by four bits,
+thirty-two by two: byte i has column i in its lowest bits, of the first row and then of the second, and, by two bits,
+column 16 + i above. So a shift up and one down make signed bytes of sixteen neighbouring columns of one row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embbert_tvm.errors import InputError
+
+BITS = (4, 2)
+SPARE = 16  # bytes past the last code that are loaded and not used
+
+
+def block_columns(bits: int) -> int:
+    """The columns that share a multiplier."""
+    return 16 * bits
+
+
+def pack_levels(levels: np.ndarray, bits: int) -> np.ndarray:
+    """The bytes of int8 levels (n / 2, k, 2); InputError where k is no multiple of a block's columns or a level needs
+    more bits."""
+    pairs, k, _ = levels.shape
+    if bits not in BITS or k % block_columns(bits):
+        raise InputError(
+            f"codes of {bits} bits, {k} columns: must be 4 or 2 bits and whole blocks of 16 * bits columns"
+        )
+    if levels.min(initial=0) < -(1 << bits - 1) or levels.max(initial=0) >= 1 << bits - 1:
+        raise InputError(f"a level from {levels.min()} to {levels.max()} does not fit {bits} bits")
+    parts = 8 // bits  # of a byte: rows and, by two bits, halves
+    codes = (levels & (1 << bits) - 1).astype(np.uint8)
+    # (pair, piece of 16 bytes, half, byte, row) to (..., byte, half, row): the lowest bits first.
+    pieces = codes.reshape(pairs, -1, parts // 2, 16, 2).transpose(0, 1, 3, 2, 4).reshape(-1, parts)
+    packed = np.bitwise_or.reduce(pieces << (bits * np.arange(parts, dtype=np.uint8)), 1).astype(np.uint8)
+    return np.append(packed, np.zeros(SPARE, np.uint8))
+
+
+def pack_block_multipliers(multipliers: np.ndarray) -> np.ndarray:
+    """Of (pairs, blocks), from 1 to 127, as int8, one more at the end."""
+    return np.append(multipliers.reshape(-1), 1).astype(np.int8)
