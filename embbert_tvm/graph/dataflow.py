@@ -27,6 +27,7 @@ class Dataflow:
         self.bindings = [(b.var, b.value) for block in blocks for b in block.bindings]
         self.output = self.function.body.body
         self._producer = dict(self.bindings)
+        self.refused: dict[Var, str] = {}
         self._uses: Counter[Var] = Counter()
         for _, value in self.bindings:
             self._uses.update(variables(value))
@@ -37,6 +38,11 @@ class Dataflow:
         while isinstance(expr, Var) and expr in self._producer:
             expr = self._producer[expr]
         return expr
+
+    def refuse(self, expr: Expr, reason: str) -> None:
+        """Note why an operator that makes `expr` has no kernel; the first reason stays."""
+        if isinstance(expr, Var):
+            self.refused.setdefault(expr, reason)
 
     def binding(self, var: Var) -> Expr | None:
         return self._producer.get(var)

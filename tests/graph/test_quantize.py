@@ -270,6 +270,38 @@ def test_what_runs_in_float_says_why():
     assert "no int8 kernel takes sin with these operands" in reasons.values()
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            "m = MatMul(x, w__weight)\nn = ReduceMean<keepdims=1>(m, one)\ny = Mul(m, n)",
+            "no int8 kernel takes multiply: w and w_mean are not rows of one shape",
+        ),
+        (
+            "t = Transpose<perm=[0,2,1]>(x)\nc = Conv<pads=[1,1],group=16>(t, d__weight)\n"
+            "y = Transpose<perm=[0,2,1]>(c)",
+            "no int8 kernel takes permute_dims: d has 1 + 1 rows of padding around 4 taps, a stride of 1, "
+            "16 groups of 16 channels",
+        ),
+        (
+            "t = Transpose<perm=[0,2,1]>(x)\ns = MatMul(x, t)\nr = Relu(s)\na = Softmax<axis=-1>(r)\ny = MatMul(a, x)",
+            "is no product of queries and keys that this alone reads",
+        ),
+    ],
+)
+def test_the_reason_names_the_clause_that_failed(body, reason):
+    weights = {"w__weight": normal(16, 16), "d__weight": normal(16, 1, 4), "one": np.array([1])}
+    every = {"emb__weight": normal(40, 16), "head__weight": normal(16, 3), **weights}
+    model = classifier(
+        EMBED + body + POOL.format("ReduceMax"),
+        **{k: v for k, v in every.items() if f"{k})" in body or f"{k.split('__')[0]}" in ("emb", "head")},
+    )
+    mod = simplify(import_onnx(model))
+    quantized = quantize(mod, calibrate(mod, [some_ids(n) for n in range(4, 12)], "x"))
+    found = [c.reason for c in quantized.choices if c.precision == "float32"]
+    assert any(reason in why for why in found), found
+
+
 def test_embbert_is_all_int8():
     chosen = small.quantized().choices
     assert {c.precision for c in chosen if c.kernel not in ("equal", "greater", "astype", "cumsum", "add")} == {"int8"}

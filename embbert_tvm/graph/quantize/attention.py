@@ -26,17 +26,19 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if context is None or constant(context.args[1]) is not None or len(shape(expr)) != 3:
         return None
     softmax = graph.match(context.args[0], "nn.softmax")
-    if softmax is None or int(softmax.attrs.axis) not in (-1, 2) or graph.uses(context.args[0]) != 1:
+    if softmax is None:
         return None
+    if int(softmax.attrs.axis) not in (-1, 2) or graph.uses(context.args[0]) != 1:
+        return graph.refuse(expr, f"{context.args[0].name} is no softmax of the last axis that this alone reads")
     scores = graph.match(softmax.args[0], "matmul")
     if scores is None or graph.uses(softmax.args[0]) != 1:
-        return None
+        return graph.refuse(expr, f"{softmax.args[0].name} is no product of queries and keys that this alone reads")
     turned = graph.match(scores.args[1], "permute_dims")
     if turned is None or [int(a) for a in turned.attrs.axes] != [0, 2, 1]:
-        return None
+        return graph.refuse(expr, f"the keys {scores.args[1].name} are not transposed rows")
     query, key, value = scores.args[0], turned.args[0], context.args[1]
     if str(shape(key)) != str(shape(value)) or shape(query)[2] != shape(key)[2] or not isinstance(shape(key)[2], int):
-        return None
+        return graph.refuse(expr, f"the keys {key.name} and values {value.name} are not as wide as {query.name}")
     # The kernel reads as many queries as it writes rows: all, or a row that was made as one.
     if isinstance(shape(key)[1], int) or op_name(graph.producer(query)) in ("strided_slice", "take"):
         return None

@@ -57,7 +57,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     whole = before + after == dilation * (taps - 1)
     width = rows_of(x)
     if not whole or int(attrs.strides[0]) != 1 or width is None or width[1] != groups or channels % groups:
-        return None
+        if int(attrs.groups) == 1:
+            return None  # of all channels, a product through a window
+        what = f"{before} + {after} rows of padding around {taps} taps, a stride of {int(attrs.strides[0])}"
+        return graph.refuse(expr, f"{made.name} has {what}, {groups} groups of {channels} channels")
     flat = np.broadcast_to(bias.reshape(-1), (channels,))
     return Match(x, weight[:, 0, :], flat, inner, after, dilation)
 

@@ -27,7 +27,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     dims = shape(expr)
     same = str(shape(a)) == str(shape(b)) == str(dims) and isinstance(dims[-1], int)
     fits = same and (len(dims) == 2 or (len(dims) == 3 and dims[0] == 1))
-    return Match(a, b) if fits else None
+    return Match(a, b) if fits else graph.refuse(expr, f"{a.name} and {b.name} are not rows of one shape")
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:

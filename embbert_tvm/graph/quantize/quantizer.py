@@ -32,6 +32,7 @@ from embbert_tvm.graph.dataflow import (
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
+from embbert_tvm.graph.quantize.operator import Operator
 from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import convert
 from embbert_tvm.kernels.fixed_point import rescaled
@@ -86,7 +87,7 @@ class Quantized:
 class Quantizer:
     mod: IRModule
     calibration: Calibration | None
-    operators: tuple
+    operators: tuple[Operator, ...]
     plan: Plan = field(default_factory=Plan)
     layers: tuple = ()  # operators of schemes whose rows are float32 between integers
     streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
@@ -290,7 +291,9 @@ class Quantizer:
         elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
             reason = ASKED
         else:
-            reason = f"no int8 kernel takes {name} with these operands"
+            refused = self.graph.refused.get(expr)
+            why = " with these operands" if refused is None else f": {refused}"
+            reason = f"no int8 kernel takes {name}{why}"
         self.choices.append(Choice(made.name, name, dtype(expr), reason))
         return made
 

@@ -49,8 +49,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     u, step, rate, into, out_of = scan.args[1].fields
     rate = constant(graph.producer(rate))
     made_step = graph.producer(step)
-    if rate is None or (rate >= 0).any() or op_name(made_step) not in _STEPS or graph.uses(step) != 1:
-        return None
+    if rate is None or (rate >= 0).any():
+        return graph.refuse(expr, "its decay rates are not constants below zero")
+    if op_name(made_step) not in _STEPS or graph.uses(step) != 1:
+        return graph.refuse(expr, f"the steps {step.name} are not softplus, relu or sigmoid that this alone reads")
     through = np.zeros(len(rate)) if skip is None else _factor(graph, skip, u)
     if through is None or through.size not in (1, len(rate)):
         return None
