@@ -3,7 +3,7 @@
     python benchmarks/kernels.py [--cpu cortex-m7 ...] [--json]
 
 The kernels are those that a compiled EmbBERT runs, each alone in a firmware: the product 256 x 128 x 128 with
-requantization and the softmax of 256 rows are stages of `blocked.layer`, the filter is `blocked.conv` (32 taps, 128
+requantization and the softmax of 256 rows are stages of row-block kernels, the filter is the one along the text (32 taps, 128
 channels, its activation included).
 """
 

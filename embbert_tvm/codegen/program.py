@@ -60,8 +60,8 @@ class Tensor:
 @dataclass(frozen=True)
 class Output:
     """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
-    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 in a pairs matrix
-    (kernels/blocked.py), 8 in panels (kernels/half.py)."""
+    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 where rows are
+    interleaved (kernels/layouts.py), 8 in panels (kernels/half.py)."""
 
     name: str
     value: str

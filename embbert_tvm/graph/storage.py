@@ -20,7 +20,7 @@ Argument = "Expr | np.ndarray"
 
 
 def pack_pairs(matrix: np.ndarray) -> np.ndarray:
-    """(n, k) as the pairs matrix (n / 2, k, 2)."""
+    """(n, k) row-interleaved, (n / 2, k, 2)."""
     n, k = matrix.shape
     return np.ascontiguousarray(matrix.reshape(n // LANES, LANES, k).transpose(0, 2, 1))
 
@@ -40,7 +40,7 @@ class Storage:
 
     def matrix(self, expr: Expr, pairs: Callable | None = None) -> tuple[list, WeightFormat | None]:
         """An int8 constant (n, k), as it is or in codes with the multipliers of its blocks, and its format then. pairs:
-        what lays (n, k) out as a pairs matrix."""
+        what interleaves rows of (n, k)."""
         value = constant(expr)
         blocks = None if value is None else self.blocks.get(fingerprint(value))
         if blocks is None:

@@ -60,7 +60,7 @@ class Attention:
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,);
-    out int8 (L or 1, width). L comes first where a pairs matrix does not tell it."""
+    out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it."""
     width, single = spec.width, spec.single
 
     def body() -> None:

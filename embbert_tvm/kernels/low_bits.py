@@ -191,7 +191,7 @@ def codes(name: str, rows: int, k: int, form: WeightFormat) -> Codes:
 
 
 def stored(name: str, shape: tuple, form: WeightFormat | None):
-    """An int8 argument: a buffer of `shape`, (rows, k) or a pairs matrix, or the codes of one."""
+    """An int8 argument: a buffer of `shape`, (rows, k) or row-interleaved, or its codes."""
     if form is None:
         return argument(name, shape, "int8")
     rows, k = shape[:2]
