@@ -3,8 +3,8 @@
     python benchmarks/kernels.py [--cpu cortex-m7 ...] [--json]
 
 The kernels are those that a compiled EmbBERT runs, each alone in a firmware: the product 256 x 128 x 128 with
-requantization and the softmax of 256 rows are stages of row-block kernels, the filter is the one along the text (32 taps, 128
-channels, its activation included).
+requantization and the softmax of 256 rows are stages of row-block kernels, the filter is the one along the text (32
+taps, 128 channels, its activation included).
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ _BY_NAME: dict[str, Callable[[str], str]] = {
 }  # fmt: skip
 _BY_SUFFIX: dict[str, Callable[[str], str]] = {
     ".mk": make, ".cmake": cmake, ".yaml": yaml, ".yml": yaml, ".json": json, ".properties": properties,
-    ".ini": properties, ".conf": properties, ".overlay": c_source, ".md": markdown, ".html": html, ".svg": html,
+    ".ini": properties, ".conf": properties, ".defaults": properties,
+    ".overlay": c_source, ".md": markdown, ".html": html, ".svg": html,
     ".c": c_source, ".h": c_source, ".cpp": c_source, ".hpp": c_source, ".ino": c_source, ".ld": c_source,
 }  # fmt: skip
 

@@ -29,6 +29,8 @@ from embbert_tvm.version import __version__
 TEMPLATES = FIRMWARE / "templates"
 EXAMPLE = "play some music"
 _DESCRIPTION = "template.yaml"
+# Values that are lines of C already, of names that were checked (c_names.py).
+_WRITTEN = ("server_defines",)
 _KEY = re.compile(r"@([a-z_]+)@")
 _SOURCE = re.compile(r"@source(?:_stem)?@")
 
@@ -83,7 +85,8 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
     def filled(text: str, path: Path | str) -> str:
         """A file's text; what is put into it is written in its language."""
         written = of_file(path)
-        return _filled(text, {key: written(value) for key, value in values.items()}, names)
+        put = {key: value if key in _WRITTEN else written(value) for key, value in values.items()}
+        return _filled(text, put, names)
 
     def place(path: Path | str) -> str:
         return _filled(str(path), values, names)
@@ -93,7 +96,7 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
             if path.is_file() and path.name != _DESCRIPTION:
                 _write(folder / place(path.relative_to(template.folder)), filled(path.read_text("utf-8"), path))
         for where, origin in template.copy.items():
-            _write(folder / place(where), filled((FIRMWARE / place(origin)).read_text("utf-8"), origin))
+            _write(folder / place(where), filled((FIRMWARE / place(origin)).read_text("utf-8"), place(where)))
         if template.board and board is not None:
             _write(folder / "link.ld", linker_script(board, package))
             if template.support is not None:

@@ -45,7 +45,7 @@ def test_a_preset_is_planned_from_a_new_model(cli, monkeypatch):
     plan = found.json["models"][0]["planned"]
     assert (plan["target"], plan["precision"], plan["length"]) == ("cortex-m0plus", "int8", 16)
     assert 300 * 4 + 16 * 4 < plan["weights"] < 4096  # a byte a number, scales and a segment table beside them
-    assert plan["arena"] >= 16 * 16 * 4
+    assert 16 * 4 < plan["arena"] < 16 * 16 * 4  # ids and a block of rows: rows are pooled as they come
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from embbert_tvm.codegen.c_api import STATUSES
 from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.graph.precision import SCHEMES, Plan
+from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
 
 HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ CASES += [("int4", "cortex-m7"), ("fp16", "cortex-m55"), ("mixed", "host")]
 def package(precision: str, target: str, folder: Path) -> Path:
     if precision != "mixed":
         return small.package(precision, target)
-    compile_model(find_source(small.folder()), load_cpu(target), folder, precision="mixed", plan=MIXED)
+    compile_model(find_source(small.folder()), load_cpu(target), folder, CompileOptions("mixed", plan=MIXED))
     return folder
 
 
