@@ -83,6 +83,9 @@ def evaluate(
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
     logits = run_all(float_runner(folder), texts.ids, on_step=on_step)
+    names = 1 if folder.labels is None else len(folder.labels)
+    if logits.shape[1] != names:
+        raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
     value = texts.score(metric, logits)
     found = Evaluation(task_name(data), metric, value, len(examples), seed, texts.truncated, _seen(folder, examples))
     if folder.labels is None:

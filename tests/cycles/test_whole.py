@@ -66,7 +66,7 @@ def test_a_whole_inference_in_qemu():
     assert found.assumed < 0.02 * found.instructions  # what llvm-mca reads of no assembly
     assert found.fills.flash > 0
     (second,) = whole_cycles(package, [8], roomy)
-    assert second.cycles == pytest.approx(found.cycles, rel=1e-3)  # the server copies a little too
+    assert second.cycles == pytest.approx(found.cycles, rel=1e-2)  # the server waits and copies a little too
     assert second.fills == Fills(0, 0, 0)  # all of it was there from the run before
 
 
