@@ -33,6 +33,11 @@ STATUSES = (
         "a word's tokens cannot be told from so much of it as fits in the tokenizer's window",
         "a word is too long for this tokenizer",
     ),
+    Status(
+        "E_DAMAGED",
+        "what lies in memory is not what was compiled, or computes something else",
+        "the model in memory is damaged",
+    ),
 )
 
 _HEADER = """\
@@ -116,6 +121,24 @@ typedef struct {
 /* Run the model on n token ids. logits: @UPPER@_CLASSES values, written only where @UPPER@_OK is returned. ids and
  * logits lie outside the arena. */
 @PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
+
+/* How far @PREFIX@_check() has come; all zero before its first call. */
+typedef struct {
+    uint32_t crc;
+    size_t part, offset;
+    bool done; /* everything was read */
+} @PREFIX@_check_t;
+
+#define @UPPER@_HAS_CHECK 1
+
+/* Read at most `bytes` bytes more of the weights, the tables and the tokenizer as they lie in memory, so that an idle
+ * task may spread it over its turns. Once check->done, @UPPER@_OK says that their CRC-32 is that of what was compiled,
+ * @UPPER@_E_DAMAGED that it is not. Needs no model and no arena; call it with a `check` of zeros to begin anew. */
+@PREFIX@_status_t @PREFIX@_check(@PREFIX@_check_t *check, size_t bytes);
+
+/* Run the model on token ids that the package carries, and compare its logits with those that TVM's LLVM build gave:
+ * @UPPER@_E_DAMAGED where they differ. logits: as of @PREFIX@_run(). */
+@PREFIX@_status_t @PREFIX@_known_answer(@PREFIX@_t *model, float *logits);
 
 /* The name of a class, UTF-8; NULL past the last one, or where there are no names. */
 const char *@PREFIX@_label(size_t index);

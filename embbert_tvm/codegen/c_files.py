@@ -80,6 +80,7 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
 }
 
 @TEXT@
+@CHECKS@
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
 {
     return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
@@ -265,9 +266,10 @@ def entry(
     reasons: dict[str, str],
     prefix: str,
     many_labels: bool = False,
+    checks: str = "",
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
-    text may have several, so that each score is a probability of its own."""
+    text may have several, so that each score is a probability of its own; checks: the C of integrity.py."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -294,6 +296,7 @@ def entry(
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
         body="\n".join(lines),
+        checks=checks,
         label=_label_body(labels, prefix),
     )
 
