@@ -54,6 +54,11 @@ _HEADER = """\
  *         ... result.label_text, result.scores[result.label], result.truncated
  *     }
  *
+ * Where a scheduler switches tasks during a call it must save the registers of the FPU and of the vector unit (Zephyr:
+ * CONFIG_FPU_SHARING), or results are silently wrong. Do not call from an interrupt: a call takes milliseconds and the
+ * stack that `compile` tells. The arena may be cached memory; no DMA may write to it during a call. Weights are only
+ * read, by the processor, and may lie in flash that is mapped into its addresses.
+ *
  * Nothing here allocates, prints, or keeps state of its own: all that is written lies in the caller's arena and in
  * what the caller's pointers name. Two models, or two arenas of one model, may therefore run in two tasks at once; one
  * arena may not; and what switches between tasks must save the registers of the FPU and of its vector unit, where the

@@ -95,6 +95,8 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status)
 {
     switch (status) {
 @STATUS_TEXTS@
+    default:
+        break;
     }
     return "no status of this library";
 }
@@ -143,7 +145,7 @@ static float power_of_e(float x)
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
-    int32_t *ids = (int32_t *)(model->arena + @IDS_OFFSET@);
+    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
     size_t tokens;
     bool truncated;
     @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &tokens, &truncated);
@@ -308,11 +310,11 @@ def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
 
 def _pointer(name: str, tensor: Tensor) -> str:
     kind = C_TYPES[tensor.dtype]
-    return f"{kind} *const {name} = ({kind} *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
+    return f"{kind} *const {name} = ({kind} *)(void *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
 
 
 def _call(step: Step) -> list[str]:
-    workspaces = [f"({C_TYPES[w.dtype]} *)(arena + {w.block.offset})" for w in step.workspaces]
+    workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
     return _wrapped(f"    {step.function.name}(", [*step.scalars, *step.arguments, *workspaces], ");")
 
 
