@@ -38,6 +38,7 @@ from embbert_tvm.target import Board, Cpu
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
+ANSWER_TOKENS = 12  # of the known answer, where the model takes so many
 CALIBRATION_TEXTS = 256
 WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
 
@@ -126,9 +127,24 @@ class Compiled:
     def plan(self) -> Plan:
         return self.quantized.plan
 
+    @functools.cached_property
+    def _run(self) -> Callable[[Sequence[int]], np.ndarray]:
+        lengths = reference_lengths(self.program)
+        return llvm_runner(self.reference, _multiplications(self.program, lengths) > WORTH_OPTIMIZING)
+
+    def answer(self) -> tuple[list[int], np.ndarray]:
+        """A short text of random token ids with its logits, for the package to carry."""
+        length = min(max(ANSWER_TOKENS, self.program.min_length), self.program.max_length)
+        return self._vectors([length], seed=1)[0]
+
     def vectors(self) -> Sequence[tuple[list[int], np.ndarray]]:
-        """What the package must give for random token ids."""
-        return reference_vectors(self.reference, self.program, self.front.vocabulary)
+        """What the package must give for random token ids, of lengths from the least to the most."""
+        return self._vectors(reference_lengths(self.program), seed=0)
+
+    def _vectors(self, lengths: Iterable[int], seed: int) -> list[tuple[list[int], np.ndarray]]:
+        rng = np.random.default_rng(seed)
+        texts = [rng.integers(0, self.front.vocabulary, length).tolist() for length in lengths]
+        return [(ids, self._run(ids)) for ids in texts]
 
 
 def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedules | None = None) -> Compiled:
@@ -172,6 +188,7 @@ def contents(
         onnx=compiled.front.onnx,
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
         scheme=compiled.front.scheme,
+        answer=compiled.answer(),
         prefix=prefix,
         board=board,
         origins=known.origins,
@@ -241,18 +258,11 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
     return calibrate.load_calibration(source.calibration, digest)
 
 
-def reference_vectors(mod: IRModule, program: Program, vocabulary: int) -> Sequence[tuple[list[int], np.ndarray]]:
-    """Random token ids of lengths from the least to the most with the logits of TVM's LLVM build of `mod`."""
+def reference_lengths(program: Program) -> list[int]:
+    """Numbers of tokens from the least to the most."""
     least, longest = program.min_length, program.max_length
     spread = np.geomspace(least, longest, REFERENCE_VECTORS).round().astype(int)
-    lengths = np.unique([*spread, *(n for n in REFERENCE_LENGTHS if least <= n <= longest)])
-    run = llvm_runner(mod, _multiplications(program, lengths) > WORTH_OPTIMIZING)
-    rng = np.random.default_rng(0)
-    vectors = []
-    for length in lengths:
-        ids = rng.integers(0, vocabulary, length).tolist()
-        vectors.append((ids, run(ids)))
-    return vectors
+    return np.unique([*spread, *(n for n in REFERENCE_LENGTHS if least <= n <= longest)]).tolist()
 
 
 def _multiplications(program: Program, lengths: Iterable[int]) -> int:

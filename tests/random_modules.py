@@ -191,7 +191,8 @@ def write_package(quantized: Quantized, target: str, folder: Path) -> Path:
     fused = pipeline.run(pipeline.back(isa_of(cpu.features), in_half=False)[:1], with_account(quantized))
     known, mod = account_of(fused), pipeline.run((pipeline.calls(),), fused)
     program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
-    contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", None, None)
+    empty, answer = (None, None), ([0], np.zeros(CLASSES, np.float32))
+    contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", *empty, answer)
     folder.mkdir(parents=True)
     package.write(contents, folder)
     return folder

@@ -127,3 +127,8 @@ def package(precision: str = "int8", target: str = "host", prefix: str = "embber
 
 def onnx_of_folder() -> onnx.ModelProto:
     return onnx.load(folder() / "model.onnx")
+
+
+def copy_of_package(package: Path, to: Path) -> Path:
+    """A copy of a package to spoil, without what was built of it."""
+    return Path(shutil.copytree(package, to, ignore=shutil.ignore_patterns("build")))

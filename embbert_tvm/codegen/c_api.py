@@ -33,6 +33,11 @@ STATUSES = (
         "a word's tokens cannot be told from so much of it as fits in the tokenizer's window",
         "a word is too long for this tokenizer",
     ),
+    Status(
+        "E_DAMAGED",
+        "what lies in memory is not what was compiled, or computes something else",
+        "the model in memory is damaged",
+    ),
 )
 
 _HEADER = """\
@@ -48,6 +53,11 @@ _HEADER = """\
  *         @PREFIX@_classify(&model, text, strlen(text), &result) == @UPPER@_OK) {
  *         ... result.label_text, result.scores[result.label], result.truncated
  *     }
+ *
+ * Where a scheduler switches tasks during a call it must save the registers of the FPU and of the vector unit (Zephyr:
+ * CONFIG_FPU_SHARING), or results are silently wrong. Do not call from an interrupt: a call takes milliseconds and the
+ * stack that `compile` tells. The arena may be cached memory; no DMA may write to it during a call. Weights are only
+ * read, by the processor, and may lie in flash that is mapped into its addresses.
  *
  * Nothing here allocates, prints, or keeps state of its own: all that is written lies in the caller's arena and in
  * what the caller's pointers name. Two models, or two arenas of one model, may therefore run in two tasks at once; one
@@ -116,6 +126,24 @@ typedef struct {
 /* Run the model on n token ids. logits: @UPPER@_CLASSES values, written only where @UPPER@_OK is returned. ids and
  * logits lie outside the arena. */
 @PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
+
+/* How far @PREFIX@_check() has come; all zero before its first call. */
+typedef struct {
+    uint32_t crc;
+    size_t part, offset;
+    bool done; /* everything was read */
+} @PREFIX@_check_t;
+
+#define @UPPER@_HAS_CHECK 1
+
+/* Read at most `bytes` bytes more of the weights, the tables and the tokenizer as they lie in memory, so that an idle
+ * task may spread it over its turns. Once check->done, @UPPER@_OK says that their CRC-32 is that of what was compiled,
+ * @UPPER@_E_DAMAGED that it is not. Needs no model and no arena; call it with a `check` of zeros to begin anew. */
+@PREFIX@_status_t @PREFIX@_check(@PREFIX@_check_t *check, size_t bytes);
+
+/* Run the model on token ids that the package carries, and compare its logits with those that TVM's LLVM build gave:
+ * @UPPER@_E_DAMAGED where they differ. logits: as of @PREFIX@_run(). */
+@PREFIX@_status_t @PREFIX@_known_answer(@PREFIX@_t *model, float *logits);
 
 /* The name of a class, UTF-8; NULL past the last one, or where there are no names. */
 const char *@PREFIX@_label(size_t index);

@@ -80,6 +80,7 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
 }
 
 @TEXT@
+@CHECKS@
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
 {
     return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
@@ -94,6 +95,8 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status)
 {
     switch (status) {
 @STATUS_TEXTS@
+    default:
+        break;
     }
     return "no status of this library";
 }
@@ -142,7 +145,7 @@ static float power_of_e(float x)
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
-    int32_t *ids = (int32_t *)(model->arena + @IDS_OFFSET@);
+    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
     size_t tokens;
     bool truncated;
     @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &tokens, &truncated);
@@ -265,9 +268,10 @@ def entry(
     reasons: dict[str, str],
     prefix: str,
     many_labels: bool = False,
+    checks: str = "",
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
-    text may have several, so that each score is a probability of its own."""
+    text may have several, so that each score is a probability of its own; checks: the C of integrity.py."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -294,6 +298,7 @@ def entry(
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
         body="\n".join(lines),
+        checks=checks,
         label=_label_body(labels, prefix),
     )
 
@@ -305,11 +310,11 @@ def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
 
 def _pointer(name: str, tensor: Tensor) -> str:
     kind = C_TYPES[tensor.dtype]
-    return f"{kind} *const {name} = ({kind} *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
+    return f"{kind} *const {name} = ({kind} *)(void *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
 
 
 def _call(step: Step) -> list[str]:
-    workspaces = [f"({C_TYPES[w.dtype]} *)(arena + {w.block.offset})" for w in step.workspaces]
+    workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
     return _wrapped(f"    {step.function.name}(", [*step.scalars, *step.arguments, *workspaces], ");")
 
 

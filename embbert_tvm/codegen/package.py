@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_files, c_tokenizer, micro_headers
+from embbert_tvm.codegen import c_files, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
@@ -25,13 +25,16 @@ MANY_LABELS = "many labels"  # the head whose scores are probabilities each of i
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
+# As device/validate.py has them, which codegen/ does not import.
+FP32_TOLERANCE, FLOATING_TOLERANCE = 1e-4, 2e-2
 
 
 @dataclass(frozen=True)
 class Contents:
     """What goes into a package. tokenizer: tokenizer.json or None; scheme: what the device's tokenizer is made of,
     None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of its
-    int8. plan: plan.json, the precision of every operator."""
+    int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the logits
+    of LLVM's build."""
 
     program: Program
     model_name: str
@@ -44,6 +47,7 @@ class Contents:
     onnx: bytes
     tokenizer: bytes | None
     scheme: TokenizerSpec | None
+    answer: tuple[Sequence[int], np.ndarray]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
@@ -54,9 +58,16 @@ def files(contents: Contents) -> dict[str, bytes]:
     """Every file of the package by its path, but for its reference. The same contents give the same bytes."""
     program, name, prefix = contents.program, contents.model_name, contents.prefix
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
+    tokenizer: dict[str, bytes] = {}
+    tables = None
+    if contents.scheme is not None:
+        tokenizer = c_tokenizer.files(contents.scheme, prefix, c_comment(name))
+        named, tables = integrity.tokenizer_parts(tokenizer[f"{prefix}_tokenizer.c"].decode(), prefix)
+        tokenizer[f"{prefix}_tokenizer.c"] += named.encode()
+    checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
     sources = {
         f"{_HOST}/src/{prefix}_model.c": c_files.entry(
-            program, name, contents.labels, reasons, prefix, contents.head == MANY_LABELS
+            program, name, contents.labels, reasons, prefix, contents.head == MANY_LABELS, checks
         ),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
         f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
@@ -64,9 +75,7 @@ def files(contents: Contents) -> dict[str, bytes]:
         f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
     }
     found = {path: text.encode() for path, text in sources.items()}
-    if contents.scheme is not None:
-        texts_to_ids = c_tokenizer.files(contents.scheme, prefix, c_comment(name))
-        found |= {f"{_HOST}/src/{file}": content for file, content in texts_to_ids.items()}
+    found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
     for header in micro_headers.needed(sources[f"{_HOST}/src/{prefix}_kernels.h"]):
         found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
@@ -86,6 +95,14 @@ def files(contents: Contents) -> dict[str, bytes]:
     if contents.tokenizer is not None:
         found["parameters/tokenizer.json"] = contents.tokenizer
     return found
+
+
+def _tolerance(contents: Contents) -> float:
+    """By how much of the largest logit a place may differ from LLVM's build: not at all in integers."""
+    if contents.precision == "fp32":
+        return FP32_TOLERANCE
+    floating = contents.precision == "fp16" or any(str(c.precision).startswith("float") for c in contents.choices)
+    return FLOATING_TOLERANCE if floating else 0.0
 
 
 def _with_headers_of(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:

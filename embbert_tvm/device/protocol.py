@@ -29,7 +29,18 @@ ERROR_NAMES = {
     ERROR_STACK: "its stack ran over: give the board file more stack_bytes",
 }
 # embbert_status_t by value; codegen/c_api.py writes it.
-_STATUSES = ("OK", "E_ARGUMENT", "E_LENGTH", "E_TOKEN", "E_ARENA", "E_ALIGN", "E_INIT", "E_TOKENIZER", "E_WORD")
+_STATUSES = (
+    "OK",
+    "E_ARGUMENT",
+    "E_LENGTH",
+    "E_TOKEN",
+    "E_ARENA",
+    "E_ALIGN",
+    "E_INIT",
+    "E_TOKENIZER",
+    "E_WORD",
+    "E_DAMAGED",
+)
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
 FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE = 1, 2, 4
 EVERY = 0xFFFF  # TRACE: not one output but the CRC of each
@@ -98,9 +109,10 @@ class Text:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """A SELF_TEST reply: two runs of the same ids over an arena full of different bytes.
+    """A SELF_TEST reply: two runs of the same ids over an arena full of different bytes, and the package's own checks.
 
     stack and arena: the most that was used, in bytes (stack 0: not known); logits_crc: zlib's CRC of the logits' bytes.
+    memory_intact: the CRC of weights and tables is that of the package; answer_known: its known answer is given.
     """
 
     status: int
@@ -109,6 +121,8 @@ class SelfTest:
     stack: int
     arena: int
     logits_crc: int
+    memory_intact: bool = True
+    answer_known: bool = True
 
 
 def pack(frame: Frame) -> bytes:
@@ -252,7 +266,7 @@ def unpack_self_test(payload: bytes) -> SelfTest:
     if len(payload) != _SELF_TEST.size:
         raise WorkError(f"the device's SELF_TEST reply has {len(payload)} bytes: rebuild its firmware")
     status, wrong, stack, arena, crc = _SELF_TEST.unpack(payload)
-    return SelfTest(status, not wrong & 1, not wrong & 2, stack, arena, crc)
+    return SelfTest(status, not wrong & 1, not wrong & 2, stack, arena, crc, not wrong & 4, not wrong & 8)
 
 
 def ends_in_restart(payload: bytes) -> bool:

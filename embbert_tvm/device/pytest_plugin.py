@@ -130,6 +130,10 @@ def _self_test(package: Package, device: Device, length: int) -> None:
         raise Failure("the logits depend on what the arena held before: a step reads what none has written")
     if not found.guards_intact:
         raise Failure("bytes beside the arena were written")
+    if not found.memory_intact:
+        raise Failure("weights or tables on the device are not the package's: a bit of its flash has changed")
+    if not found.answer_known:
+        raise Failure("the device gives other logits to the ids that the package carries than TVM's LLVM build of it")
     if found.arena > package.arena_bytes:
         raise Failure(f"{found.arena} bytes of arena are in use, the plan has {package.arena_bytes}")
     if zlib.crc32(device.run(ids).logits.astype("<f4").tobytes()) != found.logits_crc:

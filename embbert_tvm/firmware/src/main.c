@@ -112,7 +112,7 @@ static void answer_run(void)
 
 /* ---- self-test: the same ids twice, each time over an arena full of something else ---- */
 
-enum { WRONG_LOGITS = 1, WRONG_GUARD = 2 };
+enum { WRONG_LOGITS = 1, WRONG_GUARD = 2, WRONG_MEMORY = 4, WRONG_ANSWER = 8 };
 
 /* CRC of the logits of a run over an arena full of `paint`. Raises *used to the highest byte of the arena that was
    changed, sets bits of *wrong. */
@@ -145,6 +145,14 @@ static void answer_self_test(void)
     uint32_t crc = painted_run(0xA5u, &status, &used, &wrong);
     if (painted_run(0x5Au, &again, &used, &wrong) != crc || status != again)
         wrong |= WRONG_LOGITS;
+#ifdef EMBBERT_HAS_CHECK /* against what was compiled, where the runs above compare the model with itself */
+    embbert_check_t check;
+    memset(&check, 0, sizeof check);
+    if (embbert_check(&check, SIZE_MAX) != EMBBERT_OK)
+        wrong |= WRONG_MEMORY;
+    if (embbert_known_answer(&model, logits) != EMBBERT_OK)
+        wrong |= WRONG_ANSWER;
+#endif
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
         stack_ran_over();
