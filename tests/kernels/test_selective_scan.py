@@ -12,7 +12,6 @@ from running import Kernel
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan as in_onnx
-from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.kernels.selective_scan import SelectiveScan, selective_scan
 
 
@@ -79,7 +78,7 @@ def test_another_function_of_that_name_is_refused():
     other = in_onnx.function()
     other.node[1].op_type = "Identity"
     with pytest.raises(InputError, match=r"embbert\.SelectiveScan is not the one"):
-        import_onnx(model_of_ids(other))
+        in_onnx.check(model_of_ids(other))
 
 
 def model_of_ids(body: onnx.FunctionProto) -> onnx.ModelProto:
