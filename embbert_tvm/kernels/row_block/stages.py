@@ -555,8 +555,11 @@ def _(stage: Pool, declared: tuple, block: Block) -> tuple:
 @emit.register(Pool)
 def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
     acc, source, isa = arguments[-1], block.value(stage.source), block.isa
-    with loop("r", ROWS) as r:
-        with T.If(block.when_there(r)), T.Then():
+    with T.If(block.when_there(ROWS - 1)):
+        with T.Then(), loop("k", stage.spec.width) as k:
+            for r in range(ROWS):
+                stage.spec.add(acc, k, i32(source[isa.at(r, k)]))
+        with T.Else(), loop("r", ROWS) as r, T.If(block.when_there(r)), T.Then():
             with loop("k", stage.spec.width) as k:
                 stage.spec.add(acc, k, i32(source[isa.at(r, k)]))
 
