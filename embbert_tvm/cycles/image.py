@@ -16,7 +16,10 @@ from embbert_tvm.target import Cpu
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+((?:[0-9a-f]{4} ?)+)\s*\t(.*)$")
 _SYMBOL = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) [tT] (\S+)$", re.MULTILINE)
 # Of the protocol's server around a package, and of the start.
-_SERVER = r"main|next_request|(?:reply|put|get|port|crc32|server|answer|report|painted)_?\w*|\w+_Handler|infer"
+_SERVER = (
+    r"main|next_request|receive\w*|board_\w+|registers_\w+|watchdog_\w+|restart|busy_wait\w*"
+    r"|(?:reply|put|get|port|crc32|server|answer|report|painted)_?\w*|\w+_Handler|infer"
+)
 _HARNESS = re.compile(_SERVER + r"|mem\w+|mismatches|cycles\w*")
 
 Block = tuple[tuple[int, str], ...]  # the bytes of each instruction and its text

@@ -13,12 +13,12 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import (
     Calibration,
     calibrate,
-    calibrate_folder,
     load_calibration,
     save_calibration,
     sha256,
 )
 from embbert_tvm.graph.dataflow import Dataflow, shape
+from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.moments import multiplied, pack, unpack
 from embbert_tvm.graph.pipeline import simplify
