@@ -262,7 +262,7 @@ def reference_lengths(program: Program) -> list[int]:
     """Numbers of tokens from the least to the most."""
     least, longest = program.min_length, program.max_length
     spread = np.geomspace(least, longest, REFERENCE_VECTORS).round().astype(int)
-    return np.unique([*spread, *(n for n in REFERENCE_LENGTHS if least <= n <= longest)]).tolist()
+    return sorted({*map(int, spread), *(n for n in REFERENCE_LENGTHS if least <= n <= longest)})
 
 
 def _multiplications(program: Program, lengths: Iterable[int]) -> int:

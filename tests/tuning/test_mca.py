@@ -158,7 +158,8 @@ def test_qemu_counts_every_instruction_of_a_candidate(tmp_path, program):
     finally:
         session.close()
     assert all(r.error is None for r in readings)
-    assert readings[0].cycles == readings[2].cycles
+    # The harness waits for its next request in between.
+    assert readings[0].cycles == pytest.approx(readings[2].cycles, abs=BOARD.qemu.instructions_per_tick)
     for reading in readings:
         assert reading.cycles > 64 * 16 * 5
         assert reading.cycles == pytest.approx(reading.instructions, abs=2 * BOARD.qemu.instructions_per_tick)
