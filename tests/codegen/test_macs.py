@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import embbert_kernels
 import pytest
-import row_blocks
 from small import classifier, folder, normal
 
 from embbert_tvm.codegen.macs import at, macs, polynomial
@@ -36,10 +36,10 @@ INT4 = FORMATS["int4b32"]
         (attention(Attention(D, single=True)), 2 * L * D),
         (depthwise_conv(DepthwiseConv(TAPS, D, Activate())), L * TAPS * D),
         (filter_along_text(TAPS, D, DSP), L * TAPS * D),
-        (row_blocks.layer(D, DSP), L * D * (D + 2 * L + 2 * D)),
-        (row_blocks.layer(D, REFERENCE), L * D * (D + 2 * L + 2 * D)),
-        (row_blocks.embedding((40, 16), (L, 16), D, 2, DSP), L * 32 * D),
-        (row_blocks.layer(D, DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
+        (embbert_kernels.layer(D, DSP), L * D * (D + 2 * L + 2 * D)),
+        (embbert_kernels.layer(D, REFERENCE), L * D * (D + 2 * L + 2 * D)),
+        (embbert_kernels.embedding((40, 16), (L, 16), D, 2, DSP), L * 32 * D),
+        (embbert_kernels.layer(D, DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
         (product(Product((Source(D),), 32, Requantize(), form=INT4)), L * D * 32),
     ],
     ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),

@@ -8,9 +8,9 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import embbert_kernels
 import numpy as np
 import pytest
-import row_blocks
 import small
 import tvm
 import twins
@@ -95,12 +95,12 @@ def rows_of(pairs: np.ndarray, count: int) -> np.ndarray:
 def test_a_layer_computes_what_is_described(length):
     pairs = pairs_of(length)
     arrays = layer_arrays(np.random.default_rng(length), pairs)
-    expected = rows_of(in_llvm(row_blocks.layer(D, REFERENCE), arrays, length), length)
+    expected = rows_of(in_llvm(embbert_kernels.layer(D, REFERENCE), arrays, length), length)
     np.testing.assert_array_equal(
-        rows_of(in_c(row_blocks.layer(D, MVE), arrays, {"L": length, "M": pairs}), length), expected
+        rows_of(in_c(embbert_kernels.layer(D, MVE), arrays, {"L": length, "M": pairs}), length), expected
     )
     np.testing.assert_array_equal(
-        rows_of(in_llvm(row_blocks.layer(D, MVE.reference), arrays, length), length), expected
+        rows_of(in_llvm(embbert_kernels.layer(D, MVE.reference), arrays, length), length), expected
     )
     assert len(np.unique(expected)) > 15
 
@@ -119,7 +119,7 @@ def test_the_embedding_computes_what_is_described(length):
     arrays = embedding_arrays(np.random.default_rng(length), length)
 
     def made(isa):
-        return row_blocks.embedding((9, 16), (64, 16), D, 3, isa)
+        return embbert_kernels.embedding((9, 16), (64, 16), D, 3, isa)
 
     expected = rows_of(in_llvm(made(REFERENCE), arrays, length), length)
     np.testing.assert_array_equal(rows_of(in_c(made(MVE), arrays, {"L": length}), length), expected)
@@ -131,7 +131,7 @@ def test_one_row_of_attention_is_the_attention_of_one_row(length):
     key, value = extreme_int8(rng, pairs, D, 2), extreme_int8(rng, pairs, D, 2)
     arrays = [extreme_int8(rng, 1, D), key, value, EXP, STEP, RATIO, np.zeros((1, D), np.int8)]
     expected = in_llvm(attention(Attention(D, single=True, pairs=True)), arrays, length)
-    found = in_c(row_blocks.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
+    found = in_c(embbert_kernels.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
     np.testing.assert_array_equal(found, expected)
 
 

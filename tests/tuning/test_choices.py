@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
+import embbert_kernels
 import numpy as np
 import pytest
-import row_blocks
 
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
@@ -26,7 +26,7 @@ def printed(func, chosen=None):
 
 
 def test_a_layer_leaves_its_calls_and_loops_to_choose():
-    found = {c.key: c.values for c in printed(row_blocks.layer(128, DSP)).choices}
+    found = {c.key: c.values for c in printed(embbert_kernels.layer(128, DSP)).choices}
     assert len(found["call0"]) == 1 + 12 + 6  # the queries' product: LDRD, single or grouped, four lengths, plain
     assert len(found["call2"]) == 1 + 6 + 6
     assert found["loop0"] == (0, 1, 2, 4, 8)
@@ -41,11 +41,11 @@ def test_a_schedule_leaves_its_kernel_as_it_is():
 
 
 def test_a_form_that_does_not_suit_is_not_offered():
-    narrow = {c.key: c.values for c in printed(row_blocks.layer(32, DSP)).choices}
+    narrow = {c.key: c.values for c in printed(embbert_kernels.layer(32, DSP)).choices}
     names = [FORMS["embbert_dsp_dot_4x2"][i].name for i in narrow["call0"]]
     assert "embbert_dsp_dot_ldrd_16" in names
     assert "embbert_dsp_dot_ldrd_32" not in names  # 16 pairs are no multiple of 32
-    wide = {c.key: c.values for c in printed(row_blocks.layer(96, MVE)).choices}
+    wide = {c.key: c.values for c in printed(embbert_kernels.layer(96, MVE)).choices}
     assert [FORMS["embbert_mve_product"][i].name for i in wide["call0"]] == [
         "embbert_mve_product",
         "embbert_mve_product_32",
@@ -53,7 +53,7 @@ def test_a_form_that_does_not_suit_is_not_offered():
 
 
 def test_nothing_chosen_prints_what_is_there_by_hand():
-    body = printed(row_blocks.layer(128, DSP)).body
+    body = printed(embbert_kernels.layer(128, DSP)).body
     assert "#pragma" not in body
     assert set(re.findall(r"embbert_dsp_(?:dot|context)\w*", body)) == {
         "embbert_dsp_dot_4x2",
@@ -62,8 +62,8 @@ def test_nothing_chosen_prints_what_is_there_by_hand():
 
 
 def test_choices_change_the_call_and_the_loop_alone():
-    body = printed(row_blocks.layer(128, DSP)).body
-    other = printed(row_blocks.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
+    body = printed(embbert_kernels.layer(128, DSP)).body
+    other = printed(embbert_kernels.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
     changed = [line for line in other.splitlines() if line not in body.splitlines()]
     names = [re.search(r"embbert_dsp_\w+|#pragma.*", line)[0] for line in changed]
     assert names == ["embbert_dsp_dot_ldrd_16", "embbert_dsp_dot_plain", "#pragma GCC unroll 4"]

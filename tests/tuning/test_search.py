@@ -8,9 +8,9 @@ import time
 import zlib
 from types import SimpleNamespace
 
+import embbert_kernels
 import numpy as np
 import pytest
-import row_blocks
 
 from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.isa import DSP
@@ -25,7 +25,7 @@ from embbert_tvm.tuning.space import FEATURES
 from embbert_tvm.tuning.task import Task
 
 pytest.importorskip("xgboost")
-KERNELS = (row_blocks.layer(32, DSP), filter_along_text(8, 32, DSP))
+KERNELS = (embbert_kernels.layer(32, DSP), filter_along_text(8, 32, DSP))
 
 
 class Bench:
