@@ -11,7 +11,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.row_block import stages
+from embbert_tvm.kernels.row_block import stages, streaming  # noqa: F401 (streaming registers its stages)
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, share, width
 from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock, Scan
 
