@@ -56,8 +56,12 @@ def cmake(text: str) -> str:
 
 
 def yaml(text: str) -> str:
-    """For a plain scalar of YAML, or what a quoted one holds."""
-    return re.sub(r"[:#](?=\s|$)|[\"'\\{}\[\]&*!|>%@`]|^[\s?,:-]|\s$", "_", plain(text)) or "_"
+    """For a plain scalar of YAML, or what a quoted one holds.
+
+    No scalar begins like a number or a date and is none (`2026-02-30`, `0x_`), which readers refuse.
+    """
+    written = re.sub(r"[:#](?=\s|$)|[\"'\\{}\[\]&*!|>%@`]|^[\s?,:-]|\s$|^(?:=|<<)$", "_", plain(text)) or "_"
+    return re.sub(r"^(?=[+.]?\d\S*[-_xb])", "_", written)
 
 
 def json(text: str) -> str:

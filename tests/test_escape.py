@@ -92,6 +92,10 @@ def test_a_makefile_has_no_way_out(text):
 @example("a: b")
 @example("- x")
 @example("")
+@example("=")
+@example("<<")
+@example("2026-02-30")
+@example("+0x_")
 def test_a_scalar_of_yaml_is_a_scalar(text):
     written = escape.yaml(text)
     for document in (f"key: {written}", f"key: '{written}'", f'key: "{written}"', f"# {written}\nkey: x"):
