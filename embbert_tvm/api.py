@@ -107,6 +107,7 @@ class CompileReport:
     warnings: tuple[str, ...]
     seconds: float = 0.0
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
+    longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
     plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
 
 
@@ -352,6 +353,7 @@ def _report(compiled: Compiled, measured: Footprint | MissingTool, target: Targe
         ram=ram,
         operators=compiled.choices,
         warnings=(*compiled.front.door.notes, *warnings),
+        longest_slice=program.longest_slice,
     )
 
 

@@ -38,6 +38,8 @@ STATUSES = (
         "what lies in memory is not what was compiled, or computes something else",
         "the model in memory is damaged",
     ),
+    Status("MORE", "@PREFIX@_continue() has more to do", "there is more to do"),
+    Status("E_BEGIN", "no inference was begun, or it is done", "no inference was begun"),
 )
 
 _HEADER = """\
@@ -76,6 +78,7 @@ _HEADER = """\
 extern "C" {
 #endif
 
+#define @UPPER@_API 2 /* of this header: what a later version has besides, a firmware can ask for */
 #define @UPPER@_MIN_LENGTH @MIN_LENGTH@ /* tokens that the model needs at least */
 #define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, with those that stand around a text */
 #define @UPPER@_CLASSES @CLASSES@ /* logits; 1 for regression */
@@ -92,6 +95,9 @@ typedef enum {
 /* A model and the memory that it works in. The caller gives the room; the fields are the library's own. */
 typedef struct {
     uint8_t *arena;
+    const int32_t *ids;
+    int32_t length, step, iteration; /* of the inference in hand, and where it goes on */
+    bool truncated;
 } @PREFIX@_t;
 
 /* What a text was found to be. */
@@ -127,14 +133,22 @@ typedef struct {
  * logits lie outside the arena. */
 @PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
 
+/* An inference in slices, so that a loop can feed a watchdog, answer a radio or give up between them. Begin with a text
+ * (pair NULL) or two, or with token ids, which must stay where they are until the inference is done; then call
+ * @PREFIX@_continue() as long as it returns @UPPER@_MORE. With @UPPER@_OK the result is written, of the same bits as of
+ * @PREFIX@_classify(). The arena must be left alone in between; any other call on the model that uses it ends what was
+ * begun, and so does a new begin. budget: about how many multiplications to do; with 0 a slice is as short as can be,
+ * @SLICE@ % of an inference of @UPPER@_MAX_LENGTH tokens (tokenizing is not divided). */
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n);
+@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n);
+@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, @PREFIX@_result_t *result);
+
 /* How far @PREFIX@_check() has come; all zero before its first call. */
 typedef struct {
     uint32_t crc;
     size_t part, offset;
     bool done; /* everything was read */
 } @PREFIX@_check_t;
-
-#define @UPPER@_HAS_CHECK 1
 
 /* Read at most `bytes` bytes more of the weights, the tables and the tokenizer as they lie in memory, so that an idle
  * task may spread it over its turns. Once check->done, @UPPER@_OK says that their CRC-32 is that of what was compiled,
@@ -180,8 +194,9 @@ def header(
     has_tokenizer: bool,
     digest: int,
     many_labels: bool = False,
+    longest_slice: float = 1.0,
 ) -> str:
-    """<prefix>.h."""
+    """<prefix>.h. longest_slice: share of an inference that is not interrupted."""
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -202,4 +217,5 @@ def header(
         scores=f"{'sigmoid' if many_labels else 'softmax'} of the logits: each 0 to 1"
         + ", together 1" * (not many_labels),
         digest=f"{digest:#010x}",
+        slice=f"{100 * longest_slice:.2g}",
     )

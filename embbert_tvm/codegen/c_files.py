@@ -39,9 +39,49 @@ void @PREFIX@_trace(int32_t output, const void *data, size_t bytes);
  *
 @PLAN@
  */
-static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUTPUT@)
+enum { STEPS = @STEPS@ };
+
+static void spend(int32_t *budget, int32_t cost)
 {
+    *budget = cost < *budget ? *budget - cost : 0;
+}
+
+/* Where to stop in a step of `count` iterations that is worth `cost` multiplications; at least one is done. */
+static int32_t slice_end(const @PREFIX@_t *model, int32_t count, int32_t cost, int32_t *budget)
+{
+    int32_t each = cost / count + 1;
+    int32_t rest = count - model->iteration;
+    int32_t iterations = *budget / each;
+    iterations = iterations < 1 ? 1 : iterations > rest ? rest : iterations;
+    spend(budget, iterations * each);
+    return model->iteration + iterations;
+}
+
+/* Go to the next step; whether the budget is spent. */
+static bool next_step(@PREFIX@_t *model, int32_t budget)
+{
+    model->step++;
+    model->iteration = 0;
+    return budget == 0;
+}
+
+/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
+static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
+{
+    uint8_t *const arena = model->arena;
+    const int32_t *const @INPUT@ = model->ids;
+    const int32_t L = model->length;
 @BODY@
+    return model->step == STEPS;
+}
+
+static void infer_at_once(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+{
+    model->ids = ids;
+    model->length = (int32_t)n;
+    model->step = model->iteration = 0;
+    while (!infer(model, INT32_MAX, logits)) {
+    }
 }
 
 @PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes)
@@ -56,14 +96,12 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
         return @UPPER@_E_ALIGN;
     }
     model->arena = (uint8_t *)arena;
+    model->step = STEPS;
     return @UPPER@_OK;
 }
 
-@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+static @PREFIX@_status_t check_ids(const @PREFIX@_t *model, const int32_t *ids, size_t n)
 {
-    if (model == NULL || ids == NULL || logits == NULL) {
-        return @UPPER@_E_ARGUMENT;
-    }
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
@@ -75,12 +113,89 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
             return @UPPER@_E_TOKEN;
         }
     }
-    infer(model->arena, ids, (int32_t)n, logits);
     return @UPPER@_OK;
+}
+
+@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+{
+    if (model == NULL || ids == NULL || logits == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = check_ids(model, ids, n);
+    if (status == @UPPER@_OK) {
+        infer_at_once(model, ids, n, logits);
+    }
+    return status;
+}
+
+/* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
+static float power_of_e(float x)
+{
+    if (!(x > -87.0f)) {
+        return 0.0f;
+    }
+    int32_t doublings = (int32_t)(x * 1.44269504f - 0.5f); /* x = doublings * ln 2 + rest, |rest| <= ln 2 / 2 */
+    float rest = x - (float)doublings * 0.693359375f + (float)doublings * 2.12194440e-4f;
+    float sum = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666667f
+        + rest * (0.00833333333f + rest * 0.00138888889f)))));
+    union {
+        uint32_t bits;
+        float value;
+    } scale;
+    scale.bits = (uint32_t)(doublings + 127) << 23;
+    return sum * scale.value;
+}
+
+/* Fill in what follows from the logits. */
+static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
+{
+    result->label = 0;
+    for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
+        if (result->logits[i] > result->logits[result->label]) {
+            result->label = i;
+        }
+    }
+@SCORES@
+    result->label_text = @PREFIX@_label(result->label);
+    result->tokens = (size_t)model->length;
+    result->truncated = model->truncated;
 }
 
 @TEXT@
 @CHECKS@
+@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n)
+{
+    if (model == NULL || ids == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = check_ids(model, ids, n);
+    if (status == @UPPER@_OK) {
+        model->ids = ids;
+        model->length = (int32_t)n;
+        model->step = model->iteration = 0;
+        model->truncated = false;
+    }
+    return status;
+}
+
+@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, @PREFIX@_result_t *result)
+{
+    if (model == NULL || result == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    if (model->step >= STEPS) {
+        return @UPPER@_E_BEGIN;
+    }
+    if (!infer(model, budget < 0 ? 0 : budget, result->logits)) {
+        return @UPPER@_MORE;
+    }
+    complete(model, result);
+    return @UPPER@_OK;
+}
+
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
 {
     return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
@@ -118,33 +233,15 @@ _TEXT = """\
     return @PREFIX@_tokenizer(model->arena + @WINDOW_OFFSET@, utf8, n, pair, pair_n, ids, tokens, truncated);
 }
 
-/* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
-static float power_of_e(float x)
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n)
 {
-    if (!(x > -87.0f)) {
-        return 0.0f;
-    }
-    int32_t doublings = (int32_t)(x * 1.44269504f - 0.5f); /* x = doublings * ln 2 + rest, |rest| <= ln 2 / 2 */
-    float rest = x - (float)doublings * 0.693359375f + (float)doublings * 2.12194440e-4f;
-    float sum = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666667f
-        + rest * (0.00833333333f + rest * 0.00138888889f)))));
-    union {
-        uint32_t bits;
-        float value;
-    } scale;
-    scale.bits = (uint32_t)(doublings + 127) << 23;
-    return sum * scale.value;
-}
-
-@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
-                                   size_t pair_n, @PREFIX@_result_t *result)
-{
-    if (model == NULL || result == NULL) {
+    if (model == NULL) {
         return @UPPER@_E_ARGUMENT;
     }
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
+    model->step = STEPS;
     int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
     size_t tokens;
     bool truncated;
@@ -155,18 +252,26 @@ static float power_of_e(float x)
     if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
         return @UPPER@_E_LENGTH;
     }
-    infer(model->arena, ids, (int32_t)tokens, result->logits);
-    result->label = 0;
-    for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
-        if (result->logits[i] > result->logits[result->label]) {
-            result->label = i;
-        }
-    }
-@SCORES@
-    result->label_text = @PREFIX@_label(result->label);
-    result->tokens = tokens;
-    result->truncated = truncated;
+    model->ids = ids;
+    model->length = (int32_t)tokens;
+    model->step = model->iteration = 0;
+    model->truncated = truncated;
     return @UPPER@_OK;
+}
+
+@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
+                                   size_t pair_n, @PREFIX@_result_t *result)
+{
+    if (model == NULL || result == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = @PREFIX@_begin(model, utf8, n, pair, pair_n);
+    if (status == @UPPER@_OK) {
+        while (!infer(model, INT32_MAX, result->logits)) {
+        }
+        complete(model, result);
+    }
+    return status;
 }
 """
 
@@ -190,6 +295,12 @@ _SIGMOID = """\
 
 # What a package says of texts that was compiled without a tokenizer.
 _IDS_ONLY = """\
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n;
+    return @UPPER@_E_TOKENIZER;
+}
+
 @PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
                               int32_t *ids, size_t *tokens, bool *truncated)
 {
@@ -258,6 +369,7 @@ def header(
         has_tokenizer=program.text is not None,
         digest=digest,
         many_labels=many_labels,
+        longest_slice=program.longest_slice,
     )
 
 
@@ -275,11 +387,14 @@ def entry(
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
-        lines += ["", f"    /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */"]
-        lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
+        lines += ["", f"    if (model->step == {number}) {{"]
+        lines += [f"        /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */", *_call(step)]
+        lines.append(f"        {prefix.upper()}_STEP({number});")
         for output in step.outputs:
-            lines.append(f"    {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
+            lines.append(f"        {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
             outputs += 1
+        lines += ["        if (next_step(model, budget)) {"]
+        lines += ["            return model->step == STEPS;", "        }", "    }"]
     return c_api.substitute(
         _MODEL,
         prefix,
@@ -298,6 +413,7 @@ def entry(
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
         body="\n".join(lines),
+        steps=len(program.steps),
         checks=checks,
         label=_label_body(labels, prefix),
     )
@@ -315,16 +431,30 @@ def _pointer(name: str, tensor: Tensor) -> str:
 
 def _call(step: Step) -> list[str]:
     workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
-    return _wrapped(f"    {step.function.name}(", [*step.scalars, *step.arguments, *workspaces], ");")
+    arguments = [*step.scalars, *step.arguments, *workspaces]
+    if step.count is None:
+        return [
+            *_wrapped(f"        {step.function.name}(", arguments, ");", indent=12),
+            *_wrapped("        spend(", ["&budget", step.cost], ");", indent=12),
+        ]
+    return [
+        f"        const int32_t count = {step.count};",
+        *_wrapped("        const int32_t end = slice_end(", ["model", "count", step.cost, "&budget"], ");", indent=12),
+        *_wrapped(f"        {step.function.name}(", ["model->iteration", "end", *arguments], ");", indent=12),
+        "        if (end < count) {",
+        "            model->iteration = end;",
+        "            return false;",
+        "        }",
+    ]
 
 
-def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110) -> list[str]:
+def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110, indent: int = 8) -> list[str]:
     lines, line = [], start
     for number, part in enumerate(parts):
         piece = part + (end if number == len(parts) - 1 else ",")
         if len(line) + len(piece) + 1 > width and line.strip():
             lines.append(line.rstrip())
-            line = " " * 8
+            line = " " * indent
         line += piece + " "
     return [*lines, line.rstrip()]
 

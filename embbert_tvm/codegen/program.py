@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,8 +43,9 @@ INPUT, OUTPUT = "ids", "logits"
 WINDOW = "tokenizer.window"
 # From a kernel's name and PrimFunc to it scheduled, None for the default schedule.
 Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
+_COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
 # What no tensor may be called in the entry function.
-_LOCALS = {INPUT, OUTPUT, "arena", "L", "infer"}
+_LOCALS = {INPUT, OUTPUT, "arena", "L", "model", "budget", "count", "end", "infer", "spend", "slice_end", "next_step"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Step:
     """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
 
     macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
+    count: where an inference can stop in it, how many iterations it has, a C expression in L. cost: a C expression in
+    L, about how many multiplications it is worth.
     """
 
     name: str
@@ -85,6 +88,8 @@ class Step:
     workspaces: tuple[Tensor, ...]
     macs: tuple[int, int, int] | None = None
     outputs: tuple[Output, ...] = ()
+    count: str | None = None
+    cost: str = "1"
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Program:
     max_length: int
     text: Text | None = None
     min_length: int = 1
+    longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
 
     @property
     def arena_bytes(self) -> int:
@@ -207,6 +213,14 @@ class _Builder:
             raise WorkError(f"the size {dim} does not follow from the number of tokens")
         return int(value)
 
+    def in_length(self, dim, where: dict):
+        """A dimension of a function's as an expression in the module's length, where its variables are what `where`
+        says."""
+        analyzer = sym.Analyzer()
+        for var, actual in where.items():
+            analyzer.bind(var, actual)
+        return analyzer.simplify(dim)
+
     def constant(self, expr: GenericConst, half: bool = False) -> str:
         value = constant(expr)
         name = self.names.get(fingerprint(value)) or f"constant_{fingerprint(value)[:8]}"
@@ -233,7 +247,9 @@ class _Builder:
             scheduled = (not half and self.tuned and self.tuned(name, func)) or schedule(func, half)
             c = self.global_name(name)
             try:
-                self.functions[name, half] = c_function(to_loops(scheduled, name), c, chosen(scheduled), half)
+                self.functions[name, half] = c_function(
+                    to_loops(scheduled, name), c, chosen(scheduled), half, sliced=True
+                )
             except WorkError as error:
                 raise WorkError(f"operator {name}: {error}") from None
         return self.functions[name, half]
@@ -363,12 +379,25 @@ class _Builder:
             self.vocabulary,
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
+            longest_slice=self.longest_slice(),
         )
+
+    def longest_slice(self) -> float:
+        """The largest share of an inference of the longest text between two places where it can stop."""
+        length, costs, slices = self.max_length, [], []
+        for (_, function, _, where), known, outputs in zip(self.calls, self.macs, self.outputs, strict=True):
+            elements = [np.prod([self.at_most(d) for d in self.made[o.name][1]]) for o in outputs]
+            cost = sum(c * length**n for n, c in enumerate(known or ())) + _COST_OF_ELEMENT * float(sum(elements))
+            count = 1 if function.count is None else self.at_most(function.count, where)
+            costs.append(cost)
+            slices.append(cost / max(count, 1))
+        return max(slices, default=1.0) / max(sum(costs), 1.0)
 
     def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
         name, function, arguments, where = call
         expressions = Expressions(lambda v: "L", lambda b: False)
         workspaces = tuple(Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces)
+        count = None if function.count is None else expressions(self.in_length(function.count, where))
         return Step(
             name,
             function,
@@ -377,7 +406,16 @@ class _Builder:
             workspaces,
             macs,
             tuple(replace(o, name=OUTPUT) if o.name == result else o for o in outputs),
+            count,
+            _cost(macs, outputs),
         )
+
+
+def _cost(macs: tuple[int, int, int] | None, outputs: Sequence[Output]) -> str:
+    """A C expression in L: multiplications, and what elements cost that come of none."""
+    c0, c1, c2 = macs or (0, 0, 0)
+    terms = [str(c0)] * bool(c0) + [f"L * ({c1} + L * {c2})" if c2 else f"L * {c1}"] * bool(c1 or c2)
+    return " + ".join([*terms, *(f"{_COST_OF_ELEMENT} * ({o.count})" for o in outputs)])
 
 
 def _bindings(function: CFunction, shapes: list[list]) -> dict:
