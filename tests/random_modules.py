@@ -11,9 +11,14 @@ from tvm.ir import Var
 
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.selective_scan import tabulate
 from embbert_tvm.kernels.attention import Attention, attention, exp_table
+from embbert_tvm.kernels.convert import Narrow, narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
-from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
+from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
+from embbert_tvm.kernels.gate import Gate, gate
+from embbert_tvm.kernels.integer_scan import IntegerScan, decay_table, integer_scan
+from embbert_tvm.kernels.pool import KINDS, Pool, pool
 from embbert_tvm.kernels.product import Product, Source, product
 
 VOCABULARY, POSITIONS, CLASSES = 19, 80, 3
@@ -52,9 +57,10 @@ class Maker:
     def vectors(self, epilogue, n: int, spread: float) -> list[np.ndarray]:
         """The epilogue's constants, for accumulators of about that size."""
         rng = self.rng
-        factor = np.clip(rng.uniform(0.5, 1.5, n) * 45 / spread, 0, 0.49) * 2.0**32
+        size = 45 * 200 if isinstance(epilogue, RequantizeWide) else 45
+        factor = np.clip(rng.uniform(0.5, 1.5, n) * size / spread, 0, 0.49) * 2.0**32
         multiplier = (factor * rng.choice([-1, 1], n)).astype(np.int32)
-        if isinstance(epilogue, Requantize):
+        if isinstance(epilogue, (Requantize, RequantizeWide)):
             return [multiplier]
         if isinstance(epilogue, Activate):
             return [multiplier, int8(rng, 256)]
@@ -73,13 +79,14 @@ class Maker:
         row = 0 if single else None
         spec = Product(
             tuple(Source(w, row=row) for _, w in xs), n, epilogue, (), single,
-            (Source(n),) if residual is not None else (),
+            (Source(n, dtype=str(residual.ty.dtype)),) if residual is not None else (),
         )  # fmt: skip
-        weight = int8(rng, n, spec.k)
-        spread = 45.0 * 45 * np.sqrt(spec.k)
-        args: list = [*(x for x, _ in xs), weight, rng.integers(-3000, 3000, n).astype(np.int32)]
+        spread = 45.0 * 45 * np.sqrt(spec.k or 1)
+        args: list = [*(x for x, _ in xs), *([int8(rng, n, spec.k)] if xs else [])]
+        args.append(rng.integers(-3000, 3000, n).astype(np.int32))
         if residual is not None:
-            args += [residual, rng.integers(-(2**12), 2**14, n).astype(np.int32)]
+            most = 2**14 if spec.addends[0].dtype == "int8" else 2**9
+            args += [residual, rng.integers(-(most // 4), most, n).astype(np.int32)]
         args += self.vectors(epilogue, n, spread)
         return self.call(product(spec), spec, args, 1 if single else self.length, n, epilogue.dtype)
 
@@ -114,12 +121,34 @@ class Maker:
                 np.array([2**27 + int(self.rng.integers(2**26))], np.int32)]  # fmt: skip
         return self.call(attention(spec), spec, args, self.length, width, "int8")
 
-    def filter(self, x: Var, width: int, taps: int) -> Var:
-        rng = self.rng
-        spec = DepthwiseConv(taps, width, Activate())
-        args = [x, int8(rng, taps, width), rng.integers(-3000, 3000, width).astype(np.int32)]
-        args += self.vectors(Activate(), width, 45.0 * 45 * np.sqrt(taps))
-        return self.call(depthwise_conv(spec), spec, args, self.length, width, "int8")
+    def filter(self, x: Var, width: int, taps: int, expansion: int = 1) -> Var:
+        rng, n = self.rng, width * expansion
+        spec = DepthwiseConv(taps, n, Activate(), expansion=expansion)
+        args = [x, int8(rng, taps, n), rng.integers(-3000, 3000, n).astype(np.int32)]
+        args += self.vectors(Activate(), n, 45.0 * 45 * np.sqrt(taps))
+        return self.call(depthwise_conv(spec), spec, args, self.length, n, "int8")
+
+    def gate(self, a: Var, b: Var, width: int) -> Var:
+        args = [a, b, np.array([2**14], np.int32)]
+        return self.call(gate(Gate(width)), Gate(width), args, self.length, width, "int8")
+
+    def scan(self, x: Var, width: int, channels: int, state: int) -> Var:
+        """A selective scan whose four inputs are products of x."""
+        rng, spec = self.rng, IntegerScan(channels, state, 20)
+        inputs = [self.linear([(x, width)], n, Requantize()) for n in (channels, channels, state, state)]
+        steps = tabulate(np.log1p(np.exp(np.linspace(-6, 4, 256))), -rng.uniform(0.5, 6, (channels, state)))
+        args = [*inputs, steps.size, steps.log_step, steps.log_decay, decay_table()]
+        args += [rng.integers(-(2**20), 2**20, channels).astype(np.int32), np.array([2**12], np.int32)]
+        return self.call(integer_scan(spec), spec, args, self.length, channels, "int8")
+
+    def narrow(self, x: Var, width: int) -> Var:
+        args = [x, np.array([2**8], np.int32)]
+        return self.call(narrow(Narrow(width)), Narrow(width), args, self.length, width, "int8")
+
+    def pool(self, x: Var, width: int, kind: str) -> Var:
+        spec = Pool(kind, width, str(x.ty.dtype))
+        args = [x, *([np.array([3], np.int32)] if kind == "rms" else []), np.array([2**17], np.int32)]
+        return self.call(pool(spec), spec, args, 1, width, "int8")
 
     def finish(self, build) -> Quantized:
         """The module of what `build` emits, which gives the variable that is read out."""
@@ -145,7 +174,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
         width = int(rng.integers(1, 45)) * (2 if rng.random() < 0.7 else 1)
         x = make.embedding(width, rows_epilogue(), bool(rng.random() < 0.5), bool(rng.random() < 0.5))
         for _ in range(steps):
-            kind = rng.integers(5)
+            kind = rng.integers(9)
             n = int(rng.integers(1, 90))
             if kind == 0:
                 x, width = make.linear([(x, width)], n, rows_epilogue()), n
@@ -164,9 +193,24 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 context = make.attend(q, x, x, width)
                 conv = make.filter(x, width, 2 * int(rng.integers(1, 9)))
                 x = make.linear([(context, width), (conv, width)], width, RmsNorm())
+            elif kind == 4:
+                x = make.filter(x, width, int(rng.integers(1, 17)))
+            elif kind == 5:
+                x, width = make.scan(x, width, n, int(rng.integers(1, 9))), n
+            elif kind == 6:
+                gates = make.linear([(x, width)], width, Activate())
+                x = make.gate(gates, make.filter(x, width, int(rng.integers(1, 9))), width)
+            elif kind == 7:
+                path = make.linear([(x, width)], width, RequantizeWide(), residual=x)
+                inner = make.linear([], width, any_norm(), residual=path)
+                path = make.linear([(inner, width)], width, RequantizeWide(), residual=path)
+                x = make.narrow(path, width)
             else:
-                x = make.filter(x, width, 2 * int(rng.integers(1, 9)))
-        if rng.random() < 0.5:
+                times = int(rng.integers(1, 4))
+                x, width = make.filter(x, width, int(rng.integers(1, 9)), times), width * times
+        if rng.random() < 0.3:
+            x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
+        elif rng.random() < 0.5:
             n = int(rng.integers(2, 40)) * 2
             q = make.linear([(x, width)], n, Requantize(), single=True)
             k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))

@@ -22,8 +22,9 @@ class UnsharedError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """columns: of the operand buffer, from `first` on; born, dies: ticks."""
+    """columns: of the operand buffer, from `first` on, of the value or stage `what`; born, dies: ticks."""
 
+    what: object
     first: int
     columns: int
     born: int
@@ -76,6 +77,20 @@ def writes(stage: Stage) -> int | None:
     return None if isinstance(stage, (Save, Pool)) else stage.value
 
 
+def overwritable(stage: Stage) -> list[int]:
+    """The values that a stage reads element by element, each before it writes the same element of its own value, which
+    may therefore lie exactly in the place of one."""
+    if isinstance(stage, Linear):
+        return [r for r in stage.residuals if isinstance(r, int) and r not in stage.sources]
+    if isinstance(stage, Gate):
+        return [stage.left, stage.right]
+    if isinstance(stage, Scan):
+        return [stage.u, stage.step]
+    if isinstance(stage, Window) and stage.source is not None and stage.expansion == 1:
+        return [stage.source]
+    return []
+
+
 def temporary(stage: Stage, isa: Isa) -> int:
     """Columns that a stage needs for itself: the block that a result for a tensor alone passes through."""
     if not isinstance(stage, Linear) or stage.value is not None or not isa.fills_blocks:
@@ -102,6 +117,7 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
             born[made] = start + (_WRITE if isinstance(stage, Attend) and one_head else _READ)
             dies.setdefault(made, start + _END)
     items = _items(block, isa, born, dies)
+    shared = _shared(block, dies)
     placed: list[Place] = []
     wide: list[Place] = []
     values: dict[int, int] = {}
@@ -109,9 +125,9 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
     for item in items:
         is_wide = all(isinstance(what, int) and block.values[what].dtype == "int16" for what, *_ in item.parts)
         taken = wide if is_wide else placed
-        first = _first_fit(item, taken, isa.columns)
+        first = _first_fit(item, taken, isa.columns, shared)
         for what, offset, columns, start, end in item.parts:
-            taken.append(Place(first + offset, columns, start, end))
+            taken.append(Place(what, first + offset, columns, start, end))
             if isinstance(what, tuple):
                 temporaries[what[0]] = first + offset
             else:
@@ -159,17 +175,32 @@ def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]
     return found
 
 
-def _first_fit(item: _Item, placed: list[Place], step: int) -> int:
+def _shared(block: RowBlock, dies: dict[int, int]) -> set[frozenset]:
+    """Pairs of values of which one may take the place of the other: it is made of it, element by element, by the last
+    stage that reads it."""
+    pairs = set()
+    for number, stage in enumerate(block.stages):
+        if (made := writes(stage)) is None:
+            continue
+        for value in overwritable(stage):
+            ends = dies[value] < (number + 1) * _TICKS
+            if ends and block.values[value] == block.values[made]:
+                pairs.add(frozenset((value, made)))
+    return pairs
+
+
+def _first_fit(item: _Item, placed: list[Place], step: int, shared: set[frozenset]) -> int:
     first = 0
     while True:
         clash = [
             p
-            for _, offset, columns, born, dies in item.parts
+            for what, offset, columns, born, dies in item.parts
             for p in placed
             if p.born <= dies
             and p.dies >= born
             and first + offset < p.first + p.columns
             and p.first < first + offset + columns
+            and not (frozenset((what, p.what)) in shared and p.first == first + offset)
         ]
         if not clash:
             return first

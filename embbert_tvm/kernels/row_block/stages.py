@@ -14,7 +14,8 @@ from embbert_tvm.kernels.builder import argument, i32, length, loop, store
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate_wide
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.isa.base import Added, Destination, Norm
+from embbert_tvm.kernels.isa.base import Added, Destination
+from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.low_bits import NARROW, WIDE, constants, stored, widened
 from embbert_tvm.kernels.product import ADDEND_BITS
@@ -67,7 +68,9 @@ def finish(stage: Stage, arguments, block: Block) -> None:
 def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
     """Columns of sums that a stage works in."""
     if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
-        return width(stage.n, isa)
+        columns = width(stage.n, isa)
+        # Without a product a norm works a row at a time.
+        return columns if isa.fills_blocks or stage.sources else -(-columns // ROWS)
     if isinstance(stage, Attend) and isa.fills_blocks:
         return max(isa.padded(p) for p in spec.values[stage.query].parts)
     return 0
