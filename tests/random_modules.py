@@ -12,12 +12,14 @@ from tvm.ir import Var
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
 from embbert_tvm.graph.quantize.selective_scan import tabulate
+from embbert_tvm.kernels import half
 from embbert_tvm.kernels.attention import Attention, attention, exp_table
 from embbert_tvm.kernels.convert import Narrow, narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate, gate
 from embbert_tvm.kernels.integer_scan import IntegerScan, decay_table, integer_scan
+from embbert_tvm.kernels.isa import Isa, isa_of
 from embbert_tvm.kernels.pool import KINDS, Pool, pool
 from embbert_tvm.kernels.product import Product, Source, product
 
@@ -222,18 +224,109 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
     return make.finish(build)
 
 
-def write_package(quantized: Quantized, target: str, folder: Path) -> Path:
-    """The package of a module's row-block kernels for a CPU; the folder."""
+@dataclass
+class HalfMaker(Maker):
+    """Adds kernels in half precision to a module, as graph/half_operators.py does."""
+
+    def halves(self, *shape: int, size: float = 1.0) -> np.ndarray:
+        return half.halves(self.rng.normal(0, size, shape))
+
+    def half_linear(self, xs: list, n: int, last: str | None = None, residual: Var | None = None, single=False) -> Var:
+        """A product of tensors [(var, width)] that ends in a norm, an activation or neither."""
+        norm = last if last in ("rms_norm", "layer_norm") else None
+        spec = half.HalfProduct(
+            tuple(half.Source(w) for _, w in xs), n, (), (half.Source(n),) if residual is not None else (), norm,
+            None if norm else last, single, 1e-5,
+        )  # fmt: skip
+        args: list = []
+        for x, width in xs:
+            args += [x, self.halves(width, n, size=width**-0.5)]
+        args += [self.halves(n), *([] if residual is None else [residual])]
+        args += [self.halves(n) for _ in range({"rms_norm": 1, "layer_norm": 2}.get(norm, 0))]
+        return self.call(half.product(spec), spec, args, 1 if single else self.length, n, "float16")
+
+    def half_embedding(self, n: int, last: str | None) -> Var:
+        width = int(self.rng.integers(1, 20))
+        mapped, positions = half.Source(width, VOCABULARY, True), half.Source(n, POSITIONS)
+        spec = half.HalfProduct((mapped,), n, (3,), (positions,), last, None, False, 1e-5)
+        segment = self.builder.emit(relax.op.minimum(self.ids, relax.const(2, "int32")))
+        args: list = [self.halves(VOCABULARY, width), self.ids, self.halves(width, n, size=width**-0.5)]
+        args += [self.halves(n), self.halves(3, n), segment, self.halves(POSITIONS, n)]
+        args += [self.halves(n) for _ in range({"rms_norm": 1, "layer_norm": 2}.get(last, 0))]
+        return self.call(half.product(spec), spec, args, self.length, n, "float16")
+
+    def half_attend(self, query: Var, key: Var, value: Var, k: int, width: int, single: bool = False) -> Var:
+        spec = half.HalfAttention(k, width, single)
+        return self.call(
+            half.attention(spec), spec, [query, key, value], 1 if single else self.length, width, "float16"
+        )
+
+    def half_filter(self, x: Var, width: int, taps: int, times: int = 1, single: bool = False) -> Var:
+        n = width * times
+        spec = half.HalfConv(taps, n, times, (None, *half.ACTIVATIONS)[self.rng.integers(6)], single)
+        args = [x, self.halves(n, taps, size=taps**-0.5), self.halves(n)]
+        return self.call(half.conv(spec), spec, args, 1 if single else self.length, n, "float16")
+
+    def half_logits(self, x: Var, width: int) -> Var:
+        """The logits of the first row."""
+        last = self.half_linear([(x, width)], CLASSES, single=True)
+        func = half.to_float(CLASSES, True)
+        target = self.builder.add_func(func, func.attrs[KERNEL])
+        real = self.builder.emit(relax.call_tir(target, [last], relax.TensorType([1, 1, CLASSES], "float32")))
+        return self.builder.emit(relax.op.reshape(real, relax.ShapeExpr([1, CLASSES])))
+
+
+def random_half_module(seed: int, steps: int = 3) -> Quantized:
+    """An embedding, random layers, and a head on the first row, in half precision."""
+    rng = np.random.default_rng(seed)
+    make = HalfMaker(rng)
+    lasts = (None, "rms_norm", "layer_norm", *half.ACTIVATIONS)
+
+    def build() -> Var:
+        width = int(rng.integers(2, 70))
+        x = make.half_embedding(width, lasts[rng.integers(3)])
+        for _ in range(steps):
+            kind, n, norm = rng.integers(4), int(rng.integers(1, 70)), lasts[rng.integers(1, 3)]
+            if kind == 0:
+                x, width = make.half_linear([(x, width)], n, lasts[rng.integers(len(lasts))]), n
+            elif kind == 1:
+                inner = make.half_linear([(x, width)], n, "gelu")
+                x = make.half_linear([(inner, n)], width, norm, residual=x)
+            elif kind == 2:
+                contexts = []
+                for _ in range(int(rng.integers(1, 3))):
+                    q, k = (make.half_linear([(x, width)], n) for _ in range(2))
+                    v = make.half_linear([(x, width)], n + 3)
+                    contexts.append((make.half_attend(q, k, v, n, n + 3), n + 3))
+                x = make.half_linear(contexts, width, norm, residual=x)
+            else:
+                q = make.half_linear([(x, width)], width)
+                context = make.half_attend(q, x, x, width, width)
+                times = int(rng.integers(1, 3))
+                conv = make.half_filter(x, width, int(rng.integers(1, 20)), times)
+                x = make.half_linear([(context, width), (conv, width * times)], width, norm)
+        if rng.random() < 0.5:
+            q = make.half_linear([(x, width)], width, single=True)
+            context = make.half_attend(q, x, x, width, width, single=True)
+            row = make.half_linear([(x, width)], width, single=True)
+            conv = make.half_filter(row, width, 3, single=True)
+            x = make.half_linear([(context, width), (conv, width)], width, "rms_norm", residual=row, single=True)
+        return make.half_logits(x, width)
+
+    return make.finish(build)
+
+
+def write_package(quantized: Quantized, target: str, folder: Path, isa: Isa | None = None) -> Path:
+    """The package of a module's row-block kernels for a CPU; the folder. isa: in place of what the CPU runs best."""
     from embbert_tvm.codegen import package
     from embbert_tvm.codegen.program import build_programs
     from embbert_tvm.graph import pipeline
-    from embbert_tvm.graph.attributes import account_of, with_account
-    from embbert_tvm.kernels.isa import isa_of
+    from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
     from embbert_tvm.target import load_cpu
 
     cpu = load_cpu(target)
-    fused = pipeline.run(pipeline.back(isa_of(cpu.features), in_half=False)[:1], with_account(quantized))
-    known, mod = account_of(fused), pipeline.run((pipeline.calls(),), fused)
+    known = fuse_row_blocks(quantized, isa or isa_of(cpu.features))
+    mod = pipeline.run((pipeline.calls(),), known.mod)
     program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
     empty, answer = (None, None), ([0], np.zeros(CLASSES, np.float32))
     contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", *empty, answer)

@@ -60,14 +60,17 @@ class Destination:
 
 @dataclass(frozen=True)
 class Isa:
-    """How one instruction set lays out and multiplies a block of ROWS rows.
+    """How one instruction set lays out and multiplies a block of `rows` rows.
 
+    interleave: rows that lie side by side in a tensor.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
     """
 
     name: str = "reference"
     columns: int = 2
+    rows: int = ROWS
+    interleave: int = INTERLEAVE
     operand_dtype: str = "int16"
     row_cost: float = 4.7
     most_taps: int | None = None
@@ -108,6 +111,20 @@ class Isa:
         if isinstance(offset, int):
             return self.view(buffer, column + offset)
         return From(buffer, tirx.floordiv(offset, self.columns) + column // self.columns)
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether a block of a tensor is an operand as it lies."""
+        return False
+
+    @property
+    def joins_sources(self) -> bool:
+        """Whether what a product reads must lie side by side, and heads are one operator."""
+        return True
+
+    def groups_of(self, count):
+        """Groups of rows that lie side by side in a tensor of `count` rows, in whole blocks."""
+        return (count + (self.rows - 1)) // self.rows * (self.rows // self.interleave)
 
     @property
     def fills_blocks(self) -> bool:

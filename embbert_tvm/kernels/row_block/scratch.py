@@ -9,7 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.row_block.spec import Attend, Gate, Linear, Narrow, Pool, RowBlock, Save, Scan, Stage, Window
+from embbert_tvm.kernels.row_block.spec import (
+    Attend,
+    Gate,
+    HalfAttend,
+    HalfLinear,
+    HalfWindow,
+    Linear,
+    Load,
+    Narrow,
+    Pool,
+    RowBlock,
+    Save,
+    Scan,
+    Stage,
+    Window,
+)
 
 # Ticks of a stage: it reads, works, and writes.
 _TICKS = 4
@@ -61,13 +76,15 @@ def reads(stage: Stage) -> list[int]:
     """The values that a stage reads."""
     if isinstance(stage, Linear):
         return [*stage.sources, *(r for r in stage.residuals if isinstance(r, int))]
-    if isinstance(stage, Attend):
+    if isinstance(stage, HalfLinear):
+        return [*stage.sources, *stage.residuals]
+    if isinstance(stage, (Attend, HalfAttend)):
         return [stage.query]
     if isinstance(stage, Gate):
         return [stage.left, stage.right]
     if isinstance(stage, Scan):
         return [stage.u, stage.step, stage.into, stage.out_of]
-    if isinstance(stage, (Narrow, Pool, Window)):
+    if isinstance(stage, (Narrow, Pool, Window, HalfWindow)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 
@@ -93,10 +110,18 @@ def overwritable(stage: Stage) -> list[int]:
 
 def temporary(stage: Stage, isa: Isa) -> int:
     """Columns that a stage needs for itself: the block that a result for a tensor alone passes through."""
+    if isinstance(stage, HalfLinear):
+        return isa.padded(stage.n) if stage.value is None else 0
     if not isinstance(stage, Linear) or stage.value is not None or not isa.fills_blocks:
         return 0
     direct = stage.epilogue.name in ("rms_norm", "dequantize", "requantize_wide")
     return 0 if direct else width(stage.n, isa)
+
+
+def in_place(block: RowBlock, isa: Isa) -> dict[int, int]:
+    """The tensors, by the values that are read where they lie in these."""
+    loads = [s for s in block.stages if isinstance(s, Load)] if isa.reads_in_place else []
+    return {s.value: s.tensor for s in loads if block.tensors[s.tensor].interleaved}
 
 
 def dot_columns(stage: Linear, block: RowBlock, isa: Isa) -> int:
@@ -110,11 +135,12 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
     dies: dict[int, int] = {}
     for number, stage in enumerate(block.stages):
         start = number * _TICKS
-        one_head = isinstance(stage, Attend) and len(block.values[stage.query].parts) == 1
+        attends = isinstance(stage, (Attend, HalfAttend))
+        one_head = attends and len(block.values[stage.query].parts) == 1
         for value in reads(stage):
             dies[value] = start + (_READ if one_head else _END)
         if (made := writes(stage)) is not None:
-            born[made] = start + (_WRITE if isinstance(stage, Attend) and one_head else _READ)
+            born[made] = start + (_WRITE if one_head else _READ)
             dies.setdefault(made, start + _END)
     items = _items(block, isa, born, dies)
     shared = _shared(block, dies)
@@ -151,7 +177,7 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
 def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]) -> list[_Item]:
     """Values that must lie side by side, then all others, as they come."""
     found: list[_Item] = []
-    grouped: set[int] = set()
+    grouped: set[int] = set(in_place(block, isa))
     for stage in block.stages:
         if not isinstance(stage, Linear) or len(stage.sources) < 2:
             continue

@@ -109,7 +109,7 @@ def _(stage: Scan, declared: tuple, block: Block) -> tuple:
 def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
     size, log_step, log_decay, decay, skip, multiplier, twice = arguments
     isa, spec = block.isa, stage.spec
-    enters, read_by = (block.state_rows[name] for name in ("enters", "read_by"))
+    enters, read_by = (block.named[name] for name in ("enters", "read_by"))
     out, u, step = (block.value(v) for v in (stage.value, stage.u, stage.step))
     into, out_of = block.value(stage.into), block.value(stage.out_of)
     with loop("r", ROWS) as r, loop("n", spec.state) as n:
