@@ -22,10 +22,10 @@ from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.door.normalize import MOST
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
-from embbert_tvm.kernels.layouts import INTERLEAVE as LANES
+from embbert_tvm.kernels.isa import MVE_FP16
+from embbert_tvm.kernels.layouts import INTERLEAVE
 
 _BYTES = {
     "int8": 1,
@@ -62,7 +62,7 @@ class Tensor:
 class Output:
     """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
     many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 where rows are
-    interleaved (kernels/layouts.py), 8 in panels (kernels/half.py)."""
+    interleaved (kernels/layouts.py), 8 in half precision (kernels/isa/mve_fp16.py)."""
 
     name: str
     value: str
@@ -315,10 +315,8 @@ class _Builder:
         text = Expressions(lambda v: "L", lambda b: False)
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
         symbolic = [not isinstance(d, int) for d in dims]
-        # Nothing but panels is float16 in the module itself.
-        panels = isinstance(var.ty, relax.TensorType) and str(var.ty.dtype) == "float16"
-        pairs = symbolic == [True, False, False] and dims[2] == LANES
-        lanes = half_kernels.LANES if panels else LANES if pairs else 1
+        beside = symbolic == [True, False, False] and dims[2] in (INTERLEAVE, MVE_FP16.interleave)
+        lanes = dims[2] if beside else 1
         return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", lanes)
 
     def make(

@@ -18,6 +18,7 @@ from embbert_tvm.kernels.convert import Narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate
+from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product, Source
@@ -112,13 +113,21 @@ class RowByRow:
     constants: tuple[np.ndarray, ...]
 
 
+@dataclass(frozen=True)
+class HalfCall:
+    """An operator in half precision: its kernel's arguments, in order."""
+
+    spec: HalfProduct | HalfAttention | HalfConv
+    args: tuple[Expr, ...]
+
+
 @dataclass(eq=False)
 class Node:
     """What makes one or several values side by side.
 
-    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow. Where
-    all are empty, the node stays as it is. values: the variables that it makes, in order. reads: variables with how
-    they are read.
+    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow; half:
+    an operator in half precision. Where all are empty, the node stays as it is. values: the variables that it makes, in
+    order. reads: variables with how they are read.
     """
 
     values: tuple[Var, ...]
@@ -129,12 +138,19 @@ class Node:
     pool: Pooling | None = None
     narrow: Narrowing | None = None
     row_by_row: RowByRow | None = None
+    half: HalfCall | None = None
     streams: bool = False  # a filter that keeps the rows it needs from block to block
     reads: list[tuple[Var, Access]] = field(default_factory=list)
 
     @property
     def opaque(self) -> bool:
-        return not (self.maps or self.heads or self.filter or self.pool or self.narrow or self.row_by_row)
+        known = (self.maps, self.heads, self.filter, self.pool, self.narrow, self.row_by_row, self.half)
+        return not any(known)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is of one row, in half precision: stages of integers are of all rows."""
+        return self.half is not None and self.half.spec.single
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -212,7 +228,25 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             count = 2 if isinstance(spec, Gate) else 4
             found = RowByRow(var, spec, tuple(args[:count]), tuple(constant(a) for a in args[count:]))
             return Node((var,), value, row_by_row=found, reads=[(v, Access.ROW) for v in found.inputs])
+        if isinstance(spec, (HalfProduct, HalfAttention, HalfConv)):
+            return _half(var, value, spec)
     return Node((var,), value, reads=[(v, Access.ALL) for v in variables(value)])
+
+
+def _half(var: Var, value: Expr, spec: HalfProduct | HalfAttention | HalfConv) -> Node:
+    """An operator in half precision. One of a single row reads the first of a tensor when that is all there."""
+    args = list(value.args[1].fields)
+    reads = []
+    for index, arg in enumerate(args):
+        if not isinstance(arg, Var) or str(arg.ty.dtype) != "float16":
+            continue
+        access = Access.ROW
+        if isinstance(spec, HalfConv) and not spec.single:
+            access = Access.WINDOW
+        elif (isinstance(spec, HalfAttention) and index > 0) or (spec.single and shape(arg)[0] != 1):
+            access = Access.ALL
+        reads.append((arg, access))
+    return Node((var,), value, half=HalfCall(spec, tuple(args)), reads=reads)
 
 
 _EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)

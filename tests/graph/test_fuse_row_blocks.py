@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 import pytest
 import small
-from random_modules import POSITIONS, VOCABULARY, Maker, random_module, write_package
+from random_modules import POSITIONS, VOCABULARY, Maker, random_half_module, random_module, write_package
 from small import normal
 
 from embbert_tvm.compiler import llvm_runner
@@ -25,7 +25,7 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
-from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE
+from embbert_tvm.kernels.isa import DSP, MVE, MVE_FP16, REFERENCE
 
 SEEDS = tuple(range(int(os.environ.get("EMBBERT_RANDOM_MODULES", "6"))))
 LENGTHS = (1, 2, 3, 4, 5, 9, 16, 31, 33, 70)
@@ -79,6 +79,29 @@ def test_every_length(tmp_path):
     with open_place("host", package) as device:
         for n in range(1, POSITIONS):
             assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_precision_is_near_its_rows_and_the_same_on_qemu(seed, tmp_path):
+    """Any widths, heads, filters and lengths; the host's C does what MVE's instructions do, operation by operation."""
+    module = random_half_module(seed)
+    rows = llvm_runner(module.mod, optimized=False)
+    loops = llvm_runner(fuse_row_blocks(module, MVE_FP16.reference).mod, optimized=False)
+    package = load_package(write_package(module, "cortex-m55", tmp_path / "package", MVE_FP16))
+    assert all(c.kernel.startswith(("row_block", "half_to_float")) for c in fuse_row_blocks(module, MVE_FP16).choices)
+    with open_place("host", package) as host, open_place("qemu", package) as qemu:
+        for n in (1, 7, 8, 9, 70):
+            expected, found = rows(ids_of(n)), host.run(ids_of(n)).logits
+            near = 0.01 * max(1.0, float(np.abs(expected).max()))
+            assert np.abs(loops(ids_of(n)) - expected).max() <= near
+            assert np.abs(found - expected).max() <= near
+            if n in (1, 9):
+                assert qemu.run(ids_of(n)).logits.tobytes() == found.tobytes()
+
+
+def test_a_layer_in_half_precision_writes_over_what_it_reads_for_the_last_time():
+    fused = fuse_row_blocks(random_half_module(1), MVE_FP16)
+    assert "call_tir_inplace" in fused.mod.script()
 
 
 def bert_layer(make: Maker, x, width: int, heads: int):

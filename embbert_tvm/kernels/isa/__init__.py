@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.isa.dsp import DSP
 from embbert_tvm.kernels.isa.mve import MVE
+from embbert_tvm.kernels.isa.mve_fp16 import MVE_FP16
 
 REFERENCE = DSP.reference
 
@@ -28,4 +29,4 @@ def computes_in_half(features: Sequence[str]) -> bool:
     return {"mve", "fp16"} <= set(features)
 
 
-__all__ = ["DSP", "MVE", "REFERENCE", "Isa", "computes_in_half", "isa_of"]
+__all__ = ["DSP", "MVE", "MVE_FP16", "REFERENCE", "Isa", "computes_in_half", "isa_of"]

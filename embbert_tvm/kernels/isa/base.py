@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import From, i32, i64, loop, store, workspace
-from embbert_tvm.kernels.epilogues import SHIFT_BITS, reciprocal_root
+from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
+from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
@@ -38,16 +38,6 @@ class Added:
 
 
 Start = Added | None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A norm's vectors (epilogues.RmsNorm, LayerNorm): channel_rescale, epsilon, gain, and LayerNorm's shift."""
-
-    channel_rescale: object
-    epsilon: object
-    gain: object
-    shift: object | None = None
 
 
 class Destination:
@@ -70,14 +60,17 @@ class Destination:
 
 @dataclass(frozen=True)
 class Isa:
-    """How one instruction set lays out and multiplies a block of ROWS rows.
+    """How one instruction set lays out and multiplies a block of `rows` rows.
 
+    interleave: rows that lie side by side in a tensor.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
     """
 
     name: str = "reference"
     columns: int = 2
+    rows: int = ROWS
+    interleave: int = INTERLEAVE
     operand_dtype: str = "int16"
     row_cost: float = 4.7
     most_taps: int | None = None
@@ -118,6 +111,20 @@ class Isa:
         if isinstance(offset, int):
             return self.view(buffer, column + offset)
         return From(buffer, tirx.floordiv(offset, self.columns) + column // self.columns)
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether a block of a tensor is an operand as it lies."""
+        return False
+
+    @property
+    def joins_sources(self) -> bool:
+        """Whether what a product reads must lie side by side, and heads are one operator."""
+        return True
+
+    def groups_of(self, count):
+        """Groups of rows that lie side by side in a tensor of `count` rows, in whole blocks."""
+        return (count + (self.rows - 1)) // self.rows * (self.rows // self.interleave)
 
     @property
     def fills_blocks(self) -> bool:
@@ -180,41 +187,16 @@ class Isa:
     ) -> None:
         """A norm of `width` columns, of n with padding, from their accumulators."""
 
+        start = _start(bias, start)
+        if weight is None:
+            normalize_alone(self, out, sums, width, start, norm)
+            return
+
         def scale(r, column, acc) -> None:
             store(sums, multiply_high(acc, norm.channel_rescale[column]), *self.at(r, column))
 
-        self.tiles(left, weight, n, _start(bias, start), scale)
-        self.normalize_rows(out, sums, width, norm)
-
-    def normalize_rows(self, out: Destination, scaled, width: int, norm: Norm) -> None:
-        """A norm of the rows of a block of sums."""
-        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
-        square_sum, mean = workspace("square_sum", (1,), "int64"), workspace("mean", (1,), "int32")
-        total = workspace("total", (1,), "int64")
-        with loop("r", ROWS) as r:
-            if norm.shift is not None:
-                store(total, i64(0), 0)
-                with loop("j", width) as j:
-                    store(total, total[0] + i64(scaled[self.at(r, j)]), 0)
-                store(mean, i32(tirx.truncdiv(total[0], i64(width))), 0)
-
-            def centred(j, r=r):
-                return scaled[self.at(r, j)] - mean[0] if norm.shift is not None else scaled[self.at(r, j)]
-
-            def square(j, centred=centred) -> None:
-                store(square_sum, square_sum[0] + i64(centred(j)) * i64(centred(j)), 0)
-
-            def unit(j, r=r, centred=centred) -> None:
-                value = multiply_high(centred(j) * (i32(1) << (i32(16) - shift[0])), inverse[0])
-                value = multiply_high(value, norm.gain[j])
-                if norm.shift is not None:
-                    value = (value + norm.shift[j]) >> i32(SHIFT_BITS)
-                out.write(r, j, clamp(value))
-
-            store(square_sum, i64(norm.epsilon[0]), 0)
-            _by_pairs(width, square)
-            reciprocal_root(square_sum, shift, inverse)
-            _by_pairs(width, unit)
+        self.tiles(left, weight, n, start, scale)
+        normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
 
     # Attention.
 
@@ -362,17 +344,6 @@ class Isa:
 
 def _start(bias, start: Start) -> Callable:
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
-
-
-def _by_pairs(width: int, write: Callable) -> None:
-    """write(j) for each column, two a round."""
-    if width % INTERLEAVE:
-        with loop("j", width) as j:
-            write(j)
-        return
-    with loop("p", width // INTERLEAVE) as p:
-        for c in range(INTERLEAVE):
-            write(p * INTERLEAVE + c)
 
 
 def lay_out_taps(out, weight, pair, lane: int, taps: int) -> None:

@@ -11,7 +11,8 @@ from tvm import tirx
 
 from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
 from embbert_tvm.kernels.epilogues import reciprocal_root
-from embbert_tvm.kernels.isa.base import Destination, Isa, Norm, Start
+from embbert_tvm.kernels.isa.base import Destination, Isa, Start
+from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 
 

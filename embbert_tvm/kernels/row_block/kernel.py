@@ -11,9 +11,9 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.row_block import stages, streaming  # noqa: F401 (streaming registers its stages)
-from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock, Scan
+from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
+from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
+from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, RowBlock, Scan
 
 _MOST_NAMED = 6  # stages that a kernel's name says
 
@@ -28,36 +28,40 @@ class Block:
     number: object
     tokens: object
     tensors: dict[int, object]
+    in_place: dict[int, int]
     operands: object | None
     wide: object | None
     sums: object | None
     factor: object | None
     tile: object | None
-    state_rows: dict[str, object]
+    named: dict[str, object]
 
     @property
     def first_pair(self):
         """Of the block's rows in a row-interleaved tensor."""
-        return self.number * (ROWS // INTERLEAVE)
+        return self.number * (self.isa.rows // self.isa.interleave)
 
     def row(self, r):
         """The row of the text that row r of the block is; the last block repeats the last token."""
         if self.spec.single:
             return 0
-        return tirx.min(self.number * ROWS + r, self.tokens - 1)
+        return tirx.min(self.number * self.isa.rows + r, self.tokens - 1)
 
     def value(self, number: int):
-        """A view of a value in the operand buffer, or among those of int16."""
+        """A view of a value in the operand buffer, among those of int16, or in its tensor."""
+        if number in self.in_place:
+            return self.isa.block_of(self.tensors[self.in_place[number]], self.first_pair)
         is_wide = self.spec.values[number].dtype == "int16"
         return self.isa.view(self.wide if is_wide else self.operands, self.scratch.values[number])
 
     def interleaved_at(self, r, column) -> tuple:
         """The index in a row-interleaved tensor of an element of the block."""
-        return self.first_pair + tirx.floordiv(r, INTERLEAVE), column, tirx.floormod(r, INTERLEAVE)
+        beside = self.isa.interleave
+        return self.first_pair + tirx.floordiv(r, beside), column, tirx.floormod(r, beside)
 
     def when_there(self, r):
         """A condition: row r of the block is a row of the text."""
-        return r == 0 if self.spec.single else self.number * ROWS + r < self.tokens
+        return r == 0 if self.spec.single else self.number * self.isa.rows + r < self.tokens
 
 
 def name_of(spec: RowBlock, isa: Isa) -> str:
@@ -83,7 +87,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         def declare(number: int) -> None:
             tensor = spec.tensors[number]
             columns = width(tensor.parts, isa) if tensor.interleaved else sum(tensor.parts)
-            shape = (pairs, columns, INTERLEAVE) if tensor.interleaved else (tensor.rows or length("R"), columns)
+            shape = (pairs, columns, isa.interleave) if tensor.interleaved else (tensor.rows or length("R"), columns)
             tensors[number] = argument(f"{'out' if tensor.written else 'x'}{number}", shape, tensor.dtype)
 
         for number, tensor in enumerate(spec.tensors):
@@ -94,9 +98,10 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             if tensor.written:
                 declare(number)
         with T.sblock("row_block"):
-            block = Block(spec, isa, scratch, None, count, tensors, *_buffers(spec, isa, scratch, count))
+            buffers = _buffers(spec, isa, scratch, count)
+            block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers)
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
-            with loop("b", 1 if spec.single else (count + (ROWS - 1)) // ROWS) as b:
+            with loop("b", 1 if spec.single else (count + (isa.rows - 1)) // isa.rows) as b:
                 block.number = b
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
                     stages.emit(stage, number, arguments, block)
@@ -107,9 +112,9 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
-    """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, a scan's rows;
-    each where it is needed."""
-    text = (count + (ROWS - 1)) // ROWS * ROWS
+    """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, and those of
+    one kind of stage by name; each where it is needed."""
+    text = (count + (isa.rows - 1)) // isa.rows * isa.rows
     attends = any(isinstance(stage, Attend) for stage in spec.stages)
     columns = scratch.columns
     if scratch.after_text is not None:
@@ -127,4 +132,8 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}
-    return operands, wide, sums, factor, tile, rows
+    scores = {}
+    if any(isinstance(stage, HalfAttend) for stage in spec.stages):
+        shapes = {"scores": isa.shape(text), "inverse": (isa.rows,)}
+        scores = {name: workspace(name, shape, "float16") for name, shape in shapes.items()}
+    return operands, wide, sums, factor, tile, rows | scores

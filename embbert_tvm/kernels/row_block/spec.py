@@ -17,7 +17,7 @@ Parts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """Rows of a block in scratch. parts: their columns. dtype: int8, or int16 for a residual path."""
+    """Rows of a block in scratch. parts: their columns. dtype: int8, int16 for a residual path, or float16."""
 
     parts: Parts
     dtype: str = "int8"
@@ -25,8 +25,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Rows in memory. parts: their columns. interleaved: as layouts.py says, else plain rows. dtype: int8 or int16, or
-    float32 for plain rows that are written. written: by this kernel. rows: 1 for what is made of all rows, None for L.
+    """Rows in memory. parts: their columns. interleaved: `Isa.interleave` rows side by side, else plain rows. dtype:
+    int8, int16 or float16, or float32 for plain rows that are written. written: by this kernel. rows: 1 for what is
+    made of all rows, None for L.
     """
 
     parts: Parts
@@ -38,12 +39,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Table:
-    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes."""
+    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes.
+    dtype: int8 or float16."""
 
     rows: int
     width: int
     by_ids: bool
     form: WeightFormat | None = None
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -184,12 +187,58 @@ class Pool:
     spec: PoolSpec
 
 
-Stage = Load | Gather | Linear | Attend | Narrow | Gate | Scan | Window | Pool | Save
+@dataclass(frozen=True)
+class HalfLinear:
+    """In half precision: bias + sum of `sources` . their weights + residuals, then a norm of `epsilon`, an activation
+    or neither (half.HalfProduct).
+
+    Arguments: for each source its weight float16 (n / 4, k / 2, 2, 4) (mve_fp16.pack_quads); bias float16 (n,), padded;
+    gain float16 of a norm, and shift of a layer norm.
+    """
+
+    sources: tuple[int, ...]
+    n: int
+    norm: str | None
+    activation: str | None
+    epsilon: float = 0.0
+    value: int | None = None
+    tensor: int | None = None
+    residuals: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class HalfAttend:
+    """value = attention of the queries of a value over tensors of keys and values, in half precision."""
+
+    value: int
+    query: int
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True)
+class HalfWindow:
+    """value = the causal filters of one row, the first of the text, and an activation (half.HalfConv).
+
+    Arguments: weight float16 (channels, taps); bias float16 (channels,).
+    """
+
+    value: int
+    source: int
+    taps: int
+    channels: int
+    expansion: int
+    activation: str | None
+
+
+Stage = (
+    Load | Gather | Linear | Attend | Narrow | Gate | Scan | Window | Pool | HalfLinear | HalfAttend | HalfWindow | Save
+)
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """A kernel: for each block of four rows the stages in order. single: for row 0 alone, as a block of four the same.
+    """A kernel: for each block of rows the stages in order. single: for row 0 alone, as a block of rows all the same.
 
     Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
     """
