@@ -288,7 +288,7 @@ def failed_test(checkout: Path, tests: str) -> str | None:
 
 
 def try_bug(checkout: Path, bug: Bug) -> str | None:
-    """The test that notices the bug; the copy is as before afterwards. Raises ValueError where the text is not there."""
+    """The test that notices the bug; the copy is restored. Raises ValueError where the text is not there."""
     path = checkout / bug.file
     text = path.read_text(encoding="utf-8")
     if text.count(bug.text) != 1:
