@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import read_columns, read_examples
+from embbert_tvm.data.dataset import calibration_sample, read_columns, read_examples
 from embbert_tvm.data.files import read_lines, write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
@@ -18,8 +18,6 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.models.huggingface import export, read_hub_folder, tokenizer_of
 from embbert_tvm.source import FOREIGN, separator_of
-
-CALIBRATION_TEXTS = 256
 
 
 def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:
@@ -51,15 +49,14 @@ def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) ->
 
 
 def _texts(path: Path) -> list[tuple[str, str | None]]:
-    """Texts, evenly from the whole of a file: one that is sorted by label has them all."""
+    """The texts of a file to calibrate on."""
     if read_columns(path) is not None:
         found = [(x.text, x.text_pair) for x in read_examples(path)]
     else:
         found = [(line.strip(), None) for line in read_lines(path) if line.strip()]
     if not found:
         raise InputError(f"{path}: holds no text")
-    step = max(1, len(found) / CALIBRATION_TEXTS)
-    return [found[int(n * step)] for n in range(min(len(found), CALIBRATION_TEXTS))]
+    return calibration_sample(found)
 
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], longest: int) -> list[list[int]]:

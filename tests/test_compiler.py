@@ -13,7 +13,7 @@ import pytest
 import small
 
 import embbert_tvm
-from embbert_tvm.compiler import CompileOptions, compile_model, find_source, llvm_runner
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, front_end, llvm_runner
 from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.target import known_cpus, load_cpu
@@ -217,6 +217,21 @@ def test_a_tsv_calibrates_in_place_of_the_folder(tmp_path):
     document = json.loads((tmp_path / "p" / "metadata.json").read_text())
     assert document["precision"] == "int8"
     assert not (folder / "calibration.json").exists()
+
+
+def test_a_set_sorted_by_label_calibrates_as_export_does(tmp_path):
+    """`compile --calibration` took the first 256 texts, which in a sorted set are of one class."""
+    from embbert_tvm.data.dataset import CALIBRATION_TEXTS, read_examples
+    from embbert_tvm.graph.calibrate import load_calibration, sha256
+    from embbert_tvm.models.folder import read_folder
+    from embbert_tvm.training.job import calibrate
+
+    tsv, folder = tmp_path / "sorted.tsv", small.copy_of_folder(tmp_path / "m")
+    rows = [f"{label}\t{text}\n" for label, text in zip("abcd", small.TEXTS, strict=True) for _ in range(100)]
+    tsv.write_text("label\ttext\n" + "".join(rows))
+    used = front_end(find_source(folder), CompileOptions(calibration=tsv)).statistics
+    assert calibrate(read_folder(folder), read_examples(tsv)) == used.examples == CALIBRATION_TEXTS
+    assert load_calibration(folder / "calibration.json", sha256(folder / "model.onnx")) == used
 
 
 def test_a_shorter_max_length_needs_less_memory(tmp_path):

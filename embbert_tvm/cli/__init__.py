@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -54,4 +55,8 @@ def group() -> None:
 def main() -> None:
     from embbert_tvm.cli.net import guarded
 
-    sys.exit(guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False)))
+    # Imports and graphs make hundreds of thousands of objects that stay: collections on the way find nothing.
+    gc.set_threshold(100_000, 20, 20)
+    status = guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False))
+    gc.freeze()  # else the interpreter looks through all of them once more as it ends
+    sys.exit(status)

@@ -542,7 +542,9 @@ def _values(value: np.ndarray, width: int = 110) -> str:
         texts = [real(v) for v in flat.tolist()]
     else:
         flat = flat.view(np.uint16) if flat.dtype == np.float16 else flat
-        texts = ["INT32_MIN" if v == -(2**31) else str(int(v)) for v in flat.tolist()]
+        texts = list(map(str, flat.tolist()))
+        if flat.dtype == np.int32:
+            texts = ["INT32_MIN" if text == "-2147483648" else text for text in texts]
     per_line = max(1, (width - 4) // (max(map(len, texts)) + 2))
     rows = (", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line))
     return "\n".join(f"    {row}," for row in rows)
