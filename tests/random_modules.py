@@ -15,6 +15,7 @@ from embbert_tvm.kernels.attention import Attention, attention, exp_table
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.specs import with_spec
 
 VOCABULARY, POSITIONS, CLASSES = 19, 80, 3
 
@@ -39,7 +40,7 @@ class Maker:
         self.ids = relax.Var("ids", relax.TensorType([1, self.length], "int32"))
 
     def call(self, func, spec, args: list, rows, columns: int, dtype: str) -> Var:
-        target = self.builder.add_func(func, func.attrs[KERNEL])
+        target = self.builder.add_func(with_spec(func, spec), func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
         out = self.builder.emit(relax.call_tir(target, tensors, relax.TensorType([rows, columns], dtype)))
         for index, value in enumerate(args):
@@ -190,6 +191,7 @@ def write_package(quantized: Quantized, target: str, folder: Path) -> Path:
     cpu = load_cpu(target)
     fused = pipeline.run(pipeline.back(isa_of(cpu.features), in_half=False)[:1], with_account(quantized))
     known, mod = account_of(fused), pipeline.run((pipeline.calls(),), fused)
+    assert any(choice.kernel.startswith("row_block") for choice in known.choices)
     program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
     empty, answer = (None, None), ([0], np.zeros(CLASSES, np.float32))
     contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", *empty, answer)

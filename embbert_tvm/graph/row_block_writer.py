@@ -16,6 +16,7 @@ from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
 from embbert_tvm.kernels.low_bits import NARROW
+from embbert_tvm.kernels.raw_words import fits_raw_words
 from embbert_tvm.kernels.row_block.kernel import row_block
 from embbert_tvm.kernels.row_block.scratch import width
 from embbert_tvm.kernels.row_block.spec import (
@@ -173,12 +174,13 @@ class GroupWriter:
         residuals = [self.residual(o) for o in first.residuals]
         k = 0
         constants: list = []
-        form = None
+        form, raw = None, False
         if sources:
             k = self.isa.dot_columns(sum(wide for _, wide in columns))
             matrices = [self.ordered(m.weight, slices) for m in node.maps]
             made, form = pack.weight(self.writer.constants, matrices, rows, columns, k)
-            constants += made
+            raw = form is None and self.isa.takes_raw(k) and fits_raw_words(made[0])
+            constants += [pack.raw_words(self.writer.constants, made[0])] if raw else made
         narrow = form is not None or self.tables_coded
         small, middle = NARROW if narrow else (None, None)
 
@@ -204,7 +206,7 @@ class GroupWriter:
         self.stages.append(
             Linear(
                 tuple(sources), parts, epilogue, value, tensor, first.spec.lookups,
-                tuple(r for r, _ in residuals), form, narrow,
+                tuple(r for r, _ in residuals), form, narrow, raw,
             )
         )  # fmt: skip
         self.constants += constants
