@@ -22,6 +22,7 @@ from embbert_tvm.kernels.integer_scan import IntegerScan, decay_table, integer_s
 from embbert_tvm.kernels.isa import Isa, isa_of
 from embbert_tvm.kernels.pool import KINDS, Pool, pool
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.specs import with_spec
 
 VOCABULARY, POSITIONS, CLASSES = 19, 80, 3
 
@@ -46,7 +47,7 @@ class Maker:
         self.ids = relax.Var("ids", relax.TensorType([1, self.length], "int32"))
 
     def call(self, func, spec, args: list, rows, columns: int, dtype: str) -> Var:
-        target = self.builder.add_func(func, func.attrs[KERNEL])
+        target = self.builder.add_func(with_spec(func, spec), func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
         out = self.builder.emit(relax.call_tir(target, tensors, relax.TensorType([rows, columns], dtype)))
         for index, value in enumerate(args):
@@ -327,6 +328,7 @@ def write_package(quantized: Quantized, target: str, folder: Path, isa: Isa | No
     cpu = load_cpu(target)
     known = fuse_row_blocks(quantized, isa or isa_of(cpu.features))
     mod = pipeline.run((pipeline.calls(),), known.mod)
+    assert any(choice.kernel.startswith("row_block") for choice in known.choices)
     program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
     empty, answer = (None, None), ([0], np.zeros(CLASSES, np.float32))
     contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", *empty, answer)

@@ -11,6 +11,7 @@ from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels.layouts import interleave
 from embbert_tvm.kernels.low_bits import ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.raw_words import pack_raw_words
 
 
 class UnpackableError(Exception):
@@ -101,6 +102,11 @@ def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> 
                 raise UnpackableError("padding would cut blocks of low-bit weights")
             found[i, j] = used[0] if len(used) else 1
     return found
+
+
+def raw_words(constants: Constants, value: np.ndarray) -> np.ndarray:
+    """A row-interleaved weight as raw words."""
+    return constants.renamed(value, pack_raw_words(value))
 
 
 def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:

@@ -133,7 +133,7 @@ def test_a_bert_layer_is_two_calls():
         "row_block_layer_norm_24_residual",
         "row_block_requantize_24x24_requantize_24x24",
         "row_block_requantize_24x24_attend2x12_layer_norm_12_12x24_residual_activate_24x48_layer_norm_48x24_residual",
-        "product_pairs_row_dequantize_24x3",
+        "product_pairs_row_dequantize_24x3_dsp",
     ]
 
 
@@ -159,6 +159,48 @@ def test_the_layers_output_lies_in_the_place_of_what_it_reads_for_the_last_time(
 
     fused = fuse_row_blocks(make.finish(build), DSP)
     assert "call_tir_inplace" in fused.mod.script()
+
+
+@functools.cache
+def wide_module():
+    """EmbBERT's layer on 64 columns, and a head of one row, whose attention reads one query."""
+    make = Maker(np.random.default_rng(5))
+
+    def build():
+        x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
+        context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
+        x = make.linear([(context, 64), (make.filter(x, 64, 8), 64)], 64, RmsNorm())
+        return make.linear([(x, 64)], 5, Dequantize(), single=True)
+
+    return make.finish(build)
+
+
+@pytest.mark.parametrize(
+    ("target", "calls", "none"),
+    [
+        ("cortex-m3", "embbert_dsp_dot_4x2", "embbert_dsp_dot_raw embbert_dsp_rows"),
+        ("cortex-m4", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m7", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m55", "embbert_mve_product embbert_mve_rows", "embbert_dsp_"),
+    ],
+)
+def test_widths_of_whole_rounds_take_the_micro_kernels_of_the_cpu(target, calls, none, tmp_path):
+    package = load_package(write_package(wide_module(), target, tmp_path / "package"))
+    text = "".join(path.read_text() for path in package.sources)
+    assert [f"{name}(" in text for name in calls.split()] == [True] * len(calls.split())
+    assert not any(name in text for name in none.split())
+    run = llvm_runner(wide_module().mod, optimized=False)
+    for place in ("host", "qemu"):
+        with open_place(place, package) as device:
+            for n in (1, 6, 33):
+                assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"{place}, length {n}"
+
+
+def test_raw_words_in_tir_are_the_bits_of_the_module():
+    """As tuning compares a schedule with the kernel that this machine runs."""
+    fused = fuse_row_blocks(wide_module(), DSP.reference)
+    run, reference = llvm_runner(fused.mod, optimized=False), llvm_runner(wide_module().mod, optimized=False)
+    assert all(run(ids_of(n)).tobytes() == reference(ids_of(n)).tobytes() for n in (1, 6, 33))
 
 
 def test_what_no_group_takes_says_why_and_keeps_its_bits():

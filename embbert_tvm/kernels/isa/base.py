@@ -157,6 +157,18 @@ class Isa:
             product = i32(left[self.at(r, i)]) * i32(right[pair, first + i, c])
             store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
 
+    def takes_raw(self, k: int) -> bool:
+        """Whether weights of k columns lie as raw words (kernels/raw_words.py)."""
+        return False
+
+    def dot_raw(self, acc, left, right, pair, k: int) -> None:
+        """`dot` on raw words: acc (4, 2) += left . the two rows of a pair."""
+        with loop("k", k) as i, loop("r", ROWS) as r:
+            first, borrowed = (i32(right[pair, i, c]) for c in range(INTERLEAVE))
+            second = borrowed + tirx.Cast("int32", first < i32(0))
+            for c, weight in enumerate((first, second)):
+                store(acc, acc[r, c] + i32(left[self.at(r, i)]) * weight, r, c)
+
     def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
         """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
         acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
@@ -272,8 +284,9 @@ class Isa:
 
     # Filters along the text.
 
-    def line(self, taps: int, pairs):
-        """A workspace for one channel's samples after as many zeros as there are taps."""
+    def line(self, taps: int, pairs, table):
+        """A workspace for one channel's samples after as many zeros as there are taps, or what `filter_channels` needs
+        where a table follows."""
         line = workspace("line", (taps + pairs * INTERLEAVE,), "int16")
         with loop("t", taps) as t:
             store(line, tirx.const(0, "int16"), t)
@@ -321,6 +334,11 @@ class Isa:
                 value = tirx.Cast("int8", level) if table is None else table[level + 128]
                 store(out, value, b * 2 + o // INTERLEAVE, channel, o % INTERLEAVE)
 
+    def filter_channels(self, out, x, line, weight, at, pair, bias, multiplier, table) -> None:
+        """`filter_channel` for the two channels of a pair; weight has theirs at `at`."""
+        with loop("h", INTERLEAVE) as h:
+            self.filter_channel(out, x, pair * INTERLEAVE + h, line, weight, at, bias, multiplier, table)
+
     def filter_pair(self, write: Callable, sums, left, weight, at: tuple, taps: int) -> None:
         """write(r, c, acc) of two filters c over the taps of four outputs r, a block operand `left`.
 
@@ -336,10 +354,15 @@ class Isa:
     # One row.
 
     def row_product(self, acc, row, weight) -> None:
-        """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k) or its codes."""
+        """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k)."""
         n, k = (int(dim) for dim in weight.shape)
         with loop("j", n) as j, loop("k", k) as i:
             store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
+
+    def row_dot(self, acc, j, row, weight) -> None:
+        """acc[j] += row . weight, int8 (k,)."""
+        with loop("k", int(weight.shape[0])) as i:
+            store(acc, acc[j] + i32(row[i]) * i32(weight[i]), j)
 
 
 def _start(bias, start: Start) -> Callable:

@@ -75,7 +75,8 @@ class Linear:
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
-    codes. narrow: whether vectors are stored in fewer bits.
+    codes. narrow: whether vectors are stored in fewer bits. raw: whether the weight lies as raw words
+    (kernels/raw_words.py).
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -91,6 +92,7 @@ class Linear:
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     narrow: bool = False
+    raw: bool = False
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
-        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa))
+        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.raw)
     vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
 
