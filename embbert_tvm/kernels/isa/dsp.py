@@ -29,6 +29,10 @@ class Dsp(Isa):
 
     @property
     def rows_intrinsic(self) -> bool:
+        return self.simd_intrinsic
+
+    @property
+    def simd_intrinsic(self) -> bool:
         return self.intrinsic and self.simd
 
     def takes_raw(self, k: int) -> bool:
@@ -88,7 +92,7 @@ class Dsp(Isa):
         call("embbert_dsp_fir_4", *args)
 
     def line(self, taps: int, pairs, table):
-        if not self.intrinsic or table is None:
+        if not self.simd_intrinsic or table is None:
             return super().line(taps, pairs, table)
         line = workspace("line", (INTERLEAVE, taps + pairs * INTERLEAVE), "int16")
         with loop("h", INTERLEAVE) as h, loop("t", taps) as t:
@@ -96,7 +100,7 @@ class Dsp(Isa):
         return line
 
     def filter_channels(self, out, x, line, weight, at, pair, bias, multiplier, table) -> None:
-        if not self.intrinsic or table is None:
+        if not self.simd_intrinsic or table is None:
             super().filter_channels(out, x, line, weight, at, pair, bias, multiplier, table)
             return
         taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
