@@ -11,6 +11,7 @@ from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.escape import c_comment, c_formula, c_string
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 
 _MODEL = """\
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -81,11 +82,6 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
 
 @TEXT@
 @CHECKS@
-@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
-{
-    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
-}
-
 const char *@PREFIX@_label(size_t index)
 {
 @LABEL@
@@ -102,7 +98,7 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status)
 }
 """
 
-_TEXT = """\
+_TOKENIZE = """\
 @PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
                               int32_t *ids, size_t *tokens, bool *truncated)
 {
@@ -118,6 +114,9 @@ _TEXT = """\
     return @PREFIX@_tokenizer(model->arena + @WINDOW_OFFSET@, utf8, n, pair, pair_n, ids, tokens, truncated);
 }
 
+@ANSWER@"""
+
+_EXPONENTIAL = """\
 /* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
 static float power_of_e(float x)
 {
@@ -136,6 +135,9 @@ static float power_of_e(float x)
     return sum * scale.value;
 }
 
+"""
+
+_ANSWER_TEXT = """\
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result)
 {
@@ -170,6 +172,57 @@ static float power_of_e(float x)
 }
 """
 
+_ANSWER_TOKENS = """\
+@PREFIX@_status_t @PREFIX@_label_tokens(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                                  @PREFIX@_token_t *tokens, float *logits, size_t *count, bool *truncated)
+{
+    if (model == NULL || tokens == NULL || logits == NULL || count == NULL || truncated == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
+    size_t found;
+    bool cut;
+    @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &found, &cut);
+    if (status != @UPPER@_OK) {
+        return status;
+    }
+    if (found < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
+        return @UPPER@_E_LENGTH;
+    }
+    for (size_t i = 0; i < found; i++) {
+        tokens[i].id = ids[i]; /* the model may write where they lie */
+    }
+    infer(model->arena, ids, (int32_t)found, logits);
+    for (size_t i = 0; i < found; i++) {
+        const float *own = logits + i * @UPPER@_CLASSES;
+        size_t best = 0;
+        for (size_t j = 1; j < @UPPER@_CLASSES; j++) {
+            best = own[j] > own[best] ? j : best;
+        }
+        float sum = 0.0f;
+        for (size_t j = 0; j < @UPPER@_CLASSES; j++) {
+            sum += power_of_e(own[j] - own[best]);
+        }
+        tokens[i].label = best;
+        tokens[i].label_text = @PREFIX@_label(best);
+        tokens[i].score = 1.0f / sum;
+    }
+    *count = found;
+    *truncated = cut;
+    return @UPPER@_OK;
+}
+"""
+
+_CLASSIFY = """
+@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
+{
+    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
+}
+"""
+
 _SOFTMAX = """\
     float sum = 0.0f;
     for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
@@ -180,6 +233,12 @@ _SOFTMAX = """\
         result->scores[i] /= sum;
     }"""
 
+# A value and a vector have none but themselves.
+_NO_SCORES = """\
+    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+        result->scores[i] = @SCORE@;
+    }"""
+
 # Of many labels each stands for itself.
 _SIGMOID = """\
     for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
@@ -187,6 +246,13 @@ _SIGMOID = """\
         float power = power_of_e(positive ? -result->logits[i] : result->logits[i]);
         result->scores[i] = (positive ? 1.0f : power) / (1.0f + power);
     }"""
+
+_SCORES = {
+    ONE_LABEL: _SOFTMAX,
+    MANY_LABELS: _SIGMOID,
+    REGRESSION: _NO_SCORES.replace("@SCORE@", "1.0f"),
+    VECTOR: _NO_SCORES.replace("@SCORE@", "result->logits[i]"),
+}
 
 # What a package says of texts that was compiled without a tokenizer.
 _IDS_ONLY = """\
@@ -197,10 +263,23 @@ _IDS_ONLY = """\
     return @UPPER@_E_TOKENIZER;
 }
 
+@ANSWER@"""
+
+_NO_TEXT = """\
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result)
 {
     (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)result;
+    return @UPPER@_E_TOKENIZER;
+}
+"""
+
+_NO_TOKENS = """\
+@PREFIX@_status_t @PREFIX@_label_tokens(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                                  @PREFIX@_token_t *tokens, float *logits, size_t *count, bool *truncated)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)tokens, (void)logits, (void)count;
+    (void)truncated;
     return @UPPER@_E_TOKENIZER;
 }
 """
@@ -241,10 +320,8 @@ def licensed(text: str) -> str:
     return text if text.startswith(_SPDX) else _SPDX + text
 
 
-def header(
-    program: Program, model_name: str, precision: str, prefix: str, digest: int, many_labels: bool = False
-) -> str:
-    """The C API. digest: of the package's other sources, 32 bits; many_labels: as of `entry`."""
+def header(program: Program, model_name: str, precision: str, prefix: str, digest: int, head: str = ONE_LABEL) -> str:
+    """The C API. digest: of the package's other sources, 32 bits; head: as of `entry`."""
     return c_api.header(
         prefix,
         title=c_comment(model_name),
@@ -257,7 +334,7 @@ def header(
         align=ALIGN,
         has_tokenizer=program.text is not None,
         digest=digest,
-        many_labels=many_labels,
+        head=head,
     )
 
 
@@ -267,11 +344,11 @@ def entry(
     labels: Sequence[str] | None,
     reasons: dict[str, str],
     prefix: str,
-    many_labels: bool = False,
+    head: str = ONE_LABEL,
     checks: str = "",
 ) -> str:
-    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
-    text may have several, so that each score is a probability of its own; checks: the C of integrity.py."""
+    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
+    outputs are, one of HEADS; checks: the C of integrity.py."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -283,8 +360,9 @@ def entry(
     return c_api.substitute(
         _MODEL,
         prefix,
-        text=_IDS_ONLY if program.text is None else _TEXT,
-        scores=_SIGMOID if many_labels else _SOFTMAX,
+        text=_IDS_ONLY if program.text is None else _TOKENIZE,
+        answer=_answer(head, program.text is not None),
+        scores=_SCORES.get(head, ""),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
@@ -301,6 +379,14 @@ def entry(
         checks=checks,
         label=_label_body(labels, prefix),
     )
+
+
+def _answer(head: str, has_tokenizer: bool) -> str:
+    """The C of the calls that take a text."""
+    if head == TOKENS:
+        return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
+    exponential = _EXPONENTIAL if has_tokenizer and head in (ONE_LABEL, MANY_LABELS) else ""
+    return exponential + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
 
 
 def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:

@@ -109,6 +109,7 @@ class Program:
     max_length: int
     text: Text | None = None
     min_length: int = 1
+    of_tokens: bool = False  # whether every token has so many logits
 
     @property
     def arena_bytes(self) -> int:
@@ -352,7 +353,8 @@ class _Builder:
         made = zip(self.calls, self.macs, self.outputs, strict=True)
         steps = tuple(self._step(*one, at, result) for one in made)
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
-        classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
+        dims = self.made[result][1]
+        classes = int(np.prod([d for d in dims if isinstance(d, int)]))
         return Program(
             tuple(self.functions.values()),
             self.constants,
@@ -363,6 +365,7 @@ class _Builder:
             self.vocabulary,
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
+            of_tokens=not all(isinstance(d, int) for d in dims),
         )
 
     def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
