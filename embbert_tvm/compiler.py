@@ -25,10 +25,10 @@ from embbert_tvm.graph import calibrate, pipeline, qdq
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
-from embbert_tvm.graph.door.outputs import TOKENS
 from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
+from embbert_tvm.heads import TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
 from embbert_tvm.source import ModelSource as Source
@@ -80,8 +80,6 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
     door = open_door(given, options.max_length, source.separator)
-    if door.head == TOKENS:
-        raise InputError(f"{source.onnx}: gives logits of each token: only a text's logits are compiled to C as yet")
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
         qdq.check_asked(str(source.onnx), options)
@@ -117,6 +115,12 @@ class Compiled:
     @functools.cached_property
     def program(self) -> Program:
         return replace(self.at_length(self.front.max_length), min_length=self.front.door.least)
+
+    @property
+    def head(self) -> str:
+        """What the outputs are, as the model says or as they show."""
+        named = self.front.source.labels is not None
+        return self.front.source.head or head_for(self.program.classes, self.program.of_tokens, named)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -158,11 +162,19 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     window = None if front.scheme is None else window_bytes(front.scheme)
     at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
     compiled = Compiled(front, known, quantized, at_length)
-    labels = front.source.labels
-    if labels is not None and compiled.program.classes != len(labels):
-        classes = compiled.program.classes
-        raise InputError(f"{front.source.onnx}: the model gives {classes} logits, but {len(labels)} labels are named")
+    _check_head(front.source, compiled)
     return compiled
+
+
+def _check_head(source: Source, compiled: Compiled) -> None:
+    """InputError where what is said of a model's outputs is not what it gives."""
+    program, labels = compiled.program, source.labels
+    if labels is not None and program.classes != len(labels):
+        each = " a token" if program.of_tokens else ""
+        raise InputError(f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} are named")
+    if source.head is not None and (source.head == TOKENS) != program.of_tokens:
+        found = "logits of each token" if program.of_tokens else "logits of the text"
+        raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
 
 
 def _quantized(front: FrontEnd, plan: Plan) -> IRModule:
@@ -191,7 +203,7 @@ def contents(
         prefix=prefix,
         board=board,
         origins=known.origins,
-        head=source.head,
+        head=compiled.head,
     )
 
 

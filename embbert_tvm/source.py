@@ -12,11 +12,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import head_named
 from embbert_tvm.models.folder import read_folder, trained_precision
-from embbert_tvm.models.huggingface import EMBEDDING, LABELS, MANY_LABELS, REGRESSION, TOKENS, is_hub_folder
+from embbert_tvm.models.huggingface import is_hub_folder
 
 FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
-HEADS = (LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ModelSource:
     trained_precision: str | None = None  # the one through whose rounding it was trained
     # the id after which the second of two texts begins, for a model that has token types
     separator: int | None = None
-    # what its outputs are: one of models/huggingface.py's heads; None where only their number says
+    # what its outputs are, one of HEADS; None where only their number says
     head: str | None = None
 
 
@@ -76,9 +76,10 @@ def _foreign(path: Path) -> ModelSource | None:
         return None
     if not isinstance(document, dict) or document.get("architecture") != FOREIGN:
         return None
-    labels, head, name = document.get("labels"), document.get("head"), document.get("name", path.resolve().name)
+    labels, head = document.get("labels"), head_named(document.get("head"))
+    name = document.get("name", path.resolve().name)
     named = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
-    if not (labels is None or named) or head not in HEADS or not isinstance(name, str):
+    if not (labels is None or named) or head is None or not isinstance(name, str):
         raise InputError(f"{path / 'config.json'}: labels, head or name are not what `export` writes: export it again")
 
     def there(file: str) -> Path | None:

@@ -19,9 +19,9 @@ from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.heads import ONE_LABEL
 from embbert_tvm.target import Board, Cpu
 
-MANY_LABELS = "many labels"  # the head whose scores are probabilities each of its own
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
@@ -51,7 +51,7 @@ class Contents:
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
-    head: str | None = None  # what the outputs are, as ModelSource has it
+    head: str = ONE_LABEL
 
 
 def files(contents: Contents) -> dict[str, bytes]:
@@ -67,7 +67,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
     sources = {
         f"{_HOST}/src/{prefix}_model.c": c_files.entry(
-            program, name, contents.labels, reasons, prefix, contents.head == MANY_LABELS, checks
+            program, name, contents.labels, reasons, prefix, contents.head, checks
         ),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
         f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
@@ -82,9 +82,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(
-            program, name, contents.precision, prefix, digest, contents.head == MANY_LABELS
-        ),
+        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest, contents.head),
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),

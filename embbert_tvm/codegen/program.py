@@ -115,6 +115,7 @@ class Program:
     text: Text | None = None
     min_length: int = 1
     longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
+    of_tokens: bool = False  # whether every token has so many logits
 
     @property
     def arena_bytes(self) -> int:
@@ -366,7 +367,8 @@ class _Builder:
         made = zip(self.calls, self.macs, self.outputs, strict=True)
         steps = tuple(self._step(*one, at, result) for one in made)
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
-        classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
+        dims = self.made[result][1]
+        classes = int(np.prod([d for d in dims if isinstance(d, int)]))
         return Program(
             tuple(self.functions.values()),
             self.constants,
@@ -378,6 +380,7 @@ class _Builder:
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
             longest_slice=self.longest_slice(),
+            of_tokens=not all(isinstance(d, int) for d in dims),
         )
 
     def longest_slice(self) -> float:

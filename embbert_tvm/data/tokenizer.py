@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
 from embbert_tvm.errors import InputError
@@ -25,10 +25,16 @@ _ALPHABET = 512  # a character rarer than the 512 most frequent becomes [UNK]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text or pair, and how many there would be without the cut to max_length."""
+    """Token ids of one text or pair, and how many there would be without the cut to max_length.
+
+    tokens: what each is called. places: which of the texts each is of, None for what stands around them, and its first
+    character there and the one behind its last.
+    """
 
     ids: list[int]
     full_length: int
+    tokens: Sequence[str] = ()
+    places: Sequence[tuple[int | None, int, int]] = ()
 
     @property
     def truncated(self) -> bool:
@@ -171,17 +177,22 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
             each.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
-    ids = tokenizer.encode(text, text_pair).ids
-    if len(ids) <= max_length:
-        return Encoded(ids, len(ids))
+    whole = tokenizer.encode(text, text_pair)
+    if len(whole.ids) <= max_length:
+        return _encoded(whole, len(whole.ids))
     added = tokenizer.num_special_tokens_to_add(text_pair is not None)
     if max_length < added:
         raise InputError(f"a text of {max_length} tokens has no room for the tokenizer's {added} special tokens")
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        return Encoded(tokenizer.encode(text, text_pair).ids, len(ids))
+        return _encoded(tokenizer.encode(text, text_pair), len(whole.ids))
     finally:
         tokenizer.no_truncation()
+
+
+def _encoded(found: Encoding, full_length: int) -> Encoded:
+    places = [(part, begin, end) for part, (begin, end) in zip(found.sequence_ids, found.offsets, strict=True)]
+    return Encoded(found.ids, full_length, found.tokens, places)
 
 
 def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:

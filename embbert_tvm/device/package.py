@@ -13,16 +13,17 @@ import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import REGRESSION, TOKENS, VECTOR, head_for, head_named
 from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_MAX_CLASSES = 16000  # a reply's payload is counted in 16 bits
+_MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
 
 
 @dataclass(frozen=True)
 class Vector:
-    """One reference run: token ids and the float32 logits (classes,) that every place must give."""
+    """One reference run: token ids and the float32 logits, as RunResult has them, that every place must give."""
 
     ids: tuple[int, ...]
     logits: np.ndarray
@@ -80,15 +81,29 @@ class Package:
     metadata: Mapping[str, Any]
 
     @property
-    def answers(self) -> tuple[str, ...] | None:
-        """The names of the classes, their numbers where they have none; None for regression, which has one output."""
-        numbers = tuple(map(str, range(self.classes))) if self.classes > 1 else None
-        return numbers if self.labels is None else self.labels
+    def head(self) -> str:
+        """What the outputs are: one of HEADS."""
+        return head_named(self.metadata.get("head")) or head_for(self.classes, False, self.labels is not None)
 
     @property
-    def many_labels(self) -> bool:
-        """Whether a text may have several labels, so that each score is a probability of its own."""
-        return self.metadata.get("head") == "many labels"
+    def of_tokens(self) -> bool:
+        """Whether each token has logits, or the text."""
+        return self.head == TOKENS
+
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """The names of the classes, their numbers where they have none; None where the outputs are no classes."""
+        if self.head in (REGRESSION, VECTOR):
+            return None
+        return tuple(map(str, range(self.classes))) if self.labels is None else self.labels
+
+    def logits_of(self, tokens: int) -> int:
+        """How many logits a text of so many tokens has."""
+        return self.classes * (tokens if self.of_tokens else 1)
+
+    def shaped(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (classes,), or of each token (tokens, classes)."""
+        return logits.reshape(-1, self.classes) if self.of_tokens else logits
 
     @property
     def min_length(self) -> int:
@@ -123,8 +138,6 @@ def load_package(path: Path | str) -> Package:
     if found != _FORMAT:
         raise InputError(f"{where}: format: is {found!r}, this version reads {_FORMAT!r}: compile the model again")
     classes = _count(document, "classes", where)
-    if classes > _MAX_CLASSES:
-        raise InputError(f"{where}: classes: {classes} are too many for a reply, {_MAX_CLASSES} is the most")
     arena = _get(document, "arena", dict, where)
     if not all(isinstance(operator, dict) for operator in _get(document, "operators", list, where)):
         raise InputError(f"{where}: operators: must be a list of objects")
@@ -135,7 +148,7 @@ def load_package(path: Path | str) -> Package:
         and all(isinstance(x, str) and not set(x) & set("\0\r\n\t") for x in labels)
     ):
         raise InputError(f"{where}: labels: must be null or a list of {classes} names, as many as classes")
-    return Package(
+    package = Package(
         path=path,
         model_name=_get(document, "model_name", str, where),
         prefix=_prefix(document, where),
@@ -155,6 +168,10 @@ def load_package(path: Path | str) -> Package:
         outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
         metadata=document,
     )
+    if (logits := package.logits_of(package.max_length)) > _MAX_LOGITS:
+        shorter = ": compile it with a smaller --max-length" if package.of_tokens else ""
+        raise InputError(f"{where}: {logits} logits are too many for a reply, {_MAX_LOGITS} is the most{shorter}")
+    return package
 
 
 def load_vectors(package: Package) -> list[Vector]:
@@ -168,11 +185,15 @@ def load_vectors(package: Package) -> list[Vector]:
             bits = np.array([int(word, 16) for word in entry["logits"]], dtype=np.uint32)
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError(f"{where}: vectors[{number}]: must be {{ids, logits}}, logits in hex") from error
-        if not all(type(i) is int and 0 <= i < 65536 for i in ids) or not 1 <= len(ids) <= package.max_length:
+        if (
+            not all(type(i) is int and 0 <= i < package.vocabulary for i in ids)
+            or not 1 <= len(ids) <= package.max_length
+        ):
             raise InputError(f"{where}: vectors[{number}].ids: must be 1 to {package.max_length} token ids")
-        if len(bits) != package.classes:
-            raise InputError(f"{where}: vectors[{number}].logits: must be {package.classes}, is {len(bits)}")
-        vectors.append(Vector(ids, bits.view(np.float32)))
+        if len(bits) != package.logits_of(len(ids)):
+            needed = package.logits_of(len(ids))
+            raise InputError(f"{where}: vectors[{number}].logits: must be {needed}, is {len(bits)}")
+        vectors.append(Vector(ids, package.shaped(bits.view(np.float32))))
     return vectors
 
 

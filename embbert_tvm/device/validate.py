@@ -14,8 +14,9 @@ from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import WorkError
+from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.training.metrics import accuracy, spearman
+from embbert_tvm.training.metrics import accuracy, mean_cosine, micro_f1, spearman
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.
@@ -37,17 +38,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures of one labelled set; `accuracy_*` hold `metric`, which is spearman for regression.
+    """Figures of one labelled set; `accuracy_*` hold `metric`: accuracy; f1_micro for many labels, spearman for
+    regression, all None for labels of tokens and vectors, of which a set of texts says nothing.
 
-    `agreement` is the share of examples to which both give the same label; for regression their rank correlation.
-    `stack` is what the firmware used at the deepest, in bytes, None where not known.
+    `agreement` is the share of examples, or of labels or tokens, to which both give the same; for regression their rank
+    correlation, for vectors the mean of their cosines. `stack` is what the firmware used at the deepest, in bytes, None
+    where not known.
     """
 
     examples: int
-    accuracy_float: float
-    accuracy_compiled: float
+    accuracy_float: float | None
+    accuracy_compiled: float | None
     agreement: float
-    metric: str
+    metric: str | None
     on: str
     stack: int | None
     comparison: Comparison
@@ -105,14 +108,15 @@ def validate(
             _check_finite(run.logits, "the package", number)
             if host is not None:
                 compared.add(run.logits, host.run(ids).logits, f"example {number}")
-    expected, predict, metric, score, agree = _judges(package, examples)
-    float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
+    judge = judge_of(package.head, package.answers)
+    expected = None if judge.metric is None else judge.expected([example.label for example in examples])
+    float_answers, compiled_answers = judge.predict(float_logits), judge.predict(compiled_logits)
     return Validation(
         examples=len(examples),
-        accuracy_float=score(expected, float_answers),
-        accuracy_compiled=score(expected, compiled_answers),
-        agreement=agree(float_answers, compiled_answers),
-        metric=metric,
+        accuracy_float=None if expected is None else judge.score(expected, float_answers),
+        accuracy_compiled=None if expected is None else judge.score(expected, compiled_answers),
+        agreement=judge.agree(float_answers, compiled_answers),
+        metric=judge.metric,
         on=device.place,
         stack=deepest,
         comparison=compared.result(),
@@ -128,15 +132,45 @@ def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
         raise WorkError(f"example {number}: {whose} gives {words}: logits that are not finite say nothing")
 
 
-def _judges(
-    package: Package, examples: Sequence[Example]
-) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], str, Metric, Metric]:
-    """Expected answers, logits to answers, the metric's name, the metric, and the agreement of two answers."""
-    if package.answers is None:
-        expected = np.array([float(example.label) for example in examples])
-        return expected, lambda logits: logits[:, 0], "spearman", spearman, spearman
-    expected = np.array([package.answers.index(example.label) for example in examples])
-    return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
+@dataclass(frozen=True)
+class Judge:
+    """How answers of a head are made of logits and compared.
+
+    predict: from the logits of every text to answers. expected: from the labels of a set to answers. score: of answers
+    against what is expected, named by `metric`, None where a labelled set says nothing. agree: of two models' answers.
+    """
+
+    metric: str | None
+    predict: Callable[[Sequence[np.ndarray]], np.ndarray]
+    expected: Callable[[Sequence[str]], np.ndarray]
+    score: Metric
+    agree: Metric
+
+
+def judge_of(head: str, names: Sequence[str] | None) -> Judge:
+    """The judge of a head whose classes have these names."""
+    names = list(names or ())
+    if head == REGRESSION:
+        return Judge("spearman", lambda x: np.array(x)[:, 0], lambda x: np.array(x, float), spearman, spearman)
+    if head == VECTOR:
+        return Judge(None, lambda x: np.array(x, float), np.array, mean_cosine, mean_cosine)
+    if head == TOKENS:
+        return Judge(None, lambda x: np.concatenate([one.argmax(1) for one in x]), np.array, accuracy, accuracy)
+    if head == MANY_LABELS:
+        return Judge("f1_micro", lambda x: np.array(x) > 0, lambda x: _sets(x, names), micro_f1, accuracy)
+    numbers = {name: number for number, name in enumerate(names)}
+    return Judge(
+        "accuracy",
+        lambda logits: np.array(logits).argmax(1),
+        lambda labels: np.array([numbers[label] for label in labels]),
+        accuracy,
+        accuracy,
+    )
+
+
+def _sets(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Labels that are joined by commas as (texts, classes)."""
+    return np.array([[name in label.split(",") for name in names] for label in labels])
 
 
 class Comparer:

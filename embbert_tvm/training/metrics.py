@@ -37,6 +37,19 @@ def positive_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
     return float(2 * hit / total) if total else 0.0
 
 
+def micro_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 over all labels of all texts, each (texts, classes) of booleans; 0 where there is no label at all."""
+    hit = np.sum(expected & predicted)
+    total = expected.sum() + predicted.sum()
+    return float(2 * hit / total) if total else 0.0
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean over rows of the cosine of the angle between them."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean((a * b).sum(1) / np.maximum(lengths, 1e-12)))
+
+
 def pearson(expected: np.ndarray, predicted: np.ndarray) -> float:
     """Pearson's correlation of numbers; 0 where one side is constant or not finite."""
     return _correlation(expected.astype(np.float64), predicted.astype(np.float64))

@@ -52,10 +52,10 @@ def answers(folder: Path, ids: list[int]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "head", "labels"),
     [
-        ("bert", "labels", kinds.LABELS),
-        ("roberta", "labels", kinds.LABELS),
-        ("distilbert", "labels", ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")),
-        ("modernbert", "labels", kinds.LABELS),
+        ("bert", "one label", kinds.LABELS),
+        ("roberta", "one label", kinds.LABELS),
+        ("distilbert", "one label", ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")),
+        ("modernbert", "one label", kinds.LABELS),
         ("many_labels", "many labels", kinds.LABELS),
         ("regression", "regression", None),
         ("tokens", "tokens", kinds.LABELS),
@@ -119,7 +119,7 @@ MEAN = {"word_embedding_dimension": kinds.WIDTH, "pooling_mode_mean_tokens": Tru
 def test_a_folder_of_sentence_transformers(tmp_path):
     given = sentence_folder(tmp_path / "in", [("Pooling", MEAN), ("Normalize", {})])
     export_hub_folder(given, tmp_path / "out")
-    assert find_source(tmp_path / "out").head == "embedding"
+    assert find_source(tmp_path / "out").head == "vector"
     ids = tokenizer().encode("play music").ids
     values = (
         torch.tensor([ids]),

@@ -730,9 +730,12 @@ static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t
         }
         sums[j] = c0, sums[j + 1] = c1, sums[j + 2] = c2, sums[j + 3] = c3;
     }
-    for (; j < n; j++) {
-        const int8_t *row = weight + j * k, *at = x;
-        int32_t sum = sums[j];
+    /* By pointers: from `j` alone GCC derives a number of rounds that it then warns of. */
+    const int8_t *row = weight + j * k;
+    sums += j;
+    for (int32_t rest = n & 3; rest > 0; rest--, sums++) {
+        const int8_t *at = x;
+        int32_t sum = *sums;
         for (int32_t i = 0; i < k - 3; i += 4, at += 4) {
             int32_t word, odd, evens, odds;
             __builtin_memcpy(&word, at, 4);
@@ -743,7 +746,7 @@ static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t
         for (int32_t i = k & ~3; i < k; i++) {
             sum += *at++ * *row++;
         }
-        sums[j] = sum;
+        *sums = sum;
     }
 #undef EMBBERT_EVEN
 #undef EMBBERT_ODD
