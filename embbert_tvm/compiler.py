@@ -171,7 +171,9 @@ def _check_head(source: Source, compiled: Compiled) -> None:
     program, labels = compiled.program, source.labels
     if labels is not None and program.classes != len(labels):
         each = " a token" if program.of_tokens else ""
-        raise InputError(f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} are named")
+        raise InputError(
+            f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} labels are named"
+        )
     if source.head is not None and (source.head == TOKENS) != program.of_tokens:
         found = "logits of each token" if program.of_tokens else "logits of the text"
         raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
