@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from embbert_tvm.errors import nearest
 from embbert_tvm.version import __version__
 
 COMMANDS = {
@@ -40,6 +41,15 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"embbert_tvm.cli.{name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += nearest(args[0], COMMANDS)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
