@@ -124,9 +124,21 @@ class Maker:
                 np.array([2**27 + int(self.rng.integers(2**26))], np.int32)]  # fmt: skip
         return self.call(attention(spec), spec, args, self.length, width, "int8")
 
-    def filter(self, x: Var, width: int, taps: int, expansion: int = 1) -> Var:
+    def convolve(self, xs: list, n: int, window: tuple[int, int, int], skips: bool = False) -> Var:
+        """A convolution over time of tensors [(var, width)] and a table of the tokens; window: taps, rows ahead,
+        dilation. skips: whether it leaves out the rows that would read before the first."""
+        rng, (taps, after, dilation) = self.rng, window
+        read = [Source(w, taps=taps, after=after, dilation=dilation) for _, w in xs]
+        read.append(Source(n, VOCABULARY, True, taps=taps, after=after, dilation=dilation))
+        spec = Product(tuple(read), n, Activate(), skipped=dilation * (taps - 1) if skips else 0)
+        args: list = [*(x for x, _ in xs), int8(rng, VOCABULARY, n), self.ids]
+        args += [int8(rng, n, spec.k), rng.integers(-3000, 3000, n).astype(np.int32)]
+        args += self.vectors(Activate(), n, 45.0 * 45 * np.sqrt(spec.k))
+        return self.call(product(spec), spec, args, spec.rows_made(self.length), n, "int8")
+
+    def filter(self, x: Var, width: int, taps: int, expansion: int = 1, after: int = 0, dilation: int = 1) -> Var:
         rng, n = self.rng, width * expansion
-        spec = DepthwiseConv(taps, n, Activate(), expansion=expansion)
+        spec = DepthwiseConv(taps, n, Activate(), expansion=expansion, after=after, dilation=dilation)
         args = [x, int8(rng, taps, n), rng.integers(-3000, 3000, n).astype(np.int32)]
         args += self.vectors(Activate(), n, 45.0 * 45 * np.sqrt(taps))
         return self.call(depthwise_conv(spec), spec, args, self.length, n, "int8")
@@ -177,7 +189,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
         width = int(rng.integers(1, 45)) * (2 if rng.random() < 0.7 else 1)
         x = make.embedding(width, rows_epilogue(), bool(rng.random() < 0.5), bool(rng.random() < 0.5))
         for _ in range(steps):
-            kind = rng.integers(9)
+            kind = rng.integers(11)
             n = int(rng.integers(1, 90))
             if kind == 0:
                 x, width = make.linear([(x, width)], n, rows_epilogue()), n
@@ -208,10 +220,22 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 inner = make.linear([], width, any_norm(), residual=path)
                 path = make.linear([(inner, width)], width, RequantizeWide(), residual=path)
                 x = make.narrow(path, width)
-            else:
+            elif kind == 8:
                 times = int(rng.integers(1, 4))
                 x, width = make.filter(x, width, int(rng.integers(1, 9)), times), width * times
+            elif kind == 9:
+                taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
+                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
+                x, width = make.filter(x, width, taps, times, ahead, dilation), width * times
+            else:
+                taps, dilation = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
+                beside = make.linear([(x, width)], 7, Requantize())
+                x, width = make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
         if rng.random() < 0.3:
+            if rng.random() < 0.5:
+                window = (int(rng.integers(2, 6)), 0, int(rng.integers(1, 3)))
+                x, width = make.convolve([(x, width)], 20, window, skips=True), 20
             x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
         elif rng.random() < 0.5:
             n = int(rng.integers(2, 40)) * 2

@@ -115,6 +115,7 @@ class _Writer:
             return False
         spec, most = node.filter.spec, self.isa.most_taps
         fits = most is None or spec.taps <= most
+        fits = fits and spec.after == 0 and spec.dilation == 1
         return not node.streams and spec.expansion == 1 and spec.taps % 2 == 0 and fits
 
     def spec(self, node: Node) -> object:

@@ -141,6 +141,15 @@ def taps(constants: Constants, value: np.ndarray, expansion: int) -> tuple[int, 
     return count, constants.renamed(value, made, "_laid_out")
 
 
+def dilated(constants: Constants, value: np.ndarray, dilation: int) -> np.ndarray:
+    """A filter's weight (taps, channels) with the taps between those that are `dilation` rows apart, which are 0."""
+    if dilation == 1:
+        return value
+    made = np.zeros((dilation * (len(value) - 1) + 1, value.shape[1]), value.dtype)
+    made[::dilation] = value
+    return constants.renamed(value, made, "_dilated")
+
+
 def plain(constants: Constants, value: np.ndarray) -> tuple[list[np.ndarray], WeightFormat | None]:
     """A table (rows, width) as it is, or in codes."""
     blocks = constants.blocks_of(value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tvm import relax
+from tvm import relax, sym, tirx
 from tvm.ir import Var
 
 from embbert_tvm.graph import pack
@@ -28,12 +29,16 @@ from embbert_tvm.kernels.row_block.spec import (
     Save,
     Stage,
     Tensor,
+    Unfold,
     Value,
     Window,
 )
 
 if TYPE_CHECKING:
     from embbert_tvm.graph.fuse_row_blocks import _Writer
+
+
+_MANY = 1 << 16  # more rows than any convolution leaves out
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,22 @@ class KernelCall:
     def isa(self) -> Isa:
         return self.writer.isa
 
+    @functools.cached_property
+    def rows(self):
+        """How many rows there are: as many as the text has, or fewer where a convolution leaves out some."""
+        made = [v for n in self.group.nodes for v in (*n.values, *(v for v, a in n.reads if a is Access.ROW))]
+        dims = [shape(v)[0] for v in made]
+        return next((dim for dim in dims if not isinstance(dim, (int, Var))), self.writer.length)
+
+    @property
+    def skipped(self) -> int:
+        """How many rows of the text are left out."""
+        if isinstance(self.rows, Var):
+            return 0
+        analyzer = sym.Analyzer()
+        analyzer.bind(self.writer.length, tirx.const(_MANY, "int64"))
+        return _MANY - int(analyzer.simplify(self.rows))
+
     def wide(self, parts: Parts) -> list[tuple[int, int]]:
         """Parts with their padding."""
         return [(p, self.isa.padded(p)) for p in parts]
@@ -92,7 +113,7 @@ class KernelCall:
         return len(self.inputs) - 1
 
     def output(self, node: Node, tensor: Tensor) -> int:
-        length = self.writer.length
+        length = self.rows
         if tensor.interleaved:
             dims = [self.isa.groups_of(length), width(tensor.parts, self.isa), self.isa.interleave]
         else:
@@ -194,9 +215,8 @@ class KernelCall:
         if pair is not None:
             number[taken] = number[-pair[1] - 1]
         tensors = [self.inputs[i][0] for i in order] + [self.outputs[o].tensor for o in outs]
-        spec = RowBlock(
-            tuple(self.values), tuple(tensors), tuple(_renumbered(s, number) for s in self.stages), self.single
-        )
+        stages = tuple(_renumbered(s, number) for s in self.stages)
+        spec = RowBlock(tuple(self.values), tuple(tensors), stages, self.single, self.skipped)
         args = [self.inputs[i][1] for i in order] + self.constants
         inplace = None
         if pair is not None:
@@ -227,6 +247,6 @@ def _renumbered(stage: Stage, number: dict[int, int]) -> Stage:
         return type(stage)(stage.value, number[stage.tensor])
     if isinstance(stage, (Attend, HalfAttend)):
         return type(stage)(stage.value, stage.query, number[stage.keys], number[stage.values])
-    if isinstance(stage, (Linear, HalfLinear, Pool, Window)) and stage.tensor is not None:
+    if isinstance(stage, (Unfold, Linear, HalfLinear, Pool, Window)) and stage.tensor is not None:
         return replace(stage, tensor=number[stage.tensor])
     return stage

@@ -22,11 +22,14 @@ from embbert_tvm.kernels.row_block.spec import (
     Linear,
     Load,
     Narrow,
+    Parts,
     Pool,
+    Reach,
     Save,
     Scan,
     Table,
     Tensor,
+    Unfold,
     Window,
 )
 
@@ -87,10 +90,11 @@ def _window(call: KernelCall, node: Node) -> None:
         raise pack.UnpackableError(f"a filter that ends in {spec.epilogue.name}")
     source = call.load(found.x) if node.streams else None
     tensor = None if node.streams else call.whole(found.x)
-    taps, weight = pack.taps(call.writer.constants, found.weight, spec.expansion)
+    weight = pack.dilated(call.writer.constants, found.weight, spec.dilation)
+    taps, weight = pack.taps(call.writer.constants, weight, spec.expansion)
     call.constants += [weight, found.bias, *found.epilogue]
     value, number = call.results(node, stores=False)
-    call.stages.append(Window(value, taps, spec.expansion, spec.epilogue, tensor, source))
+    call.stages.append(Window(value, taps, spec.expansion, spec.epilogue, tensor, source, spec.after))
     call.save(value, number)
 
 
@@ -124,6 +128,13 @@ class _Read:
     columns: list[tuple[int, int]] = field(default_factory=list)
     slices: list[slice] = field(default_factory=list)
     coded: bool = False
+
+    def place(self, call: KernelCall, parts: Parts, first: int) -> None:
+        """Note that parts come next, which lie in the weight from column `first` on."""
+        for part in parts:
+            self.columns.append((part, call.isa.padded(part)))
+            self.slices.append(slice(first, first + part))
+            first += part
 
 
 def _linear(call: KernelCall, node: Node) -> None:
@@ -174,12 +185,15 @@ def _sources(call: KernelCall, found: LinearMap) -> _Read:
     read = _Read()
     first, tables = 0, []
     for operand in found.sources:
-        here = slice(first, first + operand.source.width)
-        first += operand.source.width
+        here = slice(first, first + operand.source.met)
+        first += operand.source.met
         if operand.tensor is None:
             tables.append((operand, here))
             continue
         _gather(call, tables, read)
+        if operand.windowed:
+            _unfold(call, operand, here.start, read)
+            continue
         value = call.load(operand.tensor)
         if value in read.values:
             # A part of what lies side by side: its place is that of its variable among them.
@@ -192,13 +206,30 @@ def _sources(call: KernelCall, found: LinearMap) -> _Read:
     return read
 
 
+def _unfold(call: KernelCall, operand: Operand, first: int, read: _Read) -> None:
+    """A value of the rows of a tensor that a window reaches."""
+    tensor = call.whole(operand.tensor)
+    if len(call.inputs[tensor][0].parts) > 1:
+        raise pack.UnpackableError("a window over some of several values that lie side by side")
+    window = _reach(operand)
+    parts = (operand.source.width,) * window.taps
+    value = call.new_value(parts)
+    call.stages.append(Unfold(value, tensor, window))
+    read.values.append(value)
+    read.place(call, parts, first)
+
+
+def _reach(operand: Operand) -> Reach:
+    return Reach(operand.source.taps, operand.source.after, operand.source.dilation)
+
+
 def _parts_of(call: KernelCall, value: int, found: LinearMap) -> list[tuple[int, int]]:
     """The columns of each part of a value, and where a product's weight has them."""
     offsets, first = {}, 0
     for operand in found.sources:
-        if operand.tensor is not None:
+        if operand.tensor is not None and not operand.windowed:
             offsets[operand.tensor] = first
-        first += operand.source.width
+        first += operand.source.met
     variables = [v for v, number in call.value_of.items() if number == value]
     parts = call.values[value].parts
     if len(parts) == 1:
@@ -219,9 +250,8 @@ def _gather(call: KernelCall, tables: list, read: _Read) -> None:
         read.coded |= table.form is not None
         found.append(table)
         call.constants += arguments
-        read.columns.append((table.width, call.isa.padded(table.width)))
-        read.slices.append(here)
-    value = call.new_value(tuple(t.width for t in found))
+        read.place(call, table.parts, here.start)
+    value = call.new_value(tuple(p for t in found for p in t.parts))
     call.stages.append(Gather(value, tuple(found)))
     read.values.append(value)
     tables.clear()
@@ -231,7 +261,8 @@ def _table(call: KernelCall, operand: Operand) -> tuple[Table, list]:
     value = operand.data.value.numpy()
     made, form = pack.plain(call.writer.constants, value)
     ids = [] if operand.ids is None else [call.writer.plain_rows(operand.ids)]
-    return Table(len(value), operand.source.width, operand.ids is not None, form), [*made, *ids]
+    table = Table(len(value), operand.source.width, operand.ids is not None, form, window=_reach(operand))
+    return table, [*made, *ids]
 
 
 def _residual(call: KernelCall, operand: Operand) -> tuple[int | Table, list]:

@@ -13,7 +13,7 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, RowBlock, Scan
+from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
 
 _MOST_NAMED = 6  # stages that a kernel's name says
 
@@ -37,6 +37,17 @@ class Block:
     named: dict[str, object]
 
     @property
+    def count(self):
+        """How many rows there are: all of the text, or without those that are skipped."""
+        return tirx.max(self.tokens - self.spec.skipped, 1) if self.spec.skipped else self.tokens
+
+    def reached(self, r, tap, window: Reach):
+        """The row of the text that row r of the block reads by a tap, and whether there is such a row."""
+        first = window.after - window.dilation * (window.taps - 1)
+        at = self.number * self.isa.rows + r + (self.tokens - self.count) + window.dilation * tap + first
+        return at, tirx.all(at >= 0, at < self.tokens)
+
+    @property
     def first_pair(self):
         """Of the block's rows in a row-interleaved tensor."""
         return self.number * (self.isa.rows // self.isa.interleave)
@@ -45,7 +56,7 @@ class Block:
         """The row of the text that row r of the block is; the last block repeats the last token."""
         if self.spec.single:
             return 0
-        return tirx.min(self.number * self.isa.rows + r, self.tokens - 1)
+        return tirx.min(self.number * self.isa.rows + r, self.count - 1)
 
     def value(self, number: int):
         """A view of a value in the operand buffer, among those of int16, or in its tensor."""
@@ -61,7 +72,7 @@ class Block:
 
     def when_there(self, r):
         """A condition: row r of the block is a row of the text."""
-        return r == 0 if self.spec.single else self.number * self.isa.rows + r < self.tokens
+        return r == 0 if self.spec.single else self.number * self.isa.rows + r < self.count
 
 
 def name_of(spec: RowBlock, isa: Isa) -> str:
@@ -69,7 +80,8 @@ def name_of(spec: RowBlock, isa: Isa) -> str:
     parts = [part for stage in spec.stages if (part := stages.label(stage, spec))]
     if len(parts) > _MOST_NAMED:
         parts = [*parts[: _MOST_NAMED - 1], f"and_{len(parts) - _MOST_NAMED + 1}_stages"]
-    return f"row_block_{'row_' if spec.single else ''}{'_'.join(parts)}"
+    without = f"without{spec.skipped}_" if spec.skipped else ""
+    return f"row_block_{without}{'row_' if spec.single else ''}{'_'.join(parts)}"
 
 
 @functools.cache
@@ -101,7 +113,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             buffers = _buffers(spec, isa, scratch, count)
             block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers)
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
-            with loop("b", 1 if spec.single else (count + (isa.rows - 1)) // isa.rows) as b:
+            with loop("b", 1 if spec.single else (block.count + (isa.rows - 1)) // isa.rows) as b:
                 block.number = b
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
                     stages.emit(stage, number, arguments, block)

@@ -38,15 +38,29 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """The rows that row i reads: i + after - dilation * (taps - 1 - t) for t from 0; 0 where there is no such row."""
+
+    taps: int = 1
+    after: int = 0
+    dilation: int = 1
+
+
+@dataclass(frozen=True)
 class Table:
     """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes.
-    dtype: int8 or float16."""
+    dtype: int8 or float16. window: the rows that a row of the block reads of it, side by side."""
 
     rows: int
     width: int
     by_ids: bool
     form: WeightFormat | None = None
     dtype: str = "int8"
+    window: Reach = Reach()
+
+    @property
+    def parts(self) -> Parts:
+        return (self.width,) * self.window.taps
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,17 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Unfold:
+    """value = the rows of a row-interleaved tensor that each row of the block reads, a part each."""
+
+    value: int
+    tensor: int
+    window: Reach
+
+
+@dataclass(frozen=True)
 class Gather:
-    """value = rows of tables side by side, one part each.
+    """value = rows of tables side by side, one part each, or as many as the window of a table has taps.
 
     Arguments: for each table its int8 (rows, width) or codes, and its ids int32 (1, L) where it is read by ids.
     """
@@ -161,8 +184,8 @@ class Window:
     """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value,
     and an epilogue (Requantize or Activate).
 
-    tensor: row-interleaved, complete before the kernel starts. source: a value, of which the last taps - 1 rows are
-    kept from block to block.
+    tensor: row-interleaved, complete before the kernel starts; after: the rows of it that lie ahead. source: a value,
+    of which the last taps - 1 rows are kept from block to block.
 
     Arguments: the taps of two filters side by side, int8 (channels / 2, taps, 2), where there is an even number of them
     a channel, else of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2), as isa.base.lay_out_taps has them;
@@ -175,6 +198,7 @@ class Window:
     epilogue: object
     tensor: int | None = None
     source: int | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,13 +258,27 @@ class HalfWindow:
 
 
 Stage = (
-    Load | Gather | Linear | Attend | Narrow | Gate | Scan | Window | Pool | HalfLinear | HalfAttend | HalfWindow | Save
+    Load
+    | Unfold
+    | Gather
+    | Linear
+    | Attend
+    | Narrow
+    | Gate
+    | Scan
+    | Window
+    | Pool
+    | HalfLinear
+    | HalfAttend
+    | HalfWindow
+    | Save
 )
 
 
 @dataclass(frozen=True)
 class RowBlock:
     """A kernel: for each block of rows the stages in order. single: for row 0 alone, as a block of rows all the same.
+    skipped: of the text's L rows the first so many are not made; the last is in any case.
 
     Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
     """
@@ -249,3 +287,4 @@ class RowBlock:
     tensors: tuple[Tensor, ...]
     stages: tuple[Stage, ...]
     single: bool = False
+    skipped: int = 0

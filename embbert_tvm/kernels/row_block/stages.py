@@ -27,10 +27,12 @@ from embbert_tvm.kernels.row_block.spec import (
     Linear,
     Load,
     Parts,
+    Reach,
     RowBlock,
     Save,
     Stage,
     Table,
+    Unfold,
 )
 
 if TYPE_CHECKING:
@@ -144,6 +146,44 @@ def _put(out, isa: Isa, r, column, value) -> None:
     store(out, tirx.Cast(isa.operand_dtype, value), *isa.at(r, column))
 
 
+# Unfold.
+
+
+@label.register(Unfold)
+def _(stage: Unfold, spec: RowBlock) -> str:
+    return f"unfold{window_label(stage.window)}"
+
+
+@emit.register(Unfold)
+def _(stage: Unfold, number: int, arguments, block: Block) -> None:
+    out, data, isa = block.value(stage.value), block.tensors[stage.tensor], block.isa
+    (part,) = block.spec.tensors[stage.tensor].parts
+
+    def element(at, k):
+        return data[tirx.floordiv(at, isa.interleave), k, tirx.floormod(at, isa.interleave)]
+
+    with loop("r", isa.rows) as r:
+        _read_window(out, block, r, 0, part, stage.window, element)
+
+
+def window_label(window: Reach) -> str:
+    """A window in a kernel's name."""
+    reach = "" if window.dilation == 1 else f"every{window.dilation}"
+    return f"{window.taps}taps{reach}after{window.after}"
+
+
+def _read_window(out, block: Block, r, first: int, width: int, window: Reach, element) -> None:
+    """The rows that row r of the block reads, as parts of out from column `first` on. element(row, k): of a row."""
+    wide = block.isa.padded(width)
+    with loop("t", window.taps) as t:
+        at, inside = block.reached(r, t, window)
+        with T.If(inside):
+            with T.Then(), loop("k", width) as k:
+                _put(out, block.isa, r, first + t * wide + k, element(at, k))
+            with T.Else(), loop("k", width) as k:
+                _put(out, block.isa, r, first + t * wide + k, i32(0))
+
+
 # Gather.
 
 
@@ -156,7 +196,10 @@ class _Read:
     ids: object | None
 
     def element(self, block: Block, r, k):
-        at = block.row(r) if self.ids is None else self.ids[0, block.row(r)]
+        return self.of_row(block.row(r), k)
+
+    def of_row(self, row, k):
+        at = row if self.ids is None else self.ids[0, row]
         if self.table.dtype == "float16":
             return self.data[at, k]
         return i32(self.data.element(at, k) if self.table.form else self.data[at, k])
@@ -170,7 +213,11 @@ def _declare_table(name: str, table: Table, rows) -> _Read:
 
 @label.register(Gather)
 def _(stage: Gather, spec: RowBlock) -> str:
-    return "gather" + "_".join(f"{t.width}{t.form.label if t.form else ''}" for t in stage.tables)
+    def one(table: Table) -> str:
+        through = "" if table.window == Reach() else f"{window_label(table.window)}of"
+        return f"{through}{table.width}{table.form.label if table.form else ''}"
+
+    return "gather" + "_".join(map(one, stage.tables))
 
 
 @declare.register(Gather)
@@ -183,6 +230,10 @@ def _(stage: Gather, number: int, arguments: list[_Read], block: Block) -> None:
     out, isa, at = block.value(stage.value), block.isa, 0
     with loop("r", isa.rows) as r:
         for read in arguments:
+            if read.table.window != Reach():
+                _read_window(out, block, r, at, read.table.width, read.table.window, read.of_row)
+                at += width(read.table.parts, isa)
+                continue
             with loop("k", read.table.width) as k:
                 _put(out, isa, r, at + k, read.element(block, r, k))
             if (wide := isa.padded(read.table.width)) != read.table.width:
@@ -206,9 +257,15 @@ class _Linear:
 @label.register(Linear)
 def _(stage: Linear, spec: RowBlock) -> str:
     codes = "" if stage.form is None else f"_{stage.form.label}"
-    k = "_".join("+".join(map(str, spec.values[s].parts)) for s in stage.sources)
+    k = "_".join(_parts_label(spec.values[s].parts) for s in stage.sources)
     added = "_residual" * bool(stage.residuals)
-    return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}".replace("+", "_")
+    return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}"
+
+
+def _parts_label(parts: Parts) -> str:
+    if len(parts) > 2 and len(set(parts)) == 1:
+        return f"{len(parts)}of{parts[0]}"
+    return "_".join(map(str, parts))
 
 
 @declare.register(Linear)

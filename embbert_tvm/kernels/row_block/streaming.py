@@ -138,7 +138,8 @@ def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
 @label.register(Window)
 def _(stage: Window, spec: RowBlock) -> str:
     times = "" if stage.expansion == 1 else f"x{stage.expansion}"
-    return f"window{stage.taps}{times}_{stage.epilogue.name}"
+    ahead = f"after{stage.after}" if stage.after else ""
+    return f"window{stage.taps}{times}{ahead}_{stage.epilogue.name}"
 
 
 def _channels(stage: Window, spec: RowBlock) -> int:
@@ -222,6 +223,14 @@ def _fill_line(stage: Window, line, kept, c, block: Block) -> None:
             store(kept, tirx.Cast("int8", line[0, t + 1 + ROWS]), c, t)
         return
     data = block.tensors[stage.tensor]
+    if stage.after:
+        with loop("t", taps + ROWS) as t:
+            row = block.number * ROWS + stage.after - taps + t
+            inside = tirx.all(row >= 0, row < block.tokens)
+            at = tirx.max(tirx.min(row, block.tokens - 1), 0)
+            sample = data[tirx.floordiv(at, INTERLEAVE), c, tirx.floormod(at, INTERLEAVE)]
+            store(line, tirx.Cast("int16", tirx.if_then_else(inside, sample, tirx.const(0, "int8"))), 0, t)
+        return
     with loop("p", (taps + ROWS) // INTERLEAVE) as p:
         pair = block.first_pair - taps // INTERLEAVE + p
         for h in range(INTERLEAVE):
@@ -266,4 +275,4 @@ def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
 @finish.register(Pool)
 def _(stage: Pool, arguments: tuple, block: Block) -> None:
     epsilon, multiplier, acc = arguments
-    stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.tokens), epsilon, multiplier)
+    stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.count), epsilon, multiplier)
