@@ -9,8 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
+from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import head_named
 from embbert_tvm.models.folder import read_folder, trained_precision
@@ -105,8 +104,8 @@ def separator_of(tokenizer: Path | None) -> int | None:
     if tokenizer is None:
         return None
     try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception:  # what is no tokenizer is refused where it is used
+        loaded = load_tokenizer(tokenizer)
+    except InputError:  # what is no tokenizer is refused where it is used
         return None
     pair = loaded.encode("a", "b")
     if 1 not in pair.type_ids or pair.type_ids[0] != 0:

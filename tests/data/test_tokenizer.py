@@ -1,6 +1,7 @@
 """The tokenizer: ids and cuts, texts that try to break it, files that are not one."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -192,6 +193,18 @@ def test_a_malformed_file_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match="tokenizer"):
         load_tokenizer(path)
+
+
+def test_a_panic_of_the_library_says_nothing_of_its_own(tmp_path, capfd):
+    document = json.loads(train_tokenizer(LINES, 60).to_str())
+    document["model"]["continuing_subword_prefix"] = "longer than a merge"
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"not a tokenizer\.json .*out of range"):
+        load_tokenizer(path)
+    assert capfd.readouterr().err == ""
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_another_vocabulary_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from embbert_tvm import hub_export
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
 from embbert_tvm.models.huggingface import read_hub_folder
@@ -162,6 +163,16 @@ def test_what_is_no_fine_tuned_model_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match=r"its weights lack classifier\.bias"):
         export_hub_folder(headless, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_ends_midway_leaves_nothing(folders, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("no such operator")
+
+    monkeypatch.setattr(hub_export, "normalize", refuse)
+    with pytest.raises(InputError, match="no such operator"):
+        export_hub_folder(folders("bert"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
