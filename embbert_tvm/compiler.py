@@ -21,7 +21,7 @@ from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import calibrate, pipeline, qdq
+from embbert_tvm.graph import calibrate, pipeline
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
@@ -82,7 +82,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     door = open_door(given, options.max_length, source.separator)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
-        qdq.check_asked(str(source.onnx), options)
+        _check_asked_of_quantized(source, options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least)
     scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
@@ -93,6 +93,16 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
         )
     whole = content(door, given, source.onnx)
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
+
+
+def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
+    """Raise InputError where more is asked of a quantized file than to compile what it says."""
+    other = (options.plan, options.calibration_method, options.rounding)
+    if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
+        raise InputError(
+            f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is: "
+            "leave out --precision and --plan"
+        )
 
 
 def plan_of(options: CompileOptions) -> Plan:

@@ -17,8 +17,8 @@ from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
 from embbert_tvm.graph.door import normalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.models.foreign import FOREIGN, separator_of
 from embbert_tvm.models.huggingface import HubFolder, export, read_hub_folder, tokenizer_of
-from embbert_tvm.source import FOREIGN, separator_of
 
 
 def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:

@@ -9,13 +9,11 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import head_named
 from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.models.foreign import FOREIGN, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
-
-FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
 
 
 @dataclass(frozen=True)
@@ -97,22 +95,6 @@ def _exported(path: Path) -> ModelSource:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     export_hub_folder(path, place / "model")
     return _foreign(place / "model")
-
-
-def separator_of(tokenizer: Path | None) -> int | None:
-    """The id behind which the second of two texts begins, where a tokenizer.json gives that text another type."""
-    if tokenizer is None:
-        return None
-    try:
-        loaded = load_tokenizer(tokenizer)
-    except InputError:  # what is no tokenizer is refused where it is used
-        return None
-    pair = loaded.encode("a", "b")
-    if 1 not in pair.type_ids or pair.type_ids[0] != 0:
-        return None
-    separator = pair.ids[pair.type_ids.index(1) - 1]
-    types = [int(separator in pair.ids[:n]) for n in range(len(pair.ids))]
-    return separator if types == pair.type_ids else None
 
 
 def read_labels(given: str) -> tuple[str, ...]:

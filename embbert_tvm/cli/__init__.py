@@ -26,6 +26,7 @@ COMMANDS = {
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "run": "Classify text with a compiled package.",
+    "tokenizer": "Train a tokenizer on text.",
     "train": "Fine-tune a model on labelled text.",
     "validate": "Compare a compiled package with its float model on labelled text.",
 }

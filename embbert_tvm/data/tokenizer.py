@@ -1,6 +1,6 @@
 """Tokenizers of the `tokenizers` library: load one, encode with it; train EmbBERT's, BPE over lower-cased words.
 
-`python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
+`embbert-tvm tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
 
 from __future__ import annotations
@@ -219,28 +219,9 @@ def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_le
     return tokenize(tokenizer, text, text_pair, max_length).ids
 
 
-def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
+def plain_lines(paths: Iterable[Path]) -> Iterable[str]:
     """Lines of text files, without blank ones and `<|marker|>` lines."""
     for path in paths:
         for line in map(str.strip, read_lines(path)):
             if line and not (line.startswith("<|") and line.endswith("|>")):
                 yield line
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
-    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
-    parser.add_argument("-o", "--output", required=True, type=Path)
-    parser.add_argument("--vocabulary-size", type=int, default=8192)
-    arguments = parser.parse_args()
-    try:
-        tokenizer = train_tokenizer(_plain_lines(arguments.text), arguments.vocabulary_size)
-        save_tokenizer(tokenizer, arguments.output)
-    except InputError as error:
-        parser.exit(error.exit_status, f"{parser.prog}: {error}\n")
-
-
-if __name__ == "__main__":
-    _main()

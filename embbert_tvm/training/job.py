@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tokenizers import Tokenizer
 
+from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
@@ -22,8 +23,7 @@ from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
-from embbert_tvm.models.registry import build
-from embbert_tvm.training import metrics
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
 from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.finetune import Epoch, Progress, finetune, predict
@@ -321,7 +321,7 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
     model = build(config, classes, job.recipe.dropout)
-    weights = TextClassifier.from_pretrained(base).state_dict()
+    weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (labels and tuple(labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}

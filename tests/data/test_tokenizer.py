@@ -228,7 +228,7 @@ def test_the_deploy_path_needs_no_torch():
 def test_the_command_trains_one(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("<|book|>\n" + "\n\n".join(LINES * 3), encoding="utf-8")
-    command = [sys.executable, "-m", "embbert_tvm.data.tokenizer", str(text), "-o", str(tmp_path / "t.json")]
+    command = [sys.executable, "-m", "embbert_tvm", "tokenizer", str(text), "-o", str(tmp_path / "t.json")]
     subprocess.run([*command, "--vocabulary-size", "40"], check=True)
     tokenizer = load_tokenizer(tmp_path / "t.json", 40)
     assert tokenizer.token_to_id("t") is not None

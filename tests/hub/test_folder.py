@@ -16,8 +16,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from embbert_tvm import hub_export
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
+from embbert_tvm.models.foreign import separator_of
 from embbert_tvm.models.huggingface import read_hub_folder
-from embbert_tvm.source import find_source, read_labels, separator_of
+from embbert_tvm.source import find_source, read_labels
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 WORDS += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"] + ["turn", "off", "the", "lights", "play", "music"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.training.metrics import accuracy, macro_f1, mcc, pearson, positive_f1, spearman
+from embbert_tvm.data.metrics import accuracy, macro_f1, mcc, pearson, positive_f1, spearman
 
 CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
