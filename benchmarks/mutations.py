@@ -229,7 +229,7 @@ BUGS = (
         "the advice on what would fit is one token too long",
         "embbert_tvm/device/fit.py",
         "(middle, high) if not missing(board, need_at(middle)) else (low, middle - 1)",
-        "(middle, high) if not missing(board, need_at(middle)) else (low, middle)",
+        "(middle, high) if not missing(board, need_at(middle - 1)) else (low, middle - 1)",
         "tests/device/test_fit.py",
     ),
     Bug(

@@ -14,7 +14,8 @@ from tvm import IRModule, relax
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
-from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
+from embbert_tvm.codegen.program import Schedules, build_programs, limits
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.dataset import calibration_sample, read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer

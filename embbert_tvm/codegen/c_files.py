@@ -8,8 +8,9 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
+from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.escape import c_comment, c_formula, c_string
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 
@@ -66,7 +67,7 @@ static bool next_step(@PREFIX@_t *model, int32_t budget)
     return budget == 0;
 }
 
-/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
+@LEGEND@/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
 static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
 {
     uint8_t *const arena = model->arena;
@@ -451,7 +452,7 @@ def entry(
     outputs = 0
     for number, step in enumerate(program.steps):
         lines += ["", f"    if (model->step == {number}) {{"]
-        lines += [f"        /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */", *_call(step)]
+        lines += [*_explained(number, step, _reason(step, reasons, prefix)), *_call(step)]
         lines.append(f"        {prefix.upper()}_STEP({number});")
         for output in step.outputs:
             lines.append(f"        {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
@@ -476,6 +477,7 @@ def entry(
         max_length=program.max_length,
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
+        legend=_legend() if any(step.equations for step in program.steps) else "",
         body="\n".join(lines),
         steps=len(program.steps),
         checks=checks,
@@ -489,6 +491,16 @@ def _answer(head: str, has_tokenizer: bool) -> str:
         return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
     exponential = _EXPONENTIAL if head in (ONE_LABEL, MANY_LABELS) else ""
     return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
+
+
+def _explained(number: int, step: Step, reason: str) -> list[str]:
+    """The comment before a call: what it makes, and by which equations."""
+    place = step.outputs[0].name if len(step.outputs) == 1 else step.name
+    where = "" if place in (step.name, OUTPUT) else f", in the place of {place}"
+    start = f"        /* {number}. {step.name}{where}: {c_formula(reason)}"
+    if not step.equations:
+        return [f"{start} */"]
+    return [start, *comment(step.equations, "         *   "), "         */"]
 
 
 def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
@@ -529,6 +541,11 @@ def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110, inden
             line = " " * indent
         line += piece + " "
     return [*lines, line.rstrip()]
+
+
+def _legend() -> str:
+    first, *rest = LEGEND.splitlines()
+    return "\n".join([f"/* {first}", *(f" * {line}" for line in rest), " */", ""])
 
 
 def _plan_rows(program: Program) -> Iterable[str]:

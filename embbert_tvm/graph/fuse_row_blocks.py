@@ -224,6 +224,7 @@ class _Writer:
         bias = pack.vector(self.constants, found.bias, parts, narrow[0])
         multiplier = pack.vector(self.constants, found.epilogue[0], parts, narrow[1])
         func = filter_along_text(found.spec.taps, wide, isa, form, len(found.epilogue) > 1)
+        func = with_spec(func, replace(found.spec, channels=wide, pairs=True, form=form))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
         out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
         (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text", length=False)

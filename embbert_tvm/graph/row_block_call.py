@@ -33,6 +33,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Value,
     Window,
 )
+from embbert_tvm.kernels.specs import with_spec
 
 if TYPE_CHECKING:
     from embbert_tvm.graph.fuse_row_blocks import _Writer
@@ -222,7 +223,7 @@ class KernelCall:
         if pair is not None:
             inplace = len(args)
             args.append(self.inputs[taken][1])
-        func = row_block(spec, self.isa)
+        func = with_spec(row_block(spec, self.isa), spec)
         made_by = [self.outputs[o] for o in outs]
         count = len(self.group.nodes)
         rows = "one row" if self.single else f"one loop over blocks of {self.isa.rows} rows"
