@@ -13,6 +13,8 @@ from embbert_tvm.graph.row_block_call import KernelCall
 from embbert_tvm.graph.row_block_graph import LinearMap, Node, Operand
 from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
+from embbert_tvm.kernels.gate import Gate as GateSpec
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.low_bits import NARROW
 from embbert_tvm.kernels.raw_words import fits_raw_words
 from embbert_tvm.kernels.row_block.spec import (
@@ -25,6 +27,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Parts,
     Pool,
     Reach,
+    Recurrence,
     Save,
     Scan,
     Table,
@@ -99,12 +102,16 @@ def _window(call: KernelCall, node: Node) -> None:
 
 
 def _row_by_row(call: KernelCall, node: Node) -> None:
-    """A gate or a scan."""
+    """A gate, a scan or a recurrence."""
     found = node.row_by_row
     inputs = [call.load(v) for v in found.inputs]
     value, number = call.results(node, stores=False)
     call.constants += found.constants
-    call.stages.append(Gate(value, *inputs) if len(inputs) == 2 else Scan(value, *inputs, spec=found.spec))
+    if isinstance(found.spec, GateSpec):
+        call.stages.append(Gate(value, *inputs))
+    else:
+        stage = Recurrence if isinstance(found.spec, IntegerRecurrence) else Scan
+        call.stages.append(stage(value, *inputs, spec=found.spec))
     call.save(value, number)
 
 

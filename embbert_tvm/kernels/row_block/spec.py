@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
@@ -180,6 +181,19 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """value = the states of an LSTM or GRU (integer_recurrence.py) from a value, int16, of what each row brings to the
+    gates; its state is kept from block to block.
+
+    Arguments: those of integer_recurrence.Arguments.
+    """
+
+    value: int
+    source: int
+    spec: IntegerRecurrence
+
+
+@dataclass(frozen=True)
 class Window:
     """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value,
     and an epilogue (Requantize or Activate).
@@ -266,6 +280,7 @@ Stage = (
     | Narrow
     | Gate
     | Scan
+    | Recurrence
     | Window
     | Pool
     | HalfLinear
