@@ -1,16 +1,21 @@
-"""Constants of quantized operators as row-block kernels read them: padded to an instruction set's widths, weights
-row-interleaved or in codes, vectors in the bits that they are stored in. The values stay the same."""
+"""Constants of quantized operators as kernels read them: for row blocks padded to an instruction set's widths and
+row-interleaved, weights below 8 bits in codes, vectors in the bits that they are stored in. The values stay the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.layouts import interleave
-from embbert_tvm.kernels.low_bits import ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.low_bits import NARROW, ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.product import Product, Source
 from embbert_tvm.kernels.raw_words import pack_raw_words
 
 
@@ -167,3 +172,60 @@ def vector(constants: Constants, value: np.ndarray, parts: Sequence[tuple[int, i
     if dtype is not None:
         return constants.renamed(value, narrow(made, dtype), f"_{dtype}")
     return constants.renamed(value, made)
+
+
+# Of kernels that work a row at a time.
+
+
+def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tuple[Product, list]:
+    """A product's spec and arguments as they are stored."""
+    rest, made = iter(args), []
+
+    def read(source: Source) -> Source:
+        form = _matrix(constants, next(rest), made)
+        made.extend([next(rest)] if source.indexed else [])
+        return replace(source, form=form)
+
+    sources = tuple(map(read, spec.sources))
+    form = _matrix(constants, next(rest), made) if sources else None
+    stored = replace(spec, sources=sources, form=form)
+    small = NARROW[0] if stored.narrow else None
+    made.append(_stored(constants, next(rest), small))
+    for _ in spec.lookups:
+        made += [_stored(constants, next(rest), small), next(rest)]
+    addends = []
+    for addend in spec.addends:
+        addends.append(read(addend))
+        made.append(next(rest))
+    stored = replace(stored, addends=tuple(addends))
+    return stored, made + _epilogue(constants, spec.epilogue, rest, stored.narrow)
+
+
+def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) -> tuple[DepthwiseConv, list]:
+    """A convolution's, likewise."""
+    x, weight, bias, *rest = args
+    made = [x]
+    form = _matrix(constants, weight, made)
+    made.append(_stored(constants, bias, NARROW[0] if form else None))
+    return replace(spec, form=form), made + _epilogue(constants, spec.epilogue, iter(rest), form is not None)
+
+
+def _matrix(constants: Constants, expr: Expr, made: list) -> WeightFormat | None:
+    """Append an int8 tensor as it is, or a constant in codes with the multipliers of its blocks; its format then."""
+    value = constant(expr)
+    if value is None or constants.blocks_of(value) is None:
+        made.append(expr)
+        return None
+    parts, form = plain(constants, value)
+    made += parts
+    return form
+
+
+def _stored(constants: Constants, expr: Expr, dtype: str | None) -> Expr | np.ndarray:
+    return expr if dtype is None else vector(constants, constant(expr), (), dtype)
+
+
+def _epilogue(constants: Constants, epilogue: object, rest: Iterator[Expr], small: bool) -> list:
+    return [
+        _stored(constants, value, NARROW[1] if small and i in epilogue.narrow else None) for i, value in enumerate(rest)
+    ]

@@ -28,6 +28,7 @@ from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
 from embbert_tvm.graph.passes.index_guards import drop_index_guards
 from embbert_tvm.graph.passes.layer_norm import fuse_layer_norm
 from embbert_tvm.graph.passes.narrow_integers import narrow_integers
+from embbert_tvm.graph.passes.plain_rows import find_plain_rows
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
@@ -332,6 +333,30 @@ CASES = [
                 "multiply*3 mean add sqrt divide",
             ),
         ]
+    ),
+    Case(
+        "rows that are turned twice are themselves",
+        find_plain_rows,
+        "t = Transpose<perm=[1,0,2]>(x)\nu = Transpose<perm=[1,0,2]>(t)\ny = Sigmoid(u)",
+        "permute_dims*2 sigmoid",
+        "sigmoid",
+    ),
+    Case(
+        "two directions side by side are pooled apart",
+        find_plain_rows,
+        "a = Sigmoid(x)\nb = Tanh(x)\nf = Constant<value_ints=[-1,1,1,16]>()\nr = Reshape(a, f)\ns = Reshape(b, f)\n"
+        "c = Concat<axis=1>(r, s)\nt = Transpose<perm=[0,2,1,3]>(c)\nj = Constant<value_ints=[1,-1,32]>()\n"
+        "y = Reshape(t, j)",
+        "sigmoid tanh reshape*3 concat permute_dims",
+        "sigmoid tanh concat mean",
+    ),
+    Case(
+        "halves of a row that change places stay",
+        find_plain_rows,
+        "f = Constant<value_ints=[1,-1,2,8]>()\nr = Reshape(x, f)\nt = Transpose<perm=[0,2,1,3]>(r)\n"
+        "j = Constant<value_ints=[1,-1,16]>()\ny = Reshape(t, j)",
+        "reshape*2 permute_dims",
+        "reshape*2 permute_dims",
     ),
     Case("silu", fuse_silu, "s = Sigmoid(x)\ny = Mul(x, s)", "sigmoid multiply", "nn.silu"),
     Case("silu turned", fuse_silu, "s = Sigmoid(x)\ny = Mul(s, x)", "sigmoid multiply", "nn.silu"),
