@@ -13,6 +13,9 @@ from fractions import Fraction
 from tvm import s_tir, tirx
 from tvm.ir import Call, TensorLoad, Var
 
+from embbert_tvm.kernels.layouts import ROWS
+from embbert_tvm.kernels.row_block.kernel import ROWS_WANTED
+
 # What a call of a micro-kernel does, of its arguments that are neither pointers nor read from memory. A block has four
 # rows; a tile of DSP two columns. None: nothing, whatever its arguments are.
 _MICRO: dict[str, Callable[..., int] | None] = {
@@ -29,6 +32,7 @@ _MICRO: dict[str, Callable[..., int] | None] = {
     "embbert_mve_product_strided": lambda pairs, k, stride: 8 * pairs * k,
     "embbert_mve_context": lambda rows, width: 4 * rows * width,
     "embbert_mve_context_strided": lambda rows, width, stride: 4 * rows * width,
+    "embbert_mve_filter_laid": lambda pairs, channels, taps: 2 * pairs * taps,
     "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
     "embbert_mve_rows": lambda n, k: n * k,
     "embbert_mve_half_product": lambda quads, k: 32 * quads * k,
@@ -79,8 +83,9 @@ class _Unknown(Exception):
 
 def macs(func: tirx.PrimFunc, where: Mapping[str, int]) -> int | None:
     """How many `func` does where its symbolic dimensions are these, by their names; None where it cannot be told."""
+    wanted = ROWS if func.attrs is None else int(func.attrs.get(ROWS_WANTED, ROWS))
     try:
-        return _count(func.body, where)
+        return _count(func.body, where) * wanted // ROWS
     except _Unknown:
         return None
 

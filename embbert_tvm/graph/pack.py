@@ -109,13 +109,19 @@ def raw_words(constants: Constants, value: np.ndarray) -> np.ndarray:
     return constants.renamed(value, pack_raw_words(value))
 
 
-def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:
-    """A filter's weight (taps, channels), as (channels / 2, taps, 2) or its codes; channels filled up to `wide`."""
+def filters(
+    constants: Constants, value: np.ndarray, wide: int, whole: bool
+) -> tuple[list[np.ndarray], WeightFormat | None]:
+    """A filter's weight (taps, channels), as (channels / 2, taps, 2), if `whole` (channels, taps), or its codes.
+
+    Channels are filled up to `wide`.
+    """
     channels = value.shape[1]
     blocks = constants.blocks_of(value)
     if blocks is None:
         padded = np.pad(value.T, ((0, wide - channels), (0, 0)))
-        return [constants.renamed(value, interleave(padded))], None
+        made = np.ascontiguousarray(padded) if whole else interleave(padded)
+        return [constants.renamed(value, made)], None
     if wide != channels:
         raise UnpackableError("padding would cut blocks of low-bit filters")
     parts = [constants.renamed(value, pack_codes(blocks.format, interleave(blocks.levels)), "_pairs")]

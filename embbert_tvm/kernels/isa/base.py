@@ -65,6 +65,7 @@ class Isa:
     interleave: rows that lie side by side in a tensor.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
+    whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
     """
 
     name: str = "reference"
@@ -74,6 +75,7 @@ class Isa:
     operand_dtype: str = "int16"
     row_cost: float = 4.7
     most_taps: int | None = None
+    whole_filters: bool = False
     intrinsic: bool = False
 
     @property
@@ -317,14 +319,20 @@ class Isa:
     def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
         """Channel `channel` of out: a causal filter along the rows of x, and what a table makes of it.
 
-        x, out row-interleaved; weight int8 (..., taps, 2), at `pair` the channel's; line a workspace of `line`.
+        x, out row-interleaved; weight int8 (..., taps, 2), at `pair` the channel's, or (channels, taps); line a
+        workspace of `line`.
         """
+
+        def tap(k):
+            return weight[channel, k] if whole else weight[pair, k, tirx.floormod(channel, INTERLEAVE)]
+
+        whole = len(weight.shape) == 2
         taps, pairs = int(weight.shape[1]), x.shape[0]
         filters, acc = workspace("filters", (taps // 2 + 1, 2, 2), "int16"), workspace("acc", (4,), "int32")
         with loop("p", pairs) as p:
             for h in range(INTERLEAVE):
                 store(line, tirx.Cast("int16", x[p, channel, h]), taps + p * INTERLEAVE + h)
-        lay_out_taps(filters, weight, pair, tirx.floormod(channel, INTERLEAVE), taps)
+        lay_out_taps(filters, tap, taps)
         with loop("b", pairs // 2) as b:
             for o in range(4):
                 store(acc, bias[channel], o)
@@ -369,13 +377,13 @@ def _start(bias, start: Start) -> Callable:
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
 
 
-def lay_out_taps(out, weight, pair, lane: int, taps: int) -> None:
-    """Lay out the taps weight[pair, k, lane] (k < taps) for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps
-    2p - 1, 2p; zero where there is none. weight int8 (channels / 2, taps, 2); out int16 (taps / 2 + 1, 2, 2)."""
+def lay_out_taps(out, tap: Callable, taps: int) -> None:
+    """Lay out int8 taps tap(k), k < taps, for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps 2p - 1, 2p; zero
+    where there is none. out int16 (taps / 2 + 1, 2, 2)."""
     zero = tirx.const(0, "int16")
     store(out, zero, 0, 1, 0)
     with loop("p", taps // 2) as p:
-        even, odd = weight[pair, p * 2, lane], weight[pair, p * 2 + 1, lane]
+        even, odd = tap(p * 2), tap(p * 2 + 1)
         store(out, tirx.Cast("int16", even), p, 0, 0)
         store(out, tirx.Cast("int16", odd), p, 0, 1)
         store(out, tirx.Cast("int16", even), p, 1, 1)

@@ -23,6 +23,7 @@ class Mve(Isa):
     operand_dtype: str = "int8"
     row_cost: float = 28.0
     most_taps: int | None = 32
+    whole_filters: bool = True
     intrinsic: bool = True
 
     @property
@@ -163,9 +164,11 @@ class Mve(Isa):
             super().filter_channel(out, x, channel, line, weight, pair, bias, multiplier, table)
             return
         taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
-        tap = address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
+        whole = len(weight.shape) == 2
+        tap = address(weight, channel, 0) if whole else address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
         args = (address(x, 0, channel, 0), address(line, 0), tap, bias[channel], multiplier[channel], address(table, 0))
-        call("embbert_mve_filter", address(out, 0, channel, 0), *args, pairs, channels, taps)
+        name = "embbert_mve_filter_laid" if whole else "embbert_mve_filter"
+        call(name, address(out, 0, channel, 0), *args, pairs, channels, taps)
 
     def row_product(self, acc, row, weight) -> None:
         if not self.intrinsic:

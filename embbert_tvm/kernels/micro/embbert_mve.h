@@ -752,7 +752,7 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
 #define EMBBERT_MVE_ONE(o, sum, second) "vldrb.u8 q0, [%4, #" o "]\n vmladav.s8 " sum ", q0, %q6\n" second(o, sum)
 #define EMBBERT_MVE_SECOND(o, sum) "vldrb.u8 q1, [%4, #16+" o "]\n vmladava.s8 " sum ", q1, %q7\n"
 #define EMBBERT_MVE_NO_SECOND(o, sum)
-#define EMBBERT_MVE_SIXTEEN(second)                                                                                    \
+#define EMBBERT_MVE_SIXTEEN(second, at, w0)                                                                            \
     __asm__ volatile(EMBBERT_MVE_FOUR(0, second) EMBBERT_MVE_FOUR(4, second) EMBBERT_MVE_FOUR(8, second)               \
                          EMBBERT_MVE_FOUR(12, second)                                                                  \
                      : "=&Te"(s0), "=&Te"(s1), "=&Te"(s2), "=&Te"(s3)                                                  \
@@ -762,10 +762,13 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
     at = line + 1;
     for (int32_t p = 0; p < pairs; p += 8, at += 16, out += 16 * channels) {
         int32_t sums[16], s0, s1, s2, s3;
-        if (taps > 16) {
-            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_SECOND);
+        if (taps == 32 && p == 0) {
+            /* The first half of the taps meets what lies before the text. */
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at + 16, w1);
+        } else if (taps > 16) {
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_SECOND, at, w0);
         } else {
-            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND);
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at, w0);
         }
         __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vadd.i32", "%1") EMBBERT_MVE_EACH("vrmulh.s32", "%q2")
                          EMBBERT_MVE_NARROW

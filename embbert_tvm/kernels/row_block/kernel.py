@@ -15,6 +15,8 @@ from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
 
+# How many rows of each block a kernel is called for, where that is not all.
+ROWS_WANTED = "embbert.rows_wanted"
 _MOST_NAMED = 6  # stages that a kernel's name says
 
 
@@ -120,7 +122,8 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             for stage, arguments in zip(spec.stages, prepared, strict=True):
                 stages.finish(stage, arguments, block)
 
-    return prim_func(name_of(spec, isa), body, compact=False)
+    made = prim_func(name_of(spec, isa), body, compact=False)
+    return made.with_attr(ROWS_WANTED, 1) if spec.single else made
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
