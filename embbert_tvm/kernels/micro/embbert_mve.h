@@ -201,11 +201,21 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns at R3, whose words' halves Q0 and Q1 point at, against the block operand in Q4 to Q7. */
-#define EMBBERT_MVE_CONTEXT(a)                                                                                         \
-    EMBBERT_MVE_TILE_0(a, "q4", "q2", "q3")                                                                            \
-    EMBBERT_MVE_TILE_1(a, "q5", "q2", "q3") EMBBERT_MVE_TILE_2(a, "q6", "q2", "q3")                                    \
-    EMBBERT_MVE_TILE_3(a, "q7", "q2", "q3")
+/* Sixteen rows of two columns in Q2 and Q3 against the block operand in Q4 to Q7, and meanwhile the next sixteen: columns
+ * by `first` and `second`, which gather, the operand by `loads`. A gather keeps the port to memory for eight cycles, in
+ * which there are four multiplications; what else needs the port comes between the two. x, y, z: what else is to do. */
+#define EMBBERT_MVE_CONTEXT(a, first, second, x, y, z, loads)                                                          \
+    "vmladav" a ".s8 r0, q4, q2\n" x "vmladav" a ".s8 r4, q5, q2\n" y "vmladav" a ".s8 r8, q6, q2\n" z                 \
+    "vmladav" a ".s8 r12, q7, q2\n" first "vmladav" a ".s8 r2, q4, q3\n vmladav" a ".s8 r6, q5, q3\n"                  \
+    "vmladav" a ".s8 r10, q6, q3\n vmladav" a ".s8 lr, q7, q3\n" loads second
+#define EMBBERT_MVE_SOME(at) "vpst\n vldrht.u16 q2, [" at ", q0]\n", "vpst\n vldrht.u16 q3, [" at ", q1]\n"
+#define EMBBERT_MVE_ALL "vldrh.u16 q2, [r3, q0]\n", "vldrh.u16 q3, [r3, q1]\n"
+#define EMBBERT_MVE_CONTEXT_STEP(...) EMBBERT_MVE_CONTEXT(__VA_ARGS__)
+#define EMBBERT_MVE_ROWS_AT(r)                                                                                         \
+    "vldrw.u32 q4, [" r "]\n vldrw.u32 q5, [" r ", #16]\n vldrw.u32 q6, [" r ", #32]\n vldrw.u32 q7, [" r ", #48]\n"
+/* On to the next two columns, at R11, and their last rows, at R3, unless these are the last, which lie at [SP + 16]. */
+#define EMBBERT_MVE_NEXT_COLUMNS                                                                                       \
+    "ldr r1, [sp, #16]\n add r11, r11, #4\n", "cmp r11, r1\n", "ite hi\n movhi r11, r1\n addls r3, r3, #4\n"
 #endif
 
 /* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
@@ -220,34 +230,57 @@ EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *
     uint16_t halves[16] __attribute__((aligned(8)));
     vst1q_u16(halves, offsets);
     vst1q_u16(halves + 8, vaddq_n_u16(offsets, 2));
-    const uintptr_t frame[5] __attribute__((aligned(8))) = {
+    const uintptr_t frame[6] __attribute__((aligned(8))) = {
         (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * columns * before),
-        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns),
+        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns), (uintptr_t)(b + 2 * width - 4),
     };
     register uintptr_t left __asm__("r1") = (uintptr_t)frame;
     register uintptr_t right __asm__("r3") = (uintptr_t)halves;
     register uintptr_t out __asm__("r5") = (uintptr_t)sums;
     register uintptr_t last __asm__("r9") = (uintptr_t)(a + 64 * before);
     register uintptr_t column __asm__("r11") = (uintptr_t)b;
-    __asm__ volatile(
-        /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, and R7, which
-         * now leads from sixteen rows to the next. */
-        "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldr r7, [r1, #16]\n push {r0, r2, r4, r6}\n"
-        "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n"
-        "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
-        "2:\n ldr r3, [sp, #8]\n add r3, r3, r11\n vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"
-        "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
-        EMBBERT_MVE_CONTEXT("")
-        "ldr r1, [sp, #4]\n mov r3, r11\n cmp r1, r9\n beq 4f\n"
-        "3:\n vldrh.u16 q2, [r3, q0]\n vldrw.u32 q5, [r1, #16]\n vldrh.u16 q3, [r3, q1]\n vldrw.u32 q6, [r1, #32]\n"
-        "vldrw.u32 q7, [r1, #48]\n add r3, r3, r7\n vldrw.u32 q4, [r1], #64\n"
-        EMBBERT_MVE_CONTEXT("a") "cmp r1, r9\n bne 3b\n"
-        "4:\n" EMBBERT_MVE_TILE_STORE "ldr r0, [sp, #12]\n add r11, r11, #4\n cmp r5, r0\n bne 2b\n"
-        EMBBERT_MVE_TILES_LEFT "bne 1b\n"
-        "add sp, sp, #16\n pop {r7}\n"
-        : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
-        : "r"(last)
-        : EMBBERT_MVE_TILE_REGISTERS);
+    /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, the last two
+     * columns; R7 leads from sixteen rows to the next. */
+#define EMBBERT_MVE_CONTEXT_ENTER                                                                                      \
+    "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r7, r8, [r1, #16]\n sub sp, sp, #24\n"               \
+    "strd r0, r2, [sp]\n str r4, [sp, #8]\n str r8, [sp, #16]\n"                                                       \
+    "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n add r3, r4, r11\n"                                    \
+    "vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"                                                      \
+    "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
+#define EMBBERT_MVE_CONTEXT_LEAVE                                                                                      \
+    "bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"                                                                       \
+    "add sp, sp, #24\n pop {r7}\n"
+    if (before == 0) {
+        /* R7 is where the tiles of a block end, R1 the last two columns. */
+        __asm__ volatile(EMBBERT_MVE_CONTEXT_ENTER
+                         "ldr r1, [sp, #16]\n"
+                         "1:\n" EMBBERT_MVE_TILES("r7")
+                         "2:\n" EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_SOME("r11"), "add r11, r11, #4\n",
+                                                          "cmp r11, r1\n", "it hi\n movhi r11, r1\n",
+                                                          EMBBERT_MVE_TILE_STORE)
+                         "cmp r5, r7\n" EMBBERT_MVE_CONTEXT_LEAVE
+                         : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
+                         : "r"(last), "m"(frame)
+                         : EMBBERT_MVE_TILE_REGISTERS);
+    } else {
+        __asm__ volatile(
+            EMBBERT_MVE_CONTEXT_ENTER
+            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
+            "2:\n ldr r1, [sp, #4]\n mov r3, r11\n"
+            EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
+            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n beq 4f\n"
+            "3:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
+            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n bne 3b\n"
+            "4:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_SOME("r3"), EMBBERT_MVE_NEXT_COLUMNS,
+                                            EMBBERT_MVE_ROWS_AT("r9") EMBBERT_MVE_TILE_STORE
+                                            "ldr r0, [sp, #12]\n")
+            "cmp r5, r0\n" EMBBERT_MVE_CONTEXT_LEAVE
+            : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
+            : "r"(last), "m"(frame)
+            : EMBBERT_MVE_TILE_REGISTERS);
+    }
+#undef EMBBERT_MVE_CONTEXT_ENTER
+#undef EMBBERT_MVE_CONTEXT_LEAVE
 #else
     for (int32_t c = 0; c < width; c++) {
         for (int32_t r = 0; r < 4; r++) {
