@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
@@ -19,7 +20,9 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
 from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
+from embbert_tvm.kernels.isa.registry import MicroKernel
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.low_bits import WeightFormat
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
 TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
@@ -63,6 +66,7 @@ class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
     interleave: rows that lie side by side in a tensor.
+    micro_kernels: those that its methods call.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
     whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
@@ -77,6 +81,7 @@ class Isa:
     most_taps: int | None = None
     whole_filters: bool = False
     intrinsic: bool = False
+    micro_kernels: ClassVar[tuple[MicroKernel, ...]] = ()
 
     @property
     def reference(self) -> Isa:
@@ -160,7 +165,11 @@ class Isa:
             store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
 
     def takes_raw(self, k: int) -> bool:
-        """Whether weights of k columns lie as raw words (kernels/raw_words.py)."""
+        """Whether int8 weights of k columns lie as raw words (kernels/raw_words.py)."""
+        return False
+
+    def takes_codes(self, form: WeightFormat, k: int) -> bool:
+        """Whether a product unpacks weights of k columns and fewer bits on their way (kernels/mve_codes.py)."""
         return False
 
     def dot_raw(self, acc, left, right, pair, k: int) -> None:

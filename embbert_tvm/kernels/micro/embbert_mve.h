@@ -127,8 +127,8 @@ EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const
 
 /* The same with another number of columns a round, of which k is a multiple. */
 #if EMBBERT_MVE
-#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
-    EMBBERT_MVE_APART void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b,              \
+#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
+    EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b,              \
                                                          int32_t pairs, int32_t k)                                     \
     {                                                                                                                  \
         register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;                                                    \
@@ -144,16 +144,16 @@ EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const
 #define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
 #define EMBBERT_MVE_DOT_4(n) EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT_2(n+2)
 #else
-#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
-    static inline void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
+#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
+    static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
                                                      int32_t k)                                                        \
     {                                                                                                                  \
         embbert_mve_product(sums, a, b, pairs, k);                                                                     \
     }
 #endif
-EMBBERT_MVE_PRODUCT_BY(32, EMBBERT_MVE_DOT(1, "a"))
-EMBBERT_MVE_PRODUCT_BY(64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
-EMBBERT_MVE_PRODUCT_BY(128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 32, EMBBERT_MVE_DOT(1, "a"))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
 
 /* The same for a pairs matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a multiple of
  * 16. */
