@@ -76,8 +76,8 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     found = {path: text.encode() for path, text in sources.items()}
     found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
-    for header in micro_headers.needed(sources[f"{_HOST}/src/{prefix}_kernels.h"]):
-        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    kernels = (sources[f"{_HOST}/src/{prefix}_kernels.{kind}"] for kind in "hc")
+    found |= {f"{_HOST}/src/{header}": text.encode() for header, text in micro_headers.shipped(*kernels).items()}
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
     found = _with_headers_of(prefix, found)
     digest = _digest(found)

@@ -216,7 +216,7 @@ class _Writer:
         found, isa = node.filter, self.isa
         stored = self.interleaved(found.x)
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
-        weight, form = pack.filters(self.constants, found.weight, wide)
+        weight, form = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
         parts = [(channels, wide)]
         narrow = layouts_of(form)
         bias = pack.vector(self.constants, found.bias, parts, narrow[0])

@@ -170,7 +170,7 @@ def wide_module():
     def build():
         x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
         context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
-        x = make.linear([(context, 64), (make.filter(x, 64, 8), 64)], 64, RmsNorm())
+        x = make.linear([(context, 64), (make.filter(x, 64, 32), 64)], 64, RmsNorm())
         return make.linear([(x, 64)], 5, Dequantize(), single=True)
 
     return make.finish(build)

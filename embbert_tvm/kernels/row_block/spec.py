@@ -7,6 +7,7 @@ meets weights of 0. Numbers of values and tensors are indices into `RowBlock.val
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
@@ -14,6 +15,13 @@ from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
 
 Parts = tuple[int, ...]
+
+
+class Packing(Enum):
+    """Layouts of a weight for one micro-kernel: kernels/raw_words.py, kernels/mve_codes.py."""
+
+    RAW_WORDS = "raw"
+    MVE_CODES = "codes"
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,8 @@ class Linear:
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
-    codes. narrow: whether vectors are stored in fewer bits. raw: whether the weight lies as raw words
-    (kernels/raw_words.py).
+    codes. narrow: whether vectors are stored in fewer bits.
+    packing: how the weight lies, where not as that says.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -116,7 +124,7 @@ class Linear:
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     narrow: bool = False
-    raw: bool = False
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def _parts_label(parts: Parts) -> str:
 def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     n = width(stage.n, isa)
     small, middle = NARROW if stage.narrow else WIDE
-    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form) if stage.sources else None
+    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form, stage.packing) if stage.sources else None
     bias = constants("bias", (n,), small)
     lookups = [
         (constants(f"lookup{t}", (rows, n), small), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
@@ -291,7 +291,7 @@ def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
-        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.raw)
+        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.packing)
     vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
 
