@@ -188,6 +188,24 @@ class Maker:
         return Quantized(mod, self.names, tuple(self.choices), self.specs)
 
 
+def one_row(make: Maker, x: Var, width: int) -> tuple[Var, int]:
+    """What the head reads of all rows: a pooling, a query's context, or rows of which the first is read."""
+    rng = make.rng
+    if rng.random() < 0.3:
+        if rng.random() < 0.5:
+            window = (int(rng.integers(2, 6)), 0, int(rng.integers(1, 3)))
+            x, width = make.convolve([(x, width)], 20, window, skips=True), 20
+        x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
+    elif rng.random() < 0.5:
+        n = int(rng.integers(2, 40)) * 2
+        q = make.linear([(x, width)], n, Requantize(), single=True)
+        k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))
+        spec = Attention(n, single=True)
+        args = [q, k, v, exp_table(), np.array([2**17], np.int32), np.array([2**27], np.int32)]
+        x, width = make.call(attention(spec), spec, args, 1, n, "int8"), n
+    return x, width
+
+
 def random_module(seed: int, steps: int = 4) -> Quantized:
     """An embedding, random layers, and a head on the first row."""
     rng = np.random.default_rng(seed)
@@ -247,18 +265,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
                 beside = make.linear([(x, width)], 7, Requantize())
                 x, width = make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
-        if rng.random() < 0.3:
-            if rng.random() < 0.5:
-                window = (int(rng.integers(2, 6)), 0, int(rng.integers(1, 3)))
-                x, width = make.convolve([(x, width)], 20, window, skips=True), 20
-            x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
-        elif rng.random() < 0.5:
-            n = int(rng.integers(2, 40)) * 2
-            q = make.linear([(x, width)], n, Requantize(), single=True)
-            k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))
-            spec = Attention(n, single=True)
-            args = [q, k, v, exp_table(), np.array([2**17], np.int32), np.array([2**27], np.int32)]
-            x, width = make.call(attention(spec), spec, args, 1, n, "int8"), n
+        x, width = one_row(make, x, width)
         return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
 
     return make.finish(build)

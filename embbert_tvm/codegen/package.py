@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_files, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen import c_api, c_files, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
@@ -82,7 +82,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest, contents.head),
+        f"{_HOST}/include/{prefix}.h": c_api.header(program, name, contents.precision, prefix, digest, contents.head),
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),

@@ -54,6 +54,12 @@ class Reach:
     after: int = 0
     dilation: int = 1
 
+    @property
+    def label(self) -> str:
+        """The window in a kernel's name."""
+        reach = "" if self.dilation == 1 else f"every{self.dilation}"
+        return f"{self.taps}taps{reach}after{self.after}"
+
 
 @dataclass(frozen=True)
 class Table:
