@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import read_columns, read_examples
-from embbert_tvm.data.files import read_lines, write_atomically
+from embbert_tvm.data.calibration_texts import calibration_ids
+from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
 from embbert_tvm.graph.door import normalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.heads import REGRESSION, VECTOR
 from embbert_tvm.models.huggingface import export, read_hub_folder, tokenizer_of
 from embbert_tvm.source import FOREIGN, separator_of
-
-CALIBRATION_TEXTS = 256
 
 
 def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:
@@ -31,38 +28,19 @@ def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) ->
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already: name another output")
     tokenizer = tokenizer_of(folder)
-    texts = [] if calibration is None else _texts(calibration)
-    if texts and tokenizer is None:
-        raise InputError(f"{path}: --calibration needs the model's tokenizer, which is not there")
     given = onnx.load_from_string(export(folder))
     out.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         write_atomically(out / "tokenizer.json", tokenizer)
-    door = normalize(given, separator=separator_of(out / "tokenizer.json") if tokenizer is not None else None)
+    where = out / "tokenizer.json" if tokenizer is not None else None
+    door = normalize(given, separator=separator_of(where), keeps_scores=folder.head in (VECTOR, REGRESSION))
     write_atomically(out / "model.onnx", door.model.SerializeToString(deterministic=True))
     labels = None if folder.labels is None else list(folder.labels)
     config = {"architecture": FOREIGN, "head": folder.head, "labels": labels, "name": folder.name}
     write_atomically(out / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-    if texts:
-        mod = simplify(import_onnx(door.model))
-        ids = _ids(Tokenizer.from_file(str(out / "tokenizer.json")), texts, door.most or 256)
-        save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
-    return len(texts)
-
-
-def _texts(path: Path) -> list[tuple[str, str | None]]:
-    """Texts, evenly from the whole of a file: one that is sorted by label has them all."""
-    if read_columns(path) is not None:
-        found = [(x.text, x.text_pair) for x in read_examples(path)]
-    else:
-        found = [(line.strip(), None) for line in read_lines(path) if line.strip()]
-    if not found:
-        raise InputError(f"{path}: holds no text")
-    step = max(1, len(found) / CALIBRATION_TEXTS)
-    return [found[int(n * step)] for n in range(min(len(found), CALIBRATION_TEXTS))]
-
-
-def _ids(tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], longest: int) -> list[list[int]]:
-    tokenizer.enable_truncation(longest)
-    tokenizer.no_padding()
-    return [tokenizer.encode(text, pair).ids for text, pair in texts]
+    if calibration is None:
+        return 0
+    ids = calibration_ids(calibration, where, door.most or 256)
+    mod = simplify(import_onnx(door.model))
+    save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
+    return len(ids)

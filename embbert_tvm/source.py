@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from os.path import isfile
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -32,6 +33,8 @@ class ModelSource:
     trained_precision: str | None = None  # the one through whose rounding it was trained
     # the id after which the second of two texts begins, for a model that has token types
     separator: int | None = None
+    # the id that fills a text up to a model's one length, None where the tokenizer has none
+    padding: int | None = None
     # what its outputs are, one of HEADS; None where only their number says
     head: str | None = None
 
@@ -65,7 +68,8 @@ def _source(path: Path) -> ModelSource:
 
     tokenizer = beside("tokenizer.json")
     files = (tokenizer, beside("calibration.json"))
-    return ModelSource(path.stem, path, None, *files, trained_precision(path.parent), separator_of(tokenizer))
+    own = trained_precision(path.parent), separator_of(tokenizer), padding_of(tokenizer)
+    return ModelSource(path.stem, path, None, *files, *own)
 
 
 def _foreign(path: Path) -> ModelSource | None:
@@ -87,7 +91,8 @@ def _foreign(path: Path) -> ModelSource | None:
 
     tokenizer = there("tokenizer.json")
     files = (None if labels is None else tuple(labels), tokenizer, there("calibration.json"))
-    return ModelSource(name, path / "model.onnx", *files, None, separator_of(tokenizer), head)
+    own = None, separator_of(tokenizer), padding_of(tokenizer), head
+    return ModelSource(name, path / "model.onnx", *files, *own)
 
 
 def _exported(path: Path) -> ModelSource:
@@ -116,9 +121,25 @@ def separator_of(tokenizer: Path | None) -> int | None:
     return separator if types == pair.type_ids else None
 
 
+_PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+
+
+def padding_of(tokenizer: Path | None) -> int | None:
+    """The id that fills a text up: that of a tokenizer.json's padding, else of a token that is called so."""
+    if tokenizer is None:
+        return None
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception:  # what is no tokenizer is refused where it is used
+        return None
+    if loaded.padding is not None:
+        return int(loaded.padding["pad_id"])
+    return next((number for token in _PADDING if (number := loaded.token_to_id(token)) is not None), None)
+
+
 def read_labels(given: str) -> tuple[str, ...]:
     """The labels that `--labels` names: a file with one a line, or a list with commas. Raises InputError."""
-    if Path(given).is_file():
+    if isfile(given):  # which takes a list of many names for no file
         try:
             labels = Path(given).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeError) as error:

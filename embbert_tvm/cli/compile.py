@@ -31,7 +31,7 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--labels", metavar="FILE|A,B,C", help="Names of the classes: a file with one a line, or a list.")
-@click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option("--calibration", type=_PATH, help="Labelled TSV, lines of text, or token ids (.npz, .jsonl) to calibrate on.")
 @click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
 @click.option(
     "--rounding", metavar="NAME", help="gptq or nearest: of weights of fewer than 8 bits. Default: the plan's."

@@ -86,7 +86,7 @@ extern "C" {
 #define @UPPER@_ARENA_ALIGN @ALIGN@
 #define @UPPER@_HASH @DIGEST@u /* of the package's other sources: tells one model's firmware from another's */
 #define @UPPER@_HAS_TOKENIZER @HAS_TOKENIZER@ /* whether texts are taken, or token ids alone */
-
+@PADDING@
 typedef enum {
 @STATUSES@
 } @PREFIX@_status_t;
@@ -278,8 +278,9 @@ def header(
     has_tokenizer: bool,
     digest: int,
     head: str = ONE_LABEL,
+    padding: int | None = None,
 ) -> str:
-    """<prefix>.h. head: one of HEADS."""
+    """<prefix>.h. head: one of HEADS; padding: the id that fills a text up, where it is to be."""
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -287,6 +288,9 @@ def header(
     return substitute(
         _HEADER,
         prefix,
+        padding=""
+        if padding is None
+        else f"#define @UPPER@_PADDING {padding} /* id that fills a text up to the one length that there is */\n",
         **_head_macros(head),
         title=title,
         precision=precision,

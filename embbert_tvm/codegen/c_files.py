@@ -154,10 +154,8 @@ _ANSWER_TEXT = """\
     if (status != @UPPER@_OK) {
         return status;
     }
-    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
-        return @UPPER@_E_LENGTH;
-    }
-    infer(model->arena, ids, (int32_t)tokens, result->logits);
+@FILL@
+    infer(model->arena, ids, (int32_t)@GIVEN@, result->logits);
     result->label = 0;
     for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
         if (result->logits[i] > result->logits[result->label]) {
@@ -189,13 +187,11 @@ _ANSWER_TOKENS = """\
     if (status != @UPPER@_OK) {
         return status;
     }
-    if (found < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
-        return @UPPER@_E_LENGTH;
-    }
+@FILL@
     for (size_t i = 0; i < found; i++) {
         tokens[i].id = ids[i]; /* the model may write where they lie */
     }
-    infer(model->arena, ids, (int32_t)found, logits);
+    infer(model->arena, ids, (int32_t)@GIVEN@, logits);
     for (size_t i = 0; i < found; i++) {
         const float *own = logits + i * @UPPER@_CLASSES;
         size_t best = 0;
@@ -215,6 +211,17 @@ _ANSWER_TOKENS = """\
     return @UPPER@_OK;
 }
 """
+
+_TOO_SHORT = """\
+    if (@TOKENS@ < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
+        return @UPPER@_E_LENGTH;
+    }"""
+
+# A model of one length takes what a text lacks in padding.
+_FILL = """\
+    for (size_t i = @TOKENS@; i < @UPPER@_MAX_LENGTH; i++) {
+        ids[i] = @UPPER@_PADDING;
+    }"""
 
 _CLASSIFY = """
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
@@ -333,6 +340,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         arena_bytes=program.arena_bytes,
         align=ALIGN,
         has_tokenizer=program.text is not None,
+        padding=program.padding,
         digest=digest,
         head=head,
     )
@@ -361,7 +369,7 @@ def entry(
         _MODEL,
         prefix,
         text=_IDS_ONLY if program.text is None else _TOKENIZE,
-        answer=_answer(head, program.text is not None),
+        answer=_answer(head, program),
         scores=_SCORES.get(head, ""),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
@@ -381,8 +389,16 @@ def entry(
     )
 
 
-def _answer(head: str, has_tokenizer: bool) -> str:
+def _answer(head: str, program: Program) -> str:
     """The C of the calls that take a text."""
+    has_tokenizer, fills = program.text is not None, program.padding is not None
+    found = "found" if head == TOKENS else "tokens"
+    given = "@UPPER@_MAX_LENGTH" if fills else found
+    code = _answer_parts(head, has_tokenizer).replace("@FILL@", _FILL if fills else _TOO_SHORT)
+    return code.replace("@TOKENS@", found).replace("@GIVEN@", given)
+
+
+def _answer_parts(head: str, has_tokenizer: bool) -> str:
     if head == TOKENS:
         return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
     exponential = _EXPONENTIAL if has_tokenizer and head in (ONE_LABEL, MANY_LABELS) else ""

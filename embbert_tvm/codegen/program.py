@@ -20,7 +20,8 @@ from embbert_tvm.codegen.macs import macs, polynomial
 from embbert_tvm.codegen.plan import Block, Plan, solve
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
-from embbert_tvm.graph.door.normalize import MOST
+from embbert_tvm.graph.door.normalize import HEAD, MOST
+from embbert_tvm.graph.door.outputs import TOKENS
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels import micro
@@ -110,6 +111,7 @@ class Program:
     text: Text | None = None
     min_length: int = 1
     of_tokens: bool = False  # whether every token has so many logits
+    padding: int | None = None  # the id that fills a text up, where a model takes but one length
 
     @property
     def arena_bytes(self) -> int:
@@ -200,7 +202,8 @@ class _Builder:
         if isinstance(dim, int):
             return dim
         analyzer = sym.Analyzer()
-        analyzer.bind(self.length, tirx.const(length, "int64"))
+        if not isinstance(self.length, int):
+            analyzer.bind(self.length, tirx.const(length, "int64"))
         for var, actual in (where or {}).items():
             analyzer.bind(var, analyzer.simplify(actual))
         value = analyzer.simplify(dim)
@@ -354,7 +357,8 @@ class _Builder:
         steps = tuple(self._step(*one, at, result) for one in made)
         tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
         dims = self.made[result][1]
-        classes = int(np.prod([d for d in dims if isinstance(d, int)]))
+        of_tokens = str(self.graph.function.attrs[HEAD]) == TOKENS if HEAD in self.graph.function.attrs else False
+        classes = int(np.prod(dims[2:] if of_tokens else dims))
         return Program(
             tuple(self.functions.values()),
             self.constants,
@@ -365,7 +369,7 @@ class _Builder:
             self.vocabulary,
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
-            of_tokens=not all(isinstance(d, int) for d in dims),
+            of_tokens=of_tokens,
         )
 
     def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
