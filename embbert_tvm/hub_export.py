@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -16,13 +17,33 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.heads import REGRESSION, VECTOR
 from embbert_tvm.models.huggingface import export, read_hub_folder, tokenizer_of
-from embbert_tvm.source import FOREIGN, separator_of
+from embbert_tvm.pruning import Pruned, prune_source
+from embbert_tvm.source import FOREIGN, find_source, separator_of
 
 
-def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:
-    """Write the model folder `out` of a hub's folder; gives how many texts its statistics are of.
+@dataclass(frozen=True)
+class Exported:
+    """What an export has done: how many texts its statistics are of, and what became of the vocabulary, if it was
+    pruned."""
 
-    calibration: a labelled TSV, or plain text with one text a line. Raises InputError for what cannot be exported.
+    calibration_texts: int
+    pruned: Pruned | None = None
+
+
+def export_hub_folder(
+    path: Path, out: Path, calibration: Path | None = None, corpus: Path | None = None, most: int | None = None
+) -> Exported:
+    """Write the model folder `out` of a hub's folder.
+
+    Args:
+        path: the hub's folder.
+        out: new or empty.
+        calibration: a labelled TSV, lines of text, or token ids, for statistics.
+        corpus: likewise texts; the tokens alone that these need are kept.
+        most: of a corpus, how many tokens at most.
+
+    Raises:
+        InputError: for what cannot be exported.
     """
     folder = read_hub_folder(path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -38,9 +59,20 @@ def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) ->
     labels = None if folder.labels is None else list(folder.labels)
     config = {"architecture": FOREIGN, "head": folder.head, "labels": labels, "name": folder.name}
     write_atomically(out / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    pruned = None if corpus is None else _prune(out, corpus, most)
     if calibration is None:
-        return 0
+        return Exported(0, pruned)
     ids = calibration_ids(calibration, where, door.most or 256)
-    mod = simplify(import_onnx(door.model))
+    mod = simplify(import_onnx(onnx.load(out / "model.onnx")))
     save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
-    return len(ids)
+    return Exported(len(ids), pruned)
+
+
+def _prune(folder: Path, corpus: Path, most: int | None) -> Pruned:
+    """Put the model with a pruned vocabulary in the place of one that is exported."""
+    source = find_source(folder)
+    made, pruned = prune_source(source, corpus, most, None, None)
+    for old, new in ((folder / "model.onnx", made.onnx), (folder / "tokenizer.json", made.tokenizer)):
+        if new is not None:
+            write_atomically(old, new.read_bytes())
+    return pruned

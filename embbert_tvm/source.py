@@ -95,12 +95,18 @@ def _foreign(path: Path) -> ModelSource | None:
     return ModelSource(name, path / "model.onnx", *files, *own)
 
 
+def folder_while_running(prefix: str) -> Path:
+    """A new folder that lives as long as this process."""
+    place = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
 def _exported(path: Path) -> ModelSource:
     """A hub's folder, exported to where it lives as long as this process."""
     from embbert_tvm.hub_export import export_hub_folder
 
-    place = Path(tempfile.mkdtemp(prefix="embbert-hub-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place = folder_while_running("embbert-hub-")
     export_hub_folder(path, place / "model")
     return _foreign(place / "model")
 

@@ -40,9 +40,17 @@ def calibration_ids(path: Path, tokenizer: Path | None, longest: int) -> list[li
 
 def texts_of(path: Path) -> list[tuple[str, str | None]]:
     """Texts and pairs, evenly from the whole of a labelled TSV or of lines of text."""
+    return evenly(all_texts(path), path)
+
+
+def all_texts(path: Path) -> list[tuple[str, str | None]]:
+    """Texts and pairs of a labelled TSV or of lines of text. Raises InputError where there is none."""
     if read_columns(path) is not None:
-        return evenly([(x.text, x.text_pair) for x in read_examples(path)], path)
-    return evenly([(line.strip(), None) for line in read_lines(path) if line.strip()], path)
+        return [(x.text, x.text_pair) for x in read_examples(path)]
+    found: list[tuple[str, str | None]] = [(line.strip(), None) for line in read_lines(path) if line.strip()]
+    if not found:
+        raise InputError(f"{path}: holds no text")
+    return found
 
 
 def evenly(found: Sequence[T], path: Path) -> list[T]:
