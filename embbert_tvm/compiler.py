@@ -24,7 +24,9 @@ from embbert_tvm.graph import calibrate, pipeline, qdq
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
-from embbert_tvm.graph.import_onnx import load_onnx, open_door
+from embbert_tvm.graph.door.cut_tables import cut_tables
+from embbert_tvm.graph.door.normalize import NORMAL
+from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.heads import MANY_LABELS, TOKENS, head_for
@@ -88,6 +90,10 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
     door = open_door(given, options.max_length, source.separator, source.padding)
+    is_of_the_door = door.model is not given or NORMAL in metadata(given)
+    if is_of_the_door and door.most is not None and door.least <= (options.max_length or door.most) < door.most:
+        spared = door.most - (options.max_length or door.most)
+        door = replace(door, model=cut_tables(door.model, spared), most=options.max_length)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
         qdq.check_asked(str(source.onnx), options)

@@ -17,6 +17,7 @@ from embbert_tvm import CompileOptions
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.door import normalize
+from embbert_tvm.graph.door.cut_tables import cut_tables
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.source import read_labels
@@ -145,6 +146,48 @@ def test_a_one_hot_product_is_a_lookup():
     given = model("(int32[N,L] ids) => (float[N,C] out)", body)
     found = operators(simplify(import_onnx(given)))
     assert (found["take"], found["matmul"], found["equal"]) == (1, 1, 0)
+
+
+def test_a_shorter_longest_text_has_fewer_positions(tmp_path):
+    """The table of positions has rows for the longest text alone, and says the same of each."""
+    body = """n = Shape<start = 1, end = 2>(ids) z = Constant<value = int64[1] {0}>()
+        one = Constant<value = int64[1] {1}>() p = Slice(places, z, n, one) x = Gather(table, ids)
+        v = Add(x, p) y = ReduceMean<keepdims = 0>(v, axis)
+        out = MatMul(y, fc)"""
+    given = model("(int64[N,L] ids) => (float[N,C] out)", body)
+    door = normalize(given)
+    assert door.most == LENGTH
+    cut = cut_tables(door.model, LENGTH - 10)
+    sizes = [list(t.dims) for t in cut.graph.initializer]
+    assert [1, 10, WIDTH] in sizes or [10, WIDTH] in sizes
+    assert not any(LENGTH in dims for dims in sizes)
+    for length in (1, 10):
+        ids = np.arange(length, dtype=np.int64)[None]
+        np.testing.assert_allclose(answer(cut, ids=ids), answer(given, ids=ids), atol=1e-6)
+    onnx.save(given, tmp_path / "m.onnx")
+    weights = [
+        embbert_tvm.compile(tmp_path / "m.onnx", "host", tmp_path / f"p{n}", CompileOptions("fp32", max_length=n))
+        .report.flash.weights
+        for n in (20, LENGTH)
+    ]  # fmt: skip
+    assert weights[1] - weights[0] == 4 * WIDTH * (LENGTH - 20)
+
+
+def test_a_constant_a_row_is_no_bias(tmp_path):
+    """A model of one length may add what differs from token to token, and not from column to column."""
+    body = """x = Gather(table, bytes) a = Add(x, rows) b = MatMul(a, square) c = Add(b, rows)
+        y = ReduceMean<keepdims = 0>(c, axis) z = MatMul(y, fc) out = Reshape(z, last)"""
+    own = {"rows": normal(1, LENGTH, 1, seed=3), "square": normal(WIDTH, WIDTH), "last": np.array([1, CLASSES])}
+    given = model(ONE_LENGTH, body, **own)
+    onnx.save(given, tmp_path / "m.onnx")
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (30, LENGTH)).astype(np.int32)
+    np.savez(tmp_path / "ids.npz", ids)
+    options = CompileOptions("int8", calibration=tmp_path / "ids.npz")
+    made = embbert_tvm.compile(tmp_path / "m.onnx", "host", tmp_path / "p", options)
+    expected = np.array([answer(given, bytes=row[None])[0] for row in ids])
+    with made.open() as device:
+        found = np.array([device.run(row.tolist()).logits for row in ids])
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def test_calibration_on_ids(tmp_path):
