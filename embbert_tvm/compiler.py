@@ -16,9 +16,8 @@ from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Schedules, build_programs, limits
 from embbert_tvm.codegen.steps import Program
-from embbert_tvm.data.dataset import calibration_sample, read_examples
+from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
 from embbert_tvm.data.files import folder_in_place
-from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
@@ -26,10 +25,12 @@ from embbert_tvm.graph import calibrate, pipeline
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
-from embbert_tvm.graph.import_onnx import load_onnx, open_door
+from embbert_tvm.graph.door.cut_tables import cut_tables
+from embbert_tvm.graph.door.normalize import NORMAL
+from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
-from embbert_tvm.heads import TOKENS, head_for
+from embbert_tvm.heads import MANY_LABELS, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
 from embbert_tvm.source import ModelSource as Source
@@ -71,16 +72,29 @@ class FrontEnd:
         """Whether the model is quantized already, and compiled as it is."""
         return written_of(self.mod) is not None
 
+    @property
+    def padding(self) -> int | None:
+        """The id that fills a text up, of a model that takes but one length."""
+        return self.source.padding if self.door.least == self.door.most else None
+
+    def filled(self, ids: list[int]) -> list[int]:
+        """Token ids, filled up where a model takes but one length."""
+        return ids if self.padding is None else ids + [self.padding] * (self.door.least - len(ids))
+
     @functools.cached_property
     def statistics(self) -> Calibration:
-        return _calibration(self.source, self.mod, self.calibration, self.max_length)
+        return _calibration(self)
 
 
 def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
-    door = open_door(given, options.max_length, source.separator)
+    door = open_door(given, options.max_length, source.separator, source.padding)
+    is_of_the_door = door.model is not given or NORMAL in metadata(given)
+    if is_of_the_door and door.most is not None and door.least <= (options.max_length or door.most) < door.most:
+        spared = door.most - (options.max_length or door.most)
+        door = replace(door, model=cut_tables(door.model, spared), most=options.max_length)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
         _check_asked_of_quantized(source, options)
@@ -125,12 +139,15 @@ class Compiled:
 
     @functools.cached_property
     def program(self) -> Program:
-        return replace(self.at_length(self.front.max_length), min_length=self.front.door.least)
+        made = self.at_length(self.front.max_length)
+        return replace(made, min_length=self.front.door.least, padding=self.front.padding)
 
     @property
     def head(self) -> str:
         """What the outputs are, as the model says or as they show."""
         named = self.front.source.labels is not None
+        if self.front.source.head is None and self.front.door.many_labels and not self.program.of_tokens:
+            return MANY_LABELS
         return self.front.source.head or head_for(self.program.classes, self.program.of_tokens, named)
 
     @property
@@ -268,17 +285,18 @@ def _max_length(asked: int | None, positions: int | None, least: int) -> int:
     return asked
 
 
-def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: int) -> calibrate.Calibration:
+def _calibration(front: FrontEnd) -> calibrate.Calibration:
+    source, given = front.source, front.calibration
     digest = calibrate.sha256(source.onnx)
-    if tsv is not None:
-        if source.tokenizer is None:
-            raise InputError(f"{source.onnx}: --calibration needs a tokenizer.json beside the model")
-        tokenizer = load_tokenizer(source.tokenizer)
-        examples = calibration_sample(read_examples(tsv))
-        texts = [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
-        return calibrate.calibrate(mod, texts, digest, with_moments=source.trained_precision is None)
+    if given is not None:
+        texts = [front.filled(ids) for ids in calibration_ids(given, source.tokenizer, front.max_length)]
+        check_ids(given, texts, front.vocabulary, front.door.least, front.max_length)
+        return calibrate.calibrate(front.mod, texts, digest, with_moments=source.trained_precision is None)
     if source.calibration is None:
-        raise InputError(f"{source.onnx}: int8 needs calibration: give --calibration TSV, or ask for --precision fp32")
+        raise InputError(
+            f"{source.onnx}: int8 needs calibration: give --calibration with a TSV, lines of text or token ids (.npz, "
+            ".jsonl), or ask for --precision fp32"
+        )
     return calibrate.load_calibration(source.calibration, digest)
 
 

@@ -90,6 +90,8 @@ def entry(
         _MODEL,
         prefix,
         text=_IDS_ONLY if program.text is None else _TOKENIZE,
+        fill=_TOO_SHORT if program.padding is None else _FILL,
+        given="tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         answer=_answer(head, program.text is not None),
         scores=_SCORES.get(head, ""),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
@@ -110,6 +112,17 @@ def entry(
         checks=checks,
         label=_label_body(labels, prefix),
     )
+
+
+_TOO_SHORT = """\
+    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
+        return @UPPER@_E_LENGTH;
+    }"""
+# A model of one length takes what a text lacks in padding.
+_FILL = """\
+    for (size_t i = tokens; i < @UPPER@_MAX_LENGTH; i++) {
+        ids[i] = @UPPER@_PADDING;
+    }"""
 
 
 def _answer(head: str, has_tokenizer: bool) -> str:
