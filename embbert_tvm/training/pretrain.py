@@ -277,7 +277,7 @@ def _batches(data: Sentences | Documents, recipe: PretrainRecipe, epoch: int, ra
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
-    """Every index once, in batches of like lengths, in an order that the rng decide."""
+    """Every index once, in batches of like lengths, in an order that rng decides."""
     order = list(range(len(lengths)))
     rng.shuffle(order)
     batches = []
