@@ -191,7 +191,7 @@ class Isa:
                 finish(r, j * INTERLEAVE + c, acc[r, c])
 
     def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
-        """table, if any, of clamp(multiply_high(acc, multiplier[j])); acc = bias[j] + start(r, j) + left . weight[j]."""
+        """The table, if any, of clamp(multiply_high(acc, multiplier[j])), acc of bias, start and left . weight."""
 
         def finish(r, column, acc) -> None:
             level = clamp(multiply_high(acc, multiplier[column]))
