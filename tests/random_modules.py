@@ -206,6 +206,16 @@ def one_row(make: Maker, x: Var, width: int) -> tuple[Var, int]:
     return x, width
 
 
+def several_heads(make: Maker, x: Var, width: int) -> list[tuple[Var, int]]:
+    """The contexts of one to three heads of attention, each with its width."""
+    heads, each = int(make.rng.integers(1, 4)), int(make.rng.integers(1, 24)) * 2
+    contexts = []
+    for _ in range(heads):
+        q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
+        contexts.append((make.attend(q, k, v, each), each))
+    return contexts
+
+
 def random_module(seed: int, steps: int = 4) -> Quantized:
     """An embedding, random layers, and a head on the first row."""
     rng = np.random.default_rng(seed)
@@ -227,12 +237,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 inner = make.linear([(x, width)], n, Activate())
                 x = make.linear([(inner, n)], width, any_norm(), residual=x)
             elif kind == 2:
-                heads, each = int(rng.integers(1, 4)), int(rng.integers(1, 24)) * 2
-                contexts = []
-                for _ in range(heads):
-                    q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
-                    contexts.append((make.attend(q, k, v, each), each))
-                x = make.linear(contexts, width, any_norm(), residual=x)
+                x = make.linear(several_heads(make, x, width), width, any_norm(), residual=x)
             elif kind == 3:
                 q = make.linear([(x, width)], width, Requantize())
                 context = make.attend(q, x, x, width)

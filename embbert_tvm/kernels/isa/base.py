@@ -30,8 +30,7 @@ TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
 
 @dataclass(frozen=True)
 class Added:
-    """What is added to accumulators: a function of a row of the block and a column. residual: a block operand and its
-    factors, where that is all."""
+    """What is added to accumulators, by row of the block and column. residual: a block operand and factors, if all."""
 
     at: Callable[[object, object], object]
     residual: tuple[object, object] | None = None
@@ -192,8 +191,7 @@ class Isa:
                 finish(r, j * INTERLEAVE + c, acc[r, c])
 
     def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
-        """clamp(multiply_high(acc, multiplier[j])) of acc = bias[j] + start(r, j) + left . weight[j], and what the
-        table, if any, makes of it."""
+        """The table, if any, of clamp(multiply_high(acc, multiplier[j])), acc of bias, start and left . weight."""
 
         def finish(r, column, acc) -> None:
             level = clamp(multiply_high(acc, multiplier[column]))
