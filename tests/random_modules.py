@@ -216,6 +216,20 @@ def several_heads(make: Maker, x: Var, width: int) -> list[tuple[Var, int]]:
     return contexts
 
 
+def through_a_window(make: Maker, x: Var, width: int, n: int, kind: int) -> tuple[Var, int]:
+    """A filter (8: causal, 9: of any reach) or a convolution of x, and its width."""
+    rng = make.rng
+    if kind == 8:
+        times = int(rng.integers(1, 4))
+        return make.filter(x, width, int(rng.integers(1, 9)), times), width * times
+    taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
+    ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
+    if kind == 9:
+        return make.filter(x, width, taps, times, ahead, dilation), width * times
+    beside = make.linear([(x, width)], 7, Requantize())
+    return make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
+
+
 def random_module(seed: int, steps: int = 4) -> Quantized:
     """An embedding, random layers, and a head on the first row."""
     rng = np.random.default_rng(seed)
@@ -255,21 +269,11 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 inner = make.linear([], width, any_norm(), residual=path)
                 path = make.linear([(inner, width)], width, RequantizeWide(), residual=path)
                 x = make.narrow(path, width)
-            elif kind == 8:
-                times = int(rng.integers(1, 4))
-                x, width = make.filter(x, width, int(rng.integers(1, 9)), times), width * times
-            elif kind == 9:
-                taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
-                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
-                x, width = make.filter(x, width, taps, times, ahead, dilation), width * times
             elif kind == 10:
                 kind = ("lstm", "gru")[rng.integers(2)]
                 x, width = make.recurrence(x, width, n, kind, *(bool(rng.random() < 0.5) for _ in range(2))), n
             else:
-                taps, dilation = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
-                beside = make.linear([(x, width)], 7, Requantize())
-                x, width = make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
+                x, width = through_a_window(make, x, width, n, kind)
         x, width = one_row(make, x, width)
         return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,12 @@ from tvm import tirx
 SPEC = "embbert.spec"
 _PACKAGE = __package__ or "embbert_tvm.kernels"
 _KIND = "class"  # no field of a dataclass can be called so
-_VALUE = "value"  # of a member of an enumeration
 
 
 def with_spec(func: tirx.PrimFunc, spec: object) -> tirx.PrimFunc:
     """`func` with the dataclass that it was made from as an attribute; as it is where there is none.
 
-    Raises TypeError for a specification that holds anything but dataclasses and enumerations of this package, tuples,
-    numbers and names.
+    Raises TypeError for a specification that holds anything but dataclasses of this package, tuples, numbers and names.
     """
     return func if spec is None else func.with_attr(SPEC, spec_text(spec))
 
@@ -59,11 +56,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     kind = type(value)
-    if not (is_dataclass(value) or isinstance(value, Enum)) or not kind.__module__.startswith(f"{_PACKAGE}."):
+    if not is_dataclass(value) or not kind.__module__.startswith(f"{_PACKAGE}."):
         raise TypeError(f"a kernel's specification cannot hold {value!r}")
     name = f"{kind.__module__.removeprefix(f'{_PACKAGE}.')}.{kind.__qualname__}"
-    if isinstance(value, Enum):
-        return {_KIND: name, _VALUE: value.value}
     return {_KIND: name} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
 
 
@@ -74,6 +69,4 @@ def _spec(value: Any) -> Any:
         return value
     module, _, name = value.pop(_KIND).rpartition(".")
     kind = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)
-    if issubclass(kind, Enum):
-        return kind(value[_VALUE])
     return kind(**{key: _spec(part) for key, part in value.items()})

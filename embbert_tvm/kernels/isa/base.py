@@ -64,10 +64,8 @@ class Destination:
 class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
-    interleave: rows that lie side by side in a tensor.
-    micro_kernels: those that its methods call.
-    row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
-    most_taps: longest filter along the text; None for any.
+    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call.
+    row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps: of a filter; None for any.
     whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
     """
 
