@@ -859,7 +859,7 @@ static inline void embbert_mve_rows(int32_t *sums, const int8_t *x, const int8_t
         }
         sums[j] = s0, sums[j + 1] = s1, sums[j + 2] = s2, sums[j + 3] = s3;
     }
-    for (; j < n; j++, weight += k) {
+    for (int32_t left = n % 4; left > 0; left--, j++, weight += k) { /* `j < n` GCC 12 takes for endless */
         int32_t sum = vmladavaq_s8(sums[j], start, vldrbq_z_s8(weight, there));
         for (int32_t i = first; i < k; i += 16) {
             sum = vmladavaq_s8(sum, vldrbq_s8(x + i), vldrbq_s8(weight + i));
