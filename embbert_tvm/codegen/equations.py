@@ -294,8 +294,8 @@ def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: _Writer) -> _St
 @_declared.register
 def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _Stage:
     weight = writer.coded(stage.form) if stage.sources else ""
-    if weight and stage.packing is row_block.Packing.MVE_CODES and stage.form.block is None:
-        writer.take()  # multipliers, which these codes always have
+    if stage.packing == row_block.MVE_CODES and stage.form is not None and stage.form.block is None:
+        writer.take()  # they have multipliers in any case
     bias = writer.take()
     lookups = []
     for _ in stage.lookups:
