@@ -22,8 +22,7 @@ import numpy as np
 
 import embbert_tvm
 from embbert_tvm import CompileOptions
-from embbert_tvm.data.calibration_texts import CALIBRATION_TEXTS
-from embbert_tvm.data.dataset import read_columns
+from embbert_tvm.data.dataset import CALIBRATION_TEXTS, read_columns
 from embbert_tvm.data.files import read_lines
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from embbert_tvm.codegen.program import Program
+    from embbert_tvm.codegen.steps import Program
     from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice
@@ -108,6 +108,7 @@ class CompileReport:
     warnings: tuple[str, ...]
     seconds: float = 0.0
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
+    longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
     plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
     pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
 
@@ -265,10 +266,10 @@ def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, 
         if options.vocabulary_size is not None:
             raise InputError("--vocabulary-size goes with --prune-vocabulary")
         return source, None
-    from embbert_tvm.pruning import prune_source
+    from embbert_tvm.source import pruned_source
 
     most, dev = options.vocabulary_size, options.dev
-    return prune_source(source, options.prune_vocabulary, most, dev, options.max_length)
+    return pruned_source(source, options.prune_vocabulary, most, dev, options.max_length)
 
 
 def _import_compiler() -> None:
@@ -369,6 +370,7 @@ def _report(compiled: Compiled, measured: Footprint | MissingTool, target: Targe
         ram=ram,
         operators=compiled.choices,
         warnings=(*compiled.front.door.notes, *warnings),
+        longest_slice=program.longest_slice,
     )
 
 

@@ -14,13 +14,14 @@ from tvm import IRModule, relax
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
-from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
+from embbert_tvm.codegen.program import Schedules, build_programs, limits
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import calibrate, pipeline, qdq
+from embbert_tvm.graph import calibrate, pipeline
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
@@ -96,7 +97,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
         door = replace(door, model=cut_tables(door.model, spared), most=options.max_length)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
-        qdq.check_asked(str(source.onnx), options)
+        _check_asked_of_quantized(source, options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least)
     scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
@@ -107,6 +108,16 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
         )
     whole = content(door, given, source.onnx)
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
+
+
+def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
+    """Raise InputError where more is asked of a quantized file than to compile what it says."""
+    other = (options.plan, options.calibration_method, options.rounding)
+    if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
+        raise InputError(
+            f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is: "
+            "leave out --precision and --plan"
+        )
 
 
 def plan_of(options: CompileOptions) -> Plan:
@@ -188,7 +199,9 @@ def _check_head(source: Source, compiled: Compiled) -> None:
     program, labels = compiled.program, source.labels
     if labels is not None and program.classes != len(labels):
         each = " a token" if program.of_tokens else ""
-        raise InputError(f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} are named")
+        raise InputError(
+            f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} labels are named"
+        )
     if source.head is not None and (source.head == TOKENS) != program.of_tokens:
         found = "logits of each token" if program.of_tokens else "logits of the text"
         raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
@@ -305,7 +318,9 @@ def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int
     optimized: whether LLVM optimizes it; the bits are the same.
     """
     target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
-    machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
+    # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
 
     def run(ids: Sequence[int]) -> np.ndarray:
         logits: np.ndarray = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy()

@@ -9,15 +9,16 @@ import tempfile
 from dataclasses import dataclass, replace
 from os.path import isfile
 from pathlib import Path
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import head_named
+from embbert_tvm.heads import ONE_LABEL, head_named
 from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
 
-FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
+if TYPE_CHECKING:
+    from embbert_tvm.pruning import Pruned
 
 
 @dataclass(frozen=True)
@@ -111,36 +112,27 @@ def _exported(path: Path) -> ModelSource:
     return _foreign(place / "model")
 
 
-def separator_of(tokenizer: Path | None) -> int | None:
-    """The id behind which the second of two texts begins, where a tokenizer.json gives that text another type."""
-    if tokenizer is None:
-        return None
-    try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception:  # what is no tokenizer is refused where it is used
-        return None
-    pair = loaded.encode("a", "b")
-    if 1 not in pair.type_ids or pair.type_ids[0] != 0:
-        return None
-    separator = pair.ids[pair.type_ids.index(1) - 1]
-    types = [int(separator in pair.ids[:n]) for n in range(len(pair.ids))]
-    return separator if types == pair.type_ids else None
+def pruned_source(
+    source: ModelSource, corpus: Path, most: int | None, dev: Path | None, longest: int | None
+) -> tuple[ModelSource, Pruned]:
+    """A model with the tokens alone that a corpus needs, and what that changed; arguments as of `prune_files`."""
+    from embbert_tvm.pruning import Files, prune_files
 
-
-_PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
-
-
-def padding_of(tokenizer: Path | None) -> int | None:
-    """The id that fills a text up: that of a tokenizer.json's padding, else of a token that is called so."""
-    if tokenizer is None:
-        return None
-    try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception:  # what is no tokenizer is refused where it is used
-        return None
-    if loaded.padding is not None:
-        return int(loaded.padding["pad_id"])
-    return next((number for token in _PADDING if (number := loaded.token_to_id(token)) is not None), None)
+    labels = source.labels if source.head in (None, ONE_LABEL) else None
+    files = source.tokenizer, source.calibration
+    given = Files(source.name, source.onnx, *files, source.separator, source.padding, labels)
+    made, report = prune_files(given, folder_while_running("embbert-pruned-"), corpus, most, dev, longest)
+    return (
+        replace(
+            source,
+            onnx=made.onnx,
+            tokenizer=made.tokenizer,
+            calibration=made.calibration,
+            separator=made.separator,
+            padding=made.padding,
+        ),
+        report,
+    )
 
 
 def read_labels(given: str) -> tuple[str, ...]:

@@ -90,7 +90,10 @@ def test_gives_the_float_models_labels(preset, trained, tmp_path):
     assert in_float == IN_FLOAT[preset]
     for kernel in ("matmul", "nn.conv1d"):
         assert not any(c.kernel == kernel and "head" in c.name for c in compiled.choices)
-    assert agreement(load_package(tmp_path / "p"), "host", ids) >= 0.96
+    package = load_package(tmp_path / "p")
+    assert agreement(package, "host", ids) >= 0.96
+    with open_place("host", package) as device:
+        np.testing.assert_array_equal(device.slices(ids[0]).logits, device.run(ids[0]).logits)
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="no QEMU")

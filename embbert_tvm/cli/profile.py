@@ -52,6 +52,8 @@ def command(
     if as_json:
         lengths_shown = [asdict(one) | _cost(how, one) for one in found.lengths]
         document = {"target": opened.target, "on": place, "lengths": lengths_shown, "stack_bytes": found.stack}
+        if found.slices is not None:
+            document["longest_slice"] = found.slices.longest
         click.echo(json.dumps(document | {"estimate": how and asdict(how)}))
         return
     unit = "cycles" if found.lengths[0].total_instructions is None else "instructions"
@@ -114,6 +116,9 @@ def _text(found: Profile) -> str:
     notes = [f"Share and MAC at L={last.length}." + " QEMU counts instructions, not cycles." * (not cycles)]
     if found.stack is not None:
         notes.append(f"Stack: {found.stack:,} bytes at the deepest, the protocol server's included.")
+    if found.slices is not None:
+        share = found.slices.longest / max(found.slices.total, 1)
+        notes.append(f"Slices at L={last.length}: {found.slices.longest:,} at the longest, {share:.2%} of all.")
     return "\n".join([table(rows, right=tuple(range(2, len(rows[0])))), "", *notes])
 
 

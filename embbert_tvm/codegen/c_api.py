@@ -40,6 +40,8 @@ STATUSES = (
         "what lies in memory is not what was compiled, or computes something else",
         "the model in memory is damaged",
     ),
+    Status("MORE", "@PREFIX@_continue() has more to do", "there is more to do"),
+    Status("E_BEGIN", "no inference was begun, or it is done", "no inference was begun"),
 )
 
 _HEADER = """\
@@ -74,6 +76,7 @@ _HEADER = """\
 extern "C" {
 #endif
 
+#define @UPPER@_API 2 /* of this header: what a later version has besides, a firmware can ask for */
 #define @UPPER@_MIN_LENGTH @MIN_LENGTH@ /* tokens that the model needs at least */
 #define @UPPER@_MAX_LENGTH @MAX_LENGTH@ /* tokens, with those that stand around a text */
 @HEADS@
@@ -94,6 +97,10 @@ typedef enum {
 /* A model and the memory that it works in. The caller gives the room; the fields are the library's own. */
 typedef struct {
     uint8_t *arena;
+    const int32_t *ids;
+    int32_t length, step, iteration; /* of the inference in hand, and where it goes on */
+    int32_t tokens;                  /* of its text, without what fills it up */
+    bool truncated;
 } @PREFIX@_t;
 
 @RESULT@
@@ -110,14 +117,22 @@ typedef struct {
  * @UPPER@_OK is returned. ids and logits lie outside the arena. */
 @PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
 
+/* An inference in slices, so that a loop can feed a watchdog, answer a radio or give up between them. Begin with a text
+ * (pair NULL) or two, or with token ids, which must stay where they are until the inference is done; then call
+ * @PREFIX@_continue() as long as it returns @UPPER@_MORE. With @UPPER@_OK the logits are those of @PREFIX@_run(). The
+ * arena must be left alone in between; any other call on the model that uses it ends what was begun, and so does a new
+ * begin. budget: about how many multiplications to do; with 0 a slice is as short as can be, @SLICE@ % of an inference
+ * of @UPPER@_MAX_LENGTH tokens (tokenizing is not divided). */
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n);
+@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n);
+@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, float *logits);
+@COMPLETE@
 /* How far @PREFIX@_check() has come; all zero before its first call. */
 typedef struct {
     uint32_t crc;
     size_t part, offset;
     bool done; /* everything was read */
 } @PREFIX@_check_t;
-
-#define @UPPER@_HAS_CHECK 1
 
 /* Read at most `bytes` bytes more of the weights, the tables and the tokenizer as they lie in memory, so that an idle
  * task may spread it over its turns. Once check->done, @UPPER@_OK says that their CRC-32 is that of what was compiled,
@@ -191,6 +206,10 @@ _TEXT_CALLS = """\
                                    size_t pair_n, @PREFIX@_result_t *result);
 
 """
+_TEXT_COMPLETE = """
+/* Fill in what follows from the logits of a result that @PREFIX@_continue() has computed in it. */
+@PREFIX@_status_t @PREFIX@_complete(const @PREFIX@_t *model, @PREFIX@_result_t *result);
+"""
 _TOKENS_CALLS = """\
 /* Label the tokens of n bytes of UTF-8, which need no end mark, and of a second text where pair is not NULL, as the
  * model's tokenizer joins them, with what it puts around them. Any bytes are taken: what is not UTF-8 reads as U+FFFD,
@@ -248,6 +267,7 @@ def _head_macros(head: str) -> dict[str, object]:
         "example": _TOKENS_EXAMPLE if of_tokens else _TEXT_EXAMPLE,
         "result": _TOKENS_RESULT if of_tokens else _TEXT_RESULT,
         "calls": _TOKENS_CALLS if of_tokens else _TEXT_CALLS,
+        "complete": "" if of_tokens else _TEXT_COMPLETE,
         "heads": "\n".join(f"#define @UPPER@_HEAD_{name} {number}" for number, name in enumerate(names)),
         "head": head.upper().replace(" ", "_"),
         "of_tokens": int(of_tokens),
@@ -278,9 +298,17 @@ def header(
     has_tokenizer: bool,
     digest: int,
     head: str = ONE_LABEL,
+    longest_slice: float = 1.0,
     padding: int | None = None,
 ) -> str:
-    """<prefix>.h. head: one of HEADS; padding: the id that fills a text up, where it is to be."""
+    """<prefix>.h.
+
+    Args:
+        prefix: of all names.
+        head: one of HEADS.
+        longest_slice: the share of an inference that is not interrupted.
+        padding: the id that fills a text up, where it is to be.
+    """
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -303,4 +331,5 @@ def header(
         align=align,
         has_tokenizer=int(has_tokenizer),
         digest=f"{digest:#010x}",
+        slice=f"{100 * longest_slice:.2g}",
     )

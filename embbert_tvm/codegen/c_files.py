@@ -8,8 +8,9 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
+from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.escape import c_comment, c_formula, c_string
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 
@@ -40,9 +41,46 @@ void @PREFIX@_trace(int32_t output, const void *data, size_t bytes);
  *
 @PLAN@
  */
-static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUTPUT@)
+enum { STEPS = @STEPS@ };
+
+static void spend(int32_t *budget, int32_t cost)
 {
+    *budget = cost < *budget ? *budget - cost : 0;
+}
+
+/* Where to stop in a step of `count` iterations that is worth `cost` multiplications; at least one is done. */
+static int32_t slice_end(const @PREFIX@_t *model, int32_t count, int32_t cost, int32_t *budget)
+{
+    int32_t each = cost / count + 1;
+    int32_t rest = count - model->iteration;
+    int32_t iterations = *budget / each;
+    iterations = iterations < 1 ? 1 : iterations > rest ? rest : iterations;
+    spend(budget, iterations * each);
+    return model->iteration + iterations;
+}
+
+/* Go to the next step; whether the budget is spent. */
+static bool next_step(@PREFIX@_t *model, int32_t budget)
+{
+    model->step++;
+    model->iteration = 0;
+    return budget == 0;
+}
+
+@LEGEND@/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
+static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
+{
+    uint8_t *const arena = model->arena;
+    const int32_t *const @INPUT@ = model->ids;
+    const int32_t L = model->length;
 @BODY@
+    return model->step == STEPS;
+}
+
+static void infer_at_once(@PREFIX@_t *model, float *logits)
+{
+    while (!infer(model, INT32_MAX, logits)) {
+    }
 }
 
 @PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes)
@@ -57,12 +95,13 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
         return @UPPER@_E_ALIGN;
     }
     model->arena = (uint8_t *)arena;
+    model->step = STEPS;
     return @UPPER@_OK;
 }
 
-@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n)
 {
-    if (model == NULL || ids == NULL || logits == NULL) {
+    if (model == NULL || ids == NULL) {
         return @UPPER@_E_ARGUMENT;
     }
     if (model->arena == NULL) {
@@ -76,8 +115,37 @@ static void infer(uint8_t *arena, const int32_t *@INPUT@, int32_t L, float *@OUT
             return @UPPER@_E_TOKEN;
         }
     }
-    infer(model->arena, ids, (int32_t)n, logits);
+    model->ids = ids;
+    model->length = model->tokens = (int32_t)n;
+    model->step = model->iteration = 0;
+    model->truncated = false;
     return @UPPER@_OK;
+}
+
+@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, float *logits)
+{
+    if (model == NULL || logits == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    if (model->step >= STEPS) {
+        return @UPPER@_E_BEGIN;
+    }
+    return infer(model, budget < 0 ? 0 : budget, logits) ? @UPPER@_OK : @UPPER@_MORE;
+}
+
+@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+{
+    if (logits == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = @PREFIX@_begin_ids(model, ids, n);
+    if (status == @UPPER@_OK) {
+        infer_at_once(model, logits);
+    }
+    return status;
 }
 
 @TEXT@
@@ -114,6 +182,31 @@ _TOKENIZE = """\
     return @PREFIX@_tokenizer(model->arena + @WINDOW_OFFSET@, utf8, n, pair, pair_n, ids, tokens, truncated);
 }
 
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n)
+{
+    if (model == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    model->step = STEPS;
+    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
+    size_t tokens;
+    bool truncated;
+    @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &tokens, &truncated);
+    if (status != @UPPER@_OK) {
+        return status;
+    }
+@FILL@
+    model->ids = ids;
+    model->length = @GIVEN@;
+    model->tokens = (int32_t)tokens;
+    model->step = model->iteration = 0;
+    model->truncated = truncated;
+    return @UPPER@_OK;
+}
+
 @ANSWER@"""
 
 _EXPONENTIAL = """\
@@ -137,9 +230,9 @@ static float power_of_e(float x)
 
 """
 
-_ANSWER_TEXT = """\
-@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
-                                   size_t pair_n, @PREFIX@_result_t *result)
+# From the logits to the rest of a text's result.
+_COMPLETE = """\
+@PREFIX@_status_t @PREFIX@_complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
 {
     if (model == NULL || result == NULL) {
         return @UPPER@_E_ARGUMENT;
@@ -147,15 +240,6 @@ _ANSWER_TEXT = """\
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
-    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
-    size_t tokens;
-    bool truncated;
-    @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &tokens, &truncated);
-    if (status != @UPPER@_OK) {
-        return status;
-    }
-@FILL@
-    infer(model->arena, ids, (int32_t)@GIVEN@, result->logits);
     result->label = 0;
     for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
         if (result->logits[i] > result->logits[result->label]) {
@@ -164,9 +248,26 @@ _ANSWER_TEXT = """\
     }
 @SCORES@
     result->label_text = @PREFIX@_label(result->label);
-    result->tokens = tokens;
-    result->truncated = truncated;
+    result->tokens = (size_t)model->tokens;
+    result->truncated = model->truncated;
     return @UPPER@_OK;
+}
+
+"""
+
+_ANSWER_TEXT = """\
+@PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
+                                   size_t pair_n, @PREFIX@_result_t *result)
+{
+    if (model == NULL || result == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = @PREFIX@_begin(model, utf8, n, pair, pair_n);
+    if (status != @UPPER@_OK) {
+        return status;
+    }
+    infer_at_once(model, result->logits);
+    return @PREFIX@_complete(model, result);
 }
 """
 
@@ -177,21 +278,15 @@ _ANSWER_TOKENS = """\
     if (model == NULL || tokens == NULL || logits == NULL || count == NULL || truncated == NULL) {
         return @UPPER@_E_ARGUMENT;
     }
-    if (model->arena == NULL) {
-        return @UPPER@_E_INIT;
-    }
-    int32_t *ids = (int32_t *)(void *)(model->arena + @IDS_OFFSET@);
-    size_t found;
-    bool cut;
-    @PREFIX@_status_t status = @PREFIX@_tokenize(model, utf8, n, pair, pair_n, ids, &found, &cut);
+    @PREFIX@_status_t status = @PREFIX@_begin(model, utf8, n, pair, pair_n);
     if (status != @UPPER@_OK) {
         return status;
     }
-@FILL@
+    size_t found = (size_t)model->tokens;
     for (size_t i = 0; i < found; i++) {
-        tokens[i].id = ids[i]; /* the model may write where they lie */
+        tokens[i].id = model->ids[i]; /* the model may write where they lie */
     }
-    infer(model->arena, ids, (int32_t)@GIVEN@, logits);
+    infer_at_once(model, logits);
     for (size_t i = 0; i < found; i++) {
         const float *own = logits + i * @UPPER@_CLASSES;
         size_t best = 0;
@@ -207,19 +302,19 @@ _ANSWER_TOKENS = """\
         tokens[i].score = 1.0f / sum;
     }
     *count = found;
-    *truncated = cut;
+    *truncated = model->truncated;
     return @UPPER@_OK;
 }
 """
 
 _TOO_SHORT = """\
-    if (@TOKENS@ < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
+    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
         return @UPPER@_E_LENGTH;
     }"""
 
 # A model of one length takes what a text lacks in padding.
 _FILL = """\
-    for (size_t i = @TOKENS@; i < @UPPER@_MAX_LENGTH; i++) {
+    for (size_t i = tokens; i < @UPPER@_MAX_LENGTH; i++) {
         ids[i] = @UPPER@_PADDING;
     }"""
 
@@ -263,6 +358,12 @@ _SCORES = {
 
 # What a package says of texts that was compiled without a tokenizer.
 _IDS_ONLY = """\
+@PREFIX@_status_t @PREFIX@_begin(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n;
+    return @UPPER@_E_TOKENIZER;
+}
+
 @PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
                               int32_t *ids, size_t *tokens, bool *truncated)
 {
@@ -343,6 +444,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         padding=program.padding,
         digest=digest,
         head=head,
+        longest_slice=program.longest_slice,
     )
 
 
@@ -360,16 +462,21 @@ def entry(
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
-        lines += ["", f"    /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */"]
-        lines += [*_call(step), f"    {prefix.upper()}_STEP({number});"]
+        lines += ["", f"    if (model->step == {number}) {{"]
+        lines += [*_explained(number, step, _reason(step, reasons, prefix)), *_call(step)]
+        lines.append(f"        {prefix.upper()}_STEP({number});")
         for output in step.outputs:
-            lines.append(f"    {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
+            lines.append(f"        {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
             outputs += 1
+        lines += ["        if (next_step(model, budget)) {"]
+        lines += ["            return model->step == STEPS;", "        }", "    }"]
     return c_api.substitute(
         _MODEL,
         prefix,
         text=_IDS_ONLY if program.text is None else _TOKENIZE,
-        answer=_answer(head, program),
+        answer=_answer(head, program.text is not None),
+        fill=_TOO_SHORT if program.padding is None else _FILL,
+        given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         scores=_SCORES.get(head, ""),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
@@ -383,26 +490,30 @@ def entry(
         max_length=program.max_length,
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
+        legend=_legend() if any(step.equations for step in program.steps) else "",
         body="\n".join(lines),
+        steps=len(program.steps),
         checks=checks,
         label=_label_body(labels, prefix),
     )
 
 
-def _answer(head: str, program: Program) -> str:
-    """The C of the calls that take a text."""
-    has_tokenizer, fills = program.text is not None, program.padding is not None
-    found = "found" if head == TOKENS else "tokens"
-    given = "@UPPER@_MAX_LENGTH" if fills else found
-    code = _answer_parts(head, has_tokenizer).replace("@FILL@", _FILL if fills else _TOO_SHORT)
-    return code.replace("@TOKENS@", found).replace("@GIVEN@", given)
-
-
-def _answer_parts(head: str, has_tokenizer: bool) -> str:
+def _answer(head: str, has_tokenizer: bool) -> str:
+    """The C of the calls that take a text, and of what follows from logits."""
     if head == TOKENS:
         return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
-    exponential = _EXPONENTIAL if has_tokenizer and head in (ONE_LABEL, MANY_LABELS) else ""
-    return exponential + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
+    exponential = _EXPONENTIAL if head in (ONE_LABEL, MANY_LABELS) else ""
+    return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
+
+
+def _explained(number: int, step: Step, reason: str) -> list[str]:
+    """The comment before a call: what it makes, and by which equations."""
+    place = step.outputs[0].name if len(step.outputs) == 1 else step.name
+    where = "" if place in (step.name, OUTPUT) else f", in the place of {place}"
+    start = f"        /* {number}. {step.name}{where}: {c_formula(reason)}"
+    if not step.equations:
+        return [f"{start} */"]
+    return [start, *comment(step.equations, "         *   "), "         */"]
 
 
 def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
@@ -417,18 +528,37 @@ def _pointer(name: str, tensor: Tensor) -> str:
 
 def _call(step: Step) -> list[str]:
     workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
-    return _wrapped(f"    {step.function.name}(", [*step.scalars, *step.arguments, *workspaces], ");")
+    arguments = [*step.scalars, *step.arguments, *workspaces]
+    if step.count is None:
+        return [
+            *_wrapped(f"        {step.function.name}(", arguments, ");", indent=12),
+            *_wrapped("        spend(", ["&budget", step.cost], ");", indent=12),
+        ]
+    return [
+        f"        const int32_t count = {step.count};",
+        *_wrapped("        const int32_t end = slice_end(", ["model", "count", step.cost, "&budget"], ");", indent=12),
+        *_wrapped(f"        {step.function.name}(", ["model->iteration", "end", *arguments], ");", indent=12),
+        "        if (end < count) {",
+        "            model->iteration = end;",
+        "            return false;",
+        "        }",
+    ]
 
 
-def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110) -> list[str]:
+def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110, indent: int = 8) -> list[str]:
     lines, line = [], start
     for number, part in enumerate(parts):
         piece = part + (end if number == len(parts) - 1 else ",")
         if len(line) + len(piece) + 1 > width and line.strip():
             lines.append(line.rstrip())
-            line = " " * 8
+            line = " " * indent
         line += piece + " "
     return [*lines, line.rstrip()]
+
+
+def _legend() -> str:
+    first, *rest = LEGEND.splitlines()
+    return "\n".join([f"/* {first}", *(f" * {line}" for line in rest), " */", ""])
 
 
 def _plan_rows(program: Program) -> Iterable[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -16,7 +16,9 @@ from tvm.ir import Call, Var
 from tvm.tirx.buffer import BufferType
 
 from embbert_tvm.c_names import c_name
-from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
+from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, shape_text
+from embbert_tvm.codegen.equations import comment
+from embbert_tvm.codegen.slices import main_loop, top_statements
 from embbert_tvm.errors import WorkError
 from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels import choices as kernel_choices
@@ -25,6 +27,7 @@ from embbert_tvm.kernels import choices as kernel_choices
 # "local", which a schedule asked for, up to as many as there are registers.
 LOCAL_ELEMENTS = 8
 LOCAL_SCOPE_ELEMENTS = 32
+_SLICE = ("first", "end")  # the iterations that a call does, and where the main loop is left and gone on with
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Buffer:
 @dataclass(frozen=True)
 class CFunction:
     """scalars: the shape variables it takes, in order; lengths: the PrimFunc's parameters that are no buffers; buffers:
-    one for each that is; workspaces after. choices: what could have been printed otherwise."""
+    one for each that is; workspaces after. choices: what could have been printed otherwise. count: of a function that
+    can stop and go on, how many iterations its main loop has; it takes the first to do and the one after the last.
+    equations: what it computes, by the names of its parameters (equations.py)."""
 
     name: str
     scalars: tuple[Var, ...]
@@ -50,9 +55,11 @@ class CFunction:
     body: str
     math: bool
     choices: tuple[kernel_choices.Choice, ...] = ()
+    count: tirx.PrimExpr | None = None
+    equations: tuple[str, ...] = ()
 
     def signature(self) -> str:
-        parts = [f"int32_t {s.name}" for s in self.scalars]
+        parts = [f"int32_t {name}" for name in (*(_SLICE if self.count is not None else ()), *map(_name, self.scalars))]
         for b in (*self.buffers, *self.workspaces):
             parts.append(f"{'' if b.written else 'const '}{C_TYPES[b.dtype]} *restrict {b.name}")
         return f"void {self.name}({', '.join(parts)})"
@@ -61,14 +68,13 @@ class CFunction:
         rows = [(b, "written" if b.written else "read") for b in self.buffers]
         rows += [(b, "workspace") for b in self.workspaces]
         width = max((len(b.name) for b, _ in rows), default=0)
-        lines = [
-            f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}" for b, use in rows
-        ]
-        return "\n".join([f"/* {self.name}", *map(c_formula, lines), " */"])
+        lines = [f" *   {b.name:<{width}}  {b.dtype} {shape_text(b.shape)}, {use}" for b, use in rows]
+        formulas = [" *", *comment(self.equations, " *   ")] if self.equations else []
+        return "\n".join([f"/* {self.name}", *map(c_formula, lines), *formulas, " */"])
 
 
-def _dimension(dim) -> str:
-    return str(int(dim)) if isinstance(dim, (int, tirx.IntImm)) else str(dim).replace("T.int64", "")
+def _name(var: Var) -> str:
+    return str(var.name)
 
 
 class _Printer:
@@ -79,7 +85,7 @@ class _Printer:
         self.calls = self.loops = 0  # that had a choice, so far
         self.names: dict[Var, str] = {}
         self.alias: dict[Var, Var] = {}
-        self.taken: set[str] = set()
+        self.taken: set[str] = {*_SLICE}
         self.scalars: set[Var] = set()
         self.workspaces: list[Var] = []
         self.written: set[Var] = set()
@@ -87,8 +93,34 @@ class _Printer:
         self.lines: list[str] = []
         self.half = {param for index, param in enumerate(func.params) if index in half}
         self.expressions = Expressions(self.name, lambda b: self.root(b) in self.scalars, self.is_half)
+        self.main: tirx.For | None = None
         for param in func.params:
             self.name(param)
+
+    def function(self) -> None:
+        self.statement(self.func.body, 1)
+
+    def sliced_function(self) -> None:
+        """The body with `first` and `end` for the bounds of its main loop, where it has one."""
+        self.main = main_loop(self.func, self._is_local)
+        if self.main is None:
+            self.function()
+            return
+        parts = [s for s in top_statements(self.func) if not isinstance(s, (tirx.AllocBuffer, tirx.DeclBuffer))]
+        for stmt in top_statements(self.func):
+            if isinstance(stmt, (tirx.AllocBuffer, tirx.DeclBuffer)):
+                self.statement(stmt, 1)
+        at = next(index for index, stmt in enumerate(parts) if stmt.same_as(self.main))
+        self._guarded(_SLICE[0], tirx.const(0, "int32"), parts[:at])
+        self.statement(self.main, 1)
+        self._guarded(_SLICE[1], self.main.extent, parts[at + 1 :])
+
+    def _guarded(self, name: str, value: tirx.PrimExpr, parts: Sequence[tirx.Stmt]) -> None:
+        if parts:
+            self.line(1, f"if ({name} == {self.expressions(value)}) {{")
+            for stmt in parts:
+                self.statement(stmt, 2)
+            self.line(1, "}")
 
     def is_half(self, buffer: Var) -> bool:
         return self.root(buffer) in self.half
@@ -131,8 +163,11 @@ class _Printer:
     def _for(self, stmt, depth: int) -> None:
         self.bound.add(stmt.loop_var)
         var, start = self.name(stmt.loop_var), int(stmt.min) if isinstance(stmt.min, tirx.IntImm) else None
-        first = self.expressions(stmt.min)
-        end = self.expressions(stmt.extent if start == 0 else stmt.min + stmt.extent)
+        if self.main is not None and stmt.same_as(self.main):
+            first, end = _SLICE
+        else:
+            first = self.expressions(stmt.min)
+            end = self.expressions(stmt.extent if start == 0 else stmt.min + stmt.extent)
         if unroll := self._unroll(stmt):
             self.line(depth, f"#pragma GCC unroll {unroll}")
         self.line(depth, f"for (int32_t {var} = {first}; {var} < {end}; {var}++) {{")
@@ -168,10 +203,8 @@ class _Printer:
 
     def _allocate(self, stmt, depth: int) -> None:
         buffer = stmt.buffer
-        shape = list(buffer.ty.shape)
-        known = all(isinstance(d, tirx.IntImm) for d in shape)
-        count = math.prod(int(d) for d in shape) if known else 0
-        if 1 <= count <= (LOCAL_SCOPE_ELEMENTS if str(buffer.ty.storage_scope) == "local" else LOCAL_ELEMENTS):
+        if self._is_local(buffer):
+            count = math.prod(int(d) for d in buffer.ty.shape)
             if count == 1:
                 self.scalars.add(buffer)
             extent = f"[{count}]" if count > 1 else ""
@@ -179,6 +212,12 @@ class _Printer:
         else:
             self.workspaces.append(buffer)
             self.name(buffer)
+
+    def _is_local(self, buffer: Var) -> bool:
+        shape = list(buffer.ty.shape)
+        known = all(isinstance(d, tirx.IntImm) for d in shape)
+        count = math.prod(int(d) for d in shape) if known else 0
+        return 1 <= count <= (LOCAL_SCOPE_ELEMENTS if str(buffer.ty.storage_scope) == "local" else LOCAL_ELEMENTS)
 
     def _declare(self, stmt, depth: int) -> None:
         data = stmt.data
@@ -233,12 +272,17 @@ def _inside(stmt) -> Iterator:
 
 
 def c_function(
-    func: tirx.PrimFunc, name: str, chosen: Mapping[str, int] | None = None, half: Container[int] = ()
+    func: tirx.PrimFunc,
+    name: str,
+    chosen: Mapping[str, int] | None = None,
+    half: Container[int] = (),
+    sliced: bool = False,
 ) -> CFunction:
     """Print a lowered PrimFunc. chosen: of its choices (kernels/choices.py), by key. half: which of its float32
-    parameters are stored as float16. Raises WorkError for TIR that has no C here."""
+    parameters are stored as float16. sliced: so that a caller may stop in its main loop, where it has one. Raises
+    WorkError for TIR that has no C here."""
     printer = _Printer(func, chosen or {}, half)
-    printer.statement(func.body, 1)
+    printer.sliced_function() if sliced else printer.function()
     scalars = []
     for var in printer.expressions.used:
         if var not in printer.bound and not isinstance(var.ty, BufferType) and var not in scalars:
@@ -261,4 +305,5 @@ def c_function(
         "\n".join([*(f"    (void){parameter};" for parameter in unread), body]),
         printer.expressions.math,
         tuple(printer.choices),
+        None if printer.main is None else printer.main.extent,
     )

@@ -15,7 +15,7 @@ from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.codegen import c_files, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
-from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
+from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice

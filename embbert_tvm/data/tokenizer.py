@@ -1,13 +1,15 @@
 """Tokenizers of the `tokenizers` library: load one, encode with it; train EmbBERT's, BPE over lower-cased words.
 
-`python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
+`embbert-tvm tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,13 +94,13 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     """
     check_is_here(path)
     try:
-        tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises bare Exception for a malformed file, and may panic
+    except UnicodeError as error:
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    with _refusing(path):
+        tokenizer = Tokenizer.from_str(content)
     size = id_count(tokenizer)
     if size == 0:
         raise InputError(f"{path}: holds no tokens")
@@ -110,6 +112,23 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = is_embbert(tokenizer)
     return tokenizer
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Raise InputError for whatever the library raises; it may panic, and what it then says on stderr is dropped."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exception for a malformed file; a panic is no Exception
+        raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def id_count(tokenizer: Tokenizer) -> int:
@@ -200,28 +219,9 @@ def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_le
     return tokenize(tokenizer, text, text_pair, max_length).ids
 
 
-def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
+def plain_lines(paths: Iterable[Path]) -> Iterable[str]:
     """Lines of text files, without blank ones and `<|marker|>` lines."""
     for path in paths:
         for line in map(str.strip, read_lines(path)):
             if line and not (line.startswith("<|") and line.endswith("|>")):
                 yield line
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
-    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
-    parser.add_argument("-o", "--output", required=True, type=Path)
-    parser.add_argument("--vocabulary-size", type=int, default=8192)
-    arguments = parser.parse_args()
-    try:
-        tokenizer = train_tokenizer(_plain_lines(arguments.text), arguments.vocabulary_size)
-        save_tokenizer(tokenizer, arguments.output)
-    except InputError as error:
-        parser.exit(error.exit_status, f"{parser.prog}: {error}\n")
-
-
-if __name__ == "__main__":
-    _main()

@@ -56,6 +56,17 @@ class TextResult:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class Slices:
+    """An inference in slices: how many there were, and the instructions, or where the place cannot tell them cycles, of
+    the longest and of all."""
+
+    count: int
+    longest: int
+    total: int
+    logits: np.ndarray
+
+
 class Device:
     """A package at work in some place. Use it as a context manager: leaving ends what was started."""
 
@@ -205,6 +216,16 @@ class Device:
         )
         self._check_status(result.status)
         return result
+
+    def slices(self, ids: Sequence[int], budget: int = 0) -> Slices:
+        """Run token ids by embbert_begin_ids() and embbert_continue(), `budget` multiplications a slice, about. Errors
+        are those of `run`."""
+        payload = protocol.pack_budget(budget) + self._payload(ids)
+        reply = self._request(protocol.SLICES, payload, 2 * self.patience(len(ids)))
+        status, count, longest, ticks, logits = protocol.unpack_slices(reply, self.package.logits_of(len(ids)))
+        self._check_status(status)
+        rate = self._instructions_per_tick or 1
+        return Slices(count, round(longest * rate), round(ticks * rate), self.package.shaped(logits))
 
     def profile(self, ids: Sequence[int]) -> list[int]:
         """Instructions, or where the place cannot tell them cycles, of each step of the program, in a firmware that is

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from embbert_tvm.device import protocol
-from embbert_tvm.device.device import RunResult
+from embbert_tvm.device.device import RunResult, Slices
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
@@ -45,12 +45,14 @@ class Profile:
     Args:
         stack: bytes that the firmware used at the deepest, from the painted stack; None where not known.
         clock_hz: of the device where cycles were counted and it tells its clock.
+        slices: of a run of the last length in slices as short as can be; None where the firmware knows none.
     """
 
     on: str
     lengths: tuple[LengthProfile, ...]
     stack: int | None
     clock_hz: int | None = None
+    slices: Slices | None = None
 
 
 def synthetic_ids(package: Package, length: int) -> list[int]:
@@ -97,8 +99,10 @@ def profile(
             run = whole.run(ids)
             deepest = run.stack
             found.append(_length_profile(package, length, run, steps.profile(ids)))
+        in_slices = lengths and held.features & protocol.FEATURE_SLICES
+        slices = whole.slices(synthetic_ids(package, lengths[-1])) if in_slices else None
     on_board = found[0].total_instructions is None if found else False
-    return Profile(whole.place, tuple(found), deepest, held.clock_hz or None if on_board else None)
+    return Profile(whole.place, tuple(found), deepest, held.clock_hz or None if on_board else None, slices)
 
 
 def _length_profile(package: Package, length: int, run: RunResult, counts: Sequence[int]) -> LengthProfile:

@@ -17,7 +17,7 @@ from embbert_tvm.errors import WorkError
 
 SYNC = b"\xeb\xb7"
 VERSION = 2
-INFO, RUN, PROFILE, TEXT, SELF_TEST, TOKENIZE, TRACE = range(1, 8)
+INFO, RUN, PROFILE, TEXT, SELF_TEST, TOKENIZE, TRACE, SLICES = range(1, 9)
 REPLY, ERROR = 0x80, 0xFF
 ERROR_DAMAGED, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
 ERROR_NAMES = {
@@ -40,9 +40,11 @@ _STATUSES = (
     "E_TOKENIZER",
     "E_WORD",
     "E_DAMAGED",
+    "MORE",
+    "E_BEGIN",
 )
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
-FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS = 1, 2, 4, 8
+FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS, FEATURE_SLICES = 1, 2, 4, 8, 16
 EVERY = 0xFFFF  # TRACE: not one output but the CRC of each
 TRACE_BYTES = 16384  # of an output, the most in a reply
 
@@ -52,6 +54,7 @@ _INFO = struct.Struct("<HHIIIHBB")
 _CLOCK = struct.Struct("<I")  # what INFO ends with since firmware tells it
 _RUN = struct.Struct("<BxHQ")
 _PROFILE = struct.Struct("<BxH")
+_SLICES = struct.Struct("<BxxxIQQ")
 _TEXT = struct.Struct("<BBHQHH")
 _TOKENIZE = struct.Struct("<BBH")
 _TEXTS = struct.Struct("<BxH")
@@ -257,6 +260,19 @@ def unpack_run(payload: bytes, logits: int) -> Run:
         raise WorkError(f"the device's RUN reply has {len(payload)} bytes: its firmware holds another model")
     status, stack, ticks = _RUN.unpack_from(payload)
     return Run(status, stack, ticks, np.frombuffer(payload, "<f4", offset=_RUN.size).astype(np.float32))
+
+
+def pack_budget(budget: int) -> bytes:
+    """What goes before the ids of SLICES. budget: multiplications in a slice, about."""
+    return struct.pack("<i", budget)
+
+
+def unpack_slices(payload: bytes, count: int) -> tuple[int, int, int, int, np.ndarray]:
+    """(embbert_status_t, slices, ticks of the longest, ticks of all, logits). count: how many logits there must be."""
+    if len(payload) != _SLICES.size + 4 * count:
+        raise WorkError(f"the device's SLICES reply has {len(payload)} bytes: its firmware holds another model")
+    logits = np.frombuffer(payload, "<f4", offset=_SLICES.size).astype(np.float32)
+    return (*_SLICES.unpack_from(payload), logits)
 
 
 def profile_bytes(steps: int) -> int:

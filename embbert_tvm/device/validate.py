@@ -10,13 +10,13 @@ from typing import TypeAlias
 import numpy as np
 
 from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.metrics import accuracy, mean_cosine, micro_f1, spearman
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import WorkError
 from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.training.metrics import accuracy, mean_cosine, micro_f1, spearman
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.

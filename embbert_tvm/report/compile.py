@@ -23,6 +23,7 @@ def document(report: CompileReport) -> dict[str, Any]:
         "operators": [asdict(choice) for choice in report.operators],
         "seconds": round(report.seconds, 2),
         "tuned": list(report.tuned),
+        "longest_slice": report.longest_slice,
     }
     if report.plan is not None:
         found["plan"] = {"operators": dict(report.plan.operators), "measured": report.plan.measured}
@@ -47,6 +48,7 @@ def text(report: CompileReport, output: Path) -> str:
             f"  flash      {_row(report.flash)}",
             f"  RAM        {_row(report.ram)}",
             f"  operators  {counted}",
+            f"  slices     {report.longest_slice:.2%} of an inference at the longest, by multiplications",
             *lines,
         ]
     )

@@ -17,13 +17,13 @@ import numpy as np
 from embbert_tvm.data.dataset import Example, read_examples, task_name
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
+from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
-from embbert_tvm.training.metrics import CLASSIFICATION, REGRESSION
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
 OnStep = Callable[[int, int], None]

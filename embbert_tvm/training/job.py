@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import Example, task_name
+from embbert_tvm.data import metrics
+from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_tokenizer
@@ -23,8 +23,7 @@ from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
-from embbert_tvm.models.registry import build
-from embbert_tvm.training import metrics
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
 from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.finetune import Epoch, Progress, finetune, predict
@@ -38,7 +37,6 @@ from embbert_tvm.version import __version__
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
-CALIBRATION_TEXTS = 256
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
     "tokenizer.json", "training.json",
@@ -218,7 +216,7 @@ def finetune_job_teachers(
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
-    """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took.
+    """Write calibration.json from `calibration_sample` of the examples; gives how many it took.
 
     A model that was trained through its rounding is to be rounded as it was then: it gets no second moments.
     """
@@ -230,10 +228,8 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
 
 
 def calibration_ids(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
-    """The texts that activations are calibrated on, as ids: at most CALIBRATION_TEXTS of the examples."""
-    if len(examples) > CALIBRATION_TEXTS:
-        examples = random.Random(0).sample(list(examples), CALIBRATION_TEXTS)
-    return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in examples]
+    """The texts that activations are calibrated on, as ids."""
+    return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in calibration_sample(examples)]
 
 
 def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokenizer: Tokenizer) -> TextClassifier:
@@ -325,7 +321,7 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
     model = build(config, classes, job.recipe.dropout)
-    weights = TextClassifier.from_pretrained(base).state_dict()
+    weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (labels and tuple(labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}

@@ -43,6 +43,7 @@ class TestDone:
         report = json.loads(done.stdout)
         assert list(report) == [
             "target", "board", "precision", "max_length", "flash_bytes", "ram_bytes", "operators", "seconds", "tuned",
+            "longest_slice",
         ]  # fmt: skip
         assert list(report["flash_bytes"]) == ["code", "weights", "tokenizer", "total"]
         assert list(report["ram_bytes"]) == ["arena", "stack", "static", "total"]
@@ -53,6 +54,7 @@ class TestDone:
         assert report["operators"]
         assert all(set(o) == {"name", "kernel", "precision", "reason"} for o in report["operators"])
         assert 0 < report["seconds"] < 120
+        assert 0 < report["longest_slice"] < 0.2
 
     def test_nothing_is_on_stderr(self, result):
         """Not TVM's own warnings either."""

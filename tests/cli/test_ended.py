@@ -8,6 +8,8 @@ import time
 import pytest
 import small
 
+from embbert_tvm.device.package import load_package
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_compile_that_is_ended(tmp_path, number):
@@ -31,4 +33,7 @@ def test_a_compile_that_is_ended(tmp_path, number):
         running.kill()
     assert running.returncode != 0
     assert out == ""
-    assert list(tmp_path.iterdir()) == []
+    # On a busy machine the package may be in its place, whole, before the signal arrives.
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["package"])
+    if (tmp_path / "package").exists():
+        assert load_package(tmp_path / "package").steps

@@ -13,10 +13,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from embbert_tvm import hub_export
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
+from embbert_tvm.models.foreign import separator_of
 from embbert_tvm.models.huggingface import read_hub_folder
-from embbert_tvm.source import find_source, read_labels, separator_of
+from embbert_tvm.source import find_source, read_labels
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 WORDS += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"] + ["turn", "off", "the", "lights", "play", "music"]
@@ -162,6 +164,16 @@ def test_what_is_no_fine_tuned_model_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match=r"its weights lack classifier\.bias"):
         export_hub_folder(headless, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_ends_midway_leaves_nothing(folders, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("no such operator")
+
+    monkeypatch.setattr(hub_export, "normalize", refuse)
+    with pytest.raises(InputError, match="no such operator"):
+        export_hub_folder(folders("bert"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ enum { /* types of request; a reply is its request's with REPLY set */
     SELF_TEST = 0x05,
     TOKENIZE = 0x06,
     TRACE = 0x07, /* known to a firmware that is built with EMBBERT_TRACE */
+    SLICES = 0x08,
     REPLY = 0x80,
     ERROR = 0xFF
 };

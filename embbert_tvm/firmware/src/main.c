@@ -14,7 +14,11 @@
 #define EMBBERT_OF_TOKENS 0
 #endif
 
-enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_OF_TOKENS = 8 }; /* bits of INFO's features */
+enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_OF_TOKENS = 8, FEATURE_SLICES = 16 };
+
+#if defined(EMBBERT_API) && EMBBERT_API >= 2
+#define HAS_API_2
+#endif
 
 /* The arena between guards that nothing may write. */
 static struct {
@@ -72,6 +76,9 @@ static void answer_info(void)
 #endif
 #if EMBBERT_OF_TOKENS
     features |= FEATURE_OF_TOKENS;
+#endif
+#ifdef HAS_API_2
+    features |= FEATURE_SLICES;
 #endif
     reply_begin(&request, 24);
     put_u16(EMBBERT_MAX_LENGTH);
@@ -182,7 +189,7 @@ static void answer_self_test(void)
     uint32_t crc = painted_run(0xA5u, &status, &used, &wrong);
     if (painted_run(0x5Au, &again, &used, &wrong) != crc || status != again)
         wrong |= WRONG_LOGITS;
-#ifdef EMBBERT_HAS_CHECK /* against what was compiled, where the runs above compare the model with itself */
+#ifdef HAS_API_2 /* against what was compiled, where the runs above compare the model with itself */
     embbert_check_t check;
     memset(&check, 0, sizeof check);
     if (embbert_check(&check, SIZE_MAX) != EMBBERT_OK)
@@ -398,6 +405,51 @@ static void answer_tokenize(void)
 
 #endif
 
+#ifdef HAS_API_2
+
+/* Run the model on token ids in slices of a budget, and say how many there were and how long the longest took. */
+static void answer_slices(void)
+{
+    enum { SLICES_HEADER = 4 };
+    if (request.length < SLICES_HEADER || (request.length - SLICES_HEADER) % ID_BYTES != 0
+        || request.length > SLICES_HEADER + ID_BYTES * EMBBERT_MAX_LENGTH) {
+        reply_error(&request, ERROR_LENGTH);
+        return;
+    }
+    int32_t budget = (int32_t)get_u32(request.payload);
+    size_t n = ids_in(request.length - SLICES_HEADER);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = get_id(request.payload + SLICES_HEADER + ID_BYTES * i);
+    memset(logits, 0, sizeof logits);
+
+    uint32_t slices = 0;
+    uint64_t longest = 0, all = 0;
+    embbert_status_t status = embbert_begin_ids(&model, ids, n);
+    if (status == EMBBERT_OK) {
+        do {
+            port_ticks_restart();
+            status = embbert_continue(&model, budget, logits);
+            uint64_t ticks = port_ticks();
+            longest = ticks > longest ? ticks : longest;
+            all += ticks;
+            slices++;
+            watchdog_feed();
+        } while (status == EMBBERT_MORE);
+    }
+    reply_begin(&request, (uint16_t)(24u + 4u * logits_of(n)));
+    put_u8((uint8_t)status);
+    put_u8(0);
+    put_u16(0);
+    put_u32(slices);
+    put_u64(longest);
+    put_u64(all);
+    for (size_t i = 0; i < logits_of(n); i++)
+        put_u32(logit_bits(i));
+    reply_end();
+}
+
+#endif
+
 /* Answer requests whose payload is token ids. */
 static void answer_ids(void (*answer)(void))
 {
@@ -425,6 +477,11 @@ int main(void)
         case SELF_TEST:
             answer_ids(answer_self_test);
             break;
+#ifdef HAS_API_2
+        case SLICES:
+            answer_slices();
+            break;
+#endif
 #ifdef EMBBERT_PROFILE
         case PROFILE:
             answer_ids(answer_profile);

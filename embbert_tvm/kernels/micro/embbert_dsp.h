@@ -27,8 +27,44 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_DSP 0
 #define EMBBERT_INLINE static inline
 #endif
+/* Thumb-2 without the extension: a multiplication and addition an instruction, on the same tile. */
+#if !EMBBERT_DSP && defined(__thumb2__) && defined(__OPTIMIZE__)
+#define EMBBERT_MLA 1
+#undef EMBBERT_INLINE
+#define EMBBERT_INLINE static inline __attribute__((always_inline))
+#else
+#define EMBBERT_MLA 0
+#endif
 
-#if EMBBERT_DSP
+#define EMBBERT_TILE_STORE(acc)                                                                                        \
+    acc[0] = c0, acc[1] = c1, acc[2] = c2, acc[3] = c3, acc[4] = c4, acc[5] = c5, acc[6] = c6, acc[7] = c7;
+/* In plain C: the tile's sums, and to them a column of four rows, two elements apart, times two weights. */
+#define EMBBERT_TILE_LOCALS(acc)                                                                                       \
+    int32_t c0 = acc[0], c1 = acc[1], c2 = acc[2], c3 = acc[3], c4 = acc[4], c5 = acc[5], c6 = acc[6], c7 = acc[7];
+#define EMBBERT_TILE_COLUMN(a, v, w)                                                                                   \
+    {                                                                                                                  \
+        const int32_t first = (v), second = (w), r0 = (a)[0], r1 = (a)[2], r2 = (a)[4], r3 = (a)[6];                   \
+        c0 += r0 * first, c1 += r0 * second, c2 += r1 * first, c3 += r1 * second;                                      \
+        c4 += r2 * first, c5 += r2 * second, c6 += r3 * first, c7 += r3 * second;                                      \
+    }
+#define EMBBERT_TILE_PAIR(a, b)                                                                                        \
+    EMBBERT_TILE_COLUMN(a, (b)[0], (b)[1])                                                                             \
+    EMBBERT_IN_ORDER                                                                                                   \
+    EMBBERT_TILE_COLUMN((a) + 1, (b)[2], (b)[3])                                                                       \
+    EMBBERT_IN_ORDER
+#define EMBBERT_TILE_ROWS(a, b)                                                                                        \
+    EMBBERT_TILE_COLUMN(a, (b)[0], (b)[2])                                                                             \
+    EMBBERT_IN_ORDER                                                                                                   \
+    EMBBERT_TILE_COLUMN((a) + 1, (b)[1], (b)[3])                                                                       \
+    EMBBERT_IN_ORDER
+/* Keeps a compiler from loading more ahead than it has registers for. */
+#ifdef __GNUC__
+#define EMBBERT_IN_ORDER __asm__ volatile("" : : : "memory");
+#else
+#define EMBBERT_IN_ORDER
+#endif
+
+#if EMBBERT_DSP || EMBBERT_MLA
 
 /* A tile needs fourteen registers, all that there are; a build that keeps a frame pointer has thirteen. So every operand
  * has its register, and R7, where the frame pointer would be, is put on the stack for the time, under the address that
@@ -42,9 +78,42 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
     register int32_t c5 __asm__("r5") = acc[5];                                                                        \
     register int32_t c6 __asm__("r6") = acc[6];                                                                        \
     register int32_t c7 __asm__("r8") = acc[7];
-#define EMBBERT_TILE_STORE(acc)                                                                                        \
-    acc[0] = c0, acc[1] = c1, acc[2] = c2, acc[3] = c3, acc[4] = c4, acc[5] = c5, acc[6] = c6, acc[7] = c7;
 #define EMBBERT_TILE_OPERANDS "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3), "+r"(c4), "+r"(c5), "+r"(c6), "+r"(c7)
+#endif
+
+#if EMBBERT_MLA
+
+/* Of four rows at LR a column at `at`, against the weights in R10 and R11; the last load is `last`. */
+#define EMBBERT_MLA_ROW(x, y, load) load "mla " x ", r7, r10, " x "\n mla " y ", r7, r11, " y "\n"
+#define EMBBERT_MLA_LOAD(at) "ldrsh r7, [lr, #" at "]\n"
+#define EMBBERT_MLA_ROWS(at, last)                                                                                     \
+    EMBBERT_MLA_ROW("r6", "r8", EMBBERT_MLA_LOAD(at "+12"))                                                            \
+    EMBBERT_MLA_ROW("r4", "r5", EMBBERT_MLA_LOAD(at "+8"))                                                             \
+    EMBBERT_MLA_ROW("r2", "r3", EMBBERT_MLA_LOAD(at "+4")) EMBBERT_MLA_ROW("r0", "r1", last)
+/* A pair of columns at `at`, whose second column's weights lie at v and w, the first's where `first` says. */
+#define EMBBERT_MLA_PAIR(at, v, w, first, last)                                                                        \
+    "ldrsb r10, [r12, #" v "]\n ldrsb r11, [r12, #" w "]\n"                                                            \
+    EMBBERT_MLA_ROWS(at "+2", EMBBERT_MLA_LOAD(at "+2")) first EMBBERT_MLA_ROWS(at, last)
+#define EMBBERT_MLA_FIRST(v, w) "ldrsb r10, [r12, #" v "]\n ldrsb r11, [r12, #" w "]\n"
+/* Pairs from the last to the first, whose last loads move the pointers on. */
+#define EMBBERT_MLA_DOT_STEP(n)                                                                                        \
+    EMBBERT_MLA_PAIR("16*" #n, "4*" #n "+2", "4*" #n "+3", EMBBERT_MLA_FIRST("4*" #n, "4*" #n "+1"),                   \
+                     EMBBERT_MLA_LOAD("16*" #n))
+#define EMBBERT_MLA_DOT_LAST(steps)                                                                                    \
+    EMBBERT_MLA_PAIR("0", "2", "3", "ldrsb r11, [r12, #1]\n ldrsb r10, [r12], #4*" #steps "\n",                        \
+                     "ldrsh r7, [lr], #16*" #steps "\n")
+/* The same of two columns of a matrix whose pairs of rows lie `stride` bytes apart. */
+#define EMBBERT_MLA_CONTEXT_STEP(n)                                                                                    \
+    EMBBERT_MLA_PAIR("16*" #n, "%c[stride]*" #n "+1", "%c[stride]*" #n "+3",                                           \
+                     EMBBERT_MLA_FIRST("%c[stride]*" #n, "%c[stride]*" #n "+2"), EMBBERT_MLA_LOAD("16*" #n))
+#define EMBBERT_MLA_CONTEXT_LAST(steps)                                                                                \
+    EMBBERT_MLA_PAIR("0", "1", "3", EMBBERT_MLA_FIRST("0", "2"), "ldrsh r7, [lr], #16*" #steps "\n")                    \
+    "add r12, r12, #%c[stride]*" #steps "\n"
+#define EMBBERT_MLA_LOOP(body) "push {r7}\n 1:\n" body "cmp r12, r9\n bne 1b\n pop {r7}\n"
+
+#endif
+
+#if EMBBERT_DSP
 
 /* One of four rows, in x, against two columns, in v and w. */
 #define EMBBERT_TILE_0(x, v, w) "smlad r0, " x ", " v ", r0\n smlad r1, " x ", " w ", r1\n"
@@ -134,19 +203,48 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
                          : "r10", "r11", "cc", "memory");                                                              \
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
+#elif EMBBERT_MLA
+#define EMBBERT_MLA_DOT(body)                                                                                          \
+    __asm__ volatile(EMBBERT_MLA_LOOP(body)                                                                            \
+                     : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right)                                                  \
+                     : "r"(end)                                                                                        \
+                     : "r10", "r11", "cc", "memory")
+#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b;                                                        \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b + 4 * (uintptr_t)pairs;                                    \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        if (steps % 4 == 0) {                                                                                          \
+            EMBBERT_MLA_DOT(EMBBERT_MLA_DOT_STEP(3) EMBBERT_MLA_DOT_STEP(2) EMBBERT_MLA_DOT_STEP(1)                    \
+                                EMBBERT_MLA_DOT_LAST(4));                                                              \
+        } else if (steps % 3 == 0) {                                                                                   \
+            EMBBERT_MLA_DOT(EMBBERT_MLA_DOT_STEP(2) EMBBERT_MLA_DOT_STEP(1) EMBBERT_MLA_DOT_LAST(3));                  \
+        } else if (steps % 2 == 0) {                                                                                   \
+            EMBBERT_MLA_DOT(EMBBERT_MLA_DOT_STEP(1) EMBBERT_MLA_DOT_LAST(2));                                          \
+        } else {                                                                                                       \
+            EMBBERT_MLA_DOT(EMBBERT_MLA_DOT_LAST(1));                                                                  \
+        }                                                                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
 #else
 #define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        for (int32_t p = 0; p < pairs; p++) {                                                                          \
-            for (int32_t r = 0; r < 4; r++) {                                                                          \
-                for (int32_t h = 0; h < 2; h++) {                                                                      \
-                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
-                    acc[2 * r] += left * b[4 * p + 2 * h];                                                             \
-                    acc[2 * r + 1] += left * b[4 * p + 2 * h + 1];                                                     \
-                }                                                                                                      \
+        EMBBERT_TILE_LOCALS(acc)                                                                                       \
+        const int8_t *const end = b + 4 * pairs;                                                                       \
+        if (steps % 4 == 0) {                                                                                          \
+            for (; b != end; a += 32, b += 16) {                                                                       \
+                EMBBERT_TILE_PAIR(a, b) EMBBERT_TILE_PAIR(a + 8, b + 4)                                                \
+                EMBBERT_TILE_PAIR(a + 16, b + 8) EMBBERT_TILE_PAIR(a + 24, b + 12)                                     \
+            }                                                                                                          \
+        } else {                                                                                                       \
+            for (; b != end; a += 8, b += 4) {                                                                         \
+                EMBBERT_TILE_PAIR(a, b)                                                                                \
             }                                                                                                          \
         }                                                                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #endif
 EMBBERT_DSP_DOT(embbert_dsp_dot_single_4, SINGLE, 4, EMBBERT_TIMES_3)
@@ -335,19 +433,41 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
                          : "r11", "cc", "memory");                                                                     \
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
+#elif EMBBERT_MLA
+#define EMBBERT_MLA_CONTEXT(body)                                                                                      \
+    __asm__ volatile(EMBBERT_MLA_LOOP(body)                                                                            \
+                     : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right)                                                  \
+                     : "r"(end), [stride] "i"(stride)                                                                  \
+                     : "r10", "r11", "cc", "memory")
+#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b;                                                        \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b + (uintptr_t)(stride * (pairs & ~1));                      \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        if (pairs > 1) {                                                                                               \
+            EMBBERT_MLA_CONTEXT(EMBBERT_MLA_CONTEXT_STEP(1) EMBBERT_MLA_CONTEXT_LAST(2));                              \
+        }                                                                                                              \
+        if (pairs & 1) {                                                                                               \
+            end = right + (uintptr_t)stride;                                                                           \
+            EMBBERT_MLA_CONTEXT(EMBBERT_MLA_CONTEXT_LAST(1));                                                          \
+        }                                                                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
 #else
 #define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
-        for (int32_t p = 0; p < pairs; p++) {                                                                          \
-            for (int32_t r = 0; r < 4; r++) {                                                                          \
-                for (int32_t h = 0; h < 2; h++) {                                                                      \
-                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
-                    acc[2 * r] += left * b[p * stride + h];                                                            \
-                    acc[2 * r + 1] += left * b[p * stride + 2 + h];                                                    \
-                }                                                                                                      \
-            }                                                                                                          \
+        EMBBERT_TILE_LOCALS(acc)                                                                                       \
+        const int8_t *const end = b + (pairs & ~1) * stride;                                                           \
+        for (; b != end; a += 16, b += 2 * stride) {                                                                   \
+            EMBBERT_TILE_ROWS(a, b) EMBBERT_TILE_ROWS(a + 8, b + stride)                                               \
         }                                                                                                              \
+        if (pairs & 1) {                                                                                               \
+            EMBBERT_TILE_ROWS(a, b)                                                                                    \
+        }                                                                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #endif
 EMBBERT_DSP_CONTEXT(embbert_dsp_context_single_2, SINGLE, 2, EMBBERT_TIMES_1)
@@ -447,6 +567,15 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
         : "memory")
 #endif
 
+/* In plain C: a pair of columns of the filter's weights against the samples of four outputs. */
+#define EMBBERT_FIR_PAIR(w, s0, s1, s2, s3, s4, s5)                                                                    \
+    {                                                                                                                  \
+        const int32_t odd0 = (w)[0], odd1 = (w)[1], even0 = (w)[2], even1 = (w)[3];                                    \
+        sums[0] += s0 * even0, sums[1] += s2 * odd0, sums[2] += s2 * even0, sums[3] += s4 * odd0;                      \
+        sums[0] += s1 * even1, sums[1] += s3 * odd1, sums[2] += s3 * even1, sums[3] += s5 * odd1;                      \
+        EMBBERT_IN_ORDER                                                                                               \
+    }
+
 /* Four neighbouring outputs of a filter of `taps` taps over a line of samples that starts `taps` before the first:
  *     acc[o] += sum over k of tap[k] * line[o + 1 + k]
  * weight (taps / 2 + 1, 2, 2): for each pair of samples the taps that meet it, for an odd output, then for an even:
@@ -468,16 +597,103 @@ EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const i
         return;
     }
 #endif
-    for (int32_t i = 0; i <= taps / 2; i++) {
-        for (int32_t h = 0; h < 2; h++) {
-            acc[0] += line[2 * i + h] * weight[4 * i + 2 + h];
-            acc[2] += line[2 * i + 2 + h] * weight[4 * i + 2 + h];
-            if (i < taps / 2) {
-                acc[1] += line[2 * i + 2 + h] * weight[4 * i + h];
-                acc[3] += line[2 * i + 4 + h] * weight[4 * i + h];
+    const int32_t pairs = taps / 2;
+    int32_t sums[4] = {acc[0], acc[1], acc[2], acc[3]};
+    int32_t s0 = line[0], s1 = line[1], s2 = line[2], s3 = line[3];
+    int32_t i = 0;
+    for (; i + 1 < pairs; i += 2) {
+        const int32_t s4 = line[2 * i + 4], s5 = line[2 * i + 5];
+        EMBBERT_FIR_PAIR(weight + 4 * i, s0, s1, s2, s3, s4, s5)
+        const int32_t s6 = line[2 * i + 6], s7 = line[2 * i + 7];
+        EMBBERT_FIR_PAIR(weight + 4 * i + 4, s2, s3, s4, s5, s6, s7)
+        s0 = s4, s1 = s5, s2 = s6, s3 = s7;
+    }
+    if (i < pairs) {
+        const int32_t s4 = line[2 * i + 4], s5 = line[2 * i + 5];
+        EMBBERT_FIR_PAIR(weight + 4 * i, s0, s1, s2, s3, s4, s5)
+        s0 = s2, s1 = s3, s2 = s4, s3 = s5;
+    }
+    const int32_t even0 = weight[4 * pairs + 2], even1 = weight[4 * pairs + 3];
+    acc[0] = sums[0] + s0 * even0 + s1 * even1;
+    acc[1] = sums[1];
+    acc[2] = sums[2] + s2 * even0 + s3 * even1;
+    acc[3] = sums[3];
+}
+
+/* Two filters along the text, causal, on two neighbouring channels of a pairs matrix x (pairs, channels, 2), to the same
+ * of out:
+ *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
+ * weight (taps, 2): a tap of the one, a tap of the other. line (2, taps + 2 * pairs): 0 in the first taps of both, the
+ * rest to work in; laid (2, taps / 2 + 1, 2, 2): to work in. taps and pairs are even, all pointers but table aligned to
+ * words. Of 8, 16 or 32 taps those that meet nothing, as they lie before the text, are left out by halves. */
+EMBBERT_INLINE void embbert_dsp_filter(int8_t *out, const int8_t *x, int16_t *line, int16_t *laid, const int8_t *weight,
+                                       int32_t bias0, int32_t bias1, int32_t multiplier0, int32_t multiplier1,
+                                       const int8_t *table, int32_t pairs, const int32_t channels, const int32_t taps)
+{
+    const int32_t samples = taps + 2 * pairs;
+#if EMBBERT_DSP
+    const int32_t halves = taps == 16 || taps == 32;
+    const int32_t most = halves && 2 * pairs <= 8 ? 8 : halves && 2 * pairs <= 16 ? 16 : taps;
+    const embbert_word_t *from = (const embbert_word_t *)(const void *)(weight + 2 * (taps - most));
+    embbert_word_t *first = (embbert_word_t *)(void *)laid, *second = first + taps + 2;
+    int32_t before0 = 0, before1 = 0;
+    for (int32_t i = 0; i < most / 2; i++, first += 2, second += 2) {
+        int32_t taps0, taps1;
+        __asm__("sxtb16 %0, %1" : "=r"(taps0) : "r"(from[i]));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(taps1) : "r"(from[i]));
+        first[0] = taps0, second[0] = taps1;
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(first[1]) : "r"(before0), "r"(taps0));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(second[1]) : "r"(before1), "r"(taps1));
+        before0 = taps0 >> 16, before1 = taps1 >> 16;
+    }
+    first[0] = 0, first[1] = before0 & 0xFFFF;
+    second[0] = 0, second[1] = before1 & 0xFFFF;
+    embbert_word_t *top = (embbert_word_t *)(void *)(line + taps), *bottom = (embbert_word_t *)(void *)(line + samples + taps);
+    for (int32_t p = 0; p < pairs; p++) {
+        const int32_t word = *(const embbert_word_t *)(const void *)(x + 2 * channels * p);
+        int32_t even, odd;
+        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(top[p]) : "r"(even), "r"(odd));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(bottom[p]) : "r"(odd), "r"(even));
+    }
+    const int8_t *const levels = table + 128;
+    for (int32_t h = 0; h < 2; h++) {
+        const int32_t bias = h == 0 ? bias0 : bias1, multiplier = h == 0 ? multiplier0 : multiplier1;
+        const int16_t *at = line + h * samples, *by = laid + h * (2 * taps + 4);
+        int8_t *to = out + 2 * h;
+        for (int32_t t = 0; t < 2 * pairs; t += 4, at += 4, to += 4 * channels) {
+            int32_t acc[4] = {bias, bias, bias, bias};
+            if (halves && t < 8) {
+                embbert_dsp_fir_4(acc, at + taps - 8, by + 2 * (most - 8), 8);
+            } else if (taps == 32 && t < 16) {
+                embbert_dsp_fir_4(acc, at + taps - 16, by + 2 * (most - 16), 16);
+            } else {
+                embbert_dsp_fir_4(acc, at, by, taps);
             }
+            to[0] = levels[saturate_i8(multiply_high(acc[0], multiplier))];
+            to[1] = levels[saturate_i8(multiply_high(acc[1], multiplier))];
+            to[2 * channels] = levels[saturate_i8(multiply_high(acc[2], multiplier))];
+            to[2 * channels + 1] = levels[saturate_i8(multiply_high(acc[3], multiplier))];
         }
     }
+#else
+    (void)laid;
+    for (int32_t h = 0; h < 2; h++) {
+        int16_t *const at = line + h * samples + taps;
+        for (int32_t p = 0; p < pairs; p++) {
+            at[2 * p] = x[2 * (p * channels + h)], at[2 * p + 1] = x[2 * (p * channels + h) + 1];
+        }
+        for (int32_t t = 0; t < 2 * pairs; t++) {
+            int32_t sum = h == 0 ? bias0 : bias1;
+            for (int32_t k = max_i32(0, taps - 1 - t); k < taps; k++) {
+                sum += weight[2 * k + h] * at[t - taps + 1 + k];
+            }
+            const int32_t level = saturate_i8(multiply_high(sum, h == 0 ? multiplier0 : multiplier1));
+            out[2 * (t / 2 * channels + h) + t % 2] = table[128 + level];
+        }
+    }
+#endif
 }
 
 /* sums[j] += x (k,) . row j of weight (n, k). */
@@ -514,16 +730,35 @@ static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t
         }
         sums[j] = c0, sums[j + 1] = c1, sums[j + 2] = c2, sums[j + 3] = c3;
     }
+    /* By pointers: from `j` alone GCC derives a number of rounds that it then warns of. */
+    const int8_t *row = weight + j * k;
+    sums += j;
+    for (int32_t rest = n & 3; rest > 0; rest--, sums++) {
+        const int8_t *at = x;
+        int32_t sum = *sums;
+        for (int32_t i = 0; i < k - 3; i += 4, at += 4) {
+            int32_t word, odd, evens, odds;
+            __builtin_memcpy(&word, at, 4);
+            EMBBERT_ODD(odds, word);
+            EMBBERT_EVEN(evens, word);
+            EMBBERT_FOUR(sum, row);
+        }
+        for (int32_t i = k & ~3; i < k; i++) {
+            sum += *at++ * *row++;
+        }
+        *sums = sum;
+    }
 #undef EMBBERT_EVEN
 #undef EMBBERT_ODD
 #undef EMBBERT_SMLAD
 #undef EMBBERT_FOUR
-#endif
+#else
     for (; j < n; j++) {
         for (int32_t i = 0; i < k; i++) {
             sums[j] += x[i] * weight[j * k + i];
         }
     }
+#endif
 }
 
 /* Softmax weights (columns / 2, 4, 2) from scores of the same layout, and each row's sum of them in total[4]:
