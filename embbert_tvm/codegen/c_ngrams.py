@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
 from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.resources import firmware
@@ -26,59 +27,21 @@ def ngrams_source(model: NgramModel, prefix: str = "embbert") -> str:
         ", ".join(map(str, row)) for row in np.array_split(model.table.ravel(), max(1, model.table.size // _PER_LINE))
     ]
     final = "logits[0] = -z / 2, logits[1] = z / 2;" if columns == 1 else "logits[c] = z;"
-    return f"""\
-/* A linear model of hashed n-grams: {len(model.labels)} classes, {features.buckets} buckets. */
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#define NGRAMS_BUCKETS {features.buckets}u
-#define NGRAMS_COLUMNS {columns}
-#define NGRAMS_WORDS {features.words}
-#define NGRAMS_SHORTEST {features.shortest}
-#define NGRAMS_LONGEST {features.longest}
-#define NGRAMS_EMIT(state, bucket) ngrams_add_row((state)->sums, bucket)
-
-{fold_tables()}
-static const int8_t ngrams_table[NGRAMS_BUCKETS * NGRAMS_COLUMNS] = {{
-    {f",{chr(10)}    ".join(rows)}
-}};
-static const float ngrams_bias[NGRAMS_COLUMNS] = {{{numbers}}};
-
-static inline void ngrams_add_row(int32_t *sums, uint32_t bucket)
-{{
-    const int8_t *row = &ngrams_table[bucket * NGRAMS_COLUMNS];
-    for (int c = 0; c < NGRAMS_COLUMNS; c++) {{
-        sums[c] += row[c];
-    }}
-}}
-
-#include "embbert_ngrams.h"
-
-bool {prefix}_ngrams(const char *utf8, size_t n, const char *pair, size_t pair_n, float *logits)
-{{
-    ngrams_t state = {{{{0}}, 0, 0, 0, {{0}}, {{0}}, 0, 0, 0, 0, 0}};
-    ngrams_start(&state, false);
-    if (!ngrams_feed(&state, utf8, n) || !ngrams_end(&state)) {{
-        return false;
-    }}
-    if (pair != NULL) {{
-        ngrams_start(&state, true);
-        if (!ngrams_feed(&state, pair, pair_n) || !ngrams_end(&state)) {{
-            return false;
-        }}
-    }}
-    /* sum * scale / sqrt(features), the scale times 4096 as the root is */
-    const uint32_t features = state.count > 0 ? state.count : 1;
-    const float factor = {_float(np.float32(model.scale) * np.float32(4096))} / (float)ngrams_root(features);
-    for (int c = 0; c < NGRAMS_COLUMNS; c++) {{
-        float z = (float)state.sums[c] * factor;
-        z += ngrams_bias[c];
-        {final}
-    }}
-    return true;
-}}
-"""
+    return substitute(
+        template("ngrams.c.in"),
+        prefix,
+        classes=len(model.labels),
+        buckets=features.buckets,
+        columns=columns,
+        words=features.words,
+        shortest=features.shortest,
+        longest=features.longest,
+        tables=fold_tables(),
+        rows=",\n    ".join(rows),
+        bias=numbers,
+        scale=_float(np.float32(model.scale) * np.float32(4096)),
+        final=final,
+    )
 
 
 def fold_tables() -> str:

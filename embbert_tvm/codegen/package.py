@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_files, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen import c_api, c_files, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
@@ -76,13 +76,13 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     found = {path: text.encode() for path, text in sources.items()}
     found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
-    for header in micro_headers.needed(sources[f"{_HOST}/src/{prefix}_kernels.h"]):
-        found[f"{_HOST}/src/{header.name}"] = header.read_bytes()
+    kernels = (sources[f"{_HOST}/src/{prefix}_kernels.{kind}"] for kind in "hc")
+    found |= {f"{_HOST}/src/{header}": text.encode() for header, text in micro_headers.shipped(*kernels).items()}
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(program, name, contents.precision, prefix, digest, contents.head),
+        f"{_HOST}/include/{prefix}.h": c_api.header(program, name, contents.precision, prefix, digest, contents.head),
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
