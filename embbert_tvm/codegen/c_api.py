@@ -111,11 +111,7 @@ def _head_macros(head: str) -> dict[str, object]:
     }
 
 
-def _padding(number: int | None) -> str:
-    """The line for the id that fills a text up to the one length that there is."""
-    return (
-        "" if number is None else f"#define @UPPER@_PADDING {number} /* id that fills a text up to the one length */\n"
-    )
+_PADDING = "#define @UPPER@_PADDING @PADDING@ /* id that fills a text up to the one length that there is */\n"
 
 
 def header(program: Program, model_name: str, precision: str, prefix: str, digest: int, head: str = ONE_LABEL) -> str:
@@ -127,7 +123,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
     return substitute(
         _HEADER,
         prefix,
-        padding=_padding(program.padding),
+        padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
         **_head_macros(head),
         title=c_comment(model_name),
         precision=precision,

@@ -18,6 +18,8 @@ from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 _MODEL = template("model.c.in")
 
 _TOKENIZE = template("tokenize.c.in").rstrip("\n")
+_TOO_SHORT = template("too_short.c.in").rstrip("\n")
+_FILL = template("fill.c.in").rstrip("\n")  # a model of one length takes what a text lacks in padding
 
 _EXPONENTIAL = template("power_of_e.c.in")
 
@@ -90,9 +92,9 @@ def entry(
         _MODEL,
         prefix,
         text=_IDS_ONLY if program.text is None else _TOKENIZE,
-        fill=_TOO_SHORT if program.padding is None else _FILL,
-        given="tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         answer=_answer(head, program.text is not None),
+        fill=_TOO_SHORT if program.padding is None else _FILL,
+        given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         scores=_SCORES.get(head, ""),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
@@ -112,17 +114,6 @@ def entry(
         checks=checks,
         label=_label_body(labels, prefix),
     )
-
-
-_TOO_SHORT = """\
-    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
-        return @UPPER@_E_LENGTH;
-    }"""
-# A model of one length takes what a text lacks in padding.
-_FILL = """\
-    for (size_t i = tokens; i < @UPPER@_MAX_LENGTH; i++) {
-        ids[i] = @UPPER@_PADDING;
-    }"""
 
 
 def _answer(head: str, has_tokenizer: bool) -> str:

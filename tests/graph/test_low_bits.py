@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import small
+from embbert_tvm.graph.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
-from embbert_tvm.graph.storage import Storage
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.low_bits import FORMATS, narrow, short
 from embbert_tvm.kernels.product import Product, Source, product
