@@ -16,7 +16,7 @@ from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
 from embbert_tvm.kernels.convert import Narrow
 from embbert_tvm.kernels.epilogues import Requantize
-from embbert_tvm.kernels.row_block.spec import Linear, Packing
+from embbert_tvm.kernels.row_block.spec import RAW_WORDS, Linear
 from embbert_tvm.kernels.specs import spec_of_text, spec_text
 
 
@@ -178,5 +178,5 @@ def test_a_kernel_that_is_not_as_they_know_it_has_no_equations():
 
 
 def test_a_specification_holds_members_of_enumerations():
-    spec = Linear((0,), (8,), Requantize(), value=1, packing=Packing.RAW_WORDS)
+    spec = Linear((0,), (8,), Requantize(), value=1, packing=RAW_WORDS)
     assert spec_of_text(spec_text(spec)) == spec
