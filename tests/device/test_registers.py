@@ -124,6 +124,26 @@ RP2350 = {
     "WATCHDOG": (0x400D8000, {"CTRL": 0x00, "LOAD": 0x04}),
     "TICKS": (0x40108000, {"WATCHDOG_CTRL": 0x30, "WATCHDOG_CYCLES": 0x34}),
 }  # fmt: skip
+# RA8M1 Group User's Manual: Hardware, as Renesas' R7FA8M1AH.h has it: base, registers, and those of 1 and 2 bytes.
+RA8 = {
+    "SYSTEM": (
+        0x4001E000,
+        {
+            "SCKDIVCR": 0x20, "SCKDIVCR2": 0x24, "SCKSCR": 0x26, "PLLCCR": 0x28, "PLLCR": 0x2A, "MOSCCR": 0x32,
+            "OSCSF": 0x3C, "PLLCCR2": 0x4C, "SCICKDIVCR": 0x54, "SCICKCR": 0x55, "MOSCWTCR": 0xA2, "PRCR": 0x3FA,
+            "MOMCR": 0xA50,
+        },
+    ),
+    "FCACHE": (0x4001C100, {"FCACHEE": 0x00, "FCACHEIV": 0x04, "FLWT": 0x1C}),
+    "MSTP": (0x40203000, {"MSTPCRB": 0x04}),
+    "PFS": (0x40400800, {"P1014": 10 * 0x40 + 14 * 4, "P1015": 10 * 0x40 + 15 * 4}),
+    "PMISC": (0x40400D00, {"PWPRS": 0x14}),
+    "SCI9": (0x40358900, {"CCR0": 0x08, "CCR1": 0x0C, "CCR2": 0x10, "CCR3": 0x14, "CFCLR": 0x68}),
+}  # fmt: skip
+RA8_BYTES = {
+    "SYSTEM.SCKDIVCR": 4, "SYSTEM.PLLCCR": 2, "SYSTEM.PLLCCR2": 2, "SYSTEM.PRCR": 2, "FCACHE.FCACHEE": 2,
+    "FCACHE.FCACHEIV": 2, "FCACHE.FLWT": 1, "PMISC.PWPRS": 1,
+}  # fmt: skip
 
 IWDG = {"IWDG.KR": 0xAAAA, "IWDG.PR": 6, "IWDG.RLR": 0xFFF}
 V3_ON = fields(UE_0=1, RE_2=1, TE_3=1)
@@ -350,6 +370,36 @@ EXPECTED = {
     "nrf5340dk": (NRF53, nrf_values("UARTE0", 20, 22, **UARTE_ON, CACHE__ENABLE=1), NRF_READY),
     "raspberry_pi_pico2": (RP2350, RP2350_VALUES, RP2350_READY),
     "rp2350_riscv": (RP2350, RP2350_VALUES, RP2350_READY),
+    "ek_ra8m1": (
+        RA8,
+        {
+            "SYSTEM.PRCR": fields(PRC0_0=1, PRC1_1=1, KEY_8=0xA5),
+            "FCACHE.FCACHEIV": 1,
+            "FCACHE.FCACHEE": 1,
+            "FCACHE.FLWT": 4,
+            "SYSTEM.MOMCR": fields(MODRV_1=3, RESERVED_4=1),
+            "SYSTEM.MOSCWTCR": 9,
+            "SYSTEM.MOSCCR": 0,
+            "SYSTEM.PLLCCR": fields(PLIDIV_0=1, PLSRCSEL_4=0, PLLMULNF_6=0, PLLMUL_8=95),
+            "SYSTEM.PLLCCR2": fields(PLODIVP_0=1, PLODIVQ_4=1, PLODIVR_8=1),
+            "SYSTEM.PLLCR": 0,
+            "SYSTEM.SCKDIVCR": fields(PCKD_0=2, PCKC_4=3, PCKB_8=3, PCKA_12=2, BCK_16=2, PCKE_20=1, ICK_24=1, FCK_28=3),
+            "SYSTEM.SCKDIVCR2": 0,
+            "SYSTEM.SCKSCR": 5,
+            "SYSTEM.SCICKDIVCR": 2,
+            "SYSTEM.SCICKCR": fields(SCICKSEL_0=5),
+            "MSTP.MSTPCRB": 0,
+            "PMISC.PWPRS": fields(B0WI_7=1),
+            "PFS.P1014": fields(DSCR_10=1, PMR_16=1, PSEL_24=5),
+            "PFS.P1015": fields(PMR_16=1, PSEL_24=5),
+            "SCI9.CCR0": fields(RE_0=1, TE_4=1),
+            "SCI9.CCR1": fields(SPB2DT_4=1, SPB2IO_5=1),
+            "SCI9.CCR2": fields(BGDM_4=1, ABCS_5=1, BRR_8=129),
+            "SCI9.CCR3": fields(CHR_8=2, LSBF_12=1),
+            "SCI9.CFCLR": fields(ORERC_24=1, PERC_27=1, FERC_28=1, RDRFC_31=1),
+        },
+        {"SYSTEM.OSCSF": fields(MOSCSF_3=1, PLLSF_5=1)},
+    ),
 }
 
 
@@ -365,6 +415,8 @@ def accounts(name: str) -> Account:
     bits = {address(tables, key): value for key, value in ready.items()}
     if tables is RP2350:  # what is selected follows what is asked for
         return without_selected(name, bits)
+    if tables is RA8:
+        return without_acknowledged(name, bits)
     return account(load_board(name), bits)
 
 
@@ -382,11 +434,47 @@ def without_selected(name: str, bits: dict[int, int]) -> Account:
     return account(replace(board, start=kept), bits)
 
 
+def without_acknowledged(name: str, bits: dict[int, int]) -> Account:
+    """RA8 acknowledges bits by others that fall again, so these waits are compared by themselves."""
+    board = load_board(name)
+    acknowledging = {address(RA8, "FCACHE.FCACHEIV"), address(RA8, "SYSTEM.SCICKCR")}
+    waits = [step for step in board.start if step.wait and step.address in acknowledging]
+    assert [(s.address, s.wait, s.set) for s in waits] == [
+        (address(RA8, "FCACHE.FCACHEIV"), 1, 0),
+        (address(RA8, "SYSTEM.SCICKCR"), 1 << 7, 1 << 7),  # CKSRDY: stopped, it may be changed
+        (address(RA8, "SYSTEM.SCICKCR"), 1 << 7, 0),
+    ]
+    kept = tuple(step for step in board.start if step not in waits)
+    return account(replace(board, start=kept), bits)
+
+
 def test_every_board_that_is_no_model_of_qemus_is_in_the_tables():
+    """All but those whose firmware a framework builds, clocks and UART included."""
     assert set(EXPECTED) == set(REAL)
-    assert {name for name in known_boards() if not load_board(name).qemu} - set(EXPECTED) == {
-        "ek_ra8m1", "esp32c3", "esp32c6", "esp8266",
-    }  # fmt: skip
+    others = {name for name in known_boards() if not load_board(name).qemu} - set(EXPECTED)
+    assert others == {"esp32c3", "esp32c6", "esp8266"}
+    assert all(load_board(name).framework for name in others)
+
+
+def test_registers_are_written_at_their_width():
+    """RA8's registers of 8 and 16 bits ignore or refuse other accesses; all others here have 32 bits."""
+    for name in EXPECTED:
+        tables = EXPECTED[name][0]
+        bytes_ = {}
+        if tables is RA8:
+            of_system = {f"SYSTEM.{register}": 1 for register in RA8["SYSTEM"][1]}
+            bytes_ = {address(RA8, key): width for key, width in (of_system | RA8_BYTES).items()}
+        assert {at: bytes_.get(at, 4) for at in accounts(name).widths} == {
+            at: max(found) for at, found in accounts(name).widths.items()
+        }
+        assert all(len(found) == 1 for found in accounts(name).widths.values())
+
+
+def test_high_clocks_get_time_to_settle():
+    """Renesas asks for 150 us after each change to or from a high clock: a read takes a cycle of ICLK at least."""
+    reads = {step.address: step.reads for step in load_board("ek_ra8m1").start if step.reads}
+    assert set(reads) == {address(RA8, "SYSTEM.SCKSCR"), address(RA8, "SYSTEM.SCKDIVCR2")}
+    assert all(count / 240e6 >= 150e-6 for count in reads.values())
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -440,6 +528,21 @@ def test_the_fields_come_to_the_clock_that_the_board_names(name):
         clock = vco / (2 * (configured >> 16 & 3) + 2)
     assert clock == board.clock_hz
     assert board.reset_clock_hz in (4_000_000, 8_000_000, 16_000_000, 64_000_000)
+
+
+def test_the_pll_of_ra8_comes_to_the_clock_and_the_baud_rate():
+    """20 MHz / 2 must lie within 6 and 12 MHz, the VCO within 640 and 1440, the SCI's clock at 120 at most."""
+    values, board = accounts("ek_ra8m1").values, load_board("ek_ra8m1")
+    configured, divide, bits = (values[address(RA8, key)] for key in ("SYSTEM.PLLCCR", "SYSTEM.PLLCCR2", "SCI9.CCR2"))
+    reference = 20e6 / ((configured & 3) + 1)
+    vco = reference * ((configured >> 8) + 1)
+    assert 6e6 <= reference <= 12e6
+    assert 640e6 <= vco <= 1440e6
+    clock = vco / ((divide & 15) + 1)
+    assert clock == board.clock_hz
+    sci = clock / {0: 1, 1: 2, 2: 4}[values[address(RA8, "SYSTEM.SCICKDIVCR")]]
+    assert sci == board.clock_hz / board.uart.clock_divider == 120e6
+    assert sci / 8 / ((bits >> 8 & 255) + 1) == pytest.approx(115200, rel=0.005)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if EXPECTED[name][0] in (F1, F4, F7, H7, H7B, U5)])
