@@ -57,7 +57,7 @@ def test_pins_are_given_to_the_driver():
 def test_registers_to_set_are_given_to_the_start_up():
     found = definitions("nucleo_f446re")
     assert found["UART_BASE"] == "0x40004400u"
-    assert found["UART_SETUP"].split("},")[0].strip() == "{0x40023830u, 0x0u, 0x1u, 0x0u"
+    assert found["UART_SETUP"].split("},")[0].strip() == "{0x40023830u, 0x0u, 0x1u, 0x0u, 4u, 0u"
 
 
 def test_qemu_runs_at_the_full_clock_from_the_first_instruction():

@@ -34,7 +34,7 @@ def list_targets(as_json: bool) -> None:
     rows += [(c.name, " ".join(c.features) or "-", c.emulation_board or "-", c.description) for c in cpus]
     click.echo(table(rows))
     click.echo()
-    rows = [("board", "CPU", "MHz", "flash", "RAM", "serial", "QEMU", "what")]
+    rows = [("board", "CPU", "MHz", "flash", "RAM", "serial", "QEMU", "firmware by", "what")]
     for board in boards:
         figures = _board(board)
         rows.append(
@@ -46,11 +46,13 @@ def list_targets(as_json: bool) -> None:
                 _kilobytes(figures["ram_bytes"]),
                 "yes" if figures["serial"] else "no",
                 "yes" if figures["qemu"] else "no",
+                figures["firmware"] or "-",
                 board.description,
             )
         )
     click.echo(table(rows, right=(2,)))
     click.echo("\nserial: whether a firmware that speaks to `--on serial:PORT` can be built; packages compile for all.")
+    click.echo("firmware by: `embbert-tvm firmware`, or the framework whose template `project --template` fills.")
 
 
 def _brief(cpu: Cpu) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def _board(board: Board) -> dict[str, Any]:
         "ram_bytes": [region.bytes for region in board.regions("ram")],
         "serial": board.uart is not None and board.uart.driver is not None,
         "qemu": board.qemu is not None,
+        "firmware": board.framework or ("embbert-tvm" if board.uart and board.uart.driver else None),
     }
 
 

@@ -27,7 +27,7 @@ def board_header(board: Board, *, emulated: bool = False) -> str:
     return (
         "/* SPDX-License-Identifier: Apache-2.0 */\n"
         f"/* {board.name}: {board.description}. Made by embbert-tvm from the board's file.\n"
-        "   A step is {address, bits to clear, bits to set, bits to wait for} (registers.h). */\n"
+        "   A step is {address, bits to clear, bits to set, bits to wait for, bytes, reads} (registers.h). */\n"
         f"#ifndef EMBBERT_BOARD_H\n#define EMBBERT_BOARD_H\n\n{defined}\n#endif\n"
     )
 
@@ -41,5 +41,5 @@ def _uart_rows(uart: Uart) -> Iterable[tuple[str, str]]:
 
 
 def _steps(steps: Sequence[RegisterStep]) -> str:
-    rows = (f"{{{s.address:#010x}u, {s.clear:#x}u, {s.set:#x}u, {s.wait:#x}u}}" for s in steps)
+    rows = (f"{{{s.address:#010x}u, {s.clear:#x}u, {s.set:#x}u, {s.wait:#x}u, {s.bytes}u, {s.reads}u}}" for s in steps)
     return "".join(f" \\\n    {row}," for row in rows)

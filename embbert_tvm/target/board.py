@@ -9,6 +9,7 @@ from itertools import pairwise
 from embbert_tvm.target.checks import C_FILE, QEMU, is_count, is_word, require, require_name, require_strings
 
 _REGION = re.compile(r"[A-Z][A-Z0-9_]*")
+_ALL = 0xFFFFFFFF  # to clear: the register is written without being read, whatever its width
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,27 @@ class RegisterStep:
     """A register write of a start-up: the value without the bits of `clear`, with those of `set`.
 
     Where `wait` is not 0 nothing is written: the step is over once the bits of `wait` read as those of `set`.
+
+    Args:
+        bytes: width of the access; some registers take no other than their own.
+        reads: how often the register is read afterwards, so that what it switched can settle: each read takes a cycle
+            at least.
     """
 
     address: int
     set: int
     clear: int = 0
     wait: int = 0
+    bytes: int = 4
+    reads: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("address", "set", "clear", "wait"):
+        for key in ("address", "set", "clear", "wait", "reads"):
             require(is_word(getattr(self, key)), key, "must be a 32-bit number")
-        require(self.address % 4 == 0, "address", "must be a multiple of 4")
+        require(self.bytes in (1, 2, 4), "bytes", "must be 1, 2 or 4")
+        require(self.address % self.bytes == 0, "address", f"must be a multiple of {self.bytes}")
+        wide = [self.set, self.wait, 0 if self.clear == _ALL else self.clear]
+        require(max(wide) < 1 << 8 * self.bytes, "bytes", "the register is too narrow for the bits")
         require(not self.wait or not (self.clear or self.set & ~self.wait), "wait", "must cover the bits of set")
 
 

@@ -23,6 +23,18 @@ def test_list_says_what_a_board_has(cli):
     assert row.split()[1:10] == ["cortex-m4", "168", "1024", "K", "128", "+", "64", "K", "yes"]
 
 
+def test_every_board_has_its_firmware(cli):
+    """Thirteen real boards with a Cortex-M and one with RISC-V get an image, three of Espressif a project."""
+    boards = cli("targets", "list", "--json").json["boards"]
+    real = {b["name"]: b for b in boards if load_board(b["name"]).flash or load_board(b["name"]).framework}
+    by = {name: sum(b["firmware"] == name for b in real.values()) for name in ("embbert-tvm", "esp-idf", "arduino")}
+    assert by == {"embbert-tvm": 14, "esp-idf": 2, "arduino": 1}
+    assert sum(not b["cpu"].startswith("cortex-m") for b in real.values()) == 4
+    assert all(b["firmware"] for b in boards)
+    rows = {line.split()[0]: line for line in cli("targets", "list").out.splitlines() if line}
+    assert all(f" {b['firmware']} " in rows[b["name"]] for b in boards)
+
+
 def test_show_a_cpu(cli):
     assert yaml.safe_load(cli("targets", "show", "cortex-m7").out) == cli("targets", "show", "cortex-m7", "--json").json
 

@@ -107,6 +107,26 @@ RP2350 = {
     "WATCHDOG": (0x400D8000, {"CTRL": 0x00, "LOAD": 0x04}),
     "TICKS": (0x40108000, {"WATCHDOG_CTRL": 0x30, "WATCHDOG_CYCLES": 0x34}),
 }  # fmt: skip
+# RA8M1 Group User's Manual: Hardware, as Renesas' R7FA8M1AH.h has it: base, registers, and those of 1 and 2 bytes.
+RA8 = {
+    "SYSTEM": (
+        0x4001E000,
+        {
+            "SCKDIVCR": 0x20, "SCKDIVCR2": 0x24, "SCKSCR": 0x26, "PLLCCR": 0x28, "PLLCR": 0x2A, "MOSCCR": 0x32,
+            "OSCSF": 0x3C, "PLLCCR2": 0x4C, "SCICKDIVCR": 0x54, "SCICKCR": 0x55, "MOSCWTCR": 0xA2, "PRCR": 0x3FA,
+            "MOMCR": 0xA50,
+        },
+    ),
+    "FCACHE": (0x4001C100, {"FCACHEE": 0x00, "FCACHEIV": 0x04, "FLWT": 0x1C}),
+    "MSTP": (0x40203000, {"MSTPCRB": 0x04}),
+    "PFS": (0x40400800, {"P1014": 10 * 0x40 + 14 * 4, "P1015": 10 * 0x40 + 15 * 4}),
+    "PMISC": (0x40400D00, {"PWPRS": 0x14}),
+    "SCI9": (0x40358900, {"CCR0": 0x08, "CCR1": 0x0C, "CCR2": 0x10, "CCR3": 0x14, "CFCLR": 0x68}),
+}  # fmt: skip
+RA8_BYTES = {
+    "SYSTEM.SCKDIVCR": 4, "SYSTEM.PLLCCR": 2, "SYSTEM.PLLCCR2": 2, "SYSTEM.PRCR": 2, "FCACHE.FCACHEE": 2,
+    "FCACHE.FCACHEIV": 2, "FCACHE.FLWT": 1, "PMISC.PWPRS": 1,
+}  # fmt: skip
 
 IWDG = {"IWDG.KR": 0xAAAA, "IWDG.PR": 6, "IWDG.RLR": 0xFFF}
 V3_ON = fields(UE_0=1, RE_2=1, TE_3=1)
@@ -333,4 +353,34 @@ EXPECTED = {
     "nrf5340dk": (NRF53, nrf_values("UARTE0", 20, 22, **UARTE_ON, CACHE__ENABLE=1), NRF_READY),
     "raspberry_pi_pico2": (RP2350, RP2350_VALUES, RP2350_READY),
     "rp2350_riscv": (RP2350, RP2350_VALUES, RP2350_READY),
+    "ek_ra8m1": (
+        RA8,
+        {
+            "SYSTEM.PRCR": fields(PRC0_0=1, PRC1_1=1, KEY_8=0xA5),
+            "FCACHE.FCACHEIV": 1,
+            "FCACHE.FCACHEE": 1,
+            "FCACHE.FLWT": 4,
+            "SYSTEM.MOMCR": fields(MODRV_1=3, RESERVED_4=1),
+            "SYSTEM.MOSCWTCR": 9,
+            "SYSTEM.MOSCCR": 0,
+            "SYSTEM.PLLCCR": fields(PLIDIV_0=1, PLSRCSEL_4=0, PLLMULNF_6=0, PLLMUL_8=95),
+            "SYSTEM.PLLCCR2": fields(PLODIVP_0=1, PLODIVQ_4=1, PLODIVR_8=1),
+            "SYSTEM.PLLCR": 0,
+            "SYSTEM.SCKDIVCR": fields(PCKD_0=2, PCKC_4=3, PCKB_8=3, PCKA_12=2, BCK_16=2, PCKE_20=1, ICK_24=1, FCK_28=3),
+            "SYSTEM.SCKDIVCR2": 0,
+            "SYSTEM.SCKSCR": 5,
+            "SYSTEM.SCICKDIVCR": 2,
+            "SYSTEM.SCICKCR": fields(SCICKSEL_0=5),
+            "MSTP.MSTPCRB": 0,
+            "PMISC.PWPRS": fields(B0WI_7=1),
+            "PFS.P1014": fields(DSCR_10=1, PMR_16=1, PSEL_24=5),
+            "PFS.P1015": fields(PMR_16=1, PSEL_24=5),
+            "SCI9.CCR0": fields(RE_0=1, TE_4=1),
+            "SCI9.CCR1": fields(SPB2DT_4=1, SPB2IO_5=1),
+            "SCI9.CCR2": fields(BGDM_4=1, ABCS_5=1, BRR_8=129),
+            "SCI9.CCR3": fields(CHR_8=2, LSBF_12=1),
+            "SCI9.CFCLR": fields(ORERC_24=1, PERC_27=1, FERC_28=1, RDRFC_31=1),
+        },
+        {"SYSTEM.OSCSF": fields(MOSCSF_3=1, PLLSF_5=1)},
+    ),
 }

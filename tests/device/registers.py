@@ -33,16 +33,17 @@ static size_t cell(uint32_t address)
     return used++;
 }
 
-uint32_t register_read(uint32_t address)
+uint32_t register_read_sized(uint32_t address, uint32_t bytes)
 {
+    (void)bytes;
     size_t at = cell(address);
     return cells[at].value | cells[at].ready;
 }
 
-void register_write(uint32_t address, uint32_t value)
+void register_write_sized(uint32_t address, uint32_t value, uint32_t bytes)
 {
     cells[cell(address)].value = value;
-    printf("%08x %08x\\n", address, value);
+    printf("%08x %08x %x\\n", address, value, bytes);
 }
 
 void Reset_Handler(void);
@@ -64,11 +65,12 @@ int main(void)
 
 @dataclass(frozen=True)
 class Account:
-    """writes: in turn, (address, value); values: of each register at the end; clock_hz: what the start-up came to;
-    fed: what feeding the watchdog wrote."""
+    """writes: in turn, (address, value, bytes); values: of each register at the end; widths: its bytes; clock_hz: what
+    the start-up came to; fed: what feeding the watchdog wrote, (address, value)."""
 
-    writes: tuple[tuple[int, int], ...]
+    writes: tuple[tuple[int, int, int], ...]
     values: Mapping[int, int]
+    widths: Mapping[int, frozenset[int]]
     clock_hz: int
     fed: tuple[tuple[int, int], ...]
 
@@ -92,7 +94,14 @@ def _account(board: Board, folder: Path, ready: Mapping[int, int]) -> Account:
     subprocess.run(list(map(str, command)), check=True)
     done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60)
     before, after = done.stdout.split("feed\n")
-    writes = [tuple(int(word, 16) for word in line.split()) for line in before.splitlines() if line[:5] != "clock"]
-    (clock,) = (int(line.split()[1]) for line in before.splitlines() if line.startswith("clock"))
-    fed = [tuple(int(word, 16) for word in line.split()) for line in after.splitlines()]
-    return Account(tuple(writes), dict(writes), clock, tuple(fed))
+    lines = before.splitlines()
+    writes = [_write(line) for line in lines if not line.startswith("clock")]
+    (clock,) = (int(line.split()[1]) for line in lines if line.startswith("clock"))
+    values = {address: value for address, value, _ in writes}
+    widths = {at: frozenset(bytes_ for address, _, bytes_ in writes if address == at) for at in values}
+    return Account(tuple(writes), values, widths, clock, tuple(_write(line)[:2] for line in after.splitlines()))
+
+
+def _write(line: str) -> tuple[int, int, int]:
+    address, value, bytes_ = (int(word, 16) for word in line.split())
+    return address, value, bytes_
