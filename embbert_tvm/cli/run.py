@@ -10,6 +10,7 @@ import click
 
 from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.rejection import NONE_TEXT
 from embbert_tvm.report.table import table
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def command(package: str, text: tuple[str, ...], place: str, timeout: float | No
         for answer in answers:
             result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
             result |= _more(answer, opened.head)
+            if opened.rejection is not None:
+                result["none"] = answer.none
             counts = {"instructions": answer.instructions, "cycles": answer.cycles}
             results.append(result | {"tokens": answer.tokens} | counts)
         click.echo(json.dumps({"on": place, "results": results}))
@@ -75,6 +78,8 @@ def _what(answer: Answer) -> str:
         return f"{first}{', …' * (len(answer.vector) > _NUMBERS)} ({len(answer.vector)} numbers)"
     if answer.labels is not None:
         return ", ".join(answer.labels) or "none"
+    if answer.none:
+        return NONE_TEXT
     return answer.label if answer.label is not None else f"{answer.value:.4f}"
 
 
