@@ -49,7 +49,7 @@ C_RESERVED = _KEYWORDS | _FUNCTIONS
 # Of a package's functions, types and files: what may not follow its prefix once more.
 API_NAMES = _words(
     """
-    begin begin_ids check check_t classify classify_pair complete continue h init known_answer label label_tokens
+    begin begin_ids check check_t classify classify_pair complete continue embed h init known_answer label label_tokens
     result_t run status_t status_text step t token_t tokenize tokenizer tokenizer_part trace
     """
 )

@@ -30,7 +30,7 @@ from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
-from embbert_tvm.heads import MANY_LABELS, TOKENS, head_for
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
 from embbert_tvm.source import ModelSource as Source
@@ -234,6 +234,7 @@ def contents(
         board=board,
         origins=known.origins,
         head=compiled.head,
+        rejection=source.rejection if compiled.head == ONE_LABEL else None,
     )
 
 

@@ -16,6 +16,7 @@ from embbert_tvm.heads import ONE_LABEL, head_named
 from embbert_tvm.models.folder import read_folder, trained_precision
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
+from embbert_tvm.rejection import Rejection
 
 if TYPE_CHECKING:
     from embbert_tvm.pruning import Pruned
@@ -38,6 +39,8 @@ class ModelSource:
     padding: int | None = None
     # what its outputs are, one of HEADS; None where only their number says
     head: str | None = None
+    # by what a text has none of the labels, where one label is given
+    rejection: Rejection | None = None
 
 
 def find_source(path: Path, labels: str | None = None) -> ModelSource:
@@ -60,7 +63,8 @@ def _source(path: Path) -> ModelSource:
 
         folder = read_folder(path)
         files = (folder.tokenizer_path, folder.calibration)
-        return ModelSource(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
+        found = ModelSource(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
+        return replace(found, rejection=folder.rejection)
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")
 

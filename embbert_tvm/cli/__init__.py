@@ -25,6 +25,7 @@ COMMANDS = {
     "project": "Make a project of a build system from a compiled package.",
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
+    "reject": "Let a model say that a text has none of its labels.",
     "run": "Classify text with a compiled package.",
     "tokenizer": "Train a tokenizer on text.",
     "train": "Fine-tune a model on labelled text.",

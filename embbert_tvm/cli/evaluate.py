@@ -13,6 +13,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("model", type=_PATH, required=False)
 @click.option("--data", type=_PATH, required=True, help="TSV with the model's labels; for --suite a folder of tasks.")
 @click.option("--metric", help="accuracy (default), mcc, f1 or f1_positive; spearman or pearson for regression.")
+@click.option("--outside", type=_PATH, help="TSV of texts that have none of the model's labels: how it tells them.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many examples, drawn by --seed.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--suite", help="tinynlp, glue or tasks such as emotion,limit: measure the models in --runs.")
@@ -26,6 +27,7 @@ def command(
     model: Path | None,
     data: Path,
     metric: str | None,
+    outside: Path | None,
     limit: int | None,
     seed: int,
     suite: str | None,
@@ -37,18 +39,25 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set, or a suite's models on their tests."""
-    if suite is not None and runs is not None and not any((model, metric, limit, output)):
+    if suite is not None and runs is not None and not any((model, metric, limit, output, outside)):
         _suite(suite, data, runs, compiled, processes, download, as_json)
     elif model is not None and suite is None and runs is None and not (compiled or download):
-        _one(model, data, metric, limit, seed, output, as_json)
+        _one(model, data, metric, limit, seed, output, as_json, outside)
     else:
         raise click.UsageError(
-            "give either MODEL, or --suite with --runs (which take no --metric, --limit and --output)"
+            "give either MODEL, or --suite with --runs (which take no --metric, --limit, --outside and --output)"
         )
 
 
 def _one(
-    model: Path, data: Path, metric: str | None, limit: int | None, seed: int, output: Path | None, as_json: bool
+    model: Path,
+    data: Path,
+    metric: str | None,
+    limit: int | None,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+    outside: Path | None,
 ) -> None:
     import json
     import sys
@@ -58,6 +67,7 @@ def _one(
 
     from embbert_tvm.models.folder import read_folder
     from embbert_tvm.report import classes
+    from embbert_tvm.report.confidence import text as confidence_text
     from embbert_tvm.training.evaluate import evaluate, write_predictions
 
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
@@ -66,7 +76,7 @@ def _one(
             bar.total = total
             bar.update(done - bar.n)
 
-        found = evaluate(read_folder(model), data, metric, limit, seed, on_step)
+        found = evaluate(read_folder(model), data, metric, limit, seed, on_step, outside)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:
@@ -88,11 +98,15 @@ def _one(
             "unknown": found.unknown,
             "classes": [asdict(x) for x in found.classes],
             "confused": [asdict(x) for x in found.confused],
+            "confidence": found.confidence and asdict(found.confidence),
+            "outside": found.outside and asdict(found.outside),
         }
         click.echo(json.dumps(document))
     else:
         if found.classes:
             click.echo(f"{classes.text(found.classes, found.confused)}\n")
+        if found.confidence is not None:
+            click.echo(f"{confidence_text(found.confidence, found.outside)}\n")
         click.echo(f"{found.task}: {found.metric} {found.value:.4f} on {found.examples} examples")
 
 

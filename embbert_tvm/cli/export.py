@@ -13,6 +13,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("model", type=_PATH)
 @click.option("-o", "--output", type=_PATH, metavar="FOLDER", help="For a hub's folder: the model folder to write.")
 @click.option("--calibration", type=_PATH, help="TSV, or lines of text, that give calibration statistics.")
+@click.option("--vector", is_flag=True, help="A model of texts' vectors, written to --output: what MODEL's head reads.")
 @click.option(
     "--prune-vocabulary",
     type=_PATH,
@@ -27,6 +28,7 @@ def command(
     calibration: Path | None,
     prune_vocabulary: Path | None,
     vocabulary_size: int | None,
+    vector: bool,
     as_json: bool,
 ) -> None:
     """Write MODEL/model.onnx and, from the texts of --calibration, MODEL/calibration.json.
@@ -48,6 +50,9 @@ def command(
         return
     if prune_vocabulary is not None or vocabulary_size is not None:
         raise InputError(f"{model}: is a model folder of ours: prune its vocabulary with `compile --prune-vocabulary`")
+    if vector:
+        _of_vectors(model, output, calibration, as_json)
+        return
     if output is not None:
         raise InputError(f"--output {output}: {model} is a model folder of ours, whose model.onnx lies in it")
     try:
@@ -79,6 +84,25 @@ def command(
         click.echo(f"{folder.onnx}: within {worst:.1e} of PyTorch at lengths {lengths}")
         if texts:
             click.echo(f"{folder.calibration}: from {texts} texts")
+
+
+def _of_vectors(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
+    import json
+
+    from embbert_tvm.cli.training import need_torch
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.models.folder import find_model, read_folder
+
+    if output is None or calibration is None:
+        raise InputError("--vector needs --output FOLDER, and --calibration TSV for the mean and the statistics")
+    need_torch()
+    from embbert_tvm.vector_export import export_vector
+
+    width = export_vector(read_folder(find_model(model)), output, calibration)
+    if as_json:
+        click.echo(json.dumps({"onnx": str(output / "model.onnx"), "width": width}))
+    else:
+        click.echo(f"{output}: vectors of {width} numbers")
 
 
 def _of_a_hub(

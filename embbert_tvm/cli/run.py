@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.rejection import NONE_TEXT
 from embbert_tvm.report.table import table
 
 if TYPE_CHECKING:
@@ -23,15 +25,31 @@ _NUMBERS = 4  # of a vector that are shown
 @click.argument("package", type=click.Path())
 @click.argument("text", nargs=-1, required=True)
 @click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
+@click.option("--examples", type=click.Path(path_type=Path), help="TSV of intents: label and text; for vectors.")
+@click.option("--threshold", type=float, help="Of --examples: the least cosine that counts.  [default: 0.5]")
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, text: tuple[str, ...], place: str, timeout: float | None, as_json: bool) -> None:
+def command(
+    package: str,
+    text: tuple[str, ...],
+    place: str,
+    examples: Path | None,
+    threshold: float | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     """Classify each TEXT with the compiled PACKAGE, or its tokens, or make its vector, as the model does."""
+    from embbert_tvm.data.dataset import read_examples
+    from embbert_tvm.device.by_example import THRESHOLD, classify_by_example
     from embbert_tvm.device.classify import classify
     from embbert_tvm.device.package import load_package
 
     opened = load_package(package)
-    answers = classify(opened, text, place, timeout)
+    if examples is not None:
+        given = THRESHOLD if threshold is None else threshold
+        answers = classify_by_example(opened, read_examples(examples), text, place, timeout, given)
+    else:
+        answers = classify(opened, text, place, timeout)
     for answer in answers:
         if answer.cut:
             words = f"{shortened(answer.text)!r}: cut to {answer.tokens} tokens, {answer.cut} left out"
@@ -41,13 +59,16 @@ def command(package: str, text: tuple[str, ...], place: str, timeout: float | No
         for answer in answers:
             result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
             result |= _more(answer, opened.head)
+            if opened.rejection is not None or examples is not None:
+                result["none"] = answer.none
             counts = {"instructions": answer.instructions, "cycles": answer.cycles}
             results.append(result | {"tokens": answer.tokens} | counts)
         click.echo(json.dumps({"on": place, "results": results}))
         return
     unit = "cycles" if any(answer.cycles for answer in answers) else "instructions"
     title = {REGRESSION: "value", VECTOR: "vector", MANY_LABELS: "labels", TOKENS: "labels of tokens"}
-    rows: list[tuple[str, ...]] = [("text", title.get(opened.head, "label"), "score", "tokens", unit)]
+    what = "label" if examples is not None else title.get(opened.head, "label")
+    rows: list[tuple[str, ...]] = [("text", what, "score", "tokens", unit)]
     for answer in answers:
         counted = answer.instructions or answer.cycles
         count = "" if counted is None else f"{counted:,}"
@@ -68,9 +89,11 @@ def _more(answer: Answer, head: str) -> dict[str, Any]:
 
 def _what(answer: Answer) -> str:
     """An answer in a few words."""
+    if answer.none:
+        return NONE_TEXT
     if answer.token_labels is not None:
         return " ".join(f"{token.token}={token.label}" for token in answer.token_labels)
-    if answer.vector is not None:
+    if answer.vector is not None and answer.label is None and not answer.none:
         first = ", ".join(f"{number:.4f}" for number in answer.vector[:_NUMBERS])
         return f"{first}{', …' * (len(answer.vector) > _NUMBERS)} ({len(answer.vector)} numbers)"
     if answer.labels is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embbert_tvm.codegen.c_rejection import RESULT_COMMENTS
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.steps import Program
 from embbert_tvm.codegen.templates import substitute, template
@@ -58,6 +59,7 @@ _TEXT_RESULT = template("result_text.h.in")
 _TOKENS_RESULT = template("result_tokens.h.in")
 _TEXT_CALLS = template("calls_text.h.in")
 _TEXT_COMPLETE = template("complete_text.h.in")
+_EMBED_CALL = template("calls_embed.h.in")
 _TOKENS_CALLS = template("calls_tokens.h.in")
 
 
@@ -100,7 +102,7 @@ def _head_macros(head: str) -> dict[str, object]:
     return {
         "example": _TOKENS_EXAMPLE if of_tokens else _TEXT_EXAMPLE,
         "result": _TOKENS_RESULT if of_tokens else _TEXT_RESULT,
-        "calls": _TOKENS_CALLS if of_tokens else _TEXT_CALLS,
+        "calls": _TOKENS_CALLS if of_tokens else _TEXT_CALLS + (_EMBED_CALL if head == VECTOR else ""),
         "complete": "" if of_tokens else _TEXT_COMPLETE,
         "heads": "\n".join(f"#define @UPPER@_HEAD_{name} {number}" for number, name in enumerate(names)),
         "head": head.upper().replace(" ", "_"),
@@ -114,8 +116,23 @@ def _head_macros(head: str) -> dict[str, object]:
 _PADDING = "#define @UPPER@_PADDING @PADDING@ /* id that fills a text up to the one length that there is */\n"
 
 
-def header(program: Program, model_name: str, precision: str, prefix: str, digest: int, head: str = ONE_LABEL) -> str:
-    """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS."""
+def _label_words(rejects: bool) -> dict[str, object]:
+    """What the header says of a result's label and scores."""
+    words: dict[str, object] = {"rejects": int(rejects), "label_is": "index of the largest logit, the first of equals"}
+    return words | RESULT_COMMENTS if rejects else words
+
+
+def header(
+    program: Program,
+    model_name: str,
+    precision: str,
+    prefix: str,
+    digest: int,
+    head: str = ONE_LABEL,
+    rejects: bool = False,
+) -> str:
+    """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS; rejects: whether a text may have
+    none of the labels."""
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -124,7 +141,7 @@ def header(program: Program, model_name: str, precision: str, prefix: str, diges
         _HEADER,
         prefix,
         padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
-        **_head_macros(head),
+        **(_head_macros(head) | _label_words(rejects)),
         title=c_comment(model_name),
         precision=precision,
         statuses="\n".join(rows),

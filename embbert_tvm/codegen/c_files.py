@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, micro_headers
+from embbert_tvm.codegen import c_api, c_rejection, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
@@ -14,6 +14,7 @@ from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_formula, c_string
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.rejection import NONE_TEXT, Rejection
 
 _MODEL = template("model.c.in")
 
@@ -54,6 +55,8 @@ _NO_TEXT = template("answer_text_none.c.in")
 
 _NO_TOKENS = template("answer_tokens_none.c.in")
 
+_EMBED = template("embed.c.in")
+
 _SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 _KERNELS_HEADER = template("kernels.h.in")
 
@@ -74,9 +77,10 @@ def entry(
     prefix: str,
     head: str = ONE_LABEL,
     checks: str = "",
+    rejection: Rejection | None = None,
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
-    outputs are, one of HEADS; checks: the C of integrity.py."""
+    outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -95,7 +99,7 @@ def entry(
         answer=_answer(head, program.text is not None),
         fill=_TOO_SHORT if program.padding is None else _FILL,
         given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
-        scores=_SCORES.get(head, ""),
+        scores=_SCORES.get(head, "") if rejection is None else c_rejection.scores(rejection),
         includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
@@ -112,7 +116,7 @@ def entry(
         body="\n".join(lines),
         steps=len(program.steps),
         checks=checks,
-        label=_label_body(labels, prefix),
+        label=_label_body(labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix),
     )
 
 
@@ -121,7 +125,8 @@ def _answer(head: str, has_tokenizer: bool) -> str:
     if head == TOKENS:
         return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
     exponential = _EXPONENTIAL if head in (ONE_LABEL, MANY_LABELS) else ""
-    return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
+    embed = _EMBED if head == VECTOR else ""
+    return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY + embed
 
 
 def _explained(number: int, step: Step, reason: str) -> list[str]:
@@ -192,7 +197,7 @@ def _label_body(labels: Sequence[str] | None, prefix: str) -> str:
     if labels is None:
         return "    (void)index;\n    return NULL;"
     names = ",\n".join(f"        {c_string(label)}" for label in labels)
-    count = f"{prefix.upper()}_CLASSES"
+    count = f"{prefix.upper()}_CLASSES + {prefix.upper()}_REJECTS"
     return (
         f"    static const char *const labels[{count}] = {{\n{names},\n    }};\n"
         f"    return index < {count} ? labels[index] : NULL;"

@@ -20,6 +20,7 @@ from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.heads import ONE_LABEL
+from embbert_tvm.rejection import Rejection
 from embbert_tvm.target import Board, Cpu
 
 FORMAT = "embbert-tvm 1"
@@ -52,6 +53,7 @@ class Contents:
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
     head: str = ONE_LABEL
+    rejection: Rejection | None = None
 
 
 def files(contents: Contents) -> dict[str, bytes]:
@@ -67,7 +69,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
     sources = {
         f"{_HOST}/src/{prefix}_model.c": c_files.entry(
-            program, name, contents.labels, reasons, prefix, contents.head, checks
+            program, name, contents.labels, reasons, prefix, contents.head, checks, contents.rejection
         ),
         f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
         f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
@@ -82,7 +84,9 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_api.header(program, name, contents.precision, prefix, digest, contents.head),
+        f"{_HOST}/include/{prefix}.h": c_api.header(
+            program, name, contents.precision, prefix, digest, contents.head, contents.rejection is not None
+        ),
         "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
@@ -138,6 +142,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "classes": program.classes,
         "head": contents.head,
         "padding": program.padding,
+        "none_of_these": None if contents.rejection is None else contents.rejection.to_dict(),
         "vocabulary": program.vocabulary,
         "arena": _arena(program.arena),
         "weights_bytes": program.weights_bytes,

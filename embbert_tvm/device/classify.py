@@ -14,6 +14,8 @@ from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.heads import MANY_LABELS, TOKENS, VECTOR
+from embbert_tvm.rejection import Rejection
+from embbert_tvm.rejection import softmax as softmax_at
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Answer:
     labels: tuple[str, ...] | None = None
     vector: tuple[float, ...] | None = None
     token_labels: tuple[TokenAnswer, ...] | None = None
+    none: bool = False  # a text of none of the labels; label is None then, the scores tell what is nearest
 
 
 def classify(package: Package, texts: Sequence[str], place: str, timeout: float | None = None) -> list[Answer]:
@@ -75,9 +78,10 @@ def _encoded(tokenizer: Tokenizer, text: str, package: Package) -> Encoded:
 def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     """The text goes to the device as it is where that has a tokenizer and room for it, else as token ids made here."""
     package = device.package
+    said: int | None = None
     if device.takes(text):
         found = device.classify(text)
-        result, count = found.run, found.tokens
+        result, count, said = found.run, found.tokens, found.label
     else:
         result, count = device.run(tokens.ids), len(tokens.ids)
     logits, names = result.logits, package.answers
@@ -89,11 +93,23 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
         return replace(answer, vector=tuple(logits.tolist()))
     if names is None:
         return replace(answer, value=float(logits[0]))
+    if package.rejection is not None:
+        return _or_none(answer, package.rejection, logits, names, said)
     many = package.head == MANY_LABELS
     shares = (sigmoid(logits) if many else softmax(logits)).tolist()
     labels = tuple(name for name, share in zip(names, shares, strict=True) if share > 0.5) if many else None
     scores = dict(zip(names, shares, strict=True))
     return replace(answer, label=names[int(np.argmax(logits))], scores=scores, labels=labels)
+
+
+def _or_none(
+    answer: Answer, rejection: Rejection, logits: np.ndarray, names: Sequence[str], said: int | None
+) -> Answer:
+    """said: the label by the device, None where it was given ids."""
+    shares = softmax_at(logits[None], rejection.temperature)[0].tolist()
+    label = int(rejection.labels(logits[None])[0]) if said is None else said
+    scores = dict(zip(names, shares, strict=True))
+    return replace(answer, label=names[label] if label < len(names) else None, scores=scores, none=label >= len(names))
 
 
 def _token_answers(text: str, tokens: Encoded, logits: np.ndarray, names: Sequence[str]) -> tuple[TokenAnswer, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import REGRESSION, TOKENS, VECTOR, head_for, head_named
+from embbert_tvm.rejection import Rejection, read_rejection
 from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
@@ -78,6 +79,7 @@ class Package:
     steps: tuple[Step, ...]
     board: Board | None  # that it was compiled for, None where for a CPU
     outputs: tuple[Output, ...]
+    rejection: Rejection | None  # by what a text has none of the labels
     metadata: Mapping[str, Any]
 
     @property
@@ -176,6 +178,7 @@ def load_package(path: Path | str) -> Package:
         includes=_paths(document, "includes", path, where, Path.is_dir),
         steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
         board=_board(document, where),
+        rejection=_rejection(document, classes, where),
         outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
         metadata=document,
     )
@@ -221,6 +224,13 @@ def _target(document: Mapping[str, Any], where: Path) -> str:
     if target not in known_cpus():
         raise InputError(f"{where}: target: unknown {target!r}, known: {', '.join(known_cpus())}")
     return target
+
+
+def _rejection(document: Mapping[str, Any], classes: int, where: Path) -> Rejection | None:
+    try:
+        return read_rejection(document.get("none_of_these"), classes)
+    except InputError as error:
+        raise InputError(f"{where}: {error}: compile the model again") from None
 
 
 def _board(document: Mapping[str, Any], where: Path) -> Board | None:

@@ -14,6 +14,7 @@ from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
+from embbert_tvm.rejection import Rejection, read_rejection
 from embbert_tvm.resources import resource
 
 WEIGHTS_SHA256 = "embbert.weights_sha256"  # keys of model.onnx's metadata_props
@@ -28,6 +29,7 @@ class ModelFolder:
     name: str
     config: ModelConfig
     labels: tuple[str, ...] | None
+    rejection: Rejection | None = None  # by what a text has none of the labels
 
     @property
     def classes(self) -> int:
@@ -107,7 +109,8 @@ def read_folder(path: Path) -> ModelFolder:
     name = document.get("name", path.resolve().name)
     if not isinstance(name, str) or not name:
         raise InputError(f"{file}: name must be a string, not {name!r}")
-    return ModelFolder(path, name, config, _labels(document, file))
+    labels = _labels(document, file)
+    return ModelFolder(path, name, config, labels, _rejection(document, file, labels))
 
 
 def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
@@ -123,6 +126,16 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
     if len(set(labels)) != len(labels):
         raise InputError(f"{file}: labels holds a label twice")
     return tuple(labels)
+
+
+def _rejection(document: dict[str, Any], file: Path, labels: tuple[str, ...] | None) -> Rejection | None:
+    try:
+        found = read_rejection(document.get("none_of_these"), len(labels or ()))
+    except InputError as error:
+        raise InputError(f"{file}: {error}: write it with `embbert-tvm reject`") from None
+    if found is not None and labels is None:
+        raise InputError(f"{file}: a regression has no labels that a text could have none of")
+    return found
 
 
 def trained_precision(folder: Path) -> str | None:
@@ -148,6 +161,8 @@ def write_config(folder: ModelFolder) -> None:
         "labels": None if folder.labels is None else list(folder.labels),
         "name": folder.name,
     }
+    if folder.rejection is not None:
+        document["none_of_these"] = folder.rejection.to_dict()
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder.path / "config.json", text.encode("utf-8"))
 

@@ -23,7 +23,9 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.rejection import softmax
 from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
+from embbert_tvm.training.confidence import Confidence, Outside, confidence, outside_of
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
 OnStep = Callable[[int, int], None]
@@ -48,6 +50,8 @@ class Evaluation:
     classes: list[ClassFigures] = field(default_factory=list)
     confused: list[Confusion] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
+    confidence: Confidence | None = None  # of labels
+    outside: Outside | None = None  # of texts that have none of the labels, where they are given
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,15 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     on_step: OnStep = lambda done, total: None,
+    others: Path | None = None,
 ) -> Evaluation:
     """Run the model over a TSV, or over `limit` examples of it that `seed` draws.
 
-    `metric` is accuracy unless said otherwise, spearman for regression. Raises InputError.
+    `metric` is accuracy unless said otherwise, spearman for regression. others: a TSV of texts that have none of the
+    labels. Raises InputError.
     """
+    if others is not None and folder.labels is None:
+        raise InputError(f"{folder.path}: a regression has no labels that the texts of {others} could have none of")
     known = REGRESSION if folder.labels is None else CLASSIFICATION
     metric = metric or next(iter(known))
     check_metric(folder, metric)
@@ -82,7 +90,9 @@ def evaluate(
     if limit is not None and limit < len(examples):
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
-    logits = run_all(float_runner(folder), texts.ids, on_step=on_step)
+    strangers = [] if others is None else Texts.of(folder, read_examples(others)).ids
+    both = run_all(float_runner(folder), [*texts.ids, *strangers], on_step=on_step)
+    logits = both[: len(examples)]
     names = 1 if folder.labels is None else len(folder.labels)
     if logits.shape[1] != names:
         raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
@@ -92,15 +102,17 @@ def evaluate(
         predictions = [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
         return dataclasses.replace(found, predictions=predictions)
     predicted = logits.argmax(1)
+    shares = softmax(logits, 1.0 if folder.rejection is None else folder.rejection.temperature)
     return dataclasses.replace(
         found,
         unknown=dict(Counter(x.label for x in examples if x.label not in folder.labels)),
         classes=class_figures(texts.expected, predicted, folder.labels),
         confused=confusions(texts.expected, predicted, folder.labels),
         predictions=[
-            Prediction(x, folder.labels[i], float(p.max()))
-            for x, i, p in zip(examples, predicted, _softmax(logits), strict=True)
+            Prediction(x, folder.labels[i], float(p.max())) for x, i, p in zip(examples, predicted, shares, strict=True)
         ],
+        confidence=confidence(shares, texts.expected),
+        outside=None if others is None else outside_of(folder.rejection, logits, both[len(examples) :]),
     )
 
 
@@ -120,11 +132,6 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
             "\t".join([x.example.label, x.predicted, probability, *(" ".join(text.split()) for text in texts)])
         )
     write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
 
 
 def check_metric(folder: ModelFolder, metric: str) -> None:

@@ -1,0 +1,29 @@
+"""The C by which a model of one label says "none of these"; its semantics are those of rejection.py."""
+
+from __future__ import annotations
+
+from embbert_tvm.codegen.c_expressions import real
+from embbert_tvm.codegen.templates import template
+from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection
+
+_KNOWN = {
+    MAX_SOFTMAX: template("known_largest.c.in"),
+    ENERGY: template("known_energy.c.in"),
+    DISTANCE: template("known_distance.c.in"),
+}
+_SCORES = template("scores_calibrated.c.in").rstrip("\n")
+
+# Of the header's placeholders.
+RESULT_COMMENTS = {
+    "label_is": "index of the largest logit, the first of equals, or @UPPER@_NONE",
+    "scores": "softmax of the logits / temperature: each 0 to 1, together 1; of @UPPER@_NONE 1 less the largest",
+}
+
+
+def scores(rejection: Rejection) -> str:
+    """The C, a template, that fills in scores and may take the label back."""
+    found = _SCORES.replace("@KNOWN@", _KNOWN[rejection.score].rstrip("\n"))
+    found = found.replace("@INVERSE@", real(1 / rejection.temperature))
+    found = found.replace("@THRESHOLD@", real(rejection.threshold)).replace("@MOST@", real(-rejection.threshold))
+    rows = [f"        {{{', '.join(map(real, row))}}}," for row in rejection.means or ()]
+    return found.replace("@MEANS@", "\n".join(rows))

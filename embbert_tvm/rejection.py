@@ -1,0 +1,112 @@
+"""When a model of one label answers "none of these": how known a text looks by its logits, and how known it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from embbert_tvm.errors import InputError
+
+NONE_TEXT = "none of these"
+MAX_SOFTMAX = "max softmax"  # the largest of the scores
+ENERGY = "energy"  # T log sum exp(logits / T)
+DISTANCE = "distance"  # the squared distance of the logits to the nearest class's mean, negated
+SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE)
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE = 1e-3, 1e3
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """What turns logits into calibrated scores and into "none of these"."""
+
+    score: str  # one of SCORES
+    temperature: float  # scores are the softmax of logits / temperature
+    threshold: float  # a text whose score is below is none of these
+    means: tuple[tuple[float, ...], ...] | None = None  # of DISTANCE: each class's mean logits
+
+    def known(self, logits: np.ndarray) -> np.ndarray:
+        """How known each text looks, (N,), by logits (N, classes)."""
+        means = None if self.means is None else np.array(self.means)
+        return KNOWN[self.score](np.asarray(logits, np.float64), self.temperature, means)
+
+    def labels(self, logits: np.ndarray) -> np.ndarray:
+        """The index of each text's label by logits (N, classes); the number of classes for none of these."""
+        return np.where(self.known(logits) >= self.threshold, logits.argmax(1), logits.shape[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "score": self.score,
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+        }
+        return found if self.means is None else found | {"means": [list(row) for row in self.means]}
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities (N, classes) in float64 of logits (N, classes)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return shares
+
+
+def _max_softmax(logits: np.ndarray, temperature: float, means: np.ndarray | None) -> np.ndarray:
+    return softmax(logits, temperature).max(1)
+
+
+def _energy(logits: np.ndarray, temperature: float, means: np.ndarray | None) -> np.ndarray:
+    best = logits.max(1)
+    found: np.ndarray = best + temperature * np.log(np.exp((logits - best[:, None]) / temperature).sum(1))
+    return found
+
+
+def _distance(logits: np.ndarray, temperature: float, means: np.ndarray | None) -> np.ndarray:
+    assert means is not None
+    squares = (logits**2).sum(1)[:, None] - 2 * logits @ means.T + (means**2).sum(1)
+    found: np.ndarray = -squares.min(1)
+    return found
+
+
+# By the name of a score: how known each text looks by logits (N, classes), the temperature, and the means of classes.
+KNOWN: Mapping[str, Callable[[np.ndarray, float, np.ndarray | None], np.ndarray]] = {
+    MAX_SOFTMAX: _max_softmax,
+    ENERGY: _energy,
+    DISTANCE: _distance,
+}
+
+
+def read_rejection(document: object, classes: int) -> Rejection | None:
+    """What `to_dict` wrote of a model of so many classes; None for None. Raises InputError that says what is wrong."""
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise InputError(f"{NONE_TEXT}: must be an object or null")
+    score, means = document.get("score"), document.get("means")
+    if score not in SCORES:
+        raise InputError(f"{NONE_TEXT}: score {score!r} is not known: choose from {', '.join(SCORES)}")
+    temperature, threshold = _number(document, "temperature"), _number(document, "threshold")
+    if not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
+        raise InputError(f"{NONE_TEXT}: temperature must be {_LEAST_TEMPERATURE:g} to {_MOST_TEMPERATURE:g}")
+    if (score == DISTANCE) != (means is not None):
+        raise InputError(f"{NONE_TEXT}: means go with the score {DISTANCE!r}, and with it alone")
+    return Rejection(score, temperature, threshold, None if means is None else _means(means, classes))
+
+
+def _number(document: Mapping[str, Any], key: str) -> float:
+    value = document.get(key)
+    if type(value) not in (int, float) or not abs(value) <= np.finfo(np.float32).max:
+        raise InputError(f"{NONE_TEXT}: {key} must be a number, not {value!r}")
+    return float(value)
+
+
+def _means(rows: object, classes: int) -> tuple[tuple[float, ...], ...]:
+    try:
+        found = np.array(rows, np.float64)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if found.shape != (classes, classes) or not (np.abs(found) <= np.finfo(np.float32).max).all():
+        raise InputError(f"{NONE_TEXT}: means must be {classes} rows of {classes} numbers")
+    return tuple(tuple(row) for row in found.tolist())

@@ -1,0 +1,118 @@
+"""What confidence is judged by, against slow references; what `reject` fits, on logits of a known making."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embbert_tvm.errors import InputError
+from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection, read_rejection, softmax
+from embbert_tvm.training.confidence import accepted_at, auprc, auroc, calibration_error, confidence
+from embbert_tvm.training.reject import fit, fit_temperature
+
+CLASSES = 4
+
+
+def some_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties, of the known and of the others."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(3, 12, 40) / 10, rng.integers(0, 9, 25) / 10
+
+
+def some_logits(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at that temperature is the chance of each label, and labels drawn by it."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (count, CLASSES))
+    expected = np.array([rng.choice(CLASSES, p=row) for row in softmax(logits)])
+    return logits * temperature, expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_are_what_counting_gives(seed):
+    known, others = some_scores(seed)
+    pairs = [(a > b) + (a == b) / 2 for a in known for b in others]
+    assert auroc(known, others) == pytest.approx(np.mean(pairs))
+
+    average, before = 0.0, 0.0
+    for threshold in sorted({*known, *others}, reverse=True):
+        recall = np.mean(known >= threshold)
+        found = np.sum(known >= threshold) + np.sum(others >= threshold)
+        average += (recall - before) * np.sum(known >= threshold) / found
+        before = recall
+    assert auprc(known, others) == pytest.approx(average)
+
+    share, threshold = accepted_at(known, others, 0.95)
+    best = max(t for t in known if np.mean(known >= t) >= 0.95)
+    assert (share, threshold) == (np.mean(others >= best), best)
+
+
+def test_calibration_error_and_risk_by_hand():
+    certain, right = np.array([0.9, 0.9, 0.9, 0.9, 0.5]), np.array([True, True, True, False, True])
+    assert calibration_error(certain, right) == pytest.approx((4 * (0.9 - 0.75) + 1 * 0.5) / 5)
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+    found = confidence(probabilities, np.array([0, 0, 1, 0]))
+    assert (found.risk["1"], found.risk["0.5"]) == (0.5, 0.0)
+    assert found.aurc == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_the_temperature_that_made_the_logits_is_found(temperature):
+    logits, expected = some_logits(6000, temperature)
+    assert fit_temperature(logits, expected) == pytest.approx(temperature, rel=0.1)
+    found = fit(logits, expected)
+    assert found.dev.ece < 0.03
+    assert found.dev.ece <= found.before.ece
+
+
+def around_means(spread: float, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    expected = rng.integers(0, CLASSES, count)
+    return 8 * np.eye(CLASSES)[expected] + rng.normal(0, spread, (count, CLASSES)), expected
+
+
+def test_the_score_that_tells_the_others_is_kept_and_the_share_asked_for_is_accepted():
+    logits, expected = around_means(1.0)
+    rng = np.random.default_rng(2)
+    far = 30 * np.eye(CLASSES)[rng.integers(0, CLASSES, 300)] + rng.normal(0, 1, (300, CLASSES))  # sure, and far off
+    found = fit(logits, expected, far, keep=0.9)
+    assert found.rejection.score == DISTANCE
+    assert found.compared[DISTANCE] > 0.99 > found.compared[MAX_SOFTMAX]
+    assert np.mean(found.rejection.labels(logits) < CLASSES) == pytest.approx(0.9, abs=0.005)
+    assert np.mean(found.rejection.labels(far) < CLASSES) == found.outside.accepted < 0.01
+
+    flat = rng.normal(0, 1, (300, CLASSES))
+    found = fit(logits, expected, flat, accept=0.02)
+    assert found.outside.accepted <= 0.02
+    assert found.outside.rejected_known < 0.2
+    assert fit(logits, expected, flat, accept=1.0).outside.accepted == 1.0
+
+
+def test_without_others_a_score_is_chosen_too():
+    logits, expected = around_means(1.5)
+    found = fit(logits, expected)
+    assert found.compared[found.rejection.score] == max(found.compared.values()) > 0.9
+    assert found.outside is None
+    assert np.mean(found.rejection.labels(logits) < CLASSES) >= 0.95
+    assert fit(logits[:, :2], expected % 2).rejection.score == MAX_SOFTMAX
+
+
+def test_what_is_written_is_read_and_the_rest_refused():
+    for rejection in (
+        Rejection(ENERGY, 0.7, 5.125),
+        Rejection(DISTANCE, 1.0, -4.5, ((1.0, 2.0), (0.5, -1.0))),
+    ):
+        assert read_rejection(rejection.to_dict(), 2) == rejection
+    assert read_rejection(None, 2) is None
+    good = {"score": MAX_SOFTMAX, "temperature": 1.0, "threshold": 0.5}
+    for wrong, words in (
+        ({"score": "mood"}, "choose from max softmax, energy, distance"),
+        ({"temperature": 0}, "temperature must be"),
+        ({"threshold": "high"}, "threshold must be a number"),
+        ({"threshold": float("nan")}, "threshold must be a number"),
+        ({"temperature": True}, "temperature must be a number"),
+        ({"means": [[1, 2], [3, 4]]}, "means go with"),
+        ({"score": DISTANCE, "means": [[1, 2]]}, "2 rows of 2 numbers"),
+        ({"score": DISTANCE, "means": [[1, 2], [3, float("inf")]]}, "2 rows of 2 numbers"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_rejection(good | wrong, 2)
