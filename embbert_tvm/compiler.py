@@ -12,7 +12,7 @@ import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
-from embbert_tvm.codegen import package
+from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
 from embbert_tvm.data.dataset import read_examples
@@ -30,6 +30,7 @@ from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
+from embbert_tvm.ngram_compiler import some_texts
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
 from embbert_tvm.source import ModelSource as Source
 from embbert_tvm.source import find_source as find_source
@@ -80,6 +81,8 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
+    if source.wide is not None and (source.tokenizer is None or not options.tokenizer):
+        raise InputError(f"{source.name}: adds what the text's n-grams say, so that its tokenizer must go with it")
     door = open_door(given, options.max_length, source.separator)
     if door.head == TOKENS:
         raise InputError(f"{source.onnx}: gives logits of each token: only a text's logits are compiled to C as yet")
@@ -141,6 +144,19 @@ class Compiled:
         """What the package must give for random token ids, of lengths from the least to the most."""
         return self._vectors(reference_lengths(self.program), seed=0)
 
+    def texts(self) -> list[tuple[str, str | None, np.ndarray]]:
+        """What the package must give for texts, where their n-grams add to the logits."""
+        source = self.front.source
+        if source.wide is None or source.tokenizer is None:
+            return []
+        tokenizer = load_tokenizer(source.tokenizer)
+        found = []
+        for text, pair in some_texts():
+            ids = encode(tokenizer, text, pair, self.front.max_length)
+            if len(ids) >= self.program.min_length:
+                found.append((text, pair, self._run(ids) + source.wide.logits([text], [pair])[0]))
+        return found
+
     def _vectors(self, lengths: Iterable[int], seed: int) -> list[tuple[list[int], np.ndarray]]:
         rng = np.random.default_rng(seed)
         texts = [rng.integers(0, self.front.vocabulary, length).tolist() for length in lengths]
@@ -158,12 +174,24 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.scheme is None else window_bytes(front.scheme)
     at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
+    if front.source.wide is not None:
+        at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
     compiled = Compiled(front, known, quantized, at_length)
     labels = front.source.labels
     if labels is not None and compiled.program.classes != len(labels):
         classes = compiled.program.classes
         raise InputError(f"{front.source.onnx}: the model gives {classes} logits, but {len(labels)} labels are named")
     return compiled
+
+
+def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndarray]) -> Callable[[int], Program]:
+    """The programs with arrays that no kernel reads."""
+
+    def program(length: int) -> Program:
+        made = at_length(length)
+        return replace(made, constants=made.constants | more)
+
+    return program
 
 
 def _quantized(front: FrontEnd, plan: Plan) -> IRModule:
@@ -193,6 +221,7 @@ def contents(
         board=board,
         origins=known.origins,
         head=source.head,
+        linear=source.wide,
     )
 
 
@@ -208,7 +237,7 @@ def compile_model(
     compiled = back_end(front, cpu, plan_of(options), options.prefix, tuned)
     with folder_in_place(out) as folder:
         package.write(contents(compiled, cpu, options.precision, options.prefix), folder)
-        package.write_reference(compiled.vectors(), folder)
+        package.write_reference(compiled.vectors(), folder, compiled.texts())
     return compiled
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.models.folder import read_folder, trained_precision, wide_of
 from embbert_tvm.models.huggingface import EMBEDDING, LABELS, MANY_LABELS, REGRESSION, TOKENS, is_hub_folder
+from embbert_tvm.models.ngrams import NgramModel, relabelled
 
 FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
 HEADS = (LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING)
@@ -34,6 +35,8 @@ class ModelSource:
     separator: int | None = None
     # what its outputs are: one of models/huggingface.py's heads; None where only their number says
     head: str | None = None
+    # hashed n-grams of the whole text, whose logits are added to the model's
+    wide: NgramModel | None = None
 
 
 def find_source(path: Path, labels: str | None = None) -> ModelSource:
@@ -43,7 +46,10 @@ def find_source(path: Path, labels: str | None = None) -> ModelSource:
     the classes in the place of the model's own, as `read_labels` takes them. Raises InputError for what is neither.
     """
     source = _source(path)
-    return source if labels is None else replace(source, labels=read_labels(labels))
+    if labels is None:
+        return source
+    names = read_labels(labels)
+    return replace(source, labels=names, wide=source.wide and relabelled(source.wide, names))
 
 
 def _source(path: Path) -> ModelSource:
@@ -56,7 +62,10 @@ def _source(path: Path) -> ModelSource:
 
         folder = read_folder(path)
         files = (folder.tokenizer_path, folder.calibration)
-        return ModelSource(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
+        onnx = fresh_onnx(folder)
+        return ModelSource(
+            folder.name, onnx, folder.labels, *files, folder.trained_precision, wide=wide_of(path, folder.labels)
+        )
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")
 

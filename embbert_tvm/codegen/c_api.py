@@ -46,7 +46,7 @@ _HEADER = """\
 /* SPDX-License-Identifier: Apache-2.0 */
 /* @TITLE@
  *
- * @PRECISION@ text classifier for @MIN_LENGTH@ to @MAX_LENGTH@ tokens. Made by embbert-tvm; do not edit.
+ * @PRECISION@ text classifier for @KIND@. Made by embbert-tvm; do not edit.
  *
  *     static uint8_t arena[@UPPER@_ARENA_BYTES] __attribute__((aligned(@UPPER@_ARENA_ALIGN)));
  *     @PREFIX@_t model;
@@ -98,7 +98,7 @@ typedef struct {
     const int32_t *ids;
     int32_t length, step, iteration; /* of the inference in hand, and where it goes on */
     bool truncated;
-} @PREFIX@_t;
+@LINEAR@} @PREFIX@_t;
 
 /* What a text was found to be. */
 typedef struct {
@@ -115,8 +115,8 @@ typedef struct {
 @PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes);
 
 /* Classify n bytes of UTF-8, which need no end mark. Any bytes are taken: what is not UTF-8 reads as U+FFFD, one for
- * each maximal part of a sequence that breaks off, as in Python's decode(errors="replace"). A text of more than
- * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so. result is written only where @UPPER@_OK is returned. */
+ * each maximal part of a sequence that breaks off, as in Python's decode(errors="replace"). @LONG_TEXTS@
+ * result is written only where @UPPER@_OK is returned. */
 @PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result);
 
 /* The same for two texts as the model's tokenizer joins them; where there are too many tokens, the longer text is cut.
@@ -129,8 +129,8 @@ typedef struct {
 @PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
                               int32_t *ids, size_t *tokens, bool *truncated);
 
-/* Run the model on n token ids. logits: @UPPER@_CLASSES values, written only where @UPPER@_OK is returned. ids and
- * logits lie outside the arena. */
+/* Run the model on n token ids@IDS_ALONE@. logits: @UPPER@_CLASSES values, written only where @UPPER@_OK is
+ * returned. ids and logits lie outside the arena. */
 @PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits);
 
 /* An inference in slices, so that a loop can feed a watchdog, answer a radio or give up between them. Begin with a text
@@ -173,6 +173,16 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status);
 """
 
 
+_CUT = "A text of more than\n * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so."
+_CUT_BUT_FOR_NGRAMS = _CUT[:-1] + ";\n * the n-grams of all of it add to the logits."
+_STREAMS = "A text of any length\n * is read whole."
+_LINEAR = """\
+    bool has_text;                   /* whether the inference in hand is of a text, of */
+    size_t bytes;                    /* so many bytes, */
+    float linear[@UPPER@_CLASSES]; /* whose n-grams add this to the logits */
+"""
+
+
 def substitute(template: str, prefix: str, **values: object) -> str:
     """A template's text: @PREFIX@ and @UPPER@, and @KEY@ for each of `values`."""
     for key, value in values.items():
@@ -195,8 +205,11 @@ def header(
     digest: int,
     many_labels: bool = False,
     longest_slice: float = 1.0,
+    linear: bool = False,
+    streams: bool = False,
 ) -> str:
-    """<prefix>.h. longest_slice: share of an inference that is not interrupted."""
+    """<prefix>.h. longest_slice: share of an inference that is not interrupted; linear: whether the text's n-grams add
+    to the logits; streams: whether they are all there is."""
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -206,6 +219,10 @@ def header(
         prefix,
         title=title,
         precision=precision,
+        kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",
+        long_texts=_STREAMS if streams else _CUT_BUT_FOR_NGRAMS if linear else _CUT,
+        ids_alone=", without what a text's n-grams add" if linear and not streams else "",
+        linear=_LINEAR if linear else "",
         statuses="\n".join(rows),
         min_length=min_length,
         max_length=max_length,

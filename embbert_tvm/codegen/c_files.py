@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, micro_headers
+from embbert_tvm.codegen import c_api, c_ngrams, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
@@ -16,7 +16,6 @@ _MODEL = """\
 /* SPDX-License-Identifier: Apache-2.0 */
 /* @TITLE@: the entry point. Made by embbert-tvm; do not edit. */
 #include "@PREFIX@.h"
-#include "@PREFIX@_kernels.h"
 @INCLUDES@#include "@PREFIX@_weights.h"
 
 /* A firmware that measures the steps is built with @UPPER@_PROFILE and has this function, which notes the time. */
@@ -45,18 +44,7 @@ static void spend(int32_t *budget, int32_t cost)
 {
     *budget = cost < *budget ? *budget - cost : 0;
 }
-
-/* Where to stop in a step of `count` iterations that is worth `cost` multiplications; at least one is done. */
-static int32_t slice_end(const @PREFIX@_t *model, int32_t count, int32_t cost, int32_t *budget)
-{
-    int32_t each = cost / count + 1;
-    int32_t rest = count - model->iteration;
-    int32_t iterations = *budget / each;
-    iterations = iterations < 1 ? 1 : iterations > rest ? rest : iterations;
-    spend(budget, iterations * each);
-    return model->iteration + iterations;
-}
-
+@SLICE_END@
 /* Go to the next step; whether the budget is spent. */
 static bool next_step(@PREFIX@_t *model, int32_t budget)
 {
@@ -68,8 +56,7 @@ static bool next_step(@PREFIX@_t *model, int32_t budget)
 /* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
 static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
 {
-    uint8_t *const arena = model->arena;
-    const int32_t *const @INPUT@ = model->ids;
+@ARENA@    const int32_t *const @INPUT@ = model->ids;
     const int32_t L = model->length;
 @BODY@
     return model->step == STEPS;
@@ -149,7 +136,7 @@ static float power_of_e(float x)
 /* Fill in what follows from the logits. */
 static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
 {
-    result->label = 0;
+@LINEAR@    result->label = 0;
     for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
         if (result->logits[i] > result->logits[result->label]) {
             result->label = i;
@@ -157,7 +144,7 @@ static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
     }
 @SCORES@
     result->label_text = @PREFIX@_label(result->label);
-    result->tokens = (size_t)model->length;
+    result->tokens = @TOKENS@;
     result->truncated = model->truncated;
 }
 
@@ -174,7 +161,7 @@ static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
         model->length = (int32_t)n;
         model->step = model->iteration = 0;
         model->truncated = false;
-    }
+@WITHOUT_TEXT@    }
     return status;
 }
 
@@ -256,9 +243,12 @@ _TEXT = """\
     model->length = (int32_t)tokens;
     model->step = model->iteration = 0;
     model->truncated = truncated;
-    return @UPPER@_OK;
+@WITH_TEXT@    return @UPPER@_OK;
 }
+"""
 
+# Of every package that takes texts.
+_CLASSIFY = """
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result)
 {
@@ -274,6 +264,21 @@ _TEXT = """\
     return status;
 }
 """
+
+_SLICE_END = """
+/* Where to stop in a step of `count` iterations that is worth `cost` multiplications; at least one is done. */
+static int32_t slice_end(const @PREFIX@_t *model, int32_t count, int32_t cost, int32_t *budget)
+{
+    int32_t each = cost / count + 1;
+    int32_t rest = count - model->iteration;
+    int32_t iterations = *budget / each;
+    iterations = iterations < 1 ? 1 : iterations > rest ? rest : iterations;
+    spend(budget, iterations * each);
+    return model->iteration + iterations;
+}
+"""
+
+_ARENA = "    uint8_t *const arena = model->arena;\n"
 
 _SOFTMAX = """\
     float sum = 0.0f;
@@ -353,9 +358,15 @@ def licensed(text: str) -> str:
 
 
 def header(
-    program: Program, model_name: str, precision: str, prefix: str, digest: int, many_labels: bool = False
+    program: Program,
+    model_name: str,
+    precision: str,
+    prefix: str,
+    digest: int,
+    many_labels: bool = False,
+    linear: bool = False,
 ) -> str:
-    """The C API. digest: of the package's other sources, 32 bits; many_labels: as of `entry`."""
+    """The C API. digest: of the package's other sources, 32 bits; many_labels, linear: as of `entry`."""
     return c_api.header(
         prefix,
         title=c_comment(model_name),
@@ -366,7 +377,9 @@ def header(
         vocabulary=program.vocabulary,
         arena_bytes=program.arena_bytes,
         align=ALIGN,
-        has_tokenizer=program.text is not None,
+        has_tokenizer=program.text is not None or linear,
+        linear=linear,
+        streams=linear and program.text is None,
         digest=digest,
         many_labels=many_labels,
         longest_slice=program.longest_slice,
@@ -381,9 +394,11 @@ def entry(
     prefix: str,
     many_labels: bool = False,
     checks: str = "",
+    linear: bool = False,
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
-    text may have several, so that each score is a probability of its own; checks: the C of integrity.py."""
+    text may have several, so that each score is a probability of its own; checks: the C of integrity.py; linear:
+    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -395,12 +410,20 @@ def entry(
             outputs += 1
         lines += ["        if (next_step(model, budget)) {"]
         lines += ["            return model->step == STEPS;", "        }", "    }"]
+    headers = {"kernels": program.functions, "linear": linear, "tokenizer": program.text}
+    body = "\n".join(lines)
     return c_api.substitute(
         _MODEL,
         prefix,
-        text=_IDS_ONLY if program.text is None else _TEXT,
+        arena=_ARENA if "arena + " in body else "",
+        slice_end=_SLICE_END if "slice_end(" in body else "",
+        text=_text(program, linear),
+        tokens=c_ngrams.TOKENS if linear and program.text is None else "(size_t)model->length",
+        linear=c_ngrams.ADD if linear else "",
+        with_text=c_ngrams.WITH_TEXT if linear else "",
+        without_text=c_ngrams.WITHOUT_TEXT if linear else "",
         scores=_SIGMOID if many_labels else _SOFTMAX,
-        includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
+        includes="".join(f'#include "@PREFIX@_{name}.h"\n' for name, there in headers.items() if there),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
         status_texts="\n".join(
@@ -412,11 +435,18 @@ def entry(
         max_length=program.max_length,
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
-        body="\n".join(lines),
+        body=body,
         steps=len(program.steps),
         checks=checks,
         label=_label_body(labels, prefix),
     )
+
+
+def _text(program: Program, linear: bool) -> str:
+    """The functions that take texts."""
+    if program.text is not None:
+        return _TEXT + _CLASSIFY
+    return c_ngrams.bytes_text() + _CLASSIFY if linear else _IDS_ONLY
 
 
 def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:

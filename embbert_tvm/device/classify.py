@@ -62,6 +62,8 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     if device.takes(text):
         found = device.classify(text)
         result, index, count = found.run, found.label, found.tokens
+    elif package.reads_text:
+        raise InputError(too_long(device, text))
     else:
         result = device.run(tokens.ids)
         index, count = int(np.argmax(result.logits)), len(tokens.ids)
@@ -74,6 +76,15 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
         label = package.answers[index]
     counts = result.instructions, result.cycles
     return Answer(text, label, scores, value, count, tokens.full_length - count, *counts)
+
+
+def too_long(device: Device, *texts: str) -> str:
+    """What is wrong with a text that a device has no room for, where its model needs the text."""
+    size = sum(len(text.encode()) for text in texts)
+    return (
+        f"a text of {size:,} bytes, which {device.place} has no room for: its model reads the text, not token ids "
+        "alone; build its firmware with -DSERVER_TEXT_BYTES=N"
+    )
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

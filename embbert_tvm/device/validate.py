@@ -11,10 +11,12 @@ import numpy as np
 
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
-from embbert_tvm.device.package import Package, load_vectors
+from embbert_tvm.device.classify import too_long
+from embbert_tvm.device.device import Device, RunResult
+from embbert_tvm.device.package import Package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import WorkError
-from embbert_tvm.models.reference import Reference
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.models.reference import TextReference
 from embbert_tvm.training.metrics import accuracy, spearman
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
@@ -78,7 +80,7 @@ def validate(
     its ids are compared with the library's.
     """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    reference = Reference(package.reference_model)
+    reference = TextReference(package.reference_model, package.linear)
     float_logits, compiled_logits = [], []
     compared = Comparer(package)
     checked, cut, wrong = 0, 0, []
@@ -90,21 +92,25 @@ def validate(
             run = device.run(vector.ids)
             deepest = run.stack
             compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
+        for number, text in enumerate(load_text_vectors(package), 1):
+            if device.takes(text.text, text.text_pair):
+                run = device.classify(text.text, text.text_pair).run
+                compared.add(run.logits, text.logits, f"text {number} of reference.json")
         for number, example in enumerate(progress(examples), 1):
             encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
-            ids, cut = encoded.ids, cut + encoded.truncated
-            float_logits.append(reference(ids))
+            ids, cut = encoded.ids, cut + (encoded.truncated and not package.streams)
+            float_logits.append(reference(ids, example.text, example.text_pair))
             _check_finite(float_logits[-1], "the float model", number)
             if device.takes(example.text, example.text_pair):
                 checked += 1
                 if device.tokenize(example.text, example.text_pair) != ids:
                     wrong.append(f"example {number}")
-            run = device.run(ids)
+            run = _run(device, example, ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
             _check_finite(run.logits, "the package", number)
             if host is not None:
-                compared.add(run.logits, host.run(ids).logits, f"example {number}")
+                compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
     expected, predict, metric, score, agree = _judges(package, examples)
     float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
     return Validation(
@@ -119,6 +125,15 @@ def validate(
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
     )
+
+
+def _run(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
+    """The logits of an example: of its text where that adds to them, else of its token ids."""
+    if not device.package.reads_text:
+        return device.run(ids)
+    if not device.takes(example.text, example.text_pair):
+        raise InputError(too_long(device, example.text, example.text_pair or ""))
+    return device.classify(example.text, example.text_pair).run
 
 
 def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
