@@ -6,31 +6,22 @@ import shutil
 import numpy as np
 import pytest
 import small
+from random_ngrams import model_of
 
 from embbert_tvm import api
 from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.data.dataset import read_examples
-from embbert_tvm.data.ngrams import NgramFeatures
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import load_package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.profile import profile
 from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.ngrams import NEXT_TEXT, NgramModel, outputs_of
+from embbert_tvm.models.ngrams import NEXT_TEXT
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.options import CompileOptions
 
 LONG = "please turn the kitchen lights off again " * 300  # 12,300 bytes
-
-
-def model_of(labels, rank=0, buckets=2000, seed=0):
-    dice = np.random.default_rng(seed)
-    outputs = outputs_of(len(labels))
-    table = dice.integers(-127, 128, (buckets, rank or outputs)).astype(np.int8)
-    bias = dice.standard_normal(outputs).astype(np.float32)
-    projection = dice.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
-    return NgramModel(NgramFeatures(buckets), tuple(labels), table, 0.002 if rank else 0.02, bias, projection)
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,8 @@ def _one(
 
     from tqdm import tqdm
 
-    from embbert_tvm.models.folder import read_folder
     from embbert_tvm.report import classes
-    from embbert_tvm.training.evaluate import evaluate, write_predictions
+    from embbert_tvm.training.evaluate import evaluate, read_any_folder, write_predictions
 
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
 
@@ -66,7 +65,7 @@ def _one(
             bar.total = total
             bar.update(done - bar.n)
 
-        found = evaluate(read_folder(model), data, metric, limit, seed, on_step)
+        found = evaluate(read_any_folder(model), data, metric, limit, seed, on_step)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:

@@ -20,7 +20,8 @@ from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
-from embbert_tvm.models.folder import ModelFolder
+from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.metrics import CLASSIFICATION, REGRESSION
@@ -59,8 +60,13 @@ class Prediction:
     probability: float | None
 
 
+def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
+    """A model folder of tokens or of hashed n-grams. Raises InputError for what is neither."""
+    return read_ngram_folder(path) if is_ngram_folder(path) else read_folder(path)
+
+
 def evaluate(
-    folder: ModelFolder,
+    folder: ModelFolder | NgramFolder,
     data: Path,
     metric: str | None = None,
     limit: int | None = None,
@@ -82,7 +88,10 @@ def evaluate(
     if limit is not None and limit < len(examples):
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
-    logits = run_all(float_runner(folder), texts.ids, on_step=on_step)
+    logits = texts.linear
+    if isinstance(folder, ModelFolder):
+        logits = texts.together(run_all(float_runner(folder), texts.ids, on_step=on_step))
+    assert logits is not None
     names = 1 if folder.labels is None else len(folder.labels)
     if logits.shape[1] != names:
         raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
@@ -104,7 +113,7 @@ def evaluate(
     )
 
 
-def _seen(folder: ModelFolder, examples: Sequence[Example]) -> int | None:
+def _seen(folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> int | None:
     path = folder.path / TEXTS_READ
     return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
 
@@ -127,7 +136,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def check_metric(folder: ModelFolder, metric: str) -> None:
+def check_metric(folder: ModelFolder | NgramFolder, metric: str) -> None:
     """InputError where a metric does not fit the model's labels."""
     known = REGRESSION if folder.labels is None else CLASSIFICATION
     if metric not in known:
@@ -138,23 +147,38 @@ def check_metric(folder: ModelFolder, metric: str) -> None:
 
 @dataclass(frozen=True)
 class Texts:
-    """A labelled set as a model reads it: ids, and class numbers or numbers (N,)."""
+    """A labelled set as a model reads it: ids, and class numbers or numbers (N,).
+
+    `linear` (N, classes) are the logits that the texts' n-grams give, None for a model that has none; of a model of
+    n-grams alone there are no ids.
+    """
 
     ids: list[list[int]]
     expected: np.ndarray
     truncated: int
     regression: bool
+    linear: np.ndarray | None = None
 
     @classmethod
-    def of(cls, folder: ModelFolder, examples: Sequence[Example]) -> Texts:
+    def of(cls, folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> Texts:
         """Examples as ids and numbers; a label that is not the model's has the number after the last."""
-        encoded = [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length) for x in examples]
+        if isinstance(folder, NgramFolder):
+            encoded, linear = [], folder.model
+        else:
+            encoded = [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length) for x in examples]
+            linear = folder.wide
         if folder.labels is None:
             expected = np.array([float(x.label) for x in examples])
         else:
             index_of = {label: i for i, label in enumerate(folder.labels)}
             expected = np.array([index_of.get(x.label, len(folder.labels)) for x in examples])
-        return cls([x.ids for x in encoded], expected, sum(x.truncated for x in encoded), folder.labels is None)
+        cut = sum(x.truncated for x in encoded)
+        more = linear and linear.logits([x.text for x in examples], [x.text_pair for x in examples])
+        return cls([x.ids for x in encoded], expected, cut, folder.labels is None, more)
+
+    def together(self, logits: np.ndarray) -> np.ndarray:
+        """What the model says, of the logits that it gives for token ids: those of the texts' n-grams are added."""
+        return logits if self.linear is None else logits + self.linear
 
     def score(self, metric: str, logits: np.ndarray) -> float:
         """A metric of logits (N, classes)."""

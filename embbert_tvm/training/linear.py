@@ -42,12 +42,14 @@ _PATIENCE = 2  # strengths in a row that may be worse than the best
 
 @dataclass(frozen=True)
 class LinearFit:
-    """The model, its accuracy on dev, the strength that dev chose, and (strength, accuracy on dev) of all tried."""
+    """The model, its accuracy on dev, the strength that dev chose, (strength, accuracy on dev) of all tried, and the
+    model's logits (N, classes) on dev."""
 
     model: NgramModel
     dev_accuracy: float
     strength: float
     tried: list[tuple[float, float]]
+    dev_logits: np.ndarray
 
 
 def fit_ngrams(
@@ -99,7 +101,7 @@ def fit_ngrams(
             if worse == _PATIENCE:
                 break
     (accuracy, _), model, strength = best
-    return LinearFit(model, accuracy, strength, tried)
+    return LinearFit(model, accuracy, strength, tried, model.logits_of(bags[1]))
 
 
 def with_buckets(features: NgramFeatures, buckets: int) -> NgramFeatures:

@@ -111,12 +111,15 @@ def finetune_teacher(
     _freeze(model, recipe.frozen)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
+    _quicken(optimizer, model, recipe.head_times)
     index = {name: i for i, name in enumerate(names)}
     targets = torch.tensor([float(x.label) if labels is None else index[x.label] for x in train], device=device)
     lengths = [len(x.text) + len(x.text_pair or "") for x in train]
-    total = recipe.epochs * -(-len(train) // recipe.batch_size)
+    steps = -(-len(train) // recipe.batch_size)
+    epochs = max(recipe.epochs, min(-(-recipe.least_steps // steps), recipe.most_epochs))
+    total = epochs * steps
     step, best, weights = 0, -np.inf, {}
-    for number in range(1, recipe.epochs + 1):
+    for number in range(1, epochs + 1):
         model.train()
         losses = []
         for rows in length_batches(lengths, recipe.batch_size, random.Random(f"{recipe.seed} {number}")):
@@ -144,6 +147,18 @@ def finetune_teacher(
         model.save_pretrained(path)
         tokenizer.save_pretrained(path)
     return output
+
+
+def _quicken(optimizer: torch.optim.Optimizer, model: torch.nn.Module, times: float) -> None:
+    """Let the new head, which starts from nothing, learn `times` as fast as the encoder."""
+    encoder = {id(parameter) for parameter in model.base_model.parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        new = [parameter for parameter in group["params"] if id(parameter) not in encoder]
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
+        groups.append({**group, "params": new, "times": times})
+    for group in (group for group in groups if group["params"]):
+        optimizer.add_param_group(group)
 
 
 @dataclass(frozen=True)
