@@ -222,6 +222,7 @@ def contents(
         origins=known.origins,
         head=source.head,
         linear=source.wide,
+        example=source.example,
     )
 
 

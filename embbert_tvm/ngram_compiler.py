@@ -17,6 +17,7 @@ from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan, plan_text
 from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.models.folder import example_of
 from embbert_tvm.models.ngrams import NEXT_TEXT, VOCABULARY, NgramModel, read_ngram_folder, relabelled
 from embbert_tvm.options import DEFAULT_PRECISION, CompileOptions
 from embbert_tvm.source import read_labels
@@ -36,6 +37,7 @@ class NgramSource:
 
     name: str
     model: NgramModel
+    example: str | None = None  # a text of its own kind
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -45,7 +47,8 @@ class NgramSource:
 def find_ngram_source(path: Path, labels: str | None = None) -> NgramSource:
     """The model of a folder. labels: as of `find_source`. InputError where it is none."""
     folder = read_ngram_folder(path)
-    return NgramSource(folder.name, folder.model if labels is None else relabelled(folder.model, read_labels(labels)))
+    model = folder.model if labels is None else relabelled(folder.model, read_labels(labels))
+    return NgramSource(folder.name, model, example_of(path))
 
 
 def check_options(options: CompileOptions) -> None:
@@ -107,6 +110,7 @@ def contents(source: NgramSource, cpu: Cpu, prefix: str, max_length: int | None,
         prefix=prefix,
         board=board,
         linear=model,
+        example=source.example,
     )
 
 

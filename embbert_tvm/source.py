@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.folder import read_folder, trained_precision, wide_of
+from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
 from embbert_tvm.models.huggingface import EMBEDDING, LABELS, MANY_LABELS, REGRESSION, TOKENS, is_hub_folder
 from embbert_tvm.models.ngrams import NgramModel, relabelled
 
@@ -37,6 +37,8 @@ class ModelSource:
     head: str | None = None
     # hashed n-grams of the whole text, whose logits are added to the model's
     wide: NgramModel | None = None
+    # a text of its own kind, None where it is not known
+    example: str | None = None
 
 
 def find_source(path: Path, labels: str | None = None) -> ModelSource:
@@ -62,9 +64,14 @@ def _source(path: Path) -> ModelSource:
 
         folder = read_folder(path)
         files = (folder.tokenizer_path, folder.calibration)
-        onnx = fresh_onnx(folder)
         return ModelSource(
-            folder.name, onnx, folder.labels, *files, folder.trained_precision, wide=wide_of(path, folder.labels)
+            folder.name,
+            fresh_onnx(folder),
+            folder.labels,
+            *files,
+            folder.trained_precision,
+            wide=wide_of(path, folder.labels),
+            example=example_of(path),
         )
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")

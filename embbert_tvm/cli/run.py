@@ -15,12 +15,19 @@ TEXT_COLUMNS = 60
 
 @click.command("run")
 @click.argument("package", type=click.Path())
-@click.argument("text", nargs=-1, required=True)
+@click.argument("text", nargs=-1)
+@click.option(
+    "--file", "path", metavar="FILE", help="Texts, one a line, or a TSV's with its header; - is standard input."
+)
 @click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(package: str, text: tuple[str, ...], place: str, timeout: float | None, as_json: bool) -> None:
-    """Classify each TEXT with the compiled PACKAGE."""
+def command(
+    package: str, text: tuple[str, ...], path: str | None, place: str, timeout: float | None, as_json: bool
+) -> None:
+    """Classify each TEXT, or those of --file or standard input, with the compiled PACKAGE."""
+    if path is not None or not text:
+        text = (*text, *_texts(path or "-"))
     from embbert_tvm.device.classify import classify
     from embbert_tvm.device.package import load_package
 
@@ -49,6 +56,33 @@ def command(package: str, text: tuple[str, ...], place: str, timeout: float | No
         count = "" if counted is None else f"{counted:,}"
         rows.append((shortened(answer.text), what, score, str(answer.tokens), count))
     click.echo(table(rows, right=(2, 3, 4)))
+
+
+def _texts(path: str) -> list[str]:
+    """The texts of a file, or of standard input, without blank lines. Raises InputError where there is none."""
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from embbert_tvm.data.dataset import read_columns
+    from embbert_tvm.data.files import read_lines
+    from embbert_tvm.errors import InputError
+
+    if path == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise click.UsageError("Missing argument 'TEXT...': give texts, --file FILE, or texts on standard input.")
+        with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+            file.write(sys.stdin.buffer.read())
+            file.flush()
+            try:
+                found = _texts(file.name)
+            except InputError as error:
+                raise InputError(str(error).replace(file.name, "standard input")) from error
+    else:
+        found = read_columns(Path(path)) or [line.rstrip("\r\n") for line in read_lines(Path(path)) if line.strip()]
+    if not found:
+        raise InputError(f"{'standard input' if path == '-' else path}: holds no text")
+    return found
 
 
 def shortened(text: str) -> str:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     help="Name the first operator whose output differs from that of the host, of the float model or of a place.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N examples.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="TSV to write: label, answer, probability and text of each example.",
+)
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -33,6 +39,7 @@ def command(
     place: str,
     against: str | None,
     limit: int | None,
+    output: Path | None,
     timeout: float | None,
     as_json: bool,
 ) -> None:
@@ -45,21 +52,30 @@ def command(
         return
     if data is None:
         raise click.UsageError("Missing option '--data'.")
+    from dataclasses import asdict
+
     from tqdm import tqdm
 
-    from embbert_tvm.data.dataset import read_examples
+    from embbert_tvm.data.dataset import check_labels, read_examples
+    from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.validate import validate
     from embbert_tvm.errors import WorkError
+    from embbert_tvm.report import classes
 
     opened = load_package(package)
-    examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[:limit]
+    examples = read_examples(Path(data), regression=opened.answers is None)[:limit]
+    check_labels(data, examples, opened.answers)
     quiet = not sys.stderr.isatty()
     result = validate(
         opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet), timeout
     )
     if result.truncated:
         click.echo(f"{result.truncated} texts are longer than the model takes and were cut", err=True)
+    if result.unknown:
+        click.echo(classes.unknown(result.unknown), err=True)
+    if output is not None:
+        write_predictions(output, result.predictions)
     bits = result.comparison
     figures = {
         "examples": result.examples,
@@ -72,10 +88,15 @@ def command(
         "tokenizer": {"checked": result.tokenized.checked, "equal": result.tokenized.equal},
         "stack_bytes": result.stack,
         "truncated": result.truncated,
+        "unknown": result.unknown,
+        "classes": [asdict(x) for x in result.classes],
+        "confused": [asdict(x) for x in result.confused],
     }
     if as_json:
         click.echo(json.dumps(figures))
     else:
+        if result.classes:
+            click.echo(f"{classes.text(result.classes, result.confused)}\n")
         click.echo(f"{result.examples} examples, on {place}")
         click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
         click.echo(f"agreement  {result.agreement:.4f}")

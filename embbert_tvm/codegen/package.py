@@ -54,6 +54,7 @@ class Contents:
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
     head: str | None = None  # what the outputs are, as ModelSource has it
     linear: NgramModel | None = None
+    example: str | None = None  # a text of the model's own kind
 
     @property
     def streams(self) -> bool:
@@ -163,6 +164,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "tokenizer": contents.scheme is not None or contents.streams,
         "linear": contents.linear and {"bytes": contents.linear.bytes, **asdict(contents.linear.features)},
         "streams": contents.streams,
+        "example": contents.example,
         "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in _sources(contents)],
         "includes": [f"{_HOST}/include"],
     }

@@ -110,6 +110,12 @@ class Package:
         return bool(self.metadata.get("streams"))
 
     @property
+    def example(self) -> str | None:
+        """A text of the model's own kind, None where that is not known."""
+        example = self.metadata.get("example")
+        return example if isinstance(example, str) and example.strip() else None
+
+    @property
     def linear(self) -> Path:
         """The folder of the hashed n-grams, where the package `reads_text`."""
         return self.path / "src" / "linear"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.dataset import Example, unknown_labels
+from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.classify import too_long
 from embbert_tvm.device.device import Device, RunResult
@@ -17,6 +18,7 @@ from embbert_tvm.device.package import Package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.reference import TextReference
+from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.metrics import accuracy, spearman
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
@@ -55,6 +57,10 @@ class Validation:
     comparison: Comparison
     tokenized: Tokenized
     truncated: int  # examples of more tokens than the package takes, which were cut
+    predictions: list[Prediction] = field(default_factory=list)  # what the package says of each example
+    unknown: dict[str, int] = field(default_factory=dict)  # examples by label that the package lacks: each is wrong
+    classes: list[ClassFigures] = field(default_factory=list)
+    confused: list[Confusion] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def validate(
                 compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
     expected, predict, metric, score, agree = _judges(package, examples)
     float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
-    return Validation(
+    found = Validation(
         examples=len(examples),
         accuracy_float=score(expected, float_answers),
         accuracy_compiled=score(expected, compiled_answers),
@@ -124,7 +130,27 @@ def validate(
         comparison=compared.result(),
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
+        predictions=predictions_of(examples, np.array(compiled_logits), package.answers),
     )
+    if package.answers is None:
+        return found
+    return replace(
+        found,
+        unknown=unknown_labels(examples, package.answers),
+        classes=class_figures(expected, compiled_answers, package.answers),
+        confused=confusions(expected, compiled_answers, package.answers),
+    )
+
+
+def predict(package: Package, examples: Sequence[Example], place: str = "host") -> list[Prediction]:
+    """What a package says of examples in some place."""
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
+    with open_place(place, package) as device:
+        logits = []
+        for x in examples:
+            ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
+            logits.append(_run(device, x, ids).logits)
+    return predictions_of(examples, np.array(logits), package.answers)
 
 
 def _run(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
@@ -150,7 +176,8 @@ def _judges(
     if package.answers is None:
         expected = np.array([float(example.label) for example in examples])
         return expected, lambda logits: logits[:, 0], "spearman", spearman, spearman
-    expected = np.array([package.answers.index(example.label) for example in examples])
+    known = {label: i for i, label in enumerate(package.answers)}
+    expected = np.array([known.get(example.label, len(known)) for example in examples])
     return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
 
 

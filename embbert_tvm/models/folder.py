@@ -159,6 +159,15 @@ def trained_precision(folder: Path) -> str | None:
         raise InputError(f"{path}: holds no training record: train the model again") from None
 
 
+def example_of(folder: Path) -> str | None:
+    """A text of the model's own kind, by its training.json; None where that does not tell."""
+    try:
+        example = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("example")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return example if isinstance(example, str) and example.strip() else None
+
+
 def write_config(folder: ModelFolder) -> None:
     """Write config.json of `folder`."""
     document = {

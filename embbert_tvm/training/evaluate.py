@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -14,9 +13,9 @@ from threading import Lock
 
 import numpy as np
 
-from embbert_tvm.data.dataset import Example, read_examples, task_name
-from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.dataset import Example, check_labels, read_examples, task_name, unknown_labels
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
+from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
@@ -51,15 +50,6 @@ class Evaluation:
     predictions: list[Prediction] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of an example: a label and its probability, or for regression a number."""
-
-    example: Example
-    predicted: str
-    probability: float | None
-
-
 def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
     """A model folder of tokens or of hashed n-grams. Raises InputError for what is neither."""
     return read_ngram_folder(path) if is_ngram_folder(path) else read_folder(path)
@@ -81,10 +71,7 @@ def evaluate(
     metric = metric or next(iter(known))
     check_metric(folder, metric)
     examples = read_examples(data, regression=folder.labels is None)
-    if folder.labels is not None and not {x.label for x in examples} & set(folder.labels):
-        raise InputError(
-            f"{data}: not one label is the model's, which knows {', '.join(folder.labels)}: is it another task's set?"
-        )
+    check_labels(str(data), examples, folder.labels)
     if limit is not None and limit < len(examples):
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
@@ -97,43 +84,21 @@ def evaluate(
         raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
     value = texts.score(metric, logits)
     found = Evaluation(task_name(data), metric, value, len(examples), seed, texts.truncated, _seen(folder, examples))
+    found = dataclasses.replace(found, predictions=predictions_of(examples, logits, folder.labels))
     if folder.labels is None:
-        predictions = [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
-        return dataclasses.replace(found, predictions=predictions)
+        return found
     predicted = logits.argmax(1)
     return dataclasses.replace(
         found,
-        unknown=dict(Counter(x.label for x in examples if x.label not in folder.labels)),
+        unknown=unknown_labels(examples, folder.labels),
         classes=class_figures(texts.expected, predicted, folder.labels),
         confused=confusions(texts.expected, predicted, folder.labels),
-        predictions=[
-            Prediction(x, folder.labels[i], float(p.max()))
-            for x, i, p in zip(examples, predicted, _softmax(logits), strict=True)
-        ],
     )
 
 
 def _seen(folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> int | None:
     path = folder.path / TEXTS_READ
     return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
-
-
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write a TSV with the columns label, predicted, probability, text and, of pairs, text_pair."""
-    pairs = any(x.example.text_pair is not None for x in predictions)
-    lines = ["label\tpredicted\tprobability\ttext" + "\ttext_pair" * pairs]
-    for x in predictions:
-        probability = "" if x.probability is None else f"{x.probability:.4f}"
-        texts = [x.example.text, x.example.text_pair or ""][: 1 + pairs]
-        lines.append(
-            "\t".join([x.example.label, x.predicted, probability, *(" ".join(text.split()) for text in texts)])
-        )
-    write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
 
 
 def check_metric(folder: ModelFolder | NgramFolder, metric: str) -> None:

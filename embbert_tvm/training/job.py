@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
 CALIBRATION_TEXTS = 256
+_EXAMPLE_CHARACTERS = 80
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
     "tokenizer.json", "training.json", WIDE,
@@ -362,5 +364,6 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         held_out=sets.files,
         left_out=sets.left_out,
         wide_weight=result.wide_weight,
+        example=shorten(median_text(sets.dev).text, _EXAMPLE_CHARACTERS, placeholder="") or None,
         tried=[{"lr": recipe.lr, "epochs": recipe.epochs, "value": value} for recipe, value in result.recipes],
     )

@@ -20,7 +20,7 @@ from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.folder import WIDE, read_folder
 from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.optimization import adamw, one_thread, seed_of, set_rate
@@ -246,10 +246,14 @@ class _FolderTeacher:
             for batch in in_order(TokenizedSet(ids, rows, 0), _BATCH):
                 features = self._model.features(batch.ids, batch.mask)
                 found[batch.targets.numpy()] = torch.cat([self._model.head(features), features], 1).numpy()
+        if self._folder.wide is not None:
+            ngrams = self._folder.wide.logits([x.text for x in examples], [x.text_pair for x in examples])
+            found[:, : self._model.classes] += ngrams
         return found
 
     def fingerprint(self) -> str:
-        return self._folder.weights_sha256()
+        wide = self._folder.path / WIDE / self._folder.weights.name
+        return self._folder.weights_sha256() + (sha256_of(wide) if self._folder.wide is not None else "")
 
 
 def _encode(tokenizer, examples: Sequence[Example], longest: int):

@@ -20,6 +20,7 @@ from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import read_record
+from embbert_tvm.training.task_teacher import open_teacher
 from embbert_tvm.training.taught import with_teachers
 from embbert_tvm.training.wide import WEIGHTS, fit_wide, mean_loss
 
@@ -81,6 +82,11 @@ def test_ngrams_are_added_where_dev_gains_and_evaluate_reads_them(trained, tsv):
     texts = Texts.of(folder, [text])
     np.testing.assert_array_equal(texts.together(np.zeros((1, 2), np.float32)), wide.logits([text.text]))
     assert "are added to its own" in (output / "README.md").read_text()
+    teacher = open_teacher(output)
+    without = open_teacher(trained("plain", wide=False)[1])
+    gained = (teacher.answers([text]) - without.answers([text]))[:, :2]
+    np.testing.assert_allclose(gained, wide.logits([text.text]), atol=1e-5)
+    assert teacher.fingerprint() != without.fingerprint()
     shown = compared(result)
     assert [line.split()[0] for line in shown.splitlines()[1:4]] == [NGRAMS, MODEL, "*"]
     assert "180,000       500,000  1.00" in shown
