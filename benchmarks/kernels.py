@@ -27,7 +27,7 @@ from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.plan import solve
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.profile import profile
 from embbert_tvm.errors import EmbbertError

@@ -29,8 +29,8 @@ import numpy as np
 from embbert_tvm.data.corpus import read_texts
 from embbert_tvm.data.dataset import Example, read_examples, write_examples
 from embbert_tvm.data.leaks import HeldOut, text_key
+from embbert_tvm.data.metrics import mcc
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
-from embbert_tvm.training.metrics import mcc
 
 PARSER = ("link-parser", "en", "-null=0", "-graphics=0", "-limit=20", "-timeout=1", "-panic=0", "-echo=1")
 FOUND = re.compile(r"Found \d+ linkages? \([1-9]")  # that break no rule of the parser's post-processing

@@ -25,8 +25,8 @@ from embbert_tvm.data.dataset import Example, read_examples, write_examples
 from embbert_tvm.data.splits import read_splits
 from embbert_tvm.data.tasks import Task, find_tasks
 from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.report.table import table
 from embbert_tvm.training.batches import in_order, tokenize_set
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
@@ -43,7 +43,7 @@ LR = {"LoRA": 1e-3, "QAT": 3e-4}
 
 def rounded(folder: ModelFolder, precision: str, dev: Sequence[Example], examples: Sequence[Example]) -> np.ndarray:
     """Logits (N, classes) of the model in integers of a precision, the examples shortest first."""
-    model = EmbBert.from_pretrained(folder)
+    model = load_classifier(folder)
     texts = calibration_ids(dev, folder.tokenizer, folder.config.max_length)
     quantized = QuantizedEmbBert(model, texts, precision)
     data = tokenize_set(folder.tokenizer, examples, folder.labels, folder.config.max_length)

@@ -50,15 +50,18 @@ def texts_of(paths: Sequence[Path]) -> Iterator[Texts]:
 
 
 def differences(
-    spec: TokenizerSpec, hosts: dict[int, HostTokenizer], texts: Iterator[Texts]
+    spec: TokenizerSpec, hosts: dict[int, HostTokenizer], texts: Iterator[Texts], each: int = EACH
 ) -> tuple[int, int, list[tuple[int, Texts]]]:
-    """(comparisons, refused for a word's length, those that differ: the cut and the texts)."""
+    """(comparisons, refused for a word's length, those that differ: the cut and the texts).
+
+    `each`: of so many batches one is cut.
+    """
     checked, refused, wrong, batches = 0, 0, [], 0
     while batch := list(islice(texts, BATCH)):
         given = [a if b is None else (a, b) for a, b in batch]
         batches += 1
         for cut, host in hosts.items():
-            if cut < MAX_LENGTH and batches % EACH != 1:
+            if cut < MAX_LENGTH and (batches - 1) % each:
                 continue
             spec.tokenizer.enable_truncation(cut)
             for (a, b), encoded in zip(batch, spec.tokenizer.encode_batch(given), strict=True):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from embbert_tvm.codegen.program import Program
+    from embbert_tvm.codegen.steps import Program
     from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice

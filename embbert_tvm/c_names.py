@@ -49,8 +49,8 @@ C_RESERVED = _KEYWORDS | _FUNCTIONS
 # Of a package's functions, types and files: what may not follow its prefix once more.
 API_NAMES = _words(
     """
-    begin begin_ids check check_t classify classify_pair continue h init known_answer label result_t run status_t
-    status_text step t tokenize tokenizer tokenizer_part trace
+    begin begin_ids check check_t classify classify_pair complete continue h init known_answer label label_tokens
+    result_t run status_t status_text step t token_t tokenize tokenizer tokenizer_part trace
     """
 )
 _MACRO = re.compile(r"[A-Z][A-Z0-9_]+")

@@ -14,21 +14,22 @@ from tvm import IRModule, relax
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
-from embbert_tvm.codegen.program import Program, Schedules, build_programs, limits
-from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.codegen.program import Schedules, build_programs, limits
+from embbert_tvm.codegen.steps import Program
+from embbert_tvm.data.dataset import calibration_sample, read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import calibrate, pipeline, qdq
+from embbert_tvm.graph import calibrate, pipeline
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
-from embbert_tvm.graph.door.outputs import TOKENS
 from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
+from embbert_tvm.heads import TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
@@ -40,7 +41,6 @@ DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
 ANSWER_TOKENS = 12  # of the known answer, where the model takes so many
-CALIBRATION_TEXTS = 256
 WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
 
 
@@ -84,11 +84,9 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     if source.wide is not None and (source.tokenizer is None or not options.tokenizer):
         raise InputError(f"{source.name}: adds what the text's n-grams say, so that its tokenizer must go with it")
     door = open_door(given, options.max_length, source.separator)
-    if door.head == TOKENS:
-        raise InputError(f"{source.onnx}: gives logits of each token: only a text's logits are compiled to C as yet")
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
-        qdq.check_asked(str(source.onnx), options)
+        _check_asked_of_quantized(source, options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least)
     scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
@@ -99,6 +97,16 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
         )
     whole = content(door, given, source.onnx)
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
+
+
+def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
+    """Raise InputError where more is asked of a quantized file than to compile what it says."""
+    other = (options.plan, options.calibration_method, options.rounding)
+    if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
+        raise InputError(
+            f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is: "
+            "leave out --precision and --plan"
+        )
 
 
 def plan_of(options: CompileOptions) -> Plan:
@@ -121,6 +129,12 @@ class Compiled:
     @functools.cached_property
     def program(self) -> Program:
         return replace(self.at_length(self.front.max_length), min_length=self.front.door.least)
+
+    @property
+    def head(self) -> str:
+        """What the outputs are, as the model says or as they show."""
+        named = self.front.source.labels is not None
+        return self.front.source.head or head_for(self.program.classes, self.program.of_tokens, named)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -177,10 +191,7 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     if front.source.wide is not None:
         at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
     compiled = Compiled(front, known, quantized, at_length)
-    labels = front.source.labels
-    if labels is not None and compiled.program.classes != len(labels):
-        classes = compiled.program.classes
-        raise InputError(f"{front.source.onnx}: the model gives {classes} logits, but {len(labels)} labels are named")
+    _check_head(front.source, compiled)
     return compiled
 
 
@@ -192,6 +203,19 @@ def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndar
         return replace(made, constants=made.constants | more)
 
     return program
+
+
+def _check_head(source: Source, compiled: Compiled) -> None:
+    """InputError where what is said of a model's outputs is not what it gives."""
+    program, labels = compiled.program, source.labels
+    if labels is not None and program.classes != len(labels):
+        each = " a token" if program.of_tokens else ""
+        raise InputError(
+            f"{source.onnx}: the model gives {program.classes} logits{each}, but {len(labels)} labels are named"
+        )
+    if source.head is not None and (source.head == TOKENS) != program.of_tokens:
+        found = "logits of each token" if program.of_tokens else "logits of the text"
+        raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
 
 
 def _quantized(front: FrontEnd, plan: Plan) -> IRModule:
@@ -220,7 +244,7 @@ def contents(
         prefix=prefix,
         board=board,
         origins=known.origins,
-        head=source.head,
+        head=compiled.head,
         linear=source.wide,
         example=source.example,
     )
@@ -280,7 +304,7 @@ def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: in
         if source.tokenizer is None:
             raise InputError(f"{source.onnx}: --calibration needs a tokenizer.json beside the model")
         tokenizer = load_tokenizer(source.tokenizer)
-        examples = read_examples(tsv)[:CALIBRATION_TEXTS]
+        examples = calibration_sample(read_examples(tsv))
         texts = [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
         return calibrate.calibrate(mod, texts, digest, with_moments=source.trained_precision is None)
     if source.calibration is None:
@@ -306,7 +330,9 @@ def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int
     optimized: whether LLVM optimizes it; the bits are the same.
     """
     target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
-    machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
+    # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
 
     def run(ids: Sequence[int]) -> np.ndarray:
         logits: np.ndarray = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 
 class EmbbertError(Exception):
@@ -41,6 +43,12 @@ def cannot_write(path: object, error: OSError) -> EmbbertError:
         advice = _OF_THE_MACHINE[error.errno]
         return WorkError(f"{said}: {advice}" if advice else said)
     return InputError(said)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question that ends a message about an unknown name: which known one was meant; empty where none is alike."""
+    found = difflib.get_close_matches(name, [*known], n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def one_line(message: object) -> str:

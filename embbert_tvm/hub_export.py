@@ -9,17 +9,16 @@ from pathlib import Path
 import onnx
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import read_columns, read_examples
-from embbert_tvm.data.files import read_lines, write_atomically
+from embbert_tvm.data.dataset import calibration_sample, read_columns, read_examples
+from embbert_tvm.data.files import folder_in_place, read_lines, write_atomically
+from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
 from embbert_tvm.graph.door import normalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
-from embbert_tvm.models.huggingface import export, read_hub_folder, tokenizer_of
-from embbert_tvm.source import FOREIGN, separator_of
-
-CALIBRATION_TEXTS = 256
+from embbert_tvm.models.foreign import FOREIGN, separator_of
+from embbert_tvm.models.huggingface import HubFolder, export, read_hub_folder, tokenizer_of
 
 
 def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:
@@ -35,7 +34,14 @@ def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) ->
     if texts and tokenizer is None:
         raise InputError(f"{path}: --calibration needs the model's tokenizer, which is not there")
     given = onnx.load_from_string(export(folder))
-    out.mkdir(parents=True, exist_ok=True)
+    with folder_in_place(out) as place:
+        _write(folder, tokenizer, given, texts, place)
+    return len(texts)
+
+
+def _write(
+    folder: HubFolder, tokenizer: bytes | None, given: onnx.ModelProto, texts: list[tuple[str, str | None]], out: Path
+) -> None:
     if tokenizer is not None:
         write_atomically(out / "tokenizer.json", tokenizer)
     door = normalize(given, separator=separator_of(out / "tokenizer.json") if tokenizer is not None else None)
@@ -45,21 +51,19 @@ def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) ->
     write_atomically(out / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
     if texts:
         mod = simplify(import_onnx(door.model))
-        ids = _ids(Tokenizer.from_file(str(out / "tokenizer.json")), texts, door.most or 256)
+        ids = _ids(load_tokenizer(out / "tokenizer.json"), texts, door.most or 256)
         save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
-    return len(texts)
 
 
 def _texts(path: Path) -> list[tuple[str, str | None]]:
-    """Texts, evenly from the whole of a file: one that is sorted by label has them all."""
+    """The texts of a file to calibrate on."""
     if read_columns(path) is not None:
         found = [(x.text, x.text_pair) for x in read_examples(path)]
     else:
         found = [(line.strip(), None) for line in read_lines(path) if line.strip()]
     if not found:
         raise InputError(f"{path}: holds no text")
-    step = max(1, len(found) / CALIBRATION_TEXTS)
-    return [found[int(n * step)] for n in range(min(len(found), CALIBRATION_TEXTS))]
+    return calibration_sample(found)
 
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], longest: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ from embbert_tvm.codegen import c_ngrams
 from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.package import Contents
 from embbert_tvm.codegen.plan import ALIGN, Plan
-from embbert_tvm.codegen.program import INPUT, OUTPUT, Output, Program, Step
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step
 from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan, plan_text

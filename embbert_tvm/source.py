@@ -9,15 +9,12 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import head_named
 from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
-from embbert_tvm.models.huggingface import EMBEDDING, LABELS, MANY_LABELS, REGRESSION, TOKENS, is_hub_folder
+from embbert_tvm.models.foreign import FOREIGN, separator_of
+from embbert_tvm.models.huggingface import is_hub_folder
 from embbert_tvm.models.ngrams import NgramModel, relabelled
-
-FOREIGN = "onnx"  # the architecture, in config.json, of a folder whose model.onnx is all there is
-HEADS = (LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING)
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class ModelSource:
     trained_precision: str | None = None  # the one through whose rounding it was trained
     # the id after which the second of two texts begins, for a model that has token types
     separator: int | None = None
-    # what its outputs are: one of models/huggingface.py's heads; None where only their number says
+    # what its outputs are, one of HEADS; None where only their number says
     head: str | None = None
     # hashed n-grams of the whole text, whose logits are added to the model's
     wide: NgramModel | None = None
@@ -92,9 +89,10 @@ def _foreign(path: Path) -> ModelSource | None:
         return None
     if not isinstance(document, dict) or document.get("architecture") != FOREIGN:
         return None
-    labels, head, name = document.get("labels"), document.get("head"), document.get("name", path.resolve().name)
+    labels, head = document.get("labels"), head_named(document.get("head"))
+    name = document.get("name", path.resolve().name)
     named = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
-    if not (labels is None or named) or head not in HEADS or not isinstance(name, str):
+    if not (labels is None or named) or head is None or not isinstance(name, str):
         raise InputError(f"{path / 'config.json'}: labels, head or name are not what `export` writes: export it again")
 
     def there(file: str) -> Path | None:
@@ -113,22 +111,6 @@ def _exported(path: Path) -> ModelSource:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     export_hub_folder(path, place / "model")
     return _foreign(place / "model")
-
-
-def separator_of(tokenizer: Path | None) -> int | None:
-    """The id behind which the second of two texts begins, where a tokenizer.json gives that text another type."""
-    if tokenizer is None:
-        return None
-    try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception:  # what is no tokenizer is refused where it is used
-        return None
-    pair = loaded.encode("a", "b")
-    if 1 not in pair.type_ids or pair.type_ids[0] != 0:
-        return None
-    separator = pair.ids[pair.type_ids.index(1) - 1]
-    types = [int(separator in pair.ids[:n]) for n in range(len(pair.ids))]
-    return separator if types == pair.type_ids else None
 
 
 def read_labels(given: str) -> tuple[str, ...]:

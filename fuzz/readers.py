@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import os
 import random
 import resource
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -54,23 +55,31 @@ class Tally:
 
 
 _COMPILE = "compile {}/m.onnx --target host --max-length 9 -o OUT"
+_FOLDER = "compile {}/model --target host --max-length 9 -o OUT"
+_EVALUATE = "evaluate {}/model --data {}/set.tsv"
 KINDS = {
     "onnx": Kind("m.onnx", mutate.of_onnx, (f"{_COMPILE} --precision fp32",), 0.5),
-    "plan": Kind("plan.json", mutate.of_json, (f"{_COMPILE} --plan {{}}/plan.json",)),
-    "log": Kind("schedules/host/x/manifest.json", mutate.of_json, (f"{_COMPILE} --precision fp32",), 0.3),
-    "config": Kind("model/config.json", mutate.of_json, ("evaluate {}/model --data {}/set.tsv", "footprint {}/model")),
-    "tokenizer": Kind("model/tokenizer.json", mutate.of_json, ("evaluate {}/model --data {}/set.tsv",), 2),
+    "plan": Kind("plan.json", mutate.of_json, (f"{_FOLDER} --plan {{}}/plan.json",), 0.5),
+    "log": Kind("schedules/host/x/manifest.json", mutate.of_json, (f"{_COMPILE} --precision fp32",), 0.1),
+    "config": Kind("model/config.json", mutate.of_json, (_EVALUATE, "footprint {}/model")),
+    "tokenizer": Kind("model/tokenizer.json", mutate.of_json, (_EVALUATE,), 2),
     "device tokenizer": Kind("tokenizer.json", mutate.of_json, (f"{_COMPILE} --precision fp32",), 0.5),
-    "safetensors": Kind("model/model.safetensors", mutate.of_bytes, ("evaluate {}/model --data {}/set.tsv",), 0.1),
-    "calibration": Kind("model/calibration.json", mutate.of_json, ("compile {}/model --target host -o OUT",), 0.1),
-    "record": Kind("model/training.json", mutate.of_json, ("compile {}/model --precision none -o OUT",)),
-    "set": Kind("set.tsv", mutate.of_bytes, ("evaluate {}/model --data {}/set.tsv",), 2),
+    "safetensors": Kind("model/model.safetensors", mutate.of_bytes, (_EVALUATE,), 0.5),
+    "calibration": Kind("model/calibration.json", mutate.of_json, (_FOLDER,), 0.2),
+    "record": Kind("model/training.json", mutate.of_json, (_FOLDER,), 0.2),
+    "set": Kind("set.tsv", mutate.of_bytes, (_EVALUATE,), 2),
+    "calibration set": Kind("set.tsv", mutate.of_bytes, (f"{_FOLDER} --calibration {{}}/set.tsv",), 0.1),
+    "packed set": Kind("set.tsv.xz", mutate.of_bytes, ("evaluate {}/model --data {}/set.tsv.xz",)),
+    "labels": Kind("labels.txt", mutate.of_bytes, (f"{_COMPILE} --precision fp32 --labels {{}}/labels.txt",), 0.3),
     "board": Kind("board.yaml", mutate.of_yaml, ("targets show {}/board.yaml", "targets show {}/board.yaml --json"), 3),
-    "cpu": Kind("cpu.yaml", mutate.of_yaml, ("compile {}/none.onnx --target {}/cpu.yaml -o OUT",), 2),
+    "cpu": Kind("cpu.yaml", mutate.of_yaml, ("compile {}/m.onnx --precision fp32 --target {}/cpu.yaml -o OUT",), 1),
     "package": Kind(
         "package/metadata.json", mutate.of_json, ("project {}/package --template bare -o OUT", "run {}/package play"), 3
     ),
     "vectors": Kind("package/reference.json", mutate.of_json, ("project {}/package --template zephyr -o OUT",)),
+    "hub config": Kind("hub/config.json", mutate.of_json, ("export {}/hub -o OUT",)),
+    "hub weights": Kind("hub/model.safetensors", mutate.of_bytes, ("export {}/hub -o OUT",), 0.5),
+    "hub tokenizer": Kind("hub/tokenizer_config.json", mutate.of_json, ("export {}/hub -o OUT",), 0.5),
 }
 
 
@@ -89,9 +98,12 @@ def seeds(folder: Path) -> Path:
     rows = [f"{labels[i % 3]}\t{text}" for i, text in enumerate(small.TEXTS)]
     (folder / "set.tsv").write_text("label\ttext\n" + "\n".join(rows) + "\n")
     (folder / "model/training.json").write_text(json.dumps({"recipe": {"precision": "int8", "epochs": 3}}))
-    operators = {"m": "int8", "blocks_*": "int4"}
-    plan = {"format": "embbert-tvm plan 1", "default": "fp32", "operators": operators, "method": "percentile"}
+    (folder / "set.tsv.xz").write_bytes(lzma.compress((folder / "set.tsv").read_bytes()))
+    (folder / "labels.txt").write_text("one\ntwo\nthree\n")
+    operators = {"head": "fp16", "blocks_*": "int4"}
+    plan = {"format": "embbert-tvm plan 1", "default": "int8", "operators": operators, "calibration": "percentile"}
     (folder / "plan.json").write_text(json.dumps(plan))
+    _hub_folder(folder / "hub")
     targets = HERE.parent / "targets"
     shutil.copy(targets / "boards/mps2_an500.yaml", folder / "board.yaml")
     shutil.copy(targets / "cpus/cortex-m7.yaml", folder / "cpu.yaml")
@@ -100,6 +112,21 @@ def seeds(folder: Path) -> Path:
     shutil.copytree(HERE.parent / "schedules/cortex-m7/tiny-int8", log)
     toy.complete(toy.write_package(folder / "package"))
     return folder
+
+
+def _hub_folder(folder: Path) -> None:
+    """A folder as a hub has it, of a small BERT."""
+    import transformers
+
+    from embbert_tvm.data.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(small.folder() / "tokenizer.json")
+    config = transformers.BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=32, id2label=dict(enumerate(small.LABELS)),
+    )  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
 
 
 def call(arguments: list[str], folder: Path) -> tuple[int, str]:
@@ -153,6 +180,27 @@ def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
         shutil.rmtree(out, ignore_errors=True)
 
 
+def refused(folder: Path, names: list[str]) -> list[str]:
+    """Commands that do not end with 0 on the seeds as they are, and what they say."""
+    found = []
+    for kind in (KINDS[name] for name in names):
+        for command in kind.commands:
+            unchanged = replace(kind, change=lambda data, _: data, commands=(command,))
+            reading, writing = os.pipe()
+            if (child := os.fork()) == 0:
+                os.chdir(folder)
+                wrong, status = one(unchanged, random.Random(0), folder)
+                if wrong or status != "0":
+                    os.write(writing, f"{command}: {(folder / 'stderr').read_text()}".encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            os.close(writing)
+            if said := os.read(reading, 4096).decode(errors="replace"):
+                found.append(said)
+            os.close(reading)
+    return found
+
+
 def batch(kind: Kind, seed: str, count: int, folder: Path) -> None:
     """Run in a fork: a line a changed input into `results`."""
     os.chdir(folder)
@@ -202,12 +250,9 @@ def fuzz(count: int, names: list[str], seed: int, keep: Path | None = None) -> T
     """Change `count` inputs of the kinds named, by their weights."""
     tally, folder = Tally(), seeds(Path(tempfile.mkdtemp(prefix="embbert-readers-")))
     import embbert_tvm.compiler
+    import embbert_tvm.hub_export
     import embbert_tvm.report.compile  # noqa: F401 (what a fork would import each time)
 
-    (folder / "bin").mkdir()
-    for tool in ("gcc", "size", "as", "ld"):
-        # `run` has its program already; no other command needs more of a compiler than its version.
-        os.symlink(shutil.which(tool), folder / "bin" / tool)
     weight = sum(KINDS[name].weight for name in names)
     for name in names:
         left, number = round(count * KINDS[name].weight / weight), 0
@@ -218,12 +263,26 @@ def fuzz(count: int, names: list[str], seed: int, keep: Path | None = None) -> T
     return tally
 
 
+def summary(tally: Tally, seconds: float, as_json: bool) -> str:
+    total = sum(tally.counts.values())
+    if as_json:
+        return json.dumps({"inputs": total, "findings": tally.findings})
+    lines = []
+    for name in KINDS:
+        parts = {status: n for (kind, status), n in sorted(tally.counts.items()) if kind == name}
+        if parts:
+            lines.append(f"{name:17} {sum(parts.values()):6}  by status {parts}")
+    lines += [f"{times:6} times {finding}" for finding, times in Counter(tally.findings).most_common(40)]
+    return "\n".join([*lines, f"{total} inputs in {seconds:.0f} s, {len(tally.findings)} findings"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", default=",".join(KINDS), help="of " + ", ".join(KINDS))
     parser.add_argument("--keep", type=Path, help="folder for the inputs of findings")
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
@@ -231,14 +290,7 @@ def main() -> None:
     out = os.dup(1)
     tally = fuzz(arguments.count, arguments.kind.split(","), arguments.seed, arguments.keep)
     with open(out, "w") as screen:
-        for name in KINDS:
-            parts = {status: n for (kind, status), n in sorted(tally.counts.items()) if kind == name}
-            if parts:
-                screen.write(f"{name:17} {sum(parts.values()):6}  by status {parts}\n")
-        for finding, times in Counter(tally.findings).most_common(40):
-            screen.write(f"{times:6} times {finding}\n")
-        total, seconds = sum(tally.counts.values()), time.monotonic() - start
-        screen.write(f"{total} inputs in {seconds:.0f} s, {len(tally.findings)} findings\n")
+        screen.write(f"{summary(tally, time.monotonic() - start, arguments.json)}\n")
     sys.exit(bool(tally.findings))
 
 

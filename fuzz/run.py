@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,10 +25,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from embbert_tvm.device.build import FIRMWARE  # noqa: E402
 from embbert_tvm.device.package import Package, load_package  # noqa: E402
+from embbert_tvm.graph.precision import SCHEMES  # noqa: E402
 
 TARGETS = ("classify", "run", "init", "frames", "server")
 OF_THE_MODEL = ("classify", "run")  # fuzzed for every precision; the others once
-PRECISIONS = ("int8", "int6", "int4", "int3", "int2", "ternary", "binary", "fp16", "fp32")
+PRECISIONS = tuple(SCHEMES)
 SANITIZERS = {"address": "address,undefined", "memory": "memory"}
 MOST_BYTES = 512  # of an input
 
@@ -48,24 +50,51 @@ def objects(package: Package, sanitizer: str, folder: Path) -> list[Path]:
     made = []
     for source in package.sources:
         made.append(folder / f"{source.stem}.o")
-        _clang(package, sanitizer, "fuzzer-no-link", "-c", source, "-o", made[-1])
+        _clang(package, f"fuzzer-no-link,{SANITIZERS[sanitizer]}", "-c", source, "-o", made[-1])
     return made
 
 
 def build(target: str, package: Package, parts: list[Path], sanitizer: str, folder: Path) -> Path:
     """The fuzzer of a target."""
-    sources = [HERE / "targets" / f"{target}.c"]
-    if target in ("frames", "server"):
-        sources.append(FIRMWARE / "src" / "frames.c")
     program = folder / target
-    _clang(package, sanitizer, "fuzzer", *sources, *parts, "-lm", "-o", program)
+    sources = [HERE / "targets" / f"{target}.c", *_firmware(target)]
+    _clang(package, f"fuzzer,{SANITIZERS[sanitizer]}", *sources, *parts, "-lm", "-o", program)
     return program
 
 
-def _clang(package: Package, sanitizer: str, kind: str, *arguments: object) -> None:
-    includes = [f"-I{path}" for path in (*package.includes, FIRMWARE / "include", FIRMWARE / "src")]
+def build_driver(target: str, package: Package, sanitizer: str, folder: Path) -> Path:
+    """A target without libFuzzer, over inputs of targets/drive.c."""
+    program = folder / f"drive-{target}"
+    sources = [f'-DTARGET="{target}.c"', HERE / "targets" / "drive.c", *_firmware(target), *package.sources]
+    _clang(package, SANITIZERS[sanitizer], *sources, "-lm", "-o", program)
+    return program
+
+
+def drive(program: Path, seed: int, count: int) -> tuple[int, str]:
+    """(what was checked, the finding) of a driver; the input of a finding lies beside it."""
+    command = [str(program), str(seed), str(count), str(program.with_suffix(f".found-{seed}"))]
+    options = os.environ | {f"{kind}_OPTIONS": "handle_abort=1" for kind in ("ASAN", "MSAN", "UBSAN")}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=options)
+    if done.returncode == 0:
+        return int(done.stdout), ""
+    return 0, _telling(done.stderr)
+
+
+def _firmware(target: str) -> list[Path]:
+    return [FIRMWARE / "src" / "frames.c"] if target in ("frames", "server") else []
+
+
+def _telling(said: str) -> str:
+    """The line of a sanitizer, or of what a target requires."""
+    lines = re.findall(r"^.*(?:ERROR: |runtime error|: not |WARNING: Mem).*$", said, re.MULTILINE)
+    return (lines or said.splitlines() or ["says nothing"])[0]
+
+
+def _clang(package: Package, sanitize: str, *arguments: object) -> None:
+    folders = (*package.includes, FIRMWARE / "include", FIRMWARE / "src", HERE / "targets")
+    includes = [f"-I{path}" for path in folders]
     flags = ["-std=c99", "-g", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-sanitize-recover=all"]
-    command = ["clang", *flags, f"-fsanitize={kind},{SANITIZERS[sanitizer]}", *includes, *map(str, arguments)]
+    command = ["clang", *flags, f"-fsanitize={sanitize}", *includes, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"clang: {done.stderr}")
@@ -81,9 +110,7 @@ def run(program: Path, seconds: int, found: Path) -> tuple[int, str]:
     command = [str(program), *limits, "-print_final_stats=1", f"-artifact_prefix={found.parent}/{program.name}-"]
     done = subprocess.run([*command, str(found), str(corpus)], capture_output=True, text=True, errors="replace")
     count = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
-    telling = re.findall(r"^.*(?:ERROR: |runtime error|: not ).*$", done.stderr, re.MULTILINE)
-    finding = "" if done.returncode == 0 else (telling or done.stderr.splitlines() or ["status"])[0]
-    return int(count[1]) if count else 0, finding
+    return int(count[1]) if count else 0, _telling(done.stderr) if done.returncode else ""
 
 
 def merge(program: Path, found: Path) -> None:

@@ -19,7 +19,7 @@ from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.plan import solve
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.steps import Program
 
 MICRO = resources.files("embbert_tvm.kernels.micro")
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", f"-I{MICRO}")

@@ -1,125 +1,18 @@
-"""The compiler as a whole, and the rules of what may import, print and name what."""
+"""The compiler as a whole."""
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import pytest
 import small
 
-import embbert_tvm
-from embbert_tvm.compiler import CompileOptions, compile_model, find_source, llvm_runner
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, front_end, llvm_runner
 from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.device.places import open_place
-from embbert_tvm.target import known_cpus, load_cpu
-
-PACKAGE = Path(embbert_tvm.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
-
-
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, also inside its functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def file_of(module: str) -> Path | None:
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if module.startswith("embbert_tvm") and candidate.is_file():
-            return candidate
-    return None
-
-
-def reached(path: Path, seen: set[Path] | None = None) -> dict[str, Path]:
-    """Everything that importing a file imports, with the file that does."""
-    seen = {path} if seen is None else seen
-    found = dict.fromkeys(imports(path), path)
-    for name in list(found):
-        inner = file_of(name)
-        if inner is not None and inner not in seen:
-            seen.add(inner)
-            found |= {**reached(inner, seen), **found}
-    return found
-
-
-def below(*folders: str) -> list[Path]:
-    return [m for m in MODULES if any(m == PACKAGE / f or PACKAGE / f in m.parents for f in folders)]
-
-
-@pytest.mark.parametrize(
-    ("where", "never"),
-    [
-        (("device", "firmware", "target.py", "errors.py", "resources.py"), ("torch", "tvm")),
-        (("kernels", "codegen"), ("torch", "transformers")),
-        (("data",), ("torch", "tvm")),
-        (("graph/passes", "graph/quantize"), ("transformers",)),
-    ],
-)
-def test_what_is_never_imported(where, never):
-    """Not by way of another module either."""
-    files = below(*where)
-    assert files
-    for path in files:
-        for name, importer in reached(path).items():
-            assert name.split(".")[0] not in never, f"{path} imports {name} in {importer}"
-
-
-@pytest.mark.parametrize(
-    ("floor", "above"),
-    [
-        ("data", ("models", "training", "graph", "kernels", "codegen", "device", "report", "cli")),
-        ("models", ("training", "graph", "kernels", "codegen", "device", "report", "cli")),
-        ("kernels", ("graph", "compiler", "api", "codegen", "device", "report", "cli")),
-        ("graph", ("compiler", "api", "codegen", "device", "report", "cli")),
-        ("codegen", ("compiler", "api", "device", "report", "cli")),
-        ("device", ("graph", "kernels", "compiler", "api", "codegen", "report", "cli")),
-        ("report", ("cli",)),
-    ],
-)
-def test_no_stage_imports_what_stands_behind_it(floor, above):
-    for path in below(floor):
-        for name in imports(path):
-            part = name.split(".")[1:2]
-            assert not (name.startswith("embbert_tvm.") and part[0] in above), f"{path} imports {name}"
-
-
-def test_the_compile_command_calls_the_library_alone():
-    ours = {name for name in imports(PACKAGE / "cli" / "compile.py") if name.startswith("embbert_tvm.")}
-    assert {name.split(".")[1] for name in ours} == {"api", "errors", "report"}
-
-
-def test_only_the_command_line_prints_or_reads_options():
-    for path in MODULES:
-        if PACKAGE / "cli" in path.parents:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            name = getattr(getattr(node, "func", None), "id", "")
-            assert name != "print", f"{path}:{node.lineno} prints"
-        assert "click" not in imports(path), path
-
-
-def test_no_cpu_is_named_in_python():
-    """`host`, where the compiler itself runs, is no name of a part; cli/ may have a default."""
-    names = [name for name in known_cpus() if name != "host"]
-    names += [name.replace("-", "_") for name in names]
-    pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))), re.IGNORECASE)
-    for path in MODULES:
-        if PACKAGE / "cli" in path.parents:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
-                raise AssertionError(f"{path}:{node.lineno} names {node.value}")
+from embbert_tvm.target import load_cpu
 
 
 def test_a_package_carries_its_reference():
@@ -217,6 +110,21 @@ def test_a_tsv_calibrates_in_place_of_the_folder(tmp_path):
     document = json.loads((tmp_path / "p" / "metadata.json").read_text())
     assert document["precision"] == "int8"
     assert not (folder / "calibration.json").exists()
+
+
+def test_a_set_sorted_by_label_calibrates_as_export_does(tmp_path):
+    """`compile --calibration` took the first 256 texts, which in a sorted set are of one class."""
+    from embbert_tvm.data.dataset import CALIBRATION_TEXTS, read_examples
+    from embbert_tvm.graph.calibrate import load_calibration, sha256
+    from embbert_tvm.models.folder import read_folder
+    from embbert_tvm.training.job import calibrate
+
+    tsv, folder = tmp_path / "sorted.tsv", small.copy_of_folder(tmp_path / "m")
+    rows = [f"{label}\t{text}\n" for label, text in zip("abcd", small.TEXTS, strict=True) for _ in range(100)]
+    tsv.write_text("label\ttext\n" + "".join(rows))
+    used = front_end(find_source(folder), CompileOptions(calibration=tsv)).statistics
+    assert calibrate(read_folder(folder), read_examples(tsv)) == used.examples == CALIBRATION_TEXTS
+    assert load_calibration(folder / "calibration.json", sha256(folder / "model.onnx")) == used
 
 
 def test_a_shorter_max_length_needs_less_memory(tmp_path):

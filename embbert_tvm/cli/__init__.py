@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
 import click
 
+from embbert_tvm.errors import nearest
 from embbert_tvm.version import __version__
 
 COMMANDS = {
@@ -25,6 +27,7 @@ COMMANDS = {
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "run": "Classify text with a compiled package.",
+    "tokenizer": "Train a tokenizer on text.",
     "train": "Fine-tune a model on labelled text.",
     "validate": "Compare a compiled package with its float model on labelled text.",
 }
@@ -41,6 +44,15 @@ class LazyGroup(click.Group):
             return None
         return importlib.import_module(f"embbert_tvm.cli.{name}").command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += nearest(args[0], COMMANDS)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
@@ -55,4 +67,8 @@ def group() -> None:
 def main() -> None:
     from embbert_tvm.cli.net import guarded
 
-    sys.exit(guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False)))
+    # Imports and graphs make hundreds of thousands of objects that stay: collections on the way find nothing.
+    gc.set_threshold(100_000, 20, 20)
+    status = guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False))
+    gc.freeze()  # else the interpreter looks through all of them once more as it ends
+    sys.exit(status)

@@ -7,11 +7,26 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.groups import GroupedCommand
+
 _PATH = click.Path(path_type=Path)
 _DEFAULT_TARGET = "cortex-m7"
 
 
-@click.command()
+_GROUPS = {
+    "What": ("labels", "max_length", "no_tokenizer", "calibration"),
+    "How small": ("precision", "plan", "budget", "choices", "dev"),
+    "Where to": ("target", "board", "output", "prefix"),
+    "What is printed": ("as_json", "list_operators", "help"),
+    "For experts": ("calibration_method", "rounding", "no_tuning", "dump_ir"),
+}
+_EXAMPLE = """\
+embbert-tvm compile models/embbert-snips --board nucleo_h743zi2 -o build/snips
+embbert-tvm run build/snips --on qemu "turn the lights off"
+"""
+
+
+@click.command(cls=GroupedCommand, groups=_GROUPS, example=_EXAMPLE)
 @click.argument("model", type=_PATH)
 @click.option("--target", metavar="CPU", help=f"A CPU of targets/cpus. Default: {_DEFAULT_TARGET}.")
 @click.option(
@@ -20,8 +35,8 @@ _DEFAULT_TARGET = "cortex-m7"
 @click.option(
     "--precision",
     metavar="NAME",
-    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, binary, int8-rows, int8-outliers, int16, fp16, fp32: "
-    "every operator in that; mixed: chosen. Default: int8.",
+    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, fp16, fp32: every operator in that; mixed: chosen. "
+    "Default: int8.",
 )
 @click.option(
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."

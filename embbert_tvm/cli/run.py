@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embbert_tvm.cli.options import timeout_option
+from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.report.table import table
 
+if TYPE_CHECKING:
+    from embbert_tvm.device.classify import Answer
+
 TEXT_COLUMNS = 60
+_NUMBERS = 4  # of a vector that are shown
 
 
 @click.command("run")
@@ -25,7 +31,10 @@ TEXT_COLUMNS = 60
 def command(
     package: str, text: tuple[str, ...], path: str | None, place: str, timeout: float | None, as_json: bool
 ) -> None:
-    """Classify each TEXT, or those of --file or standard input, with the compiled PACKAGE."""
+    """Classify each TEXT with the compiled PACKAGE, or its tokens, or make its vector, as the model does.
+
+    Without TEXT the texts are those of --file, or of standard input.
+    """
     if path is not None or not text:
         text = (*text, *_texts(path or "-"))
     from embbert_tvm.device.classify import classify
@@ -41,21 +50,49 @@ def command(
         results = []
         for answer in answers:
             result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
-            if answer.label is None:
-                result["value"] = answer.value
+            result |= _more(answer, opened.head)
             counts = {"instructions": answer.instructions, "cycles": answer.cycles}
             results.append(result | {"tokens": answer.tokens} | counts)
         click.echo(json.dumps({"on": place, "results": results}))
         return
     unit = "cycles" if any(answer.cycles for answer in answers) else "instructions"
-    rows: list[tuple[str, ...]] = [("text", "label" if opened.answers else "value", "score", "tokens", unit)]
+    title = {REGRESSION: "value", VECTOR: "vector", MANY_LABELS: "labels", TOKENS: "labels of tokens"}
+    rows: list[tuple[str, ...]] = [("text", title.get(opened.head, "label"), "score", "tokens", unit)]
     for answer in answers:
-        what = answer.label if answer.label is not None else f"{answer.value:.4f}"
-        score = f"{answer.scores[answer.label]:.3f}" if answer.scores and answer.label else ""
         counted = answer.instructions or answer.cycles
         count = "" if counted is None else f"{counted:,}"
-        rows.append((shortened(answer.text), what, score, str(answer.tokens), count))
+        rows.append((shortened(answer.text), _what(answer), _score(answer), str(answer.tokens), count))
     click.echo(table(rows, right=(2, 3, 4)))
+
+
+def _more(answer: Answer, head: str) -> dict[str, Any]:
+    """What the JSON of an answer has beside its label and scores."""
+    if head == TOKENS:
+        return {"token_labels": [asdict(token) for token in answer.token_labels or ()]}
+    if head == VECTOR:
+        return {"vector": answer.vector}
+    if head == MANY_LABELS:
+        return {"labels": answer.labels}
+    return {"value": answer.value} if head == REGRESSION else {}
+
+
+def _what(answer: Answer) -> str:
+    """An answer in a few words."""
+    if answer.token_labels is not None:
+        return " ".join(f"{token.token}={token.label}" for token in answer.token_labels)
+    if answer.vector is not None:
+        first = ", ".join(f"{number:.4f}" for number in answer.vector[:_NUMBERS])
+        return f"{first}{', …' * (len(answer.vector) > _NUMBERS)} ({len(answer.vector)} numbers)"
+    if answer.labels is not None:
+        return ", ".join(answer.labels) or "none"
+    return answer.label if answer.label is not None else f"{answer.value:.4f}"
+
+
+def _score(answer: Answer) -> str:
+    if not answer.scores or answer.label is None:
+        return ""
+    shown = [answer.label] if answer.labels is None else answer.labels
+    return ", ".join(f"{answer.scores[label]:.3f}" for label in shown)
 
 
 def _texts(path: str) -> list[str]:

@@ -84,13 +84,15 @@ def _kilobytes(sizes: list[int]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(name: str, as_json: bool) -> None:
     """Show all that is known of the CPU or board NAME, or of a .yaml file that describes a board."""
-    from embbert_tvm.errors import InputError
+    from embbert_tvm.errors import InputError, nearest
     from embbert_tvm.target import known_boards, known_cpus, load_board, load_cpu
     from embbert_tvm.target_file import board_text, plain, text_of
 
     known = known_cpus() + known_boards()
     if name not in known and not name.endswith((".yaml", ".yml")):
-        raise InputError(f"unknown target {name!r}: known are {', '.join(known)}, or give a .yaml file")
+        raise InputError(
+            f"unknown target {name!r}{nearest(name, known)}: known are {', '.join(known)}, or give a .yaml file"
+        )
     if name in known_cpus():
         cpu = load_cpu(name)
         click.echo(json.dumps(plain(cpu)) if as_json else text_of(plain(cpu)).rstrip())

@@ -12,7 +12,9 @@ import click
 from embbert_tvm.cli.options import timeout_option
 
 if TYPE_CHECKING:
+    from embbert_tvm.data.dataset import Example
     from embbert_tvm.device.locate import Difference
+    from embbert_tvm.device.package import Package
 
 
 @click.command("validate")
@@ -56,16 +58,17 @@ def command(
 
     from tqdm import tqdm
 
-    from embbert_tvm.data.dataset import check_labels, read_examples
     from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.validate import validate
-    from embbert_tvm.errors import WorkError
+    from embbert_tvm.errors import InputError, WorkError
+    from embbert_tvm.heads import ONE_LABEL, REGRESSION
     from embbert_tvm.report import classes
 
     opened = load_package(package)
-    examples = read_examples(Path(data), regression=opened.answers is None)[:limit]
-    check_labels(data, examples, opened.answers)
+    if output is not None and opened.head not in (ONE_LABEL, REGRESSION):
+        raise InputError(f"--output {output}: writes a label or a value a text, and the model gives {opened.head}")
+    examples = _examples(opened, Path(data))[:limit]
     quiet = not sys.stderr.isatty()
     result = validate(
         opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet), timeout
@@ -98,7 +101,8 @@ def command(
         if result.classes:
             click.echo(f"{classes.text(result.classes, result.confused)}\n")
         click.echo(f"{result.examples} examples, on {place}")
-        click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
+        if result.metric is not None:
+            click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
         click.echo(f"agreement  {result.agreement:.4f}")
         click.echo(f"bit-exact  {bits.equal} of {bits.checked} runs")
         if result.tokenized.checked:
@@ -114,13 +118,37 @@ def command(
         raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
 
 
+def _examples(package: Package, path: Path) -> list[Example]:
+    """The examples of a set. For labels of tokens and vectors the texts alone count, which may stand a line each."""
+    from embbert_tvm.data.dataset import Example, check_labels, read_columns, read_examples
+    from embbert_tvm.data.files import read_lines
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION
+
+    if package.head in (ONE_LABEL, REGRESSION):
+        examples = read_examples(path, regression=package.answers is None)
+        check_labels(str(path), examples, package.answers)
+        return examples
+    if package.head == MANY_LABELS or read_columns(path) is not None:
+        examples = read_examples(path)
+    else:
+        examples = [Example("", line.strip()) for line in read_lines(path) if line.strip()]
+    if package.head == MANY_LABELS:
+        known = package.answers or ()
+        wrong = next((x.label for x in examples if not set(x.label.split(",")) <= {*known, ""}), None)
+        if wrong is not None:
+            raise InputError(f"{path}: labels {wrong!r} are not the model's, which knows {', '.join(sorted(known))}")
+    if not examples:
+        raise InputError(f"{path}: holds no text")
+    return examples
+
+
 LOCATE_TEXTS = 4
 
 
 def _locate(package: str, data: str | None, place: str, against: str, limit: int | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from embbert_tvm.data.dataset import read_examples
     from embbert_tvm.data.tokenizer import encode, load_tokenizer
     from embbert_tvm.device.locate import against_float, against_place
     from embbert_tvm.device.package import load_package
@@ -132,7 +160,7 @@ def _locate(package: str, data: str | None, place: str, against: str, limit: int
         lengths = sorted({min(n, opened.max_length) for n in (1, 2, 31, 64)})
         texts = [synthetic_ids(opened, length) for length in lengths][:limit]
     else:
-        examples = read_examples(Path(data), opened.answers, regression=opened.answers is None)[: limit or LOCATE_TEXTS]
+        examples = _examples(opened, Path(data))[: limit or LOCATE_TEXTS]
         tokenizer = load_tokenizer(opened.tokenizer, opened.vocabulary)
         texts = [encode(tokenizer, e.text, e.text_pair, opened.max_length) for e in examples]
     if against == "float":

@@ -7,7 +7,7 @@ An int64 expression made only of those is printed in 32 bits, any other keeps it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tvm import tirx
@@ -256,3 +256,9 @@ def _clamped(expr: Any, low: int, high: int) -> Any:
 
 def _is(expr: Any, value: int) -> bool:
     return isinstance(expr, tirx.IntImm) and int(expr.value) == value
+
+
+def shape_text(dims: Iterable[Any]) -> str:
+    """A shape for a comment, its sizes as C has them."""
+    text = Expressions(lambda variable: str(variable.name), lambda buffer: False)
+    return "(" + ", ".join(str(int(d)) if isinstance(d, (int, tirx.IntImm)) else text(d) for d in dims) + ")"

@@ -8,9 +8,11 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_ngrams, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
+from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.program import INPUT, OUTPUT, Program, Step, Tensor
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.escape import c_comment, c_formula, c_string
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 
 _MODEL = """\
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -53,7 +55,7 @@ static bool next_step(@PREFIX@_t *model, int32_t budget)
     return budget == 0;
 }
 
-/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
+@LEGEND@/* Go on with the inference in hand until about `budget` multiplications are done; whether all of it is. */
 static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
 {
 @ARENA@    const int32_t *const @INPUT@ = model->ids;
@@ -62,14 +64,11 @@ static bool infer(@PREFIX@_t *model, int32_t budget, float *@OUTPUT@)
     return model->step == STEPS;
 }
 
-static void infer_at_once(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+@LINEAR_FUNCTION@static void infer_at_once(@PREFIX@_t *model, float *logits)
 {
-    model->ids = ids;
-    model->length = (int32_t)n;
-    model->step = model->iteration = 0;
     while (!infer(model, INT32_MAX, logits)) {
     }
-}
+@ADDED@}
 
 @PREFIX@_status_t @PREFIX@_init(@PREFIX@_t *model, void *arena, size_t bytes)
 {
@@ -87,8 +86,11 @@ static void infer_at_once(@PREFIX@_t *model, const int32_t *ids, size_t n, float
     return @UPPER@_OK;
 }
 
-static @PREFIX@_status_t check_ids(const @PREFIX@_t *model, const int32_t *ids, size_t n)
+@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n)
 {
+    if (model == NULL || ids == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
     if (model->arena == NULL) {
         return @UPPER@_E_INIT;
     }
@@ -100,74 +102,16 @@ static @PREFIX@_status_t check_ids(const @PREFIX@_t *model, const int32_t *ids, 
             return @UPPER@_E_TOKEN;
         }
     }
-    return @UPPER@_OK;
+    model->ids = ids;
+    model->length = (int32_t)n;
+    model->step = model->iteration = 0;
+    model->truncated = false;
+@WITHOUT_TEXT@    return @UPPER@_OK;
 }
 
-@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
+@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, float *logits)
 {
-    if (model == NULL || ids == NULL || logits == NULL) {
-        return @UPPER@_E_ARGUMENT;
-    }
-    @PREFIX@_status_t status = check_ids(model, ids, n);
-    if (status == @UPPER@_OK) {
-        infer_at_once(model, ids, n, logits);
-    }
-    return status;
-}
-
-/* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
-static float power_of_e(float x)
-{
-    if (!(x > -87.0f)) {
-        return 0.0f;
-    }
-    int32_t doublings = (int32_t)(x * 1.44269504f - 0.5f); /* x = doublings * ln 2 + rest, |rest| <= ln 2 / 2 */
-    float rest = x - (float)doublings * 0.693359375f + (float)doublings * 2.12194440e-4f;
-    float sum = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666667f
-        + rest * (0.00833333333f + rest * 0.00138888889f)))));
-    union {
-        uint32_t bits;
-        float value;
-    } scale;
-    scale.bits = (uint32_t)(doublings + 127) << 23;
-    return sum * scale.value;
-}
-
-/* Fill in what follows from the logits. */
-static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
-{
-@LINEAR@    result->label = 0;
-    for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
-        if (result->logits[i] > result->logits[result->label]) {
-            result->label = i;
-        }
-    }
-@SCORES@
-    result->label_text = @PREFIX@_label(result->label);
-    result->tokens = @TOKENS@;
-    result->truncated = model->truncated;
-}
-
-@TEXT@
-@CHECKS@
-@PREFIX@_status_t @PREFIX@_begin_ids(@PREFIX@_t *model, const int32_t *ids, size_t n)
-{
-    if (model == NULL || ids == NULL) {
-        return @UPPER@_E_ARGUMENT;
-    }
-    @PREFIX@_status_t status = check_ids(model, ids, n);
-    if (status == @UPPER@_OK) {
-        model->ids = ids;
-        model->length = (int32_t)n;
-        model->step = model->iteration = 0;
-        model->truncated = false;
-@WITHOUT_TEXT@    }
-    return status;
-}
-
-@PREFIX@_status_t @PREFIX@_continue(@PREFIX@_t *model, int32_t budget, @PREFIX@_result_t *result)
-{
-    if (model == NULL || result == NULL) {
+    if (model == NULL || logits == NULL) {
         return @UPPER@_E_ARGUMENT;
     }
     if (model->arena == NULL) {
@@ -176,18 +120,26 @@ static void complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
     if (model->step >= STEPS) {
         return @UPPER@_E_BEGIN;
     }
-    if (!infer(model, budget < 0 ? 0 : budget, result->logits)) {
+    if (!infer(model, budget < 0 ? 0 : budget, logits)) {
         return @UPPER@_MORE;
     }
-    complete(model, result);
-    return @UPPER@_OK;
+@ADDED@    return @UPPER@_OK;
 }
 
-@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
+@PREFIX@_status_t @PREFIX@_run(@PREFIX@_t *model, const int32_t *ids, size_t n, float *logits)
 {
-    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
+    if (logits == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = @PREFIX@_begin_ids(model, ids, n);
+    if (status == @UPPER@_OK) {
+        infer_at_once(model, logits);
+    }
+    return status;
 }
 
+@TEXT@
+@CHECKS@
 const char *@PREFIX@_label(size_t index)
 {
 @LABEL@
@@ -204,7 +156,7 @@ const char *@PREFIX@_status_text(@PREFIX@_status_t status)
 }
 """
 
-_TEXT = """\
+_TOKENIZE = """\
 @PREFIX@_status_t @PREFIX@_tokenize(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
                               int32_t *ids, size_t *tokens, bool *truncated)
 {
@@ -245,10 +197,56 @@ _TEXT = """\
     model->truncated = truncated;
 @WITH_TEXT@    return @UPPER@_OK;
 }
+
+@ANSWER@"""
+
+_EXPONENTIAL = """\
+/* e to the power of x <= 0, to a relative 2e-7; the same bits everywhere. */
+static float power_of_e(float x)
+{
+    if (!(x > -87.0f)) {
+        return 0.0f;
+    }
+    int32_t doublings = (int32_t)(x * 1.44269504f - 0.5f); /* x = doublings * ln 2 + rest, |rest| <= ln 2 / 2 */
+    float rest = x - (float)doublings * 0.693359375f + (float)doublings * 2.12194440e-4f;
+    float sum = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666667f
+        + rest * (0.00833333333f + rest * 0.00138888889f)))));
+    union {
+        uint32_t bits;
+        float value;
+    } scale;
+    scale.bits = (uint32_t)(doublings + 127) << 23;
+    return sum * scale.value;
+}
+
 """
 
-# Of every package that takes texts.
-_CLASSIFY = """
+# From the logits to the rest of a text's result.
+_COMPLETE = """\
+@PREFIX@_status_t @PREFIX@_complete(const @PREFIX@_t *model, @PREFIX@_result_t *result)
+{
+    if (model == NULL || result == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    if (model->arena == NULL) {
+        return @UPPER@_E_INIT;
+    }
+    result->label = 0;
+    for (size_t i = 1; i < @UPPER@_CLASSES; i++) {
+        if (result->logits[i] > result->logits[result->label]) {
+            result->label = i;
+        }
+    }
+@SCORES@
+    result->label_text = @PREFIX@_label(result->label);
+    result->tokens = @TOKEN_COUNT@;
+    result->truncated = model->truncated;
+    return @UPPER@_OK;
+}
+
+"""
+
+_ANSWER_TEXT = """\
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result)
 {
@@ -256,12 +254,54 @@ _CLASSIFY = """
         return @UPPER@_E_ARGUMENT;
     }
     @PREFIX@_status_t status = @PREFIX@_begin(model, utf8, n, pair, pair_n);
-    if (status == @UPPER@_OK) {
-        while (!infer(model, INT32_MAX, result->logits)) {
-        }
-        complete(model, result);
+    if (status != @UPPER@_OK) {
+        return status;
     }
-    return status;
+    infer_at_once(model, result->logits);
+    return @PREFIX@_complete(model, result);
+}
+"""
+
+_ANSWER_TOKENS = """\
+@PREFIX@_status_t @PREFIX@_label_tokens(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                                  @PREFIX@_token_t *tokens, float *logits, size_t *count, bool *truncated)
+{
+    if (model == NULL || tokens == NULL || logits == NULL || count == NULL || truncated == NULL) {
+        return @UPPER@_E_ARGUMENT;
+    }
+    @PREFIX@_status_t status = @PREFIX@_begin(model, utf8, n, pair, pair_n);
+    if (status != @UPPER@_OK) {
+        return status;
+    }
+    size_t found = (size_t)model->length;
+    for (size_t i = 0; i < found; i++) {
+        tokens[i].id = model->ids[i]; /* the model may write where they lie */
+    }
+    infer_at_once(model, logits);
+    for (size_t i = 0; i < found; i++) {
+        const float *own = logits + i * @UPPER@_CLASSES;
+        size_t best = 0;
+        for (size_t j = 1; j < @UPPER@_CLASSES; j++) {
+            best = own[j] > own[best] ? j : best;
+        }
+        float sum = 0.0f;
+        for (size_t j = 0; j < @UPPER@_CLASSES; j++) {
+            sum += power_of_e(own[j] - own[best]);
+        }
+        tokens[i].label = best;
+        tokens[i].label_text = @PREFIX@_label(best);
+        tokens[i].score = 1.0f / sum;
+    }
+    *count = found;
+    *truncated = model->truncated;
+    return @UPPER@_OK;
+}
+"""
+
+_CLASSIFY = """
+@PREFIX@_status_t @PREFIX@_classify(@PREFIX@_t *model, const char *utf8, size_t n, @PREFIX@_result_t *result)
+{
+    return @PREFIX@_classify_pair(model, utf8, n, NULL, 0, result);
 }
 """
 
@@ -290,6 +330,12 @@ _SOFTMAX = """\
         result->scores[i] /= sum;
     }"""
 
+# A value and a vector have none but themselves.
+_NO_SCORES = """\
+    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+        result->scores[i] = @SCORE@;
+    }"""
+
 # Of many labels each stands for itself.
 _SIGMOID = """\
     for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
@@ -297,6 +343,13 @@ _SIGMOID = """\
         float power = power_of_e(positive ? -result->logits[i] : result->logits[i]);
         result->scores[i] = (positive ? 1.0f : power) / (1.0f + power);
     }"""
+
+_SCORES = {
+    ONE_LABEL: _SOFTMAX,
+    MANY_LABELS: _SIGMOID,
+    REGRESSION: _NO_SCORES.replace("@SCORE@", "1.0f"),
+    VECTOR: _NO_SCORES.replace("@SCORE@", "result->logits[i]"),
+}
 
 # What a package says of texts that was compiled without a tokenizer.
 _IDS_ONLY = """\
@@ -313,10 +366,23 @@ _IDS_ONLY = """\
     return @UPPER@_E_TOKENIZER;
 }
 
+@ANSWER@"""
+
+_NO_TEXT = """\
 @PREFIX@_status_t @PREFIX@_classify_pair(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair,
                                    size_t pair_n, @PREFIX@_result_t *result)
 {
     (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)result;
+    return @UPPER@_E_TOKENIZER;
+}
+"""
+
+_NO_TOKENS = """\
+@PREFIX@_status_t @PREFIX@_label_tokens(@PREFIX@_t *model, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                                  @PREFIX@_token_t *tokens, float *logits, size_t *count, bool *truncated)
+{
+    (void)model, (void)utf8, (void)n, (void)pair, (void)pair_n, (void)tokens, (void)logits, (void)count;
+    (void)truncated;
     return @UPPER@_E_TOKENIZER;
 }
 """
@@ -363,10 +429,10 @@ def header(
     precision: str,
     prefix: str,
     digest: int,
-    many_labels: bool = False,
+    head: str = ONE_LABEL,
     linear: bool = False,
 ) -> str:
-    """The C API. digest: of the package's other sources, 32 bits; many_labels, linear: as of `entry`."""
+    """The C API. digest: of the package's other sources, 32 bits; head, linear: as of `entry`."""
     return c_api.header(
         prefix,
         title=c_comment(model_name),
@@ -381,7 +447,7 @@ def header(
         linear=linear,
         streams=linear and program.text is None,
         digest=digest,
-        many_labels=many_labels,
+        head=head,
         longest_slice=program.longest_slice,
     )
 
@@ -392,18 +458,18 @@ def entry(
     labels: Sequence[str] | None,
     reasons: dict[str, str],
     prefix: str,
-    many_labels: bool = False,
+    head: str = ONE_LABEL,
     checks: str = "",
     linear: bool = False,
 ) -> str:
-    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; many_labels: whether a
-    text may have several, so that each score is a probability of its own; checks: the C of integrity.py; linear:
-    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is."""
+    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
+    outputs are, one of HEADS; checks: the C of integrity.py; linear: whether hashed n-grams of the text add to the
+    logits, or, of a program without a tokenizer, are all there is."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
         lines += ["", f"    if (model->step == {number}) {{"]
-        lines += [f"        /* {number}. {step.name}: {c_formula(_reason(step, reasons, prefix))} */", *_call(step)]
+        lines += [*_explained(number, step, _reason(step, reasons, prefix)), *_call(step)]
         lines.append(f"        {prefix.upper()}_STEP({number});")
         for output in step.outputs:
             lines.append(f"        {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
@@ -411,18 +477,20 @@ def entry(
         lines += ["        if (next_step(model, budget)) {"]
         lines += ["            return model->step == STEPS;", "        }", "    }"]
     headers = {"kernels": program.functions, "linear": linear, "tokenizer": program.text}
-    body = "\n".join(lines)
+    body, streams = "\n".join(lines), linear and program.text is None
     return c_api.substitute(
         _MODEL,
         prefix,
         arena=_ARENA if "arena + " in body else "",
         slice_end=_SLICE_END if "slice_end(" in body else "",
-        text=_text(program, linear),
-        tokens=c_ngrams.TOKENS if linear and program.text is None else "(size_t)model->length",
-        linear=c_ngrams.ADD if linear else "",
+        text=c_ngrams.bytes_text() if streams else _IDS_ONLY if program.text is None else _TOKENIZE,
+        answer=_answer(head, program.text is not None or linear),
+        token_count=c_ngrams.TOKENS if streams else "(size_t)model->length",
+        linear_function=c_ngrams.ADD if linear else "",
+        added=c_ngrams.ADDED if linear else "",
         with_text=c_ngrams.WITH_TEXT if linear else "",
         without_text=c_ngrams.WITHOUT_TEXT if linear else "",
-        scores=_SIGMOID if many_labels else _SOFTMAX,
+        scores=_SCORES.get(head, ""),
         includes="".join(f'#include "@PREFIX@_{name}.h"\n' for name, there in headers.items() if there),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
@@ -435,6 +503,7 @@ def entry(
         max_length=program.max_length,
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
+        legend=_legend() if any(step.equations for step in program.steps) else "",
         body=body,
         steps=len(program.steps),
         checks=checks,
@@ -442,11 +511,22 @@ def entry(
     )
 
 
-def _text(program: Program, linear: bool) -> str:
-    """The functions that take texts."""
-    if program.text is not None:
-        return _TEXT + _CLASSIFY
-    return c_ngrams.bytes_text() + _CLASSIFY if linear else _IDS_ONLY
+def _answer(head: str, has_tokenizer: bool) -> str:
+    """The C of the calls that take a text, and of what follows from logits."""
+    if head == TOKENS:
+        return _EXPONENTIAL + _ANSWER_TOKENS if has_tokenizer else _NO_TOKENS
+    exponential = _EXPONENTIAL if head in (ONE_LABEL, MANY_LABELS) else ""
+    return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY
+
+
+def _explained(number: int, step: Step, reason: str) -> list[str]:
+    """The comment before a call: what it makes, and by which equations."""
+    place = step.outputs[0].name if len(step.outputs) == 1 else step.name
+    where = "" if place in (step.name, OUTPUT) else f", in the place of {place}"
+    start = f"        /* {number}. {step.name}{where}: {c_formula(reason)}"
+    if not step.equations:
+        return [f"{start} */"]
+    return [start, *comment(step.equations, "         *   "), "         */"]
 
 
 def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
@@ -487,6 +567,11 @@ def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110, inden
             line = " " * indent
         line += piece + " "
     return [*lines, line.rstrip()]
+
+
+def _legend() -> str:
+    first, *rest = LEGEND.splitlines()
+    return "\n".join([f"/* {first}", *(f" * {line}" for line in rest), " */", ""])
 
 
 def _plan_rows(program: Program) -> Iterable[str]:

@@ -16,7 +16,8 @@ from tvm.ir import Call, Var
 from tvm.tirx.buffer import BufferType
 
 from embbert_tvm.c_names import c_name
-from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions
+from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, shape_text
+from embbert_tvm.codegen.equations import comment
 from embbert_tvm.codegen.slices import main_loop, top_statements
 from embbert_tvm.errors import WorkError
 from embbert_tvm.escape import c_formula
@@ -43,7 +44,8 @@ class Buffer:
 class CFunction:
     """scalars: the shape variables it takes, in order; lengths: the PrimFunc's parameters that are no buffers; buffers:
     one for each that is; workspaces after. choices: what could have been printed otherwise. count: of a function that
-    can stop and go on, how many iterations its main loop has; it takes the first to do and the one after the last."""
+    can stop and go on, how many iterations its main loop has; it takes the first to do and the one after the last.
+    equations: what it computes, by the names of its parameters (equations.py)."""
 
     name: str
     scalars: tuple[Var, ...]
@@ -54,6 +56,7 @@ class CFunction:
     math: bool
     choices: tuple[kernel_choices.Choice, ...] = ()
     count: tirx.PrimExpr | None = None
+    equations: tuple[str, ...] = ()
 
     def signature(self) -> str:
         parts = [f"int32_t {name}" for name in (*(_SLICE if self.count is not None else ()), *map(_name, self.scalars))]
@@ -65,18 +68,13 @@ class CFunction:
         rows = [(b, "written" if b.written else "read") for b in self.buffers]
         rows += [(b, "workspace") for b in self.workspaces]
         width = max((len(b.name) for b, _ in rows), default=0)
-        lines = [
-            f" *   {b.name:<{width}}  {b.dtype} ({', '.join(_dimension(d) for d in b.shape)}), {use}" for b, use in rows
-        ]
-        return "\n".join([f"/* {self.name}", *map(c_formula, lines), " */"])
+        lines = [f" *   {b.name:<{width}}  {b.dtype} {shape_text(b.shape)}, {use}" for b, use in rows]
+        formulas = [" *", *comment(self.equations, " *   ")] if self.equations else []
+        return "\n".join([f"/* {self.name}", *map(c_formula, lines), *formulas, " */"])
 
 
 def _name(var: Var) -> str:
     return str(var.name)
-
-
-def _dimension(dim) -> str:
-    return str(int(dim)) if isinstance(dim, (int, tirx.IntImm)) else str(dim).replace("T.int64", "")
 
 
 class _Printer:

@@ -194,7 +194,8 @@ BYTES_TEXT = """\
     model->truncated = false;
 @WITH_TEXT@    return @UPPER@_OK;
 }
-"""
+
+@ANSWER@"""
 
 # How many tokens a result is of, where the n-grams are all there is.
 TOKENS = "model->has_text ? model->bytes : (size_t)model->length"
@@ -207,14 +208,20 @@ WITH_TEXT = """\
     model->has_text = true;
     model->bytes = n + (pair == NULL ? 0 : pair_n + 1);
 """
-WITHOUT_TEXT = "        model->has_text = false;\n"
+WITHOUT_TEXT = "    model->has_text = false;\n"
 ADD = """\
+/* Add what a text's n-grams say to the logits of the inference that is done. */
+static void add_linear(const @PREFIX@_t *model, float *logits)
+{
     if (model->has_text) {
         for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
-            result->logits[i] += model->linear[i];
+            logits[i] += model->linear[i];
         }
     }
+}
+
 """
+ADDED = "    add_linear(model, logits);\n"
 
 
 def bytes_text() -> str:

@@ -98,14 +98,14 @@ static const void *part_of(size_t index, size_t *bytes)
     static const int32_t ids[@TOKENS@] = {
 @IDS@
     };
-    static const uint32_t answer[@UPPER@_CLASSES] = { /* float32 as bits */
+    static const uint32_t answer[@COUNT@] = { /* float32 as bits */
 @ANSWER@
     };
     @PREFIX@_status_t status = @PREFIX@_run(model, ids, @TOKENS@, logits);
     if (status != @UPPER@_OK) {
         return status;
     }
-    for (size_t i = 0; i < @UPPER@_CLASSES; i++) {
+    for (size_t i = 0; i < @COUNT@; i++) {
 @COMPARE@
     }
     return @UPPER@_OK;
@@ -193,6 +193,7 @@ def source(
         rest="NULL" if tables is None else f"{prefix}_tokenizer_part(index - sizeof parts / sizeof parts[0], bytes)",
         crc=f"{crc32([*constants.values(), *(tables or ())]):#010x}",
         tokens=len(ids),
+        count=len(bits),
         ids=_rows(f"{i}" for i in ids),
         answer=_rows(f"{word:#010x}u" for word in bits.tolist()),
     )

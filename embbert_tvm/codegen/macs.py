@@ -18,8 +18,11 @@ from tvm.ir import Call, TensorLoad, Var
 _MICRO: dict[str, Callable[..., int] | None] = {
     "embbert_dsp_dot_4x2": lambda pairs: 16 * pairs,
     **{f"embbert_dsp_dot_4x2_{steps}": lambda pairs: 16 * pairs for steps in range(2, 25)},
+    "embbert_dsp_dot_raw": lambda pairs: 16 * pairs,
+    "embbert_dsp_rows": lambda n, k: n * k,
     "embbert_dsp_context_4x2": lambda stride, pairs: 16 * pairs,
     "embbert_dsp_context_4x2_2": lambda stride, pairs: 16 * pairs,
+    "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
     "embbert_dsp_fir_4": lambda taps: 4 * taps,
     "embbert_dsp_widen_4": lambda width: 0,
     "embbert_mve_product": lambda pairs, k: 8 * pairs * k,

@@ -15,14 +15,14 @@ from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.codegen import c_files, c_ngrams, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
-from embbert_tvm.codegen.program import OUTPUT, Output, Program, Step
+from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.heads import ONE_LABEL
 from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.target import Board, Cpu
 
-MANY_LABELS = "many labels"  # the head whose scores are probabilities each of its own
 FORMAT = "embbert-tvm 1"
 MLF_VERSION = 7
 _HOST = "codegen/host"
@@ -52,7 +52,7 @@ class Contents:
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
-    head: str | None = None  # what the outputs are, as ModelSource has it
+    head: str = ONE_LABEL
     linear: NgramModel | None = None
     example: str | None = None  # a text of the model's own kind
 
@@ -75,7 +75,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
     sources = {
         f"{_HOST}/src/{prefix}_model.c": c_files.entry(
-            program, name, contents.labels, reasons, prefix, contents.head == MANY_LABELS, checks, linear is not None
+            program, name, contents.labels, reasons, prefix, contents.head, checks, linear is not None
         ),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
@@ -95,7 +95,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     digest = _digest(found)
     texts = {
         f"{_HOST}/include/{prefix}.h": c_files.header(
-            program, name, contents.precision, prefix, digest, contents.head == MANY_LABELS, linear is not None
+            program, name, contents.precision, prefix, digest, contents.head, linear is not None
         ),
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
@@ -228,4 +228,4 @@ def write_reference(
 
 
 def _bits(logits: np.ndarray) -> list[str]:
-    return [f"{bits:08x}" for bits in np.float32(logits).view(np.uint32)]
+    return [f"{bits:08x}" for bits in np.float32(logits).reshape(-1).view(np.uint32)]

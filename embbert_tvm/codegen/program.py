@@ -13,19 +13,22 @@ from tvm import IRModule, relax, sym, tirx
 from tvm.ir import Call, GenericConst, PrimType, TupleGetItem, Var
 
 from embbert_tvm.c_names import API_NAMES, c_name
-from embbert_tvm.codegen.c_expressions import Expressions
+from embbert_tvm.codegen.c_expressions import Expressions, shape_text
 from embbert_tvm.codegen.c_function import CFunction, c_function
+from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import macs, polynomial
-from embbert_tvm.codegen.plan import Block, Plan, solve
+from embbert_tvm.codegen.plan import Block, solve
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step, Tensor, Text
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.door.normalize import MOST
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.kernels import half as half_kernels
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
-from embbert_tvm.kernels.layouts import INTERLEAVE as LANES
+from embbert_tvm.kernels.isa import MVE_FP16
+from embbert_tvm.kernels.layouts import INTERLEAVE
+from embbert_tvm.kernels.specs import spec_of
 
 _BYTES = {
     "int8": 1,
@@ -39,90 +42,12 @@ _BYTES = {
     "float16": 2,
     "float32": 4,
 }
-INPUT, OUTPUT = "ids", "logits"
 WINDOW = "tokenizer.window"
 # From a kernel's name and PrimFunc to it scheduled, None for the default schedule.
 Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
 _COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "L", "model", "budget", "count", "end", "infer", "spend", "slice_end", "next_step"}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A value of the program: a C name, element type, and shape for comments, and where it lies."""
-
-    name: str
-    dtype: str
-    shape: str
-    block: Block | None = None
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
-    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 where rows are
-    interleaved (kernels/layouts.py), 8 in panels (kernels/half.py)."""
-
-    name: str
-    value: str
-    dtype: str
-    shape: str
-    count: str
-    lanes: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
-
-    macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
-    count: where an inference can stop in it, how many iterations it has, a C expression in L. cost: a C expression in
-    L, about how many multiplications it is worth.
-    """
-
-    name: str
-    function: CFunction
-    scalars: tuple[str, ...]
-    arguments: tuple[str, ...]
-    workspaces: tuple[Tensor, ...]
-    macs: tuple[int, int, int] | None = None
-    outputs: tuple[Output, ...] = ()
-    count: str | None = None
-    cost: str = "1"
-
-
-@dataclass(frozen=True)
-class Text:
-    """What a text needs in the arena before the first step: its ids, and the tokenizer's window."""
-
-    ids: Block
-    window: Block
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is left to print. constants: by C name, in the order of their first use."""
-
-    functions: tuple[CFunction, ...]
-    constants: dict[str, np.ndarray]
-    tensors: tuple[Tensor, ...]
-    steps: tuple[Step, ...]
-    arena: Plan
-    classes: int
-    vocabulary: int
-    max_length: int
-    text: Text | None = None
-    min_length: int = 1
-    longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
-
-    @property
-    def arena_bytes(self) -> int:
-        return self.arena.peak
-
-    @property
-    def weights_bytes(self) -> int:
-        return sum(c.nbytes for c in self.constants.values())
 
 
 def limits(mod: IRModule) -> tuple[int, int | None]:
@@ -161,6 +86,18 @@ def shared_names() -> frozenset[str]:
     return frozenset(word for path in headers for word in re.findall(r"\bembbert_\w+", path.read_text("utf-8")))
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of a kernel: the name of what it makes, its arguments' C names, what the shape variables of the kernel's
+    parameters are, and the kernel's specification, if it has one."""
+
+    name: str
+    function: CFunction
+    arguments: list[str]
+    where: dict
+    spec: object
+
+
 class _Builder:
     def __init__(
         self, mod: IRModule, names: dict[str, str], prefix: str, vocabulary: int, tuned: Schedules | None, half: bool
@@ -183,7 +120,7 @@ class _Builder:
         }
         self.made: dict[str, tuple[str, list, int]] = {}
         self.last_use: dict[str, int] = {}
-        self.calls: list[tuple[str, CFunction, list[str], dict]] = []
+        self.calls: list[_Call] = []
         self.macs: list[tuple[int, int, int] | None] = []
         self.outputs: list[tuple[Output, ...]] = []
         self.result = self.graph.output
@@ -247,11 +184,11 @@ class _Builder:
             scheduled = (not half and self.tuned and self.tuned(name, func)) or schedule(func, half)
             c = self.global_name(name)
             try:
-                self.functions[name, half] = c_function(
-                    to_loops(scheduled, name), c, chosen(scheduled), half, sliced=True
-                )
+                made = c_function(to_loops(scheduled, name), c, chosen(scheduled), half, sliced=True)
             except WorkError as error:
                 raise WorkError(f"operator {name}: {error}") from None
+            formulas = equations(spec_of(func), [b.name for b in made.buffers])
+            self.functions[name, half] = replace(made, equations=formulas)
         return self.functions[name, half]
 
     def in_half(self, var: Var, value: Call) -> tuple[int, ...]:
@@ -306,8 +243,8 @@ class _Builder:
         missing = [s.name for s in function.scalars if s not in where]
         if missing:
             raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
-        self.calls.append((var.name, function, arguments, where))
         kernel = self.mod[value.args[0]]
+        self.calls.append(_Call(var.name, function, arguments, where, spec_of(kernel)))
         self.macs.append(polynomial(lambda n: macs(kernel, {v.name: self.at_length(d, n) for v, d in where.items()})))
 
     def output(self, var: Var, name: str) -> Output:
@@ -315,11 +252,9 @@ class _Builder:
         text = Expressions(lambda v: "L", lambda b: False)
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
         symbolic = [not isinstance(d, int) for d in dims]
-        # Nothing but panels is float16 in the module itself.
-        panels = isinstance(var.ty, relax.TensorType) and str(var.ty.dtype) == "float16"
-        pairs = symbolic == [True, False, False] and dims[2] == LANES
-        lanes = half_kernels.LANES if panels else LANES if pairs else 1
-        return Output(name, var.name, kind, _text(dims), " * ".join(factors) or "1", lanes)
+        beside = symbolic == [True, False, False] and dims[2] in (INTERLEAVE, MVE_FP16.interleave)
+        lanes = dims[2] if beside else 1
+        return Output(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", lanes)
 
     def make(
         self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool, places: list[str | None]
@@ -356,10 +291,10 @@ class _Builder:
             for name, (kind, dims, step) in self.made.items()
             if name != result
         ]
-        for step, (name, function, _, where) in enumerate(self.calls):
-            for w in function.workspaces:
-                size = self.bytes_of(list(w.shape), w.dtype, where)
-                blocks.append(Block(f"{name}.{w.name}", size, step, step))
+        for step, call in enumerate(self.calls):
+            for w in call.function.workspaces:
+                size = self.bytes_of(list(w.shape), w.dtype, call.where)
+                blocks.append(Block(f"{call.name}.{w.name}", size, step, step))
         if window_bytes is not None:
             blocks.append(Block(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
             blocks.append(Block(WINDOW, window_bytes, 0, 0))
@@ -367,8 +302,11 @@ class _Builder:
         at = {b.name: b for b in arena.blocks}
         made = zip(self.calls, self.macs, self.outputs, strict=True)
         steps = tuple(self._step(*one, at, result) for one in made)
-        tensors = tuple(Tensor(name, kind, _text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items())
-        classes = int(np.prod([self.at_most(d) for d in self.made[result][1]]))
+        tensors = tuple(
+            Tensor(name, kind, shape_text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
+        )
+        dims = self.made[result][1]
+        classes = int(np.prod([d for d in dims if isinstance(d, int)]))
         return Program(
             tuple(self.functions.values()),
             self.constants,
@@ -380,23 +318,26 @@ class _Builder:
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
             longest_slice=self.longest_slice(),
+            of_tokens=not all(isinstance(d, int) for d in dims),
         )
 
     def longest_slice(self) -> float:
         """The largest share of an inference of the longest text between two places where it can stop."""
         length, costs, slices = self.max_length, [], []
-        for (_, function, _, where), known, outputs in zip(self.calls, self.macs, self.outputs, strict=True):
+        for call, known, outputs in zip(self.calls, self.macs, self.outputs, strict=True):
             elements = [np.prod([self.at_most(d) for d in self.made[o.name][1]]) for o in outputs]
             cost = sum(c * length**n for n, c in enumerate(known or ())) + _COST_OF_ELEMENT * float(sum(elements))
-            count = 1 if function.count is None else self.at_most(function.count, where)
+            count = 1 if call.function.count is None else self.at_most(call.function.count, call.where)
             costs.append(cost)
             slices.append(cost / max(count, 1))
         return max(slices, default=1.0) / max(sum(costs), 1.0)
 
-    def _step(self, call: tuple, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
-        name, function, arguments, where = call
+    def _step(self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
+        name, function, arguments, where = call.name, call.function, call.arguments, call.where
         expressions = Expressions(lambda v: "L", lambda b: False)
-        workspaces = tuple(Tensor(w.name, w.dtype, _text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces)
+        workspaces = tuple(
+            Tensor(w.name, w.dtype, shape_text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
+        )
         count = None if function.count is None else expressions(self.in_length(function.count, where))
         return Step(
             name,
@@ -408,6 +349,7 @@ class _Builder:
             tuple(replace(o, name=OUTPUT) if o.name == result else o for o in outputs),
             count,
             _cost(macs, outputs),
+            equations(call.spec, [OUTPUT if a == result else a.removeprefix(f"{self.prefix}_") for a in arguments]),
         )
 
 
@@ -426,10 +368,6 @@ def _bindings(function: CFunction, shapes: list[list]) -> dict:
             if isinstance(formal, Var):
                 where.setdefault(formal, tirx.const(actual, "int64") if isinstance(actual, int) else actual)
     return where
-
-
-def _text(dims) -> str:
-    return "(" + ", ".join(str(d).replace("T.int64", "") for d in dims) + ")"
 
 
 def build_programs(

@@ -50,6 +50,7 @@ class CharacterTable:
 
 
 LISTED = 255
+_LOW_BITS = (4, 5, 6)
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     entries[raw] = entries[raw] & ~POINT_MASK | (entries - points)[raw] & POINT_MASK
     sequences: dict[tuple[int, ...], int] = {}
     hangul = _is_hangul(found)
-    for point, several in found.several.items():
-        if not (hangul and HANGUL <= point < HANGUL + SYLLABLES):
-            key = tuple(unit_of[list(several)].tolist())
-            entries[point] = -1 - sequences.setdefault(key, len(sequences))
+    made = {p: parts for p, parts in found.several.items() if not (hangul and HANGUL <= p < HANGUL + SYLLABLES)}
+    used = sorted({part for parts in made.values() for part in parts})
+    unit = dict(zip(used, unit_of[used].tolist(), strict=True))
+    for point, parts in made.items():
+        key = tuple(unit[part] for part in parts)
+        entries[point] = -1 - sequences.setdefault(key, len(sequences))
     removed = one == REMOVED
     if removed.any():
         entries[removed] = -1 - sequences.setdefault((), len(sequences))
@@ -121,21 +124,22 @@ def _is_hangul(found: Outputs) -> bool:
     """Whether every syllable becomes what its letters do, by the arithmetic of Unicode 3.12."""
     if found.one[HANGUL] != SEVERAL:
         return False
-    for index in range(SYLLABLES):
-        letters = [0x1100 + index // 588, 0x1161 + index % 588 // 28]
-        if index % 28:
-            letters.append(0x11A7 + index % 28)
-        if found.of(HANGUL + index) != tuple(part for letter in letters for part in found.of(letter)):
-            return False
-    return True
+    leads, vowels, tails = (
+        [found.of(first + index) if first + index >= least else () for index in range(count)]
+        for first, least, count in ((0x1100, 0, 19), (0x1161, 0, 21), (0x11A7, 0x11A8, 28))
+    )
+    letters = (lead + vowel + tail for lead in leads for vowel in vowels for tail in tails)
+    return all(found.several.get(HANGUL + index) == expected for index, expected in enumerate(letters))
 
 
 def trie(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """(top, middle, low, middle bits, low bits): three levels of blocks, equal ones once, of the smallest sizes."""
     best = None
-    smallest_actions = smallest(actions)
-    for low_bits in range(4, 7):
-        low, of_low = _blocks(smallest_actions, 1 << low_bits)
+    # Small blocks are looked for in the different ones among the largest.
+    large, of_large = _blocks(smallest(actions), 1 << _LOW_BITS[-1])
+    for low_bits in _LOW_BITS:
+        low, inside = _blocks(large, 1 << low_bits)
+        of_low = inside.reshape(-1, 1 << _LOW_BITS[-1] - low_bits)[of_large].reshape(-1)
         for middle_bits in range(3, 8):
             middle, top = _blocks(smallest(of_low), 1 << middle_bits)
             size = low.nbytes + middle.nbytes + smallest(top).nbytes
@@ -196,17 +200,24 @@ def _displace(
         ranks = ranks_by_bucket[bucket]
         if not len(ranks):
             break
-        places = _slot(second[ranks], _SHIFTS, slots, wide)
-        fits = free[places].all(axis=1)
-        if len(ranks) > 1:
-            ordered = np.sort(places, axis=1)
-            fits &= (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-        tried = int(np.argmax(fits))
-        if not fits[tried]:
+        # One of the first shifts mostly fits.
+        tried = _first_fit(second[ranks], _SHIFTS[:16], free, wide) or _first_fit(second[ranks], _SHIFTS, free, wide)
+        if tried is None:
             return None
-        shift[bucket] = tried
-        at[places[tried]], free[places[tried]] = ranks, False
+        shift[bucket], places = tried
+        at[places], free[places] = ranks, False
     return shift, at
+
+
+def _first_fit(hashed: np.ndarray, shifts: np.ndarray, free: np.ndarray, wide: bool) -> tuple[int, np.ndarray] | None:
+    """The first of the shifts that sends the hashes to free slots, each to its own, and those slots."""
+    places = _slot(hashed, shifts, len(free), wide)
+    fits = free[places].all(axis=1)
+    if len(hashed) > 1:
+        ordered = np.sort(places, axis=1)
+        fits &= (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
+    tried = int(np.argmax(fits))
+    return (tried, places[tried]) if fits[tried] else None
 
 
 _SHIFTS = np.arange(256, dtype=np.uint64)[:, None]

@@ -96,9 +96,10 @@ def outputs(steps: tuple[str, ...]) -> Outputs:
     one[points[single]] = found[edges[:-1][single] + 1]
     one[points[lengths == 0]] = REMOVED
     one[points[lengths > 1]] = SEVERAL
-    several = {}
-    for place in np.flatnonzero(lengths > 1):
-        several[int(points[place])] = tuple(found[edges[place] + 1 : edges[place + 1]].tolist())
+    places = np.flatnonzero(lengths > 1)
+    parts = zip(points[places].tolist(), (edges[places] + 1).tolist(), edges[places + 1].tolist(), strict=True)
+    made = found.tolist()
+    several = {point: tuple(made[start:end]) for point, start, end in parts}
     for part in _ALIKE:
         sample = asked()[(asked() >= part.start) & (asked() < part.stop) & (asked() & 0xFFFE != 0xFFFE)]
         if (one[sample] == REMOVED).all():
@@ -182,22 +183,18 @@ def combining_classes() -> np.ndarray:
     above = moves(marks, [_LOWEST_MARK] * len(marks))
     moving = [m for m, low, high in zip(marks, below, above, strict=True) if low or high]
     moving += [m for m in (_LOWEST_MARK, _HIGHEST_MARK) if m not in moving]
-    # The rank of a mark is how many of the others go before it; marks of one class have the same.
-    ranks = []
-    representatives: list[int] = []
-    for mark in moving:
-        before = moves([mark] * len(representatives), representatives) if representatives else []
-        after = moves(representatives, [mark] * len(representatives)) if representatives else []
-        if all(a or b for a, b in zip(before, after, strict=True)):
-            representatives.append(mark)
-    for representative in representatives:
-        ranks.append(sum(moves([representative] * len(representatives), representatives)))
-    order = [r for _, r in sorted(zip(ranks, representatives, strict=True))]
+    # NFD sorts marks by their class and leaves those of one class as they stand: a class ends where the marks so far
+    # are the same, in whichever order all were given.
+    forwards, backwards = (points_of(nfd.normalize_str("".join(map(chr, order)))) for order in (moving, moving[::-1]))
     found = np.zeros(POINTS, np.uint8)
-    lower = np.zeros(len(moving), int)
-    for representative in order:
-        lower += moves(moving, [representative] * len(moving))
-    found[moving] = lower + 1
+    rank, start, apart = 0, 0, set()
+    for place, (one, other) in enumerate(zip(forwards.tolist(), backwards.tolist(), strict=True), 1):
+        apart ^= {one}
+        apart ^= {other}
+        if not apart:
+            rank += 1
+            found[forwards[start:place]] = rank
+            start = place
     return found
 
 

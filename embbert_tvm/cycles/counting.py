@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from embbert_tvm.cycles.image import Block, Code
-from embbert_tvm.device.toolchain import call
+from embbert_tvm.device.toolchain import call, run_tool
 from embbert_tvm.target import load_cpu
 
 _HERE = Path(__file__).parent
@@ -23,7 +22,7 @@ def plugin(name: str, program: str, folder: Path) -> Path:
     """NAME.c for this machine and this QEMU, compiled into the folder where it is not yet."""
     made = folder / f"{name}.so"
     if not made.is_file():
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        said = run_tool([program, "--version"], program, "its version").stdout
         version = re.search(r"version (\d+)", said)
         # What is taken of the interface is the same in all its versions, of which QEMU 9 dropped the first.
         api = 1 if version is not None and int(version[1]) < 9 else 2

@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 import functools
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from embbert_tvm.cycles.tool import find_mca
-from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.device.toolchain import find_tool, run_tool
+from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Cpu
 
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+((?:[0-9a-f]{4} ?)+)\s*\t(.*)$")
@@ -82,7 +82,11 @@ def _disassembler(cpu: Cpu) -> list[str]:
 
 
 def _output(command: list) -> str:
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+    done = run_tool(list(map(str, command)), Path(command[0]).name, "a listing")
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise WorkError(f"{Path(command[0]).name} could not list {command[-1]}: {said[0]}")
+    return done.stdout
 
 
 def plain(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from embbert_tvm.cycles.image import Block
+from embbert_tvm.device.toolchain import run_tool
 from embbert_tvm.target import Cpu
 
 NAME = "llvm-mca"
@@ -63,7 +63,7 @@ class Mca:
             text += [f"# LLVM-MCA-BEGIN {number}", *block, f"# LLVM-MCA-END {number}"]
         llvm = self.cpu.llvm
         command = [self.tool, f"-mtriple={llvm.mtriple}", f"-mcpu={llvm.mcpu}", f"-iterations={ITERATIONS}", "-json"]
-        done = subprocess.run(command, input="\n".join(text) + "\n", capture_output=True, text=True)
+        done = run_tool(command, "llvm-mca", "an estimate of cycles", "\n".join(text) + "\n")
         try:
             regions = json.loads(done.stdout)["CodeRegions"]
             for region in regions:

@@ -6,10 +6,12 @@ import gzip
 import hashlib
 import lzma
 import math
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from embbert_tvm.data.files import open_binary, write_atomically
 from embbert_tvm.errors import InputError
@@ -19,6 +21,8 @@ _QUOTED = (
     "quoting=csv.QUOTE_NONE and no tabs or line ends in them)"
 )
 _HEADERS = (["label", "text"], ["label", "text", "text_pair"])
+CALIBRATION_TEXTS = 256
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ def read_examples(path: Path, labels: Sequence[str] | None = None, regression: b
     if not examples:
         raise InputError(f"{path}: holds no examples")
     return examples
+
+
+def calibration_sample(examples: Sequence[_Item]) -> list[_Item]:
+    """The examples that activations are calibrated on: all, or CALIBRATION_TEXTS drawn at random, the same each time.
+
+    Never the first ones: a set sorted by label begins with one class.
+    """
+    if len(examples) <= CALIBRATION_TEXTS:
+        return list(examples)
+    return random.Random(0).sample(list(examples), CALIBRATION_TEXTS)
 
 
 def read_columns(path: Path) -> list[str] | None:

@@ -1,17 +1,19 @@
 """Tokenizers of the `tokenizers` library: load one, encode with it; train EmbBERT's, BPE over lower-cased words.
 
-`python -m embbert_tvm.data.tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
+`embbert-tvm tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
 from embbert_tvm.errors import InputError
@@ -25,10 +27,16 @@ _ALPHABET = 512  # a character rarer than the 512 most frequent becomes [UNK]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text or pair, and how many there would be without the cut to max_length."""
+    """Token ids of one text or pair, and how many there would be without the cut to max_length.
+
+    tokens: what each is called. places: which of the texts each is of, None for what stands around them, and its first
+    character there and the one behind its last.
+    """
 
     ids: list[int]
     full_length: int
+    tokens: Sequence[str] = ()
+    places: Sequence[tuple[int | None, int, int]] = ()
 
     @property
     def truncated(self) -> bool:
@@ -86,13 +94,13 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     """
     check_is_here(path)
     try:
-        tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises bare Exception for a malformed file, and may panic
+    except UnicodeError as error:
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    with _refusing(path):
+        tokenizer = Tokenizer.from_str(content)
     size = id_count(tokenizer)
     if size == 0:
         raise InputError(f"{path}: holds no tokens")
@@ -104,6 +112,23 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = is_embbert(tokenizer)
     return tokenizer
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Raise InputError for whatever the library raises; it may panic, and what it then says on stderr is dropped."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exception for a malformed file; a panic is no Exception
+        raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def id_count(tokenizer: Tokenizer) -> int:
@@ -171,17 +196,22 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
             each.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
-    ids = tokenizer.encode(text, text_pair).ids
-    if len(ids) <= max_length:
-        return Encoded(ids, len(ids))
+    whole = tokenizer.encode(text, text_pair)
+    if len(whole.ids) <= max_length:
+        return _encoded(whole, len(whole.ids))
     added = tokenizer.num_special_tokens_to_add(text_pair is not None)
     if max_length < added:
         raise InputError(f"a text of {max_length} tokens has no room for the tokenizer's {added} special tokens")
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        return Encoded(tokenizer.encode(text, text_pair).ids, len(ids))
+        return _encoded(tokenizer.encode(text, text_pair), len(whole.ids))
     finally:
         tokenizer.no_truncation()
+
+
+def _encoded(found: Encoding, full_length: int) -> Encoded:
+    places = [(part, begin, end) for part, (begin, end) in zip(found.sequence_ids, found.offsets, strict=True)]
+    return Encoded(found.ids, full_length, found.tokens, places)
 
 
 def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:
@@ -189,28 +219,9 @@ def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_le
     return tokenize(tokenizer, text, text_pair, max_length).ids
 
 
-def _plain_lines(paths: Iterable[Path]) -> Iterable[str]:
+def plain_lines(paths: Iterable[Path]) -> Iterable[str]:
     """Lines of text files, without blank ones and `<|marker|>` lines."""
     for path in paths:
         for line in map(str.strip, read_lines(path)):
             if line and not (line.startswith("<|") and line.endswith("|>")):
                 yield line
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m embbert_tvm.data.tokenizer", description="Train a tokenizer.")
-    parser.add_argument("text", nargs="+", type=Path, help="UTF-8 text, a paragraph a line; .gz and .xz are read")
-    parser.add_argument("-o", "--output", required=True, type=Path)
-    parser.add_argument("--vocabulary-size", type=int, default=8192)
-    arguments = parser.parse_args()
-    try:
-        tokenizer = train_tokenizer(_plain_lines(arguments.text), arguments.vocabulary_size)
-        save_tokenizer(tokenizer, arguments.output)
-    except InputError as error:
-        parser.exit(error.exit_status, f"{parser.prog}: {error}\n")
-
-
-if __name__ == "__main__":
-    _main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -12,14 +12,27 @@ from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.heads import MANY_LABELS, TOKENS, VECTOR
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """What a package says of a token. begin, end: bytes of the text in UTF-8, None for what stands around it."""
+
+    token: str
+    label: str
+    score: float
+    begin: int | None
+    end: int | None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a package says of one text. `label` and `scores` are None for regression, `value` for classes.
+    """What a package says of one text; what does not go with its head is None.
 
-    `tokens` went in; `cut` is how many more the text has than max_length allows.
+    `tokens` went in; `cut` is how many more the text has than max_length allows. labels: those of a model of many
+    whose scores are above a half; label is the highest of all.
     """
 
     text: str
@@ -30,6 +43,9 @@ class Answer:
     cut: int
     instructions: int | None
     cycles: int | None
+    labels: tuple[str, ...] | None = None
+    vector: tuple[float, ...] | None = None
+    token_labels: tuple[TokenAnswer, ...] | None = None
 
 
 def classify(package: Package, texts: Sequence[str], place: str, timeout: float | None = None) -> list[Answer]:
@@ -61,21 +77,39 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     package = device.package
     if device.takes(text):
         found = device.classify(text)
-        result, index, count = found.run, found.label, found.tokens
+        result, count = found.run, found.tokens
     elif package.reads_text:
         raise InputError(too_long(device, text))
     else:
-        result = device.run(tokens.ids)
-        index, count = int(np.argmax(result.logits)), len(tokens.ids)
-    label, scores, value = None, None, None
-    if package.answers is None:
-        value = float(result.logits[0])
-    else:
-        shares = sigmoid(result.logits) if package.many_labels else softmax(result.logits)
-        scores = dict(zip(package.answers, shares.tolist(), strict=True))
-        label = package.answers[index]
+        result, count = device.run(tokens.ids), len(tokens.ids)
+    logits, names = result.logits, package.answers
     counts = result.instructions, result.cycles
-    return Answer(text, label, scores, value, count, tokens.full_length - count, *counts)
+    answer = Answer(text, None, None, None, count, tokens.full_length - count, *counts)
+    if package.head == TOKENS:
+        return replace(answer, token_labels=_token_answers(text, tokens, logits, names or ()))
+    if package.head == VECTOR:
+        return replace(answer, vector=tuple(logits.tolist()))
+    if names is None:
+        return replace(answer, value=float(logits[0]))
+    many = package.head == MANY_LABELS
+    shares = (sigmoid(logits) if many else softmax(logits)).tolist()
+    labels = tuple(name for name, share in zip(names, shares, strict=True) if share > 0.5) if many else None
+    scores = dict(zip(names, shares, strict=True))
+    return replace(answer, label=names[int(np.argmax(logits))], scores=scores, labels=labels)
+
+
+def _token_answers(text: str, tokens: Encoded, logits: np.ndarray, names: Sequence[str]) -> tuple[TokenAnswer, ...]:
+    """logits: (tokens, classes)."""
+    if len(tokens.ids) != len(logits):
+        raise WorkError(f"the device makes {len(logits)} tokens of {text!r}, the library {len(tokens.ids)}")
+    at = np.cumsum([0, *(len(character.encode()) for character in text)]).tolist()
+    found = []
+    for token, (part, begin, end), own in zip(tokens.tokens, tokens.places, logits, strict=True):
+        shares = softmax(own)
+        best = int(np.argmax(own))
+        span = (None, None) if part is None else (at[begin], at[end])
+        found.append(TokenAnswer(token, names[best], float(shares[best]), *span))
+    return tuple(found)
 
 
 def too_long(device: Device, *texts: str) -> str:

@@ -36,8 +36,8 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """Float32 logits (classes,); where the place can tell, the instructions or the cycles of embbert_run() alone, and
-    the bytes of stack that the firmware used at the deepest since its start."""
+    """Float32 logits (classes,), of a model of tokens (tokens, classes); where the place can tell, the instructions or
+    the cycles of embbert_run() alone, and the bytes of stack that the firmware used at the deepest since its start."""
 
     logits: np.ndarray
     instructions: int | None
@@ -91,10 +91,13 @@ class Device:
         self._timeout = timeout
         self._instructions_per_tick = instructions_per_tick
         self._attempts, self._hint = attempts, f": {hint}" * bool(hint)
-        longest = max(64, 20 + 4 * package.classes, 4 + protocol.profile_bytes(len(package.steps)))
-        self._reader = protocol.FrameReader(max(longest, protocol.TRACE_BYTES + 16, 8 + 2 * package.max_length))
+        self._id_bytes = protocol.id_bytes(package.vocabulary)
+        logits = package.logits_of(package.max_length)
+        longest = max(64, 20 + 4 * logits, 4 + protocol.profile_bytes(len(package.steps)))
+        longest = max(longest, protocol.TRACE_BYTES + 16, 8 + self._id_bytes * package.max_length)
+        self._reader = protocol.FrameReader(longest)
         # Zeros that end what a device without a clock may still hold of a request that came damaged.
-        self._flush = bytes(4 * package.max_length + 8 + protocol.OVERHEAD)
+        self._flush = bytes(2 * self._id_bytes * package.max_length + 8 + protocol.OVERHEAD)
         self._deaf_at_start = deaf_at_start
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
@@ -144,11 +147,11 @@ class Device:
         WorkError where the device refuses, faults or does not answer in time.
         """
         reply = self._request(protocol.RUN, self._payload(ids), self.patience(len(ids)))
-        run = protocol.unpack_run(reply, self.package.classes)
+        run = protocol.unpack_run(reply, self.package.logits_of(len(ids)))
         self._check_status(run.status)
         instructions = self._instructions(run.ticks)
         cycles = run.ticks or None if instructions is None else None
-        return RunResult(run.logits, instructions, cycles, run.stack or None)
+        return RunResult(self.package.shaped(run.logits), instructions, cycles, run.stack or None)
 
     def takes(self, text: str, pair: str | None = None) -> bool:
         """Whether the device tokenizes by itself and has room for such a text."""
@@ -161,11 +164,11 @@ class Device:
         """Classify a text that the device `takes`: tokenizer and model run there. Errors are those of `run`."""
         packed = _packed(text, pair)
         reply = self._request(protocol.TEXT, packed, self.patience(len(packed)))
-        found = protocol.unpack_text(reply, self.package.classes)
+        found = protocol.unpack_text(reply, self.package.classes, self.package.of_tokens)
         self._check_status(found.status)
         instructions = self._instructions(found.ticks)
         cycles = found.ticks or None if instructions is None else None
-        run = RunResult(found.logits, instructions, cycles, found.stack or None)
+        run = RunResult(self.package.shaped(found.logits), instructions, cycles, found.stack or None)
         most = 65535 if self.package.streams else self.package.max_length
         if not (found.label < self.package.classes and 1 <= found.tokens <= most):
             words = f"label {found.label} of {found.tokens} tokens, which its model does not have"
@@ -176,7 +179,7 @@ class Device:
         """The token ids that the device makes of a text that it `takes`."""
         packed = _packed(text, pair)
         reply = self._request(protocol.TOKENIZE, packed, self.patience(len(packed)))
-        status, _, ids = protocol.unpack_tokenize(reply)
+        status, _, ids = protocol.unpack_tokenize(reply, self._id_bytes)
         self._check_status(status)
         return ids
 
@@ -217,12 +220,12 @@ class Device:
     def slices(self, ids: Sequence[int], budget: int = 0) -> Slices:
         """Run token ids by embbert_begin_ids() and embbert_continue(), `budget` multiplications a slice, about. Errors
         are those of `run`."""
-        self._payload(ids)  # which raises for ids that no frame has
-        reply = self._request(protocol.SLICES, protocol.pack_slices(budget, ids), 2 * self.patience(len(ids)))
-        status, count, longest, ticks, logits = protocol.unpack_slices(reply, self.package.classes)
+        payload = protocol.pack_budget(budget) + self._payload(ids)
+        reply = self._request(protocol.SLICES, payload, 2 * self.patience(len(ids)))
+        status, count, longest, ticks, logits = protocol.unpack_slices(reply, self.package.logits_of(len(ids)))
         self._check_status(status)
         rate = self._instructions_per_tick or 1
-        return Slices(count, round(longest * rate), round(ticks * rate), logits)
+        return Slices(count, round(longest * rate), round(ticks * rate), self.package.shaped(logits))
 
     def profile(self, ids: Sequence[int]) -> list[int]:
         """Instructions, or where the place cannot tell them cycles, of each step of the program, in a firmware that is
@@ -251,9 +254,10 @@ class Device:
         if not self.package.min_length <= len(ids) <= self.package.max_length:
             some = f"{self.package.min_length} to {self.package.max_length}"
             raise InputError(f"{len(ids)} token ids: the package takes {some}")
-        if not all(0 <= i < 65536 for i in ids):
-            raise InputError("a token id is negative or above 65535: use the package's own tokenizer")
-        return protocol.pack_ids(list(ids))
+        most = 256**self._id_bytes
+        if not all(0 <= i < most for i in ids):
+            raise InputError(f"a token id is negative or above {most - 1}: use the package's own tokenizer")
+        return protocol.pack_ids(list(ids), self._id_bytes)
 
     def _check_status(self, status: int) -> None:
         if status:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.device.build import build
 from embbert_tvm.device.elf import Piece, flat, loaded
 from embbert_tvm.device.package import Package
-from embbert_tvm.device.toolchain import call
+from embbert_tvm.device.toolchain import call, run_tool
 from embbert_tvm.device.uf2 import uf2
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.target import Board, Cpu, load_cpu
@@ -84,7 +83,7 @@ def flash(firmware: Firmware) -> str:
         if shutil.which(words[0]) is None:
             continue
         command = shlex.join(words)
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace")
+        done = run_tool(words, words[0], "a flashed board")
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             last = f": {said[-1].strip()}" if said else ""

@@ -6,6 +6,7 @@ import re
 
 from embbert_tvm.device.fit import Places, places, weights_region
 from embbert_tvm.device.package import Package
+from embbert_tvm.device.protocol import id_bytes
 from embbert_tvm.escape import c_comment
 from embbert_tvm.resources import firmware
 from embbert_tvm.target import Board, load_cpu
@@ -52,4 +53,6 @@ def memory_script(board: Board, arena: int, data: int, weights: int = 0) -> str:
 
 def _server_bytes(package: Package) -> int:
     """About what the protocol server keeps beside the arena: ids, a frame, logits, guards, the C library's own."""
-    return 8 * package.max_length + 16 * package.classes + 512
+    logits = package.logits_of(package.max_length)
+    tokens = 16 * package.max_length if package.of_tokens else 0  # what it says of each
+    return (4 + id_bytes(package.vocabulary) + 2) * package.max_length + tokens + 16 * logits + 512

@@ -13,16 +13,17 @@ import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import REGRESSION, TOKENS, VECTOR, head_for, head_named
 from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_MAX_CLASSES = 16000  # a reply's payload is counted in 16 bits
+_MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
 
 
 @dataclass(frozen=True)
 class Vector:
-    """One reference run: token ids and the float32 logits (classes,) that every place must give."""
+    """One reference run: token ids and the float32 logits, as RunResult has them, that every place must give."""
 
     ids: tuple[int, ...]
     logits: np.ndarray
@@ -89,15 +90,29 @@ class Package:
     metadata: Mapping[str, Any]
 
     @property
-    def answers(self) -> tuple[str, ...] | None:
-        """The names of the classes, their numbers where they have none; None for regression, which has one output."""
-        numbers = tuple(map(str, range(self.classes))) if self.classes > 1 else None
-        return numbers if self.labels is None else self.labels
+    def head(self) -> str:
+        """What the outputs are: one of HEADS."""
+        return head_named(self.metadata.get("head")) or head_for(self.classes, False, self.labels is not None)
 
     @property
-    def many_labels(self) -> bool:
-        """Whether a text may have several labels, so that each score is a probability of its own."""
-        return self.metadata.get("head") == "many labels"
+    def of_tokens(self) -> bool:
+        """Whether each token has logits, or the text."""
+        return self.head == TOKENS
+
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """The names of the classes, their numbers where they have none; None where the outputs are no classes."""
+        if self.head in (REGRESSION, VECTOR):
+            return None
+        return tuple(map(str, range(self.classes))) if self.labels is None else self.labels
+
+    def logits_of(self, tokens: int) -> int:
+        """How many logits a text of so many tokens has."""
+        return self.classes * (tokens if self.of_tokens else 1)
+
+    def shaped(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (classes,), or of each token (tokens, classes)."""
+        return logits.reshape(-1, self.classes) if self.of_tokens else logits
 
     @property
     def reads_text(self) -> bool:
@@ -153,8 +168,6 @@ def load_package(path: Path | str) -> Package:
     if found != _FORMAT:
         raise InputError(f"{where}: format: is {found!r}, this version reads {_FORMAT!r}: compile the model again")
     classes = _count(document, "classes", where)
-    if classes > _MAX_CLASSES:
-        raise InputError(f"{where}: classes: {classes} are too many for a reply, {_MAX_CLASSES} is the most")
     arena = _get(document, "arena", dict, where)
     if not all(isinstance(operator, dict) for operator in _get(document, "operators", list, where)):
         raise InputError(f"{where}: operators: must be a list of objects")
@@ -165,7 +178,7 @@ def load_package(path: Path | str) -> Package:
         and all(isinstance(x, str) and not set(x) & set("\0\r\n\t") for x in labels)
     ):
         raise InputError(f"{where}: labels: must be null or a list of {classes} names, as many as classes")
-    return Package(
+    package = Package(
         path=path,
         model_name=_get(document, "model_name", str, where),
         prefix=_prefix(document, where),
@@ -185,6 +198,10 @@ def load_package(path: Path | str) -> Package:
         outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
         metadata=document,
     )
+    if (logits := package.logits_of(package.max_length)) > _MAX_LOGITS:
+        shorter = ": compile it with a smaller --max-length" if package.of_tokens else ""
+        raise InputError(f"{where}: {logits} logits are too many for a reply, {_MAX_LOGITS} is the most{shorter}")
+    return package
 
 
 def load_vectors(package: Package) -> list[Vector]:
@@ -193,12 +210,13 @@ def load_vectors(package: Package) -> list[Vector]:
     for where, entry, logits in _references(package):
         if "text" in entry:
             continue
-        ids = entry.get("ids")
-        if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 65536 for i in ids):
+        ids = entry["ids"]
+        right = isinstance(ids, list) and all(type(i) is int and 0 <= i < package.vocabulary for i in ids)
+        if not right or not 1 <= len(ids) <= package.max_length:
             raise InputError(f"{where}.ids: must be 1 to {package.max_length} token ids")
-        if not 1 <= len(ids) <= package.max_length:
-            raise InputError(f"{where}.ids: must be 1 to {package.max_length} token ids")
-        vectors.append(Vector(tuple(ids), logits))
+        if len(logits) != package.logits_of(len(ids)):
+            raise InputError(f"{where}.logits: must be {package.logits_of(len(ids))}, is {len(logits)}")
+        vectors.append(Vector(tuple(ids), package.shaped(logits)))
     return vectors
 
 
@@ -211,6 +229,8 @@ def load_text_vectors(package: Package) -> list[TextVector]:
         text, pair = entry["text"], entry.get("text_pair")
         if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
             raise InputError(f"{where}: text and text_pair must be texts: compile the model again")
+        if len(logits) != package.classes:
+            raise InputError(f"{where}.logits: must be {package.classes}, is {len(logits)}")
         vectors.append(TextVector(text, pair, logits))
     return vectors
 
@@ -227,8 +247,6 @@ def _references(package: Package) -> Iterator[tuple[str, dict[str, Any], np.ndar
                 raise KeyError("ids")
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError(f"{where}: must be {{ids, logits}} or {{text, logits}}, logits in hex") from error
-        if len(bits) != package.classes:
-            raise InputError(f"{where}.logits: must be {package.classes}, is {len(bits)}")
         yield where, entry, bits.view(np.float32)
 
 

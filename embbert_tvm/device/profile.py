@@ -57,7 +57,7 @@ class Profile:
 
 def synthetic_ids(package: Package, length: int) -> list[int]:
     """Token ids all over the vocabulary, the same each time."""
-    known = min(package.vocabulary, 65536)
+    known = package.vocabulary
     return [(i * 2654435761 + 12345) % 2**32 * known >> 32 for i in range(length)]
 
 

@@ -44,7 +44,7 @@ _STATUSES = (
     "E_BEGIN",
 )
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
-FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_SLICES = 1, 2, 4, 8
+FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS, FEATURE_SLICES = 1, 2, 4, 8, 16
 EVERY = 0xFFFF  # TRACE: not one output but the CRC of each
 TRACE_BYTES = 16384  # of an output, the most in a reply
 
@@ -187,9 +187,14 @@ class FrameReader:
         del self._bytes[:count]
 
 
-def pack_ids(ids: list[int]) -> bytes:
-    """RUN's payload; each id must be below 65536."""
-    return np.asarray(ids, dtype="<u2").tobytes()
+def id_bytes(vocabulary: int) -> int:
+    """Bytes of a token id: four where there are more than two can tell apart."""
+    return 4 if vocabulary > 65536 else 2
+
+
+def pack_ids(ids: list[int], size: int = 2) -> bytes:
+    """RUN's payload. size: `id_bytes`."""
+    return np.asarray(ids, dtype=f"<u{size}").tobytes()
 
 
 def texts_bytes(sizes: Sequence[int]) -> int:
@@ -202,20 +207,23 @@ def pack_texts(text: bytes, pair: bytes | None) -> bytes:
     return _TEXTS.pack(pair is not None, len(text)) + text + (pair or b"")
 
 
-def unpack_text(payload: bytes, classes: int) -> Text:
-    if len(payload) != _TEXT.size + 4 * classes:
+def unpack_text(payload: bytes, classes: int, of_tokens: bool = False) -> Text:
+    """of_tokens: whether each token has so many logits."""
+    if len(payload) < _TEXT.size:
         raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
     status, truncated, stack, ticks, label, tokens = _TEXT.unpack_from(payload)
+    if len(payload) != _TEXT.size + 4 * classes * (tokens if of_tokens else 1):
+        raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
     logits = np.frombuffer(payload, "<f4", offset=_TEXT.size).astype(np.float32)
     return Text(status, bool(truncated), stack, ticks, label, tokens, logits)
 
 
-def unpack_tokenize(payload: bytes) -> tuple[int, bool, list[int]]:
-    """(embbert_status_t, whether the text was cut, token ids)."""
-    if len(payload) < _TOKENIZE.size or len(payload) != _TOKENIZE.size + 2 * _TOKENIZE.unpack_from(payload)[2]:
+def unpack_tokenize(payload: bytes, size: int = 2) -> tuple[int, bool, list[int]]:
+    """(embbert_status_t, whether the text was cut, token ids of `size` bytes)."""
+    if len(payload) < _TOKENIZE.size or len(payload) != _TOKENIZE.size + size * _TOKENIZE.unpack_from(payload)[2]:
         raise WorkError(f"the device's TOKENIZE reply has {len(payload)} bytes: rebuild its firmware")
     status, truncated, _ = _TOKENIZE.unpack_from(payload)
-    return status, bool(truncated), np.frombuffer(payload, "<u2", offset=_TOKENIZE.size).tolist()
+    return status, bool(truncated), np.frombuffer(payload, f"<u{size}", offset=_TOKENIZE.size).tolist()
 
 
 def pack_trace(output: int, offset: int, ids: bytes) -> bytes:
@@ -246,21 +254,22 @@ def unpack_info(payload: bytes) -> Info:
     return Info(max_length, classes, vocabulary, arena, hashed, longest, ticks_are != 0, features, clock)
 
 
-def unpack_run(payload: bytes, classes: int) -> Run:
-    if len(payload) != _RUN.size + 4 * classes:
+def unpack_run(payload: bytes, logits: int) -> Run:
+    """logits: how many there must be."""
+    if len(payload) != _RUN.size + 4 * logits:
         raise WorkError(f"the device's RUN reply has {len(payload)} bytes: its firmware holds another model")
     status, stack, ticks = _RUN.unpack_from(payload)
     return Run(status, stack, ticks, np.frombuffer(payload, "<f4", offset=_RUN.size).astype(np.float32))
 
 
-def pack_slices(budget: int, ids: Sequence[int]) -> bytes:
-    """budget: multiplications in a slice, about."""
-    return struct.pack("<i", budget) + pack_ids(list(ids))
+def pack_budget(budget: int) -> bytes:
+    """What goes before the ids of SLICES. budget: multiplications in a slice, about."""
+    return struct.pack("<i", budget)
 
 
-def unpack_slices(payload: bytes, classes: int) -> tuple[int, int, int, int, np.ndarray]:
-    """(embbert_status_t, slices, ticks of the longest, ticks of all, logits)."""
-    if len(payload) != _SLICES.size + 4 * classes:
+def unpack_slices(payload: bytes, count: int) -> tuple[int, int, int, int, np.ndarray]:
+    """(embbert_status_t, slices, ticks of the longest, ticks of all, logits). count: how many logits there must be."""
+    if len(payload) != _SLICES.size + 4 * count:
         raise WorkError(f"the device's SLICES reply has {len(payload)} bytes: its firmware holds another model")
     logits = np.frombuffer(payload, "<f4", offset=_SLICES.size).astype(np.float32)
     return (*_SLICES.unpack_from(payload), logits)

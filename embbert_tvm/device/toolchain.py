@@ -54,15 +54,23 @@ def call(cpu: Cpu, tool: str, arguments: Sequence[str | Path], what: str) -> str
     raise WorkError(f"{cpu.toolchain.prefix}{tool} could not make {what}: {first}")
 
 
-def run_tool(command: Sequence[str], name: str, what: str) -> subprocess.CompletedProcess[str]:
+def run_tool(
+    command: Sequence[str], name: str, what: str, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end; WorkError where it cannot start or takes longer than `tool_seconds`.
 
     A compiler is several processes: all of them end with it.
+
+    Args:
+        command: the program and its arguments.
+        name: of the tool, for messages.
+        what: it is to make, for messages.
+        given: what it reads from stdin.
     """
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,7 +81,7 @@ def run_tool(command: Sequence[str], name: str, what: str) -> subprocess.Complet
         raise WorkError(f"{name} cannot be started ({error.strerror})") from error
     with process:
         try:
-            out, err = process.communicate(timeout=tool_seconds())
+            out, err = process.communicate(given, timeout=tool_seconds())
         except BaseException as error:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -9,7 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.data.dataset import Example, unknown_labels
+from embbert_tvm.data.metrics import accuracy, mean_cosine, micro_f1, spearman
 from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.classify import too_long
@@ -17,9 +19,8 @@ from embbert_tvm.device.device import Device, RunResult
 from embbert_tvm.device.package import Package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.models.reference import TextReference
-from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
-from embbert_tvm.training.metrics import accuracy, spearman
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.
@@ -41,24 +42,28 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures of one labelled set; `accuracy_*` hold `metric`, which is spearman for regression.
+    """Figures of one labelled set; `accuracy_*` hold `metric`: accuracy; f1_micro for many labels, spearman for
+    regression, all None for labels of tokens and vectors, of which a set of texts says nothing.
 
-    `agreement` is the share of examples to which both give the same label; for regression their rank correlation.
-    `stack` is what the firmware used at the deepest, in bytes, None where not known.
+    `agreement` is the share of examples, or of labels or tokens, to which both give the same; for regression their rank
+    correlation, for vectors the mean of their cosines. `stack` is what the firmware used at the deepest, in bytes, None
+    where not known.
     """
 
     examples: int
-    accuracy_float: float
-    accuracy_compiled: float
+    accuracy_float: float | None
+    accuracy_compiled: float | None
     agreement: float
-    metric: str
+    metric: str | None
     on: str
     stack: int | None
     comparison: Comparison
     tokenized: Tokenized
     truncated: int  # examples of more tokens than the package takes, which were cut
-    predictions: list[Prediction] = field(default_factory=list)  # what the package says of each example
-    unknown: dict[str, int] = field(default_factory=dict)  # examples by label that the package lacks: each is wrong
+    # Of one label or value a text: what the package says of each example; of labels those that it lacks, whose examples
+    # are wrong, by label how many, and its figures class by class.
+    predictions: list[Prediction] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
     classes: list[ClassFigures] = field(default_factory=list)
     confused: list[Confusion] = field(default_factory=list)
 
@@ -117,22 +122,25 @@ def validate(
             _check_finite(run.logits, "the package", number)
             if host is not None:
                 compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
-    expected, predict, metric, score, agree = _judges(package, examples)
-    float_answers, compiled_answers = predict(np.array(float_logits)), predict(np.array(compiled_logits))
+    judge = judge_of(package.head, package.answers)
+    expected = None if judge.metric is None else judge.expected([example.label for example in examples])
+    float_answers, compiled_answers = judge.predict(float_logits), judge.predict(compiled_logits)
     found = Validation(
         examples=len(examples),
-        accuracy_float=score(expected, float_answers),
-        accuracy_compiled=score(expected, compiled_answers),
-        agreement=agree(float_answers, compiled_answers),
-        metric=metric,
+        accuracy_float=None if expected is None else judge.score(expected, float_answers),
+        accuracy_compiled=None if expected is None else judge.score(expected, compiled_answers),
+        agreement=judge.agree(float_answers, compiled_answers),
+        metric=judge.metric,
         on=device.place,
         stack=deepest,
         comparison=compared.result(),
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
-        predictions=predictions_of(examples, np.array(compiled_logits), package.answers),
     )
-    if package.answers is None:
+    if package.head not in (ONE_LABEL, REGRESSION):
+        return found
+    found = replace(found, predictions=predictions_of(examples, np.array(compiled_logits), package.answers))
+    if package.answers is None or expected is None:
         return found
     return replace(
         found,
@@ -143,7 +151,7 @@ def validate(
 
 
 def predict(package: Package, examples: Sequence[Example], place: str = "host") -> list[Prediction]:
-    """What a package says of examples in some place."""
+    """What a package of one label or value a text says of examples in some place."""
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     with open_place(place, package) as device:
         logits = []
@@ -169,16 +177,45 @@ def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
         raise WorkError(f"example {number}: {whose} gives {words}: logits that are not finite say nothing")
 
 
-def _judges(
-    package: Package, examples: Sequence[Example]
-) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], str, Metric, Metric]:
-    """Expected answers, logits to answers, the metric's name, the metric, and the agreement of two answers."""
-    if package.answers is None:
-        expected = np.array([float(example.label) for example in examples])
-        return expected, lambda logits: logits[:, 0], "spearman", spearman, spearman
-    known = {label: i for i, label in enumerate(package.answers)}
-    expected = np.array([known.get(example.label, len(known)) for example in examples])
-    return expected, lambda logits: logits.argmax(1), "accuracy", accuracy, accuracy
+@dataclass(frozen=True)
+class Judge:
+    """How answers of a head are made of logits and compared.
+
+    predict: from the logits of every text to answers. expected: from the labels of a set to answers. score: of answers
+    against what is expected, named by `metric`, None where a labelled set says nothing. agree: of two models' answers.
+    """
+
+    metric: str | None
+    predict: Callable[[Sequence[np.ndarray]], np.ndarray]
+    expected: Callable[[Sequence[str]], np.ndarray]
+    score: Metric
+    agree: Metric
+
+
+def judge_of(head: str, names: Sequence[str] | None) -> Judge:
+    """The judge of a head whose classes have these names."""
+    names = list(names or ())
+    if head == REGRESSION:
+        return Judge("spearman", lambda x: np.array(x)[:, 0], lambda x: np.array(x, float), spearman, spearman)
+    if head == VECTOR:
+        return Judge(None, lambda x: np.array(x, float), np.array, mean_cosine, mean_cosine)
+    if head == TOKENS:
+        return Judge(None, lambda x: np.concatenate([one.argmax(1) for one in x]), np.array, accuracy, accuracy)
+    if head == MANY_LABELS:
+        return Judge("f1_micro", lambda x: np.array(x) > 0, lambda x: _sets(x, names), micro_f1, accuracy)
+    numbers = {name: number for number, name in enumerate(names)}
+    return Judge(
+        "accuracy",
+        lambda logits: np.array(logits).argmax(1),
+        lambda labels: np.array([numbers.get(label, len(numbers)) for label in labels]),
+        accuracy,
+        accuracy,
+    )
+
+
+def _sets(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Labels that are joined by commas as (texts, classes)."""
+    return np.array([[name in label.split(",") for name in names] for label in labels])
 
 
 class Comparer:

@@ -239,7 +239,7 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
         calibration = Calibration(str(content["onnx_sha256"]), int(content["examples"]), tensors, moments=found)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {again}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise InputError(f"{path} holds no calibration statistics: {again}") from None
     if content.get("version") != VERSION or calibration.onnx_sha256 != onnx_sha256:
         raise InputError(f"{path} belongs to another model.onnx or version: {again}")

@@ -1,15 +1,16 @@
 """Fuse quantized operators into row-block kernels.
 
 A group is a set of operators joined by ROW edges whose ALL and WINDOW inputs are complete before it starts; its kernel
-is one loop over blocks of rows (kernels/row_block). Groups are formed from the output backwards: what only one group
-reads, row by row, joins it, so that a value is made as late as it can be and never stored. Where an operator cannot be
-in a group it stays as it is, and rows are brought to plain layout for it.
+is one loop over blocks of rows (kernels/row_block). Where an operator cannot be in a group it stays as it is, and rows
+are brought to plain layout for it.
+
+row_block_graph.py reads the module as nodes, row_block_groups.py forms groups, row_block_stages.py and
+row_block_half.py make stages of operators, row_block_call.py puts a kernel's call together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from tvm import IRModule, relax
@@ -18,50 +19,24 @@ from tvm.ir import Call, GenericConst, Var
 from embbert_tvm.graph import pack
 from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute
 from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.row_block_call import KernelCall, Stored
 from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
-from embbert_tvm.graph.row_block_writer import GroupWriter, Stored
+from embbert_tvm.graph.row_block_groups import Group, form_groups, is_among
+from embbert_tvm.graph.row_block_stages import attend_row, convert, unpack, write_group
 from embbert_tvm.graph.storage import Storage
 from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
+from embbert_tvm.kernels.half import HalfConv
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.row_block import half
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.kernels.row_block.scratch import UnsharedError
 from embbert_tvm.kernels.specs import with_spec
 
 ROW_BY_ROW = "a row at a time"
-
-
-@dataclass(eq=False)
-class Group:
-    """nodes: in the order of the module. roots: those whose values leave the group."""
-
-    nodes: list[Node] = field(default_factory=list)
-    roots: list[Node] = field(default_factory=list)
-
-    @property
-    def all_reads(self) -> list[Var]:
-        return [v for n in self.nodes for v, access in n.reads if access is not Access.ROW]
-
-    @property
-    def row_reads(self) -> list[Var]:
-        """Tensors from outside that are read row by row."""
-        inside = [v for n in self.nodes for v in n.values]
-        return _distinct([v for n in self.nodes for v, a in n.reads if a is Access.ROW and not _in(v, inside)])
-
-
-def _in(var: Var, group: list[Var]) -> bool:
-    return any(var.same_as(v) for v in group)
-
-
-def _distinct(group: list[Var]) -> list[Var]:
-    found: list[Var] = []
-    for var in group:
-        if not _in(var, found):
-            found.append(var)
-    return found
 
 
 class _UnfusableError(Exception):
@@ -71,69 +46,6 @@ class _UnfusableError(Exception):
         self.names, self.reason = [v.name for n in nodes for v in n.values], reason
 
 
-def form_groups(
-    nodes: list[Node], output: Expr, apart: Callable[[Node], bool], unfusable: Container[str] = ()
-) -> list[Group]:
-    """The groups of a module's nodes, in the order of their roots; nodes without a group are left out.
-
-    apart: whether a filter is a kernel of its own. unfusable: names of values whose operators stay out of groups.
-    """
-    users: dict[Var, list[tuple[Node, Access]]] = {}
-    for node in nodes:
-        for var, access in node.reads:
-            users.setdefault(var, []).append((node, access))
-    group_of: dict[int, Group] = {}
-    groups: list[Group] = []
-    for node in reversed(nodes):
-        if node.opaque or node.values[0].name in unfusable or (node.filter is not None and apart(node)):
-            continue
-        readers = [r for v in node.values for r in users.get(v, [])]
-        homes = {id(group_of.get(id(n))): group_of.get(id(n)) for n, _ in readers}
-        (home,) = homes.values() if len(homes) == 1 else (None,)
-        only_rows = all(access is Access.ROW for _, access in readers)
-        if home is not None and only_rows and not node.is_float and not _in_output(node, output):
-            group = home
-        else:
-            group = Group(roots=[node])
-            groups.append(group)
-        group.nodes.insert(0, node)
-        group_of[id(node)] = group
-    groups.reverse()
-    return _merge_siblings(groups, nodes)
-
-
-def _in_output(node: Node, output: Expr) -> bool:
-    return isinstance(output, Var) and _in(output, list(node.values))
-
-
-def _merge_siblings(groups: list[Group], nodes: list[Node]) -> list[Group]:
-    """Groups of one root that read the same rows and no whole tensor, such as keys and values, become one."""
-    order = {id(n): i for i, n in enumerate(nodes)}
-    out: list[Group] = []
-    for group in groups:
-        reads = group.row_reads
-        sibling = next(
-            (
-                g
-                for g in reversed(out)
-                if reads
-                and not g.all_reads
-                and not group.all_reads
-                and len(g.row_reads) == len(reads)
-                and all(_in(v, g.row_reads) for v in reads)
-                and not any(_in(v, [x for r in g.roots for x in r.values]) for v in reads)
-            ),
-            None,
-        )
-        # The joined group stands where the first stood: nothing between them may feed the later one.
-        if sibling is not None:
-            sibling.nodes = sorted([*sibling.nodes, *group.nodes], key=lambda n: order[id(n)])
-            sibling.roots += group.roots
-        else:
-            out.append(group)
-    return out
-
-
 class _Writer:
     """Writes the module anew: groups as row-block kernels, filters along the text, all else as it was."""
 
@@ -141,7 +53,12 @@ class _Writer:
         self.quantized, self.isa, self.unfusable = quantized, isa, unfusable
         self.graph = Dataflow(quantized.mod)
         self.nodes = nodes_of(self.graph, quantized.specs, unfusable)
-        self.groups = form_groups(self.nodes, self.graph.output, self.filters_apart, unfusable)
+        self.groups = form_groups(self.nodes, self.graph.output, self.along_text, unfusable)
+        self.readers: dict[Var, list[Node]] = {}
+        for node in self.nodes:
+            for var, _ in node.reads:
+                self.readers.setdefault(var, []).append(node)
+        self.grouped = {id(n) for g in self.groups for n in g.nodes}
         kernels = {g: f for g, f in quantized.mod.functions.items() if g.name_hint != "main"}
         self.builder = relax.BlockBuilder(IRModule(kernels))
         (self.ids,) = self.graph.function.params
@@ -153,27 +70,25 @@ class _Writer:
         self.kept = {c.name: c for c in quantized.choices}
         self.plain: dict[Var, Expr] = {}  # values as plain rows, and all that is no int8 rows
         self.stored: dict[Var, Stored] = {}  # values in row-interleaved tensors
-        self.unfused: list[str] = []
+        self.unfused: list[str] = list(quantized.unfused)
+        self.known_wants: dict[Var, tuple[bool, bool]] = {}
         self.emitted: set[int] = set()
 
     # What each value is read as.
 
     def wants(self, var: Var) -> tuple[bool, bool]:
         """Whether a value is read interleaved, and whether as plain rows."""
-        interleaved = plain = False
-        for node in self.nodes:
-            if not any(v.same_as(var) for v, _ in node.reads):
-                continue
-            if self.in_blocks(node) or self.reads_interleaved(node, var):
-                interleaved = True
-            else:
-                plain = True
-        if isinstance(self.graph.output, Var) and self.graph.output.same_as(var):
-            plain = True
-        return interleaved, plain
+        if var not in self.known_wants:
+            readers = self.readers.get(var, [])
+            beside = [self.in_blocks(node) or self.reads_interleaved(node, var) for node in readers]
+            is_output = isinstance(self.graph.output, Var) and self.graph.output.same_as(var)
+            interleaved, plain = any(beside), is_output or not all(beside)
+            # Of one row nothing lies side by side.
+            self.known_wants[var] = (False, interleaved or plain) if shape(var)[0] == 1 else (interleaved, plain)
+        return self.known_wants[var]
 
     def in_blocks(self, node: Node) -> bool:
-        return any(node in g.nodes for g in self.groups) or (node.filter is not None and self.filters_apart(node))
+        return id(node) in self.grouped or self.along_text(node)
 
     def reads_interleaved(self, node: Node, var: Var) -> bool:
         """Whether a kernel of one row reads a row-interleaved tensor."""
@@ -191,11 +106,16 @@ class _Writer:
             )
         return isinstance(spec, DepthwiseConv) and spec.row is not None
 
-    def filters_apart(self, node: Node) -> bool:
-        """Whether a convolution is a kernel along the text: where its rows are all there, and its output, as wide as
-        they are, can lie where that of the next group will."""
+    def along_text(self, node: Node) -> bool:
+        """Whether a node is a convolution whose kernel runs along the text: where its rows are all there, and its
+        output, as wide as they are, can lie where that of the next group will. All in half precision are such."""
+        if node.half is not None:
+            return isinstance(node.half.spec, HalfConv) and not node.single
+        if node.filter is None:
+            return False
         spec, most = node.filter.spec, self.isa.most_taps
         fits = most is None or spec.taps <= most
+        fits = fits and spec.after == 0 and spec.dilation == 1
         return not node.streams and spec.expansion == 1 and spec.taps % 2 == 0 and fits
 
     def spec(self, node: Node) -> object:
@@ -206,11 +126,11 @@ class _Writer:
 
     def is_last(self, variables: list[Var], nodes: set[int]) -> bool:
         """Whether these nodes are the last to read the variables, and read them row by row."""
-        if isinstance(self.graph.output, Var) and _in(self.graph.output, variables):
+        if isinstance(self.graph.output, Var) and is_among(self.graph.output, variables):
             return False
         for node in self.nodes:
             for var, access in node.reads:
-                if not _in(var, variables):
+                if not is_among(var, variables):
                     continue
                 if id(node) in nodes and access is not Access.ROW:
                     return False
@@ -234,7 +154,8 @@ class _Writer:
         else:
             call = relax.op.call_tir_inplace(target, operands, [inplace + length, *[-1] * (len(outs) - 1)], types)
         made = self.builder.emit(call, name_hint=name)
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "int8", reason))
+        precision = "float16" if self.isa.operand_dtype == "float16" else "int8"
+        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), precision, reason))
         return [made]
 
     def emit_part(self, made: Var, index: int, name: str) -> Var:
@@ -243,7 +164,7 @@ class _Writer:
     def interleaved(self, var: Var) -> Stored:
         """A value as a row-interleaved tensor; converted where it is plain rows."""
         if var not in self.stored:
-            GroupWriter(self, Group()).convert(var)
+            convert(KernelCall(self), var)
         return self.stored[var]
 
     def plain_rows(self, var: Var) -> Expr:
@@ -253,27 +174,26 @@ class _Writer:
 
     def run(self) -> Quantized:
         starts = {id(min(g.roots, key=self.nodes.index)): g for g in self.groups}
-        inside = {id(n) for g in self.groups for n in g.nodes}
         try:
-            return self._write(starts, inside)
+            return self._write(starts)
         except BaseException:
             abandon_function(self.builder)
             raise
 
-    def _write(self, starts: dict[int, Group], inside: set[int]) -> Quantized:
+    def _write(self, starts: dict[int, Group]) -> Quantized:
         with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
             with self.builder.dataflow():
                 for node in self.nodes:
                     if id(node) in starts:
                         group = starts[id(node)]
                         try:
-                            GroupWriter(self, group).write()
+                            write_group(KernelCall(self, group, group.single))
                         except (pack.UnpackableError, UnsharedError) as error:
                             raise _UnfusableError(group.nodes, str(error)) from None
                         self.emitted |= {id(n) for n in group.nodes}
-                    elif id(node) in inside:
+                    elif id(node) in self.grouped:
                         continue
-                    elif node.filter is not None and self.filters_apart(node):
+                    elif self.along_text(node):
                         self.filter(node)
                     else:
                         self.keep(node)
@@ -292,6 +212,9 @@ class _Writer:
         )
 
     def filter(self, node: Node) -> None:
+        if node.half is not None:
+            self.half_filter(node)
+            return
         found, isa = node.filter, self.isa
         stored = self.interleaved(found.x)
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
@@ -301,16 +224,27 @@ class _Writer:
         bias = pack.vector(self.constants, found.bias, parts, narrow[0])
         multiplier = pack.vector(self.constants, found.epilogue[0], parts, narrow[1])
         func = filter_along_text(found.spec.taps, wide, isa, form, len(found.epilogue) > 1)
+        func = with_spec(func, replace(found.spec, channels=wide, pairs=True, form=form))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
         out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
         (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text", length=False)
         self.stored[node.values[0]] = Stored(made, node.parts)
-        self.finish(node, made)
+        self.finish(node)
 
-    def finish(self, node: Node, made: Var) -> None:
+    def half_filter(self, node: Node) -> None:
+        spec, (x, *constants) = node.half.spec, node.half.args
+        stored, isa = self.interleaved(x), self.isa
+        dims = [isa.groups_of(self.length), isa.padded(spec.channels), isa.interleave]
+        func, args = half.filter_along_text(spec, isa), [stored.expr, *constants]
+        outs = [relax.TensorType(dims, "float16")]
+        (made,) = self.call(func, node.values[0].name, args, outs, "filters along the text", length=False)
+        self.stored[node.values[0]] = Stored(made, node.parts)
+        self.finish(node)
+
+    def finish(self, node: Node) -> None:
         """Plain rows beside, for what reads them."""
         if self.wants(node.values[0])[1]:
-            GroupWriter(self, Group()).unpack(node.values[0])
+            unpack(KernelCall(self), node.values[0])
 
     def keep(self, node: Node) -> None:
         """A node as it was, or its kernel of one row on what is stored."""
@@ -333,7 +267,7 @@ class _Writer:
         reads = [a for a in args if isinstance(a, Var) and self.reads_interleaved(node, a) and a in self.stored]
         columns = {a: int(self.stored[a].expr.ty.shape.values[1]) for a in reads}
         args = [
-            self.stored[a].expr if isinstance(a, Var) and _in(a, reads) else self.plain_rows(a)
+            self.stored[a].expr if isinstance(a, Var) and is_among(a, reads) else self.plain_rows(a)
             if isinstance(a, Var) else a for a in args
         ]  # fmt: skip
         reason = self.reason(node, spec)
@@ -344,7 +278,7 @@ class _Writer:
                 found = linear_map(var, spec, self.args(node))
 
                 def placed(source: Source, operand: Operand) -> Source:
-                    if operand.tensor is None or not _in(operand.tensor, reads):
+                    if operand.tensor is None or not is_among(operand.tensor, reads):
                         return source
                     return replace(source, pairs=True, columns=columns[operand.tensor])
 
@@ -353,7 +287,7 @@ class _Writer:
                 stored = replace(stored, sources=sources, addends=addends)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.rows_intrinsic:
-            return GroupWriter(self, Group()).attend_row(node, spec, args)
+            return attend_row(KernelCall(self, single=True), node, spec, args)
         elif isinstance(spec, Attention):
             made, stored = args, spec
             if reads:

@@ -47,9 +47,9 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
     Raises WorkError, and leaves what was there, where onnxruntime and PyTorch disagree.
     """
-    from embbert_tvm.models.classifier import TextClassifier
+    from embbert_tvm.models.registry import load_classifier
 
-    model = TextClassifier.from_pretrained(folder)
+    model = load_classifier(folder)
     exported = export_model(model)
     onnx.helper.set_model_props(
         exported,

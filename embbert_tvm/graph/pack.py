@@ -11,6 +11,7 @@ from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels.layouts import interleave
 from embbert_tvm.kernels.low_bits import ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.raw_words import pack_raw_words
 
 
 class UnpackableError(Exception):
@@ -103,6 +104,11 @@ def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> 
     return found
 
 
+def raw_words(constants: Constants, value: np.ndarray) -> np.ndarray:
+    """A row-interleaved weight as raw words."""
+    return constants.renamed(value, pack_raw_words(value))
+
+
 def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:
     """A filter's weight (taps, channels), as (channels / 2, taps, 2) or its codes; channels filled up to `wide`."""
     channels = value.shape[1]
@@ -133,6 +139,15 @@ def taps(constants: Constants, value: np.ndarray, expansion: int) -> tuple[int, 
     made[:, :-1, 0, 0], made[:, :-1, 0, 1] = value[::2].T, value[1::2].T
     made[:, :-1, 1, 1], made[:, 1:, 1, 0] = value[::2].T, value[1::2].T
     return count, constants.renamed(value, made, "_laid_out")
+
+
+def dilated(constants: Constants, value: np.ndarray, dilation: int) -> np.ndarray:
+    """A filter's weight (taps, channels) with the taps between those that are `dilation` rows apart, which are 0."""
+    if dilation == 1:
+        return value
+    made = np.zeros((dilation * (len(value) - 1) + 1, value.shape[1]), value.dtype)
+    made[::dilation] = value
+    return constants.renamed(value, made, "_dilated")
 
 
 def plain(constants: Constants, value: np.ndarray) -> tuple[list[np.ndarray], WeightFormat | None]:

@@ -24,7 +24,7 @@ from embbert_tvm.graph import qdq
 from embbert_tvm.graph.attributes import account_of, with_account, with_written, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
-from embbert_tvm.graph.half_panels import half_panels
+from embbert_tvm.graph.half_operators import half_operators
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.passes.activations import fuse_activations
 from embbert_tvm.graph.passes.batch_of_one import keep_batch
@@ -48,7 +48,7 @@ from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.tvm_workarounds import module_pass, raised_by_passes
-from embbert_tvm.kernels.isa import Isa
+from embbert_tvm.kernels.isa import MVE_FP16, Isa
 
 # 1. From an ONNX model to Relax.
 IMPORTED = "1-imported"
@@ -128,7 +128,9 @@ def fused(isa: Isa, in_half: bool) -> Pass:
 
     def compute_in_half(mod: IRModule) -> IRModule:
         known = account_of(mod)
-        return with_account(half_panels(known)) if in_half and known.plan.half else mod
+        if not (in_half and known.plan.half):
+            return mod
+        return with_account(fuse_row_blocks(half_operators(known), MVE_FP16))
 
     return _phase(FUSED, (fuse_rows, compute_in_half))
 

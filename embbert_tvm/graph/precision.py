@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.kernels.low_bits import FORMATS
 
 FORMAT = "embbert-tvm plan 1"
@@ -81,7 +81,8 @@ CHOICES = ("int8", "int6", "int4", "int4-embeddings", "int3", "int2", "fp16")
 
 def _known(what: str, name: object, known: Iterable[str]) -> str:
     if not isinstance(name, str) or name not in known:
-        raise InputError(f"{what} {name} is not known: choose one of {', '.join(known)}")
+        meant = nearest(str(name), known)
+        raise InputError(f"{what} {name} is not known{meant}: choose one of {', '.join(known)}")
     return name
 
 

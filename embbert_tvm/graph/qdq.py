@@ -23,7 +23,6 @@ from embbert_tvm.kernels.epilogues import Dequantize
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
 from embbert_tvm.kernels.specs import spec_of, with_spec
-from embbert_tvm.options import DEFAULT_PRECISION, CompileOptions
 
 _TYPES = ("int8", "uint8", "int16", "uint16", "int32")
 # |x - zero| is at most 255 and |weight| 128: so many of their products fit an int32.
@@ -80,16 +79,6 @@ def written(mod: IRModule) -> dict[str, Steps] | None:
             if steps.ndim == 2:
                 found[fingerprint(np.ascontiguousarray(one.real.T))] = one.turned
     return found if quantized else None
-
-
-def check_asked(name: str, options: CompileOptions) -> None:
-    """Raise InputError where more is asked of a quantized file than to compile what it says."""
-    other = (options.plan, options.calibration_method, options.rounding)
-    if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
-        raise InputError(
-            f"{name}: is quantized already (it has QuantizeLinear), and compiled as it is: "
-            "leave out --precision and --plan"
-        )
 
 
 def _converted(graph: Rebuilder, call: Call, formula: Callable, hint: str) -> Expr:

@@ -18,6 +18,7 @@ from embbert_tvm.kernels.convert import Narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate
+from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product, Source
@@ -41,6 +42,11 @@ class Operand:
     @property
     def tensor(self) -> Var | None:
         return self.data if isinstance(self.data, Var) else None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether a row reads other rows of it than its own."""
+        return self.source.taps > 1 or self.source.after > 0
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,21 @@ class RowByRow:
     constants: tuple[np.ndarray, ...]
 
 
+@dataclass(frozen=True)
+class HalfCall:
+    """An operator in half precision: its kernel's arguments, in order."""
+
+    spec: HalfProduct | HalfAttention | HalfConv
+    args: tuple[Expr, ...]
+
+
 @dataclass(eq=False)
 class Node:
     """What makes one or several values side by side.
 
-    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow. Where
-    all are empty, the node stays as it is. values: the variables that it makes, in order. reads: variables with how
-    they are read.
+    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow; half:
+    an operator in half precision. Where all are empty, the node stays as it is. values: the variables that it makes, in
+    order. reads: variables with how they are read.
     """
 
     values: tuple[Var, ...]
@@ -129,12 +143,19 @@ class Node:
     pool: Pooling | None = None
     narrow: Narrowing | None = None
     row_by_row: RowByRow | None = None
+    half: HalfCall | None = None
     streams: bool = False  # a filter that keeps the rows it needs from block to block
     reads: list[tuple[Var, Access]] = field(default_factory=list)
 
     @property
     def opaque(self) -> bool:
-        return not (self.maps or self.heads or self.filter or self.pool or self.narrow or self.row_by_row)
+        known = (self.maps, self.heads, self.filter, self.pool, self.narrow, self.row_by_row, self.half)
+        return not any(known)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is of one row, in half precision: stages of integers are of all rows."""
+        return self.half is not None and self.half.spec.single
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -179,7 +200,7 @@ def _stream(nodes: list[Node], apart: Container[str]) -> None:
     whole = {v for n in nodes for v, access in n.reads if access is Access.ALL}
     made = {v: n for n in nodes for v in n.values}
     for node in nodes:
-        if node.filter is None or node.values[0].name in apart or node.filter.x in whole:
+        if node.filter is None or node.values[0].name in apart or node.filter.x in whole or node.filter.spec.after:
             continue
         source = made.get(node.filter.x)
         if source is not None and not source.opaque and node.filter.x.name not in apart:
@@ -188,11 +209,12 @@ def _stream(nodes: list[Node], apart: Container[str]) -> None:
 
 
 def _node(var: Var, value: Expr, spec: object) -> Node:
-    if spec is not None and op_name(value) == "call_tir" and _of_all_rows(var, value):
+    if spec is not None and op_name(value) == "call_tir" and _rows_fit(var, value, spec):
         args = list(value.args[1].fields)
         if isinstance(spec, Product) and _takes(spec):
             found = linear_map(var, spec, args)
-            reads = [(o.tensor, Access.ROW) for o in (*found.sources, *found.residuals) if o.tensor is not None]
+            operands = [o for o in (*found.sources, *found.residuals) if o.tensor is not None]
+            reads = [(o.tensor, Access.WINDOW if o.windowed else Access.ROW) for o in operands]
             return Node((var,), value, maps=(found,), reads=reads)
         if isinstance(spec, Attention) and not spec.single:
             head = Head(var, spec, *args[:3], *(constant(a) for a in args[3:]))
@@ -212,28 +234,56 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             count = 2 if isinstance(spec, Gate) else 4
             found = RowByRow(var, spec, tuple(args[:count]), tuple(constant(a) for a in args[count:]))
             return Node((var,), value, row_by_row=found, reads=[(v, Access.ROW) for v in found.inputs])
+        if isinstance(spec, (HalfProduct, HalfAttention, HalfConv)):
+            return _half(var, value, spec)
     return Node((var,), value, reads=[(v, Access.ALL) for v in variables(value)])
+
+
+def _half(var: Var, value: Expr, spec: HalfProduct | HalfAttention | HalfConv) -> Node:
+    """An operator in half precision. One of a single row reads the first of a tensor when that is all there."""
+    args = list(value.args[1].fields)
+    reads = []
+    for index, arg in enumerate(args):
+        if not isinstance(arg, Var) or str(arg.ty.dtype) != "float16":
+            continue
+        access = Access.ROW
+        if isinstance(spec, HalfConv) and not spec.single:
+            access = Access.WINDOW
+        elif (isinstance(spec, HalfAttention) and index > 0) or (spec.single and shape(arg)[0] != 1):
+            access = Access.ALL
+        reads.append((arg, access))
+    return Node((var,), value, half=HalfCall(spec, tuple(args)), reads=reads)
 
 
 _EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)
 
 
-def _of_all_rows(var: Var, value: Expr) -> bool:
-    """Whether what a call reads and makes has as many rows as the text, or one: a convolution may leave out some."""
-    return all(isinstance(dim, (int, Var)) for v in (var, *variables(value)) for dim in shape(v)[:1])
+def _rows_fit(var: Var, value: Expr, spec: object) -> bool:
+    """Whether what a call makes has as many rows as the text, or one, and what it reads. A convolution may leave out
+    some rows of a text that it reads whole; what works row by row reads and makes as many as that."""
+    made, read = shape(var)[0], [shape(v)[0] for v in variables(value)]
+    if all(isinstance(dim, (int, Var)) for dim in (made, *read)):
+        return True
+    if isinstance(spec, Product) and spec.skipped:
+        return all(isinstance(dim, (int, Var)) for dim in read)
+    by_rows = isinstance(spec, (Product, Pool, Narrow, Gate))
+    windowed = isinstance(spec, Product) and any(s.taps > 1 or s.after for s in spec.sources)
+    return by_rows and not windowed and len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1
 
 
 def _filters(spec: DepthwiseConv) -> bool:
-    """Whether stages compute a convolution: causal, of all rows, with an epilogue that they know."""
-    causal = spec.after == 0 and spec.dilation == 1
-    return causal and spec.row is None and isinstance(spec.epilogue, (Activate, Requantize))
+    """Whether stages compute a convolution: of all rows, with an epilogue that they know."""
+    return spec.row is None and isinstance(spec.epilogue, (Activate, Requantize))
 
 
 def _takes(spec: Product) -> bool:
     """Whether stages compute a product: of all rows, with an epilogue that they know."""
     operands = (*spec.sources, *spec.addends)
     plain = all(o.row is None and (o.rows is None or o.rows > 1) for o in operands)
-    plain = plain and not spec.skipped and all(o.taps == 1 and o.after == 0 for o in operands)
+    plain = plain and all(o.taps == 1 and o.after == 0 for o in spec.addends)
+    # Rows are left out of what is read through windows alone.
+    through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.addends and not spec.lookups
+    plain = plain and (through or not spec.skipped)
     return plain and not spec.single and isinstance(spec.epilogue, _EPILOGUES)
 
 

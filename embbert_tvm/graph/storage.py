@@ -70,9 +70,11 @@ class Storage:
         for _ in spec.lookups:
             made.append(self.vector(next(rest), NARROW[0] if stored.narrow else None))
             made.append(next(rest))
+        addends = []
         for addend in spec.addends:
-            parts, _ = self.matrix(next(rest))
-            made += [*parts, *([next(rest)] if addend.indexed else []), next(rest)]
+            addends.append(read(addend))
+            made.append(next(rest))
+        stored = replace(stored, addends=tuple(addends))
         return stored, made + self._epilogue(spec.epilogue, rest, stored.narrow)
 
     def conv(self, spec: DepthwiseConv, args: Sequence[Expr], pairs: Callable | None = None) -> tuple:

@@ -85,8 +85,22 @@ class From:
         return self.buffer[self.located(indices)]
 
 
+@dataclass(frozen=True)
+class At:
+    """One item of a buffer's first dimension, to be indexed by what is left."""
+
+    buffer: object
+    item: object
+
+    def located(self, indices: Sequence) -> tuple:
+        return (self.item, *indices)
+
+    def __getitem__(self, indices: Sequence):
+        return self.buffer[self.located(indices)]
+
+
 def store(buffer, value, *indices) -> None:
-    if isinstance(buffer, From):
+    if isinstance(buffer, (From, At)):
         buffer, indices = buffer.buffer, buffer.located(indices)
     T.buffer_store(buffer, value, list(indices))
 

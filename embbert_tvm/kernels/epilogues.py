@@ -176,20 +176,21 @@ def reciprocal_root(square_sum, shift, inverse) -> None:
     Then multiply_high(t << (16 - h), r) is t / sqrt(s) in NORM_BITS bits, for any |t| <= sqrt(s).
     """
     mantissa, root = workspace("mantissa", (1,), "int64"), workspace("root", (1,), "int32")
+    level, step = workspace("level", (1,), "int32"), workspace("step", (1,), "int32")
     store(mantissa, square_sum[0], 0)
     store(shift, i32(0), 0)
     with loop("bit", 5) as bit:
-        step = tirx.Select((mantissa[0] >> (i64(32) >> i64(bit))) >= i64(1 << 28), i32(16) >> bit, i32(0))
-        # `step` reads the mantissa, so the shift that it adds up to is stored first.
-        store(shift, shift[0] + step, 0)
+        large = (mantissa[0] >> (i64(32) >> i64(bit))) >= i64(1 << 28)
+        # What is large is read from the mantissa, so the shift that it adds up to is stored first.
+        store(shift, shift[0] + tirx.Select(large, i32(16) >> bit, i32(0)), 0)
         store(mantissa, square_sum[0] >> (i64(2) * i64(shift[0])), 0)
+    store(level, i32(mantissa[0]), 0)
     with loop("bit", 4) as bit:
-        step = tirx.Select((mantissa[0] << (i64(16) >> i64(bit))) < i64(1 << 30), i32(8) >> bit, i32(0))
-        store(root, step, 0)
-        store(shift, shift[0] - root[0], 0)
-        store(mantissa, mantissa[0] << (i64(2) * i64(root[0])), 0)
+        store(step, tirx.Select(level[0] < (i32(1 << 30) >> (i32(16) >> bit)), i32(8) >> bit, i32(0)), 0)
+        store(shift, shift[0] - step[0], 0)
+        store(level, level[0] << (i32(2) * step[0]), 0)
     store(root, i32(0), 0)
     with loop("bit", 15) as bit:
         trial = root[0] | (i32(1 << 14) >> bit)
-        store(root, tirx.Select(i64(trial) * i64(trial) <= mantissa[0], trial, root[0]), 0)
+        store(root, tirx.Select(trial * trial <= level[0], trial, root[0]), 0)
     store(inverse, tirx.truncdiv(i32(2**31 - 1), root[0]) << i32(8), 0)

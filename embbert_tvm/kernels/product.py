@@ -18,19 +18,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import (
-    address,
-    argument,
-    block,
-    call,
-    i32,
-    init,
-    length,
-    loop,
-    prim_func,
-    store,
-    workspace,
-)
+from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.isa import REFERENCE, Isa
 from embbert_tvm.kernels.low_bits import NARROW, WIDE, Codes, WeightFormat, constants, rows_unpack, stored
 
@@ -206,11 +194,7 @@ def _row_product(isa: Isa, acc, row, weight) -> None:
     tile = workspace("tile", (weight.k,), "int8")
     with loop("j", weight.rows) as j:
         weight.unpack_row(tile, j)
-        if isa.rows_intrinsic:
-            call("embbert_mve_rows", address(acc, j), address(row, 0), address(tile, 0), 1, weight.k)
-        else:
-            with loop("k", weight.k) as i:
-                store(acc, acc[j] + i32(row[i]) * i32(tile[i]), j)
+        isa.row_dot(acc, j, row, tile)
 
 
 def _pack(sources: list[tuple], row, i, rows) -> None:

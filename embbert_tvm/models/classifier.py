@@ -16,7 +16,7 @@ from embbert_tvm.data.tokenizer import save_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ModelConfig
 from embbert_tvm.models.embeddings import Embedder
-from embbert_tvm.models.folder import ModelFolder, read_folder, write_config
+from embbert_tvm.models.folder import ModelFolder, write_config
 
 _POOL_EPSILON = 1e-12  # keeps the root's gradient finite
 
@@ -68,28 +68,6 @@ class TextClassifier(nn.Module):
         save_tokenizer(tokenizer, folder.tokenizer_path)
         write_config(folder)
         return folder
-
-    @classmethod
-    def from_pretrained(cls, folder: ModelFolder | Path) -> TextClassifier:
-        """The model of a folder, in evaluation mode; InputError for a malformed checkpoint or another's."""
-        from embbert_tvm.models.registry import build
-
-        if not isinstance(folder, ModelFolder):
-            folder = read_folder(folder)
-        tensors = load_weights(folder.weights)
-        with torch.device("meta"):  # a config.json of absurd sizes costs no memory
-            model = build(folder.config, folder.classes)
-        expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-        for key in sorted(set(expected) | set(tensors)):
-            if key not in tensors:
-                raise InputError(f"{folder.weights}: has no tensor {key}")
-            if key not in expected:
-                raise InputError(f"{folder.weights}: holds {key}, which the model does not have")
-            found = tuple(tensors[key].shape)
-            if found != expected[key]:
-                raise InputError(f"{folder.weights}: {key} has shape {found}, config.json asks for {expected[key]}")
-        model.load_state_dict(tensors, assign=True)
-        return model.eval()
 
 
 def root_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 
 if TYPE_CHECKING:
     import torch
 
-LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING = "labels", "many labels", "regression", "tokens", "embedding"
-_CLASSES = {"ForSequenceClassification": LABELS, "ForTokenClassification": TOKENS}
+_CLASSES = {"ForSequenceClassification": ONE_LABEL, "ForTokenClassification": TOKENS}
 _OPSET = 20  # the first with GELU as one operator
 _EXAMPLE = 11  # tokens
 _POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "lasttoken")
@@ -40,7 +40,7 @@ class Module:
 class HubFolder:
     """A hub's folder.
 
-    encoder: where config.json and the weights lie. head: one of LABELS, MANY_LABELS, REGRESSION, TOKENS, EMBEDDING.
+    encoder: where config.json and the weights lie. head: one of HEADS.
     labels: in the order of the outputs, None where there are none. modules: what follows the encoder of an embedding.
     """
 
@@ -83,7 +83,7 @@ def read_hub_folder(path: Path) -> HubFolder:
     name = path.resolve().name
     if modules is not None:
         behind = tuple(_module(path, entry) for entry in modules[1:])
-        return HubFolder(path, first, name, names[0], EMBEDDING, None, behind)
+        return HubFolder(path, first, name, names[0], VECTOR, None, behind)
     head = next((head for ending, head in _CLASSES.items() if names[0].endswith(ending)), None)
     if head is None:
         raise InputError(
@@ -91,7 +91,7 @@ def read_hub_folder(path: Path) -> HubFolder:
             "sentence-transformers folder with its modules.json: fine-tune it for a task first"
         )
     labels = _labels(config)
-    if head == LABELS and (config.get("problem_type") == "regression" or len(labels) == 1):
+    if head == ONE_LABEL and (config.get("problem_type") == "regression" or len(labels) == 1):
         return HubFolder(path, first, name, names[0], REGRESSION, None)
     if config.get("problem_type") == "multi_label_classification":
         head = MANY_LABELS
@@ -164,7 +164,7 @@ def load(folder: HubFolder) -> torch.nn.Module:
     import torch
     import transformers
 
-    makers = {EMBEDDING: transformers.AutoModel, TOKENS: transformers.AutoModelForTokenClassification}
+    makers = {VECTOR: transformers.AutoModel, TOKENS: transformers.AutoModelForTokenClassification}
     maker = makers.get(folder.head, transformers.AutoModelForSequenceClassification)
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -174,7 +174,7 @@ def load(folder: HubFolder) -> torch.nn.Module:
     except Exception as error:  # transformers raises whatever its parts do
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{folder.path}: transformers cannot load it: {line[:300]}") from None
-    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.") or folder.head != EMBEDDING]
+    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.") or folder.head != VECTOR]
     if missing:
         raise InputError(f"{folder.path}: its weights lack {sorted(missing)[0]}: is it fine-tuned for its task?")
     return _Answer(model, [_layer(module) for module in folder.modules]).eval()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from embbert_tvm.data.classes import ClassFigures, Confusion
 from embbert_tvm.report.table import table
-from embbert_tvm.training.classes import ClassFigures, Confusion
 
 _MOST_CLASSES = 20  # rows of the table that a terminal is shown, the worst
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.footprint import analytic
@@ -75,7 +75,7 @@ def row(model: str, length: int | None, target: str, plan: bool) -> dict[str, An
         folder = read_folder(path)
         name, config = folder.name, folder.config
     else:
-        raise InputError(f"{model}: no such model folder; presets are {', '.join(PRESETS)}")
+        raise InputError(f"{model}: no such model folder{nearest(model, PRESETS)}; presets are {', '.join(PRESETS)}")
     found = analytic(config, length)
     document: dict[str, Any] = {
         "model": name,

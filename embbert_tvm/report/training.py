@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embbert_tvm.report.table import table
-from embbert_tvm.training.candidates import BOARD, TARGET, Candidate, smallest_near_best
+from embbert_tvm.training.candidates import BOARD, Candidate, smallest_near_best
 
 if TYPE_CHECKING:
     from embbert_tvm.training.result import Result
@@ -23,7 +23,7 @@ def compared(result: Result) -> str:
         rows.append(("*" * (x == kept), x.name, figure, *_costs(x)))
     lines = [table(rows, right=(2, 3, 4, 5)), "* is kept"]
     if any(x.cost is not None for x in result.candidates):
-        lines[-1] += f"; for {TARGET} in int8, a text of median length, milliseconds on {BOARD} (estimated)"
+        lines[-1] += f"; in int8, for a text of median length, milliseconds on {BOARD} (estimated)"
     small = smallest_near_best(result.candidates) if result.baseline is not None else None
     if small is not None and small != kept:
         lines.append(f"The smallest within a point of the best is {small.name}.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.resources import resource
 from embbert_tvm.target.board import Board, Power, Qemu, Region, RegisterStep, Uart, Watchdog
 from embbert_tvm.target.checks import require
@@ -60,7 +60,9 @@ def board_of(document: Mapping[str, Any]) -> Board:
     """The board that a mapping as in targets/boards describes; InputError names the key that is wrong."""
     board: Board = _construct(Board, document, _BOARD_PARTS)
     if board.cpu not in known_cpus():
-        raise InputError(f"cpu: unknown {board.cpu!r}, known: {', '.join(known_cpus())}")
+        raise InputError(
+            f"cpu: unknown {board.cpu!r}{nearest(board.cpu, known_cpus())}, known: {', '.join(known_cpus())}"
+        )
     return board
 
 
@@ -77,7 +79,8 @@ def _document(folder: str, kind: str, name: str) -> tuple[Path, Mapping[str, Any
         other, option = ("boards", "--board") if folder == "cpus" else ("cpus", "--target")
         hint = f"; it is one of the {other}: {option} {name}" if name in _known(other) else ""
         known = ", ".join(_known(folder))
-        raise InputError(f"unknown {kind} {name!r}: known are {known}, or give a .yaml file{hint}")
+        meant = nearest(name, _known(folder))
+        raise InputError(f"unknown {kind} {name!r}{meant}: known are {known}, or give a .yaml file{hint}")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
 
-TARGET, BOARD = "cortex-m7", "nucleo_h743zi2"  # that costs are told of
+BOARD = "nucleo_h743zi2"  # that costs are told of
 _WITHIN = 0.01  # of the best accuracy: the smallest that near is pointed out
 
 
@@ -78,14 +78,15 @@ def _told(cost: Cost | None) -> str:
 
 
 def measure_folder(folder: Path, example: Example) -> Cost:
-    """A model folder's cost for a text: compiled in int8 for `TARGET`, its instructions counted by QEMU."""
+    """A model folder's cost for a text: compiled in int8 for the CPU of `BOARD`, its instructions counted by QEMU."""
     from embbert_tvm import api
     from embbert_tvm.device.estimate import estimate
     from embbert_tvm.device.places import open_place
     from embbert_tvm.target import load_board, load_cpu
 
+    board = load_board(BOARD)
     with tempfile.TemporaryDirectory(prefix="embbert-") as scratch:
-        package = api.compile(folder, TARGET, Path(scratch) / "package")
+        package = api.compile(folder, board.cpu, Path(scratch) / "package")
         assert package.report is not None
         flash = package.report.flash
         size = flash.weights if flash.total is None else flash.total
@@ -94,7 +95,7 @@ def measure_folder(folder: Path, example: Example) -> Cost:
                 count = device.classify(example.text, example.text_pair).run.instructions
         except InputError:  # the toolchain or QEMU is not installed
             return Cost(size, None, None)
-    known = estimate(load_board(BOARD), load_cpu(TARGET))
+    known = estimate(board, load_cpu(board.cpu))
     return Cost(size, count, None if known is None or count is None else known.milliseconds(count))
 
 

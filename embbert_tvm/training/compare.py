@@ -9,6 +9,7 @@ from pathlib import Path
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.predictions import Prediction
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def answers(model: Path, examples: Sequence[Example], data: Path) -> list[Predic
         from embbert_tvm.device.validate import predict
 
         package = load_package(model)
-        if package.answers is None:
-            raise InputError(f"{model}: gives numbers, and labels are compared")
+        if package.head != ONE_LABEL:
+            raise InputError(f"{model}: gives {package.head}, and one label a text is compared")
         return predict(package, examples)
     from embbert_tvm.training.evaluate import evaluate, read_any_folder
 

@@ -13,8 +13,10 @@ from threading import Lock
 
 import numpy as np
 
+from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.data.dataset import Example, check_labels, read_examples, task_name, unknown_labels
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
+from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
 from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
@@ -22,8 +24,6 @@ from embbert_tvm.graph.onnx_export import fresh_onnx
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
-from embbert_tvm.training.metrics import CLASSIFICATION, REGRESSION
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
 OnStep = Callable[[int, int], None]

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from embbert_tvm.data import metrics
 from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.training import metrics
 from embbert_tvm.training.batches import UNLABELLED, Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate

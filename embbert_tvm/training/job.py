@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import Example, task_name
+from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_tokenizer
@@ -25,9 +24,9 @@ from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder
-from embbert_tvm.models.registry import build
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.batches import tokenize_set
-from embbert_tvm.training.candidates import TARGET, Candidate, Limits, Measure, best_within, measured, median_text
+from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, measured, median_text
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
@@ -41,7 +40,6 @@ from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
-CALIBRATION_TEXTS = 256
 _EXAMPLE_CHARACTERS = 80
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
@@ -169,7 +167,7 @@ def _selected(
 ) -> Result:
     """The model in `path`, with n-grams beside it or in its place, whatever dev and the limits prefer."""
     if measure is not None:
-        progress.on_note(f"compiling for {TARGET}, and counting instructions")
+        progress.on_note(f"compiling for {BOARD}, and counting instructions")
     assert isinstance(result.folder, ModelFolder)
     title = result.folder.config.title
     if result.baseline is None or sets.labels is None:
@@ -263,7 +261,7 @@ def finetune_job_teachers(
 
 
 def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
-    """Write calibration.json from at most CALIBRATION_TEXTS of the examples; gives how many it took.
+    """Write calibration.json from `calibration_sample` of the examples; gives how many it took.
 
     A model that was trained through its rounding is to be rounded as it was then: it gets no second moments.
     """
@@ -275,10 +273,8 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
 
 
 def calibration_ids(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
-    """The texts that activations are calibrated on, as ids: at most CALIBRATION_TEXTS of the examples."""
-    if len(examples) > CALIBRATION_TEXTS:
-        examples = random.Random(0).sample(list(examples), CALIBRATION_TEXTS)
-    return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in examples]
+    """The texts that activations are calibrated on, as ids."""
+    return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in calibration_sample(examples)]
 
 
 def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokenizer: Tokenizer) -> TextClassifier:
@@ -335,7 +331,7 @@ def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: i
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
     model = build(config, classes, job.recipe.dropout)
-    weights = TextClassifier.from_pretrained(base).state_dict()
+    weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (labels and tuple(labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}

@@ -20,7 +20,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
-from embbert_tvm.models.registry import build
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
 from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
@@ -97,7 +97,7 @@ def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, T
     """The model to go on with, or a fresh one whose token table is the teacher's, and its tokenizer."""
     if job.base is not None:
         base = read_folder(find_model(job.base))
-        return TextClassifier.from_pretrained(base), base.tokenizer
+        return load_classifier(base), base.tokenizer
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     if job.tokenizer is None:

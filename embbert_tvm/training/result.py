@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from embbert_tvm.data.classes import ClassFigures, Confusion
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.training.candidates import Candidate
-from embbert_tvm.training.classes import ClassFigures, Confusion
 from embbert_tvm.training.finetune import Epoch
 from embbert_tvm.training.linear import LinearFit
 from embbert_tvm.training.recipe import Recipe

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from embbert_tvm.data import metrics
+from embbert_tvm.data.classes import class_figures, confusions
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.models.folder import WIDE
 from embbert_tvm.models.ngrams import NgramFolder, NgramModel
-from embbert_tvm.training import metrics
 from embbert_tvm.training.candidates import Candidate, Cost, Limits, Measure, best_within, measured
-from embbert_tvm.training.classes import class_figures, confusions
 from embbert_tvm.training.linear import LinearFit
 from embbert_tvm.training.result import Result
 from embbert_tvm.training.wide import fit_wide

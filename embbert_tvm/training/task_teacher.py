@@ -15,13 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.folder import WIDE, read_folder
-from embbert_tvm.training import metrics
+from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.optimization import adamw, one_thread, seed_of, set_rate
 from embbert_tvm.training.pretrain import length_batches
@@ -234,7 +234,7 @@ class _FolderTeacher:
     def __init__(self, folder: Path) -> None:
         one_thread()
         self._folder = read_folder(folder)
-        self._model = TextClassifier.from_pretrained(self._folder)
+        self._model = load_classifier(self._folder)
         self.labels = self._folder.labels
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:

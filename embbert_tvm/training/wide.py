@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embbert_tvm.data.metrics import accuracy
 from embbert_tvm.models.ngrams import NgramModel
-from embbert_tvm.training.metrics import accuracy
 
 WEIGHTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0)
 

@@ -1,7 +1,8 @@
-"""What `compile` does with a compiler that is missing, fails or hangs, and `run` with a package that lies."""
+"""What `compile` and others do with a compiler that is missing, fails or hangs, and `run` with a package that lies."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -12,7 +13,12 @@ from pathlib import Path
 import pytest
 import small
 
+import embbert_tvm
+from embbert_tvm.cycles.llvm_mca import Mca
+from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.device.toolchain import SECONDS_VARIABLE
+from embbert_tvm.errors import WorkError
+from embbert_tvm.target import load_cpu
 
 
 @pytest.fixture
@@ -101,3 +107,34 @@ def test_metadata_that_names_what_it_must_not(key, value, message, cli, toy_pack
     assert (result.status, result.out) == (2, "")
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & wait"])
+def test_llvm_mca_has_a_time_out_too(script, tmp_path, monkeypatch):
+    program = tmp_path / "llvm-mca"
+    program.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(SECONDS_VARIABLE, "0.5")
+    for ask in (find_mca, lambda: Mca(load_cpu("cortex-m7"), str(program)).cycles([((2, "nop"),)])):
+        with pytest.raises(WorkError, match=r"llvm-mca did not make .* in 0\.5 s and was ended"):
+            ask()
+
+
+def test_no_program_is_started_without_a_time_out():
+    """Each by `run_tool`, or with one of its own; Popen where the protocol or the farm ends it."""
+    root = Path(embbert_tvm.__file__).parent
+    waiting, started = [], set()
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess."):
+                where = str(path.relative_to(root))
+                if ast.unparse(node.func) == "subprocess.Popen":
+                    started.add(where)
+                elif not (
+                    ast.unparse(node.func) == "subprocess.CompletedProcess"
+                    or any(keyword.arg == "timeout" for keyword in node.keywords)
+                ):
+                    waiting.append(f"{where}:{node.lineno}")
+    assert waiting == []
+    assert started == {"device/link.py", "device/toolchain.py"}

@@ -31,12 +31,12 @@ int main(void)
     if (embbert_init(&a, one, sizeof one) != EMBBERT_OK || embbert_init(&b, two, sizeof two) != EMBBERT_OK) {
         return 1;
     }
-    printf("statuses %d", embbert_continue(&a, 0, &result));
+    printf("statuses %d", embbert_continue(&a, 0, result.logits));
     printf(" %d %d", embbert_begin(NULL, first, 1, NULL, 0), embbert_begin_ids(&a, ids, EMBBERT_MAX_LENGTH + 1));
     embbert_begin_ids(&a, ids, 3);
-    printf(" %d", embbert_continue(&a, 0, &result));
+    printf(" %d", embbert_continue(&a, 0, result.logits));
     embbert_run(&a, ids, 3, logits); /* which ends what was begun */
-    printf(" %d\n", embbert_continue(&a, 0, &result));
+    printf(" %d\n", embbert_continue(&a, 0, result.logits));
 
     embbert_classify(&a, first, sizeof first - 1, &result);
     print("first", &result);
@@ -48,9 +48,11 @@ int main(void)
         return 1;
     }
     for (int turn = 0; of_a != EMBBERT_OK || of_b != EMBBERT_OK || turn == 0; turn++) {
-        of_a = turn == 0 || of_a == EMBBERT_MORE ? embbert_continue(&a, 100, &result) : of_a;
-        of_b = turn == 0 || of_b == EMBBERT_MORE ? embbert_continue(&b, -1, &other) : of_b;
+        of_a = turn == 0 || of_a == EMBBERT_MORE ? embbert_continue(&a, 100, result.logits) : of_a;
+        of_b = turn == 0 || of_b == EMBBERT_MORE ? embbert_continue(&b, -1, other.logits) : of_b;
     }
+    embbert_complete(&a, &result);
+    embbert_complete(&b, &other);
     print("first", &result);
     print("second", &other);
     return 0;

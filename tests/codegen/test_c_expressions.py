@@ -15,7 +15,7 @@ from tvm.tirx import op
 from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, real
 from embbert_tvm.codegen.plan import solve
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.errors import WorkError
 from embbert_tvm.kernels import builder as b
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate

@@ -17,7 +17,7 @@ import small
 from embbert_tvm.c_names import c_name, check_prefix
 from embbert_tvm.codegen import c_api, c_files
 from embbert_tvm.codegen.plan import solve
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place

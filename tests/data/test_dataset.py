@@ -5,7 +5,14 @@ import lzma
 
 import pytest
 
-from embbert_tvm.data.dataset import Example, label_list, read_examples, task_name
+from embbert_tvm.data.dataset import (
+    CALIBRATION_TEXTS,
+    Example,
+    calibration_sample,
+    label_list,
+    read_examples,
+    task_name,
+)
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
 
@@ -124,3 +131,12 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(InputError, match="pointer of Git LFS"):
         read_examples(path)
+
+
+def test_a_sample_to_calibrate_on_is_of_the_whole_set():
+    examples = [(label, n) for label in "abcd" for n in range(200)]
+    sample = calibration_sample(examples)
+    assert len(set(sample)) == CALIBRATION_TEXTS
+    assert {label for label, _ in sample} == set("abcd")
+    assert sample == calibration_sample(examples)
+    assert calibration_sample(examples[:7]) == examples[:7]

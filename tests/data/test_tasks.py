@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from embbert_tvm.data.dataset import Example, examples_sha256, read_examples, write_examples
 from embbert_tvm.data.leaks import example_key
+from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
 from embbert_tvm.data.splits import cut, read_splits, without_contradictions, without_leaks
 from embbert_tvm.data.tasks import all_tasks, find_tasks
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
-from embbert_tvm.training.metrics import CLASSIFICATION, REGRESSION
 
 TEXT = st.text("ab ", min_size=1, max_size=3)
 EXAMPLES = st.lists(st.builds(Example, st.sampled_from(["0", "1"]), TEXT, st.none() | TEXT), max_size=12)

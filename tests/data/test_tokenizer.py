@@ -1,6 +1,7 @@
 """The tokenizer: ids and cuts, texts that try to break it, files that are not one."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -194,6 +195,18 @@ def test_a_malformed_file_is_refused(tmp_path, content):
         load_tokenizer(path)
 
 
+def test_a_panic_of_the_library_says_nothing_of_its_own(tmp_path, capfd):
+    document = json.loads(train_tokenizer(LINES, 60).to_str())
+    document["model"]["continuing_subword_prefix"] = "longer than a merge"
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"not a tokenizer\.json .*out of range"):
+        load_tokenizer(path)
+    assert capfd.readouterr().err == ""
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds 8192 tokens, the model has 2048"):
         load_tokenizer(resource("models", "tokenizer.json"), 2048)
@@ -215,7 +228,7 @@ def test_the_deploy_path_needs_no_torch():
 def test_the_command_trains_one(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("<|book|>\n" + "\n\n".join(LINES * 3), encoding="utf-8")
-    command = [sys.executable, "-m", "embbert_tvm.data.tokenizer", str(text), "-o", str(tmp_path / "t.json")]
+    command = [sys.executable, "-m", "embbert_tvm", "tokenizer", str(text), "-o", str(tmp_path / "t.json")]
     subprocess.run([*command, "--vocabulary-size", "40"], check=True)
     tokenizer = load_tokenizer(tmp_path / "t.json", 40)
     assert tokenizer.token_to_id("t") is not None

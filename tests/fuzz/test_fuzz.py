@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from embbert_tvm.device.package import load_package
 
 FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 sys.path.insert(0, str(FUZZ))
+import counts  # noqa: E402
 import mutate  # noqa: E402
 import readers  # noqa: E402
 import run  # noqa: E402
@@ -46,6 +48,45 @@ def test_the_tokenizer_gives_the_librarys_ids():
     compared, _, differing = tokens.compare(load_package(small.package()), 60, seed=1, most=3000)
     assert compared > 2500
     assert differing == []
+
+
+def test_what_is_changed_is_right_before(tmp_path):
+    """Else every command would refuse it early, and nothing behind would be tried. One kind of each command."""
+    slow = ("device tokenizer", "calibration", "calibration set", "config", "log", "labels", "cpu", "onnx")
+    found = readers.refused(readers.seeds(tmp_path), [name for name in readers.KINDS if name not in slow])
+    assert found == []
+
+
+def test_inputs_without_libfuzzer_are_counted(tmp_path, monkeypatch):
+    """And what one of them breaks is kept: here a parser that takes any checksum."""
+    package = load_package(small.package("int4"))
+    program = run.build_driver("frames", package, "address", tmp_path)
+    checked, finding = run.drive(program, 1, 3000)
+    assert checked > 3000
+    assert finding == ""
+    spoilt = tmp_path / "firmware"
+    for folder in ("src", "include"):
+        shutil.copytree(run.FIRMWARE / folder, spoilt / folder)
+    parser = (spoilt / "src" / "frames.c").read_text()
+    assert parser.count("|| get_u32(frame + end) != crc32(frame + 2, end - 2)") == 1
+    (spoilt / "src" / "frames.c").write_text(parser.replace("|| get_u32(frame + end) != crc32(frame + 2, end - 2)", ""))
+    monkeypatch.setattr(run, "FIRMWARE", spoilt)
+    checked, finding = run.drive(run.build_driver("frames", package, "address", tmp_path), 1, 3000)
+    assert checked == 0
+    assert "targets/frames.c:" in finding
+    assert (tmp_path / "drive-frames.found-1").stat().st_size > 0
+
+
+def test_counting_goes_on_where_it_ended(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setitem(counts.PARTS, "frames", lambda number: (asked.append(number), (30, []))[1])
+    log = tmp_path / "log"
+    for goal in (50, 100):
+        counts.count(log, {"frames": goal})
+        with log.open("a") as file:
+            file.write('{"kind": "fra')
+    assert asked == [0, 1, 2, 3]
+    assert counts.table(counts.read(log)).splitlines()[-1].split()[:2] == ["frames", "120"]
 
 
 def test_no_mutated_input_ends_in_a_trace():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,3 +54,10 @@ def test_twenty_operators_in_five_schemes():
     found = frontier(operators, 60_000)
     assert found
     assert all(c.flash <= 60_000 for c in found)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_an_error_just_above_the_limit_is_not_rounded_into_it(timed):
+    assert frontier([[Option("a", 1.0, 1, 1.0)]], error=1.0, timed=timed)
+    assert not frontier([[Option("a", 1.0, 1, 1.0 + 1e-6)]], error=1.0, timed=timed)
+    assert not frontier([[Option(name, 1.0, 1, 0.5 + 1e-6)] for name in "ab"], error=1.0, timed=timed)

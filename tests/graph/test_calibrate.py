@@ -147,6 +147,7 @@ def test_saved_and_loaded_are_the_same(tmp_path):
         ({"tensors": {"a": {"low": 0, "high": 1, "counts": []}}}, "holds no calibration statistics"),
         ({"tensors": {"a": {"low": 0, "high": 1, "counts": [0, 0]}}}, "holds no calibration statistics"),
         ({"tensors": {"a": {"low": 0, "high": 1, "counts": [2, -1]}}}, "holds no calibration statistics"),
+        ('{"tensors": {"a": {"low": 0, "high": 1, "counts": [Infinity]}}}', "holds no calibration statistics"),
         ({"tensors": {"a": {"low": "NaN", "high": 1, "counts": [1]}}}, "holds no calibration statistics"),
         ({"tensors": {"a": {"low": 2, "high": 1, "counts": [1]}}}, "holds no calibration statistics"),
         ({"tensors": {"a": {"low": 0, "high": 1, "counts": 5}}}, "holds no calibration statistics"),

@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 import pytest
 import small
-from random_modules import POSITIONS, VOCABULARY, Maker, random_module, write_package
+from random_modules import POSITIONS, VOCABULARY, Maker, random_half_module, random_module, write_package
 from small import normal
 
 from embbert_tvm.compiler import llvm_runner
@@ -25,7 +25,7 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
-from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE
+from embbert_tvm.kernels.isa import DSP, MVE, MVE_FP16, REFERENCE
 
 SEEDS = tuple(range(int(os.environ.get("EMBBERT_RANDOM_MODULES", "6"))))
 LENGTHS = (1, 2, 3, 4, 5, 9, 16, 31, 33, 70)
@@ -81,6 +81,29 @@ def test_every_length(tmp_path):
             assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_precision_is_near_its_rows_and_the_same_on_qemu(seed, tmp_path):
+    """Any widths, heads, filters and lengths; the host's C does what MVE's instructions do, operation by operation."""
+    module = random_half_module(seed)
+    rows = llvm_runner(module.mod, optimized=False)
+    loops = llvm_runner(fuse_row_blocks(module, MVE_FP16.reference).mod, optimized=False)
+    package = load_package(write_package(module, "cortex-m55", tmp_path / "package", MVE_FP16))
+    assert all(c.kernel.startswith(("row_block", "half_to_float")) for c in fuse_row_blocks(module, MVE_FP16).choices)
+    with open_place("host", package) as host, open_place("qemu", package) as qemu:
+        for n in (1, 7, 8, 9, 70):
+            expected, found = rows(ids_of(n)), host.run(ids_of(n)).logits
+            near = 0.01 * max(1.0, float(np.abs(expected).max()))
+            assert np.abs(loops(ids_of(n)) - expected).max() <= near
+            assert np.abs(found - expected).max() <= near
+            if n in (1, 9):
+                assert qemu.run(ids_of(n)).logits.tobytes() == found.tobytes()
+
+
+def test_a_layer_in_half_precision_writes_over_what_it_reads_for_the_last_time():
+    fused = fuse_row_blocks(random_half_module(1), MVE_FP16)
+    assert "call_tir_inplace" in fused.mod.script()
+
+
 def bert_layer(make: Maker, x, width: int, heads: int):
     each, contexts = width // heads, []
     for _ in range(heads):
@@ -110,7 +133,7 @@ def test_a_bert_layer_is_two_calls():
         "row_block_layer_norm_24_residual",
         "row_block_requantize_24x24_requantize_24x24",
         "row_block_requantize_24x24_attend2x12_layer_norm_12_12x24_residual_activate_24x48_layer_norm_48x24_residual",
-        "product_pairs_row_dequantize_24x3",
+        "product_pairs_row_dequantize_24x3_dsp",
     ]
 
 
@@ -136,6 +159,48 @@ def test_the_layers_output_lies_in_the_place_of_what_it_reads_for_the_last_time(
 
     fused = fuse_row_blocks(make.finish(build), DSP)
     assert "call_tir_inplace" in fused.mod.script()
+
+
+@functools.cache
+def wide_module():
+    """EmbBERT's layer on 64 columns, and a head of one row, whose attention reads one query."""
+    make = Maker(np.random.default_rng(5))
+
+    def build():
+        x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
+        context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
+        x = make.linear([(context, 64), (make.filter(x, 64, 8), 64)], 64, RmsNorm())
+        return make.linear([(x, 64)], 5, Dequantize(), single=True)
+
+    return make.finish(build)
+
+
+@pytest.mark.parametrize(
+    ("target", "calls", "none"),
+    [
+        ("cortex-m3", "embbert_dsp_dot_4x2", "embbert_dsp_dot_raw embbert_dsp_rows"),
+        ("cortex-m4", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m7", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m55", "embbert_mve_product embbert_mve_rows", "embbert_dsp_"),
+    ],
+)
+def test_widths_of_whole_rounds_take_the_micro_kernels_of_the_cpu(target, calls, none, tmp_path):
+    package = load_package(write_package(wide_module(), target, tmp_path / "package"))
+    text = "".join(path.read_text() for path in package.sources)
+    assert [f"{name}(" in text for name in calls.split()] == [True] * len(calls.split())
+    assert not any(name in text for name in none.split())
+    run = llvm_runner(wide_module().mod, optimized=False)
+    for place in ("host", "qemu"):
+        with open_place(place, package) as device:
+            for n in (1, 6, 33):
+                assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"{place}, length {n}"
+
+
+def test_raw_words_in_tir_are_the_bits_of_the_module():
+    """As tuning compares a schedule with the kernel that this machine runs."""
+    fused = fuse_row_blocks(wide_module(), DSP.reference)
+    run, reference = llvm_runner(fused.mod, optimized=False), llvm_runner(wide_module().mod, optimized=False)
+    assert all(run(ids_of(n)).tobytes() == reference(ids_of(n)).tobytes() for n in (1, 6, 33))
 
 
 def test_what_no_group_takes_says_why_and_keeps_its_bits():
@@ -169,7 +234,7 @@ CONVOLUTIONS = (
 
 @pytest.mark.parametrize("isa", [REFERENCE, MVE.reference], ids=["dsp", "mve"])
 def test_convolutions_that_read_ahead_or_leave_rows_out(isa):
-    """No stage has them: they stay as they are, and so does what reads fewer rows than the text has."""
+    """Through windows of what is all there; without the rows that are left out, to the pooling."""
     weights = {
         "emb__weight": normal(small.VOCABULARY, 32), "w__weight": normal(32, 32, scale=0.3),
         "a__weight": normal(32, 32, 3, scale=0.2), "d__weight": normal(32, 1, 3),
@@ -178,7 +243,10 @@ def test_convolutions_that_read_ahead_or_leave_rows_out(isa):
     mod = simplify(import_onnx(small.classifier(CONVOLUTIONS, **weights)))
     quantized = quantize(mod, calibrate(mod, [small.some_ids(n) for n in range(4, 20)], "x"))
     assert {c.precision for c in quantized.choices} == {"int8"}
-    fused, rows = llvm_runner(fuse_row_blocks(quantized, isa).mod), llvm_runner(quantized.mod)
+    made = fuse_row_blocks(quantized, isa)
+    assert is_fused(made)
+    assert any("_without3_" in c.kernel and "pool_max" in c.kernel for c in made.choices)
+    fused, rows = llvm_runner(made.mod), llvm_runner(quantized.mod)
     for length in (1, 3, 4, 5, 8, 19):
         ids = small.some_ids(length, seed=1)
         assert fused(ids).tobytes() == rows(ids).tobytes(), length

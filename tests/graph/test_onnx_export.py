@@ -15,6 +15,7 @@ from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import onnx_metadata
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.models.registry import load_classifier
 
 torch.set_num_threads(1)
 
@@ -33,7 +34,7 @@ def base_folder(tmp_path_factory):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_equals_pytorch(base_folder, length):
-    model = EmbBert.from_pretrained(base_folder)
+    model = load_classifier(base_folder)
     ids = torch.randint(5, model.config.vocabulary_size, (1, length))
     with torch.no_grad():
         expected = model(ids)[0].numpy()
@@ -83,7 +84,7 @@ def test_the_shortest_model_exports(base_folder):
 def test_stale_weights_are_noticed_and_exported_anew(base_folder, monkeypatch):
     before = base_folder.onnx.read_bytes()
     assert not base_folder.onnx_is_stale()
-    model = EmbBert.from_pretrained(base_folder)
+    model = load_classifier(base_folder)
     with torch.no_grad():
         model.head.bias += 1
     tokenizer = base_folder.tokenizer

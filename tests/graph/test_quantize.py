@@ -199,6 +199,24 @@ def _pre_norm(layers: int) -> tuple[str, dict[str, np.ndarray]]:
     return body + f"y = MatMul(n{layers}, fc__weight)" + FIRST, {"fc__weight": normal(16, 8), **weights}
 
 
+RMS = (
+    "two = Constant<value_float=2.0>()\none = Constant<value_float=1.0>()\naxis = Constant<value_ints=[-1]>()\n"
+    "eps = Constant<value_float={}>()\ns = Pow(m, two)\nq = ReduceMean<keepdims=1>(s, axis)\ne = Add(q, eps)\n"
+    "r = Sqrt(e)\ni = Div(one, r)\nh = Mul(m, i)\nn = Mul(h, ln__weight)"
+)
+LAYER = "n = LayerNormalization<epsilon={}>(m, ln__weight)"
+
+
+@pytest.mark.parametrize("norm", [RMS, LAYER])
+@pytest.mark.parametrize("epsilon", [1e-5, 0.5, 20.0])
+def test_a_norms_epsilon_weighs_as_much_as_in_float(norm, epsilon):
+    """The kernels add n times epsilon to a sum of squares; a small epsilon would hide any factor before it."""
+    body = f"{EMBED}m = MatMul(x, fc__weight)\n{norm.format(epsilon)}\ny = Relu(n)" + POOL.format("ReduceMean")
+    quantized, difference = compared(classifier(body, **WEIGHTS, **FC, ln__weight=normal(8)))
+    assert any("norm" in kernel for kernel in kernels(quantized)), kernels(quantized)
+    assert difference < 0.04
+
+
 def test_a_residual_path_that_grows_is_int16():
     body, weights = _pre_norm(4)
     every = {**WEIGHTS, **weights}

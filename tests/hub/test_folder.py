@@ -13,10 +13,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from embbert_tvm import hub_export
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
+from embbert_tvm.models.foreign import separator_of
 from embbert_tvm.models.huggingface import read_hub_folder
-from embbert_tvm.source import find_source, read_labels, separator_of
+from embbert_tvm.source import find_source, read_labels
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 WORDS += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"] + ["turn", "off", "the", "lights", "play", "music"]
@@ -52,10 +54,10 @@ def answers(folder: Path, ids: list[int]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "head", "labels"),
     [
-        ("bert", "labels", kinds.LABELS),
-        ("roberta", "labels", kinds.LABELS),
-        ("distilbert", "labels", ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")),
-        ("modernbert", "labels", kinds.LABELS),
+        ("bert", "one label", kinds.LABELS),
+        ("roberta", "one label", kinds.LABELS),
+        ("distilbert", "one label", ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")),
+        ("modernbert", "one label", kinds.LABELS),
         ("many_labels", "many labels", kinds.LABELS),
         ("regression", "regression", None),
         ("tokens", "tokens", kinds.LABELS),
@@ -119,7 +121,7 @@ MEAN = {"word_embedding_dimension": kinds.WIDTH, "pooling_mode_mean_tokens": Tru
 def test_a_folder_of_sentence_transformers(tmp_path):
     given = sentence_folder(tmp_path / "in", [("Pooling", MEAN), ("Normalize", {})])
     export_hub_folder(given, tmp_path / "out")
-    assert find_source(tmp_path / "out").head == "embedding"
+    assert find_source(tmp_path / "out").head == "vector"
     ids = tokenizer().encode("play music").ids
     values = (
         torch.tensor([ids]),
@@ -162,6 +164,16 @@ def test_what_is_no_fine_tuned_model_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match=r"its weights lack classifier\.bias"):
         export_hub_folder(headless, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_ends_midway_leaves_nothing(folders, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("no such operator")
+
+    monkeypatch.setattr(hub_export, "normalize", refuse)
+    with pytest.raises(InputError, match="no such operator"):
+        export_hub_folder(folders("bert"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

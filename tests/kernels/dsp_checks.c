@@ -46,5 +46,10 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         CHECK(2, widen, k, 0);
     }
     CHECK(3, fir, 0, 0);
+    for (int32_t pairs = 2; pairs <= 26; pairs += 2 + pairs / 8 * 2) {
+        for (int32_t taps = 2; taps <= 32; taps += taps < 8 ? 6 : taps == 8 ? 4 : taps == 12 ? 4 : 16) {
+            CHECK(9, filter, pairs, taps);
+        }
+    }
     return EMBBERT_OK;
 }

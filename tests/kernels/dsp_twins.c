@@ -112,3 +112,24 @@ void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t st
     }
     embbert_dsp_softmax(o->halves, o->sums, scores, in->table, step, columns);
 }
+
+void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
+{
+    int16_t line[2 * (32 + 64)] __attribute__((aligned(4))) = {0}, laid[2 * 68] __attribute__((aligned(4)));
+    const int8_t *const x = in->right, *const weight = in->right + 4096;
+    const int32_t b0 = in->sums[0], b1 = in->sums[1], m0 = 1 << 25, m1 = -(1 << 24);
+#define FILTER(n)                                                                                                      \
+    embbert_dsp_filter(o->bytes, x, line, laid, weight, b0, b1, m0, m1, in->table, pairs, 6, n)
+    if (taps == 2) {
+        FILTER(2);
+    } else if (taps == 8) {
+        FILTER(8);
+    } else if (taps == 12) {
+        FILTER(12);
+    } else if (taps == 16) {
+        FILTER(16);
+    } else {
+        FILTER(32);
+    }
+#undef FILTER
+}

@@ -24,5 +24,6 @@ void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither
 void TWIN(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused);
 void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width);
 void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused);
+void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps);
 void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k);
 void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step);

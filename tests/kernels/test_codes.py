@@ -55,3 +55,23 @@ def test_codes_are_the_weights(form):
     for row in range(n):
         found = unpacked(form, codes, multipliers, planes, row // 2 * form.columns(k), row * k, k, 1)
         assert np.array_equal(found, blocks.weight[row])
+
+
+@pytest.mark.parametrize("count", [1, 13, 31, 33])
+@pytest.mark.parametrize("label", ["int6", "int4", "int3", "int2", "binary"])
+def test_codes_that_end_inside_a_word_are_all_there(label, count):
+    """Each plane is whole words, the last filled up: code n lies in byte n % 4 of its word, the first codes lowest."""
+    form = FORMATS[label]
+    levels = form.first + form.step * np.arange(count) % (form.step * form.count)
+    codes, at = pack_codes(form, levels), 0
+    found = np.zeros(count, int)
+    for bits, low in form.planes:
+        words = -(-count * bits // 32)
+        plane = codes[at : at + 4 * words].reshape(words, 4)
+        per_word = 32 // bits
+        for n in range(count):
+            inside = n % per_word
+            found[n] += (int(plane[n // per_word, inside % 4]) >> inside // 4 * bits & (1 << bits) - 1) << low
+        at += 4 * words
+    assert at == len(codes)
+    assert np.array_equal(form.first + form.step * found, levels)

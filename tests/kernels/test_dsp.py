@@ -17,7 +17,7 @@ _SPEC = importlib.util.spec_from_file_location("orders", resource("benchmarks", 
 orders = sys.modules["orders"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(orders)
 
-KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax")
+KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax", "filter")
 CPUS = {"cortex-m4": 0, "cortex-m7": 1, "cortex-m33": 0}
 
 

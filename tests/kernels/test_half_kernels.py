@@ -1,5 +1,5 @@
-"""The kernels in half precision: their plain C within bounds of what is described in float32, on QEMU the same bits by
-MVE, and whole models that give float's labels."""
+"""The kernels in half precision: rows within rounding of what they compute, micro-kernels that have the bits of their
+plain C on QEMU, and whole models that give float's logits. Row blocks: tests/graph/test_fuse_row_blocks.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.kernels import half
-from embbert_tvm.kernels.isa import computes_in_half
+from embbert_tvm.kernels.isa import MVE_FP16, computes_in_half
+from embbert_tvm.kernels.isa.mve_fp16 import pack_quads
+from embbert_tvm.kernels.row_block.half import filter_along_text
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
 
@@ -32,20 +34,6 @@ def normal(*shape: int, size: float = 1.0, seed: int = 0) -> np.ndarray:
     return small.normal(*shape, seed=seed, scale=size).astype(np.float16)
 
 
-def panels(count: int, width: int, seed: int = 0, size: float = 1.0) -> np.ndarray:
-    return normal(half.panels_of(count), width, half.LANES, seed=seed, size=size)
-
-
-def rows(matrix: np.ndarray, count: int) -> np.ndarray:
-    return matrix.transpose(0, 2, 1).reshape(-1, matrix.shape[1])[:count].astype(np.float64)
-
-
-def both(make, arrays: list[np.ndarray], length: int | None, lengths: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What the micro-kernels' plain C computes and what is described."""
-    found = in_c(make(True), arrays, lengths)
-    return found.astype(np.float64), in_llvm(make(False), arrays, length).astype(np.float64)
-
-
 def close(found: np.ndarray, expected: np.ndarray, steps: float) -> None:
     """Within so many steps of half precision at the size of the largest value."""
     assert np.isfinite(expected).all()
@@ -55,76 +43,59 @@ def close(found: np.ndarray, expected: np.ndarray, steps: float) -> None:
 
 def test_quads_hold_each_weight_once():
     weight = small.normal(6, 7)
-    packed = half.pack_quads(weight)
-    assert packed.shape == (2, 3, 2, 4)
+    packed = pack_quads(weight)
+    assert packed.shape == (2, 4, 2, 4)
     for k in range(6):
         for n in range(7):
             assert packed[n // 4, k // 2, k % 2, n % 4] == np.float16(weight[k, n])
     assert not packed[1, :, :, 3].any()
+    assert not packed[:, 3].any()
 
 
 @pytest.mark.parametrize(("length", "n", "norm"), [(1, 7, None), (11, 12, "rms_norm"), (3, 12, "layer_norm")])
 def test_a_product_of_rows_and_tables(length, n, norm):
     rng = np.random.default_rng(length)
     sources = (half.Source(34), half.Source(6, 9, indexed=True), half.Source(4, 16))
-    spec = half.HalfProduct(sources, n, (3,), 1, norm)
-    weights = [small.normal(s.width, n, seed=i) for i, s in enumerate(sources)]
+    spec = half.HalfProduct(sources, n, (3,), (half.Source(n),), norm, epsilon=1e-5)
+    weights = [half.halves(small.normal(s.width, n, seed=i)) for i, s in enumerate(sources)]
     ids, segments = (rng.integers(0, high, (1, length)).astype(np.int32) for high in (9, 3))
-    x, tokens, positions = panels(length, 34), normal(9, 6), normal(16, 4)
-    bias = np.zeros(-(-n // 4) * 4, np.float16)
-    bias[:n] = normal(n)
-    table, addend = normal(3, n, seed=5), panels(length, n, seed=6)
+    x, tokens, positions = normal(length, 34), normal(9, 6), normal(16, 4)
+    bias, table, addend = normal(n), normal(3, n, seed=5), normal(length, n, seed=6)
     gain, shift = normal(n, seed=7), normal(n, seed=8)
-    arrays = [x, half.pack_quads(weights[0]), tokens, ids, half.pack_quads(weights[1]), positions]
-    arrays += [half.pack_quads(weights[2]), bias, table, segments, addend]
+    arrays = [x, weights[0], tokens, ids, weights[1], positions, weights[2], bias, table, segments, addend]
     arrays += [gain] * (norm is not None) + [shift] * (norm == "layer_norm")
-    arrays.append(np.zeros((half.panels_of(length), n, 8), np.float16))
-    count = half.panels_of(length)
-    found, described = both(
-        lambda called: half.product(spec, 1e-5, called), arrays, length, {"L": length, "M0": count, "A0": count}
-    )
-    close(rows(found, length), rows(described, length), 8)
-    expected = rows(x, length) @ np.float16(weights[0]).astype(float) + tokens[ids[0]] @ np.float16(weights[1])
-    expected = expected + positions[:length] @ np.float16(weights[2]).astype(float) + bias[:n] + table[segments[0]]
-    expected = expected + rows(addend, length)
+    found = in_llvm(half.product(spec), [*arrays, np.zeros((length, n), np.float16)], None).astype(np.float64)
+    expected = x.astype(float) @ weights[0] + tokens[ids[0]].astype(float) @ weights[1]
+    expected = expected + positions[:length].astype(float) @ weights[2] + bias + table[segments[0]] + addend
     if norm == "layer_norm":
         expected = expected - expected.mean(1, keepdims=True)
     if norm:
         expected = expected / np.sqrt((expected**2).mean(1, keepdims=True) + 1e-5) * gain.astype(float)
-    close(rows(found, length), expected + shift if norm == "layer_norm" else expected, 8)
+    close(found, expected + shift if norm == "layer_norm" else expected, 1)
 
 
 @pytest.mark.parametrize(("length", "single"), [(21, False), (9, True)])
 def test_attention(length, single):
     spec = half.HalfAttention(66, 12, single)
-    query, key, value = (panels(length, w, i, 0.7) for i, w in enumerate((66, 66, 12)))
-    out = np.zeros((1 if single else len(key), 12, 8), np.float16)
-    found, described = both(
-        lambda called: half.attention(spec, called),
-        [query, key, value, out],
-        length,
-        {"L": length, "M": len(key), "Q": len(query)},
-    )
+    query, key, value = (normal(length, w, seed=i, size=0.7) for i, w in enumerate((66, 66, 12)))
     count = 1 if single else length
-    scores = rows(query, count) @ rows(key, length).T
+    arrays = [query, key, value, np.zeros((count, 12), np.float16)]
+    found = in_llvm(half.attention(spec), arrays, None).astype(np.float64)
+    scores = query[:count].astype(float) @ key.T.astype(float)
     weights = np.exp(scores - scores.max(1, keepdims=True))
-    expected = weights / weights.sum(1, keepdims=True) @ rows(value, length)
-    close(rows(described, count), expected, 24)
-    close(rows(found, count), expected, 24)
+    close(found, weights / weights.sum(1, keepdims=True) @ value.astype(float), 1)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid"])
-def test_a_convolution_and_its_activation(activation):
+@pytest.mark.parametrize("single", [False, True])
+def test_a_convolution_and_its_activation(single):
     taps, length = 9, 21
-    spec = half.HalfConv(taps, 4, 2, activation)
-    x, weight, bias = panels(length, 2), normal(4, taps), normal(4)
-    out = np.zeros((len(x), 4, 8), np.float16)
-    found, described = both(lambda called: half.conv(spec, called), [x, weight, bias, out], None, {"M": len(x)})
-    close(found, described, 8)
-    padded = np.concatenate([np.zeros((taps - 1, 2)), rows(x, length)])
-    expected = np.stack([(padded[t : t + taps, [0, 0, 1, 1]].T * weight).sum(1) + bias for t in range(length)])
-    if activation == "relu":
-        close(rows(found, length), np.maximum(expected, 0), 8)
+    spec = half.HalfConv(taps, 4, 2, "relu", single)
+    x, weight, bias = normal(length, 2), normal(4, taps), normal(4)
+    count = 1 if single else length
+    found = in_llvm(half.conv(spec), [x, weight, bias, np.zeros((count, 4), np.float16)], None).astype(np.float64)
+    padded = np.concatenate([np.zeros((taps - 1, 2)), x])
+    expected = np.stack([(padded[t : t + taps, [0, 0, 1, 1]].T * weight).sum(1) + bias for t in range(count)])
+    close(found, np.maximum(expected, 0), 1)
 
 
 @pytest.mark.parametrize(
@@ -137,23 +108,21 @@ def test_a_convolution_and_its_activation(activation):
 def test_an_activation_at_every_half(name, function, bound):
     """Relative to the value where it is above 1; what is below e^-9.5 counts as nothing."""
     values = np.arange(65536, dtype=np.uint16).view(np.float16)
-    x = np.resize(values[np.isfinite(values)], (8192, 1, 8))
-    spec = half.HalfConv(1, 1, 1, name)
-    arrays = [x, np.ones((1, 1), np.float16), np.zeros(1, np.float16), np.zeros_like(x)]
-    found = in_c(half.conv(spec), arrays, {"M": len(x)}, space=70000).astype(np.float64)
+    x = np.resize(values[np.isfinite(values)], (2048, 4, 8))
+    func = filter_along_text(half.HalfConv(1, 4, 1, name), MVE_FP16)
+    arrays = [x, np.ones((4, 1), np.float16), np.zeros(4, np.float16), np.zeros_like(x)]
+    found = in_c(func, arrays, {"M": len(x)}, space=70000).astype(np.float64)
     with np.errstate(over="ignore"):
         expected = function(x.astype(np.float64))
     assert (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max() <= bound
 
 
 @pytest.mark.parametrize("length", [1, 13])
-def test_rows_to_panels_and_back(length):
+def test_rows_to_halves_and_back(length):
     x = small.normal(1, length, 6)
-    made = in_c(half.to_panels(6, False), [x, np.zeros((half.panels_of(length), 6, 8), np.float16)], {"L": length})
-    np.testing.assert_array_equal(rows(made, length), x[0].astype(np.float16).astype(np.float64))
-    last = np.broadcast_to(rows(made, length)[-1], (len(made) * 8 - length, 6))
-    np.testing.assert_array_equal(rows(made, len(made) * 8)[length:], last)
-    back = in_c(half.to_rows(6, False), [made, np.zeros((1, length, 6), np.float32)], {"L": length, "M": len(made)})
+    made = in_c(half.to_half(6, False), [x, np.zeros((length, 6), np.float16)], {"L": length})
+    np.testing.assert_array_equal(made, x[0].astype(np.float16))
+    back = in_c(half.to_float(6, False), [made, np.zeros((1, length, 6), np.float32)], {"L": length})
     np.testing.assert_array_equal(back, x.astype(np.float16).astype(np.float32))
 
 
@@ -185,8 +154,9 @@ LENGTHS = (1, 7, 8, 9, 48)
 
 def test_a_whole_model_gives_the_logits_of_float():
     package = load_package(small.package("fp16", "cortex-m55"))
-    assert {s.kernel.split("_")[0] for s in package.steps if "blocks" in s.name} <= {"half", "reshape"}
-    assert not package.steps[-1].kernel.startswith("half")
+    in_halves = ("row_block_half", "row_block_row_half", "row_block_gather", "half_to_float", "reshape")
+    assert all(s.kernel.startswith(in_halves) for s in package.steps if "blocks" in s.name)
+    assert not package.steps[-1].kernel.startswith(in_halves)
     reference = Reference(package.reference_model)
     with open_place("host", package) as host:
         for length in LENGTHS:
@@ -204,12 +174,11 @@ def test_a_whole_model_has_the_same_bits_on_the_host_and_on_qemu():
             np.testing.assert_array_equal(host.run(ids).logits.view(np.uint32), qemu.run(ids).logits.view(np.uint32))
 
 
-def test_what_lies_in_panels_says_so():
+def test_what_lies_in_blocks_says_so():
     package = load_package(small.package("fp16", "cortex-m55"))
     kernels = {output.name: package.steps[output.step].kernel for output in package.outputs}
-    for output in package.outputs:
-        kernel = kernels[output.name]
-        assert (output.lanes == 8) == (kernel.startswith("half") and "to_rows" not in kernel), kernel
+    in_blocks = {kernels[output.name] for output in package.outputs if output.lanes == 8}
+    assert in_blocks == {k for k in kernels.values() if k.startswith("row_block") and "_row_" not in k}
 
 
 def test_single_operators_in_half_beside_integers(tmp_path):
@@ -218,8 +187,9 @@ def test_single_operators_in_half_beside_integers(tmp_path):
         source, load_cpu("cortex-m55"), tmp_path / "package", CompileOptions(plan=Plan("int8", {"blocks_1_*": "fp16"}))
     )
     package = load_package(tmp_path / "package")
-    kinds = {step.kernel.split("_")[0] for step in package.steps}
-    assert {"half", "product"} <= kinds
+    kernels = [step.kernel for step in package.steps]
+    assert any("half_attend" in kernel for kernel in kernels)
+    assert any(kernel.startswith("product") for kernel in kernels)
     reference = Reference(package.reference_model)
     with open_place("host", package) as host:
         for length in LENGTHS:

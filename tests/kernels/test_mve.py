@@ -21,7 +21,7 @@ from embbert_tvm.codegen import c_files
 from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.plan import solve
-from embbert_tvm.codegen.program import Program
+from embbert_tvm.codegen.steps import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from embbert_tvm.data.tokenizer import SEP, train_tokenizer
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.classifier import TextClassifier, root_mean_square
+from embbert_tvm.models.classifier import root_mean_square
 from embbert_tvm.models.config import ARCHITECTURES, PRESETS, BertConfig, MambaConfig
 from embbert_tvm.models.folder import read_folder
-from embbert_tvm.models.registry import MODELS, build
+from embbert_tvm.models.registry import MODELS, build, load_classifier
 
 torch.set_num_threads(1)
 PUBLISHED = {
@@ -79,7 +79,7 @@ def test_a_model_learns_and_its_folder_gives_it_back(preset, tmp_path):
     assert loss.item() < 0.1
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     folder = model.save_pretrained(tmp_path / "m", name="m", labels=["off", "on"], tokenizer=tokenizer)
-    again = TextClassifier.from_pretrained(folder.path)
+    again = load_classifier(folder.path)
     assert type(again) is type(model)
     torch.testing.assert_close(again(ids, ids != 0), model.eval()(ids, ids != 0))
     assert read_folder(folder.path).config == model.config

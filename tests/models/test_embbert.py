@@ -14,6 +14,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.registry import load_classifier
 
 torch.set_num_threads(1)
 SMALL = EmbBertConfig(60, 24, 8, 4, kernel_size=5, expansion=2, layers=2)
@@ -127,7 +128,7 @@ def test_a_folder_gives_the_model_back(saved):
         "model.safetensors",
         "tokenizer.json",
     ]
-    again = EmbBert.from_pretrained(folder.path)
+    again = load_classifier(folder.path)
     assert not again.training
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
@@ -177,7 +178,7 @@ def _rewrite(change):
 def test_a_wrong_checkpoint_is_refused(saved, damage, message):
     damage(saved[1].weights)
     with pytest.raises(InputError, match=message):
-        EmbBert.from_pretrained(saved[1].path)
+        load_classifier(saved[1].path)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.leaks import example_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import EmbBertConfig
-from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
+from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.report.training import advice, compared
 from embbert_tvm.resources import resource
 from embbert_tvm.training import evaluate as evaluate_module
@@ -119,7 +119,7 @@ def test_starting_from_a_base(tsv, tmp_path):
     options = {"base": tmp_path / "base", "preset": None, "max_length": 8}
     still = dataclasses.replace(job(tsv, tmp_path / "still", **options), recipe=Recipe(epochs=1, lr=1e-12))
     run_job(still)
-    base, derived = (EmbBert.from_pretrained(tmp_path / name) for name in ("base", "still"))
+    base, derived = (load_classifier(tmp_path / name) for name in ("base", "still"))
     assert derived.config.max_length == 8
     torch.testing.assert_close(derived.head.weight, base.head.weight)
     torch.testing.assert_close(derived.embedder.position.weight, base.embedder.position.weight[:8])
@@ -127,9 +127,7 @@ def test_starting_from_a_base(tsv, tmp_path):
     renamed.write_text(tsv.read_text().replace("off\t", "dark\t"))
     other = run_job(dataclasses.replace(still, train=renamed, output=tmp_path / "other"))
     assert other.folder.labels == ("dark", "on")
-    torch.testing.assert_close(
-        EmbBert.from_pretrained(tmp_path / "other").blocks[0].query.weight, base.blocks[0].query.weight
-    )
+    torch.testing.assert_close(load_classifier(tmp_path / "other").blocks[0].query.weight, base.blocks[0].query.weight)
     for wrong in (
         {"max_length": 17},
         {"preset": "quick"},

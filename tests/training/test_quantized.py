@@ -19,6 +19,7 @@ from embbert_tvm.models.config import EmbBertConfig, EmbBertSumConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.finetune import evaluate_model, finetune
 from embbert_tvm.training.job import Job, run_job
@@ -38,7 +39,7 @@ GRAPH_NAMES = {
 
 @functools.cache
 def model() -> EmbBert:
-    return EmbBert.from_pretrained(read_folder(small.folder()))
+    return load_classifier(read_folder(small.folder()))
 
 
 def ids_of(length: int, seed: int = 0) -> list[int]:
@@ -172,7 +173,7 @@ def test_a_job_that_recovers(tsv, tmp_path):
     run_job(Job(tsv, tmp_path / "base", recipe, preset="quick"))
     job = Job(tsv, tmp_path / "lora", recipe, base=tmp_path / "base", precision="int4", lora=2)
     run_job(job)
-    base, recovered = (EmbBert.from_pretrained(tmp_path / name).state_dict() for name in ("base", "lora"))
+    base, recovered = (load_classifier(tmp_path / name).state_dict() for name in ("base", "lora"))
     assert list(base) == list(recovered)
     assert {name for name in base if not torch.equal(base[name], recovered[name])} == {
         name for name in base if name.endswith(("map.weight", "query.weight", "_out.weight", "head.weight"))

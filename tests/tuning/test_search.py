@@ -16,7 +16,7 @@ from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.isa import DSP
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.target import load_board, load_cpu
-from embbert_tvm.tuning import search
+from embbert_tvm.tuning import evolution, search
 from embbert_tvm.tuning.cost_model import CostModel
 from embbert_tvm.tuning.logs import Log, Manifest
 from embbert_tvm.tuning.measure import Reading
@@ -104,3 +104,20 @@ def test_the_cost_model_learns_to_rank():
     assert len(set(model.predict(list(rows)))) == len(rows)  # knows nothing yet, and says anything
     model.update(list(rows[:80]), list(seconds[:80]))
     assert np.corrcoef(model.predict(list(rows[80:])), 1 / seconds[80:])[0, 1] > 0.8
+
+
+def test_the_fastest_of_what_was_measured_are_varied(monkeypatch):
+    monkeypatch.setattr(evolution, "_key", lambda trace: (trace,))
+    monkeypatch.setattr(evolution, "features", lambda trace: np.full(FEATURES, float(trace), np.float32))
+    monkeypatch.setattr(evolution, "fits", lambda main, trace: False)
+    varied = []
+    monkeypatch.setattr(evolution.MutateDecision, "apply", lambda self, trace: varied.append(trace))
+    context = SimpleNamespace(mod={"main": None}, generate_design_space=list)
+    found = evolution.Evolution(context, 0)
+    found._designs = [-1]
+    monkeypatch.setattr(found, "_sample", lambda trace: None)
+    for first in (0, 10, 20):
+        found.learn([(trace, 1.0 + (7 * trace + 3) % 30) for trace in range(first, first + 10)])
+    assert found.propose(4) == []
+    fastest = sorted(range(30), key=lambda trace: (7 * trace + 3) % 30)[: evolution._ELITE]
+    assert set(varied) == set(fastest)

@@ -42,7 +42,7 @@ enum { /* what an error reply says; DAMAGED and a LENGTH over the buffer come wi
 #if EMBBERT_HAS_TOKENIZER
 #define PAYLOAD_MAX (8u + SERVER_TEXT_BYTES)
 #else
-#define PAYLOAD_MAX (8u + 2u * EMBBERT_MAX_LENGTH)
+#define PAYLOAD_MAX (8u + (EMBBERT_VOCABULARY > 65536 ? 4u : 2u) * EMBBERT_MAX_LENGTH)
 #endif
 
 typedef struct {

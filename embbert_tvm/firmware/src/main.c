@@ -9,7 +9,12 @@
 #include "model.h"
 #include "port.h"
 
-enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_SLICES = 8 }; /* bits of INFO's features */
+#ifndef EMBBERT_LOGITS /* a package of before, which has one label a text */
+#define EMBBERT_LOGITS EMBBERT_CLASSES
+#define EMBBERT_OF_TOKENS 0
+#endif
+
+enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_OF_TOKENS = 8, FEATURE_SLICES = 16 };
 
 #if defined(EMBBERT_API) && EMBBERT_API >= 2
 #define HAS_API_2
@@ -22,8 +27,19 @@ static struct {
     uint8_t after[EMBBERT_ARENA_ALIGN];
 } memory __attribute__((aligned(EMBBERT_ARENA_ALIGN), section(".bss.embbert_arena"))); /* device/linker.py */
 static int32_t ids[EMBBERT_MAX_LENGTH];
-static float logits[EMBBERT_CLASSES];
+static float logits[EMBBERT_LOGITS];
 static embbert_t model;
+
+/* Ids are of two bytes, or of four where there are more than those can tell apart. */
+#if EMBBERT_VOCABULARY > 65536
+enum { ID_BYTES = 4 };
+#define get_id get_u32
+#define put_id put_u32
+#else
+enum { ID_BYTES = 2 };
+#define get_id get_u16
+#define put_id(id) put_u16((uint16_t)(id))
+#endif
 
 static request_t request; /* in hand; server_fault() needs it too */
 
@@ -58,6 +74,9 @@ static void answer_info(void)
 #ifdef EMBBERT_TRACE
     features |= FEATURE_TRACE;
 #endif
+#if EMBBERT_OF_TOKENS
+    features |= FEATURE_OF_TOKENS;
+#endif
 #ifdef HAS_API_2
     features |= FEATURE_SLICES;
 #endif
@@ -79,11 +98,28 @@ typedef struct {
     uint64_t ticks;
 } outcome_t;
 
-/* Run the model on n token ids, two bytes each. */
+/* How many logits a text of so many tokens has. */
+static size_t logits_of(size_t tokens)
+{
+#if EMBBERT_OF_TOKENS
+    return tokens * EMBBERT_CLASSES;
+#else
+    (void)tokens;
+    return EMBBERT_CLASSES;
+#endif
+}
+
+/* The ids of n bytes of a request. */
+static size_t ids_in(size_t bytes)
+{
+    return bytes / ID_BYTES;
+}
+
+/* Run the model on n token ids. */
 static outcome_t run(const uint8_t *packed, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        ids[i] = get_u16(packed + 2 * i);
+        ids[i] = get_id(packed + ID_BYTES * i);
     memset(logits, 0, sizeof logits);
 
     outcome_t outcome;
@@ -102,17 +138,18 @@ static uint32_t logit_bits(size_t index)
 
 static void answer_run(void)
 {
-    outcome_t outcome = run(request.payload, request.length / 2u);
+    size_t count = logits_of(ids_in(request.length));
+    outcome_t outcome = run(request.payload, ids_in(request.length));
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
         stack_ran_over();
     }
-    reply_begin(&request, (uint16_t)(12u + 4u * EMBBERT_CLASSES));
+    reply_begin(&request, (uint16_t)(12u + 4u * count));
     put_u8((uint8_t)outcome.status);
     put_u8(0);
     put_u16((uint16_t)(stack > 0xFFFFu ? 0xFFFFu : stack));
     put_u64(outcome.ticks);
-    for (size_t i = 0; i < EMBBERT_CLASSES; i++)
+    for (size_t i = 0; i < count; i++)
         put_u32(logit_bits(i));
     reply_end();
 }
@@ -126,7 +163,7 @@ enum { WRONG_LOGITS = 1, WRONG_GUARD = 2, WRONG_MEMORY = 4, WRONG_ANSWER = 8 };
 static uint32_t painted_run(uint8_t paint, embbert_status_t *status, uint32_t *used, uint8_t *wrong)
 {
     memset(&memory, paint, sizeof memory);
-    *status = run(request.payload, request.length / 2u).status;
+    *status = run(request.payload, ids_in(request.length)).status;
     uint32_t top = EMBBERT_ARENA_BYTES;
     while (top > *used && memory.arena[top - 1u] == paint)
         top--;
@@ -136,7 +173,7 @@ static uint32_t painted_run(uint8_t paint, embbert_status_t *status, uint32_t *u
             *wrong |= WRONG_GUARD;
     }
     uint32_t crc = 0xFFFFFFFFu;
-    for (size_t i = 0; i < EMBBERT_CLASSES; i++) {
+    for (size_t i = 0; i < logits_of(ids_in(request.length)); i++) {
         uint32_t bits = logit_bits(i);
         for (unsigned shift = 0; shift < 32u; shift += 8u)
             crc = crc32_update(crc, (uint8_t)(bits >> shift));
@@ -189,7 +226,7 @@ void embbert_step(int32_t step)
 static void answer_profile(void)
 {
     memset(step_ticks, 0, sizeof step_ticks);
-    outcome_t outcome = run(request.payload, request.length / 2u);
+    outcome_t outcome = run(request.payload, ids_in(request.length));
     reply_begin(&request, (uint16_t)(4u + 8u * EMBBERT_PROFILE));
     put_u8((uint8_t)outcome.status);
     put_u8(0);
@@ -244,8 +281,8 @@ void embbert_trace(int32_t output, const void *data, size_t bytes)
 
 static void answer_trace(void)
 {
-    if (request.length < TRACE_HEADER || request.length % 2u != 0
-        || request.length > TRACE_HEADER + 2u * EMBBERT_MAX_LENGTH) {
+    if (request.length < TRACE_HEADER || (request.length - TRACE_HEADER) % ID_BYTES != 0
+        || request.length > TRACE_HEADER + ID_BYTES * EMBBERT_MAX_LENGTH) {
         reply_error(&request, ERROR_LENGTH);
         return;
     }
@@ -254,7 +291,7 @@ static void answer_trace(void)
     trace_sent = 0;
     memset(traced, 0, sizeof traced);
     memset(&memory, 0, sizeof memory); /* so that what no step writes is the same everywhere */
-    outcome_t outcome = run(request.payload + TRACE_HEADER, (request.length - TRACE_HEADER) / 2u);
+    outcome_t outcome = run(request.payload + TRACE_HEADER, ids_in(request.length - TRACE_HEADER));
     if (trace_sent)
         return;
     uint16_t outputs = wanted == EVERY ? EMBBERT_TRACE : 0;
@@ -290,32 +327,56 @@ static int texts_of_request(texts_t *texts)
     return 1;
 }
 
+typedef struct {
+    embbert_status_t status;
+    size_t label, tokens;
+    bool truncated;
+} said_t;
+
+/* What the model says of texts, its logits in `logits`. Of tokens' labels the host finds the largest itself. */
+static said_t answer_of(const texts_t *texts)
+{
+    said_t said = {EMBBERT_OK, 0, 0, false};
+#if EMBBERT_OF_TOKENS
+    static embbert_token_t tokens[EMBBERT_MAX_LENGTH];
+    said.status = embbert_label_tokens(&model, texts->text, texts->text_bytes, texts->pair, texts->pair_bytes, tokens,
+                                       logits, &said.tokens, &said.truncated);
+#else
+    static embbert_result_t result;
+    memset(&result, 0, sizeof result);
+    said.status =
+        embbert_classify_pair(&model, texts->text, texts->text_bytes, texts->pair, texts->pair_bytes, &result);
+    memcpy(logits, result.logits, sizeof logits);
+    said.label = result.label;
+    said.tokens = result.tokens;
+    said.truncated = result.truncated;
+#endif
+    return said;
+}
+
 static void answer_text(void)
 {
-    static embbert_result_t result;
     texts_t texts;
     if (!texts_of_request(&texts)) {
         reply_error(&request, ERROR_LENGTH);
         return;
     }
-    memset(&result, 0, sizeof result);
     port_ticks_restart();
-    embbert_status_t status =
-        embbert_classify_pair(&model, texts.text, texts.text_bytes, texts.pair, texts.pair_bytes, &result);
+    said_t said = answer_of(&texts);
     uint64_t ticks = port_ticks();
     uint32_t stack = port_stack_used();
     if (stack == PORT_STACK_OVER) {
         stack_ran_over();
     }
-    memcpy(logits, result.logits, sizeof logits);
-    reply_begin(&request, (uint16_t)(16u + 4u * EMBBERT_CLASSES));
-    put_u8((uint8_t)status);
-    put_u8(result.truncated);
+    size_t count = logits_of(said.tokens);
+    reply_begin(&request, (uint16_t)(16u + 4u * count));
+    put_u8((uint8_t)said.status);
+    put_u8(said.truncated);
     put_u16((uint16_t)(stack > 0xFFFFu ? 0xFFFFu : stack));
     put_u64(ticks);
-    put_u16((uint16_t)result.label);
-    put_u16((uint16_t)result.tokens);
-    for (size_t i = 0; i < EMBBERT_CLASSES; i++)
+    put_u16((uint16_t)said.label);
+    put_u16((uint16_t)said.tokens);
+    for (size_t i = 0; i < count; i++)
         put_u32(logit_bits(i));
     reply_end();
 }
@@ -333,12 +394,12 @@ static void answer_tokenize(void)
         &model, texts.text, texts.text_bytes, texts.pair, texts.pair_bytes, ids, &tokens, &truncated);
     if (status != EMBBERT_OK)
         tokens = 0;
-    reply_begin(&request, (uint16_t)(4u + 2u * tokens));
+    reply_begin(&request, (uint16_t)(4u + ID_BYTES * tokens));
     put_u8((uint8_t)status);
     put_u8(truncated);
     put_u16((uint16_t)tokens);
     for (size_t i = 0; i < tokens; i++)
-        put_u16((uint16_t)ids[i]);
+        put_id((uint32_t)ids[i]);
     reply_end();
 }
 
@@ -349,18 +410,17 @@ static void answer_tokenize(void)
 /* Run the model on token ids in slices of a budget, and say how many there were and how long the longest took. */
 static void answer_slices(void)
 {
-    static embbert_result_t result;
     enum { SLICES_HEADER = 4 };
-    if (request.length < SLICES_HEADER || request.length % 2u != 0
-        || request.length > SLICES_HEADER + 2u * EMBBERT_MAX_LENGTH) {
+    if (request.length < SLICES_HEADER || (request.length - SLICES_HEADER) % ID_BYTES != 0
+        || request.length > SLICES_HEADER + ID_BYTES * EMBBERT_MAX_LENGTH) {
         reply_error(&request, ERROR_LENGTH);
         return;
     }
     int32_t budget = (int32_t)get_u32(request.payload);
-    size_t n = (request.length - SLICES_HEADER) / 2u;
+    size_t n = ids_in(request.length - SLICES_HEADER);
     for (size_t i = 0; i < n; i++)
-        ids[i] = get_u16(request.payload + SLICES_HEADER + 2u * i);
-    memset(&result, 0, sizeof result);
+        ids[i] = get_id(request.payload + SLICES_HEADER + ID_BYTES * i);
+    memset(logits, 0, sizeof logits);
 
     uint32_t slices = 0;
     uint64_t longest = 0, all = 0;
@@ -368,7 +428,7 @@ static void answer_slices(void)
     if (status == EMBBERT_OK) {
         do {
             port_ticks_restart();
-            status = embbert_continue(&model, budget, &result);
+            status = embbert_continue(&model, budget, logits);
             uint64_t ticks = port_ticks();
             longest = ticks > longest ? ticks : longest;
             all += ticks;
@@ -376,15 +436,14 @@ static void answer_slices(void)
             watchdog_feed();
         } while (status == EMBBERT_MORE);
     }
-    memcpy(logits, result.logits, sizeof logits);
-    reply_begin(&request, (uint16_t)(24u + 4u * EMBBERT_CLASSES));
+    reply_begin(&request, (uint16_t)(24u + 4u * logits_of(n)));
     put_u8((uint8_t)status);
     put_u8(0);
     put_u16(0);
     put_u32(slices);
     put_u64(longest);
     put_u64(all);
-    for (size_t i = 0; i < EMBBERT_CLASSES; i++)
+    for (size_t i = 0; i < logits_of(n); i++)
         put_u32(logit_bits(i));
     reply_end();
 }
@@ -394,7 +453,7 @@ static void answer_slices(void)
 /* Answer requests whose payload is token ids. */
 static void answer_ids(void (*answer)(void))
 {
-    if (request.length % 2u != 0 || request.length > 2u * EMBBERT_MAX_LENGTH)
+    if (request.length % ID_BYTES != 0 || request.length > ID_BYTES * EMBBERT_MAX_LENGTH)
         reply_error(&request, ERROR_LENGTH);
     else
         answer();

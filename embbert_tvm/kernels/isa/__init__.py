@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embbert_tvm.kernels.isa.base import Isa
-from embbert_tvm.kernels.isa.dsp import DSP
+from embbert_tvm.kernels.isa.dsp import DSP, PLAIN
 from embbert_tvm.kernels.isa.mve import MVE
+from embbert_tvm.kernels.isa.mve_fp16 import MVE_FP16
 
 REFERENCE = DSP.reference
 
@@ -17,10 +18,10 @@ _BY_FEATURE = {"mve": MVE, "dsp": DSP}
 def isa_of(features: Sequence[str]) -> Isa:
     """The instruction set that a CPU of these features runs best.
 
-    A CPU without DSP runs those micro-kernels as plain C: half the instructions of a row at a time (Cortex-M3), as an
-    operand is widened once for four rows.
+    A CPU without DSP runs those micro-kernels as plain C, PLAIN: half the instructions of a row at a time (Cortex-M3),
+    as an operand is widened once for four rows.
     """
-    return next((isa for feature, isa in _BY_FEATURE.items() if feature in features), DSP)
+    return next((isa for feature, isa in _BY_FEATURE.items() if feature in features), PLAIN)
 
 
 def computes_in_half(features: Sequence[str]) -> bool:
@@ -28,4 +29,4 @@ def computes_in_half(features: Sequence[str]) -> bool:
     return {"mve", "fp16"} <= set(features)
 
 
-__all__ = ["DSP", "MVE", "REFERENCE", "Isa", "computes_in_half", "isa_of"]
+__all__ = ["DSP", "MVE", "MVE_FP16", "PLAIN", "REFERENCE", "Isa", "computes_in_half", "isa_of"]

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import From, i32, i64, loop, store, workspace
-from embbert_tvm.kernels.epilogues import SHIFT_BITS, reciprocal_root
+from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
+from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
@@ -38,16 +38,6 @@ class Added:
 
 
 Start = Added | None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A norm's vectors (epilogues.RmsNorm, LayerNorm): channel_rescale, epsilon, gain, and LayerNorm's shift."""
-
-    channel_rescale: object
-    epsilon: object
-    gain: object
-    shift: object | None = None
 
 
 class Destination:
@@ -70,14 +60,17 @@ class Destination:
 
 @dataclass(frozen=True)
 class Isa:
-    """How one instruction set lays out and multiplies a block of ROWS rows.
+    """How one instruction set lays out and multiplies a block of `rows` rows.
 
+    interleave: rows that lie side by side in a tensor.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
     """
 
     name: str = "reference"
     columns: int = 2
+    rows: int = ROWS
+    interleave: int = INTERLEAVE
     operand_dtype: str = "int16"
     row_cost: float = 4.7
     most_taps: int | None = None
@@ -120,6 +113,20 @@ class Isa:
         return From(buffer, tirx.floordiv(offset, self.columns) + column // self.columns)
 
     @property
+    def reads_in_place(self) -> bool:
+        """Whether a block of a tensor is an operand as it lies."""
+        return False
+
+    @property
+    def joins_sources(self) -> bool:
+        """Whether what a product reads must lie side by side, and heads are one operator."""
+        return True
+
+    def groups_of(self, count):
+        """Groups of rows that lie side by side in a tensor of `count` rows, in whole blocks."""
+        return (count + (self.rows - 1)) // self.rows * (self.rows // self.interleave)
+
+    @property
     def fills_blocks(self) -> bool:
         """Whether a product fills a block of sums before anything is made of it."""
         return False
@@ -149,6 +156,18 @@ class Isa:
         with loop("k", k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
             product = i32(left[self.at(r, i)]) * i32(right[pair, first + i, c])
             store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
+
+    def takes_raw(self, k: int) -> bool:
+        """Whether weights of k columns lie as raw words (kernels/raw_words.py)."""
+        return False
+
+    def dot_raw(self, acc, left, right, pair, k: int) -> None:
+        """`dot` on raw words: acc (4, 2) += left . the two rows of a pair."""
+        with loop("k", k) as i, loop("r", ROWS) as r:
+            first, borrowed = (i32(right[pair, i, c]) for c in range(INTERLEAVE))
+            second = borrowed + tirx.Cast("int32", first < i32(0))
+            for c, weight in enumerate((first, second)):
+                store(acc, acc[r, c] + i32(left[self.at(r, i)]) * weight, r, c)
 
     def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
         """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
@@ -180,41 +199,16 @@ class Isa:
     ) -> None:
         """A norm of `width` columns, of n with padding, from their accumulators."""
 
+        start = _start(bias, start)
+        if weight is None:
+            normalize_alone(self, out, sums, width, start, norm)
+            return
+
         def scale(r, column, acc) -> None:
             store(sums, multiply_high(acc, norm.channel_rescale[column]), *self.at(r, column))
 
-        self.tiles(left, weight, n, _start(bias, start), scale)
-        self.normalize_rows(out, sums, width, norm)
-
-    def normalize_rows(self, out: Destination, scaled, width: int, norm: Norm) -> None:
-        """A norm of the rows of a block of sums."""
-        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
-        square_sum, mean = workspace("square_sum", (1,), "int64"), workspace("mean", (1,), "int32")
-        total = workspace("total", (1,), "int64")
-        with loop("r", ROWS) as r:
-            if norm.shift is not None:
-                store(total, i64(0), 0)
-                with loop("j", width) as j:
-                    store(total, total[0] + i64(scaled[self.at(r, j)]), 0)
-                store(mean, i32(tirx.truncdiv(total[0], i64(width))), 0)
-
-            def centred(j, r=r):
-                return scaled[self.at(r, j)] - mean[0] if norm.shift is not None else scaled[self.at(r, j)]
-
-            def square(j, centred=centred) -> None:
-                store(square_sum, square_sum[0] + i64(centred(j)) * i64(centred(j)), 0)
-
-            def unit(j, r=r, centred=centred) -> None:
-                value = multiply_high(centred(j) * (i32(1) << (i32(16) - shift[0])), inverse[0])
-                value = multiply_high(value, norm.gain[j])
-                if norm.shift is not None:
-                    value = (value + norm.shift[j]) >> i32(SHIFT_BITS)
-                out.write(r, j, clamp(value))
-
-            store(square_sum, i64(norm.epsilon[0]), 0)
-            _by_pairs(width, square)
-            reciprocal_root(square_sum, shift, inverse)
-            _by_pairs(width, unit)
+        self.tiles(left, weight, n, start, scale)
+        normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
 
     # Attention.
 
@@ -290,8 +284,9 @@ class Isa:
 
     # Filters along the text.
 
-    def line(self, taps: int, pairs):
-        """A workspace for one channel's samples after as many zeros as there are taps."""
+    def line(self, taps: int, pairs, table):
+        """A workspace for one channel's samples after as many zeros as there are taps, or what `filter_channels` needs
+        where a table follows."""
         line = workspace("line", (taps + pairs * INTERLEAVE,), "int16")
         with loop("t", taps) as t:
             store(line, tirx.const(0, "int16"), t)
@@ -339,6 +334,11 @@ class Isa:
                 value = tirx.Cast("int8", level) if table is None else table[level + 128]
                 store(out, value, b * 2 + o // INTERLEAVE, channel, o % INTERLEAVE)
 
+    def filter_channels(self, out, x, line, weight, at, pair, bias, multiplier, table) -> None:
+        """`filter_channel` for the two channels of a pair; weight has theirs at `at`."""
+        with loop("h", INTERLEAVE) as h:
+            self.filter_channel(out, x, pair * INTERLEAVE + h, line, weight, at, bias, multiplier, table)
+
     def filter_pair(self, write: Callable, sums, left, weight, at: tuple, taps: int) -> None:
         """write(r, c, acc) of two filters c over the taps of four outputs r, a block operand `left`.
 
@@ -354,25 +354,19 @@ class Isa:
     # One row.
 
     def row_product(self, acc, row, weight) -> None:
-        """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k) or its codes."""
+        """acc[j] += row . weight[j]. acc int32 (n,); row int8 (k,); weight int8 (n, k)."""
         n, k = (int(dim) for dim in weight.shape)
         with loop("j", n) as j, loop("k", k) as i:
             store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
 
+    def row_dot(self, acc, j, row, weight) -> None:
+        """acc[j] += row . weight, int8 (k,)."""
+        with loop("k", int(weight.shape[0])) as i:
+            store(acc, acc[j] + i32(row[i]) * i32(weight[i]), j)
+
 
 def _start(bias, start: Start) -> Callable:
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
-
-
-def _by_pairs(width: int, write: Callable) -> None:
-    """write(j) for each column, two a round."""
-    if width % INTERLEAVE:
-        with loop("j", width) as j:
-            write(j)
-        return
-    with loop("p", width // INTERLEAVE) as p:
-        for c in range(INTERLEAVE):
-            write(p * INTERLEAVE + c)
 
 
 def lay_out_taps(out, weight, pair, lane: int, taps: int) -> None:

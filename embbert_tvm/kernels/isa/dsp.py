@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embbert_tvm.kernels.builder import address, call
+from tvm import tirx
+
+from embbert_tvm.kernels.builder import address, call, loop, store, workspace
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE
+from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 
 # Pairs of columns between two branches of the product's loop, and the fewest that it is written for.
 _STEPS, _LEAST, _MOST = 16, 2, 24
@@ -16,8 +19,24 @@ _OFFSET_BYTES = 4096
 
 @dataclass(frozen=True)
 class Dsp(Isa):
+    """simd: whether the CPU has the extension; else the micro-kernels are plain C, and what only its instructions make
+    worth while is left out."""
+
     name: str = "dsp"
+    row_cost: float = 1.8
     intrinsic: bool = True
+    simd: bool = True
+
+    @property
+    def rows_intrinsic(self) -> bool:
+        return self.simd_intrinsic
+
+    @property
+    def simd_intrinsic(self) -> bool:
+        return self.intrinsic and self.simd
+
+    def takes_raw(self, k: int) -> bool:
+        return self.simd and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
 
     def dot_columns(self, columns: int) -> int:
         pairs = max((columns + 1) // 2, _LEAST)
@@ -42,6 +61,13 @@ class Dsp(Isa):
         args = (address(acc, *acc_at, 0, 0), address(left, 0, 0, 0), address(right, pair, first, 0), k // 2)
         call(name, *args)
 
+    def dot_raw(self, acc, left, right, pair, k: int) -> None:
+        if not self.intrinsic:
+            super().dot_raw(acc, left, right, pair, k)
+            return
+        args = (address(acc, 0, 0), address(left, 0, 0, 0), address(right, pair, 0, 0), k // 2)
+        call("embbert_dsp_dot_raw", *args)
+
     def context_tile(self, acc, weights, values, column, pairs) -> None:
         stride = int(values.shape[1]) * INTERLEAVE
         steps = next((s for s in (4, 2) if stride * s <= _OFFSET_BYTES), None)
@@ -65,6 +91,38 @@ class Dsp(Isa):
         args = (address(acc, 0), address(line, 0, 0), address(weight, channel, 0, 0, 0), taps)
         call("embbert_dsp_fir_4", *args)
 
+    def line(self, taps: int, pairs, table):
+        if not self.simd_intrinsic or table is None:
+            return super().line(taps, pairs, table)
+        line = workspace("line", (INTERLEAVE, taps + pairs * INTERLEAVE), "int16")
+        with loop("h", INTERLEAVE) as h, loop("t", taps) as t:
+            store(line, tirx.const(0, "int16"), h, t)
+        return line
+
+    def filter_channels(self, out, x, line, weight, at, pair, bias, multiplier, table) -> None:
+        if not self.simd_intrinsic or table is None:
+            super().filter_channels(out, x, line, weight, at, pair, bias, multiplier, table)
+            return
+        taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
+        laid = workspace("laid", (INTERLEAVE, taps // 2 + 1, 2, 2), "int16")
+        first = pair * INTERLEAVE
+        vectors = [vector[first + h] for vector in (bias, multiplier) for h in range(INTERLEAVE)]
+        args = (address(x, 0, first, 0), address(line, 0, 0), address(laid, 0, 0, 0, 0), address(weight, at, 0, 0))
+        call("embbert_dsp_filter", address(out, 0, first, 0), *args, *vectors, address(table, 0), pairs, channels, taps)
+
+    def row_product(self, acc, row, weight) -> None:
+        if not self.rows_intrinsic:
+            super().row_product(acc, row, weight)
+            return
+        n, k = (int(dim) for dim in weight.shape)
+        call("embbert_dsp_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
+
+    def row_dot(self, acc, j, row, weight) -> None:
+        if not self.rows_intrinsic:
+            super().row_dot(acc, j, row, weight)
+            return
+        call("embbert_dsp_rows", address(acc, j), address(row, 0), address(weight, 0), 1, int(weight.shape[0]))
+
 
 def steps_of(pairs: int) -> int | None:
     """Pairs of columns that the product's loop takes between two branches, a divisor of `pairs`; None where none is
@@ -75,3 +133,4 @@ def steps_of(pairs: int) -> int | None:
 
 
 DSP = Dsp()
+PLAIN = Dsp(row_cost=4.7, simd=False)

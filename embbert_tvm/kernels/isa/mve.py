@@ -11,7 +11,8 @@ from tvm import tirx
 
 from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
 from embbert_tvm.kernels.epilogues import reciprocal_root
-from embbert_tvm.kernels.isa.base import Destination, Isa, Norm, Start
+from embbert_tvm.kernels.isa.base import Destination, Isa, Start
+from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 
 
@@ -152,9 +153,9 @@ class Mve(Isa):
         with loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
             write(r, c, sums[0, r, c])
 
-    def line(self, taps: int, pairs):
-        if not self.intrinsic:
-            return super().line(taps, pairs)
+    def line(self, taps: int, pairs, table):
+        if not self.intrinsic or table is None:
+            return super().line(taps, pairs, table)
         return workspace("line", (taps + pairs * INTERLEAVE + 31,), "int8")
 
     def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
@@ -172,6 +173,12 @@ class Mve(Isa):
             return
         n, k = (int(dim) for dim in weight.shape)
         call("embbert_mve_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
+
+    def row_dot(self, acc, j, row, weight) -> None:
+        if not self.intrinsic:
+            super().row_dot(acc, j, row, weight)
+            return
+        call("embbert_mve_rows", address(acc, j), address(row, 0), address(weight, 0), 1, int(weight.shape[0]))
 
     def _sums(self, sums, left, weight, n: int) -> None:
         if weight is not None:

@@ -620,6 +620,82 @@ EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const i
     acc[3] = sums[3];
 }
 
+/* Two filters along the text, causal, on two neighbouring channels of a pairs matrix x (pairs, channels, 2), to the same
+ * of out:
+ *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
+ * weight (taps, 2): a tap of the one, a tap of the other. line (2, taps + 2 * pairs): 0 in the first taps of both, the
+ * rest to work in; laid (2, taps / 2 + 1, 2, 2): to work in. taps and pairs are even, all pointers but table aligned to
+ * words. Of 8, 16 or 32 taps those that meet nothing, as they lie before the text, are left out by halves. */
+EMBBERT_INLINE void embbert_dsp_filter(int8_t *out, const int8_t *x, int16_t *line, int16_t *laid, const int8_t *weight,
+                                       int32_t bias0, int32_t bias1, int32_t multiplier0, int32_t multiplier1,
+                                       const int8_t *table, int32_t pairs, const int32_t channels, const int32_t taps)
+{
+    const int32_t samples = taps + 2 * pairs;
+#if EMBBERT_DSP
+    const int32_t halves = taps == 16 || taps == 32;
+    const int32_t most = halves && 2 * pairs <= 8 ? 8 : halves && 2 * pairs <= 16 ? 16 : taps;
+    const embbert_word_t *from = (const embbert_word_t *)(const void *)(weight + 2 * (taps - most));
+    embbert_word_t *first = (embbert_word_t *)(void *)laid, *second = first + taps + 2;
+    int32_t before0 = 0, before1 = 0;
+    for (int32_t i = 0; i < most / 2; i++, first += 2, second += 2) {
+        int32_t taps0, taps1;
+        __asm__("sxtb16 %0, %1" : "=r"(taps0) : "r"(from[i]));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(taps1) : "r"(from[i]));
+        first[0] = taps0, second[0] = taps1;
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(first[1]) : "r"(before0), "r"(taps0));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(second[1]) : "r"(before1), "r"(taps1));
+        before0 = taps0 >> 16, before1 = taps1 >> 16;
+    }
+    first[0] = 0, first[1] = before0 & 0xFFFF;
+    second[0] = 0, second[1] = before1 & 0xFFFF;
+    embbert_word_t *top = (embbert_word_t *)(void *)(line + taps), *bottom = (embbert_word_t *)(void *)(line + samples + taps);
+    for (int32_t p = 0; p < pairs; p++) {
+        const int32_t word = *(const embbert_word_t *)(const void *)(x + 2 * channels * p);
+        int32_t even, odd;
+        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(top[p]) : "r"(even), "r"(odd));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(bottom[p]) : "r"(odd), "r"(even));
+    }
+    const int8_t *const levels = table + 128;
+    for (int32_t h = 0; h < 2; h++) {
+        const int32_t bias = h == 0 ? bias0 : bias1, multiplier = h == 0 ? multiplier0 : multiplier1;
+        const int16_t *at = line + h * samples, *by = laid + h * (2 * taps + 4);
+        int8_t *to = out + 2 * h;
+        for (int32_t t = 0; t < 2 * pairs; t += 4, at += 4, to += 4 * channels) {
+            int32_t acc[4] = {bias, bias, bias, bias};
+            if (halves && t < 8) {
+                embbert_dsp_fir_4(acc, at + taps - 8, by + 2 * (most - 8), 8);
+            } else if (taps == 32 && t < 16) {
+                embbert_dsp_fir_4(acc, at + taps - 16, by + 2 * (most - 16), 16);
+            } else {
+                embbert_dsp_fir_4(acc, at, by, taps);
+            }
+            to[0] = levels[saturate_i8(multiply_high(acc[0], multiplier))];
+            to[1] = levels[saturate_i8(multiply_high(acc[1], multiplier))];
+            to[2 * channels] = levels[saturate_i8(multiply_high(acc[2], multiplier))];
+            to[2 * channels + 1] = levels[saturate_i8(multiply_high(acc[3], multiplier))];
+        }
+    }
+#else
+    (void)laid;
+    for (int32_t h = 0; h < 2; h++) {
+        int16_t *const at = line + h * samples + taps;
+        for (int32_t p = 0; p < pairs; p++) {
+            at[2 * p] = x[2 * (p * channels + h)], at[2 * p + 1] = x[2 * (p * channels + h) + 1];
+        }
+        for (int32_t t = 0; t < 2 * pairs; t++) {
+            int32_t sum = h == 0 ? bias0 : bias1;
+            for (int32_t k = max_i32(0, taps - 1 - t); k < taps; k++) {
+                sum += weight[2 * k + h] * at[t - taps + 1 + k];
+            }
+            const int32_t level = saturate_i8(multiply_high(sum, h == 0 ? multiplier0 : multiplier1));
+            out[2 * (t / 2 * channels + h) + t % 2] = table[128 + level];
+        }
+    }
+#endif
+}
+
 /* sums[j] += x (k,) . row j of weight (n, k). */
 static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t *weight, int32_t n, int32_t k)
 {
@@ -654,16 +730,35 @@ static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t
         }
         sums[j] = c0, sums[j + 1] = c1, sums[j + 2] = c2, sums[j + 3] = c3;
     }
+    /* By pointers: from `j` alone GCC derives a number of rounds that it then warns of. */
+    const int8_t *row = weight + j * k;
+    sums += j;
+    for (int32_t rest = n & 3; rest > 0; rest--, sums++) {
+        const int8_t *at = x;
+        int32_t sum = *sums;
+        for (int32_t i = 0; i < k - 3; i += 4, at += 4) {
+            int32_t word, odd, evens, odds;
+            __builtin_memcpy(&word, at, 4);
+            EMBBERT_ODD(odds, word);
+            EMBBERT_EVEN(evens, word);
+            EMBBERT_FOUR(sum, row);
+        }
+        for (int32_t i = k & ~3; i < k; i++) {
+            sum += *at++ * *row++;
+        }
+        *sums = sum;
+    }
 #undef EMBBERT_EVEN
 #undef EMBBERT_ODD
 #undef EMBBERT_SMLAD
 #undef EMBBERT_FOUR
-#endif
+#else
     for (; j < n; j++) {
         for (int32_t i = 0; i < k; i++) {
             sums[j] += x[i] * weight[j * k + i];
         }
     }
+#endif
 }
 
 /* Softmax weights (columns / 2, 4, 2) from scores of the same layout, and each row's sum of them in total[4]:

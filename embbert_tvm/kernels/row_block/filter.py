@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, workspace
@@ -31,17 +30,14 @@ def filter_along_text(taps: int, channels: int, isa: Isa, form: WeightFormat | N
         activation = argument("table", (256,), "int8") if table else None
         out = argument("out", (pairs, channels, INTERLEAVE), "int8")
         with T.sblock("filter"):
-            line = isa.line(taps, pairs)
-            if form is None:
-                with loop("c", channels) as c:
-                    pair = tirx.floordiv(c, INTERLEAVE)
-                    isa.filter_channel(out, x, c, line, weight, pair, bias, multiplier, activation)
-                return
-            tile = workspace("tile", (1, taps, INTERLEAVE), "int8")
+            line = isa.line(taps, pairs, activation)
+            tile = None if form is None else workspace("tile", (1, taps, INTERLEAVE), "int8")
             with loop("p", channels // INTERLEAVE) as p:
-                weight.unpack_pair(isa.intrinsic, tile, p)
-                with loop("h", INTERLEAVE) as h:
-                    isa.filter_channel(out, x, p * INTERLEAVE + h, line, tile, 0, bias, multiplier, activation)
+                if tile is None:
+                    isa.filter_channels(out, x, line, weight, p, p, bias, multiplier, activation)
+                else:
+                    weight.unpack_pair(isa.intrinsic, tile, p)
+                    isa.filter_channels(out, x, line, tile, 0, p, bias, multiplier, activation)
 
     kind = "activate" if table else "requantize"
     label = "" if form is None else f"_{form.label}"

@@ -11,9 +11,9 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.row_block import stages, streaming  # noqa: F401 (streaming registers its stages)
-from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, Linear, RowBlock, Scan
+from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
+from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
+from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
 
 _MOST_NAMED = 6  # stages that a kernel's name says
 
@@ -28,36 +28,51 @@ class Block:
     number: object
     tokens: object
     tensors: dict[int, object]
+    in_place: dict[int, int]
     operands: object | None
     wide: object | None
     sums: object | None
     factor: object | None
     tile: object | None
-    state_rows: dict[str, object]
+    named: dict[str, object]
+
+    @property
+    def count(self):
+        """How many rows there are: all of the text, or without those that are skipped."""
+        return tirx.max(self.tokens - self.spec.skipped, 1) if self.spec.skipped else self.tokens
+
+    def reached(self, r, tap, window: Reach):
+        """The row of the text that row r of the block reads by a tap, and whether there is such a row."""
+        first = window.after - window.dilation * (window.taps - 1)
+        at = self.number * self.isa.rows + r + (self.tokens - self.count) + window.dilation * tap + first
+        return at, tirx.all(at >= 0, at < self.tokens)
 
     @property
     def first_pair(self):
         """Of the block's rows in a row-interleaved tensor."""
-        return self.number * (ROWS // INTERLEAVE)
+        return self.number * (self.isa.rows // self.isa.interleave)
 
     def row(self, r):
         """The row of the text that row r of the block is; the last block repeats the last token."""
         if self.spec.single:
             return 0
-        return tirx.min(self.number * ROWS + r, self.tokens - 1)
+        return tirx.min(self.number * self.isa.rows + r, self.count - 1)
 
     def value(self, number: int):
-        """A view of a value in the operand buffer, or among those of int16."""
+        """A view of a value in the operand buffer, among those of int16, or in its tensor."""
+        if number in self.in_place:
+            return self.isa.block_of(self.tensors[self.in_place[number]], self.first_pair)
         is_wide = self.spec.values[number].dtype == "int16"
         return self.isa.view(self.wide if is_wide else self.operands, self.scratch.values[number])
 
     def interleaved_at(self, r, column) -> tuple:
         """The index in a row-interleaved tensor of an element of the block."""
-        return self.first_pair + tirx.floordiv(r, INTERLEAVE), column, tirx.floormod(r, INTERLEAVE)
+        beside = self.isa.interleave
+        return self.first_pair + tirx.floordiv(r, beside), column, tirx.floormod(r, beside)
 
     def when_there(self, r):
         """A condition: row r of the block is a row of the text."""
-        return r == 0 if self.spec.single else self.number * ROWS + r < self.tokens
+        return r == 0 if self.spec.single else self.number * self.isa.rows + r < self.count
 
 
 def name_of(spec: RowBlock, isa: Isa) -> str:
@@ -65,7 +80,8 @@ def name_of(spec: RowBlock, isa: Isa) -> str:
     parts = [part for stage in spec.stages if (part := stages.label(stage, spec))]
     if len(parts) > _MOST_NAMED:
         parts = [*parts[: _MOST_NAMED - 1], f"and_{len(parts) - _MOST_NAMED + 1}_stages"]
-    return f"row_block_{'row_' if spec.single else ''}{'_'.join(parts)}"
+    without = f"without{spec.skipped}_" if spec.skipped else ""
+    return f"row_block_{without}{'row_' if spec.single else ''}{'_'.join(parts)}"
 
 
 @functools.cache
@@ -83,7 +99,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         def declare(number: int) -> None:
             tensor = spec.tensors[number]
             columns = width(tensor.parts, isa) if tensor.interleaved else sum(tensor.parts)
-            shape = (pairs, columns, INTERLEAVE) if tensor.interleaved else (tensor.rows or length("R"), columns)
+            shape = (pairs, columns, isa.interleave) if tensor.interleaved else (tensor.rows or length("R"), columns)
             tensors[number] = argument(f"{'out' if tensor.written else 'x'}{number}", shape, tensor.dtype)
 
         for number, tensor in enumerate(spec.tensors):
@@ -94,9 +110,10 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             if tensor.written:
                 declare(number)
         with T.sblock("row_block"):
-            block = Block(spec, isa, scratch, None, count, tensors, *_buffers(spec, isa, scratch, count))
+            buffers = _buffers(spec, isa, scratch, count)
+            block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers)
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
-            with loop("b", 1 if spec.single else (count + (ROWS - 1)) // ROWS) as b:
+            with loop("b", 1 if spec.single else (block.count + (isa.rows - 1)) // isa.rows) as b:
                 block.number = b
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
                     stages.emit(stage, number, arguments, block)
@@ -107,9 +124,9 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
-    """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, a scan's rows;
-    each where it is needed."""
-    text = (count + (ROWS - 1)) // ROWS * ROWS
+    """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, and those of
+    one kind of stage by name; each where it is needed."""
+    text = (count + (isa.rows - 1)) // isa.rows * isa.rows
     attends = any(isinstance(stage, Attend) for stage in spec.stages)
     columns = scratch.columns
     if scratch.after_text is not None:
@@ -127,4 +144,8 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}
-    return operands, wide, sums, factor, tile, rows
+    scores = {}
+    if any(isinstance(stage, HalfAttend) for stage in spec.stages):
+        shapes = {"scores": isa.shape(text), "inverse": (isa.rows,)}
+        scores = {name: workspace(name, shape, "float16") for name, shape in shapes.items()}
+    return operands, wide, sums, factor, tile, rows | scores

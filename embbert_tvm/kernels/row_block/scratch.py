@@ -9,7 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.row_block.spec import Attend, Gate, Linear, Narrow, Pool, RowBlock, Save, Scan, Stage, Window
+from embbert_tvm.kernels.row_block.spec import (
+    Attend,
+    Gate,
+    HalfAttend,
+    HalfLinear,
+    HalfWindow,
+    Linear,
+    Load,
+    Narrow,
+    Pool,
+    RowBlock,
+    Save,
+    Scan,
+    Stage,
+    Window,
+)
 
 # Ticks of a stage: it reads, works, and writes.
 _TICKS = 4
@@ -22,8 +37,9 @@ class UnsharedError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """columns: of the operand buffer, from `first` on; born, dies: ticks."""
+    """columns: of the operand buffer, from `first` on, of the value or stage `what`; born, dies: ticks."""
 
+    what: object
     first: int
     columns: int
     born: int
@@ -60,13 +76,15 @@ def reads(stage: Stage) -> list[int]:
     """The values that a stage reads."""
     if isinstance(stage, Linear):
         return [*stage.sources, *(r for r in stage.residuals if isinstance(r, int))]
-    if isinstance(stage, Attend):
+    if isinstance(stage, HalfLinear):
+        return [*stage.sources, *stage.residuals]
+    if isinstance(stage, (Attend, HalfAttend)):
         return [stage.query]
     if isinstance(stage, Gate):
         return [stage.left, stage.right]
     if isinstance(stage, Scan):
         return [stage.u, stage.step, stage.into, stage.out_of]
-    if isinstance(stage, (Narrow, Pool, Window)):
+    if isinstance(stage, (Narrow, Pool, Window, HalfWindow)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 
@@ -76,12 +94,34 @@ def writes(stage: Stage) -> int | None:
     return None if isinstance(stage, (Save, Pool)) else stage.value
 
 
+def overwritable(stage: Stage) -> list[int]:
+    """The values that a stage reads element by element, each before it writes the same element of its own value, which
+    may therefore lie exactly in the place of one."""
+    if isinstance(stage, Linear):
+        return [r for r in stage.residuals if isinstance(r, int) and r not in stage.sources]
+    if isinstance(stage, Gate):
+        return [stage.left, stage.right]
+    if isinstance(stage, Scan):
+        return [stage.u, stage.step]
+    if isinstance(stage, Window) and stage.source is not None and stage.expansion == 1:
+        return [stage.source]
+    return []
+
+
 def temporary(stage: Stage, isa: Isa) -> int:
     """Columns that a stage needs for itself: the block that a result for a tensor alone passes through."""
+    if isinstance(stage, HalfLinear):
+        return isa.padded(stage.n) if stage.value is None else 0
     if not isinstance(stage, Linear) or stage.value is not None or not isa.fills_blocks:
         return 0
     direct = stage.epilogue.name in ("rms_norm", "dequantize", "requantize_wide")
     return 0 if direct else width(stage.n, isa)
+
+
+def in_place(block: RowBlock, isa: Isa) -> dict[int, int]:
+    """The tensors, by the values that are read where they lie in these."""
+    loads = [s for s in block.stages if isinstance(s, Load)] if isa.reads_in_place else []
+    return {s.value: s.tensor for s in loads if block.tensors[s.tensor].interleaved}
 
 
 def dot_columns(stage: Linear, block: RowBlock, isa: Isa) -> int:
@@ -95,13 +135,15 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
     dies: dict[int, int] = {}
     for number, stage in enumerate(block.stages):
         start = number * _TICKS
-        one_head = isinstance(stage, Attend) and len(block.values[stage.query].parts) == 1
+        attends = isinstance(stage, (Attend, HalfAttend))
+        one_head = attends and len(block.values[stage.query].parts) == 1
         for value in reads(stage):
             dies[value] = start + (_READ if one_head else _END)
         if (made := writes(stage)) is not None:
-            born[made] = start + (_WRITE if isinstance(stage, Attend) and one_head else _READ)
+            born[made] = start + (_WRITE if one_head else _READ)
             dies.setdefault(made, start + _END)
     items = _items(block, isa, born, dies)
+    shared = _shared(block, dies)
     placed: list[Place] = []
     wide: list[Place] = []
     values: dict[int, int] = {}
@@ -109,9 +151,9 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
     for item in items:
         is_wide = all(isinstance(what, int) and block.values[what].dtype == "int16" for what, *_ in item.parts)
         taken = wide if is_wide else placed
-        first = _first_fit(item, taken, isa.columns)
+        first = _first_fit(item, taken, isa.columns, shared)
         for what, offset, columns, start, end in item.parts:
-            taken.append(Place(first + offset, columns, start, end))
+            taken.append(Place(what, first + offset, columns, start, end))
             if isinstance(what, tuple):
                 temporaries[what[0]] = first + offset
             else:
@@ -135,7 +177,7 @@ def share(block: RowBlock, isa: Isa) -> Scratch:
 def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]) -> list[_Item]:
     """Values that must lie side by side, then all others, as they come."""
     found: list[_Item] = []
-    grouped: set[int] = set()
+    grouped: set[int] = set(in_place(block, isa))
     for stage in block.stages:
         if not isinstance(stage, Linear) or len(stage.sources) < 2:
             continue
@@ -159,17 +201,32 @@ def _items(block: RowBlock, isa: Isa, born: dict[int, int], dies: dict[int, int]
     return found
 
 
-def _first_fit(item: _Item, placed: list[Place], step: int) -> int:
+def _shared(block: RowBlock, dies: dict[int, int]) -> set[frozenset]:
+    """Pairs of values of which one may take the place of the other: it is made of it, element by element, by the last
+    stage that reads it."""
+    pairs = set()
+    for number, stage in enumerate(block.stages):
+        if (made := writes(stage)) is None:
+            continue
+        for value in overwritable(stage):
+            ends = dies[value] < (number + 1) * _TICKS
+            if ends and block.values[value] == block.values[made]:
+                pairs.add(frozenset((value, made)))
+    return pairs
+
+
+def _first_fit(item: _Item, placed: list[Place], step: int, shared: set[frozenset]) -> int:
     first = 0
     while True:
         clash = [
             p
-            for _, offset, columns, born, dies in item.parts
+            for what, offset, columns, born, dies in item.parts
             for p in placed
             if p.born <= dies
             and p.dies >= born
             and first + offset < p.first + p.columns
             and p.first < first + offset + columns
+            and not (frozenset((what, p.what)) in shared and p.first == first + offset)
         ]
         if not clash:
             return first

@@ -17,7 +17,7 @@ Parts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """Rows of a block in scratch. parts: their columns. dtype: int8, or int16 for a residual path."""
+    """Rows of a block in scratch. parts: their columns. dtype: int8, int16 for a residual path, or float16."""
 
     parts: Parts
     dtype: str = "int8"
@@ -25,8 +25,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Rows in memory. parts: their columns. interleaved: as layouts.py says, else plain rows. dtype: int8 or int16, or
-    float32 for plain rows that are written. written: by this kernel. rows: 1 for what is made of all rows, None for L.
+    """Rows in memory. parts: their columns. interleaved: `Isa.interleave` rows side by side, else plain rows. dtype:
+    int8, int16 or float16, or float32 for plain rows that are written. written: by this kernel. rows: 1 for what is
+    made of all rows, None for L.
     """
 
     parts: Parts
@@ -37,13 +38,29 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """The rows that row i reads: i + after - dilation * (taps - 1 - t) for t from 0; 0 where there is no such row."""
+
+    taps: int = 1
+    after: int = 0
+    dilation: int = 1
+
+
+@dataclass(frozen=True)
 class Table:
-    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes."""
+    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes.
+    dtype: int8 or float16. window: the rows that a row of the block reads of it, side by side."""
 
     rows: int
     width: int
     by_ids: bool
     form: WeightFormat | None = None
+    dtype: str = "int8"
+    window: Reach = Reach()
+
+    @property
+    def parts(self) -> Parts:
+        return (self.width,) * self.window.taps
 
 
 @dataclass(frozen=True)
@@ -55,8 +72,17 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Unfold:
+    """value = the rows of a row-interleaved tensor that each row of the block reads, a part each."""
+
+    value: int
+    tensor: int
+    window: Reach
+
+
+@dataclass(frozen=True)
 class Gather:
-    """value = rows of tables side by side, one part each.
+    """value = rows of tables side by side, one part each, or as many as the window of a table has taps.
 
     Arguments: for each table its int8 (rows, width) or codes, and its ids int32 (1, L) where it is read by ids.
     """
@@ -72,7 +98,8 @@ class Linear:
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
-    codes. narrow: whether vectors are stored in fewer bits.
+    codes. narrow: whether vectors are stored in fewer bits. raw: whether the weight lies as raw words
+    (kernels/raw_words.py).
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -88,6 +115,7 @@ class Linear:
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     narrow: bool = False
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,8 +184,8 @@ class Window:
     """value = causal filters of `taps` taps, `expansion` of them a channel, over the rows of a tensor or of a value,
     and an epilogue (Requantize or Activate).
 
-    tensor: row-interleaved, complete before the kernel starts. source: a value, of which the last taps - 1 rows are
-    kept from block to block.
+    tensor: row-interleaved, complete before the kernel starts; after: the rows of it that lie ahead. source: a value,
+    of which the last taps - 1 rows are kept from block to block.
 
     Arguments: the taps of two filters side by side, int8 (channels / 2, taps, 2), where there is an even number of them
     a channel, else of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2), as isa.base.lay_out_taps has them;
@@ -170,6 +198,7 @@ class Window:
     epilogue: object
     tensor: int | None = None
     source: int | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,12 +213,72 @@ class Pool:
     spec: PoolSpec
 
 
-Stage = Load | Gather | Linear | Attend | Narrow | Gate | Scan | Window | Pool | Save
+@dataclass(frozen=True)
+class HalfLinear:
+    """In half precision: bias + sum of `sources` . their weights + residuals, then a norm of `epsilon`, an activation
+    or neither (half.HalfProduct).
+
+    Arguments: for each source its weight float16 (n / 4, k / 2, 2, 4) (mve_fp16.pack_quads); bias float16 (n,), padded;
+    gain float16 of a norm, and shift of a layer norm.
+    """
+
+    sources: tuple[int, ...]
+    n: int
+    norm: str | None
+    activation: str | None
+    epsilon: float = 0.0
+    value: int | None = None
+    tensor: int | None = None
+    residuals: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class HalfAttend:
+    """value = attention of the queries of a value over tensors of keys and values, in half precision."""
+
+    value: int
+    query: int
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True)
+class HalfWindow:
+    """value = the causal filters of one row, the first of the text, and an activation (half.HalfConv).
+
+    Arguments: weight float16 (channels, taps); bias float16 (channels,).
+    """
+
+    value: int
+    source: int
+    taps: int
+    channels: int
+    expansion: int
+    activation: str | None
+
+
+Stage = (
+    Load
+    | Unfold
+    | Gather
+    | Linear
+    | Attend
+    | Narrow
+    | Gate
+    | Scan
+    | Window
+    | Pool
+    | HalfLinear
+    | HalfAttend
+    | HalfWindow
+    | Save
+)
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """A kernel: for each block of four rows the stages in order. single: for row 0 alone, as a block of four the same.
+    """A kernel: for each block of rows the stages in order. single: for row 0 alone, as a block of rows all the same.
+    skipped: of the text's L rows the first so many are not made; the last is in any case.
 
     Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
     """
@@ -198,3 +287,4 @@ class RowBlock:
     tensors: tuple[Tensor, ...]
     stages: tuple[Stage, ...]
     single: bool = False
+    skipped: int = 0

@@ -14,7 +14,8 @@ from embbert_tvm.kernels.builder import argument, i32, length, loop, store
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate_wide
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.isa.base import Added, Destination, Norm
+from embbert_tvm.kernels.isa.base import Added, Destination
+from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.low_bits import NARROW, WIDE, constants, stored, widened
 from embbert_tvm.kernels.product import ADDEND_BITS
@@ -26,10 +27,12 @@ from embbert_tvm.kernels.row_block.spec import (
     Linear,
     Load,
     Parts,
+    Reach,
     RowBlock,
     Save,
     Stage,
     Table,
+    Unfold,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +70,9 @@ def finish(stage: Stage, arguments, block: Block) -> None:
 def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
     """Columns of sums that a stage works in."""
     if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
-        return width(stage.n, isa)
+        columns = width(stage.n, isa)
+        # Without a product a norm works a row at a time.
+        return columns if isa.fills_blocks or stage.sources else -(-columns // ROWS)
     if isinstance(stage, Attend) and isa.fills_blocks:
         return max(isa.padded(p) for p in spec.values[stage.query].parts)
     return 0
@@ -80,10 +85,12 @@ def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
 def _(stage: Load, number: int, arguments, block: Block) -> None:
     tensor, out = block.spec.tensors[stage.tensor], block.value(stage.value)
     data = block.tensors[stage.tensor]
+    if stage.value in block.in_place:
+        return
     if tensor.interleaved and tensor.dtype == "int8":
         block.isa.load(out, data, block.first_pair, width(tensor.parts, block.isa))
     elif tensor.interleaved:
-        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", ROWS) as r:
+        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", block.isa.rows) as r:
             store(out, data[block.interleaved_at(r, k)], *block.isa.at(r, k))
     else:
         dtype = block.isa.operand_dtype if tensor.dtype == "int8" else tensor.dtype
@@ -92,6 +99,8 @@ def _(stage: Load, number: int, arguments, block: Block) -> None:
             store(out, tirx.Cast(dtype, data[block.row(r), k]), *block.isa.at(r, column))
 
         _each_part(tensor.parts, block, read)
+        if dtype == "float16":
+            clear_padding(out, tensor.parts, block.isa)
 
 
 @emit.register(Save)
@@ -102,7 +111,7 @@ def _(stage: Save, number: int, arguments, block: Block) -> None:
         block.isa.save(data, block.first_pair, value, width(tensor.parts, block.isa))
         return
     if tensor.interleaved:
-        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", ROWS) as r:
+        with loop("k", width(tensor.parts, block.isa)) as k, loop("r", block.isa.rows) as r:
             store(data, value[block.isa.at(r, k)], *block.interleaved_at(r, k))
         return
 
@@ -117,14 +126,62 @@ def _each_part(parts: Parts, block: Block, write) -> None:
     """write(r, column in a block, column of the plain row) for every column of every row of the block."""
     at = first = 0
     for part in parts:
-        with loop("r", ROWS) as r, loop("k", part) as k:
+        with loop("r", block.isa.rows) as r, loop("k", part) as k:
             write(r, at + k, first + k)
         at += block.isa.padded(part)
         first += part
 
 
+def clear_padding(out, parts: Parts, isa: Isa) -> None:
+    """Set the padding of a value to 0: of half precision, where 0 times anything is not 0."""
+    at = 0
+    for part in parts:
+        at, first = at + isa.padded(part), at + part
+        if at > first:
+            with loop("k", at - first) as k, loop("r", isa.rows) as r:
+                store(out, tirx.const(0, isa.operand_dtype), *isa.at(r, first + k))
+
+
 def _put(out, isa: Isa, r, column, value) -> None:
     store(out, tirx.Cast(isa.operand_dtype, value), *isa.at(r, column))
+
+
+# Unfold.
+
+
+@label.register(Unfold)
+def _(stage: Unfold, spec: RowBlock) -> str:
+    return f"unfold{window_label(stage.window)}"
+
+
+@emit.register(Unfold)
+def _(stage: Unfold, number: int, arguments, block: Block) -> None:
+    out, data, isa = block.value(stage.value), block.tensors[stage.tensor], block.isa
+    (part,) = block.spec.tensors[stage.tensor].parts
+
+    def element(at, k):
+        return data[tirx.floordiv(at, isa.interleave), k, tirx.floormod(at, isa.interleave)]
+
+    with loop("r", isa.rows) as r:
+        _read_window(out, block, r, 0, part, stage.window, element)
+
+
+def window_label(window: Reach) -> str:
+    """A window in a kernel's name."""
+    reach = "" if window.dilation == 1 else f"every{window.dilation}"
+    return f"{window.taps}taps{reach}after{window.after}"
+
+
+def _read_window(out, block: Block, r, first: int, width: int, window: Reach, element) -> None:
+    """The rows that row r of the block reads, as parts of out from column `first` on. element(row, k): of a row."""
+    wide = block.isa.padded(width)
+    with loop("t", window.taps) as t:
+        at, inside = block.reached(r, t, window)
+        with T.If(inside):
+            with T.Then(), loop("k", width) as k:
+                _put(out, block.isa, r, first + t * wide + k, element(at, k))
+            with T.Else(), loop("k", width) as k:
+                _put(out, block.isa, r, first + t * wide + k, i32(0))
 
 
 # Gather.
@@ -139,18 +196,28 @@ class _Read:
     ids: object | None
 
     def element(self, block: Block, r, k):
-        at = block.row(r) if self.ids is None else self.ids[0, block.row(r)]
+        return self.of_row(block.row(r), k)
+
+    def of_row(self, row, k):
+        at = row if self.ids is None else self.ids[0, row]
+        if self.table.dtype == "float16":
+            return self.data[at, k]
         return i32(self.data.element(at, k) if self.table.form else self.data[at, k])
 
 
 def _declare_table(name: str, table: Table, rows) -> _Read:
-    data = stored(name, (table.rows, table.width), table.form)
+    shape = (table.rows, table.width)
+    data = stored(name, shape, table.form) if table.dtype == "int8" else argument(name, shape, table.dtype)
     return _Read(table, data, argument(f"{name}_ids", (1, rows), "int32") if table.by_ids else None)
 
 
 @label.register(Gather)
 def _(stage: Gather, spec: RowBlock) -> str:
-    return "gather" + "_".join(f"{t.width}{t.form.label if t.form else ''}" for t in stage.tables)
+    def one(table: Table) -> str:
+        through = "" if table.window == Reach() else f"{window_label(table.window)}of"
+        return f"{through}{table.width}{table.form.label if table.form else ''}"
+
+    return "gather" + "_".join(map(one, stage.tables))
 
 
 @declare.register(Gather)
@@ -161,8 +228,12 @@ def _(stage: Gather, spec: RowBlock, isa: Isa) -> list[_Read]:
 @emit.register(Gather)
 def _(stage: Gather, number: int, arguments: list[_Read], block: Block) -> None:
     out, isa, at = block.value(stage.value), block.isa, 0
-    with loop("r", ROWS) as r:
+    with loop("r", isa.rows) as r:
         for read in arguments:
+            if read.table.window != Reach():
+                _read_window(out, block, r, at, read.table.width, read.table.window, read.of_row)
+                at += width(read.table.parts, isa)
+                continue
             with loop("k", read.table.width) as k:
                 _put(out, isa, r, at + k, read.element(block, r, k))
             if (wide := isa.padded(read.table.width)) != read.table.width:
@@ -186,9 +257,15 @@ class _Linear:
 @label.register(Linear)
 def _(stage: Linear, spec: RowBlock) -> str:
     codes = "" if stage.form is None else f"_{stage.form.label}"
-    k = "_".join("+".join(map(str, spec.values[s].parts)) for s in stage.sources)
+    k = "_".join(_parts_label(spec.values[s].parts) for s in stage.sources)
     added = "_residual" * bool(stage.residuals)
-    return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}".replace("+", "_")
+    return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}"
+
+
+def _parts_label(parts: Parts) -> str:
+    if len(parts) > 2 and len(set(parts)) == 1:
+        return f"{len(parts)}of{parts[0]}"
+    return "_".join(map(str, parts))
 
 
 @declare.register(Linear)
@@ -214,7 +291,7 @@ def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
-        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa))
+        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.raw)
     vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
 

@@ -109,7 +109,7 @@ def _(stage: Scan, declared: tuple, block: Block) -> tuple:
 def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
     size, log_step, log_decay, decay, skip, multiplier, twice = arguments
     isa, spec = block.isa, stage.spec
-    enters, read_by = (block.state_rows[name] for name in ("enters", "read_by"))
+    enters, read_by = (block.named[name] for name in ("enters", "read_by"))
     out, u, step = (block.value(v) for v in (stage.value, stage.u, stage.step))
     into, out_of = block.value(stage.into), block.value(stage.out_of)
     with loop("r", ROWS) as r, loop("n", spec.state) as n:
@@ -138,7 +138,8 @@ def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
 @label.register(Window)
 def _(stage: Window, spec: RowBlock) -> str:
     times = "" if stage.expansion == 1 else f"x{stage.expansion}"
-    return f"window{stage.taps}{times}_{stage.epilogue.name}"
+    ahead = f"after{stage.after}" if stage.after else ""
+    return f"window{stage.taps}{times}{ahead}_{stage.epilogue.name}"
 
 
 def _channels(stage: Window, spec: RowBlock) -> int:
@@ -161,12 +162,13 @@ def _(stage: Window, spec: RowBlock, isa: Isa) -> tuple:
 @prepare.register(Window)
 def _(stage: Window, declared: tuple, block: Block) -> tuple:
     channels = _channels(stage, block.spec)
-    # A channel's samples: as many before the block as there are taps, and the block's own.
+    # A channel's samples: as many before the block as there are taps, the first of which no tap meets, and the block's.
     line, kept = workspace("line", (1, stage.taps + ROWS), "int16"), None
     if stage.source is not None:
-        kept = workspace("kept", (channels, stage.taps), "int8")
-        with loop("c", channels) as c, loop("t", stage.taps) as t:
+        kept = workspace("kept", (channels, stage.taps - 1), "int8")
+        with loop("c", channels) as c, loop("t", stage.taps - 1) as t:
             store(kept, tirx.const(0, "int8"), c, t)
+        store(line, tirx.const(0, "int16"), 0, 0)
     left = None
     if stage.expansion % INTERLEAVE == 0:
         left = workspace("outputs", block.isa.shape(stage.taps), block.isa.operand_dtype)
@@ -188,11 +190,13 @@ def _(stage: Window, number: int, arguments: tuple, block: Block) -> None:
         _fill_line(stage, line, kept, c, block)
         if left is None:
             acc = workspace("acc", (ROWS,), "int32")
-            for o in range(ROWS):
-                store(acc, bias[c], o)
-            isa.fir_at(acc, line, weight, c, taps)
-            for o in range(ROWS):
-                write(o, c, acc[o])
+            with loop("e", stage.expansion) as e:
+                column = c * stage.expansion + e
+                for o in range(ROWS):
+                    store(acc, bias[column], o)
+                isa.fir_at(acc, line, weight, column, taps)
+                for o in range(ROWS):
+                    write(o, column, acc[o])
             return
         with loop("k", taps) as k, loop("r", ROWS) as r:
             store(left, tirx.Cast(isa.operand_dtype, line[0, r + 1 + k]), *isa.at(r, k))
@@ -211,14 +215,22 @@ def _fill_line(stage: Window, line, kept, c, block: Block) -> None:
     isa, taps = block.isa, stage.taps
     if stage.source is not None:
         source = block.value(stage.source)
-        with loop("t", taps) as t:
-            store(line, tirx.Cast("int16", kept[c, t]), 0, t)
+        with loop("t", taps - 1) as t:
+            store(line, tirx.Cast("int16", kept[c, t]), 0, t + 1)
         for r in range(ROWS):
             store(line, tirx.Cast("int16", source[isa.at(r, c)]), 0, taps + r)
-        with loop("t", taps) as t:
-            store(kept, tirx.Cast("int8", line[0, t + ROWS]), c, t)
+        with loop("t", taps - 1) as t:
+            store(kept, tirx.Cast("int8", line[0, t + 1 + ROWS]), c, t)
         return
     data = block.tensors[stage.tensor]
+    if stage.after:
+        with loop("t", taps + ROWS) as t:
+            row = block.number * ROWS + stage.after - taps + t
+            inside = tirx.all(row >= 0, row < block.tokens)
+            at = tirx.max(tirx.min(row, block.tokens - 1), 0)
+            sample = data[tirx.floordiv(at, INTERLEAVE), c, tirx.floormod(at, INTERLEAVE)]
+            store(line, tirx.Cast("int16", tirx.if_then_else(inside, sample, tirx.const(0, "int8"))), 0, t)
+        return
     with loop("p", (taps + ROWS) // INTERLEAVE) as p:
         pair = block.first_pair - taps // INTERLEAVE + p
         for h in range(INTERLEAVE):
@@ -263,4 +275,4 @@ def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
 @finish.register(Pool)
 def _(stage: Pool, arguments: tuple, block: Block) -> None:
     epsilon, multiplier, acc = arguments
-    stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.tokens), epsilon, multiplier)
+    stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.count), epsilon, multiplier)

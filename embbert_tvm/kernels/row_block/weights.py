@@ -14,13 +14,17 @@ from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
 
 @dataclass(frozen=True)
 class Packed:
-    """int8 (n / 2, k, 2)."""
+    """int8 (n / 2, k, 2); raw: as kernels/raw_words.py packs them."""
 
     buffer: object
     k: int
+    raw: bool = False
 
     def dot(self, isa: Isa, acc, left, pair) -> None:
         """acc (4, 2) += left . the two rows of a pair."""
+        if self.raw:
+            isa.dot_raw(acc, left, self.buffer, pair, self.k)
+            return
         isa.dot(acc, (), left, self.buffer, (pair, 0), self.k)
 
     def product(self, isa, sums, left, pairs: int) -> None:
@@ -62,5 +66,5 @@ def tile_of(k: int):
     return workspace("tile", (1, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int) -> Packed | Coded:
-    return Coded(declared, tile, k) if isinstance(declared, Codes) else Packed(declared, k)
+def matrix(declared, tile, k: int, raw: bool = False) -> Packed | Coded:
+    return Coded(declared, tile, k) if isinstance(declared, Codes) else Packed(declared, k, raw)

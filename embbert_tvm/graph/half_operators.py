@@ -1,7 +1,7 @@
-"""Put what is in half precision on kernels that compute in it, where a CPU has instructions for it.
+"""Make kernels of half precision of what a plan stores in it, for a CPU that has instructions for it.
 
 Works back from the output as quantization does (graph/quantize/quantizer.py), with the same recognition of operators:
-what makes rows is asked for as panels (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
+what makes rows is asked for in float16 (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
 stored halves, with conversions at its borders. The logits' own product stays there too: they are float32.
 """
 
@@ -48,8 +48,9 @@ class _Writer:
         self.names = dict(quantized.constants)
         self.origins = dict(quantized.origins)
         self.choices: list[Choice] = []
+        self.specs: dict[str, object] = {}
         self._found: dict[Var, tuple | None] = {}
-        self._panels: dict[Var, Expr] = {}
+        self._rows: dict[Var, Expr] = {}
         self._real: dict[Var, Expr] = {}
         self._head: set[Expr] = set()
         if (match := product.match(self.graph, self.graph.output)) is not None:
@@ -71,10 +72,10 @@ class _Writer:
             self.builder.emit_func_output(out)
         mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
         made = {"choices": tuple(self.choices), "constants": self.names, "origins": self.origins}
-        return replace(self.quantized, mod=mod, specs={}, **made)
+        return replace(self.quantized, mod=mod, specs=self.specs, **made)
 
     def find(self, expr: Expr) -> tuple | None:
-        """(operator, match) of what makes `expr` in panels; None where it stays as it is."""
+        """(operator, match) of what makes `expr` in half precision; None where it stays as it is."""
         if expr not in self._found:
             self._found[expr] = self._recognise(expr)
         return self._found[expr]
@@ -98,7 +99,7 @@ class _Writer:
         if operator is row_slice:
             return self.find(match.tensor) is not None
         if operator is attention:
-            return shape(match.query)[-1] % half.PAIR == 0 and shape(match.value)[-1] % half.QUAD == 0
+            return True
         if operator is depthwise_conv:
             known = self._activation(expr, match.inner) in _ACTIVATIONS
             return known and (match.after, match.dilation) == (0, 1) and not channels_first(match.x)
@@ -106,29 +107,29 @@ class _Writer:
 
     def _fits_product(self, match: product.Match, expr: Var) -> bool:
         found = match.sum
-        widths = [term.weight.shape[0] for term in found.terms]
         whole = all(term.window == Window() and not channels_first(term.x) for term in found.terms)
         plainly = not found.skipped and all(np.all(np.asarray(addend.by) == 1) for addend in found.addends)
         if match.norm is not None:
             last = all(constant(a) is not None for a in match.norm.args[1:])
         else:
             last = self._activation(expr, match.inner) in _ACTIVATIONS
-        return bool(widths) and all(k % half.PAIR == 0 for k in widths) and whole and plainly and last
+        return bool(found.terms) and whole and plainly and last
 
-    def panels(self, expr: Expr) -> Expr:
-        """`expr`, of shape (1, L, K), (L, K), (1, K) or (1, 1, K), as panels; of one row, whichever has it first."""
-        if expr not in self._panels:
+    def rows(self, expr: Expr) -> Expr:
+        """`expr`, of shape (1, L, K), (L, K), (1, K) or (1, 1, K), as float16 (L, K) or (1, K); or, of one row, as a
+        tensor whose first row it is."""
+        if expr not in self._rows:
             found = self.find(expr)
             if found is None:
-                made = self._packed(expr)
+                made = self._stored(expr)
             elif found[0] is row_slice:
-                made = self.panels(found[1].tensor)
+                made = self.rows(found[1].tensor)
             else:
                 makers = {attention: self._attention, depthwise_conv: self._conv, product: self._product}
                 made = makers[found[0]](expr, found[1])
                 self.origins.setdefault(made.name, (expr.name, None))
-            self._panels[expr] = made
-        return self._panels[expr]
+            self._rows[expr] = made
+        return self._rows[expr]
 
     def real(self, expr: Expr) -> Expr:
         """`expr` as the module had it."""
@@ -137,7 +138,7 @@ class _Writer:
         if isinstance(self.graph.binding(expr), Var):
             return self.real(self.graph.binding(expr))
         if expr not in self._real:
-            self._real[expr] = self._kept(expr) if self.find(expr) is None else self._unpacked(expr)
+            self._real[expr] = self._kept(expr) if self.find(expr) is None else self._widened(expr)
         return self._real[expr]
 
     def _kept(self, expr: Var) -> Expr:
@@ -150,7 +151,7 @@ class _Writer:
             self.choices.append(replace(self.kept[expr.name], name=made.name))
         return made
 
-    def _call(self, func, name: str, args: Sequence, out: relax.TensorType, reason: str) -> Var:
+    def _call(self, func, name: str, args: Sequence, out: relax.TensorType, reason: str, spec: object = None) -> Var:
         """Emit the call of a kernel. args: tensors, or (suffix, numpy array) for constants, which are named so."""
         target = self.builder.add_func(func, func.attrs[KERNEL])
         tensors = [relax.const(a[1]) if isinstance(a, tuple) else a for a in args]
@@ -158,6 +159,8 @@ class _Writer:
         for suffix, value in (a for a in args if isinstance(a, tuple)):
             self._name(value, f"{plain(name)}_{suffix}")
         self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "float16", reason))
+        if spec is not None:
+            self.specs[made.name] = spec
         return made
 
     def _name(self, value: np.ndarray, name: str) -> None:
@@ -167,20 +170,19 @@ class _Writer:
         self.names.setdefault(fingerprint(value), name)
 
     def _type(self, width: int, single: bool) -> relax.TensorType:
-        return relax.TensorType([1 if single else half.panels_of(self.length), width, half.LANES], "float16")
+        return relax.TensorType([1 if single else self.length, width], "float16")
 
-    def _packed(self, expr: Expr) -> Var:
+    def _stored(self, expr: Expr) -> Var:
         single, width = shape(expr)[-2] == 1, shape(expr)[-1]
         real = self._reshaped(self.real(expr), expr, [1, *shape(expr)[-2:]])
-        func = half.to_panels(width, single)
-        reason = "its consumer is in panels"
-        return self._call(func, f"{plain(expr.name)}_panels", [real], self._type(width, single), reason)
+        reason, name = "its consumer is in half precision", f"{plain(expr.name)}_half"
+        return self._call(half.to_half(width, single), name, [real], self._type(width, single), reason)
 
-    def _unpacked(self, expr: Var) -> Expr:
+    def _widened(self, expr: Var) -> Expr:
         dims = [1, *shape(expr)[-2:]]
-        func = half.to_rows(dims[2], dims[1] == 1)
-        reason, out = "its consumer is not in panels", relax.TensorType(dims, "float32")
-        made = self._call(func, f"{plain(expr.name)}_rows", [self.panels(expr)], out, reason)
+        func = half.to_float(dims[2], dims[1] == 1)
+        reason, out = "its consumer is not in half precision", relax.TensorType(dims, "float32")
+        made = self._call(func, f"{plain(expr.name)}_rows", [self.rows(expr)], out, reason)
         self.origins.setdefault(made.name, (expr.name, None))
         return self._reshaped(made, expr, list(expr.ty.shape.values))
 
@@ -193,17 +195,17 @@ class _Writer:
         single = shape(found.query)[1] == 1
         width = shape(found.value)[-1]
         spec = half.HalfAttention(shape(found.key)[-1], width, single)
-        args = [self.length, *(self.panels(x) for x in (found.query, found.key, found.value))]
-        name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context, eight rows at a time"
-        return self._call(half.attention(spec), name, args, self._type(width, single), reason)
+        args = [self.rows(x) for x in (found.query, found.key, found.value)]
+        name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context in half precision"
+        return self._call(half.attention(spec), name, args, self._type(width, single), reason, spec)
 
     def _conv(self, expr: Var, found: depthwise_conv.Match) -> Var:
         channels, taps = found.weight.shape
         single, activation = shape(found.x)[1] == 1, self._activation(expr, found.inner)
         spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, single)
-        args = [self.panels(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
-        reason = "filters along the text, eight rows at a time"
-        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, single), reason)
+        args = [self.rows(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
+        reason = "filters along the text in half precision"
+        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, single), reason, spec)
 
     def _activation(self, expr: Var, inner: Expr) -> str | None:
         """The micro-kernel of the activation between `inner` and `expr`, None where there is none."""
@@ -211,17 +213,18 @@ class _Writer:
 
     def _product(self, expr: Var, found: product.Match) -> Var:
         single, n = shape(expr)[-2] == 1, shape(expr)[-1]
-        sources, args = [], [self.length]
+        sources, addends, args = [], [], []
         for term in found.sum.terms:
             source, read = self._source(term.x)
             sources.append(source)
-            args += [*read, ("weight", half.pack_quads(term.weight))]
-        bias = np.zeros(-(-n // half.QUAD) * half.QUAD, np.float16)
-        bias[:n] = half.halves(np.broadcast_to(found.sum.bias, (n,)))
-        args.append(("bias", bias))
+            args += [*read, ("weight", half.halves(term.weight))]
+        args.append(("bias", half.halves(np.broadcast_to(found.sum.bias, (n,)))))
         for table, ids in found.sum.lookups:
             args += [("lookup", half.halves(table)), self.real(ids)]
-        args += [self.panels(addend.x) for addend in found.sum.addends]
+        for addend in found.sum.addends:
+            source, read = self._source(addend.x)
+            addends.append(source)
+            args += read
         norm = None if found.norm is None else op_name(found.norm).removeprefix("nn.")
         activation = None if norm else self._activation(expr, found.inner)
         epsilon = 0.0
@@ -230,12 +233,11 @@ class _Writer:
             vectors = zip(("gain", "shift"), found.norm.args[1:], strict=False)
             args += [(suffix, half.halves(constant(value))) for suffix, value in vectors]
         lookups = tuple(len(table) for table, _ in found.sum.lookups)
-        spec = half.HalfProduct(tuple(sources), n, lookups, len(found.sum.addends), norm, activation, single)
+        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(addends), norm, activation, single, epsilon)
         reason = (
             f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
         )
-        func = half.product(spec, epsilon)
-        return self._call(func, plain(expr.name), args, self._type(n, single), reason)
+        return self._call(half.product(spec), plain(expr.name), args, self._type(n, single), reason, spec)
 
     def _source(self, x: Expr) -> tuple[half.Source, list]:
         """How a product reads `x`, and its arguments."""
@@ -248,9 +250,9 @@ class _Writer:
                 return half.Source(width, len(table), indexed=True), [rows, self.real(ids)]
             if op_name(made) == "strided_slice" and product.from_start(made):
                 return half.Source(width, len(table)), [rows]
-        return half.Source(width), [self.panels(x)]
+        return half.Source(width), [self.rows(x)]
 
 
-def half_panels(quantized: Quantized) -> Quantized:
-    """A module with its operators in half precision on kernels of panels."""
+def half_operators(quantized: Quantized) -> Quantized:
+    """A module with its operators that are stored in half precision computed in it, a row at a time."""
     return _Writer(quantized).run()

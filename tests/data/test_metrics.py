@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.training.metrics import accuracy, macro_f1, mcc, pearson, positive_f1, spearman
+from embbert_tvm.data.metrics import accuracy, macro_f1, mcc, pearson, positive_f1, spearman
 
 CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -28,6 +28,10 @@ CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, 
         (pearson, [1.0, 2.0, 3.0], [10.0, 20.0, 30.0], 1.0),
         (pearson, [1.0, 2.0, 3.0], [1.0, 4.0, 9.0], 8 / np.sqrt(2 * 98 / 3)),
         (pearson, [0.1, 0.1, 0.1], [1.0, 2.0, 3.0], 0.0),
+        # Squares of these are subnormal, or overflow.
+        (pearson, [0.0, 1e-160, 3e-160], [0.0, 1e-160, 3e-160], 1.0),
+        (pearson, [0.0, 5e-324, 1e-323], [1.0, 0.0, -1.0], -1.0),
+        (pearson, [-1e300, 1e300, 3e300], [1.0, 2.0, 3.0], 1.0),
     ],
 )
 def test_values(metric, expected, predicted, value):
@@ -49,7 +53,10 @@ def test_mcc_is_symmetric(pairs):
     assert mcc(expected, predicted) == pytest.approx(mcc(predicted, expected))
 
 
-@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=30))
+NUMBERS = st.floats(-9, 9) | st.floats(-1e-155, 1e-155) | st.floats(-1e-320, 1e-320)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=30))
 def test_correlations_against_numpy(pairs):
     a, b = np.array(pairs).T
     if min(np.ptp(a), np.ptp(b)) > 1e-3:

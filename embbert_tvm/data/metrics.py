@@ -37,8 +37,21 @@ def positive_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
     return float(2 * hit / total) if total else 0.0
 
 
+def micro_f1(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 over all labels of all texts, each (texts, classes) of booleans; 0 where there is no label at all."""
+    hit = np.sum(expected & predicted)
+    total = expected.sum() + predicted.sum()
+    return float(2 * hit / total) if total else 0.0
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean over rows of the cosine of the angle between them."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean((a * b).sum(1) / np.maximum(lengths, 1e-12)))
+
+
 def pearson(expected: np.ndarray, predicted: np.ndarray) -> float:
-    """Pearson's correlation of numbers; 0 where one side is constant."""
+    """Pearson's correlation of numbers; 0 where one side is constant or not finite."""
     return _correlation(expected.astype(np.float64), predicted.astype(np.float64))
 
 
@@ -48,11 +61,18 @@ def spearman(expected: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if not all(np.isfinite(side).all() and side.min() < side.max() for side in (a, b)):
         return 0.0
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a**2).sum()) * np.sqrt((b**2).sum())
-    return float((a * b).sum() / scale) if scale > 0 else 0.0
+    a, b = _direction(a), _direction(b)
+    return float(np.clip((a * b).sum(), -1, 1))
+
+
+def _direction(values: np.ndarray) -> np.ndarray:
+    """The vector of length one along the values less their mean, however small or large they are."""
+    values = np.ldexp(values, -int(np.frexp(np.abs(values).max())[1]))
+    values = values - values.mean()
+    values = np.ldexp(values, -int(np.frexp(np.abs(values).max())[1]))
+    return values / np.sqrt((values**2).sum())
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

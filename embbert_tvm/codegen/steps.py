@@ -1,0 +1,91 @@
+"""A model as a program of C calls: what the C files of a package are printed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embbert_tvm.codegen.c_function import CFunction
+from embbert_tvm.codegen.plan import Block, Plan
+
+INPUT, OUTPUT = "ids", "logits"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the program: a C name, element type, and shape for comments, and where it lies."""
+
+    name: str
+    dtype: str
+    shape: str
+    block: Block | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
+    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 where rows are
+    interleaved (kernels/layouts.py), 8 in half precision (kernels/isa/mve_fp16.py)."""
+
+    name: str
+    value: str
+    dtype: str
+    shape: str
+    count: str
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
+
+    macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
+    count: where an inference can stop in it, how many iterations it has, a C expression in L. cost: a C expression in
+    L, about how many multiplications it is worth. equations: what it computes, by the names of its arguments.
+    """
+
+    name: str
+    function: CFunction
+    scalars: tuple[str, ...]
+    arguments: tuple[str, ...]
+    workspaces: tuple[Tensor, ...]
+    macs: tuple[int, int, int] | None = None
+    outputs: tuple[Output, ...] = ()
+    count: str | None = None
+    cost: str = "1"
+    equations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a text needs in the arena before the first step: its ids, and the tokenizer's window."""
+
+    ids: Block
+    window: Block
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is left to print. constants: by C name, in the order of their first use."""
+
+    functions: tuple[CFunction, ...]
+    constants: dict[str, np.ndarray]
+    tensors: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    arena: Plan
+    classes: int
+    vocabulary: int
+    max_length: int
+    text: Text | None = None
+    min_length: int = 1
+    longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
+    of_tokens: bool = False  # whether every token has so many logits
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.arena.peak
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(c.nbytes for c in self.constants.values())
