@@ -36,9 +36,16 @@ COMMANDS = {
     "project": "project {}/package --template bare -o OUT",
     "project zephyr": "project {}/package --template zephyr -o OUT",
     "board": "targets new OUT.yaml --cpu cortex-m4 --flash 512k --ram 128k --clock 80MHz",
+    "firmware": "firmware {}/package --board nucleo_h743zi2 -o OUT",
     "run": "run {}/package play",
+    "qemu": "run {}/package play --on qemu",
+    "profile": "profile {}/package --on qemu --length 4",
+    "evaluate": "evaluate {}/model --data {}/set.tsv -o OUT.tsv",
+    "hub": "export {}/hub -o OUT",
     "validate": "validate {}/package --data {}/package.tsv",
     "export": "export {}/model --calibration {}/set.tsv",
+    "pretrain": "pretrain {}/text.txt --objective mlm --tokenizer {}/tokenizer.json --preset nano --epochs 1 -o OUT",
+    "tune": "tune {}/m.onnx --target cortex-m4 --precision fp32 --trials 1 -o OUT",
     "train": "train {}/set.tsv --dev {}/set.tsv --preset nano --epochs 1 -o OUT",
 }
 # What a command may write besides its output: caches, which hold what is whole or nothing.
@@ -186,6 +193,7 @@ def main() -> None:
     seeds = readers.seeds(Path(tempfile.mkdtemp(prefix="embbert-faults-")))
     rows = [f"{label}\t{text}" for label, text in zip(toy.LABELS, toy.TEXTS[:3], strict=True)]
     (seeds / "package.tsv").write_text("label\ttext\n" + "\n".join(rows) + "\n")
+    (seeds / "text.txt").write_text("\n".join(toy.TEXTS * 20) + "\n")
     wrong = total = 0
     for name in arguments.command.split(","):
         faults = list(inject(name, seeds, _ERRORS[arguments.error], arguments.step, arguments.kill))

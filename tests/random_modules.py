@@ -18,6 +18,8 @@ from embbert_tvm.kernels.convert import Narrow, narrow
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate, gate
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence, integer_recurrence
+from embbert_tvm.kernels.integer_recurrence import tables as recurrence_tables
 from embbert_tvm.kernels.integer_scan import IntegerScan, decay_table, integer_scan
 from embbert_tvm.kernels.isa import Isa, isa_of
 from embbert_tvm.kernels.pool import KINDS, Pool, pool
@@ -156,6 +158,16 @@ class Maker:
         args += [rng.integers(-(2**20), 2**20, channels).astype(np.int32), np.array([2**12], np.int32)]
         return self.call(integer_scan(spec), spec, args, self.length, channels, "int8")
 
+    def recurrence(self, x: Var, width: int, n: int, kind: str, backward: bool, reset_after: bool) -> Var:
+        rng, spec = self.rng, IntegerRecurrence(kind, n, 9, backward, reset_after or kind == "lstm")
+        rows = spec.gates * n
+        given = self.linear([(x, width)], rows, RequantizeWide())
+        matrices = [int8(rng, (b - a) * n, n) for a, b in spec.matrices]
+        vectors = [rng.integers(-9000, 9000, rows), rng.integers(2**24, 2**28, rows), np.array([2**18])]
+        last = [*recurrence_tables(), np.array([508], np.int32)]
+        args = [given, *matrices, *(v.astype(np.int32) for v in vectors), *last]
+        return self.call(integer_recurrence(spec), spec, args, self.length, n, "int8")
+
     def narrow(self, x: Var, width: int) -> Var:
         args = [x, np.array([2**8], np.int32)]
         return self.call(narrow(Narrow(width)), Narrow(width), args, self.length, width, "int8")
@@ -176,6 +188,24 @@ class Maker:
         return Quantized(mod, self.names, tuple(self.choices), self.specs)
 
 
+def one_row(make: Maker, x: Var, width: int) -> tuple[Var, int]:
+    """What the head reads of all rows: a pooling, a query's context, or rows of which the first is read."""
+    rng = make.rng
+    if rng.random() < 0.3:
+        if rng.random() < 0.5:
+            window = (int(rng.integers(2, 6)), 0, int(rng.integers(1, 3)))
+            x, width = make.convolve([(x, width)], 20, window, skips=True), 20
+        x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
+    elif rng.random() < 0.5:
+        n = int(rng.integers(2, 40)) * 2
+        q = make.linear([(x, width)], n, Requantize(), single=True)
+        k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))
+        spec = Attention(n, single=True)
+        args = [q, k, v, exp_table(), np.array([2**17], np.int32), np.array([2**27], np.int32)]
+        x, width = make.call(attention(spec), spec, args, 1, n, "int8"), n
+    return x, width
+
+
 def random_module(seed: int, steps: int = 4) -> Quantized:
     """An embedding, random layers, and a head on the first row."""
     rng = np.random.default_rng(seed)
@@ -189,7 +219,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
         width = int(rng.integers(1, 45)) * (2 if rng.random() < 0.7 else 1)
         x = make.embedding(width, rows_epilogue(), bool(rng.random() < 0.5), bool(rng.random() < 0.5))
         for _ in range(steps):
-            kind = rng.integers(11)
+            kind = rng.integers(12)
             n = int(rng.integers(1, 90))
             if kind == 0:
                 x, width = make.linear([(x, width)], n, rows_epilogue()), n
@@ -227,23 +257,15 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
                 ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
                 x, width = make.filter(x, width, taps, times, ahead, dilation), width * times
+            elif kind == 10:
+                kind = ("lstm", "gru")[rng.integers(2)]
+                x, width = make.recurrence(x, width, n, kind, *(bool(rng.random() < 0.5) for _ in range(2))), n
             else:
                 taps, dilation = int(rng.integers(1, 6)), int(rng.integers(1, 4))
                 ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
                 beside = make.linear([(x, width)], 7, Requantize())
                 x, width = make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
-        if rng.random() < 0.3:
-            if rng.random() < 0.5:
-                window = (int(rng.integers(2, 6)), 0, int(rng.integers(1, 3)))
-                x, width = make.convolve([(x, width)], 20, window, skips=True), 20
-            x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
-        elif rng.random() < 0.5:
-            n = int(rng.integers(2, 40)) * 2
-            q = make.linear([(x, width)], n, Requantize(), single=True)
-            k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))
-            spec = Attention(n, single=True)
-            args = [q, k, v, exp_table(), np.array([2**17], np.int32), np.array([2**27], np.int32)]
-            x, width = make.call(attention(spec), spec, args, 1, n, "int8"), n
+        x, width = one_row(make, x, width)
         return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
 
     return make.finish(build)

@@ -239,12 +239,13 @@ class _Printer:
         for arg in list(stmt.value.args)[1:2]:
             if isinstance(arg, Call) and arg.op.name.endswith("address_of"):
                 self.written.add(self.root(arg.args[0].source))
-        self.line(depth, f"{self.expressions(self._form(stmt.value))};")
+        self.line(depth, f"{self.expressions(self._variant(stmt.value))};")
 
-    def _form(self, call: Call) -> Call:
-        """The call of the form that is chosen of a micro-kernel."""
+    def _variant(self, call: Call) -> Call:
+        """The call of the variant that is chosen of a micro-kernel."""
         name = str(getattr(call.args[0], "value", "")) if call.args else ""
-        if name not in kernel_choices.FORMS:
+        variants = kernel_choices.variants(name)
+        if not variants:
             return call
         scalars = [a for a in call.args[1:] if not (isinstance(a, Call) and a.op.name.endswith("address_of"))]
         constants = tuple(int(a) if isinstance(a, tirx.IntImm) else None for a in scalars)
@@ -253,9 +254,9 @@ class _Printer:
             return call
         self.calls += 1
         self.choices.append(choice)
-        form = kernel_choices.FORMS[name][self.chosen.get(choice.key, 0)]
-        extra = [tirx.const(value, "int32") for value in form.extra]
-        return tirx.call_extern("int32", form.name, *call.args[1:], *extra)
+        variant = variants[self.chosen.get(choice.key, 0)]
+        extra = [tirx.const(value, "int32") for value in variant.extra]
+        return tirx.call_extern("int32", variant.name, *call.args[1:], *extra)
 
 
 def _inside(stmt) -> Iterator:

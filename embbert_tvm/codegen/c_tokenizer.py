@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, tokenizer_chain
+from embbert_tvm.codegen import tokenizer_chain
 from embbert_tvm.codegen.c_tables import array
+from embbert_tvm.codegen.templates import substitute
 from embbert_tvm.codegen.tokenizer_models import model_tables, window_bytes
 from embbert_tvm.data.tokenizer_spec import AddedToken, Begin, TokenizerSpec
 from embbert_tvm.resources import firmware
@@ -162,7 +163,7 @@ def runtime(text: str) -> list[str]:
 def header(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
     """<prefix>_tokenizer.h, which the model includes."""
     size = window_bytes(spec) if window is None else model_tables(spec, window).window_bytes
-    return c_api.substitute(_HEADER, prefix, title=title, window_bytes=size)
+    return substitute(_HEADER, prefix, title=title, window_bytes=size)
 
 
 def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
@@ -181,7 +182,7 @@ def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = No
         first = "    t->is_first = bytes == t->text;\n    t->removed = false;\n"
     push = _RAW if model.uses_bytes else "push(t, value);"
     word = ('\n#include "embbert_bytes.h"\n' if model.uses_bytes else "") + _WORD.replace("@PUSH@", push)
-    return c_api.substitute(
+    return substitute(
         _SOURCE,
         prefix,
         title=title,

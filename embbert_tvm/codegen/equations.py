@@ -37,6 +37,7 @@ Equations are of whole matrices, a row a token, in integers where nothing is div
   sum(), max() and mean(), which is cut to an integer, are of each row; concat() puts columns side by side
   heads(a, n) are n groups of columns, each for itself; joined() puts them side by side; per_head(v) is v[h] in head h
   filter(a, w)[i, c] = the sum over k of a[i + k - taps + 1, c] * w[c, k], where rows before the text are 0
+  unborrowed(w)[i, j] is w[i, j], and for odd i one more where w[i - 1, j] is negative
 A weight or tensor of shape (n / 2, k, 2) is a matrix (n, k): element [i, j] lies at [i / 2][j][i % 2]."""
 
 
@@ -236,6 +237,8 @@ def _(spec: Gate, writer: _Writer) -> None:
 
 @_write.register
 def _(spec: row_block.RowBlock, writer: _Writer) -> None:
+    if spec.skipped:
+        raise UnwrittenError("rows that are not made")
     tensors = {n: writer.take() for n, tensor in enumerate(spec.tensors) if not tensor.written}
     stages = [_declared(stage, spec, writer) for stage in spec.stages]
     tensors |= {n: writer.take() for n, tensor in enumerate(spec.tensors) if tensor.written}
@@ -276,6 +279,8 @@ def _table(table: row_block.Table, writer: _Writer) -> str:
 
 @_declared.register
 def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: _Writer) -> _Stage:
+    if any(table.window.taps > 1 for table in stage.tables):
+        raise UnwrittenError("a table read through a window")
     rows = [_table(table, writer) for table in stage.tables]
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
@@ -300,7 +305,8 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _St
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         read = [values[source] for source in stage.sources]
         terms = [(r if isinstance(r, str) else values[r], factor) for r, factor in residuals]
-        dots = f"dot({_side_by_side(read)}, {weight}) + " if read else ""
+        matrix = f"unborrowed({weight})" if stage.raw else weight
+        dots = f"dot({_side_by_side(read)}, {matrix}) + " if read else ""
         writer.put(acc, f"{dots}{bias}{''.join(lookups)}{_residuals(terms)}")
         out = writer.fresh(name) if stage.tensor is None else tensors[stage.tensor]
         finish(out)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen.c_api import substitute
+from embbert_tvm.codegen.templates import substitute, template
 
 # The arrays of a tokenizer, as its C has them.
 _ARRAY = re.compile(
@@ -22,117 +22,14 @@ _ARRAY = re.compile(
 _FLOATS = {"float": "float32", "double": "float64"}
 _NUMBER = re.compile(r"-?\d[\w.+-]*")
 
-_PARTS = """\
+_PARTS = template("tokenizer_parts.c.in")
 
-/* The tokenizer's tables for @PREFIX@_check(): one and its bytes, NULL past the last. */
-const void *@PREFIX@_tokenizer_part(size_t index, size_t *bytes);
-const void *@PREFIX@_tokenizer_part(size_t index, size_t *bytes)
-{
-    static const struct {
-        const void *at;
-        size_t bytes;
-    } parts[] = {
-@ROWS@
-    };
-    if (index >= sizeof parts / sizeof parts[0]) {
-        return NULL;
-    }
-    *bytes = parts[index].bytes;
-    return parts[index].at;
-}
-"""
-
-_CHECK = """\
-/* The constants of the model and, after them, the tokenizer's tables. */
-static const void *part_of(size_t index, size_t *bytes)
-{
-    static const struct {
-        const void *at;
-        size_t bytes;
-    } parts[] = {
-@ROWS@
-    };
-    if (index < sizeof parts / sizeof parts[0]) {
-        *bytes = parts[index].bytes;
-        return parts[index].at;
-    }
-    return @REST@;
-}
-
-@PREFIX@_status_t @PREFIX@_check(@PREFIX@_check_t *check, size_t bytes)
-{
-    /* CRC-32 as zlib has it, four bits a step. */
-    static const uint32_t table[16] = {
-        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
-        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
-    };
-    if (check == NULL) {
-        return @UPPER@_E_ARGUMENT;
-    }
-    uint32_t crc = ~check->crc;
-    while (bytes > 0 && !check->done) {
-        size_t size = 0;
-        const uint8_t *part = (const uint8_t *)part_of(check->part, &size);
-        if (part == NULL) {
-            check->done = true;
-        } else if (check->offset >= size) {
-            check->part++;
-            check->offset = 0;
-        } else {
-            size_t left = size - check->offset, n = left < bytes ? left : bytes;
-            for (size_t i = 0; i < n; i++) {
-                crc ^= part[check->offset + i];
-                crc = table[crc & 15u] ^ (crc >> 4);
-                crc = table[crc & 15u] ^ (crc >> 4);
-            }
-            check->offset += n;
-            bytes -= n;
-        }
-    }
-    check->crc = ~crc;
-    return check->done && check->crc != @CRC@u ? @UPPER@_E_DAMAGED : @UPPER@_OK;
-}
-
-@PREFIX@_status_t @PREFIX@_known_answer(@PREFIX@_t *model, float *logits)
-{
-    static const int32_t ids[@TOKENS@] = {
-@IDS@
-    };
-    static const uint32_t answer[@COUNT@] = { /* float32 as bits */
-@ANSWER@
-    };
-    @PREFIX@_status_t status = @PREFIX@_run(model, ids, @TOKENS@, logits);
-    if (status != @UPPER@_OK) {
-        return status;
-    }
-    for (size_t i = 0; i < @COUNT@; i++) {
-@COMPARE@
-    }
-    return @UPPER@_OK;
-}
-"""
+_CHECK = template("check.c.in")
 
 # In integers every bit is the same everywhere.
-_SAME = """\
-        union {
-            float value;
-            uint32_t bits;
-        } found;
-        found.value = logits[i];
-        if (found.bits != answer[i]) {
-            return @UPPER@_E_DAMAGED;
-        }"""
+_SAME = template("answer_same.c.in").rstrip("\n")
 # In floating point the last bits are the compiler's and the core's.
-_NEAR = """\
-        union {
-            uint32_t bits;
-            float value;
-        } right;
-        right.bits = answer[i];
-        float difference = logits[i] - right.value;
-        if (!(difference <= @TOLERANCE@f && difference >= -@TOLERANCE@f)) {
-            return @UPPER@_E_DAMAGED;
-        }"""
+_NEAR = template("answer_near.c.in").rstrip("\n")
 
 
 def tables_of(source: str) -> dict[str, np.ndarray]:

@@ -13,52 +13,9 @@ from fractions import Fraction
 from tvm import s_tir, tirx
 from tvm.ir import Call, TensorLoad, Var
 
-# What a call of a micro-kernel does, of its arguments that are neither pointers nor read from memory. A block has four
-# rows; a tile of DSP two columns. None: nothing, whatever its arguments are.
-_MICRO: dict[str, Callable[..., int] | None] = {
-    "embbert_dsp_dot_4x2": lambda pairs: 16 * pairs,
-    **{f"embbert_dsp_dot_4x2_{steps}": lambda pairs: 16 * pairs for steps in range(2, 25)},
-    "embbert_dsp_dot_raw": lambda pairs: 16 * pairs,
-    "embbert_dsp_rows": lambda n, k: n * k,
-    "embbert_dsp_context_4x2": lambda stride, pairs: 16 * pairs,
-    "embbert_dsp_context_4x2_2": lambda stride, pairs: 16 * pairs,
-    "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
-    "embbert_dsp_fir_4": lambda taps: 4 * taps,
-    "embbert_dsp_widen_4": lambda width: 0,
-    "embbert_mve_product": lambda pairs, k: 8 * pairs * k,
-    "embbert_mve_product_strided": lambda pairs, k, stride: 8 * pairs * k,
-    "embbert_mve_context": lambda rows, width: 4 * rows * width,
-    "embbert_mve_context_strided": lambda rows, width, stride: 4 * rows * width,
-    "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
-    "embbert_mve_rows": lambda n, k: n * k,
-    "embbert_mve_half_product": lambda quads, k: 32 * quads * k,
-    "embbert_mve_half_scores": lambda panels, k: 64 * panels * k,
-    "embbert_mve_half_context": lambda panels, width: 64 * panels * width,
-    "embbert_mve_half_filter": lambda panels, channels, filters, taps: 8 * panels * taps,
-    "embbert_mve_half_start": lambda n: 0,
-    "embbert_mve_half_add": lambda n: 0,
-    "embbert_mve_half_softmax": lambda columns: 0,
-    "embbert_mve_half_rms_norm": lambda epsilon, n: 0,
-    "embbert_mve_half_layer_norm": lambda epsilon, n: 0,
-    "embbert_mve_half_silu": lambda n: 0,
-    "embbert_mve_half_gelu": lambda n: 0,
-    "embbert_mve_half_relu": lambda n: 0,
-    "embbert_mve_half_sigmoid": lambda n: 0,
-    "embbert_mve_half_tanh": lambda n: 0,
-    "embbert_unpack": None,
-    "embbert_mve_widen": lambda width: 0,
-    "embbert_mve_requantize": lambda n: 0,
-    "embbert_mve_rescale": lambda n: 0,
-    "embbert_mve_table": lambda n: 0,
-    "embbert_mve_residual": lambda n: 0,
-    "embbert_mve_interleave": lambda width: 0,
-    "embbert_mve_normalize_block": lambda n: 0,
-    "embbert_mve_normalize_shifted": lambda n: 0,
-    "embbert_mve_scale_centred": lambda n, width: 0,
-    "embbert_mve_softmax": lambda columns: 0,
-    "embbert_mve_scale": lambda n: 0,
-    "embbert_mve_normalize": lambda n: 0,
-}
+from embbert_tvm.kernels.isa import MICRO_KERNELS
+from embbert_tvm.kernels.row_block.kernel import ROWS_FOR_ONE
+
 # Lengths at which kernels of any row block compute no row too many.
 _LENGTHS = (32, 64, 96, 128)
 
@@ -79,8 +36,9 @@ class _Unknown(Exception):
 
 def macs(func: tirx.PrimFunc, where: Mapping[str, int]) -> int | None:
     """How many `func` does where its symbolic dimensions are these, by their names; None where it cannot be told."""
+    rows = 1 if func.attrs is None else int(func.attrs.get(ROWS_FOR_ONE, 1))
     try:
-        return _count(func.body, where)
+        return _count(func.body, where) // rows
     except _Unknown:
         return None
 
@@ -134,11 +92,11 @@ def _micro(value, where: Mapping[str, int]) -> int:
         return 0
     name, *args = value.args
     numbers = [a for a in args if not isinstance(a, TensorLoad) and not _is_pointer(a)]
-    if name.value not in _MICRO:
+    kernel = MICRO_KERNELS.find(name.value)
+    if kernel is None:
         raise _Unknown
-    if _MICRO[name.value] is None:
-        return 0
-    return _MICRO[name.value](*(_value(arg, where) for arg in numbers))
+    sizes = numbers[len(numbers) - kernel.sizes :]
+    return kernel.macs(*(_value(size, where) for size in sizes))
 
 
 def _is_pointer(expr) -> bool:

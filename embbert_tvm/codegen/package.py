@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_files, c_ngrams, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen import c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
@@ -82,10 +82,9 @@ def files(contents: Contents) -> dict[str, bytes]:
     }
     if program.functions:
         kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix)
-        sources[f"{_HOST}/src/{prefix}_kernels.h"] = kernels
-        sources[f"{_HOST}/src/{prefix}_kernels.c"] = c_files.kernels(program, name, prefix)
-        for header in micro_headers.needed(kernels):
-            sources[f"{_HOST}/src/{header.name}"] = header.read_text(encoding="utf-8")
+        code = c_files.kernels(program, name, prefix)
+        sources |= {f"{_HOST}/src/{prefix}_kernels.h": kernels, f"{_HOST}/src/{prefix}_kernels.c": code}
+        sources |= {f"{_HOST}/src/{file}": text for file, text in micro_headers.shipped(kernels, code).items()}
     if linear is not None:
         sources |= {f"{_HOST}/src/{file}": text for file, text in c_ngrams.files(linear, prefix, name).items()}
     found = {path: text.encode() for path, text in sources.items()}
@@ -94,7 +93,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
-        f"{_HOST}/include/{prefix}.h": c_files.header(
+        f"{_HOST}/include/{prefix}.h": c_api.header(
             program, name, contents.precision, prefix, digest, contents.head, linear is not None
         ),
         "plan.json": contents.plan,
@@ -102,15 +101,20 @@ def files(contents: Contents) -> dict[str, bytes]:
         "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",
     }
     found |= {path: text.encode() for path, text in texts.items()}
-    if contents.relax_text is not None:
-        found["src/relax.txt"] = contents.relax_text.encode()
-    if contents.onnx is not None:
-        found["src/model.onnx"] = contents.onnx
-    if linear is not None:
-        found |= {f"src/linear/{file}": content for file, content in linear.files(name).items()}
-    if contents.tokenizer is not None:
-        found["parameters/tokenizer.json"] = contents.tokenizer
-    return found
+    return found | _beside(contents)
+
+
+def _beside(contents: Contents) -> dict[str, bytes]:
+    """What the C is made from: the graph, the float model, the n-grams, the tokenizer."""
+    graph = None if contents.relax_text is None else contents.relax_text.encode()
+    found = {
+        "src/relax.txt": graph,
+        "src/model.onnx": contents.onnx,
+        "parameters/tokenizer.json": contents.tokenizer,
+    }
+    if contents.linear is not None:
+        found |= {f"src/linear/{file}": text for file, text in contents.linear.files(contents.model_name).items()}
+    return {path: content for path, content in found.items() if content is not None}
 
 
 def _tolerance(contents: Contents) -> float:

@@ -15,6 +15,9 @@ from embbert_tvm.target import load_cpu
 _HERE = Path(__file__).parent
 _BLOCKS = 2**16  # that an image may have
 
+# What ends a block by itself: branches, returns, and calls of the debugger.
+_BRANCH = re.compile(r"b(?!f|ic|kpt)\w* |cbn?z |tb[bh] |pop .*pc|ldm\w* .*pc|ldr\w* pc|mov\w* pc|le |w?ls |bkpt|svc")
+
 Counts = Counter[tuple[int, int]]  # by address and number of instructions
 
 
@@ -44,6 +47,26 @@ def read_counts(path: Path, code: Code) -> Counts:
     for first, count, times in table[: np.flatnonzero(table[:, 1] == 0)[0]].tolist():
         if code.function(first) is not None:
             found[first, count] += times
+    return found
+
+
+def joined(counts: Counts, code: Code) -> Counts:
+    """Blocks that only QEMU parted, where a page ends, as one: each runs as often as the next, which begins where the
+    first ends without a branch."""
+    found: Counts = Counter()
+    grown: tuple[int, int, int] | None = None  # first, instructions, times
+    end = None
+    for (first, count), times in sorted(counts.items()):
+        if grown is not None and first == end and times == grown[2]:
+            grown = grown[0], grown[1] + count, times
+        else:
+            if grown is not None:
+                found[grown[:2]] += grown[2]
+            grown = first, count, times
+        block = code.block(first, count)
+        end = None if _BRANCH.match(block[-1][1]) else first + sum(size for size, _ in block)
+    if grown is not None:
+        found[grown[:2]] += grown[2]
     return found
 
 

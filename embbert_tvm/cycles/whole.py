@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embbert_tvm.cycles.caches import Caches, Fills, read_fills
-from embbert_tvm.cycles.counting import Counts, options, plugin, read_counts
+from embbert_tvm.cycles.counting import Counts, joined, options, plugin, read_counts
 from embbert_tvm.cycles.image import Code, read_code
 from embbert_tvm.cycles.model import Model, model_of
 from embbert_tvm.device.device import Device
@@ -101,6 +101,7 @@ def weigh(
     length: int, ran: Counts, code: Code, model: Model, clock: int = 0, fills: Fills | None = None
 ) -> WholeCycles:
     """What was counted, by function."""
+    ran = joined(ran, code)
     blocks = {at: code.block(*at) for at in ran}
     each = model.each(blocks.values())
     instructions: Counter[str] = Counter()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.device.build import build
 from embbert_tvm.device.elf import Piece, flat, loaded
 from embbert_tvm.device.package import Package
@@ -59,19 +62,31 @@ def make_firmware(package: Package, board: Board | None, out: Path) -> Firmware:
 
 
 def _write(image: Path, pieces: list[Piece], board: Board, cpu: Cpu, out: Path) -> dict[str, Path]:
-    """The files of an image by format, in a folder that is made where there is none."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = {name: out / f"firmware.{name}" for name in ("elf", "map", "hex")}
-    shutil.copyfile(image, files["elf"])
-    shutil.copyfile(image.with_suffix(".map"), files["map"])
-    call(cpu, "objcopy", ["-O", "ihex", image, files["hex"]], "the HEX file")
+    """The files of an image by format, in a folder that is made where there is none.
+
+    A folder that is there keeps what else it holds, and each file in it is the old one or the new one, whole.
+    """
+    made = {"elf": image.read_bytes(), "map": _without_folders(image.with_suffix(".map")), "hex": _hex(image, cpu)}
     if pieces[-1].end - pieces[0].address <= _SPARSE * sum(len(piece.data) for piece in pieces):
-        files["bin"] = out / "firmware.bin"
-        write_atomically(files["bin"], flat(pieces))
+        made["bin"] = flat(pieces)
     if board.uf2_family is not None:
-        files["uf2"] = out / "firmware.uf2"
-        write_atomically(files["uf2"], uf2(pieces, board.uf2_family))
-    return files
+        made["uf2"] = uf2(pieces, board.uf2_family)
+    with nullcontext(out) if out.exists() else folder_in_place(out) as folder:
+        for name, content in made.items():
+            write_atomically(folder / f"firmware.{name}", content)
+    return {name: out / f"firmware.{name}" for name in made}
+
+
+def _without_folders(path: Path) -> bytes:
+    """A linker's map, which names its objects as if they lay beside it: where they lay is another place each time."""
+    return re.sub(rb"\S*/\.new-\w+/", b"", path.read_bytes())
+
+
+def _hex(image: Path, cpu: Cpu) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="embbert-") as folder:
+        path = Path(folder) / "firmware.hex"
+        call(cpu, "objcopy", ["-O", "ihex", image, path], "the HEX file")
+        return path.read_bytes()
 
 
 def flash(firmware: Firmware) -> str:

@@ -23,7 +23,6 @@ from embbert_tvm.graph.row_block_call import KernelCall, Stored
 from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
 from embbert_tvm.graph.row_block_groups import Group, form_groups, is_among
 from embbert_tvm.graph.row_block_stages import attend_row, convert, unpack, write_group
-from embbert_tvm.graph.storage import Storage
 from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention, attention
@@ -65,7 +64,6 @@ class _Writer:
         self.length = shape(self.ids)[1]
         self.names = dict(quantized.constants)
         self.constants = pack.Constants(quantized.blocks, self.names)
-        self.storage = Storage(quantized.blocks, self.names)
         self.choices: list[Choice] = []
         self.kept = {c.name: c for c in quantized.choices}
         self.plain: dict[Var, Expr] = {}  # values as plain rows, and all that is no int8 rows
@@ -218,7 +216,7 @@ class _Writer:
         found, isa = node.filter, self.isa
         stored = self.interleaved(found.x)
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
-        weight, form = pack.filters(self.constants, found.weight, wide)
+        weight, form = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
         parts = [(channels, wide)]
         narrow = layouts_of(form)
         bias = pack.vector(self.constants, found.bias, parts, narrow[0])
@@ -273,7 +271,7 @@ class _Writer:
         reason = self.reason(node, spec)
         length = False
         if isinstance(spec, Product):
-            stored, made = self.storage.product(spec, args)
+            stored, made = pack.row_product(self.constants, spec, args)
             if reads:
                 found = linear_map(var, spec, self.args(node))
 
@@ -294,7 +292,7 @@ class _Writer:
                 stored, length = replace(spec, pairs=True, columns=columns[reads[0]]), True
             func = attention(stored)
         else:
-            stored, made = self.storage.conv(spec, args)
+            stored, made = pack.row_filter(self.constants, spec, args)
             if reads:
                 stored = replace(stored, pairs=True, columns=columns[reads[0]])
             func = depthwise_conv(stored)

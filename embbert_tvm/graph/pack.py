@@ -1,17 +1,25 @@
-"""Constants of quantized operators as row-block kernels read them: padded to an instruction set's widths, weights
-row-interleaved or in codes, vectors in the bits that they are stored in. The values stay the same."""
+"""Constants of quantized operators as kernels read them: for row blocks padded to an instruction set's widths and
+row-interleaved, weights below 8 bits in codes, vectors in the bits that they are stored in. The values stay the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
+from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
+from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import interleave
-from embbert_tvm.kernels.low_bits import ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
-from embbert_tvm.kernels.raw_words import pack_raw_words
+from embbert_tvm.kernels.low_bits import NARROW, ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
+from embbert_tvm.kernels.product import Product, Source
+from embbert_tvm.kernels.raw_words import fits_raw_words, pack_raw_words
+from embbert_tvm.kernels.row_block.spec import Packing
 
 
 class UnpackableError(Exception):
@@ -65,29 +73,37 @@ def weight(
     rows: Sequence[tuple[int, int]],
     columns: Sequence[tuple[int, int]],
     k: int,
-) -> tuple[list[np.ndarray], WeightFormat | None]:
-    """Products' weights (n, k'), one under another, as a row-block kernel's parameters, and their format.
+    isa: Isa,
+) -> tuple[list[np.ndarray], WeightFormat | None, Packing | None]:
+    """Products' weights (n, k'), one under another, as a row-block kernel's parameters, their format and packing.
 
-    rows, columns: parts with their padding. k: columns that the kernel reads. Raises UnpackableError where blocks of
-    low-bit weights do not meet the padded ones.
+    rows, columns: parts with their padding. k: columns that the kernel reads. isa: whose micro-kernels read them.
+    Raises UnpackableError where blocks of low-bit weights do not meet the padded ones.
     """
     all_blocks = [constants.blocks_of(v) for v in values]
     first = values[0]
     if all(b is None for b in all_blocks):
         made = interleave(_padded(np.concatenate(values), rows, columns, k))
-        return [constants.renamed(first, made)], None
+        if isa.takes_raw(k) and fits_raw_words(made):
+            return [constants.renamed(first, pack_raw_words(made))], None, Packing.RAW_WORDS
+        return [constants.renamed(first, made)], None, None
     if any(b is None or b.format != all_blocks[0].format for b in all_blocks):
         raise UnpackableError("weights of several formats in one product")
     form = all_blocks[0].format
     levels = _padded(np.concatenate([b.levels for b in all_blocks]), rows, columns, k)
     if levels.shape != first.shape and (form.first > 0 or -form.first % form.step):
         raise UnpackableError(f"{form.name} weights have no 0 to pad with")
+    spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
+    if isa.takes_codes(form, k):
+        multipliers = _multipliers(spread, levels, replace(form, block=block_columns(form.bits)))
+        codes = constants.renamed(first, pack_levels(interleave(levels), form.bits), "_pairs")
+        parts = [codes, constants.renamed(first, pack_block_multipliers(multipliers), "_multipliers")]
+        return parts, form, Packing.MVE_CODES
     parts = [constants.renamed(first, pack_codes(form, interleave(levels)), "_pairs")]
     if form.block is not None:
-        spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
         multipliers = _multipliers(spread, levels, form)
         parts.append(constants.renamed(first, pack_multipliers(multipliers), "_multipliers"))
-    return parts, form
+    return parts, form, None
 
 
 def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> np.ndarray:
@@ -104,18 +120,19 @@ def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> 
     return found
 
 
-def raw_words(constants: Constants, value: np.ndarray) -> np.ndarray:
-    """A row-interleaved weight as raw words."""
-    return constants.renamed(value, pack_raw_words(value))
+def filters(
+    constants: Constants, value: np.ndarray, wide: int, whole: bool
+) -> tuple[list[np.ndarray], WeightFormat | None]:
+    """A filter's weight (taps, channels), as (channels / 2, taps, 2), if `whole` (channels, taps), or its codes.
 
-
-def filters(constants: Constants, value: np.ndarray, wide: int) -> tuple[list[np.ndarray], WeightFormat | None]:
-    """A filter's weight (taps, channels), as (channels / 2, taps, 2) or its codes; channels filled up to `wide`."""
+    Channels are filled up to `wide`.
+    """
     channels = value.shape[1]
     blocks = constants.blocks_of(value)
     if blocks is None:
         padded = np.pad(value.T, ((0, wide - channels), (0, 0)))
-        return [constants.renamed(value, interleave(padded))], None
+        made = np.ascontiguousarray(padded) if whole else interleave(padded)
+        return [constants.renamed(value, made)], None
     if wide != channels:
         raise UnpackableError("padding would cut blocks of low-bit filters")
     parts = [constants.renamed(value, pack_codes(blocks.format, interleave(blocks.levels)), "_pairs")]
@@ -167,3 +184,60 @@ def vector(constants: Constants, value: np.ndarray, parts: Sequence[tuple[int, i
     if dtype is not None:
         return constants.renamed(value, narrow(made, dtype), f"_{dtype}")
     return constants.renamed(value, made)
+
+
+# Of kernels that work a row at a time.
+
+
+def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tuple[Product, list]:
+    """A product's spec and arguments as they are stored."""
+    rest, made = iter(args), []
+
+    def read(source: Source) -> Source:
+        form = _matrix(constants, next(rest), made)
+        made.extend([next(rest)] if source.indexed else [])
+        return replace(source, form=form)
+
+    sources = tuple(map(read, spec.sources))
+    form = _matrix(constants, next(rest), made) if sources else None
+    stored = replace(spec, sources=sources, form=form)
+    small = NARROW[0] if stored.narrow else None
+    made.append(_stored(constants, next(rest), small))
+    for _ in spec.lookups:
+        made += [_stored(constants, next(rest), small), next(rest)]
+    addends = []
+    for addend in spec.addends:
+        addends.append(read(addend))
+        made.append(next(rest))
+    stored = replace(stored, addends=tuple(addends))
+    return stored, made + _epilogue(constants, spec.epilogue, rest, stored.narrow)
+
+
+def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) -> tuple[DepthwiseConv, list]:
+    """A convolution's, likewise."""
+    x, weight, bias, *rest = args
+    made = [x]
+    form = _matrix(constants, weight, made)
+    made.append(_stored(constants, bias, NARROW[0] if form else None))
+    return replace(spec, form=form), made + _epilogue(constants, spec.epilogue, iter(rest), form is not None)
+
+
+def _matrix(constants: Constants, expr: Expr, made: list) -> WeightFormat | None:
+    """Append an int8 tensor as it is, or a constant in codes with the multipliers of its blocks; its format then."""
+    value = constant(expr)
+    if value is None or constants.blocks_of(value) is None:
+        made.append(expr)
+        return None
+    parts, form = plain(constants, value)
+    made += parts
+    return form
+
+
+def _stored(constants: Constants, expr: Expr, dtype: str | None) -> Expr | np.ndarray:
+    return expr if dtype is None else vector(constants, constant(expr), (), dtype)
+
+
+def _epilogue(constants: Constants, epilogue: object, rest: Iterator[Expr], small: bool) -> list:
+    return [
+        _stored(constants, value, NARROW[1] if small and i in epilogue.narrow else None) for i, value in enumerate(rest)
+    ]

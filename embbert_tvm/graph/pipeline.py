@@ -37,6 +37,7 @@ from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
 from embbert_tvm.graph.passes.index_guards import drop_index_guards
 from embbert_tvm.graph.passes.layer_norm import fuse_layer_norm
 from embbert_tvm.graph.passes.narrow_integers import narrow_integers
+from embbert_tvm.graph.passes.plain_rows import find_plain_rows
 from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.refuse_shapes import refuse_shapes
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
@@ -78,6 +79,7 @@ SIMPLIFICATION = (
     fuse_silu,
     fuse_softplus,
     pad_causally,
+    find_plain_rows,
     split_columns,
     keep_batch,
     split_heads,

@@ -19,6 +19,7 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate
 from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product, Source
@@ -110,10 +111,10 @@ class Narrowing:
 
 @dataclass(frozen=True)
 class RowByRow:
-    """An operator of a few tensors, row by row and in order: a gate or a scan, with its constants."""
+    """An operator of a few tensors, row by row and in order: a gate, a scan or a recurrence, with its constants."""
 
     var: Var
-    spec: Gate | IntegerScan
+    spec: Gate | IntegerScan | IntegerRecurrence
     inputs: tuple[Var, ...]
     constants: tuple[np.ndarray, ...]
 
@@ -230,8 +231,9 @@ def _node(var: Var, value: Expr, spec: object) -> Node:
             return Node((var,), value, pool=found, reads=[(x, Access.ROW)])
         if isinstance(spec, Narrow) and spec.row is None:
             return Node((var,), value, narrow=Narrowing(var, args[0], constant(args[1])), reads=[(args[0], Access.ROW)])
-        if isinstance(spec, IntegerScan) or (isinstance(spec, Gate) and spec.rows == (None, None)):
-            count = 2 if isinstance(spec, Gate) else 4
+        forward = isinstance(spec, IntegerRecurrence) and not spec.backward
+        if forward or isinstance(spec, IntegerScan) or (isinstance(spec, Gate) and spec.rows == (None, None)):
+            count = 2 if isinstance(spec, Gate) else 1 if isinstance(spec, IntegerRecurrence) else 4
             found = RowByRow(var, spec, tuple(args[:count]), tuple(constant(a) for a in args[count:]))
             return Node((var,), value, row_by_row=found, reads=[(v, Access.ROW) for v in found.inputs])
         if isinstance(spec, (HalfProduct, HalfAttention, HalfConv)):

@@ -13,8 +13,9 @@ from embbert_tvm.graph.row_block_call import KernelCall
 from embbert_tvm.graph.row_block_graph import LinearMap, Node, Operand
 from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
+from embbert_tvm.kernels.gate import Gate as GateSpec
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.low_bits import NARROW
-from embbert_tvm.kernels.raw_words import fits_raw_words
 from embbert_tvm.kernels.row_block.spec import (
     Attend,
     Gate,
@@ -25,6 +26,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Parts,
     Pool,
     Reach,
+    Recurrence,
     Save,
     Scan,
     Table,
@@ -99,12 +101,16 @@ def _window(call: KernelCall, node: Node) -> None:
 
 
 def _row_by_row(call: KernelCall, node: Node) -> None:
-    """A gate or a scan."""
+    """A gate, a scan or a recurrence."""
     found = node.row_by_row
     inputs = [call.load(v) for v in found.inputs]
     value, number = call.results(node, stores=False)
     call.constants += found.constants
-    call.stages.append(Gate(value, *inputs) if len(inputs) == 2 else Scan(value, *inputs, spec=found.spec))
+    if isinstance(found.spec, GateSpec):
+        call.stages.append(Gate(value, *inputs))
+    else:
+        stage = Recurrence if isinstance(found.spec, IntegerRecurrence) else Scan
+        call.stages.append(stage(value, *inputs, spec=found.spec))
     call.save(value, number)
 
 
@@ -143,13 +149,12 @@ def _linear(call: KernelCall, node: Node) -> None:
     rows = call.wide(node.parts)
     residuals = [_residual(call, o) for o in first.residuals]
     constants: list = []
-    form, raw = None, False
+    form = packing = None
     if read.values:
         k = call.isa.dot_columns(sum(wide for _, wide in read.columns))
         matrices = [_ordered(call, m.weight, read.slices) for m in node.maps]
-        made, form = pack.weight(constants_of, matrices, rows, read.columns, k)
-        raw = form is None and call.isa.takes_raw(k) and fits_raw_words(made[0])
-        constants += [pack.raw_words(constants_of, made[0])] if raw else made
+        made, form, packing = pack.weight(constants_of, matrices, rows, read.columns, k, call.isa)
+        constants += made
     narrow = form is not None or read.coded
     small, middle = NARROW if narrow else (None, None)
 
@@ -175,7 +180,7 @@ def _linear(call: KernelCall, node: Node) -> None:
     call.stages.append(
         Linear(
             tuple(read.values), node.parts, epilogue, value, tensor, first.spec.lookups,
-            tuple(r for r, _ in residuals), form, narrow, raw,
+            tuple(r for r, _ in residuals), form, narrow, packing,
         )
     )  # fmt: skip
     call.constants += constants

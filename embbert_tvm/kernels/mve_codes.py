@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.kernels.low_bits import WeightFormat
 
 BITS = (4, 2)
 SPARE = 16  # bytes past the last code that are loaded and not used
@@ -18,6 +19,14 @@ SPARE = 16  # bytes past the last code that are loaded and not used
 def block_columns(bits: int) -> int:
     """The columns that share a multiplier."""
     return 16 * bits
+
+
+def fits_codes(form: WeightFormat, k: int) -> bool:
+    """Whether weights of a format and k columns can be packed: levels in two's complement, whole blocks."""
+    columns = block_columns(form.bits)
+    in_range = form.step == 1 and form.first >= -(1 << form.bits - 1) and form.peak < 1 << form.bits - 1
+    whole = k % columns == 0 and (form.block is None or form.block % columns == 0)
+    return form.bits in BITS and in_range and whole
 
 
 def pack_levels(levels: np.ndarray, bits: int) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""One row of many: the mean, the largest or the root of the mean square of each column.
+"""One row of many: the mean, the largest, the root of the mean square or the last of each column.
 
     mean:  t[k] = sum_i x[i, k] / L                             to 15 fraction bits, towards zero
     max:   t[k] = max_i x[i, k]
+    last:  t[k] = x[L - 1, k]
     rms:   t[k] = sqrt(sum_i x[i, k]^2 / L + epsilon)           the root of an integer, towards zero
     out[0, k] = saturate(multiply_high(t[k] * 2^15, multiplier))
 
@@ -20,7 +21,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, i32, i64, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate
 
-KINDS = ("mean", "max", "rms")
+KINDS = ("mean", "max", "rms", "last")
 # Fraction bits of t, and of the mean square of int8 rows.
 BITS = 15
 SQUARE_BITS = 14
@@ -52,6 +53,8 @@ class Pool:
         wider = i64 if self.accumulator == "int64" else i32
         if self.kind == "max":
             store(acc, tirx.max(acc[k], value), k)
+        elif self.kind == "last":
+            store(acc, value, k)
         else:
             store(acc, acc[k] + (wider(value) * wider(value) if self.kind == "rms" else value), k)
 
@@ -59,7 +62,7 @@ class Pool:
         """out[0, k] from the accumulators of `rows` rows, int32."""
         level = workspace("level", (1,), "int32")
         with loop("k", self.width) as k:
-            if self.kind == "max":
+            if self.kind in ("max", "last"):
                 store(level, acc[k] * i32(2**BITS), 0)
             elif self.kind == "mean":
                 store(level, _quotient(acc[k], rows, BITS), 0)

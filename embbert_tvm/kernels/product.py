@@ -121,26 +121,15 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
 
     def body() -> None:
         rows = length()
-
-        def read(name: str, source: Source) -> tuple:
-            shape = (source.rows or rows, source.width)
-            if source.pairs:
-                shape = (length("M"), source.columns or source.width, 2)
-            data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.form)
-            ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
-            return source, data, ids
-
-        sources = [read(f"x{s}", source) for s, source in enumerate(spec.sources)]
-        weight = None
-        if spec.sources:
-            weight = stored("weight", (spec.n, spec.k), spec.form)
+        sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
+        weight = stored("weight", (spec.n, spec.k), spec.form) if spec.sources else None
         bias = constants("bias", (spec.n,), small)
         lookups = [
             (constants(f"table{t}", (size, spec.n), small), argument(f"table{t}_ids", (1, rows), "int32"))
             for t, size in enumerate(spec.lookups)
         ]
         addends = [
-            (read(f"addend{a}", addend), argument(f"addend{a}_factor", (spec.n,), "int32"))
+            (_declare(f"addend{a}", addend, rows), argument(f"addend{a}_factor", (spec.n,), "int32"))
             for a, addend in enumerate(spec.addends)
         ]
         params = spec.epilogue.arguments(spec.n, middle)
@@ -177,6 +166,16 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
 
     called = _calls(spec, isa)
     return prim_func(f"{spec.name}_{isa.name}" if called else spec.name, body, compact=not called)
+
+
+def _declare(name: str, source: Source, rows) -> tuple:
+    """(the source, its argument, that of its ids or None)."""
+    shape = (source.rows or rows, source.width)
+    if source.pairs:
+        shape = (length("M"), source.columns or source.width, 2)
+    data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.form)
+    ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
+    return source, data, ids
 
 
 def _calls(spec: Product, isa: Isa) -> bool:

@@ -148,17 +148,7 @@ def pretrain(
     trained = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
     run = _fingerprint(trainee, data, world)
-    state = load_checkpoint(checkpoint, run)
-    step, history = 0, []
-    if state is not None:
-        step, history = state.step, list(state.history)
-        trainee.load_state_dict(state.model)
-        restore_moments(trainee, optimizer, state.moments, step)
-        progress.on_note(f"{checkpoint}: resuming after step {step}")
-    elif checkpoint.is_file():
-        progress.on_note(f"{checkpoint}: of other data or options, or damaged: starting over")
-    for record in history:
-        progress.on_point(Point(**record))
+    step, history = _resume(trainee, optimizer, checkpoint, run, progress)
     parallel = DistributedDataParallel(trainee) if world > 1 else trainee
     per_epoch, total, done, sums = 0, 0, 0, {}
     for epoch in range(recipe.epochs):
@@ -192,6 +182,23 @@ def pretrain(
         done += len(batches)
     model.to("cpu").eval().requires_grad_(True)
     return [Point(**record) for record in history]
+
+
+def _resume(
+    trainee: _Trainee, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str, progress: Progress
+) -> tuple[int, list[dict]]:
+    """How many steps a checkpoint of the same run has done, its state loaded, and its points; (0, []) without."""
+    state = load_checkpoint(checkpoint, run)
+    if state is None:
+        if checkpoint.is_file():
+            progress.on_note(f"{checkpoint}: of other data or options, or damaged: starting over")
+        return 0, []
+    trainee.load_state_dict(state.model)
+    restore_moments(trainee, optimizer, state.moments, state.step)
+    progress.on_note(f"{checkpoint}: resuming after step {state.step}")
+    for record in state.history:
+        progress.on_point(Point(**record))
+    return state.step, list(state.history)
 
 
 def _step(

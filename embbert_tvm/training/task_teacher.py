@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -92,22 +92,13 @@ def finetune_teacher(
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Fine-tune an encoder and write the epoch best on dev (MCC, or Spearman) as a transformers folder `output`."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     recipe = recipe or TeacherRecipe()
     one_thread()
     torch.manual_seed(seed_of(f"{recipe.seed} teacher"))
     names = list(labels) if labels is not None else ["score"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            encoder, local_files_only=True, num_labels=len(names), id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="regression" if labels is None else "single_label_classification",
-        ).to(device)  # fmt: skip
-    except Exception as error:  # whatever its many readers raise
-        raise InputError(f"{encoder}: not an encoder that loads ({str(error).splitlines()[0]})") from error
+    tokenizer, model = _load_encoder(encoder, names, labels is None)
+    model = model.to(device)
     _freeze(model, recipe.frozen)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
@@ -159,6 +150,22 @@ def _quicken(optimizer: torch.optim.Optimizer, model: torch.nn.Module, times: fl
         groups.append({**group, "params": new, "times": times})
     for group in (group for group in groups if group["params"]):
         optimizer.add_param_group(group)
+
+
+def _load_encoder(encoder: Path, names: Sequence[str], regression: bool) -> tuple[Any, Any]:
+    """The tokenizer and model of a transformers folder, with a new head of these names. Raises InputError."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            encoder, local_files_only=True, num_labels=len(names), id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            problem_type="regression" if regression else "single_label_classification",
+        )  # fmt: skip
+    except Exception as error:  # whatever its many readers raise
+        raise InputError(f"{encoder}: not an encoder that loads ({str(error).splitlines()[0]})") from error
+    return tokenizer, model
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embbert_tvm.codegen import c_tokenizer
 from embbert_tvm.codegen.tokenizer_tables import pair_tables, settles
-from embbert_tvm.codegen.tokenizer_trie import build, codes_of, symbols_of
 from embbert_tvm.data.dataset import read_examples
-from embbert_tvm.data.tokenizer import SPECIAL_TOKENS, tokenize
+from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.data.tokenizer_json import read_spec, spec_of
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
@@ -32,15 +30,11 @@ import tokenizer as benchmark
 from tokenizer_kinds import KINDS, charsmap, random_text
 
 # Random texts and random bytes, over all tokenizers; the nightly form: EMBBERT_TOKENIZER_CASES=100000.
+from tokenizers_by_name import CORPUS, TOKENIZERS, by_hand, document_of
+
 CASES = int(os.environ.get("EMBBERT_TOKENIZER_CASES", "3000"))
 OK, E_LENGTH, E_WORD = 0, 2, 8
 
-CORPUS = [
-    *small.TEXTS,
-    "It's the CAFÉ's naïve résumé, isn't it? I'll say we've they're 'S",
-    "Ünïcödé e\u0301te\u0323\u0301 Straße ΑΒΓ αβγ Привет мир 한국어 中文字 123 45.67 ½ ² x_y",
-    "aaaa aaaaaa abababab banana bandana  \t two  spaces\n\nlines",
-]
 NASTY = [
     "", " ", "  ", "\t\n\r\x0b\x0c\x1c\x85\xa0\u2028\u3000", "[SEP]", "a[CLS]b [PAD][UNK] [MASK]", "\x00", "a\x00b",
     "\ufeffa", "\ufffd", "\u200b\u200d\u00ad", "e\u0301", "\u0301", "a\u0323\u0301\u0302",
@@ -55,53 +49,6 @@ BROKEN = [
     b"\xf0\x80\x80\x80", b"\xf0\x9f\x98", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf8\x88\x80\x80\x80",
     b"\xe2\xe2\x82\xac", b"\xf0\x9f\xc3\xa9",
 ]  # fmt: skip
-
-
-def trained(normalizer, pre_tokenizer, size=420, unknown="[UNK]", **options) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token=unknown, **options))
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet() if isinstance(pre_tokenizer, pre_tokenizers.ByteLevel) else []
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL_TOKENS), show_progress=False, initial_alphabet=alphabet
-    )
-    tokenizer.train_from_iterator(CORPUS * 2, trainer)
-    return tokenizer
-
-
-def by_hand(merges: list[str], alphabet: str, pre_tokenizer=None) -> Tokenizer:
-    """A tokenizer of those merges, in that order."""
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *alphabet])}
-    pairs = [tuple(merge.split()) for merge in merges]
-    for left, right in pairs:
-        vocabulary.setdefault(left + right, len(vocabulary))
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizer or pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return tokenizer
-
-
-def whitespace() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Whitespace()
-
-
-TOKENIZERS = {
-    "shipped": lambda: Tokenizer.from_file(str(resource("models") / "tokenizer.json")),
-    "cased, fused": lambda: trained(None, whitespace(), fuse_unk=True),
-    "accents kept": lambda: trained(normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()]), whitespace()),
-    "accents stripped": lambda: trained(
-        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]), whitespace()
-    ),
-    "bert, cased": lambda: trained(normalizers.BertNormalizer(strip_accents=False, lowercase=False), whitespace()),
-    "unknown left out": lambda: trained(normalizers.Lowercase(), whitespace(), 90, unknown=None),
-    "bytes": lambda: trained(None, pre_tokenizers.ByteLevel(add_prefix_space=False)),
-    "bytes, space before": lambda: trained(normalizers.NFD(), pre_tokenizers.ByteLevel(add_prefix_space=True)),
-    "bytes, lower, unsplit": lambda: trained(
-        normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    ),
-    "rank beats length": lambda: by_hand(["b c", "a b", "ab c", "c d", "bc d"], "abcd"),
-}
 
 
 WINDOW = 256  # of BPE
@@ -282,56 +229,6 @@ def test_words_are_cut_where_no_token_reaches_over():
     assert on_host("llama", 64)(text.encode())[1].tolist() == library("llama", text)
 
 
-def document_of(name: str, **changes) -> dict:
-    document = json.loads((TOKENIZERS | KINDS)[name]().to_str())
-    for key, value in changes.items():
-        where = document["model"] if key in document["model"] and key != "type" else document
-        where[key] = value
-    return document
-
-
-def first_metaspace(*normalizers_: dict) -> dict:
-    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True}
-    return {"pre_tokenizer": metaspace, "normalizer": {"type": "Sequence", "normalizers": list(normalizers_)}}
-
-
-def split_by(pattern: str, behavior: str = "Isolated", invert: bool = False) -> dict:
-    return {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}}
-
-
-def replacing(pattern: str) -> dict:
-    return {"normalizer": {"type": "Replace", "pattern": {"Regex": pattern}, "content": " "}}
-
-
-REFUSED = [
-    ({"normalizer": {"type": "Nmt"}}, "normalizer Nmt"),
-    ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Nmt"}]}}, "normalizer Nmt"),
-    (replacing("a|bc"), r"normalizer Replace with the pattern 'a\|bc'"),
-    (replacing("(a){2,}"), "normalizer Replace with the pattern"),
-    (replacing("a{99,}"), "normalizer Replace with the pattern"),
-    ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "pre-tokenizer UnicodeScripts"),
-    (split_by("a+b"), "pre-tokenizer Split with the pattern"),
-    (split_by(" ", invert=True), "pre-tokenizer Split .*inverted"),
-    (split_by("a+", "MergedWithNext"), "MergedWithNext"),
-    (first_metaspace({"type": "NFC"}, {"type": "Strip", "strip_left": True, "strip_right": True}), "Strip"),
-    (first_metaspace({"type": "Replace", "pattern": {"Regex": " +"}, "content": " "}), "Replace of runs"),
-    ({"dropout": 0.1}, "dropout"),
-    ({"continuing_subword_prefix": "##", "merges": []}, "continuing_subword_prefix"),
-    ({"end_of_word_suffix": "</w>", "merges": []}, "end_of_word_suffix"),
-    ({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2,
-                         "pair": [], "special_tokens": {}}}, "TemplateProcessing with a template"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("changes", "named"), REFUSED)
-def test_what_the_device_cannot_do_is_refused_by_name(changes, named, tmp_path):
-    (tmp_path / "t.json").write_text(json.dumps(document_of("rank beats length", **changes)))
-    with pytest.raises(InputError, match=named) as refused:
-        read_spec(tmp_path / "t.json")
-    assert "--no-tokenizer" in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
 def test_bytes_that_are_not_all_tokens_are_refused(tmp_path):
     document = document_of("llama")
     number = document["model"]["vocab"].pop("<0x7F>")
@@ -413,30 +310,6 @@ def test_a_package_carries_only_what_its_tokenizer_needs():
 def test_the_same_tokenizer_gives_the_same_c(name):
     texts = {c_tokenizer.source(spec_named(name), "x", "t") for _ in range(2)}
     assert len(texts) == 1
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.dictionaries(st.text(min_size=1, max_size=6), st.integers(0, 70_000), min_size=1, max_size=60))
-def test_every_token_is_found_in_the_trie_and_nothing_else(vocabulary):
-    symbols = symbols_of(vocabulary)
-    trie = build(vocabulary, symbols)
-    prefixes = {token[:n] for token in vocabulary for n in range(1, len(token) + 1)}
-    for token in prefixes:
-        node = trie.find(codes_of(token, symbols))
-        word, bit = divmod(node, 32)
-        assert (int(trie.ends[word]) >> bit & 1) == (token in vocabulary)
-        if token in vocabulary:
-            before = bin(int(trie.ends[word]) & ((1 << bit) - 1)).count("1")
-            assert trie.tokens[int(trie.rank[word]) + before] == vocabulary[token]
-    assert trie.find(codes_of(min(vocabulary), symbols) * 9) is None
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.sets(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=300))
-def test_every_pair_has_its_own_slot(pairs):
-    tables = pair_tables(sorted(pairs))
-    ranks = [rank for rank in tables.at.tolist() if rank != 0xFFFF]
-    assert sorted(ranks) == list(range(len(pairs)))
 
 
 def test_what_the_shipped_tokenizer_costs(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import small
 
 from embbert_tvm.cycles.caches import Cache, Caches, Fills, parse_caches, read_fills
+from embbert_tvm.cycles.counting import joined
 from embbert_tvm.cycles.image import Code
 from embbert_tvm.cycles.llvm_mca import Mca, lines_of
 from embbert_tvm.cycles.model import Model
@@ -23,16 +24,26 @@ CPU, BOARD = load_cpu("cortex-m4"), load_board("mps2_an386")
 
 
 def test_functions_are_weighed_block_by_block_by_the_worst_model():
-    texts = {0: (4, "ldr r0, [r1]"), 4: (4, "add r2, r3, r4"), 16: (4, "add r0, r1, r2"), 20: (4, "udiv r0, r1, r2")}
-    code = Code(texts, ((0, 8, "load"), (16, 24, "divide")))
-    known = {lines_of(code.block(at, n)): cycles for at, n, cycles in ((0, 2, 1.0), (16, 1, 5.0), (20, 1, 1.0))}
+    texts = {0: (4, "ldr r0, [r1]"), 4: (4, "add r2, r3, r4"), 16: (4, "add r0, r1, r2"), 24: (4, "udiv r0, r1, r2")}
+    code = Code(texts, ((0, 8, "load"), (16, 28, "divide")))
+    known = {lines_of(code.block(at, n)): cycles for at, n, cycles in ((0, 2, 1.0), (16, 1, 5.0), (24, 1, 1.0))}
     model = Model(Mca(CPU, "", known), BOARD, (SINGLE_MANUAL,))
-    found = weigh(9, Counter({(0, 2): 100, (16, 1): 10, (20, 1): 10}), code, model)
+    found = weigh(9, Counter({(0, 2): 100, (16, 1): 10, (24, 1): 10}), code, model)
     assert [(f.name, f.instructions) for f in found.functions] == [("load", 200), ("divide", 20)]
     assert found.functions[0].cycles == {"llvm-mca": 100, "single-manual": 300, WORST: 300}
     # The addition by llvm-mca, the division by the manual.
     assert found.functions[1].cycles == {"llvm-mca": 60, "single-manual": 130, WORST: 50 + 120}
     assert (found.instructions, found.cycles[WORST]) == (220, 470)
+
+
+def test_what_a_page_parts_is_one_block():
+    texts = {0: "ldr r0, [r1]", 4: "add r2, r3, r4", 8: "add r5, r5, #1", 12: "bne elsewhere", 16: "add r0, r0, r0"}
+    code = Code({at: (4, text) for at, text in texts.items()}, ((0, 20, "f"),))
+    assert joined(Counter({(0, 1): 7, (4, 1): 7, (8, 2): 7, (16, 1): 7}), code) == {(0, 4): 7, (16, 1): 7}
+    # Another number of times, a branch, a gap: not one.
+    assert joined(Counter({(0, 1): 7, (4, 1): 8, (12, 1): 8, (16, 1): 8}), code) == {
+        (0, 1): 7, (4, 1): 8, (12, 1): 8, (16, 1): 8,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["16k", "16k/2", "16/2,16/4", "16k/3,16k/4", "16k/0,16k/4", "0k/2,16k/4"])

@@ -23,6 +23,7 @@ from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
 from embbert_tvm.kernels.isa import DSP, MVE, MVE_FP16, REFERENCE
@@ -169,7 +170,7 @@ def wide_module():
     def build():
         x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
         context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
-        x = make.linear([(context, 64), (make.filter(x, 64, 8), 64)], 64, RmsNorm())
+        x = make.linear([(context, 64), (make.filter(x, 64, 32), 64)], 64, RmsNorm())
         return make.linear([(x, 64)], 5, Dequantize(), single=True)
 
     return make.finish(build)
@@ -221,6 +222,30 @@ def test_what_no_group_takes_says_why_and_keeps_its_bits():
     assert reasons
     assert all("a row at a time: a value would have to lie beside several others" in r for r in reasons)
     assert llvm_runner(fused.mod)(ids_of(9)).tobytes() == llvm_runner(quantized.mod)(ids_of(9)).tobytes()
+
+
+RESIDUAL = (
+    "e = Gather(emb__weight, ids)\nn = LayerNormalization<axis=-1>(e, g__weight, g__bias)\nm = MatMul(n, w__weight)\n"
+    "r = Relu(m)\nv = MatMul(r, v__weight)\ns = Add(v, n)\no = LayerNormalization<axis=-1>(s, g__weight, g__bias)\n"
+    "rows = Constant<value_ints=[1]>()\np = ReduceMean<keepdims=0>(o, rows)\nlogits = MatMul(p, head__weight)"
+)
+
+
+@pytest.mark.parametrize("isa", [REFERENCE, MVE.reference], ids=["dsp", "mve"])
+def test_weights_of_four_bits_beside_a_residual_path(isa):
+    weights = {
+        "emb__weight": normal(small.VOCABULARY, 32), "g__weight": normal(32), "g__bias": normal(32, seed=1),
+        "w__weight": normal(32, 64, scale=0.3), "v__weight": normal(64, 32, scale=0.2), "head__weight": normal(32, 3),
+    }  # fmt: skip
+    mod = simplify(import_onnx(small.classifier(RESIDUAL, **weights)))
+    quantized = quantize(mod, calibrate(mod, [small.some_ids(n) for n in range(4, 20)], "x"), PLANS["int4"])
+    made = fuse_row_blocks(quantized, isa)
+    assert is_fused(made)
+    assert any(made_of.format.bits == 4 for made_of in quantized.blocks.values() if made_of.levels.shape == (32, 64))
+    fused, rows = llvm_runner(made.mod), llvm_runner(quantized.mod)
+    for length in (1, 5, 18):
+        ids = small.some_ids(length, seed=1)
+        assert fused(ids).tobytes() == rows(ids).tobytes(), length
 
 
 CONVOLUTIONS = (

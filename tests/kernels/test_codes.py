@@ -8,7 +8,7 @@ import small
 from running import compile_c
 
 from embbert_tvm.graph.quantize.low_bits import nearest
-from embbert_tvm.graph.storage import pack_pairs
+from embbert_tvm.kernels.layouts import interleave
 from embbert_tvm.kernels.low_bits import FORMATS, pack_codes, pack_multipliers
 
 STORED = [form for form in FORMATS.values() if form.stored]
@@ -44,11 +44,11 @@ def test_codes_are_the_weights(form):
     form = blocks.format
     multipliers = pack_multipliers(blocks.multipliers)
     planes = form.plane_bytes(n * k)[0]
-    codes = pack_codes(form, pack_pairs(blocks.levels))
+    codes = pack_codes(form, interleave(blocks.levels))
     assert len(codes) == n * k * form.bits // 8
     for pair in range(n // 2):
         found = unpacked(form, codes, multipliers, planes, pair * form.columns(k), pair * 2 * k, 2 * k, 2)
-        assert np.array_equal(found.reshape(k, 2), pack_pairs(blocks.weight)[pair])
+        assert np.array_equal(found.reshape(k, 2), interleave(blocks.weight)[pair])
     if form.block == 16:
         return  # a row of blocks of 16 is no whole words: it is read a code at a time
     codes = pack_codes(form, blocks.levels)

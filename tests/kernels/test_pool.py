@@ -31,6 +31,8 @@ def pooled(kind: str, x: np.ndarray, epsilon: int) -> np.ndarray:
     wide, count = x.astype(np.int64), len(x)
     if kind == "max":
         return wide.max(0) << BITS
+    if kind == "last":
+        return wide[-1] << BITS
     if kind == "mean":
         return quotient(wide.sum(0), count, BITS)
     squares = (wide * wide).sum(0)
@@ -59,7 +61,12 @@ def test_pool(kind, dtype, length):
     if dtype == "int16":
         x, ratio = (x.astype(np.int16) * 256 + rng.integers(-128, 128, x.shape)).astype(np.int16), 1 / 256
     found = run(kind, x, ratio, 0)
-    real = {"mean": lambda v: v.mean(0), "max": lambda v: v.max(0), "rms": lambda v: np.sqrt((v * v).mean(0))}
+    real = {
+        "mean": lambda v: v.mean(0),
+        "max": lambda v: v.max(0),
+        "rms": lambda v: np.sqrt((v * v).mean(0)),
+        "last": lambda v: v[-1],
+    }
     assert np.abs(found - np.clip(real[kind](x.astype(np.float64)) * ratio, -128, 127)).max() <= 0.52
 
 

@@ -11,8 +11,12 @@ from small import VOCABULARY, normal, some_ids
 
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.errors import InputError
+from embbert_tvm.graph.calibrate import calibrate
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.kernels.isa import DSP, REFERENCE
 
 INPUTS, WIDTH = 6, 5
 GATES = {"LSTM": 4, "GRU": 3}
@@ -50,19 +54,19 @@ def model(kind: str, last: bool = False, biased: bool = True, **attributes: obje
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("LSTM", {}),
-        ("LSTM", {"direction": "bidirectional"}),
-        ("LSTM", {"direction": "reverse", "last": True}),
-        ("LSTM", {"last": True, "biased": False}),
-        ("GRU", {"linear_before_reset": 1}),
-        ("GRU", {"linear_before_reset": 0, "last": True}),
-        ("GRU", {"linear_before_reset": 1, "direction": "bidirectional", "last": True}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value)) or "plain",
+FORMS = (
+    ("LSTM", {}),
+    ("LSTM", {"direction": "bidirectional"}),
+    ("LSTM", {"direction": "reverse", "last": True}),
+    ("LSTM", {"last": True, "biased": False}),
+    ("GRU", {"linear_before_reset": 1}),
+    ("GRU", {"linear_before_reset": 0, "last": True}),
+    ("GRU", {"linear_before_reset": 1, "direction": "bidirectional", "last": True}),
 )
+FORM_NAMES = ["-".join([kind, *map(str, options)]) for kind, options in FORMS]
+
+
+@pytest.mark.parametrize(("kind", "options"), FORMS, ids=FORM_NAMES)
 def test_a_recurrence_is_onnxs(kind, options):
     given = model(kind, **options)
     session, answer = onnxruntime.InferenceSession(given.SerializeToString()), llvm_runner(simplify(import_onnx(given)))
@@ -70,6 +74,25 @@ def test_a_recurrence_is_onnxs(kind, options):
         ids = some_ids(length)
         expected = session.run(None, {"ids": np.array([ids])})[0][0]
         np.testing.assert_allclose(answer(ids), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), FORMS, ids=FORM_NAMES)
+def test_in_integers_it_is_near_onnxs_and_one_loop_forward(kind, options):
+    given = model(kind, **options)
+    mod, session = simplify(import_onnx(given)), onnxruntime.InferenceSession(given.SerializeToString())
+    quantized = quantize(mod, calibrate(mod, [some_ids(n, seed=n) for n in range(2, 40)], "x"))
+    assert {c.precision for c in quantized.choices} == {"int8"}
+    fused = fuse_row_blocks(quantized, DSP)
+    forward = options.get("direction", "forward") == "forward"
+    assert len(fused.choices) == 2 or not forward
+    rows, blocks = llvm_runner(quantized.mod), llvm_runner(fuse_row_blocks(quantized, REFERENCE).mod)
+    largest = 0.0
+    for length in (1, 2, 9, 30, 120):
+        ids = some_ids(length)
+        expected = session.run(None, {"ids": np.array([ids])})[0][0]
+        largest = max(largest, float(np.abs(expected).max()))
+        assert np.abs(rows(ids) - expected).max() <= 0.1 * largest
+        assert blocks(ids).tobytes() == rows(ids).tobytes()
 
 
 @pytest.mark.parametrize(

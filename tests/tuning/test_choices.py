@@ -14,7 +14,7 @@ from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.attention import Attention, attention
-from embbert_tvm.kernels.choices import FORMS
+from embbert_tvm.kernels.choices import variants
 from embbert_tvm.kernels.isa import DSP, MVE
 from embbert_tvm.tuning.logs import fingerprint
 
@@ -42,11 +42,11 @@ def test_a_schedule_leaves_its_kernel_as_it_is():
 
 def test_a_form_that_does_not_suit_is_not_offered():
     narrow = {c.key: c.values for c in printed(embbert_kernels.layer(32, DSP)).choices}
-    names = [FORMS["embbert_dsp_dot_4x2"][i].name for i in narrow["call0"]]
+    names = [variants("embbert_dsp_dot_4x2")[i].name for i in narrow["call0"]]
     assert "embbert_dsp_dot_ldrd_16" in names
     assert "embbert_dsp_dot_ldrd_32" not in names  # 16 pairs are no multiple of 32
     wide = {c.key: c.values for c in printed(embbert_kernels.layer(96, MVE)).choices}
-    assert [FORMS["embbert_mve_product"][i].name for i in wide["call0"]] == [
+    assert [variants("embbert_mve_product")[i].name for i in wide["call0"]] == [
         "embbert_mve_product",
         "embbert_mve_product_32",
     ]
@@ -103,7 +103,7 @@ def test_every_form_computes_the_same(tmp_path, dual):
         else:
             right = b.reshape(64, 128, 2)[:, :2]  # pair of rows, column, row of the pair
             want = np.einsum("prh,pch->rc", a, right)
-        for form in FORMS[base]:
+        for form in variants(base):
             arguments = ", ".join(map(str, ("acc", "a", "b", *scalars, *form.extra)))
             calls.append("    for (int i = 0; i < 8; i++) acc[i] = i;")
             calls.append(f"    {form.name}({arguments});")

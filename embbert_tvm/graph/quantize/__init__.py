@@ -14,6 +14,7 @@ from embbert_tvm.graph.quantize import (
     layout,
     pool,
     product,
+    recurrence,
     row_product,
     row_slice,
     selective_scan,
@@ -22,7 +23,7 @@ from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, gate, product, layout)
+INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, recurrence, gate, product, layout)
 LAYERS = (row_product,)
 
 __all__ = ["Choice", "Quantized", "keep_float", "quantize"]

@@ -1,12 +1,14 @@
-"""The mean, the largest or the root of the mean square over all rows, one row of what is made of many."""
+"""The mean, the largest, the root of the mean square or the last of all rows, one row of what is made of many."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from tvm import sym
+from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, number, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 from embbert_tvm.kernels import pool as kernel
@@ -30,6 +32,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if op_name(made) in ("mean", "max"):
         x = _over_rows(graph, made)
         return None if x is None else Match(op_name(made), x)
+    if op_name(made) == "strided_slice":
+        return Match("last", made.args[0]) if _takes_last(made) else None
     if op_name(made) != "sqrt" or graph.uses(made.args[0]) != 1:
         return None
     inside, epsilon = made.args[0], 0.0
@@ -48,6 +52,21 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         squares = op_name(square) == "multiply" and square.args[0].same_as(square.args[1])
     rows = squares and rows_of(square.args[0]) is not None and epsilon >= 0
     return Match("rms", square.args[0], epsilon) if rows else None
+
+
+def _takes_last(made: Call) -> bool:
+    """Whether a strided_slice of (1, L, K) takes the last row."""
+    dims = shape(made.args[0])
+    if constant(made.args[0]) is not None or len(dims) != 3 or dims[0] != 1 or isinstance(dims[1], int):
+        return False
+    axes, begins, ends = (list(part.fields) for part in made.args[1:4])
+    by_axis = {int(a) % 3: (begin, end) for a, begin, end in zip(axes, begins, ends, strict=True)}
+    if 1 not in by_axis or 2 in by_axis or not isinstance(dims[2], int):
+        return False
+    begin, end = by_axis[1]
+    prove = sym.Analyzer().can_prove_equal
+    last = number(begin) == -1 or (number(begin) is None and prove(begin, dims[1] - 1))
+    return last and (number(end) is not None or prove(end, dims[1]))
 
 
 def _over_rows(graph: Dataflow, made: Expr) -> Expr | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, number, op_name, shape
 from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
 
 
@@ -21,7 +21,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         row = constant(made.args[1])
         start = int(row) if row is not None and row.size == 1 else None
     elif name == "strided_slice" and [int(a) for a in made.args[1].fields] == [1] and shape(expr)[1] == 1:
-        start = int(made.args[2].fields[0])
+        start = number(made.args[2].fields[0])
     else:
         return None
     tensor = made.args[0]

@@ -8,11 +8,16 @@ from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.isa.dsp import DSP, PLAIN
 from embbert_tvm.kernels.isa.mve import MVE
 from embbert_tvm.kernels.isa.mve_fp16 import MVE_FP16
+from embbert_tvm.kernels.isa.registry import Registry, listed
 
 REFERENCE = DSP.reference
 
 # A CPU's feature that a class serves, the best first.
 _BY_FEATURE = {"mve": MVE, "dsp": DSP}
+
+
+_UNPACK = listed("embbert_low_bits.h", {"embbert_unpack": lambda: 0})
+MICRO_KERNELS = Registry(DSP.micro_kernels, MVE.micro_kernels, MVE_FP16.micro_kernels, _UNPACK)
 
 
 def isa_of(features: Sequence[str]) -> Isa:
@@ -29,4 +34,4 @@ def computes_in_half(features: Sequence[str]) -> bool:
     return {"mve", "fp16"} <= set(features)
 
 
-__all__ = ["DSP", "MVE", "MVE_FP16", "PLAIN", "REFERENCE", "Isa", "computes_in_half", "isa_of"]
+__all__ = ["DSP", "MICRO_KERNELS", "MVE", "MVE_FP16", "PLAIN", "REFERENCE", "Isa", "computes_in_half", "isa_of"]

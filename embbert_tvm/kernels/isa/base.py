@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
@@ -19,7 +20,9 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
 from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
+from embbert_tvm.kernels.isa.registry import MicroKernel
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.low_bits import WeightFormat
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
 TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
@@ -63,8 +66,10 @@ class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
     interleave: rows that lie side by side in a tensor.
+    micro_kernels: those that its methods call.
     row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
     most_taps: longest filter along the text; None for any.
+    whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
     """
 
     name: str = "reference"
@@ -74,7 +79,9 @@ class Isa:
     operand_dtype: str = "int16"
     row_cost: float = 4.7
     most_taps: int | None = None
+    whole_filters: bool = False
     intrinsic: bool = False
+    micro_kernels: ClassVar[tuple[MicroKernel, ...]] = ()
 
     @property
     def reference(self) -> Isa:
@@ -158,7 +165,11 @@ class Isa:
             store(acc, acc[(*acc_at, r, c)] + product, *acc_at, r, c)
 
     def takes_raw(self, k: int) -> bool:
-        """Whether weights of k columns lie as raw words (kernels/raw_words.py)."""
+        """Whether int8 weights of k columns lie as raw words (kernels/raw_words.py)."""
+        return False
+
+    def takes_codes(self, form: WeightFormat, k: int) -> bool:
+        """Whether a product unpacks weights of k columns and fewer bits on their way (kernels/mve_codes.py)."""
         return False
 
     def dot_raw(self, acc, left, right, pair, k: int) -> None:
@@ -317,14 +328,20 @@ class Isa:
     def filter_channel(self, out, x, channel, line, weight, pair, bias, multiplier, table) -> None:
         """Channel `channel` of out: a causal filter along the rows of x, and what a table makes of it.
 
-        x, out row-interleaved; weight int8 (..., taps, 2), at `pair` the channel's; line a workspace of `line`.
+        x, out row-interleaved; weight int8 (..., taps, 2), at `pair` the channel's, or (channels, taps); line a
+        workspace of `line`.
         """
+
+        def tap(k):
+            return weight[channel, k] if whole else weight[pair, k, tirx.floormod(channel, INTERLEAVE)]
+
+        whole = len(weight.shape) == 2
         taps, pairs = int(weight.shape[1]), x.shape[0]
         filters, acc = workspace("filters", (taps // 2 + 1, 2, 2), "int16"), workspace("acc", (4,), "int32")
         with loop("p", pairs) as p:
             for h in range(INTERLEAVE):
                 store(line, tirx.Cast("int16", x[p, channel, h]), taps + p * INTERLEAVE + h)
-        lay_out_taps(filters, weight, pair, tirx.floormod(channel, INTERLEAVE), taps)
+        lay_out_taps(filters, tap, taps)
         with loop("b", pairs // 2) as b:
             for o in range(4):
                 store(acc, bias[channel], o)
@@ -369,13 +386,13 @@ def _start(bias, start: Start) -> Callable:
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
 
 
-def lay_out_taps(out, weight, pair, lane: int, taps: int) -> None:
-    """Lay out the taps weight[pair, k, lane] (k < taps) for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps
-    2p - 1, 2p; zero where there is none. weight int8 (channels / 2, taps, 2); out int16 (taps / 2 + 1, 2, 2)."""
+def lay_out_taps(out, tap: Callable, taps: int) -> None:
+    """Lay out int8 taps tap(k), k < taps, for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps 2p - 1, 2p; zero
+    where there is none. out int16 (taps / 2 + 1, 2, 2)."""
     zero = tirx.const(0, "int16")
     store(out, zero, 0, 1, 0)
     with loop("p", taps // 2) as p:
-        even, odd = weight[pair, p * 2, lane], weight[pair, p * 2 + 1, lane]
+        even, odd = tap(p * 2), tap(p * 2 + 1)
         store(out, tirx.Cast("int16", even), p, 0, 0)
         store(out, tirx.Cast("int16", odd), p, 0, 1)
         store(out, tirx.Cast("int16", even), p, 1, 1)

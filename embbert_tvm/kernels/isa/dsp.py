@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
 from embbert_tvm.kernels.builder import address, call, loop, store, workspace
 from embbert_tvm.kernels.isa.base import Isa
+from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.layouts import INTERLEAVE
 from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 
@@ -15,6 +17,62 @@ from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 _STEPS, _LEAST, _MOST = 16, 2, 24
 # The context's loop reaches this far by immediate offsets.
 _OFFSET_BYTES = 4096
+
+_HEADER = "embbert_dsp.h"
+
+
+def _dot(loads: str, steps: int) -> Variant:
+    def fits(pairs: int | None) -> bool:
+        return pairs is not None and pairs % steps == 0
+
+    return Variant(f"embbert_dsp_dot_{loads}_{steps}", fits=fits, features=(loads == "ldrd", 1, steps, 8))
+
+
+def _context(loads: str, steps: int) -> Variant:
+    def fits(stride: int | None, pairs: int | None) -> bool:
+        return stride is not None and stride * steps <= _OFFSET_BYTES
+
+    return Variant(f"embbert_dsp_context_{loads}_{steps}", fits=fits, features=(loads == "ldrd", 1, steps, 8))
+
+
+def _plain(name: str) -> tuple[Variant, ...]:
+    tiles = ((4, 2), (4, 1), (2, 2), (2, 1), (1, 2), (1, 1))
+    return tuple(Variant(name, tile, features=(0, 0, 1, tile[0] * tile[1])) for tile in tiles)
+
+
+def _tile(pairs: int) -> int:
+    return 16 * pairs
+
+
+def _context_tile(stride: int, pairs: int) -> int:
+    return 16 * pairs
+
+
+_DOTS = (
+    *(_dot(loads, steps) for loads in ("ldrd", "single") for steps in (4, 8, 16, 32)),
+    *_plain("embbert_dsp_dot_plain"),
+    *(_dot("grouped", steps) for steps in (4, 8, 16, 32)),
+)
+_CONTEXTS = (
+    *(_context(loads, steps) for loads in ("ldrd", "single") for steps in (2, 4, 8)),
+    *_plain("embbert_dsp_context_plain"),
+)
+_MICRO_KERNELS = (
+    MicroKernel("embbert_dsp_dot_4x2", _HEADER, _tile, _DOTS),
+    MicroKernel("embbert_dsp_context_4x2", _HEADER, _context_tile, _CONTEXTS),
+    *listed(
+        _HEADER,
+        {
+            **{f"embbert_dsp_dot_4x2_{steps}": _tile for steps in range(_LEAST, _MOST + 1)},
+            "embbert_dsp_dot_raw": _tile,
+            "embbert_dsp_context_4x2_2": _context_tile,
+            "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
+            "embbert_dsp_fir_4": lambda taps: 4 * taps,
+            "embbert_dsp_rows": lambda n, k: n * k,
+            "embbert_dsp_widen_4": lambda width: 0,
+        },
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +84,7 @@ class Dsp(Isa):
     row_cost: float = 1.8
     intrinsic: bool = True
     simd: bool = True
+    micro_kernels: ClassVar[tuple[MicroKernel, ...]] = _MICRO_KERNELS
 
     @property
     def rows_intrinsic(self) -> bool:

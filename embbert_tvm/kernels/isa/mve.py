@@ -6,6 +6,7 @@ Its micro-kernels fill whole blocks of sums, which one pass then requantizes or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
@@ -13,7 +14,42 @@ from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspa
 from embbert_tvm.kernels.epilogues import reciprocal_root
 from embbert_tvm.kernels.isa.base import Destination, Isa, Start
 from embbert_tvm.kernels.isa.norm import Norm
+from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.low_bits import WeightFormat
+from embbert_tvm.kernels.mve_codes import fits_codes
+
+
+def _columns(count: int) -> Variant:
+    def fits(pairs: int | None, k: int | None) -> bool:
+        return k is not None and k % count == 0
+
+    return Variant(f"embbert_mve_product_{count}", fits=fits, features=(0, 1, count / 16, 8))
+
+
+_PRODUCTS = tuple(map(_columns, (32, 64, 128)))
+_MICRO_KERNELS = (
+    MicroKernel("embbert_mve_product", "embbert_mve.h", lambda pairs, k: 8 * pairs * k, _PRODUCTS),
+    *listed("embbert_mve_codes.h", {"embbert_mve_product_codes": lambda pairs, k, bits: 8 * pairs * k}),
+    *listed(
+        "embbert_mve.h",
+        {
+            "embbert_mve_product_strided": lambda pairs, k, stride: 8 * pairs * k,
+            "embbert_mve_context": lambda rows, width: 4 * rows * width,
+            "embbert_mve_context_strided": lambda rows, width, stride: 4 * rows * width,
+            "embbert_mve_filter": lambda pairs, channels, taps: 2 * pairs * taps,
+            "embbert_mve_filter_laid": lambda pairs, channels, taps: 2 * pairs * taps,
+            "embbert_mve_rows": lambda n, k: n * k,
+            **{
+                f"embbert_mve_{name}": lambda n: 0
+                for name in (
+                    "widen", "interleave", "requantize", "rescale", "table", "residual", "softmax", "scale",
+                    "scale_centred", "normalize", "normalize_block", "normalize_shifted",
+                )
+            },
+        },
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,7 +59,9 @@ class Mve(Isa):
     operand_dtype: str = "int8"
     row_cost: float = 28.0
     most_taps: int | None = 32
+    whole_filters: bool = True
     intrinsic: bool = True
+    micro_kernels: ClassVar[tuple[MicroKernel, ...]] = _MICRO_KERNELS
 
     @property
     def rows_intrinsic(self) -> bool:
@@ -52,6 +90,9 @@ class Mve(Isa):
             return
         pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
         call("embbert_mve_interleave", *pairs, address(operand, 0, 0, 0), width)
+
+    def takes_codes(self, form: WeightFormat, k: int) -> bool:
+        return fits_codes(form, k)
 
     def product(self, sums, left, right, right_at: tuple, pairs, k: int) -> None:
         """sums[at(r, j)] = left . column j of `pairs` pairs of rows of `right`, from right_at on, over k columns."""
@@ -163,9 +204,11 @@ class Mve(Isa):
             super().filter_channel(out, x, channel, line, weight, pair, bias, multiplier, table)
             return
         taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
-        tap = address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
+        whole = len(weight.shape) == 2
+        tap = address(weight, channel, 0) if whole else address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
         args = (address(x, 0, channel, 0), address(line, 0), tap, bias[channel], multiplier[channel], address(table, 0))
-        call("embbert_mve_filter", address(out, 0, channel, 0), *args, pairs, channels, taps)
+        name = "embbert_mve_filter_laid" if whole else "embbert_mve_filter"
+        call(name, address(out, 0, channel, 0), *args, pairs, channels, taps)
 
     def row_product(self, acc, row, weight) -> None:
         if not self.intrinsic:

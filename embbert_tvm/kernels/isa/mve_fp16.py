@@ -9,6 +9,7 @@ rounded: a result of either is within rounding of the other's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from tvm import tirx
@@ -16,6 +17,7 @@ from tvm import tirx
 from embbert_tvm.kernels.builder import At, address, call, loop, store, workspace
 from embbert_tvm.kernels.half import ACTIVATIONS, halves
 from embbert_tvm.kernels.isa.base import Isa
+from embbert_tvm.kernels.isa.registry import MicroKernel, listed
 
 ROWS = 8
 # Columns of sums that one pass over a block fills, and columns of the block that one word of weights serves.
@@ -42,6 +44,21 @@ def _half(buffer, value, *indices) -> None:
     store(buffer, tirx.Cast("float16", value), *indices)
 
 
+_MICRO_KERNELS = listed(
+    "embbert_mve_half.h",
+    {
+        "embbert_mve_half_product": lambda quads, k: 32 * quads * k,
+        "embbert_mve_half_scores": lambda panels, k: 64 * panels * k,
+        "embbert_mve_half_context": lambda panels, width: 64 * panels * width,
+        "embbert_mve_half_filter": lambda panels, channels, filters, taps: 8 * panels * taps,
+        **{
+            f"embbert_mve_half_{name}": lambda n: 0
+            for name in ("start", "add", "softmax", "rms_norm", "layer_norm", *ACTIVATIONS)
+        },
+    },
+)
+
+
 @dataclass(frozen=True)
 class MveFp16(Isa):
     name: str = "mve_fp16"
@@ -51,6 +68,7 @@ class MveFp16(Isa):
     operand_dtype: str = "float16"
     row_cost: float = 8.0
     intrinsic: bool = True
+    micro_kernels: ClassVar[tuple[MicroKernel, ...]] = _MICRO_KERNELS
 
     @property
     def reads_in_place(self) -> bool:

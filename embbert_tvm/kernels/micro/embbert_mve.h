@@ -127,8 +127,8 @@ EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const
 
 /* The same with another number of columns a round, of which k is a multiple. */
 #if EMBBERT_MVE
-#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
-    EMBBERT_MVE_APART void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b,              \
+#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
+    EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b,              \
                                                          int32_t pairs, int32_t k)                                     \
     {                                                                                                                  \
         register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;                                                    \
@@ -144,16 +144,16 @@ EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const
 #define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
 #define EMBBERT_MVE_DOT_4(n) EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT_2(n+2)
 #else
-#define EMBBERT_MVE_PRODUCT_BY(columns, rest)                                                                          \
-    static inline void embbert_mve_product_##columns(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
+#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
+    static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
                                                      int32_t k)                                                        \
     {                                                                                                                  \
         embbert_mve_product(sums, a, b, pairs, k);                                                                     \
     }
 #endif
-EMBBERT_MVE_PRODUCT_BY(32, EMBBERT_MVE_DOT(1, "a"))
-EMBBERT_MVE_PRODUCT_BY(64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
-EMBBERT_MVE_PRODUCT_BY(128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 32, EMBBERT_MVE_DOT(1, "a"))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
 
 /* The same for a pairs matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a multiple of
  * 16. */
@@ -201,11 +201,21 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns at R3, whose words' halves Q0 and Q1 point at, against the block operand in Q4 to Q7. */
-#define EMBBERT_MVE_CONTEXT(a)                                                                                         \
-    EMBBERT_MVE_TILE_0(a, "q4", "q2", "q3")                                                                            \
-    EMBBERT_MVE_TILE_1(a, "q5", "q2", "q3") EMBBERT_MVE_TILE_2(a, "q6", "q2", "q3")                                    \
-    EMBBERT_MVE_TILE_3(a, "q7", "q2", "q3")
+/* Sixteen rows of two columns in Q2 and Q3 against the block operand in Q4 to Q7, and meanwhile the next sixteen: columns
+ * by `first` and `second`, which gather, the operand by `loads`. A gather keeps the port to memory for eight cycles, in
+ * which there are four multiplications; what else needs the port comes between the two. x, y, z: what else is to do. */
+#define EMBBERT_MVE_CONTEXT(a, first, second, x, y, z, loads)                                                          \
+    "vmladav" a ".s8 r0, q4, q2\n" x "vmladav" a ".s8 r4, q5, q2\n" y "vmladav" a ".s8 r8, q6, q2\n" z                 \
+    "vmladav" a ".s8 r12, q7, q2\n" first "vmladav" a ".s8 r2, q4, q3\n vmladav" a ".s8 r6, q5, q3\n"                  \
+    "vmladav" a ".s8 r10, q6, q3\n vmladav" a ".s8 lr, q7, q3\n" loads second
+#define EMBBERT_MVE_SOME(at) "vpst\n vldrht.u16 q2, [" at ", q0]\n", "vpst\n vldrht.u16 q3, [" at ", q1]\n"
+#define EMBBERT_MVE_ALL "vldrh.u16 q2, [r3, q0]\n", "vldrh.u16 q3, [r3, q1]\n"
+#define EMBBERT_MVE_CONTEXT_STEP(...) EMBBERT_MVE_CONTEXT(__VA_ARGS__)
+#define EMBBERT_MVE_ROWS_AT(r)                                                                                         \
+    "vldrw.u32 q4, [" r "]\n vldrw.u32 q5, [" r ", #16]\n vldrw.u32 q6, [" r ", #32]\n vldrw.u32 q7, [" r ", #48]\n"
+/* On to the next two columns, at R11, and their last rows, at R3, unless these are the last, which lie at [SP + 16]. */
+#define EMBBERT_MVE_NEXT_COLUMNS                                                                                       \
+    "ldr r1, [sp, #16]\n add r11, r11, #4\n", "cmp r11, r1\n", "ite hi\n movhi r11, r1\n addls r3, r3, #4\n"
 #endif
 
 /* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
@@ -220,34 +230,57 @@ EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *
     uint16_t halves[16] __attribute__((aligned(8)));
     vst1q_u16(halves, offsets);
     vst1q_u16(halves + 8, vaddq_n_u16(offsets, 2));
-    const uintptr_t frame[5] __attribute__((aligned(8))) = {
+    const uintptr_t frame[6] __attribute__((aligned(8))) = {
         (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * columns * before),
-        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns),
+        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns), (uintptr_t)(b + 2 * width - 4),
     };
     register uintptr_t left __asm__("r1") = (uintptr_t)frame;
     register uintptr_t right __asm__("r3") = (uintptr_t)halves;
     register uintptr_t out __asm__("r5") = (uintptr_t)sums;
     register uintptr_t last __asm__("r9") = (uintptr_t)(a + 64 * before);
     register uintptr_t column __asm__("r11") = (uintptr_t)b;
-    __asm__ volatile(
-        /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, and R7, which
-         * now leads from sixteen rows to the next. */
-        "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldr r7, [r1, #16]\n push {r0, r2, r4, r6}\n"
-        "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n"
-        "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
-        "2:\n ldr r3, [sp, #8]\n add r3, r3, r11\n vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"
-        "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
-        EMBBERT_MVE_CONTEXT("")
-        "ldr r1, [sp, #4]\n mov r3, r11\n cmp r1, r9\n beq 4f\n"
-        "3:\n vldrh.u16 q2, [r3, q0]\n vldrw.u32 q5, [r1, #16]\n vldrh.u16 q3, [r3, q1]\n vldrw.u32 q6, [r1, #32]\n"
-        "vldrw.u32 q7, [r1, #48]\n add r3, r3, r7\n vldrw.u32 q4, [r1], #64\n"
-        EMBBERT_MVE_CONTEXT("a") "cmp r1, r9\n bne 3b\n"
-        "4:\n" EMBBERT_MVE_TILE_STORE "ldr r0, [sp, #12]\n add r11, r11, #4\n cmp r5, r0\n bne 2b\n"
-        EMBBERT_MVE_TILES_LEFT "bne 1b\n"
-        "add sp, sp, #16\n pop {r7}\n"
-        : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
-        : "r"(last)
-        : EMBBERT_MVE_TILE_REGISTERS);
+    /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, the last two
+     * columns; R7 leads from sixteen rows to the next. */
+#define EMBBERT_MVE_CONTEXT_ENTER                                                                                      \
+    "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r7, r8, [r1, #16]\n sub sp, sp, #24\n"               \
+    "strd r0, r2, [sp]\n str r4, [sp, #8]\n str r8, [sp, #16]\n"                                                       \
+    "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n add r3, r4, r11\n"                                    \
+    "vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"                                                      \
+    "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
+#define EMBBERT_MVE_CONTEXT_LEAVE                                                                                      \
+    "bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"                                                                       \
+    "add sp, sp, #24\n pop {r7}\n"
+    if (before == 0) {
+        /* R7 is where the tiles of a block end, R1 the last two columns. */
+        __asm__ volatile(EMBBERT_MVE_CONTEXT_ENTER
+                         "ldr r1, [sp, #16]\n"
+                         "1:\n" EMBBERT_MVE_TILES("r7")
+                         "2:\n" EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_SOME("r11"), "add r11, r11, #4\n",
+                                                          "cmp r11, r1\n", "it hi\n movhi r11, r1\n",
+                                                          EMBBERT_MVE_TILE_STORE)
+                         "cmp r5, r7\n" EMBBERT_MVE_CONTEXT_LEAVE
+                         : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
+                         : "r"(last), "m"(frame)
+                         : EMBBERT_MVE_TILE_REGISTERS);
+    } else {
+        __asm__ volatile(
+            EMBBERT_MVE_CONTEXT_ENTER
+            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
+            "2:\n ldr r1, [sp, #4]\n mov r3, r11\n"
+            EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
+            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n beq 4f\n"
+            "3:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
+            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n bne 3b\n"
+            "4:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_SOME("r3"), EMBBERT_MVE_NEXT_COLUMNS,
+                                            EMBBERT_MVE_ROWS_AT("r9") EMBBERT_MVE_TILE_STORE
+                                            "ldr r0, [sp, #12]\n")
+            "cmp r5, r0\n" EMBBERT_MVE_CONTEXT_LEAVE
+            : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
+            : "r"(last), "m"(frame)
+            : EMBBERT_MVE_TILE_REGISTERS);
+    }
+#undef EMBBERT_MVE_CONTEXT_ENTER
+#undef EMBBERT_MVE_CONTEXT_LEAVE
 #else
     for (int32_t c = 0; c < width; c++) {
         for (int32_t r = 0; r < 4; r++) {
@@ -752,7 +785,7 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
 #define EMBBERT_MVE_ONE(o, sum, second) "vldrb.u8 q0, [%4, #" o "]\n vmladav.s8 " sum ", q0, %q6\n" second(o, sum)
 #define EMBBERT_MVE_SECOND(o, sum) "vldrb.u8 q1, [%4, #16+" o "]\n vmladava.s8 " sum ", q1, %q7\n"
 #define EMBBERT_MVE_NO_SECOND(o, sum)
-#define EMBBERT_MVE_SIXTEEN(second)                                                                                    \
+#define EMBBERT_MVE_SIXTEEN(second, at, w0)                                                                            \
     __asm__ volatile(EMBBERT_MVE_FOUR(0, second) EMBBERT_MVE_FOUR(4, second) EMBBERT_MVE_FOUR(8, second)               \
                          EMBBERT_MVE_FOUR(12, second)                                                                  \
                      : "=&Te"(s0), "=&Te"(s1), "=&Te"(s2), "=&Te"(s3)                                                  \
@@ -762,10 +795,13 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
     at = line + 1;
     for (int32_t p = 0; p < pairs; p += 8, at += 16, out += 16 * channels) {
         int32_t sums[16], s0, s1, s2, s3;
-        if (taps > 16) {
-            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_SECOND);
+        if (taps == 32 && p == 0) {
+            /* The first half of the taps meets what lies before the text. */
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at + 16, w1);
+        } else if (taps > 16) {
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_SECOND, at, w0);
         } else {
-            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND);
+            EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at, w0);
         }
         __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vadd.i32", "%1") EMBBERT_MVE_EACH("vrmulh.s32", "%q2")
                          EMBBERT_MVE_NARROW
@@ -859,7 +895,7 @@ static inline void embbert_mve_rows(int32_t *sums, const int8_t *x, const int8_t
         }
         sums[j] = s0, sums[j + 1] = s1, sums[j + 2] = s2, sums[j + 3] = s3;
     }
-    for (; j < n; j++, weight += k) {
+    for (int32_t left = n % 4; left > 0; left--, j++, weight += k) { /* `j < n` GCC 12 takes for endless */
         int32_t sum = vmladavaq_s8(sums[j], start, vldrbq_z_s8(weight, there));
         for (int32_t i = first; i < k; i += 16) {
             sum = vmladavaq_s8(sum, vldrbq_s8(x + i), vldrbq_s8(weight + i));

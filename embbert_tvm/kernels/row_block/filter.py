@@ -16,7 +16,8 @@ from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, constants, 
 def filter_along_text(taps: int, channels: int, isa: Isa, form: WeightFormat | None = None, table: bool = True):
     """depthwise_conv(DepthwiseConv(taps, channels, Activate() or Requantize(), form=form)) on row-interleaved rows.
 
-    Arguments: x int8 (M, channels, 2); weight int8 (channels / 2, taps, 2) or its codes; bias, multiplier int32
+    Arguments: x int8 (M, channels, 2); weight int8 (channels / 2, taps, 2), (channels, taps) where the instruction set
+    has whole filters, or its codes; bias, multiplier int32
     (channels,); table int8 (256,), if any; out int8 (M, channels, 2).
     """
     small, middle = WIDE if form is None else NARROW
@@ -24,7 +25,8 @@ def filter_along_text(taps: int, channels: int, isa: Isa, form: WeightFormat | N
     def body() -> None:
         pairs = length("M")
         x = argument("x", (pairs, channels, INTERLEAVE), "int8")
-        weight = stored("weight", (channels // INTERLEAVE, taps, INTERLEAVE), form)
+        whole = form is None and isa.whole_filters
+        weight = stored("weight", (channels, taps) if whole else (channels // INTERLEAVE, taps, INTERLEAVE), form)
         bias = constants("bias", (channels,), small)
         multiplier = constants("multiplier", (channels,), middle)
         activation = argument("table", (256,), "int8") if table else None

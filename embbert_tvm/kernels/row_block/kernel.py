@@ -15,6 +15,8 @@ from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
 
+# The rows of a block of which a kernel is called for one.
+ROWS_FOR_ONE = "embbert.rows_for_one"
 _MOST_NAMED = 6  # stages that a kernel's name says
 
 
@@ -120,7 +122,8 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             for stage, arguments in zip(spec.stages, prepared, strict=True):
                 stages.finish(stage, arguments, block)
 
-    return prim_func(name_of(spec, isa), body, compact=False)
+    made = prim_func(name_of(spec, isa), body, compact=False)
+    return made.with_attr(ROWS_FOR_ONE, isa.rows) if spec.single else made
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
@@ -140,7 +143,8 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     if sum_columns or attends:
         sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
     factor = workspace("factor", (ROWS,), "int32") if attends else None
-    coded = [dot_columns(s, spec, isa) for s in spec.stages if isinstance(s, Linear) and s.form is not None]
+    linear = [s for s in spec.stages if isinstance(s, Linear)]
+    coded = [dot_columns(s, spec, isa) for s in linear if s.form is not None and s.packing is None]
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}

@@ -19,6 +19,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Load,
     Narrow,
     Pool,
+    Recurrence,
     RowBlock,
     Save,
     Scan,
@@ -84,7 +85,7 @@ def reads(stage: Stage) -> list[int]:
         return [stage.left, stage.right]
     if isinstance(stage, Scan):
         return [stage.u, stage.step, stage.into, stage.out_of]
-    if isinstance(stage, (Narrow, Pool, Window, HalfWindow)):
+    if isinstance(stage, (Narrow, Pool, Recurrence, Window, HalfWindow)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 

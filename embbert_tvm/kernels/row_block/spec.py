@@ -7,12 +7,21 @@ meets weights of 0. Numbers of values and tensors are indices into `RowBlock.val
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
 
 Parts = tuple[int, ...]
+
+
+class Packing(Enum):
+    """Layouts of a weight for one micro-kernel: kernels/raw_words.py, kernels/mve_codes.py."""
+
+    RAW_WORDS = "raw"
+    MVE_CODES = "codes"
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,12 @@ class Reach:
     taps: int = 1
     after: int = 0
     dilation: int = 1
+
+    @property
+    def label(self) -> str:
+        """The window in a kernel's name."""
+        reach = "" if self.dilation == 1 else f"every{self.dilation}"
+        return f"{self.taps}taps{reach}after{self.after}"
 
 
 @dataclass(frozen=True)
@@ -98,8 +113,8 @@ class Linear:
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
-    codes. narrow: whether vectors are stored in fewer bits. raw: whether the weight lies as raw words
-    (kernels/raw_words.py).
+    codes. narrow: whether vectors are stored in fewer bits.
+    packing: how the weight lies, where not as that says.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -115,7 +130,7 @@ class Linear:
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     narrow: bool = False
-    raw: bool = False
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,19 @@ class Scan:
     into: int
     out_of: int
     spec: IntegerScan
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """value = the states of an LSTM or GRU (integer_recurrence.py) from a value, int16, of what each row brings to the
+    gates; its state is kept from block to block.
+
+    Arguments: those of integer_recurrence.Arguments.
+    """
+
+    value: int
+    source: int
+    spec: IntegerRecurrence
 
 
 @dataclass(frozen=True)
@@ -266,6 +294,7 @@ Stage = (
     | Narrow
     | Gate
     | Scan
+    | Recurrence
     | Window
     | Pool
     | HalfLinear

@@ -151,7 +151,7 @@ def _put(out, isa: Isa, r, column, value) -> None:
 
 @label.register(Unfold)
 def _(stage: Unfold, spec: RowBlock) -> str:
-    return f"unfold{window_label(stage.window)}"
+    return f"unfold{stage.window.label}"
 
 
 @emit.register(Unfold)
@@ -164,12 +164,6 @@ def _(stage: Unfold, number: int, arguments, block: Block) -> None:
 
     with loop("r", isa.rows) as r:
         _read_window(out, block, r, 0, part, stage.window, element)
-
-
-def window_label(window: Reach) -> str:
-    """A window in a kernel's name."""
-    reach = "" if window.dilation == 1 else f"every{window.dilation}"
-    return f"{window.taps}taps{reach}after{window.after}"
 
 
 def _read_window(out, block: Block, r, first: int, width: int, window: Reach, element) -> None:
@@ -214,7 +208,7 @@ def _declare_table(name: str, table: Table, rows) -> _Read:
 @label.register(Gather)
 def _(stage: Gather, spec: RowBlock) -> str:
     def one(table: Table) -> str:
-        through = "" if table.window == Reach() else f"{window_label(table.window)}of"
+        through = "" if table.window == Reach() else f"{table.window.label}of"
         return f"{through}{table.width}{table.form.label if table.form else ''}"
 
     return "gather" + "_".join(map(one, stage.tables))
@@ -272,7 +266,7 @@ def _parts_label(parts: Parts) -> str:
 def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     n = width(stage.n, isa)
     small, middle = NARROW if stage.narrow else WIDE
-    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form) if stage.sources else None
+    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form, stage.packing) if stage.sources else None
     bias = constants("bias", (n,), small)
     lookups = [
         (constants(f"lookup{t}", (rows, n), small), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
@@ -291,7 +285,7 @@ def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
-        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.raw)
+        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.packing)
     vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
 

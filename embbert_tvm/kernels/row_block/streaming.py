@@ -12,6 +12,7 @@ from embbert_tvm.kernels.builder import argument, i32, loop, store, workspace
 from embbert_tvm.kernels.convert import NARROW_BITS
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.gate import GATE_BITS
+from embbert_tvm.kernels.integer_recurrence import Arguments, State, advance
 from embbert_tvm.kernels.integer_scan import ENTRIES as DECAY_ENTRIES
 from embbert_tvm.kernels.integer_scan import INPUT_BITS
 from embbert_tvm.kernels.isa import Isa
@@ -21,6 +22,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Gate,
     Narrow,
     Pool,
+    Recurrence,
     RowBlock,
     Scan,
     Window,
@@ -130,6 +132,34 @@ def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
             store(total, total[0] + multiply_high(h[0], read_by[r, n]), 0)
         value = clamp(multiply_high(total[0], multiplier[0]))
         store(out, tirx.Cast(isa.operand_dtype, value), *isa.at(r, c))
+
+
+# Recurrence.
+
+
+@label.register(Recurrence)
+def _(stage: Recurrence, spec: RowBlock) -> str:
+    return f"{stage.spec.kind}{stage.spec.width}"
+
+
+@declare.register(Recurrence)
+def _(stage: Recurrence, spec: RowBlock, isa: Isa) -> Arguments:
+    return stage.spec.arguments()
+
+
+@prepare.register(Recurrence)
+def _(stage: Recurrence, declared: Arguments, block: Block) -> tuple[Arguments, State]:
+    return declared, stage.spec.state()
+
+
+@emit.register(Recurrence)
+def _(stage: Recurrence, number: int, arguments: tuple[Arguments, State], block: Block) -> None:
+    given_to, state = arguments
+    isa, out, source = block.isa, block.value(stage.value), block.value(stage.source)
+    with loop("r", ROWS) as r:
+        advance(stage.spec, isa, given_to, state, lambda g: i32(source[isa.at(r, g)]))
+        with loop("c", stage.spec.width) as c:
+            store(out, tirx.Cast(isa.operand_dtype, state.h[c]), *isa.at(r, c))
 
 
 # Window.

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from embbert_tvm.kernels.builder import address, call, loop, workspace
+from embbert_tvm.kernels.builder import address, argument, call, i32, loop, store, workspace
 from embbert_tvm.kernels.isa.base import Isa
-from embbert_tvm.kernels.layouts import INTERLEAVE
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
+from embbert_tvm.kernels.mve_codes import SPARE, block_columns
+from embbert_tvm.kernels.row_block.spec import Packing
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,43 @@ class Coded:
                 call("embbert_mve_product_strided", at, *args, INTERLEAVE * self.k)
 
 
-def declare(n: int, k: int, form: WeightFormat | None):
+@dataclass(frozen=True)
+class MveCodes:
+    """Codes of `form` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8."""
+
+    codes: object
+    multipliers: object
+    form: WeightFormat
+    k: int
+
+    def dot(self, isa: Isa, acc, left, pair) -> None:
+        with loop("k", self.k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
+            product = i32(left[isa.at(r, i)]) * self.at(pair, i, c)
+            store(acc, acc[r, c] + product, r, c)
+
+    def at(self, pair, column, lane):
+        """A weight as int32."""
+        bits = self.form.bits
+        columns, block = 64 // bits, block_columns(bits)
+        inside = tirx.floormod(column, columns)
+        at = pair * (self.k * bits // 4) + tirx.floordiv(column, columns) * 16 + tirx.floormod(inside, 16)
+        shift = tirx.Cast("int32", (tirx.floordiv(inside, 16) * 2 + lane) * bits)
+        code = (i32(self.codes[at]) >> shift) & i32((1 << bits) - 1)
+        level = code - tirx.Select(code >= i32(1 << bits - 1), i32(1 << bits), i32(0))
+        return level * i32(self.multipliers[pair * (self.k // block) + tirx.floordiv(column, block)])
+
+    def product(self, isa, sums, left, pairs: int) -> None:
+        places = (address(left, 0, 0, 0), address(self.codes, 0), address(self.multipliers, 0))
+        call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.form.bits)
+
+
+def declare(n: int, k: int, form: WeightFormat | None, packing: Packing | None):
     """The parameters of a weight."""
+    if packing is Packing.MVE_CODES:
+        pairs = n // INTERLEAVE
+        codes = argument("weight", (pairs * k * form.bits // 4 + SPARE,), "uint8")
+        blocks = pairs * (k // block_columns(form.bits)) + 1
+        return MveCodes(codes, argument("weight_multipliers", (blocks,), "int8"), form, k)
     return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), form)
 
 
@@ -66,5 +103,9 @@ def tile_of(k: int):
     return workspace("tile", (1, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int, raw: bool = False) -> Packed | Coded:
-    return Coded(declared, tile, k) if isinstance(declared, Codes) else Packed(declared, k, raw)
+def matrix(declared, tile, k: int, packing: Packing | None) -> Packed | Coded | MveCodes:
+    if isinstance(declared, MveCodes):
+        return declared
+    if isinstance(declared, Codes):
+        return Coded(declared, tile, k)
+    return Packed(declared, k, packing is Packing.RAW_WORDS)
