@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice
-    from embbert_tvm.mixed import Chooser
     from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.source import ModelSource
     from embbert_tvm.tuning.logs import TunedSchedules
@@ -238,12 +237,12 @@ def compile(
 
 def _compile(source: ModelSource, target: Target, out: Path, options: CompileOptions) -> Package:
     from embbert_tvm.codegen import package
-    from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_of
+    from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_chooser, plan_of
     from embbert_tvm.data.files import folder_in_place
 
     start = time.monotonic()
     precision = options.precision if options.plan is None else MIXED
-    chooser = _chooser(source, target.cpu, options)
+    chooser = plan_chooser(source, target.cpu, options)
     check_output(out)
     tuned = _tuned(source.name, target, precision) if options.tuning else None
     front = front_end(source, options)
@@ -312,39 +311,6 @@ def _tuned(model: str, target: Target, precision: str) -> TunedSchedules:
 
     names = [*([] if target.board is None else [target.board.name]), target.cpu.name]
     return TunedSchedules(model, names, precision, [Path("schedules")])
-
-
-def _chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Chooser | None:
-    """What finds a plan within a budget; None where the plan is asked for."""
-    if options.precision != MIXED or options.plan is not None:
-        if (options.budget, options.choices, options.dev) != (None, None, None):
-            raise InputError("--budget, --choices and --dev go with --precision mixed")
-        return None
-    from embbert_tvm.compiler import plan_of
-    from embbert_tvm.data.dataset import read_examples
-    from embbert_tvm.data.tokenizer import encode, load_tokenizer
-    from embbert_tvm.graph.precision import CHOICES, named_plan
-    from embbert_tvm.mixed import Chooser, parse_budget
-
-    if options.budget is None or options.dev is None:
-        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
-    limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
-    names = CHOICES if options.choices is None else options.choices.split(",")
-    schemes = tuple(named_plan(name.strip()).default for name in names)
-    if base.default not in schemes:
-        raise InputError(f"--choices {options.choices}: {base.default} must be among them")
-    if source.tokenizer is None or source.labels is None:
-        raise InputError(
-            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
-        )
-    tokenizer = load_tokenizer(source.tokenizer)
-    examples = read_examples(options.dev, source.labels)
-    labels = [source.labels.index(e.label) for e in examples]
-
-    def ids(max_length: int) -> list[list[int]]:
-        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
-
-    return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
 def _measure(files: Mapping[str, bytes], reference: Callable[[], T], cpu: Cpu) -> tuple[Footprint | MissingTool, T]:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tvm
@@ -32,10 +33,13 @@ from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.heads import TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
-from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
+from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
 from embbert_tvm.source import ModelSource as Source
 from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu
+
+if TYPE_CHECKING:
+    from embbert_tvm.mixed import Chooser
 
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
@@ -115,6 +119,36 @@ def plan_of(options: CompileOptions) -> Plan:
     plan = named_plan(options.precision) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
     return replace(plan, method=method, rounding=rounding)
+
+
+def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
+    """What finds a plan within a budget; None where the plan is asked for."""
+    if options.precision != MIXED or options.plan is not None:
+        if (options.budget, options.choices, options.dev) != (None, None, None):
+            raise InputError("--budget, --choices and --dev go with --precision mixed")
+        return None
+    from embbert_tvm.graph.precision import CHOICES, named_plan
+    from embbert_tvm.mixed import Chooser, parse_budget
+
+    if options.budget is None or options.dev is None:
+        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
+    limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
+    names = CHOICES if options.choices is None else options.choices.split(",")
+    schemes = tuple(named_plan(name.strip()).default for name in names)
+    if base.default not in schemes:
+        raise InputError(f"--choices {options.choices}: {base.default} must be among them")
+    if source.tokenizer is None or source.labels is None:
+        raise InputError(
+            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
+        )
+    tokenizer = load_tokenizer(source.tokenizer)
+    examples = read_examples(options.dev, source.labels)
+    labels = [source.labels.index(e.label) for e in examples]
+
+    def ids(max_length: int) -> list[list[int]]:
+        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
+
+    return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embbert_tvm.data.dataset import Example
     from embbert_tvm.device.locate import Difference
     from embbert_tvm.device.package import Package
+    from embbert_tvm.device.validate import Validation
 
 
 @click.command("validate")
@@ -54,8 +55,6 @@ def command(
         return
     if data is None:
         raise click.UsageError("Missing option '--data'.")
-    from dataclasses import asdict
-
     from tqdm import tqdm
 
     from embbert_tvm.data.predictions import write_predictions
@@ -80,7 +79,22 @@ def command(
     if output is not None:
         write_predictions(output, result.predictions)
     bits = result.comparison
-    figures = {
+    click.echo(json.dumps(_figures(result, place)) if as_json else _shown(result, place))
+    if result.tokenized.first_failure:
+        failed = result.tokenized.checked - result.tokenized.equal
+        words = f"{failed} of {result.tokenized.checked} texts have other token ids on {place} than here"
+        raise WorkError(f"{words}, {result.tokenized.first_failure} first")
+    if bits.first_failure:
+        failed = bits.checked - bits.passed
+        raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
+
+
+def _figures(result: Validation, place: str) -> dict[str, Any]:
+    """The JSON."""
+    from dataclasses import asdict
+
+    bits = result.comparison
+    return {
         "examples": result.examples,
         "accuracy_float": result.accuracy_float,
         "accuracy_compiled": result.accuracy_compiled,
@@ -95,27 +109,25 @@ def command(
         "classes": [asdict(x) for x in result.classes],
         "confused": [asdict(x) for x in result.confused],
     }
-    if as_json:
-        click.echo(json.dumps(figures))
-    else:
-        if result.classes:
-            click.echo(f"{classes.text(result.classes, result.confused)}\n")
-        click.echo(f"{result.examples} examples, on {place}")
-        if result.metric is not None:
-            click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
-        click.echo(f"agreement  {result.agreement:.4f}")
-        click.echo(f"bit-exact  {bits.equal} of {bits.checked} runs")
-        if result.tokenized.checked:
-            click.echo(f"tokenizer  {result.tokenized.equal} of {result.tokenized.checked} texts to the library's ids")
-        if result.stack is not None:
-            click.echo(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
-    if result.tokenized.first_failure:
-        failed = result.tokenized.checked - result.tokenized.equal
-        words = f"{failed} of {result.tokenized.checked} texts have other token ids on {place} than here"
-        raise WorkError(f"{words}, {result.tokenized.first_failure} first")
-    if bits.first_failure:
-        failed = bits.checked - bits.passed
-        raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
+
+
+def _shown(result: Validation, place: str) -> str:
+    """The figures for a person."""
+    from embbert_tvm.report import classes
+
+    bits, lines = result.comparison, []
+    if result.classes:
+        lines.append(f"{classes.text(result.classes, result.confused)}\n")
+    lines.append(f"{result.examples} examples, on {place}")
+    if result.metric is not None:
+        lines.append(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
+    lines.append(f"agreement  {result.agreement:.4f}")
+    lines.append(f"bit-exact  {bits.equal} of {bits.checked} runs")
+    if result.tokenized.checked:
+        lines.append(f"tokenizer  {result.tokenized.equal} of {result.tokenized.checked} texts to the library's ids")
+    if result.stack is not None:
+        lines.append(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
+    return "\n".join(lines)
 
 
 def _examples(package: Package, path: Path) -> list[Example]:

@@ -137,16 +137,28 @@ def validate(
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
     )
+    return _with_answers(found, package, examples, compiled_logits, expected, compiled_answers)
+
+
+def _with_answers(
+    found: Validation,
+    package: Package,
+    examples: Sequence[Example],
+    logits: Sequence[np.ndarray],
+    expected: np.ndarray | None,
+    answers: np.ndarray,
+) -> Validation:
+    """What the package says of each example and class, where it gives one label or value a text."""
     if package.head not in (ONE_LABEL, REGRESSION):
         return found
-    found = replace(found, predictions=predictions_of(examples, np.array(compiled_logits), package.answers))
+    found = replace(found, predictions=predictions_of(examples, np.array(logits), package.answers))
     if package.answers is None or expected is None:
         return found
     return replace(
         found,
         unknown=unknown_labels(examples, package.answers),
-        classes=class_figures(expected, compiled_answers, package.answers),
-        confused=confusions(expected, compiled_answers, package.answers),
+        classes=class_figures(expected, answers, package.answers),
+        confused=confusions(expected, answers, package.answers),
     )
 
 

@@ -25,7 +25,7 @@ from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
-from embbert_tvm.training.batches import tokenize_set
+from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, measured, median_text
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
@@ -33,7 +33,7 @@ from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 from embbert_tvm.training.result import Result, card
-from embbert_tvm.training.search import search
+from embbert_tvm.training.search import Found, search
 from embbert_tvm.training.selection import NGRAMS, Variant, select, told, variants_of
 from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 
@@ -123,13 +123,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
             "were cut"
         )
 
-    def start(recipe: Recipe) -> tuple[TextClassifier, TextClassifier]:
-        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets.labels, sets.train)
-        return made, _recovering(job, made, sets.dev, tokenizer)
-
-    checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
-    finish = merge_lora if job.lora is not None else lambda model: None
-    found = search(job.recipe, job.budget, start, finish, train_set, dev_set, checkpoint, progress)
+    found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     best = [epoch for epoch in found.history if epoch.best][-1]
     result = Result(
         folder=ModelFolder(job.output, job.output.resolve().name, config, sets.labels and tuple(sets.labels)),
@@ -154,6 +148,20 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         _write_about(path, job, result, sets, more)
     found.clean_up()
     return result
+
+
+def _searched(
+    job: Job, sets: JobSets, tokenizer: Tokenizer, train: TokenizedSet, dev: TokenizedSet, progress: Progress
+) -> Found:
+    """The model that dev prefers of those that the job's recipe and budget give."""
+
+    def start(recipe: Recipe) -> tuple[TextClassifier, TextClassifier]:
+        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets.labels, sets.train)
+        return made, _recovering(job, made, sets.dev, tokenizer)
+
+    checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
+    finish = merge_lora if job.lora is not None else lambda model: None
+    return search(job.recipe, job.budget, start, finish, train, dev, checkpoint, progress)
 
 
 def _selected(
