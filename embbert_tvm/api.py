@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice
     from embbert_tvm.ngram_compiler import NgramSource
+    from embbert_tvm.pruning import Pruned
     from embbert_tvm.source import ModelSource
     from embbert_tvm.tuning.logs import TunedSchedules
 
@@ -67,7 +68,7 @@ __all__ = [
 ]
 
 # How often a plan is chosen anew because its package is larger than the budget.
-_ATTEMPTS = 4
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class CompileReport:
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
     longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
     plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
+    pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
 
     start = time.monotonic()
     precision = options.precision if options.plan is None else MIXED
+    source, pruned = _pruned(source, options)
     chooser = plan_chooser(source, target.cpu, options)
     check_output(out)
     tuned = _tuned(source.name, target, precision) if options.tuning else None
@@ -259,7 +262,8 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         raise WorkError(f"no plan was found that comes within --budget {options.budget}: allow more")
     if target.board is not None:
         _check_fit(target.board, report, compiled.at_length)
-    report = replace(report, seconds=time.monotonic() - start, plan=None if chooser is None else compiled.plan)
+    found = None if chooser is None else compiled.plan
+    report = replace(report, seconds=time.monotonic() - start, plan=found, pruned=pruned)
     if tuned is not None:
         used, warnings = tuple(dict.fromkeys(tuned.used)), tuple(dict.fromkeys(tuned.warnings))
         report = replace(report, tuned=used, warnings=report.warnings + warnings)
@@ -289,6 +293,18 @@ def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: Com
         package.write_files(files, folder)
         package.write_reference(vectors, folder, ngram_compiler.text_vectors(model))
     return Package(read_package(out), replace(report, seconds=time.monotonic() - start))
+
+
+def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, Pruned | None]:
+    """The model with the vocabulary that is asked for, and what became of it."""
+    if options.prune_vocabulary is None:
+        if options.vocabulary_size is not None:
+            raise InputError("--vocabulary-size goes with --prune-vocabulary")
+        return source, None
+    from embbert_tvm.pruning import prune_source
+
+    most, dev = options.vocabulary_size, options.dev
+    return prune_source(source, options.prune_vocabulary, most, dev, options.max_length)
 
 
 def _import_compiler() -> None:

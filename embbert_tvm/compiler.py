@@ -17,7 +17,8 @@ from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Schedules, build_programs, limits
 from embbert_tvm.codegen.steps import Program
-from embbert_tvm.data.dataset import calibration_sample, read_examples
+from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
+from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.data.tokenizer_json import read_spec
@@ -27,10 +28,12 @@ from embbert_tvm.graph import calibrate, pipeline
 from embbert_tvm.graph.attributes import account_of, written_of
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.door import Door, content
-from embbert_tvm.graph.import_onnx import load_onnx, open_door
+from embbert_tvm.graph.door.cut_tables import cut_tables
+from embbert_tvm.graph.door.normalize import NORMAL
+from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
 from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
-from embbert_tvm.heads import TOKENS, head_for
+from embbert_tvm.heads import MANY_LABELS, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
 from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
@@ -76,9 +79,18 @@ class FrontEnd:
         """Whether the model is quantized already, and compiled as it is."""
         return written_of(self.mod) is not None
 
+    @property
+    def padding(self) -> int | None:
+        """The id that fills a text up, of a model that takes but one length."""
+        return self.source.padding if self.door.least == self.door.most else None
+
+    def filled(self, ids: list[int]) -> list[int]:
+        """Token ids, filled up where a model takes but one length."""
+        return ids if self.padding is None else ids + [self.padding] * (self.door.least - len(ids))
+
     @functools.cached_property
     def statistics(self) -> Calibration:
-        return _calibration(self.source, self.mod, self.calibration, self.max_length)
+        return _calibration(self)
 
 
 def front_end(source: Source, options: CompileOptions) -> FrontEnd:
@@ -87,7 +99,11 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     given = load_onnx(source.onnx)
     if source.wide is not None and (source.tokenizer is None or not options.tokenizer):
         raise InputError(f"{source.name}: adds what the text's n-grams say, so that its tokenizer must go with it")
-    door = open_door(given, options.max_length, source.separator)
+    door = open_door(given, options.max_length, source.separator, source.padding)
+    is_of_the_door = door.model is not given or NORMAL in metadata(given)
+    if is_of_the_door and door.most is not None and door.least <= (options.max_length or door.most) < door.most:
+        spared = door.most - (options.max_length or door.most)
+        door = replace(door, model=cut_tables(door.model, spared), most=options.max_length)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
         _check_asked_of_quantized(source, options)
@@ -124,7 +140,8 @@ def plan_of(options: CompileOptions) -> Plan:
 def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
     """What finds a plan within a budget; None where the plan is asked for."""
     if options.precision != MIXED or options.plan is not None:
-        if (options.budget, options.choices, options.dev) != (None, None, None):
+        dev = options.dev if options.prune_vocabulary is None else None
+        if (options.budget, options.choices, dev) != (None, None, None):
             raise InputError("--budget, --choices and --dev go with --precision mixed")
         return None
     from embbert_tvm.graph.precision import CHOICES, named_plan
@@ -162,12 +179,15 @@ class Compiled:
 
     @functools.cached_property
     def program(self) -> Program:
-        return replace(self.at_length(self.front.max_length), min_length=self.front.door.least)
+        made = self.at_length(self.front.max_length)
+        return replace(made, min_length=self.front.door.least, padding=self.front.padding)
 
     @property
     def head(self) -> str:
         """What the outputs are, as the model says or as they show."""
         named = self.front.source.labels is not None
+        if self.front.source.head is None and self.front.door.many_labels and not self.program.of_tokens:
+            return MANY_LABELS
         return self.front.source.head or head_for(self.program.classes, self.program.of_tokens, named)
 
     @property
@@ -332,17 +352,18 @@ def _max_length(asked: int | None, positions: int | None, least: int) -> int:
     return asked
 
 
-def _calibration(source: Source, mod: IRModule, tsv: Path | None, max_length: int) -> calibrate.Calibration:
+def _calibration(front: FrontEnd) -> calibrate.Calibration:
+    source, given = front.source, front.calibration
     digest = calibrate.sha256(source.onnx)
-    if tsv is not None:
-        if source.tokenizer is None:
-            raise InputError(f"{source.onnx}: --calibration needs a tokenizer.json beside the model")
-        tokenizer = load_tokenizer(source.tokenizer)
-        examples = calibration_sample(read_examples(tsv))
-        texts = [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
-        return calibrate.calibrate(mod, texts, digest, with_moments=source.trained_precision is None)
+    if given is not None:
+        texts = [front.filled(ids) for ids in calibration_ids(given, source.tokenizer, front.max_length)]
+        check_ids(given, texts, front.vocabulary, front.door.least, front.max_length)
+        return calibrate.calibrate(front.mod, texts, digest, with_moments=source.trained_precision is None)
     if source.calibration is None:
-        raise InputError(f"{source.onnx}: int8 needs calibration: give --calibration TSV, or ask for --precision fp32")
+        raise InputError(
+            f"{source.onnx}: int8 needs calibration: give --calibration with a TSV, lines of text or token ids (.npz, "
+            ".jsonl), or ask for --precision fp32"
+        )
     return calibrate.load_calibration(source.calibration, digest)
 
 

@@ -3,70 +3,90 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from tokenizers import Tokenizer
 
-from embbert_tvm.data.dataset import calibration_sample, read_columns, read_examples
-from embbert_tvm.data.files import folder_in_place, read_lines, write_atomically
-from embbert_tvm.data.tokenizer import load_tokenizer
+from embbert_tvm.data.calibration_texts import calibration_ids
+from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import calibrate, save_calibration, sha256
 from embbert_tvm.graph.door import normalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
+from embbert_tvm.heads import REGRESSION, VECTOR
 from embbert_tvm.models.foreign import FOREIGN, separator_of
 from embbert_tvm.models.huggingface import HubFolder, export, read_hub_folder, tokenizer_of
+from embbert_tvm.pruning import Pruned, prune_source
+from embbert_tvm.source import find_source
 
 
-def export_hub_folder(path: Path, out: Path, calibration: Path | None = None) -> int:
-    """Write the model folder `out` of a hub's folder; gives how many texts its statistics are of.
+@dataclass(frozen=True)
+class Exported:
+    """What an export has done: how many texts its statistics are of, and what became of the vocabulary, if it was
+    pruned."""
 
-    calibration: a labelled TSV, or plain text with one text a line. Raises InputError for what cannot be exported.
+    calibration_texts: int
+    pruned: Pruned | None = None
+
+
+def export_hub_folder(
+    path: Path, out: Path, calibration: Path | None = None, corpus: Path | None = None, most: int | None = None
+) -> Exported:
+    """Write the model folder `out` of a hub's folder.
+
+    Args:
+        path: the hub's folder.
+        out: new or empty.
+        calibration: a labelled TSV, lines of text, or token ids, for statistics.
+        corpus: likewise texts; the tokens alone that these need are kept.
+        most: of a corpus, how many tokens at most.
+
+    Raises:
+        InputError: for what cannot be exported.
     """
     folder = read_hub_folder(path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already: name another output")
     tokenizer = tokenizer_of(folder)
-    texts = [] if calibration is None else _texts(calibration)
-    if texts and tokenizer is None:
-        raise InputError(f"{path}: --calibration needs the model's tokenizer, which is not there")
     given = onnx.load_from_string(export(folder))
     with folder_in_place(out) as place:
-        _write(folder, tokenizer, given, texts, place)
-    return len(texts)
+        return _write(folder, tokenizer, given, place, Wish(calibration, corpus, most))
 
 
-def _write(
-    folder: HubFolder, tokenizer: bytes | None, given: onnx.ModelProto, texts: list[tuple[str, str | None]], out: Path
-) -> None:
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of an export beside the model."""
+
+    calibration: Path | None
+    corpus: Path | None
+    most: int | None
+
+
+def _write(folder: HubFolder, tokenizer: bytes | None, given: onnx.ModelProto, out: Path, wish: Wish) -> Exported:
     if tokenizer is not None:
         write_atomically(out / "tokenizer.json", tokenizer)
-    door = normalize(given, separator=separator_of(out / "tokenizer.json") if tokenizer is not None else None)
+    where = out / "tokenizer.json" if tokenizer is not None else None
+    door = normalize(given, separator=separator_of(where), keeps_scores=folder.head in (VECTOR, REGRESSION))
     write_atomically(out / "model.onnx", door.model.SerializeToString(deterministic=True))
     labels = None if folder.labels is None else list(folder.labels)
     config = {"architecture": FOREIGN, "head": folder.head, "labels": labels, "name": folder.name}
     write_atomically(out / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-    if texts:
-        mod = simplify(import_onnx(door.model))
-        ids = _ids(load_tokenizer(out / "tokenizer.json"), texts, door.most or 256)
-        save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
+    pruned = None if wish.corpus is None else _prune(out, wish.corpus, wish.most)
+    if wish.calibration is None:
+        return Exported(0, pruned)
+    ids = calibration_ids(wish.calibration, where, door.most or 256)
+    mod = simplify(import_onnx(onnx.load(out / "model.onnx")))
+    save_calibration(calibrate(mod, ids, sha256(out / "model.onnx")), out / "calibration.json")
+    return Exported(len(ids), pruned)
 
 
-def _texts(path: Path) -> list[tuple[str, str | None]]:
-    """The texts of a file to calibrate on."""
-    if read_columns(path) is not None:
-        found = [(x.text, x.text_pair) for x in read_examples(path)]
-    else:
-        found = [(line.strip(), None) for line in read_lines(path) if line.strip()]
-    if not found:
-        raise InputError(f"{path}: holds no text")
-    return calibration_sample(found)
-
-
-def _ids(tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], longest: int) -> list[list[int]]:
-    tokenizer.enable_truncation(longest)
-    tokenizer.no_padding()
-    return [tokenizer.encode(text, pair).ids for text, pair in texts]
+def _prune(folder: Path, corpus: Path, most: int | None) -> Pruned:
+    """Put the model with a pruned vocabulary in the place of one that is exported."""
+    source = find_source(folder)
+    made, pruned = prune_source(source, corpus, most, None, None)
+    for old, new in ((folder / "model.onnx", made.onnx), (folder / "tokenizer.json", made.tokenizer)):
+        if new is not None:
+            write_atomically(old, new.read_bytes())
+    return pruned

@@ -23,7 +23,7 @@ class CompileOptions:
     plan: Plan | Path | None = None  # each operator's precision, or the file that holds it
     budget: str | None = None  # for mixed: as flash=300k,ram=64k,drop=0.5
     choices: str | None = None  # for mixed: the precisions to choose from, as int8,int4,fp16
-    dev: Path | None = None  # for mixed: a labelled TSV to measure on
+    dev: Path | None = None  # for mixed and prune_vocabulary: a labelled TSV to measure on
     max_length: int | None = None  # the longest text in tokens
     calibration: Path | None = None  # a labelled TSV to calibrate on, in place of the model's own statistics
     calibration_method: str | None = None  # percentile, minmax, mse or kl
@@ -31,6 +31,8 @@ class CompileOptions:
     prefix: str = DEFAULT_PREFIX  # what every name of the C begins with
     tokenizer: bool = True  # whether the model's tokenizer, if it has one, goes with it
     tuning: bool = True  # whether the tuned schedules of the target are used
+    prune_vocabulary: Path | None = None  # a corpus: the tokens that it needs, no others
+    vocabulary_size: int | None = None  # for prune_vocabulary: how many tokens there may be
     dump_ir: Path | None = None  # a folder for the module after each phase
 
 

@@ -7,12 +7,13 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from os.path import isfile
 from pathlib import Path
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import head_named
 from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
-from embbert_tvm.models.foreign import FOREIGN, separator_of
+from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
 from embbert_tvm.models.ngrams import NgramModel, relabelled
 
@@ -30,6 +31,8 @@ class ModelSource:
     trained_precision: str | None = None  # the one through whose rounding it was trained
     # the id after which the second of two texts begins, for a model that has token types
     separator: int | None = None
+    # the id that fills a text up to a model's one length, None where the tokenizer has none
+    padding: int | None = None
     # what its outputs are, one of HEADS; None where only their number says
     head: str | None = None
     # hashed n-grams of the whole text, whose logits are added to the model's
@@ -78,7 +81,8 @@ def _source(path: Path) -> ModelSource:
 
     tokenizer = beside("tokenizer.json")
     files = (tokenizer, beside("calibration.json"))
-    return ModelSource(path.stem, path, None, *files, trained_precision(path.parent), separator_of(tokenizer))
+    own = trained_precision(path.parent), separator_of(tokenizer), padding_of(tokenizer)
+    return ModelSource(path.stem, path, None, *files, *own)
 
 
 def _foreign(path: Path) -> ModelSource | None:
@@ -100,22 +104,29 @@ def _foreign(path: Path) -> ModelSource | None:
 
     tokenizer = there("tokenizer.json")
     files = (None if labels is None else tuple(labels), tokenizer, there("calibration.json"))
-    return ModelSource(name, path / "model.onnx", *files, None, separator_of(tokenizer), head)
+    own = None, separator_of(tokenizer), padding_of(tokenizer), head
+    return ModelSource(name, path / "model.onnx", *files, *own)
+
+
+def folder_while_running(prefix: str) -> Path:
+    """A new folder that lives as long as this process."""
+    place = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 def _exported(path: Path) -> ModelSource:
     """A hub's folder, exported to where it lives as long as this process."""
     from embbert_tvm.hub_export import export_hub_folder
 
-    place = Path(tempfile.mkdtemp(prefix="embbert-hub-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place = folder_while_running("embbert-hub-")
     export_hub_folder(path, place / "model")
     return _foreign(place / "model")
 
 
 def read_labels(given: str) -> tuple[str, ...]:
     """The labels that `--labels` names: a file with one a line, or a list with commas. Raises InputError."""
-    if Path(given).is_file():
+    if isfile(given):  # which takes a list of many names for no file
         try:
             labels = Path(given).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeError) as error:

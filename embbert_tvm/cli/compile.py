@@ -42,15 +42,19 @@ embbert-tvm run build/snips --on qemu "turn the lights off"
     "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
 )
 @click.option("--choices", metavar="NAMES", help="For mixed: the precisions to choose from, as int8,int4,fp16.")
-@click.option("--dev", type=_PATH, help="For mixed: labelled TSV to measure what is lost on.")
+@click.option("--dev", type=_PATH, help="For mixed and --prune-vocabulary: labelled TSV to measure what is lost on.")
 @click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
 @click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
 @click.option("--labels", metavar="FILE|A,B,C", help="Names of the classes: a file with one a line, or a list.")
-@click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
+@click.option(
+    "--calibration", type=_PATH, help="Labelled TSV, lines of text, or token ids (.npz, .jsonl) to calibrate on."
+)
 @click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
 @click.option(
     "--rounding", metavar="NAME", help="gptq or nearest: of weights of fewer than 8 bits. Default: the plan's."
 )
+@click.option("--prune-vocabulary", type=_PATH, metavar="TSV|TXT", help="Keep only the tokens that these texts need.")
+@click.option("--vocabulary-size", type=click.IntRange(min=1), help="For --prune-vocabulary: how many tokens at most.")
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
@@ -72,6 +76,8 @@ def command(
     calibration: Path | None,
     calibration_method: str | None,
     rounding: str | None,
+    prune_vocabulary: Path | None,
+    vocabulary_size: int | None,
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
@@ -98,6 +104,8 @@ def command(
         calibration=calibration,
         calibration_method=calibration_method,
         rounding=rounding,
+        prune_vocabulary=prune_vocabulary,
+        vocabulary_size=vocabulary_size,
         prefix=prefix,
         tokenizer=not no_tokenizer,
         tuning=not no_tuning,

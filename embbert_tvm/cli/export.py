@@ -13,8 +13,22 @@ _PATH = click.Path(path_type=Path)
 @click.argument("model", type=_PATH)
 @click.option("-o", "--output", type=_PATH, metavar="FOLDER", help="For a hub's folder: the model folder to write.")
 @click.option("--calibration", type=_PATH, help="TSV, or lines of text, that give calibration statistics.")
+@click.option(
+    "--prune-vocabulary",
+    type=_PATH,
+    metavar="TSV|TXT",
+    help="For a hub's folder: keep only the tokens that these need.",
+)
+@click.option("--vocabulary-size", type=click.IntRange(min=1), help="For --prune-vocabulary: how many tokens at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def command(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
+def command(
+    model: Path,
+    output: Path | None,
+    calibration: Path | None,
+    prune_vocabulary: Path | None,
+    vocabulary_size: int | None,
+    as_json: bool,
+) -> None:
     """Write MODEL/model.onnx and, from the texts of --calibration, MODEL/calibration.json.
 
     A hub's folder (config.json with "architectures", or modules.json) stays as it is: --output names the model folder
@@ -30,8 +44,10 @@ def command(model: Path, output: Path | None, calibration: Path | None, as_json:
     from embbert_tvm.models.huggingface import is_hub_folder
 
     if is_hub_folder(model):
-        _of_a_hub(model, output, calibration, as_json)
+        _of_a_hub(model, output, calibration, as_json, prune_vocabulary, vocabulary_size)
         return
+    if prune_vocabulary is not None or vocabulary_size is not None:
+        raise InputError(f"{model}: is a model folder of ours: prune its vocabulary with `compile --prune-vocabulary`")
     if output is not None:
         raise InputError(f"--output {output}: {model} is a model folder of ours, whose model.onnx lies in it")
     try:
@@ -65,18 +81,35 @@ def command(model: Path, output: Path | None, calibration: Path | None, as_json:
             click.echo(f"{folder.calibration}: from {texts} texts")
 
 
-def _of_a_hub(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
+def _of_a_hub(
+    model: Path,
+    output: Path | None,
+    calibration: Path | None,
+    as_json: bool,
+    corpus: Path | None,
+    most: int | None,
+) -> None:
     import json
+    from dataclasses import asdict
 
     from embbert_tvm.errors import InputError
     from embbert_tvm.hub_export import export_hub_folder
+    from embbert_tvm.report.vocabulary import vocabulary_line
 
     if output is None:
         raise InputError(f"{model}: is a hub's folder: name the model folder to write with -o FOLDER")
-    texts = export_hub_folder(model, output, calibration)
+    if most is not None and corpus is None:
+        raise InputError("--vocabulary-size goes with --prune-vocabulary")
+    done = export_hub_folder(model, output, calibration, corpus, most)
+    texts, pruned = done.calibration_texts, done.pruned
     if as_json:
-        click.echo(json.dumps({"onnx": str(output / "model.onnx"), "calibration_texts": texts}))
+        document = {"onnx": str(output / "model.onnx"), "calibration_texts": texts}
+        if pruned is not None:
+            document["vocabulary"] = asdict(pruned)
+        click.echo(json.dumps(document))
         return
     click.echo(f"{output}: {output / 'model.onnx'} as the model in {model} answers")
+    if pruned is not None:
+        click.echo(f"{output / 'tokenizer.json'}: {vocabulary_line(pruned)}")
     if texts:
         click.echo(f"{output / 'calibration.json'}: from {texts} texts")

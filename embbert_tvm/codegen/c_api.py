@@ -115,10 +115,16 @@ _CUT = "A text of more than\n * @UPPER@_MAX_LENGTH tokens is cut, and `truncated
 _CUT_BUT_FOR_NGRAMS = _CUT[:-1] + ";\n * the n-grams of all of it add to the logits."
 _STREAMS = "A text of any length\n * is read whole."
 _LINEAR = """\
-    bool has_text;                   /* whether the inference in hand is of a text, of */
-    size_t bytes;                    /* so many bytes, */
+    bool has_text;                   /* whether the inference in hand is of a text, */
     float linear[@UPPER@_CLASSES]; /* whose n-grams add this to the logits */
 """
+
+
+def _padding(number: int | None) -> str:
+    """The line for the id that fills a text up to the one length that there is."""
+    return (
+        "" if number is None else f"#define @UPPER@_PADDING {number} /* id that fills a text up to the one length */\n"
+    )
 
 
 def header(
@@ -140,6 +146,7 @@ def header(
     return substitute(
         _HEADER,
         prefix,
+        padding=_padding(program.padding),
         **_head_macros(head),
         title=c_comment(model_name),
         precision=precision,

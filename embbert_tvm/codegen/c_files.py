@@ -99,6 +99,8 @@ def entry(
         **_texts(program, head, linear),
         arena=_ARENA if "arena + " in body else "",
         slice_end=_SLICE_END if "slice_end(" in body else "",
+        fill=_TOO_SHORT if program.padding is None else _FILL,
+        given="tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         scores=_SCORES.get(head, ""),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
@@ -119,6 +121,17 @@ def entry(
     )
 
 
+_TOO_SHORT = """\
+    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
+        return @UPPER@_E_LENGTH;
+    }"""
+# A model of one length takes what a text lacks in padding.
+_FILL = """\
+    for (size_t i = tokens; i < @UPPER@_MAX_LENGTH; i++) {
+        ids[i] = @UPPER@_PADDING;
+    }"""
+
+
 def _texts(program: Program, head: str, linear: bool) -> dict[str, str]:
     """What stands in the entry point for texts, and for their n-grams."""
     headers = {"kernels": program.functions, "linear": linear, "tokenizer": program.text}
@@ -126,7 +139,6 @@ def _texts(program: Program, head: str, linear: bool) -> dict[str, str]:
     return {
         "text": c_ngrams.bytes_text() if streams else _IDS_ONLY if program.text is None else _TOKENIZE,
         "answer": _answer(head, program.text is not None or linear),
-        "token_count": c_ngrams.TOKENS if streams else "(size_t)model->length",
         "linear_function": c_ngrams.ADD if linear else "",
         "added": c_ngrams.ADDED if linear else "",
         "with_text": c_ngrams.WITH_TEXT if linear else "",

@@ -27,8 +27,6 @@ _OF_TWO = "        logits[0] += -z / 2;\n        logits[1] += z / 2;"
 
 # Of a package of nothing else, in the place of the functions that call a tokenizer.
 _BYTES_TEXT = template("tokenize_bytes.c.in").rstrip("\n")
-# How many tokens a result is of, where the n-grams are all there is.
-TOKENS = "model->has_text ? model->bytes : (size_t)model->length"
 # Parts of <prefix>_model.c: what begins with a text, what with ids, and what is done with the logits at the end.
 WITH_TEXT = template("linear_begin.c.in")
 WITHOUT_TEXT = "    model->has_text = false;\n"

@@ -305,7 +305,7 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _St
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         read = [values[source] for source in stage.sources]
         terms = [(r if isinstance(r, str) else values[r], factor) for r, factor in residuals]
-        matrix = f"unborrowed({weight})" if stage.raw else weight
+        matrix = f"unborrowed({weight})" if stage.packing == row_block.RAW_WORDS else weight
         dots = f"dot({_side_by_side(read)}, {matrix}) + " if read else ""
         writer.put(acc, f"{dots}{bias}{''.join(lookups)}{_residuals(terms)}")
         out = writer.fresh(name) if stage.tensor is None else tensors[stage.tensor]

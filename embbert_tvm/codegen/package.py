@@ -159,6 +159,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "labels": None if contents.labels is None else list(contents.labels),
         "classes": program.classes,
         "head": contents.head,
+        "padding": program.padding,
         "vocabulary": program.vocabulary,
         "arena": _arena(program.arena),
         "weights_bytes": program.weights_bytes,

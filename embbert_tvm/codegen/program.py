@@ -22,7 +22,8 @@ from embbert_tvm.codegen.plan import Block, solve
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step, Tensor, Text
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
-from embbert_tvm.graph.door.normalize import MOST
+from embbert_tvm.graph.door.normalize import HEAD, MOST
+from embbert_tvm.graph.door.outputs import TOKENS
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
@@ -142,7 +143,8 @@ class _Builder:
         if isinstance(dim, int):
             return dim
         analyzer = sym.Analyzer()
-        analyzer.bind(self.length, tirx.const(length, "int64"))
+        if not isinstance(self.length, int):
+            analyzer.bind(self.length, tirx.const(length, "int64"))
         for var, actual in (where or {}).items():
             analyzer.bind(var, analyzer.simplify(actual))
         value = analyzer.simplify(dim)
@@ -306,7 +308,8 @@ class _Builder:
             Tensor(name, kind, shape_text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
         )
         dims = self.made[result][1]
-        classes = int(np.prod([d for d in dims if isinstance(d, int)]))
+        of_tokens = str(self.graph.function.attrs[HEAD]) == TOKENS if HEAD in self.graph.function.attrs else False
+        classes = int(np.prod(dims[2:] if of_tokens else dims))
         return Program(
             tuple(self.functions.values()),
             self.constants,
@@ -318,7 +321,7 @@ class _Builder:
             self.max_length,
             None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
             longest_slice=self.longest_slice(),
-            of_tokens=not all(isinstance(d, int) for d in dims),
+            of_tokens=of_tokens,
         )
 
     def longest_slice(self) -> float:

@@ -81,6 +81,7 @@ class Program:
     min_length: int = 1
     longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
     of_tokens: bool = False  # whether every token has so many logits
+    padding: int | None = None  # the id that fills a text up, where a model takes but one length
 
     @property
     def arena_bytes(self) -> int:

@@ -25,7 +25,9 @@ class PrunedTokenizer:
     kept: tuple[int, ...]
 
 
-def prune_tokenizer(tokenizer: Tokenizer, texts: Iterable[Text], most: int | None = None) -> PrunedTokenizer:
+def prune_tokenizer(
+    tokenizer: Tokenizer, texts: Iterable[Text], most: int | None = None, also: Iterable[int] = ()
+) -> PrunedTokenizer:
     """Keep the special and added tokens, all single characters and bytes, and what the texts are encoded to.
 
     The texts' own tokens stay what they are. Raises InputError where `most` is less than what is kept in any case.
@@ -34,11 +36,12 @@ def prune_tokenizer(tokenizer: Tokenizer, texts: Iterable[Text], most: int | Non
         tokenizer: as `load_tokenizer` gives it.
         texts: texts and pairs of the corpus.
         most: how many tokens there may be; the most frequent are kept, and the texts' tokens may change.
+        also: ids that are kept in any case, as that of padding.
     """
     document = json.loads(tokenizer.to_str())
     counts = Counter(i for encoded in tokenizer.encode_batch(list(texts)) for i in encoded.ids)
     parts = _parts(document["model"])
-    kept = _closed(_always(document, tokenizer), parts)
+    kept = _closed(_always(document, tokenizer) | set(also), parts)
     if most is not None and len(kept) > most:
         raise InputError(f"a vocabulary of {most} cannot hold the {len(kept)} special tokens and single characters")
     for number, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):

@@ -86,7 +86,7 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     counts = result.instructions, result.cycles
     answer = Answer(text, None, None, None, count, tokens.full_length - count, *counts)
     if package.head == TOKENS:
-        return replace(answer, token_labels=_token_answers(text, tokens, logits, names or ()))
+        return replace(answer, token_labels=_token_answers(text, tokens, logits[:count], names or ()))
     if package.head == VECTOR:
         return replace(answer, vector=tuple(logits.tolist()))
     if names is None:

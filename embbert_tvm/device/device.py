@@ -146,6 +146,7 @@ class Device:
 
         WorkError where the device refuses, faults or does not answer in time.
         """
+        ids = self.package.filled(ids)
         reply = self._request(protocol.RUN, self._payload(ids), self.patience(len(ids)))
         run = protocol.unpack_run(reply, self.package.logits_of(len(ids)))
         self._check_status(run.status)

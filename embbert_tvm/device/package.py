@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,17 @@ class Package:
     def min_length(self) -> int:
         """Tokens that the model needs at least."""
         return int(self.metadata.get("min_length", 1))
+
+    @property
+    def padding(self) -> int | None:
+        """The id that fills a text up, of a model that takes but one length; None for others."""
+        found = self.metadata.get("padding")
+        return found if type(found) is int else None
+
+    def filled(self, ids: Sequence[int]) -> list[int]:
+        """Token ids, filled up where the model takes but one length."""
+        lacking = 0 if self.padding is None else self.min_length - len(ids)
+        return [*ids, *[self.padding or 0] * lacking]
 
     @property
     def tokenizer(self) -> Path:

@@ -110,7 +110,7 @@ def validate(
         for number, example in enumerate(progress(examples), 1):
             encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
             ids, cut = encoded.ids, cut + (encoded.truncated and not package.streams)
-            float_logits.append(reference(ids, example.text, example.text_pair))
+            float_logits.append(reference(package.filled(ids), example.text, example.text_pair))
             _check_finite(float_logits[-1], "the float model", number)
             if device.takes(example.text, example.text_pair):
                 checked += 1

@@ -15,6 +15,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.door import Door, normalize
+from embbert_tvm.graph.door.endings import SIGMOID
 from embbert_tvm.graph.door.forms import check_finite, plain_constants
 from embbert_tvm.graph.door.inputs import described
 from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL
@@ -53,13 +54,16 @@ def metadata(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
 
 
-def open_door(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> Door:
+def open_door(
+    model: onnx.ModelProto, longest: int | None = None, separator: int | None = None, padding: int | None = None
+) -> Door:
     """The model in the one form that is compiled (graph/door); as it is where it has that already.
 
     Args:
         model: stays as it is.
         longest: tokens of the longest text that is wished.
         separator: the id after which the second of two texts begins, for a model that has token types.
+        padding: the id that fills a text up, for a model of one length that has a mask.
 
     Raises:
         InputError: for what is no text model, holds NaN, or is computed in a way that is not compiled.
@@ -67,13 +71,15 @@ def open_door(model: onnx.ModelProto, longest: int | None = None, separator: int
     known = metadata(model)
     graph = model.graph
     is_ours = MAX_LENGTH in known or NORMAL in known
-    if not is_ours or [described(v) for v in (*graph.input, *graph.output)][:1] != ["ids int64 (1, L)"]:
-        return normalize(model, longest, separator)
+    first = [described(v) for v in (*graph.input, *graph.output)][:1]
+    one_length = (known.get(NORMAL, "").split() or [""])[0]
+    if not is_ours or first not in (["ids int64 (1, L)"], [f"ids int64 (1, {one_length})"]):
+        return normalize(model, longest, separator, padding)
     check_finite(model)
-    least, most, head = (*known.get(NORMAL, f"1 {known.get(MAX_LENGTH, 0)} text").split(), "", "")[:3]
+    least, most, head, scores = (*known.get(NORMAL, f"1 {known.get(MAX_LENGTH, 0)} text").split(), "", "", "")[:4]
     if not (least.isdigit() and most.isdigit() and head in (TEXT, TOKENS)):
         raise InputError(f"{NORMAL} of the model is {known[NORMAL]!r}, not what embbert-tvm writes: export it again")
-    return Door(model, int(least), int(most) or None, head)
+    return Door(model, int(least), int(most) or None, head, (), scores == SIGMOID)
 
 
 def import_onnx(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> IRModule:

@@ -82,7 +82,7 @@ CHOICES = ("int8", "int6", "int4", "int4-embeddings", "int3", "int2", "fp16")
 def _known(what: str, name: object, known: Iterable[str]) -> str:
     if not isinstance(name, str) or name not in known:
         meant = nearest(str(name), known)
-        raise InputError(f"{what} {name} is not known{meant}: choose one of {', '.join(known)}")
+        raise InputError(f"{what} {name} is not known: choose one of {', '.join(known)}{meant}")
     return name
 
 

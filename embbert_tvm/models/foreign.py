@@ -24,3 +24,19 @@ def separator_of(tokenizer: Path | None) -> int | None:
     separator = pair.ids[pair.type_ids.index(1) - 1]
     types = [int(separator in pair.ids[:n]) for n in range(len(pair.ids))]
     return separator if types == pair.type_ids else None
+
+
+_PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+
+
+def padding_of(tokenizer: Path | None) -> int | None:
+    """The id that fills a text up: that of a tokenizer.json's padding, else of a token that is called so."""
+    if tokenizer is None:
+        return None
+    try:
+        loaded = load_tokenizer(tokenizer)
+    except InputError:  # what is no tokenizer is refused where it is used
+        return None
+    if loaded.padding is not None:
+        return int(loaded.padding["pad_id"])
+    return next((number for token in _PADDING if (number := loaded.token_to_id(token)) is not None), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from embbert_tvm.api import CompileReport, Flash, Ram
 from embbert_tvm.report.table import table
+from embbert_tvm.report.vocabulary import vocabulary_line
 
 
 def document(report: CompileReport) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def document(report: CompileReport) -> dict[str, Any]:
     }
     if report.plan is not None:
         found["plan"] = {"operators": dict(report.plan.operators), "measured": report.plan.measured}
+    if report.pruned is not None:
+        found["vocabulary"] = asdict(report.pruned)
     return found
 
 
@@ -37,6 +40,7 @@ def text(report: CompileReport, output: Path) -> str:
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
     if report.tuned:
         counted += f"; {len(report.tuned)} kernels as tuned"
+    lines = [] if report.pruned is None else [f"  vocabulary {vocabulary_line(report.pruned)}"]
     return "\n".join(
         [
             f"{output}: {report.precision} for {report.board or report.target}, "
@@ -45,6 +49,7 @@ def text(report: CompileReport, output: Path) -> str:
             f"  RAM        {_row(report.ram)}",
             f"  operators  {counted}",
             f"  slices     {report.longest_slice:.2%} of an inference at the longest, by multiplications",
+            *lines,
         ]
     )
 

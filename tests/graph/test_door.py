@@ -191,7 +191,6 @@ def test_a_token_classifier_is_one():
         ("ids:float[1,L]", "ids float .* holds no integers"),
         ("ids:int64[4,L]", "takes 4 texts at once"),
         ("ids:int64[1,L,8]", "holds no token ids"),
-        ("ids:int64[1,64]", "takes exactly 64 tokens: export it with the length as a dynamic axis"),
     ],
 )
 def test_an_input_that_is_none_of_ids_is_refused(names, match):

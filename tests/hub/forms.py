@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import tempfile
 import warnings
@@ -15,6 +16,8 @@ import kinds
 import onnx
 import torch
 from torch import nn
+
+from embbert_tvm.models import huggingface
 
 EXAMPLE = 11  # tokens
 
@@ -49,9 +52,9 @@ def example(names: tuple[str, ...], batch: int, length: int = EXAMPLE) -> tuple[
     return (ids, torch.ones_like(ids), torch.zeros_like(ids))[: len(names)]
 
 
-def wrapped(kind: str) -> nn.Module:
+def wrapped(kind: str, size: kinds.Size = kinds.TINY) -> nn.Module:
     """The model of a kind as a function of its inputs in order."""
-    return _Logits(kinds.model(kind), kinds.KINDS[kind].inputs).eval()
+    return _Logits(kinds.model(kind, size), kinds.KINDS[kind].inputs).eval()
 
 
 def _old(module: nn.Module, names: tuple[str, ...], batch: int, opset: int, axes: dict, out: str, path: Path) -> None:
@@ -88,13 +91,38 @@ def _dynamo(module: nn.Module, names: tuple[str, ...], path: Path) -> None:
 FORMS = {"old_dynamic": _old_dynamic, "old_batch1": _old_batch1, "dynamo": _dynamo, "optimum": _optimum}
 
 
+FOLDER = "folder"  # what transformers or sentence-transformers save
+
+
+def saved(kind: str, folder: Path, size: kinds.Size = kinds.TINY) -> None:
+    """Write the folder of a kind, without a tokenizer. Raises ValueError for one that no library saves."""
+    model = kinds.model(kind, size)
+    encoder = model.bert if kind == "embedding" else model
+    if not hasattr(encoder, "save_pretrained"):
+        raise ValueError(f"{kind} is a module of one's own, which no folder of transformers holds")
+    encoder.save_pretrained(folder)
+    if kind == "embedding":
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+        parts = (("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
+        listed = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in parts]
+        (folder / "modules.json").write_text(json.dumps(listed))
+
+
+def of_folder(kind: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
+    """The ONNX that is made of a kind's folder. Raises ValueError as `saved`."""
+    with tempfile.TemporaryDirectory() as name, _quietly():
+        saved(kind, Path(name) / kind, size)
+        return onnx.load_from_string(huggingface.export(huggingface.read_hub_folder(Path(name) / kind)))
+
+
 @cache
-def exported(kind: str, form: str) -> onnx.ModelProto:
+def exported(kind: str, form: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
     """The ONNX of a kind in a form; each is made once a process. Do not change it."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with _quietly():
-            FORMS[form](wrapped(kind), kinds.KINDS[kind].inputs, path)
+            FORMS[form](wrapped(kind, size), kinds.KINDS[kind].inputs, path)
         return onnx.load(path)

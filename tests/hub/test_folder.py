@@ -138,7 +138,7 @@ def test_a_folder_of_sentence_transformers(tmp_path):
 def test_calibration_is_of_the_librarys_ids(folders, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("turn off the lights\n\nplay music\n")
-    assert export_hub_folder(folders("bert"), tmp_path / "out", texts) == 2
+    assert export_hub_folder(folders("bert"), tmp_path / "out", texts).calibration_texts == 2
     assert json.loads((tmp_path / "out" / "calibration.json").read_text())["examples"] == 2
 
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.door.inputs import rename
+from embbert_tvm.graph.door.inputs import fixed_length, rename
 from embbert_tvm.graph.door.lengths import of_the_length
 from embbert_tvm.graph.door.probe import Probe, ProbeError, live_nodes, random_ids
 
@@ -48,7 +48,8 @@ def _known(model: onnx.ModelProto, name: str, vocabulary: int, what: str) -> int
     if name not in of_the_length(model.graph)[0]:
         raise InputError(f"{what} depends on the text, which is not compiled")
     probe, found = Probe(model, [name]), set()
-    for length in _LENGTHS:
+    fixed = fixed_length(model.graph.input[0])
+    for length in _LENGTHS if fixed is None else (fixed,):
         try:
             found.add(int(np.reshape(probe(random_ids(length, vocabulary))[name], -1)[0]))
         except ProbeError:

@@ -111,8 +111,10 @@ def fixed_length(value: onnx.ValueInfoProto) -> int | None:
     return dims[-1].dim_value if dims[-1].HasField("dim_value") else None
 
 
-def _makers(graph: onnx.GraphProto, value: onnx.ValueInfoProto, meaning: str, separator: int | None) -> list:
-    """Nodes that make an input from `ids`, in the shape and type that it has."""
+def _makers(
+    graph: onnx.GraphProto, value: onnx.ValueInfoProto, meaning: str, separator: int | None, padding: int | None
+) -> list:
+    """Nodes that make an input from `ids`, in its shape and type. padding: an id that the mask leaves out."""
     name, kind = value.name, value.type.tensor_type.elem_type
     dims = value.type.tensor_type.shape.dim
     prefix = f"door.{meaning}"
@@ -150,6 +152,12 @@ def _makers(graph: onnx.GraphProto, value: onnx.ValueInfoProto, meaning: str, se
             helper.make_node("Greater", [f"{prefix}.so_far", f"{prefix}.count"], [f"{prefix}.made"]),
         ]
         made = f"{prefix}.made"
+    elif meaning == "mask" and padding is not None:
+        nodes += [
+            helper.make_node("Equal", [IDS, constant("padding", np.array(padding))], [f"{prefix}.is_padding"]),
+            helper.make_node("Not", [f"{prefix}.is_padding"], [f"{prefix}.made"]),
+        ]
+        made = f"{prefix}.made"
     else:
         fill = numpy_helper.from_array(np.array([1 if meaning == "mask" else 0]))
         nodes += [
@@ -162,10 +170,17 @@ def _makers(graph: onnx.GraphProto, value: onnx.ValueInfoProto, meaning: str, se
     return nodes
 
 
-def with_one_input(model: onnx.ModelProto, meaning: Meaning, separator: int | None) -> None:
+def with_one_input(
+    model: onnx.ModelProto,
+    meaning: Meaning,
+    separator: int | None,
+    fixed: int | None = None,
+    padding: int | None = None,
+) -> None:
     """Replace a model's inputs, in place, by `ids` int64 (1, L); every other is made from it.
 
-    separator: the id after which a second text begins, where token types are to follow from it.
+    separator: the id after which a second text begins, where token types are to follow from it. fixed: the one length
+    that the model takes, if it takes but one; padding: the id that fills a text up to it.
     """
     graph = model.graph
     inputs = real_inputs(graph)
@@ -173,11 +188,12 @@ def with_one_input(model: onnx.ModelProto, meaning: Meaning, separator: int | No
         rename(graph, IDS, "door.own_ids")
         meaning = Meaning({("door.own_ids" if k == IDS else k): v for k, v in meaning.of.items()})
         inputs = real_inputs(graph)
-    nodes = [n for i in inputs for n in _makers(graph, i, meaning.of[i.name], separator)]
+    filled = padding if fixed is not None else None
+    nodes = [n for i in inputs for n in _makers(graph, i, meaning.of[i.name], separator, filled)]
     kept = list(graph.node)
     del graph.node[:], graph.input[:]
     graph.node.extend([*nodes, *kept])
-    graph.input.append(helper.make_tensor_value_info(IDS, TensorProto.INT64, [1, "L"]))
+    graph.input.append(helper.make_tensor_value_info(IDS, TensorProto.INT64, [1, fixed or "L"]))
 
 
 def rename(graph: onnx.GraphProto, old: str, new: str) -> None:

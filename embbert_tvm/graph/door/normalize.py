@@ -13,9 +13,12 @@ from onnx import helper, numpy_helper
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.door import cleanup
 from embbert_tvm.graph.door.branches import inline_control_flow
+from embbert_tvm.graph.door.endings import SIGMOID, to_logits
+from embbert_tvm.graph.door.fixed import open_length
 from embbert_tvm.graph.door.forms import to_plain_form
-from embbert_tvm.graph.door.inputs import described, fixed_length, meaning_of, real_inputs, with_one_input
+from embbert_tvm.graph.door.inputs import described, fixed_length, meaning_of, real_inputs
 from embbert_tvm.graph.door.lengths import Replacement, of_the_length
+from embbert_tvm.graph.door.one_hot import to_lookups
 from embbert_tvm.graph.door.outputs import TEXT, head_of, name_logits, one_output
 from embbert_tvm.graph.door.probe import IDS, Probe, ProbeError, random_ids
 
@@ -35,7 +38,8 @@ class Door:
     """A model in the one form that is compiled.
 
     least, most: the shortest and the longest text that it takes, most None where it knows no limit. head: what each
-    row of its output is of, "text" or "tokens". notes: what its owner should know.
+    row of its output is of, "text" or "tokens". notes: what its owner should know. many_labels: the model ended in
+    a sigmoid, so that each score is a probability of its own.
     """
 
     model: onnx.ModelProto
@@ -43,15 +47,24 @@ class Door:
     most: int | None
     head: str = TEXT
     notes: tuple[str, ...] = ()
+    many_labels: bool = False
 
 
-def normalize(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> Door:
+def normalize(
+    model: onnx.ModelProto,
+    longest: int | None = None,
+    separator: int | None = None,
+    padding: int | None = None,
+    keeps_scores: bool = False,
+) -> Door:
     """A model of any inputs, batch and exporter as one of `ids` int64 (1, L) that computes nothing of shapes.
 
     Args:
         model: stays as it is.
         longest: tokens of the longest text that is wished, where the model itself does not know.
         separator: the id after which the second of two texts begins, for a model that has token types.
+        padding: the id that fills a text up, for a model of one length that has a mask.
+        keeps_scores: whether a softmax or sigmoid at the end stays, as that of a vector or a value.
 
     Raises:
         InputError: for what is no text model, or is computed from the length in a way that is not compiled.
@@ -60,15 +73,20 @@ def normalize(model: onnx.ModelProto, longest: int | None = None, separator: int
     output = one_output(plain.graph)
     meaning = meaning_of(plain.graph)
     ids = next(i for i in real_inputs(plain.graph) if i.name == meaning.ids)
-    if (fixed := fixed_length(ids)) is not None:
-        raise InputError(f"the model takes exactly {fixed} tokens: export it with the length as a dynamic axis")
-    with_one_input(plain, meaning, separator)
+    opened = open_length(plain, meaning, separator, fixed_length(ids), padding)
+    plain, static, only = opened.model, opened.static, opened.only
     before = Probe(plain)
-    vocabulary = _vocabulary(plain, before)
+    to_lookups(plain.graph)
+    vocabulary = _vocabulary(plain, Probe(plain), static)
     inline_control_flow(plain, vocabulary)
-    least, most = _limits(before, vocabulary, longest, described(ids))
-    table = most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
+    least, most = _limits(before, vocabulary, longest, described(ids)) if static is None else (static, static)
+    if only is None and (fixed := fixed_length(ids)) is not None:
+        most = min(fixed, most or fixed)
+    table = only or most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
     lengths = [n for n in _SAMPLES if least <= n < table][:3] or list(range(least, min(table, least + 3))) or [least]
+    scores = None if keeps_scores else to_logits(plain, vocabulary, lengths)
+    if scores is not None:
+        output, before = plain.graph.output[0], Probe(plain)
     if output.name in of_the_length(plain.graph)[0]:
         raise InputError(f"the output {output.name} does not depend on the tokens: the model answers nothing")
     answers = {n: before(random_ids(n, vocabulary))[output.name] for n in lengths}
@@ -77,11 +95,12 @@ def normalize(model: onnx.ModelProto, longest: int | None = None, separator: int
     head = head_of(output.name, answers)
     _replace_lengths(plain, vocabulary, sorted({*lengths, table}))
     _with_rank(plain, answers[lengths[0]])
-    name_logits(plain.graph, head, answers[lengths[0]].shape[-1] if answers[lengths[0]].shape else 1)
+    name_logits(plain.graph, head, answers[lengths[0]].shape[-1] if answers[lengths[0]].shape else 1, static)
     _compare(before, plain, vocabulary, sorted({least, *lengths, table}))
+    least, most = (least, most) if only is None else (only, only)
     known = {p.key: p.value for p in plain.metadata_props}
-    helper.set_model_props(plain, known | {NORMAL: f"{least} {most or 0} {head}"})
-    return Door(plain, least, most, head, tuple(notes))
+    helper.set_model_props(plain, known | {NORMAL: f"{least} {most or 0} {head} {scores or ''}".rstrip()})
+    return Door(plain, least, most, head, tuple(notes), scores == SIGMOID)
 
 
 def _with_rank(model: onnx.ModelProto, answer: np.ndarray) -> None:
@@ -95,11 +114,12 @@ def _with_rank(model: onnx.ModelProto, answer: np.ndarray) -> None:
     graph.output[0].name = f"{name}.of_a_batch"
 
 
-def _vocabulary(model: onnx.ModelProto, probe: Probe) -> int:
+def _vocabulary(model: onnx.ModelProto, probe: Probe, fixed: int | None) -> int:
     """How many ids there are: all that the model looks up without leaving a table."""
     graph = model.graph
     rows = [t.dims[0] for t in graph.initializer if len(t.dims) == 2]
-    length = next((n for n in _SHORTEST_TRIED[::-1] if probe.runs([np.zeros((1, n))])), None)
+    lengths = _SHORTEST_TRIED[::-1] if fixed is None else (fixed,)
+    length = next((n for n in lengths if probe.runs([np.zeros((1, n))])), None)
 
     def takes(count: int) -> bool:
         return probe.runs([np.full((1, length), count - 1)])

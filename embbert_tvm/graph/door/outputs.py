@@ -34,7 +34,9 @@ def head_of(name: str, found: Mapping[int, object]) -> str:
     if kind != "float32":
         raise InputError(f"{shown}, no logits: export the model without what follows them (an ArgMax?)")
     if len(set(shapes.values())) == 1:
-        shape = next(iter(shapes.values()))
+        length, shape = next(iter(shapes.items()))
+        if len(shapes) == 1 and len(shape) == 3 and shape[:2] == (1, length):
+            return TOKENS
         # A batch of 1 may have been left out.
         if all(d == 1 for d in shape[:-1]) and len(shape) <= 2 and (not shape or shape[-1] > 0):
             return TEXT
@@ -43,12 +45,12 @@ def head_of(name: str, found: Mapping[int, object]) -> str:
     raise InputError(f"{shown}: neither logits of the text (1, C) nor of each token (1, L, C)")
 
 
-def name_logits(graph: onnx.GraphProto, head: str, classes: int) -> None:
-    """Call the one output `logits`, in place, of shape (1, C) or (1, L, C)."""
+def name_logits(graph: onnx.GraphProto, head: str, classes: int, fixed: int | None = None) -> None:
+    """Call the one output `logits`, in place, of shape (1, C) or (1, L, C). fixed: L, where there is but one."""
     (output,) = graph.output
     if output.name != LOGITS:
         if any(LOGITS in (*n.input, *n.output) for n in graph.node):
             rename(graph, LOGITS, "door.own_logits")
         rename(graph, output.name, LOGITS)
-    shape = [1, classes] if head == TEXT else [1, "L", classes]
+    shape = [1, classes] if head == TEXT else [1, fixed or "L", classes]
     graph.output[0].CopyFrom(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape))

@@ -60,8 +60,11 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
     """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as an addend."""
     value = constant(expr)
     if value is not None:
+        # One number, or one a column: what differs from row to row is no bias.
+        if value.size > 1 and (value.ndim == 0 or value.shape[-1] != value.size):
+            return False
         found.bias = found.bias + value.reshape(-1) * by
-        return value.size == max(value.shape, default=1)
+        return True
     made = graph.producer(expr)
     name = op_name(made)
     if not top and _is_addend(graph, expr):
