@@ -91,9 +91,8 @@ def validate(
     its ids are compared with the library's.
     """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    reference = TextReference(package.reference_model, package.linear)
+    reference, compared = TextReference(package.reference_model, package.linear), Comparer(package)
     float_logits, compiled_logits = [], []
-    compared = Comparer(package)
     checked, cut, wrong = 0, 0, []
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package, timeout))

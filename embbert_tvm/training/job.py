@@ -90,12 +90,8 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     Hashed n-grams are fitted first, and added to the model where dev gains by them. An interrupted job resumes after
     its last whole epoch when it is run again with the same data and options.
 
-    Args:
-        measure: what tells a model folder's cost; the job's limits need it.
-
-    Raises:
-        InputError: for data or options that cannot be.
-        WorkError: where the training diverges, the export is wrong, or nothing is within the limits.
+    measure: what tells a model folder's cost, which the job's limits need. Raises InputError, and WorkError where the
+    training diverges, the export is wrong, or nothing is within the limits.
     """
     progress = progress or Progress()
     check_output(job.output)
@@ -118,11 +114,8 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
-        progress.on_note(
-            f"{truncated} of {len(sets.train) + len(sets.dev)} texts are longer than {config.max_length} tokens and "
-            "were cut"
-        )
-
+        texts = len(sets.train) + len(sets.dev)
+        progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     best = [epoch for epoch in found.history if epoch.best][-1]
     result = Result(
