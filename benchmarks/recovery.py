@@ -70,7 +70,8 @@ def recover(arguments: argparse.Namespace, task: Task, method: str, precision: s
             train = train.with_name(f"train-{arguments.train_limit}.tsv.xz")
             write_examples(train, random.Random(0).sample(examples, min(arguments.train_limit, len(examples))))
         recipe = Recipe(epochs=arguments.epochs, lr=LR[method], token_dropout=0.1, weight_decay=0.05)
-        job = Job(train, output, recipe, dev=dev, base=arguments.model, regression=task.regression, precision=precision)
+        model = {"base": arguments.model, "regression": task.regression, "wide": False}
+        job = Job(train, output, recipe, dev=dev, precision=precision, **model)
         if method == "LoRA":
             job = Job(**{**vars(job), "lora": RANK})
         shown = Progress(on_epoch=lambda epoch: print(f"{output.name}: {epoch}", file=sys.stderr, flush=True))

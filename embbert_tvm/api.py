@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from embbert_tvm.device import device as places
 from embbert_tvm.device.classify import Answer, answer
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import Plan
     from embbert_tvm.graph.quantize import Choice
-    from embbert_tvm.mixed import Chooser
+    from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.pruning import Pruned
     from embbert_tvm.source import ModelSource
     from embbert_tvm.tuning.logs import TunedSchedules
 
     Vectors = Sequence[tuple[list[int], np.ndarray]]
+
+T = TypeVar("T")
 
 __all__ = [
     "DEFAULT_PRECISION",
@@ -176,15 +179,17 @@ def load_package(path: str | Path) -> Package:
     return Package(read_package(Path(path)))
 
 
-def load_model(path: str | Path, labels: str | None = None) -> ModelSource:
+def load_model(path: str | Path, labels: str | None = None) -> ModelSource | NgramSource:
     """A model folder, a hub's folder, or an ONNX file with tokenizer.json and calibration.json beside it.
 
     labels: names of the classes in place of the model's own: a file with one a line, or "a,b,c". InputError for none.
     """
     _import_compiler()
     from embbert_tvm.compiler import find_source
+    from embbert_tvm.models.ngrams import is_ngram_folder
+    from embbert_tvm.ngram_compiler import find_ngram_source
 
-    return find_source(Path(path), labels)
+    return (find_ngram_source if is_ngram_folder(Path(path)) else find_source)(Path(path), labels)
 
 
 def find_target(cpu: str | None = None, board: str | None = None) -> Target:
@@ -202,7 +207,10 @@ def find_target(cpu: str | None = None, board: str | None = None) -> Target:
 
 
 def compile(
-    model: ModelSource | str | Path, target: Target | str, out: str | Path, options: CompileOptions = DEFAULTS
+    model: ModelSource | NgramSource | str | Path,
+    target: Target | str,
+    out: str | Path,
+    options: CompileOptions = DEFAULTS,
 ) -> Package:
     """Compile a model to C for a CPU or a board. The package is written whole or not at all.
 
@@ -221,19 +229,23 @@ def compile(
     if isinstance(target, str):
         is_board = target.endswith((".yaml", ".yml")) or target in known_boards()
         target = find_target(board=target) if is_board else find_target(target)
+    from embbert_tvm.ngram_compiler import NgramSource
+
+    if isinstance(source, NgramSource):
+        return _compile_ngrams(source, target, Path(out), options)
     with _dumped(options.dump_ir):
         return _compile(source, target, Path(out), options)
 
 
 def _compile(source: ModelSource, target: Target, out: Path, options: CompileOptions) -> Package:
     from embbert_tvm.codegen import package
-    from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_of
+    from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_chooser, plan_of
     from embbert_tvm.data.files import folder_in_place
 
     start = time.monotonic()
     precision = options.precision if options.plan is None else MIXED
     source, pruned = _pruned(source, options)
-    chooser = _chooser(source, target.cpu, options)
+    chooser = plan_chooser(source, target.cpu, options)
     check_output(out)
     tuned = _tuned(source.name, target, precision) if options.tuning else None
     front = front_end(source, options)
@@ -241,8 +253,9 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
         compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
         files = package.files(contents(compiled, target.cpu, precision, options.prefix, target.board))
-        measured, vectors = _measure(files, compiled, target.cpu)
-        report = _report(compiled, measured, target, precision)
+        measured, (vectors, texts) = _measure(files, partial(_vectors, compiled), target.cpu)
+        notes = (*compiled.front.door.notes, *_in_float(compiled.choices))
+        report = _report(compiled.program, compiled.choices, notes, measured, target, precision)
         if chooser is None or not chooser.tighten(report.flash.total, report.ram.total):
             break
     else:
@@ -256,8 +269,30 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         report = replace(report, tuned=used, warnings=report.warnings + warnings)
     with folder_in_place(out) as folder:
         package.write_files(files, folder)
-        package.write_reference(vectors, folder)
+        package.write_reference(vectors, folder, texts)
     return Package(read_package(out), report)
+
+
+def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: CompileOptions) -> Package:
+    from embbert_tvm import ngram_compiler
+    from embbert_tvm.codegen import package
+    from embbert_tvm.compiler import check_output
+    from embbert_tvm.data.files import folder_in_place
+
+    start = time.monotonic()
+    ngram_compiler.check_options(options)
+    check_output(out)
+    model = source.model
+    made = ngram_compiler.contents(source, target.cpu, options.prefix, options.max_length, target.board)
+    program, files = made.program, package.files(made)
+    measured, vectors = _measure(files, lambda: ngram_compiler.vectors(model, program.max_length), target.cpu)
+    report = _report(program, made.choices, (), measured, target, DEFAULT_PRECISION)
+    if target.board is not None:
+        _check_fit(target.board, report, lambda length: program)
+    with folder_in_place(out) as folder:
+        package.write_files(files, folder)
+        package.write_reference(vectors, folder, ngram_compiler.text_vectors(model))
+    return Package(read_package(out), replace(report, seconds=time.monotonic() - start))
 
 
 def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, Pruned | None]:
@@ -294,42 +329,8 @@ def _tuned(model: str, target: Target, precision: str) -> TunedSchedules:
     return TunedSchedules(model, names, precision, [Path("schedules")])
 
 
-def _chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Chooser | None:
-    """What finds a plan within a budget; None where the plan is asked for."""
-    if options.precision != MIXED or options.plan is not None:
-        dev = options.dev if options.prune_vocabulary is None else None
-        if (options.budget, options.choices, dev) != (None, None, None):
-            raise InputError("--budget, --choices and --dev go with --precision mixed")
-        return None
-    from embbert_tvm.compiler import plan_of
-    from embbert_tvm.data.dataset import read_examples
-    from embbert_tvm.data.tokenizer import encode, load_tokenizer
-    from embbert_tvm.graph.precision import CHOICES, named_plan
-    from embbert_tvm.mixed import Chooser, parse_budget
-
-    if options.budget is None or options.dev is None:
-        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
-    limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
-    names = CHOICES if options.choices is None else options.choices.split(",")
-    schemes = tuple(named_plan(name.strip()).default for name in names)
-    if base.default not in schemes:
-        raise InputError(f"--choices {options.choices}: {base.default} must be among them")
-    if source.tokenizer is None or source.labels is None:
-        raise InputError(
-            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
-        )
-    tokenizer = load_tokenizer(source.tokenizer)
-    examples = read_examples(options.dev, source.labels)
-    labels = [source.labels.index(e.label) for e in examples]
-
-    def ids(max_length: int) -> list[list[int]]:
-        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
-
-    return Chooser(limits, cpu.features, ids, labels, schemes, base)
-
-
-def _measure(files: Mapping[str, bytes], compiled: Compiled, cpu: Cpu) -> tuple[Footprint | MissingTool, Vectors]:
-    """What the package takes on the CPU, or why that is not known, and its reference vectors: the target's compiler
+def _measure(files: Mapping[str, bytes], reference: Callable[[], T], cpu: Cpu) -> tuple[Footprint | MissingTool, T]:
+    """What the package takes on the CPU, or why that is not known, and what `reference` gives: the target's compiler
     works on the one while LLVM does on the other."""
     from embbert_tvm.codegen import package
 
@@ -339,22 +340,34 @@ def _measure(files: Mapping[str, bytes], compiled: Compiled, cpu: Cpu) -> tuple[
         except MissingTool as error:
             return error
 
-    with TemporaryDirectory(prefix="embbert-") as scratch, ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside, TemporaryDirectory(prefix="embbert-") as scratch:
         package.write_files(files, Path(scratch))
         measured = beside.submit(measure, Path(scratch))
-        vectors = compiled.vectors()
-        return measured.result(), vectors
+        found = reference()
+        return measured.result(), found
 
 
-def _report(compiled: Compiled, measured: Footprint | MissingTool, target: Target, precision: str) -> CompileReport:
+def _vectors(compiled: Compiled) -> tuple[Vectors, Sequence[tuple[str, str | None, np.ndarray]]]:
+    """What the package must give for token ids, and for texts."""
+    return compiled.vectors(), compiled.texts()
+
+
+def _in_float(choices: Sequence[Choice]) -> list[str]:
+    """Warnings of the operators that were left in float32 without being asked for."""
     from embbert_tvm.graph.quantize.quantizer import ASKED
 
-    program = compiled.program
-    warnings = [
-        f"{c.name} runs in float32: {c.reason}"
-        for c in compiled.choices
-        if c.precision == "float32" and c.reason != ASKED
-    ]
+    return [f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != ASKED]
+
+
+def _report(
+    program: Program,
+    choices: Sequence[Choice],
+    notes: Sequence[str],
+    measured: Footprint | MissingTool,
+    target: Target,
+    precision: str,
+) -> CompileReport:
+    warnings = list(notes)
     if isinstance(measured, MissingTool):
         warnings.append(f"code size and stack are not known: {measured}")
         flash, ram = Flash(None, program.weights_bytes, None), Ram(program.arena_bytes, None, None)
@@ -368,8 +381,8 @@ def _report(compiled: Compiled, measured: Footprint | MissingTool, target: Targe
         max_length=program.max_length,
         flash=flash,
         ram=ram,
-        operators=compiled.choices,
-        warnings=(*compiled.front.door.notes, *warnings),
+        operators=tuple(choices),
+        warnings=tuple(warnings),
         longest_slice=program.longest_slice,
     )
 

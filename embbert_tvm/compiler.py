@@ -6,18 +6,21 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tvm
 from tvm import IRModule, relax
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
-from embbert_tvm.codegen import package
+from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.program import Schedules, build_programs, limits
 from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
+from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place
+from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.data.tokenizer_json import read_spec
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
@@ -32,10 +35,14 @@ from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import Choice, Quantized
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
-from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, CompileOptions
+from embbert_tvm.ngram_compiler import some_texts
+from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
 from embbert_tvm.source import ModelSource as Source
 from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu
+
+if TYPE_CHECKING:
+    from embbert_tvm.mixed import Chooser
 
 DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
@@ -90,6 +97,8 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
+    if source.wide is not None and (source.tokenizer is None or not options.tokenizer):
+        raise InputError(f"{source.name}: adds what the text's n-grams say, so that its tokenizer must go with it")
     door = open_door(given, options.max_length, source.separator, source.padding)
     is_of_the_door = door.model is not given or NORMAL in metadata(given)
     if is_of_the_door and door.most is not None and door.least <= (options.max_length or door.most) < door.most:
@@ -126,6 +135,37 @@ def plan_of(options: CompileOptions) -> Plan:
     plan = named_plan(options.precision) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
     return replace(plan, method=method, rounding=rounding)
+
+
+def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
+    """What finds a plan within a budget; None where the plan is asked for."""
+    if options.precision != MIXED or options.plan is not None:
+        dev = options.dev if options.prune_vocabulary is None else None
+        if (options.budget, options.choices, dev) != (None, None, None):
+            raise InputError("--budget, --choices and --dev go with --precision mixed")
+        return None
+    from embbert_tvm.graph.precision import CHOICES, named_plan
+    from embbert_tvm.mixed import Chooser, parse_budget
+
+    if options.budget is None or options.dev is None:
+        raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
+    limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
+    names = CHOICES if options.choices is None else options.choices.split(",")
+    schemes = tuple(named_plan(name.strip()).default for name in names)
+    if base.default not in schemes:
+        raise InputError(f"--choices {options.choices}: {base.default} must be among them")
+    if source.tokenizer is None or source.labels is None:
+        raise InputError(
+            f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
+        )
+    tokenizer = load_tokenizer(source.tokenizer)
+    examples = read_examples(options.dev, source.labels)
+    labels = [source.labels.index(e.label) for e in examples]
+
+    def ids(max_length: int) -> list[list[int]]:
+        return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
+
+    return Chooser(limits, cpu.features, ids, labels, schemes, base)
 
 
 @dataclass(frozen=True)
@@ -172,6 +212,19 @@ class Compiled:
         """What the package must give for random token ids, of lengths from the least to the most."""
         return self._vectors(reference_lengths(self.program), seed=0)
 
+    def texts(self) -> list[tuple[str, str | None, np.ndarray]]:
+        """What the package must give for texts, where their n-grams add to the logits."""
+        source = self.front.source
+        if source.wide is None or source.tokenizer is None:
+            return []
+        tokenizer = load_tokenizer(source.tokenizer)
+        found = []
+        for text, pair in some_texts():
+            ids = encode(tokenizer, text, pair, self.front.max_length)
+            if len(ids) >= self.program.min_length:
+                found.append((text, pair, self._run(ids) + source.wide.logits([text], [pair])[0]))
+        return found
+
     def _vectors(self, lengths: Iterable[int], seed: int) -> list[tuple[list[int], np.ndarray]]:
         rng = np.random.default_rng(seed)
         texts = [rng.integers(0, self.front.vocabulary, length).tolist() for length in lengths]
@@ -189,9 +242,21 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedule
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.scheme is None else window_bytes(front.scheme)
     at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
+    if front.source.wide is not None:
+        at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
     compiled = Compiled(front, known, quantized, at_length)
     _check_head(front.source, compiled)
     return compiled
+
+
+def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndarray]) -> Callable[[int], Program]:
+    """The programs with arrays that no kernel reads."""
+
+    def program(length: int) -> Program:
+        made = at_length(length)
+        return replace(made, constants=made.constants | more)
+
+    return program
 
 
 def _check_head(source: Source, compiled: Compiled) -> None:
@@ -235,6 +300,8 @@ def contents(
         origins=known.origins,
         head=compiled.head,
         rejection=source.rejection if compiled.head == ONE_LABEL else None,
+        linear=source.wide,
+        example=source.example,
     )
 
 
@@ -250,7 +317,7 @@ def compile_model(
     compiled = back_end(front, cpu, plan_of(options), options.prefix, tuned)
     with folder_in_place(out) as folder:
         package.write(contents(compiled, cpu, options.precision, options.prefix), folder)
-        package.write_reference(compiled.vectors(), folder)
+        package.write_reference(compiled.vectors(), folder, compiled.texts())
     return compiled
 
 

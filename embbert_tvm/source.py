@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import ONE_LABEL, head_named
-from embbert_tvm.models.folder import read_folder, trained_precision
+from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
+from embbert_tvm.models.ngrams import NgramModel, relabelled
 from embbert_tvm.rejection import Rejection
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class ModelSource:
     head: str | None = None
     # by what a text has none of the labels, where one label is given
     rejection: Rejection | None = None
+    # hashed n-grams of the whole text, whose logits are added to the model's
+    wide: NgramModel | None = None
+    # a text of its own kind, None where it is not known
+    example: str | None = None
 
 
 def find_source(path: Path, labels: str | None = None) -> ModelSource:
@@ -50,7 +55,10 @@ def find_source(path: Path, labels: str | None = None) -> ModelSource:
     the classes in the place of the model's own, as `read_labels` takes them. Raises InputError for what is neither.
     """
     source = _source(path)
-    return source if labels is None else replace(source, labels=read_labels(labels))
+    if labels is None:
+        return source
+    names = read_labels(labels)
+    return replace(source, labels=names, wide=source.wide and relabelled(source.wide, names))
 
 
 def _source(path: Path) -> ModelSource:
@@ -63,8 +71,16 @@ def _source(path: Path) -> ModelSource:
 
         folder = read_folder(path)
         files = (folder.tokenizer_path, folder.calibration)
-        found = ModelSource(folder.name, fresh_onnx(folder), folder.labels, *files, folder.trained_precision)
-        return replace(found, rejection=folder.rejection)
+        return ModelSource(
+            folder.name,
+            fresh_onnx(folder),
+            folder.labels,
+            *files,
+            folder.trained_precision,
+            rejection=folder.rejection,
+            wide=wide_of(path, folder.labels),
+            example=example_of(path),
+        )
     if not path.exists():
         raise InputError(f"{path}: no such model folder or ONNX file")
 

@@ -12,7 +12,7 @@ import pytest
 import small
 
 import embbert_tvm
-from embbert_tvm import CompileOptions, api
+from embbert_tvm import CompileOptions, api, compiler
 from embbert_tvm.errors import InputError, WorkError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def test_a_plan_is_found_before_the_back_end_and_again_where_it_is_too_large(tmp
             return len(asked) < self.enough
 
     chooser = Chooser()
-    monkeypatch.setattr(api, "_chooser", lambda *_: chooser)
+    monkeypatch.setattr(compiler, "plan_chooser", lambda *_: chooser)
     options = CompileOptions(precision="mixed", budget="flash=1k", max_length=4)
     chooser.enough = 2
     package = embbert_tvm.compile(small.folder(), "host", tmp_path / "p", options)

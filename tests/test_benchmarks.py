@@ -210,7 +210,7 @@ def test_a_suites_teacher_is_for_the_tasks_that_have_one(tmp_path):
 
 
 def options_of(verb):
-    return {option.removeprefix("--") for parameter in verb.command.params for option in parameter.opts}
+    return {option.removeprefix("--") for x in verb.command.params for option in (*x.opts, *x.secondary_opts)}
 
 
 def test_a_suites_recipes_name_known_tasks_and_options():

@@ -29,6 +29,7 @@ FLOORS = """
     mixed pruning
     hub_export
     source
+    ngram_compiler
     compiler
     tuning
     api

@@ -12,6 +12,7 @@ from embbert_tvm.errors import nearest
 from embbert_tvm.version import __version__
 
 COMMANDS = {
+    "compare": "Say which answers change from one model to another.",
     "compile": "Compile a model folder or an ONNX file to C.",
     "distill": "Fine-tune a model on labelled text and on a larger model's judgement.",
     "doctor": "Say what this machine has and lacks.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,18 @@ from typing import Any
 import click
 
 from embbert_tvm.cli import train
-from embbert_tvm.cli.training import PATH, command_line, need_torch, recipe_option, run_and_report, training_options
+from embbert_tvm.cli.training import (
+    PATH,
+    command_line,
+    limits_of,
+    need_torch,
+    recipe_option,
+    run_and_report,
+    training_options,
+)
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 
-_OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted", "grafted", "donors")
+_OF_THE_JOB = (*train.OF_THE_JOB, "weak_teachers", "unlabelled", "most", "copies", "corrupted", "grafted", "donors")
 
 
 @click.command()
@@ -49,17 +58,25 @@ _OF_THE_JOB = (*train.OF_THE_JOB, "unlabelled", "most", "copies", "corrupted", "
     show_default=True,
     help="Fine-tunings of an encoder, of different seeds, that teach together.",
 )
-@click.option("--teacher-epochs", default=TeacherRecipe().epochs, show_default=True)
+@click.option(
+    "--weak-teachers", is_flag=True, help="Let those teach too that are worse on dev than the linear model of n-grams."
+)
+@click.option(
+    "--teacher-epochs",
+    type=click.IntRange(min=1),
+    help=f"[default: {TeacherRecipe().epochs}, of a small set as many as {TeacherRecipe().least_steps:,} steps take]",
+)
 @click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True)
 @click.option("--teacher-frozen", default=TeacherRecipe().frozen, show_default=True, help="Layers left as they are.")
 def command(
     tsv: Path,
     output: Path,
     as_json: bool,
+    measure: bool,
     teachers: tuple[Path, ...],
     teacher_output: Path | None,
     teacher_seeds: int,
-    teacher_epochs: int,
+    teacher_epochs: int | None,
     teacher_lr: float,
     teacher_frozen: int,
     **options: Any,
@@ -77,9 +94,12 @@ def command(
 
     of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
     found = tuple(find_teacher(teacher) for teacher in teachers)
-    job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=found, command=command_line())
+    limits = limits_of(options)
+    job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=found, limits=limits, command=command_line())
     kept = teacher_output or output.with_name(f"{output.name}-teacher")
-    recipe = TeacherRecipe(teacher_epochs, teacher_lr, frozen=teacher_frozen)
+    recipe = TeacherRecipe(lr=teacher_lr, frozen=teacher_frozen)
+    if teacher_epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=teacher_epochs, least_steps=0)
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None, delay=1) as bar:
 
         def on_step(done: int, total: int) -> None:
@@ -93,4 +113,4 @@ def command(
             )
 
         job = finetune_job_teachers(job, kept, recipe, teacher_seeds, on_epoch, on_step)
-    run_and_report(job, as_json)
+    run_and_report(job, as_json, measure)

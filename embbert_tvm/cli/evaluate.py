@@ -65,10 +65,10 @@ def _one(
 
     from tqdm import tqdm
 
-    from embbert_tvm.models.folder import read_folder
+    from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.report import classes
     from embbert_tvm.report.confidence import text as confidence_text
-    from embbert_tvm.training.evaluate import evaluate, write_predictions
+    from embbert_tvm.training.evaluate import evaluate, read_any_folder
 
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
 
@@ -76,14 +76,13 @@ def _one(
             bar.total = total
             bar.update(done - bar.n)
 
-        found = evaluate(read_folder(model), data, metric, limit, seed, on_step, outside)
+        found = evaluate(read_any_folder(model), data, metric, limit, seed, on_step, outside)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:
         click.echo(f"the model was trained on {found.seen} of these texts, of which it says too little", err=True)
     if found.unknown:
-        labels = ", ".join(f"{label} ({count})" for label, count in found.unknown.items())
-        click.echo(f"the model does not know {labels}: {sum(found.unknown.values())} texts count as wrong", err=True)
+        click.echo(classes.unknown(found.unknown), err=True)
     if output is not None:
         write_predictions(output, found.predictions)
     if as_json:

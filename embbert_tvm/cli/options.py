@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 timeout_option = click.option(
@@ -10,3 +12,23 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="For one text. Default: what the device's clock and the text's length ask for.",
 )
+
+
+class Quantity(click.ParamType):
+    """A number with a unit behind it: 300k bytes, 10m of time."""
+
+    def __init__(self, name: str, units: dict[str, float], example: str) -> None:
+        self.name, self._units, self._example = name, units, example
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+        if found is None or found[2].lower() not in self._units or float(found[1]) <= 0:
+            self.fail(f"{value!r}: give a number as {self._example}", param, ctx)
+        return float(found[1]) * self._units[found[2].lower()]
+
+
+SIZE = Quantity("BYTES", {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1 << 20, "mb": 1 << 20}, "300k")
+MILLISECONDS = Quantity("MS", {"": 1, "ms": 1, "s": 1000}, "5ms")
+DURATION = Quantity("TIME", {"s": 1, "m": 60, "min": 60, "h": 3600}, "10m or 1h")

@@ -23,7 +23,10 @@ _NUMBERS = 4  # of a vector that are shown
 
 @click.command("run")
 @click.argument("package", type=click.Path())
-@click.argument("text", nargs=-1, required=True)
+@click.argument("text", nargs=-1)
+@click.option(
+    "--file", "path", metavar="FILE", help="Texts, one a line, or a TSV's with its header; - is standard input."
+)
 @click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
 @click.option("--examples", type=click.Path(path_type=Path), help="TSV of intents: label and text; for vectors.")
 @click.option("--threshold", type=float, help="Of --examples: the least cosine that counts.  [default: 0.5]")
@@ -32,13 +35,19 @@ _NUMBERS = 4  # of a vector that are shown
 def command(
     package: str,
     text: tuple[str, ...],
+    path: str | None,
     place: str,
     examples: Path | None,
     threshold: float | None,
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Classify each TEXT with the compiled PACKAGE, or its tokens, or make its vector, as the model does."""
+    """Classify each TEXT with the compiled PACKAGE, or its tokens, or make its vector, as the model does.
+
+    Without TEXT the texts are those of --file, or of standard input.
+    """
+    if path is not None or not text:
+        text = (*text, *_texts(path or "-"))
     from embbert_tvm.data.dataset import read_examples
     from embbert_tvm.device.by_example import THRESHOLD, classify_by_example
     from embbert_tvm.device.classify import classify
@@ -106,6 +115,33 @@ def _score(answer: Answer) -> str:
         return ""
     shown = [answer.label] if answer.labels is None else answer.labels
     return ", ".join(f"{answer.scores[label]:.3f}" for label in shown)
+
+
+def _texts(path: str) -> list[str]:
+    """The texts of a file, or of standard input, without blank lines. Raises InputError where there is none."""
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from embbert_tvm.data.dataset import read_columns
+    from embbert_tvm.data.files import read_lines
+    from embbert_tvm.errors import InputError
+
+    if path == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise click.UsageError("Missing argument 'TEXT...': give texts, --file FILE, or texts on standard input.")
+        with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+            file.write(sys.stdin.buffer.read())
+            file.flush()
+            try:
+                found = _texts(file.name)
+            except InputError as error:
+                raise InputError(str(error).replace(file.name, "standard input")) from error
+    else:
+        found = read_columns(Path(path)) or [line.rstrip("\r\n") for line in read_lines(Path(path)) if line.strip()]
+    if not found:
+        raise InputError(f"{'standard input' if path == '-' else path}: holds no text")
+    return found
 
 
 def shortened(text: str) -> str:

@@ -7,16 +7,30 @@ from typing import Any
 
 import click
 
-from embbert_tvm.cli.training import command_line, need_torch, run_and_report, training_options
+from embbert_tvm.cli.training import command_line, limits_of, need_torch, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe
 
-OF_THE_JOB = ("dev", "held_out", "base", "tokenizer", "preset", "max_length", "regression", "precision", "lora")
+OF_THE_JOB = (
+    "dev",
+    "held_out",
+    "base",
+    "tokenizer",
+    "preset",
+    "max_length",
+    "regression",
+    "precision",
+    "lora",
+    "wide",
+    "budget",
+)
 
 
 @click.command()
 @training_options
-def command(tsv: Path, output: Path, as_json: bool, **options: Any) -> None:
+def command(tsv: Path, output: Path, as_json: bool, measure: bool, **options: Any) -> None:
     """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair].
+
+    A linear model of hashed n-grams is fitted first, and its logits are added to the model's where dev gains by them.
 
     An interrupted run goes on after its last whole epoch when the same command is given again.
     """
@@ -24,4 +38,6 @@ def command(tsv: Path, output: Path, as_json: bool, **options: Any) -> None:
     from embbert_tvm.training.job import Job
 
     of_the_job = {name: options.pop(name) for name in OF_THE_JOB}
-    run_and_report(Job(tsv, output, Recipe(**options), **of_the_job, command=command_line()), as_json)
+    limits = limits_of(options)
+    job = Job(tsv, output, Recipe(**options), **of_the_job, limits=limits, command=command_line())
+    run_and_report(job, as_json, measure)

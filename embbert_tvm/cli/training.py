@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE
 from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
+    from embbert_tvm.training.candidates import Limits
     from embbert_tvm.training.job import Job
+    from embbert_tvm.training.result import Result
 
 PATH = click.Path(path_type=Path)
 
@@ -25,9 +28,9 @@ def recipe_option(
     return click.option(name, default=default, show_default=True, help=help, type=type)
 
 
-def training_options(command: Callable) -> Callable:
-    """What is trained on, from what, and where to, and how."""
-    options = [
+def _data_options() -> list[Callable[[Callable], Callable]]:
+    """What is trained on, and from what."""
+    return [
         click.argument("tsv", type=PATH),
         click.option("--dev", type=PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."),
         click.option(
@@ -43,11 +46,44 @@ def training_options(command: Callable) -> Callable:
         click.option(
             "--preset",
             "--architecture",
-            help="A new model's architecture and size: nano, tiny, base (default), med, big, or one of the paper's "
-            "baselines: bert-2mb, mamba-2mb, embedder, embedder-conv, bert-ne, bert-ea, bert-ne-ea, base-sum.",
+            help="A new model's architecture and size: ngrams (hashed n-grams with a linear classifier, in seconds), "
+            "nano, tiny, base (default), med, big, or one of the paper's baselines: bert-2mb, mamba-2mb, embedder, "
+            "embedder-conv, bert-ne, bert-ea, bert-ne-ea, base-sum.",
         ),
         click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text."),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
+    ]
+
+
+def _choice_options() -> list[Callable[[Callable], Callable]]:
+    """What is tried, and what of it is kept."""
+    return [
+        click.option(
+            "--wide/--no-wide",
+            "wide",
+            default=None,
+            help="Add what hashed n-grams of the whole text say to the logits. [default: where dev gains by it]",
+        ),
+        click.option(
+            "--budget",
+            type=DURATION,
+            help="Search learning rate and epochs by dev for so long, as 10m or 1h, beginning with those given.",
+        ),
+        click.option("--size-limit", type=SIZE, help="The most bytes of flash, as 300k: the best that fits is kept."),
+        click.option("--time-limit", type=MILLISECONDS, help="The most milliseconds for a text, likewise."),
+        click.option(
+            "--measure/--no-measure",
+            default=True,
+            show_default=True,
+            help="Compile what was tried at the end, and count its instructions in QEMU.",
+        ),
+    ]
+
+
+def training_options(command: Callable) -> Callable:
+    """What is trained on, from what, and where to, and how."""
+    options = [
+        *_data_options(),
         recipe_option("--epochs"),
         recipe_option("--lr", "Highest learning rate."),
         recipe_option("--batch-size"),
@@ -74,6 +110,7 @@ def training_options(command: Callable) -> Callable:
             metavar="RANK",
             help="Train only terms of this rank beside the linear weights of --base; they are merged at the end.",
         ),
+        *_choice_options(),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
         click.option("-o", "--output", type=PATH, required=True, help="Model folder to write."),
     ]
@@ -89,15 +126,24 @@ def command_line() -> str:
     return shlex.join(["embbert-tvm", *sys.argv[1:]])
 
 
-def run_and_report(job: Job, as_json: bool) -> None:
+def limits_of(options: dict[str, Any]) -> Limits:
+    """Take the limits out of a command's options."""
+    from embbert_tvm.training.candidates import Limits
+
+    size = options.pop("size_limit")
+    return Limits(None if size is None else int(size), options.pop("time_limit"))
+
+
+def run_and_report(job: Job, as_json: bool, measure: bool) -> None:
     """Train, show progress on stderr, print the result."""
-    import dataclasses
     import json
 
     from tqdm import tqdm
 
+    from embbert_tvm.errors import InputError
     from embbert_tvm.report import classes
-    from embbert_tvm.report.training import advice, compared
+    from embbert_tvm.report.training import advice, compared, recipes
+    from embbert_tvm.training.candidates import measure_folder
     from embbert_tvm.training.finetune import Epoch, Progress
     from embbert_tvm.training.job import run_job
 
@@ -114,31 +160,48 @@ def run_and_report(job: Job, as_json: bool) -> None:
                 file=sys.stderr,
             )
 
-        result = run_job(job, Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr)))
+        if job.limits and not measure:
+            raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
+        progress = Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
+        result = run_job(job, progress, measure_folder if measure else None)
     if as_json:
-        document = {
-            "model": str(job.output),
-            "task": result.task,
-            "metric": result.metric,
-            "value": result.value,
-            "examples": result.examples,
-            "seed": job.recipe.seed,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history),
-            "truncated": result.truncated,
-            "accuracy": result.accuracy,
-            "baseline": result.baseline
-            and {"accuracy": result.baseline.dev_accuracy, "bytes": result.baseline.model.bytes},
-            "classes": [dataclasses.asdict(x) for x in result.classes],
-            "confused": [dataclasses.asdict(x) for x in result.confused],
-        }
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(_document(job, result)))
     else:
         if result.baseline is not None:
-            click.echo(f"{classes.text(result.classes, result.confused)}\n\n{compared(result)}\n")
+            click.echo(f"{classes.text(result.classes, result.confused)}\n")
+        if len(result.recipes) > 1:
+            click.echo(f"{recipes(result)}\n")
+        if result.candidates:
+            click.echo(f"{compared(result)}\n")
         if note := advice(result):
             click.echo(note, err=True)
-        click.echo(f"{job.output}: dev {result.metric} {result.value:.4f} in epoch {result.best_epoch}")
+        epoch = f" in epoch {result.best_epoch}" if result.history else ""
+        click.echo(f"{job.output}: dev {result.metric} {result.value:.4f}{epoch}")
+
+
+def _document(job: Job, result: Result) -> dict[str, Any]:
+    """What `--json` prints."""
+    import dataclasses
+
+    return {
+        "model": str(job.output),
+        "task": result.task,
+        "metric": result.metric,
+        "value": result.value,
+        "examples": result.examples,
+        "seed": job.recipe.seed,
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "truncated": result.truncated,
+        "accuracy": result.accuracy,
+        "baseline": result.baseline
+        and {"accuracy": result.baseline.dev_accuracy, "bytes": result.baseline.model.bytes},
+        "classes": [dataclasses.asdict(x) for x in result.classes],
+        "confused": [dataclasses.asdict(x) for x in result.confused],
+        "wide_weight": result.wide_weight,
+        "candidates": [dataclasses.asdict(x) for x in result.candidates],
+        "recipes": [{"lr": x.lr, "epochs": x.epochs, "value": value} for x, value in result.recipes],
+    }
 
 
 def need_torch() -> None:

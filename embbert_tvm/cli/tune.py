@@ -46,10 +46,14 @@ def command(
 ) -> None:
     """Search faster schedules for MODEL, a model folder or an ONNX file. An interrupted search goes on where it was."""
     from embbert_tvm.api import load_model
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.tuning.places import find_places
     from embbert_tvm.tuning.session import find_target, tune
 
     found, source = find_target(target), load_model(model)
+    if isinstance(source, NgramSource):
+        raise InputError(f"{model}: a model of n-grams has no kernels to tune")
     objective = objective or ("cycles" if place.startswith("serial") else "instructions")
     places, runner = find_places(found, place, flash, tracker, key, objective)
     path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"

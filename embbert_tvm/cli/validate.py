@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embbert_tvm.data.dataset import Example
     from embbert_tvm.device.locate import Difference
     from embbert_tvm.device.package import Package
+    from embbert_tvm.device.validate import Validation
 
 
 @click.command("validate")
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     help="Name the first operator whose output differs from that of the host, of the float model or of a place.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N examples.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="TSV to write: label, answer, probability and text of each example.",
+)
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -35,6 +42,7 @@ def command(
     place: str,
     against: str | None,
     limit: int | None,
+    output: Path | None,
     timeout: float | None,
     as_json: bool,
 ) -> None:
@@ -49,11 +57,16 @@ def command(
         raise click.UsageError("Missing option '--data'.")
     from tqdm import tqdm
 
+    from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.validate import validate
-    from embbert_tvm.errors import WorkError
+    from embbert_tvm.errors import InputError, WorkError
+    from embbert_tvm.heads import ONE_LABEL, REGRESSION
+    from embbert_tvm.report import classes
 
     opened = load_package(package)
+    if output is not None and opened.head not in (ONE_LABEL, REGRESSION):
+        raise InputError(f"--output {output}: writes a label or a value a text, and the model gives {opened.head}")
     examples = _examples(opened, Path(data))[:limit]
     quiet = not sys.stderr.isatty()
     result = validate(
@@ -61,8 +74,27 @@ def command(
     )
     if result.truncated:
         click.echo(f"{result.truncated} texts are longer than the model takes and were cut", err=True)
+    if result.unknown:
+        click.echo(classes.unknown(result.unknown), err=True)
+    if output is not None:
+        write_predictions(output, result.predictions)
     bits = result.comparison
-    figures = {
+    click.echo(json.dumps(_figures(result, place)) if as_json else _shown(result, place))
+    if result.tokenized.first_failure:
+        failed = result.tokenized.checked - result.tokenized.equal
+        words = f"{failed} of {result.tokenized.checked} texts have other token ids on {place} than here"
+        raise WorkError(f"{words}, {result.tokenized.first_failure} first")
+    if bits.first_failure:
+        failed = bits.checked - bits.passed
+        raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
+
+
+def _figures(result: Validation, place: str) -> dict[str, Any]:
+    """The JSON."""
+    from dataclasses import asdict
+
+    bits = result.comparison
+    return {
         "examples": result.examples,
         "accuracy_float": result.accuracy_float,
         "accuracy_compiled": result.accuracy_compiled,
@@ -73,37 +105,42 @@ def command(
         "tokenizer": {"checked": result.tokenized.checked, "equal": result.tokenized.equal},
         "stack_bytes": result.stack,
         "truncated": result.truncated,
+        "unknown": result.unknown,
+        "classes": [asdict(x) for x in result.classes],
+        "confused": [asdict(x) for x in result.confused],
     }
-    if as_json:
-        click.echo(json.dumps(figures))
-    else:
-        click.echo(f"{result.examples} examples, on {place}")
-        if result.metric is not None:
-            click.echo(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
-        click.echo(f"agreement  {result.agreement:.4f}")
-        click.echo(f"bit-exact  {bits.equal} of {bits.checked} runs")
-        if result.tokenized.checked:
-            click.echo(f"tokenizer  {result.tokenized.equal} of {result.tokenized.checked} texts to the library's ids")
-        if result.stack is not None:
-            click.echo(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
-    if result.tokenized.first_failure:
-        failed = result.tokenized.checked - result.tokenized.equal
-        words = f"{failed} of {result.tokenized.checked} texts have other token ids on {place} than here"
-        raise WorkError(f"{words}, {result.tokenized.first_failure} first")
-    if bits.first_failure:
-        failed = bits.checked - bits.passed
-        raise WorkError(f"{failed} of {bits.checked} runs do not give the logits they should: {bits.first_failure}")
+
+
+def _shown(result: Validation, place: str) -> str:
+    """The figures for a person."""
+    from embbert_tvm.report import classes
+
+    bits, lines = result.comparison, []
+    if result.classes:
+        lines.append(f"{classes.text(result.classes, result.confused)}\n")
+    lines.append(f"{result.examples} examples, on {place}")
+    if result.metric is not None:
+        lines.append(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
+    lines.append(f"agreement  {result.agreement:.4f}")
+    lines.append(f"bit-exact  {bits.equal} of {bits.checked} runs")
+    if result.tokenized.checked:
+        lines.append(f"tokenizer  {result.tokenized.equal} of {result.tokenized.checked} texts to the library's ids")
+    if result.stack is not None:
+        lines.append(f"stack      {result.stack:,} bytes at the deepest, the protocol server's included")
+    return "\n".join(lines)
 
 
 def _examples(package: Package, path: Path) -> list[Example]:
     """The examples of a set. For labels of tokens and vectors the texts alone count, which may stand a line each."""
-    from embbert_tvm.data.dataset import Example, read_columns, read_examples
+    from embbert_tvm.data.dataset import Example, check_labels, read_columns, read_examples
     from embbert_tvm.data.files import read_lines
     from embbert_tvm.errors import InputError
     from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION
 
     if package.head in (ONE_LABEL, REGRESSION):
-        return read_examples(path, package.answers, regression=package.answers is None)
+        examples = read_examples(path, regression=package.answers is None)
+        check_labels(str(path), examples, package.answers)
+        return examples
     if package.head == MANY_LABELS or read_columns(path) is not None:
         examples = read_examples(path)
     else:

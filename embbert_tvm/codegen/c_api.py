@@ -122,6 +122,15 @@ def _label_words(rejects: bool) -> dict[str, object]:
     return words | RESULT_COMMENTS if rejects else words
 
 
+_CUT = "A text of more than\n * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so."
+_CUT_BUT_FOR_NGRAMS = _CUT[:-1] + ";\n * the n-grams of all of it add to the logits."
+_STREAMS = "A text of any length\n * is read whole."
+_LINEAR = """\
+    bool has_text;                   /* whether the inference in hand is of a text, */
+    float linear[@UPPER@_CLASSES]; /* whose n-grams add this to the logits */
+"""
+
+
 def header(
     program: Program,
     model_name: str,
@@ -130,9 +139,12 @@ def header(
     digest: int,
     head: str = ONE_LABEL,
     rejects: bool = False,
+    linear: bool = False,
 ) -> str:
     """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS; rejects: whether a text may have
-    none of the labels."""
+    none of the labels; linear: whether hashed n-grams of the text add to the logits, or, of a program without a
+    tokenizer, are all there is."""
+    streams = linear and program.text is None
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -144,6 +156,10 @@ def header(
         **(_head_macros(head) | _label_words(rejects)),
         title=c_comment(model_name),
         precision=precision,
+        kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",
+        long_texts=_STREAMS if streams else _CUT_BUT_FOR_NGRAMS if linear else _CUT,
+        ids_alone=", without what a text's n-grams add" if linear and not streams else "",
+        linear=_LINEAR if linear else "",
         statuses="\n".join(rows),
         min_length=program.min_length,
         max_length=program.max_length,
@@ -151,7 +167,7 @@ def header(
         vocabulary=program.vocabulary,
         arena_bytes=program.arena_bytes,
         align=ALIGN,
-        has_tokenizer=int(program.text is not None),
+        has_tokenizer=int(program.text is not None or linear),
         digest=f"{digest:#010x}",
         slice=f"{100 * program.longest_slice:.2g}",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, c_rejection, micro_headers
+from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
@@ -32,6 +32,10 @@ _ANSWER_TEXT = template("answer_text.c.in")
 _ANSWER_TOKENS = template("answer_tokens.c.in")
 
 _CLASSIFY = template("classify.c.in")
+
+_SLICE_END = "\n" + template("slice_end.c.in")
+
+_ARENA = "    uint8_t *const arena = model->arena;\n"
 
 _SOFTMAX = template("scores_softmax.c.in").rstrip("\n")
 
@@ -78,9 +82,11 @@ def entry(
     head: str = ONE_LABEL,
     checks: str = "",
     rejection: Rejection | None = None,
+    linear: bool = False,
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
-    outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels."""
+    outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels; linear:
+    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -92,15 +98,16 @@ def entry(
             outputs += 1
         lines += ["        if (next_step(model, budget)) {"]
         lines += ["            return model->step == STEPS;", "        }", "    }"]
+    body = "\n".join(lines)
     return substitute(
         _MODEL,
         prefix,
-        text=_IDS_ONLY if program.text is None else _TOKENIZE,
-        answer=_answer(head, program.text is not None),
+        **_texts(program, head, linear),
+        arena=_ARENA if "arena + " in body else "",
+        slice_end=_SLICE_END if "slice_end(" in body else "",
         fill=_TOO_SHORT if program.padding is None else _FILL,
         given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         scores=_SCORES.get(head, "") if rejection is None else c_rejection.scores(rejection),
-        includes="" if program.text is None else '#include "@PREFIX@_tokenizer.h"\n',
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
         status_texts="\n".join(
@@ -113,11 +120,26 @@ def entry(
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
         legend=_legend() if any(step.equations for step in program.steps) else "",
-        body="\n".join(lines),
+        body=body,
         steps=len(program.steps),
         checks=checks,
         label=_label_body(labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix),
     )
+
+
+def _texts(program: Program, head: str, linear: bool) -> dict[str, str]:
+    """What stands in the entry point for texts, and for their n-grams."""
+    headers = {"kernels": program.functions, "linear": linear, "tokenizer": program.text}
+    streams = linear and program.text is None
+    return {
+        "text": c_ngrams.bytes_text() if streams else _IDS_ONLY if program.text is None else _TOKENIZE,
+        "answer": _answer(head, program.text is not None or linear),
+        "linear_function": c_ngrams.ADD if linear else "",
+        "added": c_ngrams.ADDED if linear else "",
+        "with_text": c_ngrams.WITH_TEXT if linear else "",
+        "without_text": c_ngrams.WITHOUT_TEXT if linear else "",
+        "includes": "".join(f'#include "@PREFIX@_{name}.h"\n' for name, there in headers.items() if there),
+    }
 
 
 def _answer(head: str, has_tokenizer: bool) -> str:

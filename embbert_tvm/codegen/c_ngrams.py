@@ -1,47 +1,80 @@
-"""The C of an `ngrams` model: its table, and what turns UTF-8 into logits with firmware/tokenizer/embbert_ngrams.h."""
+"""The C of a linear model of hashed n-grams: <prefix>_linear.c, which firmware/tokenizer/embbert_ngrams.h computes for.
+
+A package of nothing else takes the bytes of UTF-8 as its token ids, so that whatever speaks of ids, the protocol, the
+reference vectors and the known answer, speaks of texts; its classify() streams. Beside a model of tokens it adds to
+that model's logits.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from embbert_tvm.codegen.c_expressions import real
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
-from embbert_tvm.models.ngrams import NgramModel
+from embbert_tvm.escape import c_comment
+from embbert_tvm.models.ngrams import NEXT_TEXT, NgramModel
 from embbert_tvm.resources import firmware
 
 RUNTIME = firmware("tokenizer", "embbert_ngrams.h")
-_PER_LINE = 24
 _ASCII = 0x80  # the runtime knows these without a table
 
+_HEADER = template("linear.h.in")
+_SOURCE = template("linear.c.in")
+_PLAIN = template("linear_plain.c.in").rstrip("\n")
+_PROJECTED = template("linear_projected.c.in").rstrip("\n")
+_OF_TWO = "        logits[0] += -z / 2;\n        logits[1] += z / 2;"
 
-def ngrams_source(model: NgramModel, prefix: str = "embbert") -> str:
-    """C99 with the function
+# Of a package of nothing else, in the place of the functions that call a tokenizer.
+_BYTES_TEXT = template("tokenize_bytes.c.in").rstrip("\n")
+# Parts of <prefix>_model.c: what begins with a text, what with ids, and what is done with the logits at the end.
+WITH_TEXT = template("linear_begin.c.in")
+WITHOUT_TEXT = "    model->has_text = false;\n"
+ADD = template("linear_add.c.in") + "\n"
+ADDED = "    add_linear(model, logits);\n"
 
-        bool <prefix>_ngrams(const char *utf8, size_t n, const char *pair, size_t pair_n, float logits[classes]);
 
-    which is false where a text is not UTF-8; `pair` is NULL of one text.
-    """
-    features, columns = model.features, model.columns
-    numbers = ", ".join(_float(x) for x in model.bias)
-    rows = [
-        ", ".join(map(str, row)) for row in np.array_split(model.table.ravel(), max(1, model.table.size // _PER_LINE))
-    ]
-    final = "logits[0] = -z / 2, logits[1] = z / 2;" if columns == 1 else "logits[c] = z;"
-    return substitute(
-        template("ngrams.c.in"),
+def bytes_text() -> str:
+    """What `entry` prints of texts where the n-grams are all there is."""
+    return _BYTES_TEXT.replace("@NEXT_TEXT@", str(NEXT_TEXT))
+
+
+def constants(model: NgramModel) -> dict[str, np.ndarray]:
+    """The arrays of <prefix>_weights.c, by their names without the prefix."""
+    found = {"linear_table": model.table, "linear_bias": model.bias}
+    return found if model.projection is None else found | {"linear_projection": model.projection}
+
+
+def files(model: NgramModel, prefix: str, title: str) -> dict[str, str]:
+    """<prefix>_linear.h, <prefix>_linear.c and the header that it includes, by name."""
+    features, outputs = model.features, len(model.bias)
+    projected = model.projection is not None
+    final = _OF_TWO if len(model.labels) == 2 else "        logits[c] += z;"
+    logits = substitute(_PROJECTED if projected else _PLAIN, prefix, final=final, outputs=outputs)
+    runs = f"{features.shortest} to {features.longest} characters of a word" if features.longest else "no characters"
+    source = substitute(
+        _SOURCE,
         prefix,
-        classes=len(model.labels),
+        title=c_comment(title),
+        formula="bias + (table[bucket 1] + ... + table[bucket n])" + " projection" * projected + " scale / sqrt(n)",
+        words=f"1 to {features.words}" if features.words > 1 else "1",
+        characters=runs,
         buckets=features.buckets,
-        columns=columns,
-        words=features.words,
+        columns=model.table.shape[1],
+        order=features.words,
         shortest=features.shortest,
         longest=features.longest,
         tables=fold_tables(),
-        rows=",\n    ".join(rows),
-        bias=numbers,
-        scale=_float(np.float32(model.scale) * np.float32(4096)),
-        final=final,
+        factor=real(float(np.float32(model.scale) * np.float32(4096))),
+        logits=logits,
+        classes=len(model.labels),
+        next_text=NEXT_TEXT,
     )
+    return {
+        f"{prefix}_linear.h": substitute(_HEADER, prefix, title=c_comment(title), next_text=NEXT_TEXT),
+        f"{prefix}_linear.c": source,
+        RUNTIME.name: RUNTIME.read_text(encoding="utf-8"),
+    }
 
 
 def fold_tables() -> str:
@@ -70,8 +103,3 @@ def fold_tables() -> str:
             "};",
         ]
     )
-
-
-def _float(value: float) -> str:
-    """A float32 as a C constant of the same bits."""
-    return f"{float(np.float32(value)).hex()}f"

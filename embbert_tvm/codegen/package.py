@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_api, c_files, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen import c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, Plan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
@@ -20,6 +20,7 @@ from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.heads import ONE_LABEL
+from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.rejection import Rejection
 from embbert_tvm.target import Board, Cpu
 
@@ -35,7 +36,7 @@ class Contents:
     """What goes into a package. tokenizer: tokenizer.json or None; scheme: what the device's tokenizer is made of,
     None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of its
     int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the logits
-    of LLVM's build."""
+    of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is."""
 
     program: Program
     model_name: str
@@ -44,8 +45,8 @@ class Contents:
     labels: Sequence[str] | None
     choices: Sequence[Choice]
     plan: str
-    relax_text: str
-    onnx: bytes
+    relax_text: str | None  # None where there is no graph
+    onnx: bytes | None
     tokenizer: bytes | None
     scheme: TokenizerSpec | None
     answer: tuple[Sequence[int], np.ndarray]
@@ -54,11 +55,18 @@ class Contents:
     origins: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
     head: str = ONE_LABEL
     rejection: Rejection | None = None
+    linear: NgramModel | None = None
+    example: str | None = None  # a text of the model's own kind
+
+    @property
+    def streams(self) -> bool:
+        """Whether texts of any length are read, since hashed n-grams are all there is."""
+        return self.linear is not None and self.program.text is None
 
 
 def files(contents: Contents) -> dict[str, bytes]:
     """Every file of the package by its path, but for its reference. The same contents give the same bytes."""
-    program, name, prefix = contents.program, contents.model_name, contents.prefix
+    program, name, prefix, linear = contents.program, contents.model_name, contents.prefix, contents.linear
     reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
     tokenizer: dict[str, bytes] = {}
     tables = None
@@ -69,34 +77,61 @@ def files(contents: Contents) -> dict[str, bytes]:
     checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
     sources = {
         f"{_HOST}/src/{prefix}_model.c": c_files.entry(
-            program, name, contents.labels, reasons, prefix, contents.head, checks, contents.rejection
+            program,
+            name,
+            contents.labels,
+            reasons,
+            prefix,
+            contents.head,
+            checks,
+            contents.rejection,
+            linear is not None,
         ),
-        f"{_HOST}/src/{prefix}_kernels.h": c_files.kernels_header(program, name, contents.cpu.features, prefix),
-        f"{_HOST}/src/{prefix}_kernels.c": c_files.kernels(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
         f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
     }
+    if program.functions:
+        kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix)
+        code = c_files.kernels(program, name, prefix)
+        sources |= {f"{_HOST}/src/{prefix}_kernels.h": kernels, f"{_HOST}/src/{prefix}_kernels.c": code}
+        sources |= {f"{_HOST}/src/{file}": text for file, text in micro_headers.shipped(kernels, code).items()}
+    if linear is not None:
+        sources |= {f"{_HOST}/src/{file}": text for file, text in c_ngrams.files(linear, prefix, name).items()}
     found = {path: text.encode() for path, text in sources.items()}
     found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
-    kernels = (sources[f"{_HOST}/src/{prefix}_kernels.{kind}"] for kind in "hc")
-    found |= {f"{_HOST}/src/{header}": text.encode() for header, text in micro_headers.shipped(*kernels).items()}
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
     found = _with_headers_of(prefix, found)
     digest = _digest(found)
     texts = {
         f"{_HOST}/include/{prefix}.h": c_api.header(
-            program, name, contents.precision, prefix, digest, contents.head, contents.rejection is not None
+            program,
+            name,
+            contents.precision,
+            prefix,
+            digest,
+            contents.head,
+            contents.rejection is not None,
+            linear is not None,
         ),
-        "src/relax.txt": contents.relax_text,
         "plan.json": contents.plan,
         "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
         "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",
     }
     found |= {path: text.encode() for path, text in texts.items()}
-    found["src/model.onnx"] = contents.onnx
-    if contents.tokenizer is not None:
-        found["parameters/tokenizer.json"] = contents.tokenizer
-    return found
+    return found | _beside(contents)
+
+
+def _beside(contents: Contents) -> dict[str, bytes]:
+    """What the C is made from: the graph, the float model, the n-grams, the tokenizer."""
+    graph = None if contents.relax_text is None else contents.relax_text.encode()
+    found = {
+        "src/relax.txt": graph,
+        "src/model.onnx": contents.onnx,
+        "parameters/tokenizer.json": contents.tokenizer,
+    }
+    if contents.linear is not None:
+        found |= {f"src/linear/{file}": text for file, text in contents.linear.files(contents.model_name).items()}
+    return {path: content for path, content in found.items() if content is not None}
 
 
 def _tolerance(contents: Contents) -> float:
@@ -149,14 +184,24 @@ def metadata(contents: Contents, digest: int) -> dict:
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
         "outputs": [_output(n, o, contents) for n, step in enumerate(program.steps) for o in step.outputs],
-        "tokenizer": contents.scheme is not None,
+        "tokenizer": contents.scheme is not None or contents.streams,
+        "linear": contents.linear and {"bytes": contents.linear.bytes, **asdict(contents.linear.features)},
+        "streams": contents.streams,
+        "example": contents.example,
         "sources": [f"{_HOST}/src/{contents.prefix}_{name}.c" for name in _sources(contents)],
         "includes": [f"{_HOST}/include"],
     }
 
 
 def _sources(contents: Contents) -> tuple[str, ...]:
-    return ("model", "kernels", "weights", *(("tokenizer",) if contents.scheme is not None else ()))
+    parts = {
+        "model": True,
+        "kernels": bool(contents.program.functions),
+        "weights": True,
+        "linear": contents.linear is not None,
+        "tokenizer": contents.scheme is not None,
+    }
+    return tuple(name for name, there in parts.items() if there)
 
 
 def _step(step: Step, prefix: str) -> dict:
@@ -190,10 +235,20 @@ def write_files(found: Mapping[str, bytes], folder: Path) -> None:
         where.write_bytes(content)
 
 
-def write_reference(vectors: Sequence[tuple[Sequence[int], np.ndarray]], folder: Path) -> None:
-    """Complete a package with its reference: token ids, each with the logits that every place must give."""
-    found = [
-        {"ids": list(map(int, ids)), "logits": [f"{bits:08x}" for bits in np.float32(logits).view(np.uint32)]}
-        for ids, logits in vectors
-    ]
-    (folder / "reference.json").write_text(json.dumps({"vectors": found}) + "\n")
+def write_reference(
+    vectors: Sequence[tuple[Sequence[int], np.ndarray]],
+    folder: Path,
+    texts: Sequence[tuple[str, str | None, np.ndarray]] = (),
+) -> None:
+    """Complete a package with its reference: token ids, each with the logits that every place must give.
+
+    texts: the same of texts and pairs of texts, where a model reads them beside their ids.
+    """
+    found: list[dict[str, object]] = [{"ids": list(map(int, ids)), "logits": _bits(logits)} for ids, logits in vectors]
+    found += [{"text": text, "text_pair": pair, "logits": _bits(logits)} for text, pair, logits in texts]
+    document = json.dumps({"vectors": found}, ensure_ascii=False) + "\n"
+    (folder / "reference.json").write_text(document, encoding="utf-8")
+
+
+def _bits(logits: np.ndarray) -> list[str]:
+    return [f"{bits:08x}" for bits in np.float32(logits).reshape(-1).view(np.uint32)]

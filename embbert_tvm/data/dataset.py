@@ -7,6 +7,7 @@ import hashlib
 import lzma
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,19 @@ def _is_number(text: str) -> bool:
 def label_list(examples: Iterable[Example]) -> list[str]:
     """The labels that occur, sorted: the order of a model's outputs."""
     return sorted({example.label for example in examples})
+
+
+def unknown_labels(examples: Iterable[Example], labels: Sequence[str]) -> dict[str, int]:
+    """By label, the examples of labels that a model does not have."""
+    return dict(Counter(x.label for x in examples if x.label not in labels))
+
+
+def check_labels(where: str, examples: Sequence[Example], labels: Sequence[str] | None) -> None:
+    """InputError where not one label is a model's; those that are not count as wrong answers. None: numbers."""
+    if labels is not None and not {x.label for x in examples} & set(labels):
+        raise InputError(
+            f"{where}: not one label is the model's, which knows {', '.join(labels)}: is it another task's set?"
+        )
 
 
 def task_name(path: Path) -> str:

@@ -24,6 +24,8 @@ FIRMWARE = firmware()
 SERVER = ("main.c", "frames.c")
 # What every board's start-up and driver need.
 BOARD_SUPPORT = ("board.c", "registers.c", "uart.c", "port_wait.c")
+# Of one request, whose length is counted in 16 bits.
+_HOST_TEXT_BYTES, _EMULATED_TEXT_BYTES = 65000, 4096
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
 
 
@@ -129,6 +131,14 @@ def served_names(package: Package) -> dict[str, str]:
     return {("EMBBERT" if name.isupper() else "embbert") + name[len(prefix) :]: name for name in sorted(names)}
 
 
+def _room_for_texts(package: Package, host: bool, emulated: bool) -> tuple[str, ...]:
+    """Flags by which the server takes the longest texts, where the model reads texts whole and memory is no matter."""
+    if not package.reads_text or not (host or emulated):
+        return ()
+    room = _HOST_TEXT_BYTES if host else max(4 * package.max_length, _EMULATED_TEXT_BYTES)
+    return (f"-DSERVER_TEXT_BYTES={room}u",)
+
+
 def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str], emulated: bool) -> Job:
     names = [*SERVER, *cpu.firmware]
     headers = []
@@ -147,7 +157,7 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str], 
             *((f"firmware.{Path(name).stem}", firmware("src", name)) for name in names),
         ),
         includes=(*package.includes, firmware("include")),
-        flags=(*server_names(package), *flags),
+        flags=(*server_names(package), *_room_for_texts(package, board is None, emulated), *flags),
         link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
         script=linker_script(board, package) if board else None,
         headers=tuple(headers),

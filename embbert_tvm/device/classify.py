@@ -82,6 +82,8 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     if device.takes(text):
         found = device.classify(text)
         result, count, said = found.run, found.tokens, found.label
+    elif package.reads_text:
+        raise InputError(too_long(device, text))
     else:
         result, count = device.run(tokens.ids), len(tokens.ids)
     logits, names = result.logits, package.answers
@@ -124,6 +126,15 @@ def _token_answers(text: str, tokens: Encoded, logits: np.ndarray, names: Sequen
         span = (None, None) if part is None else (at[begin], at[end])
         found.append(TokenAnswer(token, names[best], float(shares[best]), *span))
     return tuple(found)
+
+
+def too_long(device: Device, *texts: str) -> str:
+    """What is wrong with a text that a device has no room for, where its model needs the text."""
+    size = sum(len(text.encode()) for text in texts)
+    return (
+        f"a text of {size:,} bytes, which {device.place} has no room for: its model reads the text, not token ids "
+        "alone; build its firmware with -DSERVER_TEXT_BYTES=N"
+    )
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -171,7 +171,8 @@ class Device:
         cycles = found.ticks or None if instructions is None else None
         run = RunResult(self.package.shaped(found.logits), instructions, cycles, found.stack or None)
         labels = self.package.classes + (self.package.rejection is not None)
-        if not (found.label < labels and 1 <= found.tokens <= self.package.max_length):
+        most = 65535 if self.package.streams else self.package.max_length
+        if not (found.label < labels and 1 <= found.tokens <= most):
             words = f"label {found.label} of {found.tokens} tokens, which its model does not have"
             raise WorkError(f"{self.place} answered with {words}: build its firmware anew")
         return TextResult(run, found.label, found.tokens, found.truncated)

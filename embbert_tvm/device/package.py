@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,15 @@ class Vector:
     """One reference run: token ids and the float32 logits, as RunResult has them, that every place must give."""
 
     ids: tuple[int, ...]
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class TextVector:
+    """One reference text, or pair, and the float32 logits (classes,) that every place must give."""
+
+    text: str
+    text_pair: str | None
     logits: np.ndarray
 
 
@@ -106,6 +115,27 @@ class Package:
     def shaped(self, logits: np.ndarray) -> np.ndarray:
         """Logits (classes,), or of each token (tokens, classes)."""
         return logits.reshape(-1, self.classes) if self.of_tokens else logits
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the text itself adds to the logits, as hashed n-grams, so that its token ids alone are not enough."""
+        return self.metadata.get("linear") is not None
+
+    @property
+    def streams(self) -> bool:
+        """Whether a text of any length is read whole."""
+        return bool(self.metadata.get("streams"))
+
+    @property
+    def example(self) -> str | None:
+        """A text of the model's own kind, None where that is not known."""
+        example = self.metadata.get("example")
+        return example if isinstance(example, str) and example.strip() else None
+
+    @property
+    def linear(self) -> Path:
+        """The folder of the hashed n-grams, where the package `reads_text`."""
+        return self.path / "src" / "linear"
 
     @property
     def min_length(self) -> int:
@@ -189,26 +219,49 @@ def load_package(path: Path | str) -> Package:
 
 
 def load_vectors(package: Package) -> list[Vector]:
-    """The vectors of reference.json; InputError for one that is malformed or not of this package's shape."""
-    where = package.path / "reference.json"
-    document = _json(where)
+    """The vectors of reference.json of token ids; InputError for one malformed or not of this package's shape."""
     vectors = []
-    for number, entry in enumerate(_get(document, "vectors", list, where)):
-        try:
-            ids = tuple(entry["ids"])
-            bits = np.array([int(word, 16) for word in entry["logits"]], dtype=np.uint32)
-        except (TypeError, KeyError, ValueError, OverflowError) as error:
-            raise InputError(f"{where}: vectors[{number}]: must be {{ids, logits}}, logits in hex") from error
-        if (
-            not all(type(i) is int and 0 <= i < package.vocabulary for i in ids)
-            or not 1 <= len(ids) <= package.max_length
-        ):
-            raise InputError(f"{where}: vectors[{number}].ids: must be 1 to {package.max_length} token ids")
-        if len(bits) != package.logits_of(len(ids)):
-            needed = package.logits_of(len(ids))
-            raise InputError(f"{where}: vectors[{number}].logits: must be {needed}, is {len(bits)}")
-        vectors.append(Vector(ids, package.shaped(bits.view(np.float32))))
+    for where, entry, logits in _references(package):
+        if "text" in entry:
+            continue
+        ids = entry["ids"]
+        right = isinstance(ids, list) and all(type(i) is int and 0 <= i < package.vocabulary for i in ids)
+        if not right or not 1 <= len(ids) <= package.max_length:
+            raise InputError(f"{where}.ids: must be 1 to {package.max_length} token ids")
+        if len(logits) != package.logits_of(len(ids)):
+            raise InputError(f"{where}.logits: must be {package.logits_of(len(ids))}, is {len(logits)}")
+        vectors.append(Vector(tuple(ids), package.shaped(logits)))
     return vectors
+
+
+def load_text_vectors(package: Package) -> list[TextVector]:
+    """The vectors of reference.json of texts; InputError as of `load_vectors`."""
+    vectors = []
+    for where, entry, logits in _references(package):
+        if "text" not in entry:
+            continue
+        text, pair = entry["text"], entry.get("text_pair")
+        if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
+            raise InputError(f"{where}: text and text_pair must be texts: compile the model again")
+        if len(logits) != package.classes:
+            raise InputError(f"{where}.logits: must be {package.classes}, is {len(logits)}")
+        vectors.append(TextVector(text, pair, logits))
+    return vectors
+
+
+def _references(package: Package) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+    """Every entry of reference.json with its place and its logits."""
+    path = package.path / "reference.json"
+    document = _json(path)
+    for number, entry in enumerate(_get(document, "vectors", list, path)):
+        where = f"{path}: vectors[{number}]"
+        try:
+            bits = np.array([int(word, 16) for word in entry["logits"]], dtype=np.uint32)
+            if not {"ids", "text"} & set(entry):
+                raise KeyError("ids")
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise InputError(f"{where}: must be {{ids, logits}} or {{text, logits}}, logits in hex") from error
+        yield where, entry, bits.view(np.float32)
 
 
 def _prefix(document: Mapping[str, Any], where: Path) -> str:

@@ -155,7 +155,7 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "min_flash": str(_kilobytes(package.weights_bytes + _CODE_FLASH)),
         "steps": str(len(package.steps)),
         "server_defines": "".join(f"#define {ours} {name}\n" for ours, name in served_names(package).items()),
-        "text": EXAMPLE,
+        "text": package.example or EXAMPLE,
         "ids": ", ".join(map(str, ids)),
         "run": run,
         "run_words": words,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
+from embbert_tvm.data.dataset import Example, unknown_labels
 from embbert_tvm.data.metrics import accuracy, mean_cosine, micro_f1, spearman
+from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
-from embbert_tvm.device.package import Package, load_vectors
+from embbert_tvm.device.classify import too_long
+from embbert_tvm.device.device import Device, RunResult
+from embbert_tvm.device.package import Package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
-from embbert_tvm.errors import WorkError
-from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
-from embbert_tvm.models.reference import Reference
+from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.models.reference import TextReference
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.
@@ -56,6 +60,12 @@ class Validation:
     comparison: Comparison
     tokenized: Tokenized
     truncated: int  # examples of more tokens than the package takes, which were cut
+    # Of one label or value a text: what the package says of each example; of labels those that it lacks, whose examples
+    # are wrong, by label how many, and its figures class by class.
+    predictions: list[Prediction] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+    classes: list[ClassFigures] = field(default_factory=list)
+    confused: list[Confusion] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,8 @@ def validate(
     its ids are compared with the library's.
     """
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    reference = Reference(package.reference_model)
+    reference, compared = TextReference(package.reference_model, package.linear), Comparer(package)
     float_logits, compiled_logits = [], []
-    compared = Comparer(package)
     checked, cut, wrong = 0, 0, []
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package, timeout))
@@ -93,25 +102,29 @@ def validate(
             run = device.run(vector.ids)
             deepest = run.stack
             compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
+        for number, text in enumerate(load_text_vectors(package), 1):
+            if device.takes(text.text, text.text_pair):
+                run = device.classify(text.text, text.text_pair).run
+                compared.add(run.logits, text.logits, f"text {number} of reference.json")
         for number, example in enumerate(progress(examples), 1):
             encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
-            ids, cut = encoded.ids, cut + encoded.truncated
-            float_logits.append(reference(package.filled(ids)))
+            ids, cut = encoded.ids, cut + (encoded.truncated and not package.streams)
+            float_logits.append(reference(package.filled(ids), example.text, example.text_pair))
             _check_finite(float_logits[-1], "the float model", number)
             if device.takes(example.text, example.text_pair):
                 checked += 1
                 if device.tokenize(example.text, example.text_pair) != ids:
                     wrong.append(f"example {number}")
-            run = device.run(ids)
+            run = _run(device, example, ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
             _check_finite(run.logits, "the package", number)
             if host is not None:
-                compared.add(run.logits, host.run(ids).logits, f"example {number}")
+                compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
     judge = judge_of(package.head, package.answers)
     expected = None if judge.metric is None else judge.expected([example.label for example in examples])
     float_answers, compiled_answers = judge.predict(float_logits), judge.predict(compiled_logits)
-    return Validation(
+    found = Validation(
         examples=len(examples),
         accuracy_float=None if expected is None else judge.score(expected, float_answers),
         accuracy_compiled=None if expected is None else judge.score(expected, compiled_answers),
@@ -123,6 +136,49 @@ def validate(
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
     )
+    return _with_answers(found, package, examples, compiled_logits, expected, compiled_answers)
+
+
+def _with_answers(
+    found: Validation,
+    package: Package,
+    examples: Sequence[Example],
+    logits: Sequence[np.ndarray],
+    expected: np.ndarray | None,
+    answers: np.ndarray,
+) -> Validation:
+    """What the package says of each example and class, where it gives one label or value a text."""
+    if package.head not in (ONE_LABEL, REGRESSION):
+        return found
+    found = replace(found, predictions=predictions_of(examples, np.array(logits), package.answers))
+    if package.answers is None or expected is None:
+        return found
+    return replace(
+        found,
+        unknown=unknown_labels(examples, package.answers),
+        classes=class_figures(expected, answers, package.answers),
+        confused=confusions(expected, answers, package.answers),
+    )
+
+
+def predict(package: Package, examples: Sequence[Example], place: str = "host") -> list[Prediction]:
+    """What a package of one label or value a text says of examples in some place."""
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
+    with open_place(place, package) as device:
+        logits = []
+        for x in examples:
+            ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
+            logits.append(_run(device, x, ids).logits)
+    return predictions_of(examples, np.array(logits), package.answers)
+
+
+def _run(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
+    """The logits of an example: of its text where that adds to them, else of its token ids."""
+    if not device.package.reads_text:
+        return device.run(ids)
+    if not device.takes(example.text, example.text_pair):
+        raise InputError(too_long(device, example.text, example.text_pair or ""))
+    return device.classify(example.text, example.text_pair).run
 
 
 def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
@@ -162,7 +218,7 @@ def judge_of(head: str, names: Sequence[str] | None) -> Judge:
     return Judge(
         "accuracy",
         lambda logits: np.array(logits).argmax(1),
-        lambda labels: np.array([numbers[label] for label in labels]),
+        lambda labels: np.array([numbers.get(label, len(numbers)) for label in labels]),
         accuracy,
         accuracy,
     )

@@ -13,10 +13,12 @@ from tokenizers import Tokenizer
 from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.models import ngrams
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
 from embbert_tvm.rejection import Rejection, read_rejection
 from embbert_tvm.resources import resource
 
+WIDE = "wide"  # in a model folder: the folder of the n-grams whose logits are added to the model's
 WEIGHTS_SHA256 = "embbert.weights_sha256"  # keys of model.onnx's metadata_props
 MAX_LENGTH = "embbert.max_length"
 
@@ -55,6 +57,11 @@ class ModelFolder:
     def trained_precision(self) -> str | None:
         """The precision through whose rounding the model was trained, by its training.json."""
         return trained_precision(self.path)
+
+    @cached_property
+    def wide(self) -> ngrams.NgramModel | None:
+        """Hashed n-grams of the text, whose logits are added to the model's; None without."""
+        return wide_of(self.path, self.labels)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -100,6 +107,8 @@ def read_folder(path: Path) -> ModelFolder:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error})") from error
     architecture = document.get("architecture") if isinstance(document, dict) else None
+    if architecture == ngrams.ARCHITECTURE:
+        raise InputError(f"{path}: a linear model of n-grams has neither a graph nor weights to train on")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise InputError(f"{file}: architecture {architecture!r} is not known: choose from {', '.join(ARCHITECTURES)}")
     try:
@@ -111,6 +120,16 @@ def read_folder(path: Path) -> ModelFolder:
         raise InputError(f"{file}: name must be a string, not {name!r}")
     labels = _labels(document, file)
     return ModelFolder(path, name, config, labels, _rejection(document, file, labels))
+
+
+def wide_of(path: Path, labels: tuple[str, ...] | None) -> ngrams.NgramModel | None:
+    """The n-grams that a model folder has beside its model; InputError where they are of other labels."""
+    if not (path / WIDE).is_dir():
+        return None
+    model = ngrams.load_ngram_model(path / WIDE)
+    if model.labels != labels:
+        raise InputError(f"{path / WIDE}: has other labels than {path}: train the model again")
+    return model
 
 
 def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
@@ -151,6 +170,15 @@ def trained_precision(folder: Path) -> str | None:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(f"{path}: holds no training record: train the model again") from None
+
+
+def example_of(folder: Path) -> str | None:
+    """A text of the model's own kind, by its training.json; None where that does not tell."""
+    try:
+        example = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("example")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return example if isinstance(example, str) and example.strip() else None
 
 
 def write_config(folder: ModelFolder) -> None:

@@ -5,7 +5,8 @@ The logits of a text whose n-grams fall in the buckets b1..bn (embbert_tvm/data/
     bias + (table[b1] + ... + table[bn]) * (scale * 4096 / floor(sqrt(n * 2**24)))
 
 the sum and the root in integers, the rest in float32, each operation rounded; of two classes the table has one column
-z, and the logits are -z/2 and z/2. codegen/c_ngrams.py writes the same in C.
+z, and the logits are -z/2 and z/2. Where there is a projection (rank, classes) the table has `rank` columns, and what
+the scaled sum gives is multiplied by it, a column after the other. codegen/c_ngrams.py writes the same in C.
 """
 
 from __future__ import annotations
@@ -26,64 +27,140 @@ from embbert_tvm.data.ngrams import Bags, NgramFeatures, hash_texts
 from embbert_tvm.errors import InputError
 
 ARCHITECTURE = "ngrams"
+NEXT_TEXT = 256  # among the bytes of a text as ids: the second text of a pair begins
+VOCABULARY = 257
+_FILES = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
 class NgramModel:
-    """A linear classifier of hashed n-grams. `table` int8 (buckets, columns), `bias` float32 (columns,)."""
+    """A linear classifier of hashed n-grams. `table` int8 (buckets, columns), `bias` float32 (outputs,).
+
+    `projection` is int8 (columns, outputs), or None where each column is an output.
+    """
 
     features: NgramFeatures
     labels: tuple[str, ...]
     table: np.ndarray
     scale: float
     bias: np.ndarray
-
-    @property
-    def columns(self) -> int:
-        return columns_of(len(self.labels))
+    projection: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
-        """What the table and the bias take in flash."""
-        return self.table.nbytes + self.bias.nbytes
+        """What the table, the projection and the bias take in flash."""
+        return self.table.nbytes + self.bias.nbytes + (0 if self.projection is None else self.projection.nbytes)
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> np.ndarray:
         """(N, classes) float32."""
         return self.logits_of(hash_texts(self.features, texts, pairs))
 
+    def logits_of_bytes(self, ids: Sequence[int]) -> np.ndarray:
+        """(classes,) float32 of the bytes of a text, `NEXT_TEXT` before those of its second one."""
+        texts: list[list[int]] = [[]]
+        for i in ids:
+            if i == NEXT_TEXT:
+                texts.append([])
+            else:
+                texts[-1].append(i)
+        first, *others = (bytes(text).decode("utf-8", "replace") for text in texts)
+        bags = [hash_texts(self.features, [first]), *(hash_texts(self.features, [""], [x]) for x in others)]
+        buckets = np.concatenate([bag.buckets for bag in bags])
+        logits: np.ndarray = self.logits_of(Bags(buckets, np.array([0, len(buckets)])))[0]
+        return logits
+
     def logits_of(self, bags: Bags) -> np.ndarray:
         """(N, classes) float32 of texts whose features are known."""
-        sums = np.zeros((len(bags), self.columns), np.int32)
+        sums = np.zeros((len(bags), self.table.shape[1]), np.int32)
         for i in range(len(bags)):
             sums[i] = self.table[bags.of(i)].sum(0, dtype=np.int32)
         counts = np.maximum(np.diff(bags.starts), 1)
         roots = np.array([math.isqrt(int(n) << 24) for n in counts], np.float32)
         factors = np.float32(np.float32(self.scale) * np.float32(4096)) / roots
-        z = sums.astype(np.float32) * factors[:, None] + self.bias
-        return np.concatenate([-z / 2, z / 2], 1) if self.columns == 1 else z
+        z = sums.astype(np.float32) * factors[:, None]
+        z = z + self.bias if self.projection is None else self._projected(z, self.projection)
+        return np.concatenate([-z / 2, z / 2], 1) if len(self.labels) == 2 else z
 
-    def save(self, path: Path) -> None:
-        """Write config.json and model.safetensors."""
+    def _projected(self, columns: np.ndarray, projection: np.ndarray) -> np.ndarray:
+        z = np.repeat(self.bias[None], len(columns), 0)
+        for column, row in zip(columns.T, projection.astype(np.float32), strict=True):
+            z = z + column[:, None] * row
+        return z
+
+    def scaled(self, weight: float) -> NgramModel:
+        """The model whose logits are `weight` times these."""
+        factor = np.float32(weight)
+        return dataclasses.replace(self, scale=float(np.float32(self.scale) * factor), bias=self.bias * factor)
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """config.json and model.safetensors. name: the model's."""
         document = {
             "architecture": ARCHITECTURE,
             "config": dataclasses.asdict(self.features),
             "labels": list(self.labels),
-            "name": Path(path).resolve().name,
+            "name": name,
         }
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(Path(path) / "config.json", text.encode("utf-8"))
         tensors = {"table": self.table, "scale": np.array([self.scale], np.float32), "bias": self.bias}
-        write_atomically(Path(path) / "model.safetensors", save(tensors))
+        if self.projection is not None:
+            tensors["projection"] = self.projection
+        return dict(zip(_FILES, (text.encode("utf-8"), save(tensors)), strict=True))
+
+    def save(self, path: Path, name: str | None = None) -> None:
+        """Write config.json and model.safetensors. name: the model's, else the folder's."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        for file, content in self.files(name or Path(path).resolve().name).items():
+            write_atomically(Path(path) / file, content)
 
 
-def columns_of(classes: int) -> int:
-    """Columns of the table: one of two classes."""
+@dataclass(frozen=True)
+class NgramFolder:
+    """An `ngrams` model on disk, with what a ModelFolder tells too."""
+
+    path: Path
+    name: str
+    model: NgramModel
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.model.labels
+
+    @property
+    def classes(self) -> int:
+        return len(self.model.labels)
+
+
+def relabelled(model: NgramModel, labels: tuple[str, ...]) -> NgramModel:
+    """The model with other names of its classes; InputError for another number of them."""
+    if len(labels) != len(model.labels):
+        raise InputError(f"--labels: names {len(labels)} classes, the model has {len(model.labels)}")
+    return dataclasses.replace(model, labels=labels)
+
+
+def outputs_of(classes: int) -> int:
+    """Outputs of the linear map: one of two classes."""
     return classes if classes > 2 else 1
+
+
+def is_ngram_folder(path: Path) -> bool:
+    """Whether a folder holds an `ngrams` model."""
+    try:
+        document = json.loads((Path(path) / _FILES[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("architecture") == ARCHITECTURE
+
+
+def read_ngram_folder(path: Path) -> NgramFolder:
+    """The `ngrams` model of a folder with its name. Raises InputError where it is none."""
+    model = load_ngram_model(path)
+    name = json.loads((Path(path) / _FILES[0]).read_text(encoding="utf-8")).get("name")
+    return NgramFolder(Path(path), name if isinstance(name, str) and name else Path(path).resolve().name, model)
 
 
 def load_ngram_model(path: Path) -> NgramModel:
     """The model of a folder. Raises InputError where it is none."""
-    config, weights = Path(path) / "config.json", Path(path) / "model.safetensors"
+    config, weights = (Path(path) / name for name in _FILES)
     try:
         document = json.loads(config.read_text(encoding="utf-8"))
         tensors = load(weights.read_bytes())
@@ -98,8 +175,22 @@ def load_ngram_model(path: Path) -> NgramModel:
         table, scale, bias = tensors["table"], float(tensors["scale"][0]), tensors["bias"]
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a model of n-grams ({error!r} is missing or wrong)") from error
-    shape = (features.buckets, columns_of(len(labels)))
-    fits = table.dtype == np.int8 and table.shape == shape and bias.dtype == np.float32 and bias.shape == shape[1:]
-    if not fits or not np.isfinite(bias).all() or not np.isfinite(scale):
+    if len(labels) < 2 or len(set(labels)) != len(labels) or not all(isinstance(x, str) and x for x in labels):
+        raise InputError(f"{config}: labels must be a list of two or more different strings")
+    model = NgramModel(features, labels, table, scale, bias, tensors.get("projection"))
+    _check_shapes(model, weights)
+    return model
+
+
+def _check_shapes(model: NgramModel, weights: Path) -> None:
+    """InputError where the tensors do not fit what config.json says, or are not numbers."""
+    outputs = outputs_of(len(model.labels))
+    projection, columns = model.projection, outputs
+    fits = model.bias.dtype == np.float32 and model.bias.shape == (outputs,)
+    if projection is not None:
+        columns = len(projection)
+        fits = fits and projection.dtype == np.int8 and projection.shape == (columns, outputs)
+    shape = (model.features.buckets, columns)
+    fits = fits and model.table.dtype == np.int8 and model.table.shape == shape
+    if not fits or not np.isfinite(model.bias).all() or not np.isfinite(model.scale):
         raise InputError(f"{weights}: its tensors do not fit config.json, which asks for an int8 table of {shape}")
-    return NgramModel(features, labels, table, scale, bias)

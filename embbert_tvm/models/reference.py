@@ -1,4 +1,4 @@
-"""The float reference: a model's ONNX in onnxruntime, no torch."""
+"""The float reference: a model's ONNX in onnxruntime, no torch; and of a text's n-grams."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.ngrams import load_ngram_model
 
 
 class Reference:
@@ -43,3 +44,23 @@ class Reference:
     def __call__(self, ids: list[int]) -> np.ndarray:
         """Float32 logits (classes,) of one list of token ids."""
         return self._session.run(["logits"], {"ids": np.asarray([ids], dtype=np.int64)})[0][0]
+
+
+class TextReference:
+    """Logits of one text at a time: of its token ids by `model`, and of its n-grams by the folder `linear`.
+
+    Either may be missing on disk, in which case the other is all there is. Raises InputError as `Reference` does.
+    """
+
+    def __init__(self, model: Path, linear: Path) -> None:
+        self._linear = load_ngram_model(linear) if linear.is_dir() else None
+        self._model = None if self._linear is not None and not model.is_file() else Reference(model)
+
+    def __call__(self, ids: list[int], text: str, pair: str | None = None) -> np.ndarray:
+        """Float32 logits (classes,)."""
+        logits: np.ndarray | None = None if self._model is None else self._model(ids)
+        if self._linear is None:
+            assert logits is not None
+            return logits
+        more: np.ndarray = self._linear.logits([text], [pair])[0]
+        return more if logits is None else logits + more

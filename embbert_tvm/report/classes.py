@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from embbert_tvm.data.classes import ClassFigures, Confusion
 from embbert_tvm.report.table import table
-from embbert_tvm.training.classes import ClassFigures, Confusion
 
 _MOST_CLASSES = 20  # rows of the table that a terminal is shown, the worst
 
@@ -28,6 +28,12 @@ def text(figures: Sequence[ClassFigures], confused: Sequence[Confusion]) -> str:
             ),
         ]
     return "\n".join(lines)
+
+
+def unknown(labels: Mapping[str, int]) -> str:
+    """A sentence on examples of labels that a model does not have, by label how many."""
+    named = ", ".join(f"{label} ({count})" for label, count in labels.items())
+    return f"the model does not know {named}: {sum(labels.values())} texts count as wrong"
 
 
 def _percent(share: float | None) -> str:

@@ -11,6 +11,7 @@ from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.footprint import analytic
+from embbert_tvm.models.ngrams import ARCHITECTURE, is_ngram_folder, read_ngram_folder
 from embbert_tvm.report.table import table
 
 _CALIBRATION_LENGTHS = (1, 8, 24)
@@ -65,6 +66,8 @@ def row(model: str, length: int | None, target: str, plan: bool) -> dict[str, An
 
     Raises InputError for what is neither.
     """
+    if Path(model).is_dir() and is_ngram_folder(Path(model)):
+        return _ngrams(Path(model), target, plan)
     if model in PRESETS:
         name, config, path = model, PRESETS[model], None
     elif Path(model).is_dir():
@@ -99,6 +102,27 @@ def row(model: str, length: int | None, target: str, plan: bool) -> dict[str, An
     return document
 
 
+def _ngrams(path: Path, target: str, plan: bool) -> dict[str, Any]:
+    """The figures of hashed n-grams, which no formula of the paper's tells: int8 tables, and no activations."""
+    from embbert_tvm.ngram_compiler import program
+
+    folder = read_ngram_folder(path)
+    made = program(folder.model, "embbert")
+    numbers = sum(x.size for x in made.constants.values())
+    planned_bytes = {"weights": made.weights_bytes, "arena": made.arena_bytes}
+    return {
+        "model": folder.name,
+        "architecture": ARCHITECTURE,
+        "parameters": numbers,
+        "length": None,
+        "formula": {"weights": 4 * numbers, "activations": 0, "total": 4 * numbers},
+        "planned": {"target": target, "precision": "int8", "length": None, **planned_bytes}
+        | {"total": sum(planned_bytes.values())}
+        if plan
+        else None,
+    }
+
+
 def _plan(name: str, config: ModelConfig, path: Path | None, target: str) -> Planned:
     if path is not None:
         from embbert_tvm.compiler import find_source
@@ -115,6 +139,6 @@ def text(rows: list[dict[str, Any]]) -> str:
         formula, plan = found["formula"], found["planned"]
         figures = [found["parameters"], found["length"], *(formula[k] for k in ("weights", "activations", "total"))]
         figures += [plan[k] for k in ("weights", "arena", "total")] if plan else []
-        shown = [f"{figure:,}" for figure in figures]
+        shown = ["any" if figure is None else f"{figure:,}" for figure in figures]
         lines.append((found["model"], *shown, *[""] * (len(lines[0]) - 1 - len(shown))))
     return table(lines, right=tuple(range(1, len(lines[0]))))

@@ -1,32 +1,58 @@
-"""What `train` and `distill` show at the end: the model beside the linear baseline."""
+"""What `train` and `distill` show at the end: what was tried, beside the linear baseline."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from embbert_tvm.report.table import table
+from embbert_tvm.training.candidates import BOARD, Candidate, smallest_near_best
 
 if TYPE_CHECKING:
-    from embbert_tvm.training.job import Result
+    from embbert_tvm.training.result import Result
 
 _AS_GOOD = 0.002  # of accuracy: what few texts of dev decide
 
 
 def compared(result: Result) -> str:
-    """Accuracy on dev and bytes of weights of the linear model and of the trained one."""
-    fit, config = result.baseline, result.folder.config
-    parameters = config.parameters + result.folder.classes * (config.hidden_size + 1)
-    rows = [
-        ("model", "accuracy on dev", "weights, int8"),
-        ("ngrams (linear)", f"{100 * fit.dev_accuracy:.2f} %", f"{fit.model.bytes / 1000:.0f} kB"),
-        (f"{result.folder.name} ({config.title})", f"{100 * result.accuracy:.2f} %", f"{parameters / 1000:.0f} kB"),
-    ]
-    return table(rows, right=(1, 2))
+    """Accuracy on dev, bytes of flash, instructions and milliseconds for a text of each model that was tried."""
+    metric = "accuracy on dev" if result.baseline is not None else f"{result.metric} on dev"
+    kept = result.kept
+    rows = [("", "model", metric, "flash", "instructions", "ms")]
+    for x in result.candidates:
+        figure = f"{100 * x.accuracy:.2f} %" if result.baseline is not None else f"{x.accuracy:.4f}"
+        rows.append(("*" * (x == kept), x.name, figure, *_costs(x)))
+    lines = [table(rows, right=(2, 3, 4, 5)), "* is kept"]
+    if any(x.cost is not None for x in result.candidates):
+        lines[-1] += f"; in int8, for a text of median length, milliseconds on {BOARD} (estimated)"
+    small = smallest_near_best(result.candidates) if result.baseline is not None else None
+    if small is not None and small != kept:
+        lines.append(f"The smallest within a point of the best is {small.name}.")
+    return "\n".join(lines)
+
+
+def recipes(result: Result) -> str:
+    """The recipes of a search, with dev's metric of each."""
+    rows = [("", "lr", "epochs", f"{result.metric} on dev")]
+    rows += [("*" * (x == result.recipe), f"{x.lr:g}", f"{x.epochs}", f"{value:.4f}") for x, value in result.recipes]
+    return table(rows, right=(1, 2, 3))
 
 
 def advice(result: Result) -> str | None:
     """A sentence where the linear model is as good as the trained one, or better."""
-    if result.baseline is None or result.accuracy - result.baseline.dev_accuracy > _AS_GOOD:
+    fit, accuracy = result.baseline, result.accuracy
+    if fit is None or accuracy is None or not result.history or accuracy - fit.dev_accuracy > _AS_GOOD:
         return None
-    relation = "better than" if result.baseline.dev_accuracy > result.accuracy else "as good as"
-    return f"a linear model is {relation} this one on dev: more epochs, --base embbert-base or `distill` may help"
+    relation = "better than" if fit.dev_accuracy > accuracy else "as good as"
+    return (
+        f"a linear model is {relation} this one on dev: --preset ngrams is smaller, and more epochs, "
+        "--base embbert-base or `distill` may help"
+    )
+
+
+def _costs(candidate: Candidate) -> tuple[str, str, str]:
+    cost = candidate.cost
+    if cost is None:
+        return "", "", ""
+    count = "" if cost.instructions is None else f"{cost.instructions:,}"
+    time = "" if cost.milliseconds is None else f"{cost.milliseconds:.2f}"
+    return f"{cost.bytes:,}", count, time

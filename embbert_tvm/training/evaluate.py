@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -14,17 +13,18 @@ from threading import Lock
 
 import numpy as np
 
-from embbert_tvm.data.dataset import Example, read_examples, task_name
-from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
+from embbert_tvm.data.dataset import Example, check_labels, read_examples, task_name, unknown_labels
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
+from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
-from embbert_tvm.models.folder import ModelFolder
+from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.rejection import softmax
-from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.training.confidence import Confidence, Outside, confidence, outside_of
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
@@ -54,17 +54,13 @@ class Evaluation:
     outside: Outside | None = None  # of texts that have none of the labels, where they are given
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of an example: a label and its probability, or for regression a number."""
-
-    example: Example
-    predicted: str
-    probability: float | None
+def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
+    """A model folder of tokens or of hashed n-grams. Raises InputError for what is neither."""
+    return read_ngram_folder(path) if is_ngram_folder(path) else read_folder(path)
 
 
 def evaluate(
-    folder: ModelFolder,
+    folder: ModelFolder | NgramFolder,
     data: Path,
     metric: str | None = None,
     limit: int | None = None,
@@ -83,58 +79,50 @@ def evaluate(
     metric = metric or next(iter(known))
     check_metric(folder, metric)
     examples = read_examples(data, regression=folder.labels is None)
-    if folder.labels is not None and not {x.label for x in examples} & set(folder.labels):
-        raise InputError(
-            f"{data}: not one label is the model's, which knows {', '.join(folder.labels)}: is it another task's set?"
-        )
+    check_labels(str(data), examples, folder.labels)
     if limit is not None and limit < len(examples):
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
-    strangers = [] if others is None else Texts.of(folder, read_examples(others)).ids
-    both = run_all(float_runner(folder), [*texts.ids, *strangers], on_step=on_step)
-    logits = both[: len(examples)]
+    strangers = [] if others is None else read_examples(others)
+    logits, outside = _logits(folder, texts, on_step), None
+    rejection = folder.rejection if isinstance(folder, ModelFolder) else None
+    if strangers:
+        outside = outside_of(rejection, logits, _logits(folder, Texts.of(folder, strangers), on_step))
     names = 1 if folder.labels is None else len(folder.labels)
     if logits.shape[1] != names:
         raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
     value = texts.score(metric, logits)
     found = Evaluation(task_name(data), metric, value, len(examples), seed, texts.truncated, _seen(folder, examples))
+    found = dataclasses.replace(found, predictions=predictions_of(examples, logits, folder.labels))
     if folder.labels is None:
-        predictions = [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
-        return dataclasses.replace(found, predictions=predictions)
+        return found
     predicted = logits.argmax(1)
-    shares = softmax(logits, 1.0 if folder.rejection is None else folder.rejection.temperature)
+    shares = softmax(logits, 1.0 if rejection is None else rejection.temperature)
     return dataclasses.replace(
         found,
-        unknown=dict(Counter(x.label for x in examples if x.label not in folder.labels)),
+        unknown=unknown_labels(examples, folder.labels),
         classes=class_figures(texts.expected, predicted, folder.labels),
         confused=confusions(texts.expected, predicted, folder.labels),
-        predictions=[
-            Prediction(x, folder.labels[i], float(p.max())) for x, i, p in zip(examples, predicted, shares, strict=True)
-        ],
         confidence=confidence(shares, texts.expected),
-        outside=None if others is None else outside_of(folder.rejection, logits, both[len(examples) :]),
+        outside=outside,
     )
 
 
-def _seen(folder: ModelFolder, examples: Sequence[Example]) -> int | None:
+def _seen(folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> int | None:
     path = folder.path / TEXTS_READ
     return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
 
 
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write a TSV with the columns label, predicted, probability, text and, of pairs, text_pair."""
-    pairs = any(x.example.text_pair is not None for x in predictions)
-    lines = ["label\tpredicted\tprobability\ttext" + "\ttext_pair" * pairs]
-    for x in predictions:
-        probability = "" if x.probability is None else f"{x.probability:.4f}"
-        texts = [x.example.text, x.example.text_pair or ""][: 1 + pairs]
-        lines.append(
-            "\t".join([x.example.label, x.predicted, probability, *(" ".join(text.split()) for text in texts)])
-        )
-    write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
+def _logits(folder: ModelFolder | NgramFolder, texts: Texts, on_step: OnStep) -> np.ndarray:
+    """What the float model says of the texts, their n-grams included."""
+    logits = texts.linear
+    if isinstance(folder, ModelFolder):
+        logits = texts.together(run_all(float_runner(folder), texts.ids, on_step=on_step))
+    assert logits is not None
+    return logits
 
 
-def check_metric(folder: ModelFolder, metric: str) -> None:
+def check_metric(folder: ModelFolder | NgramFolder, metric: str) -> None:
     """InputError where a metric does not fit the model's labels."""
     known = REGRESSION if folder.labels is None else CLASSIFICATION
     if metric not in known:
@@ -145,23 +133,38 @@ def check_metric(folder: ModelFolder, metric: str) -> None:
 
 @dataclass(frozen=True)
 class Texts:
-    """A labelled set as a model reads it: ids, and class numbers or numbers (N,)."""
+    """A labelled set as a model reads it: ids, and class numbers or numbers (N,).
+
+    `linear` (N, classes) are the logits that the texts' n-grams give, None for a model that has none; of a model of
+    n-grams alone there are no ids.
+    """
 
     ids: list[list[int]]
     expected: np.ndarray
     truncated: int
     regression: bool
+    linear: np.ndarray | None = None
 
     @classmethod
-    def of(cls, folder: ModelFolder, examples: Sequence[Example]) -> Texts:
+    def of(cls, folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> Texts:
         """Examples as ids and numbers; a label that is not the model's has the number after the last."""
-        encoded = [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length) for x in examples]
+        if isinstance(folder, NgramFolder):
+            encoded, linear = [], folder.model
+        else:
+            encoded = [tokenize(folder.tokenizer, x.text, x.text_pair, folder.config.max_length) for x in examples]
+            linear = folder.wide
         if folder.labels is None:
             expected = np.array([float(x.label) for x in examples])
         else:
             index_of = {label: i for i, label in enumerate(folder.labels)}
             expected = np.array([index_of.get(x.label, len(folder.labels)) for x in examples])
-        return cls([x.ids for x in encoded], expected, sum(x.truncated for x in encoded), folder.labels is None)
+        cut = sum(x.truncated for x in encoded)
+        more = linear and linear.logits([x.text for x in examples], [x.text_pair for x in examples])
+        return cls([x.ids for x in encoded], expected, cut, folder.labels is None, more)
+
+    def together(self, logits: np.ndarray) -> np.ndarray:
+        """What the model says, of the logits that it gives for token ids: those of the texts' n-grams are added."""
+        return logits if self.linear is None else logits + self.linear
 
     def score(self, metric: str, logits: np.ndarray) -> float:
         """A metric of logits (N, classes)."""

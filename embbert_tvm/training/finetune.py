@@ -162,6 +162,14 @@ def predict(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> 
     return torch.cat(outputs).numpy(), torch.cat(targets).numpy(), float(np.sum(losses)) / len(data)
 
 
+def logits_in_order(model: TextClassifier, data: TokenizedSet) -> np.ndarray:
+    """Logits (N, outputs) of a set, in its order."""
+    logits, _, _ = predict(model, data)
+    found = np.empty_like(logits)
+    found[sorted(range(len(data)), key=lambda i: len(data.ids[i]))] = logits
+    return found
+
+
 def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe) -> float:
     ids = batch.ids
     if recipe.token_dropout:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
@@ -20,26 +20,30 @@ from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_t
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
+from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
+from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
-from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, tokenize_set
-from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
-from embbert_tvm.training.finetune import Epoch, Progress, finetune, predict
+from embbert_tvm.training.batches import TokenizedSet, tokenize_set
+from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, measured, median_text
+from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
+from embbert_tvm.training.result import Result, card
+from embbert_tvm.training.search import Found, search
+from embbert_tvm.training.selection import NGRAMS, Variant, select, told, variants_of
 from embbert_tvm.training.sets import JobSets, more_texts, read_sets
-from embbert_tvm.version import __version__
 
 if TYPE_CHECKING:
     from embbert_tvm.training.task_teacher import TeacherEpoch
 
+_EXAMPLE_CHARACTERS = 80
 _FILES = {
     "README.md", "calibration.json", "config.json", "model.onnx", "model.safetensors", "texts-read.xz",
-    "tokenizer.json", "training.json",
+    "tokenizer.json", "training.json", WIDE,
 }  # fmt: skip
 
 
@@ -60,6 +64,7 @@ class Job:
     max_length: int | None = None  # the preset's or the base model's
     regression: bool = False
     teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
+    weak_teachers: bool = False  # whether those teach too that dev says are worse than the linear model
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
@@ -68,6 +73,9 @@ class Job:
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
     grafted: int = 0  # the same of texts in which words of the donors take the place of some
     donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
+    wide: bool | None = None  # whether hashed n-grams are added to the model; None: where dev gains by them
+    budget: float | None = None  # seconds for a search of learning rate and epochs; None: the recipe as it is
+    limits: Limits = field(default_factory=Limits)
     held_out: tuple[Path, ...] = ()  # TSVs, beside dev, whose texts nothing may be trained on: the test sets
     command: str = ""
 
@@ -76,85 +84,135 @@ class Job:
             raise InputError("--grafted takes words of --donors: give both, or neither")
 
 
-@dataclass(frozen=True)
-class Result:
-    """The trained model and how it came to be; `value` is dev's metric in the best epoch.
-
-    Of a classifier dev's accuracy, per-class figures and most confused pairs; `baseline` is what hashed n-grams with a
-    linear classifier give (training/linear.py), None for regression.
-    """
-
-    folder: ModelFolder
-    task: str
-    metric: str
-    value: float
-    examples: int
-    best_epoch: int
-    truncated: int
-    history: list[Epoch]
-    baseline: LinearFit | None = None
-    accuracy: float | None = None
-    classes: list[ClassFigures] = field(default_factory=list)
-    confused: list[Confusion] = field(default_factory=list)
-
-
-def run_job(job: Job, progress: Progress | None = None) -> Result:
+def run_job(job: Job, progress: Progress | None = None, measure: Measure | None = None) -> Result:
     """Train, export and calibrate; the folder appears whole at the end, or what was there stays.
 
-    An interrupted job resumes after its last whole epoch when it is run again with the same data and options.
-    Raises InputError, and WorkError where the training diverges or the export is wrong.
+    Hashed n-grams are fitted first, and added to the model where dev gains by them. An interrupted job resumes after
+    its last whole epoch when it is run again with the same data and options.
+
+    measure: what tells a model folder's cost, which the job's limits need. Raises InputError, and WorkError where the
+    training diverges, the export is wrong, or nothing is within the limits.
     """
     progress = progress or Progress()
     check_output(job.output)
     sets = read_sets(job)
-    labels, train, dev = sets.labels, sets.train, sets.dev
     for note in sets.notes(job.train):
         progress.on_note(note)
-    model, tokenizer = _start(job, labels, train)
+    if job.preset == NGRAMS:
+        return _ngrams_alone(job, sets, progress, measure)
+    model, tokenizer = _start(job, sets.labels, sets.train)
     baseline = _baseline(sets, progress)
-    max_length = model.config.max_length
-    train_set = tokenize_set(tokenizer, train, labels, max_length)
-    dev_set = tokenize_set(tokenizer, dev, labels, max_length)
+    config = model.config
+    train_set = tokenize_set(tokenizer, sets.train, sets.labels, config.max_length)
+    dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length)
     more: list[Example] = []
     if job.teachers:
+        from embbert_tvm.training.taught import with_teachers
+
         more, left_out = more_texts(job, sets)
-        train_set = _with_teachers(job, sets, more, train_set, tokenizer, model.config, progress)
+        train_set = with_teachers(job, sets, more, train_set, tokenizer, config, baseline, progress)
         sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
-        progress.on_note(
-            f"{truncated} of {len(train) + len(dev)} texts are longer than {max_length} tokens and were cut"
-        )
-    checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
-    trained = _recovering(job, model, dev, tokenizer)
-    history = finetune(trained, train_set, dev_set, job.recipe, checkpoint, progress)
-    if job.lora is not None:
-        merge_lora(model)
-    best = [epoch for epoch in history if epoch.best][-1]
+        texts = len(sets.train) + len(sets.dev)
+        progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
+    found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
+    best = [epoch for epoch in found.history if epoch.best][-1]
     result = Result(
-        folder=ModelFolder(job.output, job.output.resolve().name, model.config, labels and tuple(labels)),
+        folder=ModelFolder(job.output, job.output.resolve().name, config, sets.labels and tuple(sets.labels)),
         task=task_name(job.train),
         metric="spearman" if job.regression else "mcc",
         value=best.dev_metric,
-        examples=len(dev),
+        examples=len(sets.dev),
+        recipe=found.recipe,
         best_epoch=best.number,
         truncated=truncated,
-        history=history,
+        history=found.history,
         baseline=baseline,
-        **_dev_figures(trained, dev_set, labels),
+        recipes=found.tried,
     )
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
-        written = model.save_pretrained(path, name=result.folder.name, labels=labels, tokenizer=tokenizer)
+        written = found.model.save_pretrained(path, name=result.folder.name, labels=sets.labels, tokenizer=tokenizer)
         export_folder(written)
-        record = _record(job, result, sets)
-        write_record(path, record)
-        texts = (text for x in [*train, *more] for text in (x.text, x.text_pair) if text)
-        write_text_hashes(path / TEXTS_READ, texts)
-        calibrate(written, dev)
-        write_atomically(path / "README.md", _card(job, result, record).encode("utf-8"))
-    checkpoint.unlink(missing_ok=True)
+        write_record(path, _record(job, result, sets))  # which calibration reads
+        calibrate(written, sets.dev)
+        result = _selected(job, result, sets, found.dev_logits, path, measure, progress)
+        _write_about(path, job, result, sets, more)
+    found.clean_up()
     return result
+
+
+def _searched(
+    job: Job, sets: JobSets, tokenizer: Tokenizer, train: TokenizedSet, dev: TokenizedSet, progress: Progress
+) -> Found:
+    """The model that dev prefers of those that the job's recipe and budget give."""
+
+    def start(recipe: Recipe) -> tuple[TextClassifier, TextClassifier]:
+        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets.labels, sets.train)
+        return made, _recovering(job, made, sets.dev, tokenizer)
+
+    checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
+    finish = merge_lora if job.lora is not None else lambda model: None
+    return search(job.recipe, job.budget, start, finish, train, dev, checkpoint, progress)
+
+
+def _selected(
+    job: Job,
+    result: Result,
+    sets: JobSets,
+    dev_logits: np.ndarray,
+    path: Path,
+    measure: Measure | None,
+    progress: Progress,
+) -> Result:
+    """The model in `path`, with n-grams beside it or in its place, whatever dev and the limits prefer."""
+    if measure is not None:
+        progress.on_note(f"compiling for {BOARD}, and counting instructions")
+    assert isinstance(result.folder, ModelFolder)
+    title = result.folder.config.title
+    if result.baseline is None or sets.labels is None:
+        cost = measured(measure, path, median_text(sets.dev), progress.on_note)
+        candidates = [Candidate(title, result.value, cost)]
+        best_within(candidates, job.limits)
+        return dataclasses.replace(result, candidates=candidates, kept=candidates[0])
+    expected = np.array([sets.labels.index(x.label) for x in sets.dev])
+    variants = variants_of(title, dev_logits, expected, result.baseline, job.wide)
+    text = median_text(sets.dev)
+    chosen, candidates = select(
+        path, result.folder.name, variants, job.wide, job.limits, measure, text, progress.on_note
+    )
+    return told(result, chosen, candidates, expected, sets.labels)
+
+
+def _ngrams_alone(job: Job, sets: JobSets, progress: Progress, measure: Measure | None) -> Result:
+    """A folder of hashed n-grams and nothing else."""
+    if job.base is not None or job.tokenizer is not None or job.teachers or job.precision or job.lora:
+        raise InputError(
+            "--preset ngrams has no tokens: leave out --base, --tokenizer, --precision, --lora and teachers"
+        )
+    baseline = _baseline(sets, progress)
+    if baseline is None or sets.labels is None:
+        raise InputError("--preset ngrams tells labels, no numbers: leave out --regression, or take another preset")
+    name = job.output.resolve().name
+    folder = NgramFolder(job.output, name, baseline.model)
+    expected = np.array([sets.labels.index(x.label) for x in sets.dev])
+    result = Result(folder, task_name(job.train), "mcc", 0.0, len(sets.dev), job.recipe, baseline=baseline)
+    alone = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
+    with folder_in_place(job.output) as path:
+        text = median_text(sets.dev)
+        chosen, candidates = select(path, name, [alone], None, job.limits, measure, text, progress.on_note)
+        result = told(result, chosen, candidates, expected, sets.labels)
+        _write_about(path, job, result, sets, [])
+    return result
+
+
+def _write_about(path: Path, job: Job, result: Result, sets: JobSets, more: Sequence[Example]) -> None:
+    """What a model's folder tells of its training: hashes of its texts, training.json and the card."""
+    write_text_hashes(path / TEXTS_READ, (t for x in [*sets.train, *more] for t in (x.text, x.text_pair) if t))
+    record = _record(job, result, sets)
+    write_record(path, record)
+    write_atomically(path / "README.md", card(result, record, job.dev is None).encode("utf-8"))
 
 
 def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
@@ -166,18 +224,6 @@ def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
         f"ngrams, a linear model of {fit.model.bytes / 1000:.0f} kB: {100 * fit.dev_accuracy:.2f} % on dev"
     )
     return fit
-
-
-def _dev_figures(model: TextClassifier, dev: TokenizedSet, labels: list[str] | None) -> dict[str, Any]:
-    if labels is None:
-        return {}
-    logits, expected, _ = predict(model, dev)
-    predicted = logits.argmax(1)
-    return {
-        "accuracy": metrics.accuracy(expected, predicted),
-        "classes": class_figures(expected, predicted, labels),
-        "confused": confusions(expected, predicted, labels),
-    }
 
 
 def finetune_job_teachers(
@@ -247,41 +293,6 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
     return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.precision)
 
 
-def _with_teachers(
-    job: Job,
-    sets: JobSets,
-    more: Sequence[Example],
-    data: TokenizedSet,
-    tokenizer: Tokenizer,
-    config: ModelConfig,
-    progress: Progress,
-) -> TokenizedSet:
-    """The set with the teachers' logits, and after it `more`, unlabelled texts, which have nothing else."""
-    from embbert_tvm.training.task_teacher import Answers, cached_answers, open_teacher
-
-    labels, train = sets.labels, sets.train
-    teachers = {path: open_teacher(path) for path in job.teachers}
-    for path, teacher in teachers.items():
-        if (teacher.labels is None) != (labels is None) or set(teacher.labels or ()) != set(labels or ()):
-            raise InputError(f"{path}: knows {teacher.labels}, the data {labels}: fine-tune it on the same data")
-    found = []
-    for path, teacher in teachers.items():
-        progress.on_note(f"{path} judges {len(train) + len(more)} texts")
-        answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
-        order = [0] if labels is None else [teacher.labels.index(label) for label in labels]
-        found.append(Answers(answers.logits[:, order], answers.hidden))
-    answers = Answers.together(found)
-    encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
-    nothing = UNLABELLED if labels is not None else math.nan
-    return TokenizedSet(
-        data.ids + [x.ids for x in encoded],
-        [*data.targets, *[nothing] * len(more)],
-        data.truncated + sum(x.truncated for x in encoded),
-        answers.logits,
-        answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
-    )
-
-
 def check_output(path: Path) -> None:
     """InputError where the output would replace what is not a model folder."""
     if path.is_dir():
@@ -339,7 +350,7 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         train=recorded_set(job.train, sets.train),
         dev=recorded_set(job.dev or job.train, sets.dev),
         command=job.command,
-        recipe={**dataclasses.asdict(job.recipe), "precision": job.precision, "lora": job.lora},
+        recipe={**dataclasses.asdict(result.recipe), "precision": job.precision, "lora": job.lora},
         unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
         baseline=result.baseline
         and {
@@ -349,33 +360,7 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         },
         held_out=sets.files,
         left_out=sets.left_out,
+        wide_weight=result.wide_weight,
+        example=shorten(median_text(sets.dev).text, _EXAMPLE_CHARACTERS, placeholder="") or None,
+        tried=[{"lr": recipe.lr, "epochs": recipe.epochs, "value": value} for recipe, value in result.recipes],
     )
-
-
-def _card(job: Job, result: Result, record: TrainingRecord) -> str:
-    """The model's README.md."""
-    labels = result.folder.labels
-    parameters = result.folder.config.parameters
-    kind = "regression" if labels is None else f"{len(labels)} classes: {', '.join(labels)}"
-    lines = [
-        f"# {result.folder.name}",
-        "",
-        f"{result.folder.config.title}, {parameters:,} parameters without its head; {kind}.",
-        f"Trained by embbert-tvm {__version__}, torch {torch.__version__}, seed {job.recipe.seed}.",
-        "",
-        "    " + (job.command or "embbert-tvm train"),
-        "",
-        "| set | examples | SHA-256 of the examples, as in training.json |",
-        "|---|---|---|",
-        f"| train: {job.train} | {record.train.examples:,} | {record.train.sha256} |",
-        f"| dev: {job.dev or 'cut from train'} | {record.dev.examples:,} | {record.dev.sha256} |",
-        "",
-        f"On dev, {result.metric} {result.value:.4f} in epoch {result.best_epoch}, the best of {len(result.history)}.",
-    ]
-    if result.baseline is not None:
-        fit = result.baseline
-        lines += [
-            f"Accuracy on dev {100 * result.accuracy:.2f} %; of a linear model on hashed n-grams, "
-            f"{fit.model.bytes / 1000:.0f} kB, {100 * fit.dev_accuracy:.2f} %."
-        ]
-    return "\n".join(lines) + "\n"

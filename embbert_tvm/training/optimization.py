@@ -36,7 +36,7 @@ def set_rate(
     if schedule == "constant":
         factor = 1.0
     for group in optimizer.param_groups:
-        group["lr"] = lr * factor
+        group["lr"] = lr * factor * group.get("times", 1.0)
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -84,7 +84,11 @@ class TeacherRecipe:
     """How an encoder is fine-tuned. Its token table and its first `frozen` layers stay as they are."""
 
     epochs: int = 3
+    # of a small set more epochs, until so many steps are taken: a head of many labels learns nothing sooner
+    least_steps: int = 1500
+    most_epochs: int = 20
     lr: float = 1e-4
+    head_times: float = 10.0  # the learning rate of the new head, of the encoder's
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup_steps: int = 100

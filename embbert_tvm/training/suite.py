@@ -20,8 +20,9 @@ from embbert_tvm.data.tasks import Task
 from embbert_tvm.device.package import Package, load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.models.folder import ModelFolder, read_folder
-from embbert_tvm.training.evaluate import OnStep, Runner, Texts, check_metric, float_runner, run_all
+from embbert_tvm.models.folder import ModelFolder
+from embbert_tvm.models.ngrams import NgramFolder
+from embbert_tvm.training.evaluate import OnStep, Runner, Texts, check_metric, float_runner, read_any_folder, run_all
 from embbert_tvm.training.record import FILE, TrainingRecord, read_record
 
 FLOAT, COMPILED = "float", "int8"
@@ -33,7 +34,7 @@ _FAST = ("-O3", "-march=native")
 class Run:
     """A trained model of a task."""
 
-    folder: ModelFolder
+    folder: ModelFolder | NgramFolder
     record: TrainingRecord
     task: Task
 
@@ -87,7 +88,7 @@ def find_runs(folder: Path, tasks: Sequence[Task]) -> list[Run]:
         key = (record.task, record.seed)
         if key in runs:
             raise InputError(f"{path.parent}: {record.task} with seed {record.seed} is in {runs[key].folder.path} too")
-        runs[key] = Run(read_folder(path.parent), record, by_name[record.task])
+        runs[key] = Run(read_any_folder(path.parent), record, by_name[record.task])
     if not runs:
         raise InputError(f"{folder}: holds no trained model of {', '.join(by_name)}: train with benchmarks/suite.py")
     order = list(by_name)
@@ -177,14 +178,24 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="embbert-") as scratch:
         for precision in (FLOAT, COMPILED) if compiled else (FLOAT,):
             progress.on_run(f"{run.folder.name} {precision}")
-            opened = float_runner(run.folder) if precision == FLOAT else compiled_runner(run.folder, Path(scratch))
+            logits_of = _runner(run.folder, precision, Path(scratch), processes, progress)
             for name, texts in sets.items():
-                logits = run_all(opened, texts.ids, processes, progress.on_step)
+                logits = logits_of(texts)
                 for metric in run.task.metrics:
                     value = texts.score(metric, logits)
                     title = run.task.figure_name(name)
                     seed, model = run.record.seed, run.folder.name
-                    yield Figure(title, metric, value, len(texts.ids), seed, precision, model)
+                    yield Figure(title, metric, value, len(texts.expected), seed, precision, model)
+
+
+def _runner(
+    folder: ModelFolder | NgramFolder, precision: str, scratch: Path, processes: int, progress: Progress
+) -> Callable[[Texts], np.ndarray]:
+    """What gives a model's logits (N, classes) of texts. Of n-grams Python's integers are those of the C."""
+    if isinstance(folder, NgramFolder):
+        return lambda texts: texts.linear
+    opened = float_runner(folder) if precision == FLOAT else compiled_runner(folder, scratch)
+    return lambda texts: texts.together(run_all(opened, texts.ids, processes, progress.on_step))
 
 
 def compiled_runner(folder: ModelFolder, scratch: Path, precision: str = "int8") -> Callable[[], contextmanager]:

@@ -20,7 +20,7 @@ from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.folder import WIDE, read_folder
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.optimization import adamw, one_thread, seed_of, set_rate
@@ -102,12 +102,15 @@ def finetune_teacher(
     _freeze(model, recipe.frozen)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
+    _quicken(optimizer, model, recipe.head_times)
     index = {name: i for i, name in enumerate(names)}
     targets = torch.tensor([float(x.label) if labels is None else index[x.label] for x in train], device=device)
     lengths = [len(x.text) + len(x.text_pair or "") for x in train]
-    total = recipe.epochs * -(-len(train) // recipe.batch_size)
+    steps = -(-len(train) // recipe.batch_size)
+    epochs = max(recipe.epochs, min(-(-recipe.least_steps // steps), recipe.most_epochs))
+    total = epochs * steps
     step, best, weights = 0, -np.inf, {}
-    for number in range(1, recipe.epochs + 1):
+    for number in range(1, epochs + 1):
         model.train()
         losses = []
         for rows in length_batches(lengths, recipe.batch_size, random.Random(f"{recipe.seed} {number}")):
@@ -135,6 +138,18 @@ def finetune_teacher(
         model.save_pretrained(path)
         tokenizer.save_pretrained(path)
     return output
+
+
+def _quicken(optimizer: torch.optim.Optimizer, model: torch.nn.Module, times: float) -> None:
+    """Let the new head, which starts from nothing, learn `times` as fast as the encoder."""
+    encoder = {id(parameter) for parameter in model.base_model.parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        new = [parameter for parameter in group["params"] if id(parameter) not in encoder]
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
+        groups.append({**group, "params": new, "times": times})
+    for group in (group for group in groups if group["params"]):
+        optimizer.add_param_group(group)
 
 
 def _load_encoder(encoder: Path, names: Sequence[str], regression: bool) -> tuple[Any, Any]:
@@ -238,10 +253,14 @@ class _FolderTeacher:
             for batch in in_order(TokenizedSet(ids, rows, 0), _BATCH):
                 features = self._model.features(batch.ids, batch.mask)
                 found[batch.targets.numpy()] = torch.cat([self._model.head(features), features], 1).numpy()
+        if self._folder.wide is not None:
+            ngrams = self._folder.wide.logits([x.text for x in examples], [x.text_pair for x in examples])
+            found[:, : self._model.classes] += ngrams
         return found
 
     def fingerprint(self) -> str:
-        return self._folder.weights_sha256()
+        wide = self._folder.path / WIDE / self._folder.weights.name
+        return self._folder.weights_sha256() + (sha256_of(wide) if self._folder.wide is not None else "")
 
 
 def _encode(tokenizer, examples: Sequence[Example], longest: int):

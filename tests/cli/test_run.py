@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_an_empty_text_is_a_text(cli, toy_package):
         ([], "Missing argument"),
     ],
 )
-def test_bad_input(cli, toy_package, arguments, message):
+def test_bad_input(cli, toy_package, monkeypatch, arguments, message):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     result = cli("run", toy_package, *arguments)
     assert (result.status, result.out) == (2, "")
     assert message in result.err
@@ -102,3 +104,28 @@ def test_no_package(cli, tmp_path):
     assert result.err == (
         f"embbert-tvm: {tmp_path}: is not a compiled package (no metadata.json): make one with `embbert-tvm compile`\n"
     )
+
+
+def test_texts_of_a_file_and_of_standard_input(cli, toy_package, tmp_path, tsv, monkeypatch):
+    wanted = [entry["label"] for entry in cli("run", toy_package, "--json", *toy.TEXTS).json["results"]]
+    (tmp_path / "texts.txt").write_text("\n".join([*toy.TEXTS, "", ""]))
+    for path in (tmp_path / "texts.txt", tsv):
+        found = cli("run", toy_package, "--json", "--file", path).json["results"]
+        assert [(x["text"], x["label"]) for x in found] == list(zip(toy.TEXTS, wanted, strict=True))
+    (both, *_) = cli("run", toy_package, "play", "--json", "--file", tsv).json["results"]
+    assert both["text"] == "play"
+
+    for content in (b"play\r\nsome music\n", b"label\ttext\nmusic\tplay\nmusic\tsome music\n"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        found = cli("run", toy_package, "--json").json["results"]
+        assert [x["text"] for x in found] == ["play", "some music"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "standard input: holds no text"), (b"\xff", "standard input, line 1")]
+)
+def test_standard_input_without_text_is_refused(cli, toy_package, monkeypatch, content, said):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    result = cli("run", toy_package)
+    assert result.status == 2
+    assert said in result.err

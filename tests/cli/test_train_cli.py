@@ -14,7 +14,7 @@ LINES = [
     for label, text in [("on", "turn the {} on"), ("off", "turn the {} off"), ("on", "switch on the {}")]
     for thing in ("lights", "heating", "radio", "fan", "kettle", "oven")
 ]
-OPTIONS = ["--preset", "nano", "--max-length", "16", "--epochs", "2", "--batch-size", "4"]
+OPTIONS = ["--preset", "nano", "--max-length", "16", "--epochs", "2", "--batch-size", "4", "--no-measure"]
 
 
 @pytest.fixture

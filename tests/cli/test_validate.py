@@ -40,7 +40,13 @@ def test_figures(cli, toy_package, tsv, place, limit, checked):
         "tokenizer": {"checked": 0, "equal": 0},
         "stack_bytes": result.json["stack_bytes"],
         "truncated": 0,
+        "unknown": {},
+        "classes": result.json["classes"],
+        "confused": result.json["confused"],
     }
+    assert [x["label"] for x in result.json["classes"]] == list(toy.LABELS)
+    wrong = sum(x["count"] for x in result.json["confused"])
+    assert wrong == round(limit * (1 - accuracy_compiled))
     assert (result.json["stack_bytes"] is None) if place == "host" else (0 < result.json["stack_bytes"] < 1024)
 
 
@@ -84,7 +90,7 @@ def test_floating_point_may_differ_within_its_tolerance(cli, tmp_path, tsv):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("label\ttext\nnone\tx\n", "label 'none' is not the model's"),
+        ("label\ttext\nnone\tx\n", "not one label is the model's"),
         ("text\nx\n", "must be the header"),
         ("", "no examples"),
     ],
@@ -94,3 +100,26 @@ def test_bad_sets(cli, toy_package, tmp_path, content, message):
     result = cli("validate", toy_package, "--data", tmp_path / "bad.tsv")
     assert (result.status, result.out) == (2, "")
     assert message in result.err
+
+
+def test_answers_are_written_and_unknown_labels_are_wrong_and_said(cli, toy_package, tsv, tmp_path):
+    tsv.write_text(tsv.read_text() + "alarm\twake me\nalarm\tat six\n")
+    result = cli("validate", toy_package, "--data", tsv, "-o", tmp_path / "answers.tsv", "--json")
+    assert result.status == 0
+    assert result.err == "the model does not know alarm (2): 2 texts count as wrong\n"
+    _, compiled, _ = expected(toy_package, 6)
+    assert result.json["accuracy_compiled"] == pytest.approx(compiled * 6 / 8)
+    assert result.json["unknown"] == {"alarm": 2}
+    head, *rows = [line.split("\t") for line in (tmp_path / "answers.tsv").read_text().splitlines()]
+    assert head == ["label", "predicted", "probability", "text"]
+    assert [row[3] for row in rows] == [*toy.TEXTS, "wake me", "at six"]
+    assert all(row[1] in toy.LABELS and 0 < float(row[2]) <= 1 for row in rows)
+    right = sum(row[0] == row[1] for row in rows)
+    assert right == round(8 * result.json["accuracy_compiled"])
+
+
+def test_another_tasks_set_is_refused(cli, toy_package, tmp_path):
+    (tmp_path / "other.tsv").write_text("label\ttext\npizza\twith cheese\n")
+    result = cli("validate", toy_package, "--data", tmp_path / "other.tsv")
+    assert result.status == 2
+    assert "not one label is the model's, which knows lights" in result.err

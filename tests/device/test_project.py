@@ -330,6 +330,22 @@ def test_arduinos_sketch_runs_on_the_host(host_package, tmp_path):
     assert run(tmp_path / "program", stdin=f"{EXAMPLE}\n") == f"{expected_label(host_package)}\n"
 
 
+def test_the_example_text_is_the_models_own(tmp_path, board_package):
+    package = small.copy_of_package(board_package.path, tmp_path / "package")
+    document = json.loads((package / "metadata.json").read_text())
+    assert document["example"] is None  # of a folder without training.json
+    document["example"] = "how's häuser @board@ at 5"
+    (package / "metadata.json").write_text(json.dumps(document))
+    own = load_package(package)
+    folder = tmp_path / "fw"
+    write_project(own, load_template("bare"), folder)
+    source = tmp_path / "text.c"
+    (line,) = re.findall(r"static const char text\[\] = .*;", next(folder.rglob("main.c")).read_text())
+    source.write_text(f"#include <stdio.h>\nint main(void) {{ {line} puts(text); return 0; }}\n")
+    run("gcc", "-std=c99", source, "-o", tmp_path / "text")
+    assert run(tmp_path / "text") == "how's häuser @board@ at 5\n"
+
+
 def test_platformio_is_a_library_whose_example_prints_on_the_host(host_package, tmp_path):
     """https://docs.platformio.org/en/latest/manifests/library-json/index.html"""
     folder = project(host_package, "platformio", tmp_path / "fw")

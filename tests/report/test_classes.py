@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.report.classes import text
-from embbert_tvm.training.classes import ClassFigures, Confusion, class_figures, confusions
 
 LABELS = ["a", "b", "c", "d"]
 EXPECTED = np.array([0, 0, 0, 1, 1, 2, 4, 4])

@@ -1,6 +1,7 @@
 """Learning a task from a teacher."""
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -15,15 +16,18 @@ from embbert_tvm.cli.distill import command
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.leaks import text_key
 from embbert_tvm.errors import InputError
-from embbert_tvm.training import task_teacher
+from embbert_tvm.training import job as job_module
+from embbert_tvm.training import task_teacher, taught
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
 from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
-from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
+from embbert_tvm.training.job import finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import read_record
 from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
 
-QUICK = TeacherRecipe(epochs=4, lr=5e-3, batch_size=8, frozen=0, warmup_steps=2)
+# The teachers here are toys, which the linear model surpasses.
+Job = functools.partial(job_module.Job, weak_teachers=True)
+QUICK = TeacherRecipe(epochs=4, least_steps=0, lr=5e-3, head_times=1, batch_size=8, frozen=0, warmup_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +158,7 @@ def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv
     test.write_text("label\ttext\non\tturn the oven the radio\noff\tSWITCH on the-kettle, please\n")
     more.write_text("Turn the oven, the radio. Turn the fan on. Switch the oven off now.\n")
     judged, answer = [], task_teacher.cached_answers
-    monkeypatch.setattr(
-        task_teacher, "cached_answers", lambda t, x, c: judged.extend(y.text for y in x) or answer(t, x, c)
-    )
+    monkeypatch.setattr(taught, "cached_answers", lambda t, x, c: judged.extend(y.text for y in x) or answer(t, x, c))
     job = Job(
         tsv, tmp_path / "m", Recipe(epochs=1, batch_size=8), dev=dev, preset="quick", teachers=(classifier,),
         held_out=(test,), unlabelled=(more,), copies=40, corrupted=5, grafted=5, donors=(more,),

@@ -90,7 +90,7 @@ def test_the_linear_baseline_and_dev_are_told_class_by_class(tsv, tmp_path):
     assert record.baseline["ngrams_bytes"] == result.baseline.model.bytes
     shown = compared(result).splitlines()
     assert shown[1].split()[:1] == ["ngrams"]
-    assert f"{100 * result.accuracy:.2f} %" in shown[2]
+    assert f"{100 * result.accuracy:.2f} %" in next(line for line in shown if line.startswith("*"))
     worse = dataclasses.replace(result, accuracy=result.baseline.dev_accuracy - 0.1)
     assert "a linear model is better than this one" in advice(worse)
     assert advice(dataclasses.replace(result, accuracy=result.baseline.dev_accuracy + 0.1)) is None

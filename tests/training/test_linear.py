@@ -7,7 +7,7 @@ from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.ngrams import NgramFeatures
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.ngrams import load_ngram_model
-from embbert_tvm.training import linear
+from embbert_tvm.training import linear, linear_problems
 from embbert_tvm.training.linear import fit_ngrams, with_buckets
 
 
@@ -37,7 +37,7 @@ def test_it_is_no_bad_baseline(fit):
 
 def test_the_same_data_give_the_same_model_and_it_is_read_as_written(fit, tmp_path, monkeypatch):
     train = shipped("train", 2000)
-    monkeypatch.setattr(linear, "_TEXTS", 100)
+    monkeypatch.setattr(linear_problems, "_TEXTS", 100)
     again = fit_ngrams(train, shipped("dev", 300), fit.model.labels)
     np.testing.assert_array_equal(again.model.table, fit.model.table)
     fit.model.save(tmp_path)
@@ -84,3 +84,15 @@ def test_what_is_no_such_model(fit, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match="not a model of n-grams"):
         load_ngram_model(tmp_path)
+
+
+def test_many_classes_are_projected_from_fewer_columns():
+    labels = [f"intent{i}" for i in range(40)]
+    train = [Example(label, f"{word} {label} please") for label in labels for word in ("give", "show", "find", "get")]
+    dev = [Example(label, f"now {label}") for label in labels]
+    fit = fit_ngrams(train, dev, labels, table_bytes=20_000)
+    assert fit.model.projection.shape == (14, 40)
+    assert fit.model.table.shape == ((20_000 - 14 * 40) // 14, 14)
+    assert fit.model.bytes <= 20_000 + 4 * 40
+    assert fit.dev_accuracy > 0.9
+    assert [strength for strength, _ in fit.tried] == list(linear.LOW_RANK_STRENGTHS[: len(fit.tried)])

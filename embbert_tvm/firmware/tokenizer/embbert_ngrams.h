@@ -10,7 +10,8 @@
  *   ngrams_folds[NGRAMS_FOLDS]         code points that are not plain letters, in order
  *   ngrams_bases[NGRAMS_BASES]         blocks of Latin letters that lose case and accent
  *
- * A text of any length streams through ngrams_feed() in pieces of any size. No heap, no state but the caller's. */
+ * A text of any length streams, a byte a time: ngrams_begin(), then for each text ngrams_start(), ngrams_byte() and
+ * ngrams_end(). No heap, no state but the caller's. */
 #ifndef EMBBERT_NGRAMS_H
 #define EMBBERT_NGRAMS_H
 
@@ -24,6 +25,7 @@ enum { NGRAMS_LETTER = 0, NGRAMS_SINGLE = 1, NGRAMS_SPACE = 2, NGRAMS_NOTHING = 
 #define NGRAMS_PAIR_MULTIPLIER 0x85EBCA6Bu
 #define NGRAMS_KIND_STEP 0x7F4A7C15u
 #define NGRAMS_SECOND_TEXT 16u
+#define NGRAMS_REPLACEMENT 0xFFFDu
 #define NGRAMS_MOST 0xFFFFFFu /* features of a text that count: 127 times as many fit in an int32_t */
 
 typedef struct {
@@ -33,8 +35,9 @@ typedef struct {
     uint32_t word;                     /* hash of the word so far */
     uint32_t words[NGRAMS_WORDS];      /* hashes of the last 1, 2, ... words in a row */
     uint32_t runs[NGRAMS_LONGEST + 1]; /* hashes of the last 0, 1, ... characters of the word */
-    uint32_t point, least;             /* of a code point that is not whole yet: its bits, and what it must not be below */
+    uint32_t point;                    /* of a code point that is not whole yet: its bits */
     uint32_t missing;                  /* bytes of it */
+    uint32_t least, most;              /* what its next byte may be */
     uint32_t letters;                  /* characters of the word and the space before it, at most NGRAMS_LONGEST */
     uint32_t seen;                     /* words so far, at most NGRAMS_WORDS */
 } ngrams_t;
@@ -147,6 +150,13 @@ static inline void ngrams_point(ngrams_t *n, uint32_t point)
     }
 }
 
+/* Begin anew: no text, no features. */
+static inline void ngrams_begin(ngrams_t *n)
+{
+    static const ngrams_t nothing;
+    *n = nothing;
+}
+
 /* Begin a text; `second` of a pair, whose first text has ended. The sums and the count of features go on. */
 static inline void ngrams_start(ngrams_t *n, bool second)
 {
@@ -155,44 +165,43 @@ static inline void ngrams_start(ngrams_t *n, bool second)
     n->runs[0] = 0;
 }
 
-/* The next bytes of the text; false where they are not UTF-8. */
-static bool ngrams_feed(ngrams_t *n, const char *utf8, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        uint32_t byte = (uint8_t)utf8[i];
-        if (n->missing > 0) {
-            n->point = n->point << 6 | (byte & 0x3F);
-            n->missing--;
-            if ((byte & 0xC0) != 0x80) {
-                return false;
-            }
-            if (n->missing == 0) {
-                if (n->point < n->least || n->point > 0x10FFFF || n->point - 0xD800 < 0x800) {
-                    return false;
-                }
-                ngrams_point(n, n->point);
-            }
-        } else if (byte < 0x80) {
-            ngrams_point(n, byte);
-        } else if (byte >= 0xC2 && byte < 0xF5) {
-            n->missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : 1;
-            n->least = byte >= 0xF0 ? 0x10000 : byte >= 0xE0 ? 0x800 : 0x80;
-            n->point = byte & (0x3Fu >> n->missing);
-        } else {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* End a text; false where its last character is not whole. */
-static inline bool ngrams_end(ngrams_t *n)
+/* The next byte of the text. What is not UTF-8 reads as U+FFFD, one for each maximal part of a sequence that breaks
+ * off, as in Python's decode(errors="replace"). */
+static void ngrams_byte(ngrams_t *n, uint32_t byte)
 {
     if (n->missing > 0) {
-        return false;
+        if (byte >= n->least && byte <= n->most) {
+            n->point = n->point << 6 | (byte & 0x3F);
+            n->least = 0x80;
+            n->most = 0xBF;
+            if (--n->missing == 0) {
+                ngrams_point(n, n->point);
+            }
+            return;
+        }
+        n->missing = 0;
+        ngrams_point(n, NGRAMS_REPLACEMENT);
+    }
+    if (byte < 0x80) {
+        ngrams_point(n, byte);
+    } else if (byte >= 0xC2 && byte < 0xF5) {
+        n->missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : 1;
+        n->point = byte & (0x3Fu >> n->missing);
+        n->least = byte == 0xE0 ? 0xA0 : byte == 0xF0 ? 0x90 : 0x80;
+        n->most = byte == 0xED ? 0x9F : byte == 0xF4 ? 0x8F : 0xBF;
+    } else {
+        ngrams_point(n, NGRAMS_REPLACEMENT);
+    }
+}
+
+/* End a text. */
+static inline void ngrams_end(ngrams_t *n)
+{
+    if (n->missing > 0) {
+        n->missing = 0;
+        ngrams_point(n, NGRAMS_REPLACEMENT);
     }
     ngrams_end_word(n);
-    return true;
 }
 
 /* floor(sqrt(count * 2**24)), of a count below 2**24. */
