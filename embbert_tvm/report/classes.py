@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.classes import ClassFigures, Confusion
 
 _MOST_CLASSES = 20  # rows of the table that a terminal is shown, the worst

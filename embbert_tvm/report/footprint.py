@@ -11,7 +11,7 @@ from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.footprint import analytic
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 _CALIBRATION_LENGTHS = (1, 8, 24)
 
