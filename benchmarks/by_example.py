@@ -23,7 +23,7 @@ from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.device.examples import Examples
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 BUCKETS = 2**20
 BACKGROUND = 6000  # texts, drawn

@@ -15,7 +15,7 @@ from typing import Any
 from embbert_tvm.cli.run import shortened
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.errors import EmbbertError
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 SENTENCES = 5
 

@@ -22,8 +22,8 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import save_tokenizer, train_tokenizer
 from embbert_tvm.errors import EmbbertError, InputError
 from embbert_tvm.models.config import PRESETS
-from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
+from embbert_tvm.table import table
 
 LENGTH = 64
 BOARD_BYTES = 4 << 20  # flash of QEMU's MPS2, and its RAM

@@ -28,8 +28,8 @@ from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.serial_port import SerialLink
 from embbert_tvm.errors import EmbbertError, WorkError
-from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
+from embbert_tvm.table import table
 
 TIMEOUT, ATTEMPTS = 0.5, 4
 TEXTS = 200

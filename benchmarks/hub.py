@@ -39,7 +39,7 @@ from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.pipeline import quantized, run, simplify
 from embbert_tvm.graph.precision import named_plan
 from embbert_tvm.heads import ONE_LABEL, TOKENS
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 # In the place of this folder, whose kernels.py transformers would take for a library of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "hub")

@@ -19,8 +19,8 @@ from typing import Any
 
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
+from embbert_tvm.table import table
 from embbert_tvm.target import load_cpu
 
 LENGTHS = (32, 64, 128, 256)

@@ -40,7 +40,7 @@ from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WIDE, WeightFormat, constants, widened
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.filter import filter_along_text
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.target import Cpu, load_cpu
 
 ROWS_OF_TEXT, WIDTH, TAPS = 256, 128, 32

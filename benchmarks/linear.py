@@ -19,7 +19,7 @@ from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.ngrams import NgramFeatures
 from embbert_tvm.data.splits import without_leaks
 from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.linear import fit_ngrams
 
 

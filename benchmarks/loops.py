@@ -25,8 +25,8 @@ from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.toolchain import call as call_tool
 from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.report.table import table
 from embbert_tvm.resources import resource
+from embbert_tvm.table import table
 from embbert_tvm.target import Cpu, load_cpu
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m55")

@@ -26,7 +26,7 @@ from embbert_tvm.cycles.instruction import parse
 from embbert_tvm.cycles.model import model_of, rules_of
 from embbert_tvm.errors import EmbbertError
 from embbert_tvm.kernels import micro
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.target import load_board, load_cpu
 
 HEADER = Path(micro.__file__).with_name("embbert_dsp_orders.h")

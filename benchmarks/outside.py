@@ -23,7 +23,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.models.folder import find_model
 from embbert_tvm.rejection import ENERGY, MAX_SOFTMAX, Rejection, softmax
 from embbert_tvm.report.confidence import text as report
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.target import load_cpu
 from embbert_tvm.training.confidence import confidence, outside, outside_of
 

@@ -27,7 +27,7 @@ from embbert_tvm.data.tasks import Task, find_tasks
 from embbert_tvm.errors import EmbbertError, InputError
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.batches import in_order, tokenize_set
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 from embbert_tvm.training.finetune import Progress

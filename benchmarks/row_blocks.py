@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from embbert_tvm.cycles.llvm_mca import Mca
 from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.errors import EmbbertError
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.target import load_cpu
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from embbert_tvm.graph.precision import SCHEMES
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 MARKERS = "osD^vP*Xh<>"
 

@@ -40,7 +40,7 @@ from instructions import call
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.tuning.search import random_ids
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")

@@ -26,7 +26,7 @@ from embbert_tvm.data.dataset import CALIBRATION_TEXTS, read_columns
 from embbert_tvm.data.files import read_lines
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 HEAD = ("precision", "texts", "mean cosine", "least", "in integers", "flash, bytes", "arena, bytes", "seconds")
 

@@ -23,7 +23,7 @@ def command(old: Path, new: Path, data: Path, output: Path | None, as_json: bool
 
     from embbert_tvm.cli.run import shortened
     from embbert_tvm.data.files import write_atomically
-    from embbert_tvm.report.table import table
+    from embbert_tvm.table import table
     from embbert_tvm.training.compare import compare
 
     found = compare(old, new, data)

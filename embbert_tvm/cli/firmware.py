@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 if TYPE_CHECKING:
     from embbert_tvm.target import Board

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embbert_tvm.cli.options import timeout_option
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 if TYPE_CHECKING:
     from embbert_tvm.cycles.whole import WholeCycles

@@ -12,7 +12,7 @@ import click
 from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.rejection import NONE_TEXT
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 if TYPE_CHECKING:
     from embbert_tvm.device.classify import Answer

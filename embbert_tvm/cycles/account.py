@@ -6,7 +6,7 @@ from typing import Any
 
 from embbert_tvm.cycles.caches import Fills
 from embbert_tvm.cycles.whole import WORST, WholeCycles
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 
 def document(cpu: str, found: WholeCycles) -> dict[str, Any]:

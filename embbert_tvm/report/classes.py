@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from embbert_tvm.data.classes import ClassFigures, Confusion
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 _MOST_CLASSES = 20  # rows of the table that a terminal is shown, the worst
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from embbert_tvm.api import CompileReport, Flash, Ram
-from embbert_tvm.report.table import table
 from embbert_tvm.report.vocabulary import vocabulary_line
+from embbert_tvm.table import table
 
 
 def document(report: CompileReport) -> dict[str, Any]:

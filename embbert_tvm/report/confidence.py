@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.confidence import Confidence, Outside
 
 

@@ -12,7 +12,7 @@ from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.footprint import analytic
 from embbert_tvm.models.ngrams import ARCHITECTURE, is_ngram_folder, read_ngram_folder
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 _CALIBRATION_LENGTHS = (1, 8, 24)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from embbert_tvm.data.tasks import Task
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.suite import COMPILED, FLOAT, Summary
 
 

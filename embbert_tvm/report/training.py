@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 from embbert_tvm.training.candidates import BOARD, Candidate, smallest_near_best
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from embbert_tvm.api import CompileReport, Flash, Ram
 from embbert_tvm.graph.quantize import Choice
 from embbert_tvm.report.compile import document, operators, text
-from embbert_tvm.report.table import table
+from embbert_tvm.table import table
 
 
 def test_columns_align_and_those_that_say_nothing_are_left_out():
