@@ -90,6 +90,11 @@ class Isa:
         """Whether micro-kernels multiply a single row."""
         return False
 
+    @property
+    def attends_in_blocks(self) -> bool:
+        """Whether the attention of one query is that of a block of rows that are all the same."""
+        return False
+
     def padded(self, width: int) -> int:
         """Columns that `width` columns of a tensor or operand take."""
         return width + width % 2
