@@ -285,7 +285,7 @@ class _Writer:
                 addends = tuple(map(placed, stored.addends, found.residuals))
                 stored = replace(stored, sources=sources, addends=addends)
             func = product(stored, self.isa)
-        elif isinstance(spec, Attention) and reads and self.isa.rows_intrinsic:
+        elif isinstance(spec, Attention) and reads and self.isa.attends_in_blocks:
             return attend_row(KernelCall(self, single=True), node, spec, args)
         elif isinstance(spec, Attention):
             made, stored = args, spec

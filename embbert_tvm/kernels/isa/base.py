@@ -21,6 +21,7 @@ from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
 from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
 from embbert_tvm.kernels.isa.registry import MicroKernel
+from embbert_tvm.kernels.isa.taps import lay_out_taps
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import WeightFormat
 
@@ -88,6 +89,11 @@ class Isa:
     @property
     def rows_intrinsic(self) -> bool:
         """Whether micro-kernels multiply a single row."""
+        return False
+
+    @property
+    def attends_in_blocks(self) -> bool:
+        """Whether the attention of one query is that of a block of rows that are all the same."""
         return False
 
     def padded(self, width: int) -> int:
@@ -380,19 +386,3 @@ class Isa:
 
 def _start(bias, start: Start) -> Callable:
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)
-
-
-def lay_out_taps(out, tap: Callable, taps: int) -> None:
-    """Lay out int8 taps tap(k), k < taps, for `Isa.fir`: out[p, 0] = taps 2p, 2p + 1; out[p, 1] = taps 2p - 1, 2p; zero
-    where there is none. out int16 (taps / 2 + 1, 2, 2)."""
-    zero = tirx.const(0, "int16")
-    store(out, zero, 0, 1, 0)
-    with loop("p", taps // 2) as p:
-        even, odd = tap(p * 2), tap(p * 2 + 1)
-        store(out, tirx.Cast("int16", even), p, 0, 0)
-        store(out, tirx.Cast("int16", odd), p, 0, 1)
-        store(out, tirx.Cast("int16", even), p, 1, 1)
-        store(out, tirx.Cast("int16", odd), p + 1, 1, 0)
-    store(out, zero, taps // 2, 0, 0)
-    store(out, zero, taps // 2, 0, 1)
-    store(out, zero, taps // 2, 1, 1)

@@ -94,6 +94,10 @@ class Dsp(Isa):
     def simd_intrinsic(self) -> bool:
         return self.intrinsic and self.simd
 
+    @property
+    def attends_in_blocks(self) -> bool:
+        return self.simd
+
     def takes_raw(self, k: int) -> bool:
         return self.simd and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
 

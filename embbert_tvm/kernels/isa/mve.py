@@ -68,6 +68,10 @@ class Mve(Isa):
         return self.intrinsic
 
     @property
+    def attends_in_blocks(self) -> bool:
+        return True
+
+    @property
     def fills_blocks(self) -> bool:
         return self.intrinsic
 

@@ -210,7 +210,7 @@ class Window:
     of which the last taps - 1 rows are kept from block to block.
 
     Arguments: the taps of two filters side by side, int8 (channels / 2, taps, 2), where there is an even number of them
-    a channel, else of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2), as isa.base.lay_out_taps has them;
+    a channel, else of each filter in pairs, int16 (channels, taps / 2 + 1, 2, 2), as isa.taps.lay_out_taps has them;
     bias int32 (channels,); the epilogue's own.
     """
 
