@@ -72,10 +72,12 @@ $(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.base | test-system
+$(VENV)/.test: requirements/test.txt requirements/gcc13.txt $(VENV)/.base | test-system
 	@echo "installing the tests' packages and PyTorch into $(VENV)"
 	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
 	@$(PIP) -r requirements/test.txt
+	@rm -rf $(VENV)/gcc13
+	@$(PIP) --no-deps --ignore-requires-python --target $(VENV)/gcc13 -r requirements/gcc13.txt
 	@touch $@
 
 clean:
