@@ -28,8 +28,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE)]
 
-# `{}` is a folder with what readers.seeds() makes, OUT what the command makes. `again`: it exists already. `tune` is not
-# among them: its log is meant to keep what was measured before a fault.
+# `{}` is a folder with what readers.seeds() makes, OUT what the command makes. `again`: it exists already. `tune` is
+# not among them: its log is meant to keep what was measured before a fault.
 COMMANDS = {
     "compile": "compile {}/m.onnx --target host --precision fp32 --max-length 9 -o OUT",
     "compile again": "compile {}/m.onnx --target host --precision fp32 --max-length 9 -o OUT",
