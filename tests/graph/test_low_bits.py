@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import small
-from embbert_tvm.graph.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
 from embbert_tvm.graph.names import fingerprint
+from embbert_tvm.graph.pack import Constants, row_product
 from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.low_bits import FORMATS, narrow, short
@@ -110,8 +110,8 @@ def test_a_table_that_is_added_is_read_in_its_format():
     spec = Product((), 16, Requantize(), addends=(Source(16, 6, indexed=True),))
     vector = relax.const(np.zeros(16, np.int32))
     ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
-    storage = Storage({fingerprint(table): blocks}, {fingerprint(table): "table"})
-    stored, args = storage.product(spec, [vector, relax.const(table), ids, vector, vector])
+    constants = Constants({fingerprint(table): blocks}, {fingerprint(table): "table"})
+    stored, args = row_product(constants, spec, [vector, relax.const(table), ids, vector, vector])
     assert stored.addends[0].form == blocks.format
     assert [x.dtype for x in args if isinstance(x, np.ndarray)] == [np.uint8, np.uint8]
     assert len(product(stored).params) == len(args) + 1
