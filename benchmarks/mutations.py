@@ -162,8 +162,8 @@ BUGS = (
     Bug(
         "a weight borrows although the one below is not negative",
         "embbert_tvm/kernels/raw_words.py",
-        "borrowed = second - (first < 0)",
-        "borrowed = second - (first <= 0)",
+        "- (weight[..., 0] < 0)",
+        "- (weight[..., 0] <= 0)",
         "tests/kernels/test_raw_words.py",
     ),
     Bug(

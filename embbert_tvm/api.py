@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 # How often a plan is chosen anew because its package is larger than the budget.
-_ATTEMPTS = 4
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)

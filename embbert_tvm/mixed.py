@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -89,6 +89,7 @@ class Chooser:
         self._table: list[Sensitivity] | None = None
         self._tried: dict[tuple[str, ...], Tried] = {}
         self._chosen: tuple[int, int] = (0, 0)
+        self._changed = 0  # operators that the last plan does not have as the base has them
 
     def tighten(self, flash: int | None, ram: int | None) -> bool:
         """Take note of what the last plan came to; whether it was too much, so that another must be chosen."""
@@ -144,6 +145,8 @@ class Chooser:
 
         most = self.budget.drop
         chosen = next((c for part in (blocked, every) if (c := keeps(part)) is not None), None)
+        if chosen is None and not every and most is None:
+            chosen = next(filter(fits, self._of_fewer_kinds(names)), None)
         if chosen is None:
             accurate = min(filter(fits, every), key=lambda c: c.error, default=None)
             if accurate is None:
@@ -152,6 +155,7 @@ class Chooser:
                 lost = tried(accurate).drop
                 why = f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more"
             raise WorkError(why)
+        self._changed = sum(o != self.base.scheme(n).name for n, o in zip(names, chosen.options, strict=True))
         quantized = fuse_row_blocks(quantize(mod, calibration, plan_of(chosen)), self.isa)
         self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         account = self._account(names, tried(chosen))
@@ -186,6 +190,22 @@ class Chooser:
         blocked = frontier(served, room, timed=timed) if all(served) else []
         every = {c.options: c for c in (*frontier(options(False), room, timed=timed), *blocked)}.values()
         return [sorted([] if self.budget.drop is None else blocked, key=wanted), sorted(every, key=wanted)]
+
+    def _of_fewer_kinds(self, names: Sequence[str]) -> Iterator[budget_search.Choice]:
+        """Half of the changes of the last plan, those of the operators that lose most as the base has them.
+
+        Kernels of more kinds are more code, so what the last plan took beside its constants is too much for these.
+        """
+        rows = {name: {r.scheme: r for r in self._table or () if r.operator == name} for name in names}
+        base = {name: found[self.base.scheme(name).name] for name, found in rows.items()}
+        best = {name: min(found.values(), key=lambda r: r.error) for name, found in rows.items()}
+        gains = sorted(names, key=lambda name: best[name].error - base[name].error)
+        changed = {name for name in gains[: self._changed // 2] if best[name] is not base[name]}
+        if len(changed) < self._changed:
+            kept = [best[name] if name in changed else base[name] for name in names]
+            time = sum(r.macs * SCHEMES[r.scheme].time(self._sets) for r in kept)
+            options = tuple(r.scheme for r in kept)
+            yield budget_search.Choice(options, time, sum(r.flash for r in kept), sum(r.error for r in kept))
 
     def _bisect(
         self,

@@ -13,11 +13,13 @@ from embbert_tvm.cli.options import timeout_option
 from embbert_tvm.report.table import table
 
 if TYPE_CHECKING:
+    from embbert_tvm.cycles.whole import WholeCycles
     from embbert_tvm.device.estimate import Estimate
     from embbert_tvm.device.package import Package
     from embbert_tvm.device.profile import LengthProfile, Profile
 
 DEFAULT = (32, 64, 128, 256)
+MOST_FUNCTIONS = 8  # of which cycles are shown
 
 
 @click.command("profile")
@@ -30,14 +32,27 @@ DEFAULT = (32, 64, 128, 256)
     help="Tokens of the texts.  [default: those of 32,64,128,256 that the package takes]",
 )
 @click.option("--board", metavar="BOARD", help="Whose time and energy to estimate. Default: the package's.")
+@click.option(
+    "--cycles",
+    "weighs",
+    is_flag=True,
+    help="Estimate the cycles of each function by several models of the core's pipeline. Needs QEMU and llvm-mca.",
+)
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    package: str, place: str, lengths: str | None, board: str | None, timeout: float | None, as_json: bool
+    package: str,
+    place: str,
+    lengths: str | None,
+    board: str | None,
+    weighs: bool,
+    timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Count the instructions of each step of PACKAGE at several lengths of text."""
     from tqdm import tqdm
 
+    from embbert_tvm.cycles import account
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.profile import profile
 
@@ -49,11 +64,14 @@ def command(
     quiet = not sys.stderr.isatty()
     found = profile(opened, place, asked, lambda items: tqdm(items, unit="length", leave=False, disable=quiet), timeout)
     how = _estimate(opened, board, found)
+    weighed = _weigh(opened, place, asked) if weighs else []
     if as_json:
         lengths_shown = [asdict(one) | _cost(how, one) for one in found.lengths]
         document = {"target": opened.target, "on": place, "lengths": lengths_shown, "stack_bytes": found.stack}
         if found.slices is not None:
             document["longest_slice"] = found.slices.longest
+        if weighs:
+            document["cycles"] = [account.document(opened.target, one) for one in weighed]
         click.echo(json.dumps(document | {"estimate": how and asdict(how)}))
         return
     unit = "cycles" if found.lengths[0].total_instructions is None else "instructions"
@@ -61,6 +79,21 @@ def command(
     click.echo(_text(found))
     if how is not None:
         click.echo(_costs_text(how, found))
+    for one in weighed:
+        lines = [account.text(one, MOST_FUNCTIONS), *account.notes(one)]
+        click.echo(
+            "\n".join([f"\nEstimated cycles at L={one.length}, by model and by the worst, block by block:", *lines])
+        )
+
+
+def _weigh(package: Package, place: str, lengths: list[int]) -> list[WholeCycles]:
+    """Cycles of whole inferences in QEMU."""
+    from embbert_tvm.cycles.whole import whole_cycles
+    from embbert_tvm.errors import InputError
+
+    if place.partition(":")[0] != "qemu":
+        raise InputError("--cycles weighs what QEMU counts: profile --on qemu")
+    return whole_cycles(package, lengths)
 
 
 def _estimate(package: Package, board: str | None, found: Profile) -> Estimate | None:

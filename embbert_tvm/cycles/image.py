@@ -18,9 +18,9 @@ _SYMBOL = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) [tT] (\S+)$", re.MULTILINE)
 # Of the protocol's server around a package, and of the start.
 _SERVER = (
     r"main|next_request|receive\w*|board_\w+|registers_\w+|watchdog_\w+|restart|busy_wait\w*"
-    r"|(?:reply|put|get|port|crc32|server|answer|report|painted)_?\w*|\w+_Handler|infer"
+    r"|(?:reply|put|get|port|crc32|server|answer|report|painted)_?\w*|\w+_Handler"
 )
-_HARNESS = re.compile(_SERVER + r"|mem\w+|mismatches|cycles\w*")
+_HARNESS = re.compile(_SERVER + r"|infer|mem\w+|mismatches|cycles\w*")
 
 Block = tuple[tuple[int, str], ...]  # the bytes of each instruction and its text
 

@@ -19,7 +19,7 @@ from embbert_tvm.kernels.low_bits import NARROW, ROWS, WeightFormat, narrow, pac
 from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
 from embbert_tvm.kernels.product import Product, Source
 from embbert_tvm.kernels.raw_words import fits_raw_words, pack_raw_words
-from embbert_tvm.kernels.row_block.spec import Packing
+from embbert_tvm.kernels.row_block.spec import MVE_CODES, RAW_WORDS
 
 
 class UnpackableError(Exception):
@@ -74,7 +74,7 @@ def weight(
     columns: Sequence[tuple[int, int]],
     k: int,
     isa: Isa,
-) -> tuple[list[np.ndarray], WeightFormat | None, Packing | None]:
+) -> tuple[list[np.ndarray], WeightFormat | None, str | None]:
     """Products' weights (n, k'), one under another, as a row-block kernel's parameters, their format and packing.
 
     rows, columns: parts with their padding. k: columns that the kernel reads. isa: whose micro-kernels read them.
@@ -85,7 +85,7 @@ def weight(
     if all(b is None for b in all_blocks):
         made = interleave(_padded(np.concatenate(values), rows, columns, k))
         if isa.takes_raw(k) and fits_raw_words(made):
-            return [constants.renamed(first, pack_raw_words(made))], None, Packing.RAW_WORDS
+            return [constants.renamed(first, pack_raw_words(made))], None, RAW_WORDS
         return [constants.renamed(first, made)], None, None
     if any(b is None or b.format != all_blocks[0].format for b in all_blocks):
         raise UnpackableError("weights of several formats in one product")
@@ -98,7 +98,7 @@ def weight(
         multipliers = _multipliers(spread, levels, replace(form, block=block_columns(form.bits)))
         codes = constants.renamed(first, pack_levels(interleave(levels), form.bits), "_pairs")
         parts = [codes, constants.renamed(first, pack_block_multipliers(multipliers), "_multipliers")]
-        return parts, form, Packing.MVE_CODES
+        return parts, form, MVE_CODES
     parts = [constants.renamed(first, pack_codes(form, interleave(levels)), "_pairs")]
     if form.block is not None:
         multipliers = _multipliers(spread, levels, form)

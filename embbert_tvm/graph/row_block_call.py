@@ -87,7 +87,7 @@ class KernelCall:
     @property
     def skipped(self) -> int:
         """How many rows of the text are left out."""
-        if isinstance(self.rows, Var):
+        if isinstance(self.rows, (int, Var)):
             return 0
         analyzer = sym.Analyzer()
         analyzer.bind(self.writer.length, tirx.const(_MANY, "int64"))

@@ -191,7 +191,8 @@ def linear_map(var: Var, spec: Product, args: Sequence[Expr]) -> LinearMap:
 def nodes_of(graph: Dataflow, specs: dict[str, object], apart: Container[str] = ()) -> list[Node]:
     """The module's bindings in order; attentions of several heads, and what feeds them, joined, but for those of the
     values `apart`."""
-    made = [_node(var, value, specs.get(var.name)) for var, value in graph.bindings]
+    length = shape(graph.function.params[0])[1]
+    made = [_node(var, value, specs.get(var.name), length) for var, value in graph.bindings]
     _stream(made, apart)
     return _join_heads(made, apart)
 
@@ -209,8 +210,8 @@ def _stream(nodes: list[Node], apart: Container[str]) -> None:
             node.reads = [(node.filter.x, Access.ROW)]
 
 
-def _node(var: Var, value: Expr, spec: object) -> Node:
-    if spec is not None and op_name(value) == "call_tir" and _rows_fit(var, value, spec):
+def _node(var: Var, value: Expr, spec: object, length: Expr | int) -> Node:
+    if spec is not None and op_name(value) == "call_tir" and _rows_fit(var, value, spec, length):
         args = list(value.args[1].fields)
         if isinstance(spec, Product) and _takes(spec):
             found = linear_map(var, spec, args)
@@ -260,10 +261,12 @@ def _half(var: Var, value: Expr, spec: HalfProduct | HalfAttention | HalfConv) -
 _EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)
 
 
-def _rows_fit(var: Var, value: Expr, spec: object) -> bool:
+def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
     """Whether what a call makes has as many rows as the text, or one, and what it reads. A convolution may leave out
     some rows of a text that it reads whole; what works row by row reads and makes as many as that."""
     made, read = shape(var)[0], [shape(v)[0] for v in variables(value)]
+    if isinstance(length, int):
+        return all(dim in (1, length) for dim in (made, *read))
     if all(isinstance(dim, (int, Var)) for dim in (made, *read)):
         return True
     if isinstance(spec, Product) and spec.skipped:

@@ -31,6 +31,18 @@ def test_table(cli, toy_package):
     assert rows[4].endswith("QEMU counts instructions, not cycles.")
 
 
+def test_cycles_by_model(cli, toy_package):
+    result = cli("profile", toy_package, "--length", "4", "--cycles", "--json")
+    assert (result.status, result.err) == (0, "")
+    (weighed,) = result.json["cycles"]
+    assert (weighed["target"], weighed["length"]) == ("cortex-m7", 4)
+    assert {"llvm-mca", "dual-measured", "dual-ports", "worst"} == set(weighed["cycles"])
+    assert weighed["cycles"]["worst"] >= max(weighed["cycles"].values())
+    shown = cli("profile", toy_package, "--length", "4", "--cycles").out
+    assert "Estimated cycles at L=4" in shown
+    assert "worst" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

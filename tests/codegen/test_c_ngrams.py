@@ -130,11 +130,11 @@ def test_roots(libraries):
 
 @pytest.mark.parametrize("classes", [2, 3, 150])
 def test_logits_have_pythons_bits(tmp_path, classes):
-    dice = np.random.default_rng(classes)
+    rng = np.random.default_rng(classes)
     columns = columns_of(classes)
     features = NgramFeatures(700)
-    table = dice.integers(-127, 128, (700, columns)).astype(np.int8)
-    bias = dice.standard_normal(columns).astype(np.float32)
+    table = rng.integers(-127, 128, (700, columns)).astype(np.int8)
+    bias = rng.standard_normal(columns).astype(np.float32)
     model = NgramModel(features, tuple(map(str, range(classes))), table, 0.0123, bias)
     library = built(tmp_path, ngrams_source(model, "mine"))
     library.mine_ngrams.restype = ctypes.c_bool

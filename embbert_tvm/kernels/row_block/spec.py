@@ -7,7 +7,6 @@ meets weights of 0. Numbers of values and tensors are indices into `RowBlock.val
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
@@ -15,13 +14,8 @@ from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
 
 Parts = tuple[int, ...]
-
-
-class Packing(Enum):
-    """Layouts of a weight for one micro-kernel: kernels/raw_words.py, kernels/mve_codes.py."""
-
-    RAW_WORDS = "raw"
-    MVE_CODES = "codes"
+# Layouts of a weight for one micro-kernel (`Linear.packing`): kernels/raw_words.py, kernels/mve_codes.py.
+RAW_WORDS, MVE_CODES = "raw words", "mve codes"
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ class Linear:
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
     codes. narrow: whether vectors are stored in fewer bits.
-    packing: how the weight lies, where not as that says.
+    packing: how the weight lies, RAW_WORDS or MVE_CODES, None for as below.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
@@ -130,7 +124,7 @@ class Linear:
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     narrow: bool = False
-    packing: Packing | None = None
+    packing: str | None = None
 
 
 @dataclass(frozen=True)

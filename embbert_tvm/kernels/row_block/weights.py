@@ -11,7 +11,7 @@ from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
 from embbert_tvm.kernels.mve_codes import SPARE, block_columns
-from embbert_tvm.kernels.row_block.spec import Packing
+from embbert_tvm.kernels.row_block.spec import MVE_CODES, RAW_WORDS
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class MveCodes:
         call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.form.bits)
 
 
-def declare(n: int, k: int, form: WeightFormat | None, packing: Packing | None):
+def declare(n: int, k: int, form: WeightFormat | None, packing: str | None):
     """The parameters of a weight."""
-    if packing is Packing.MVE_CODES:
+    if packing == MVE_CODES:
         pairs = n // INTERLEAVE
         codes = argument("weight", (pairs * k * form.bits // 4 + SPARE,), "uint8")
         blocks = pairs * (k // block_columns(form.bits)) + 1
@@ -103,9 +103,9 @@ def tile_of(k: int):
     return workspace("tile", (1, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int, packing: Packing | None) -> Packed | Coded | MveCodes:
+def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveCodes:
     if isinstance(declared, MveCodes):
         return declared
     if isinstance(declared, Codes):
         return Coded(declared, tile, k)
-    return Packed(declared, k, packing is Packing.RAW_WORDS)
+    return Packed(declared, k, packing == RAW_WORDS)
