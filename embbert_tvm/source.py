@@ -9,13 +9,17 @@ import tempfile
 from dataclasses import dataclass, replace
 from os.path import isfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import head_named
+from embbert_tvm.heads import ONE_LABEL, head_named
 from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
 from embbert_tvm.models.ngrams import NgramModel, relabelled
+
+if TYPE_CHECKING:
+    from embbert_tvm.pruning import Pruned
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,29 @@ def _exported(path: Path) -> ModelSource:
     place = folder_while_running("embbert-hub-")
     export_hub_folder(path, place / "model")
     return _foreign(place / "model")
+
+
+def pruned_source(
+    source: ModelSource, corpus: Path, most: int | None, dev: Path | None, longest: int | None
+) -> tuple[ModelSource, Pruned]:
+    """A model with the tokens alone that a corpus needs, and what that changed; arguments as of `prune_files`."""
+    from embbert_tvm.pruning import Files, prune_files
+
+    labels = source.labels if source.head in (None, ONE_LABEL) else None
+    files = source.tokenizer, source.calibration
+    given = Files(source.name, source.onnx, *files, source.separator, source.padding, labels)
+    made, report = prune_files(given, folder_while_running("embbert-pruned-"), corpus, most, dev, longest)
+    return (
+        replace(
+            source,
+            onnx=made.onnx,
+            tokenizer=made.tokenizer,
+            calibration=made.calibration,
+            separator=made.separator,
+            padding=made.padding,
+        ),
+        report,
+    )
 
 
 def read_labels(given: str) -> tuple[str, ...]:

@@ -125,4 +125,4 @@ def _shown(value: Any, key: str = "") -> Any:
 
 
 _DEFAULTS = [("clear", 0), ("wait", 0), ("wait_states", 0), ("line_bytes", 8), ("clock_divider", 1)]
-_DEFAULTS += [("deaf_at_start", False)]
+_DEFAULTS += [("drops_input_until_enabled", False)]

@@ -33,7 +33,7 @@ import small  # noqa: E402
 import toy  # noqa: E402
 
 BATCH = 50
-SECONDS = 60  # that one input may take
+SECONDS, WAITING = 60, 900  # that one input may take: of a processor, and in all on a machine that has other work
 MEMORY = 12 << 30
 Mutator = Callable[[bytes, random.Random], bytes]
 
@@ -170,9 +170,11 @@ def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
     shutil.copy(path, folder / "changed")
     (folder / "command").write_text(command)
     try:
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.alarm(WAITING)
         arguments = command.format(*[folder] * command.count("{}")).replace("OUT", str(out)).split()
         status, said = call(arguments, folder)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         return judged(status, said, out), str(status)
     finally:

@@ -206,6 +206,30 @@ def one_row(make: Maker, x: Var, width: int) -> tuple[Var, int]:
     return x, width
 
 
+def several_heads(make: Maker, x: Var, width: int) -> list[tuple[Var, int]]:
+    """The contexts of one to three heads of attention, each with its width."""
+    heads, each = int(make.rng.integers(1, 4)), int(make.rng.integers(1, 24)) * 2
+    contexts = []
+    for _ in range(heads):
+        q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
+        contexts.append((make.attend(q, k, v, each), each))
+    return contexts
+
+
+def through_a_window(make: Maker, x: Var, width: int, n: int, kind: int) -> tuple[Var, int]:
+    """A filter (8: causal, 9: of any reach) or a convolution of x, and its width."""
+    rng = make.rng
+    if kind == 8:
+        times = int(rng.integers(1, 4))
+        return make.filter(x, width, int(rng.integers(1, 9)), times), width * times
+    taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
+    ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
+    if kind == 9:
+        return make.filter(x, width, taps, times, ahead, dilation), width * times
+    beside = make.linear([(x, width)], 7, Requantize())
+    return make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
+
+
 def random_module(seed: int, steps: int = 4) -> Quantized:
     """An embedding, random layers, and a head on the first row."""
     rng = np.random.default_rng(seed)
@@ -227,12 +251,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 inner = make.linear([(x, width)], n, Activate())
                 x = make.linear([(inner, n)], width, any_norm(), residual=x)
             elif kind == 2:
-                heads, each = int(rng.integers(1, 4)), int(rng.integers(1, 24)) * 2
-                contexts = []
-                for _ in range(heads):
-                    q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
-                    contexts.append((make.attend(q, k, v, each), each))
-                x = make.linear(contexts, width, any_norm(), residual=x)
+                x = make.linear(several_heads(make, x, width), width, any_norm(), residual=x)
             elif kind == 3:
                 q = make.linear([(x, width)], width, Requantize())
                 context = make.attend(q, x, x, width)
@@ -250,21 +269,11 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 inner = make.linear([], width, any_norm(), residual=path)
                 path = make.linear([(inner, width)], width, RequantizeWide(), residual=path)
                 x = make.narrow(path, width)
-            elif kind == 8:
-                times = int(rng.integers(1, 4))
-                x, width = make.filter(x, width, int(rng.integers(1, 9)), times), width * times
-            elif kind == 9:
-                taps, dilation, times = (int(rng.integers(1, most)) for most in (8, 4, 3))
-                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
-                x, width = make.filter(x, width, taps, times, ahead, dilation), width * times
             elif kind == 10:
                 kind = ("lstm", "gru")[rng.integers(2)]
                 x, width = make.recurrence(x, width, n, kind, *(bool(rng.random() < 0.5) for _ in range(2))), n
             else:
-                taps, dilation = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-                ahead = int(rng.integers(0, dilation * (taps - 1) + 1))
-                beside = make.linear([(x, width)], 7, Requantize())
-                x, width = make.convolve([(x, width), (beside, 7)], n, (taps, ahead, dilation)), n
+                x, width = through_a_window(make, x, width, n, kind)
         x, width = one_row(make, x, width)
         return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
 

@@ -60,9 +60,9 @@ def trained(tmp_path_factory):
         sizes |= {"kernel_size": 4 if getattr(config, "kernel_size", 0) else 0}
         config = dataclasses.replace(config, **{k: v for k, v in sizes.items() if hasattr(config, k)})
         model = build(config, len(LABELS), 0.0)
-        optimizer, dice = torch.optim.AdamW(model.parameters(), lr=1e-2), random.Random(0)
+        optimizer, rng = torch.optim.AdamW(model.parameters(), lr=1e-2), random.Random(0)
         for _ in range(60):
-            rows = dice.sample(range(len(TEXTS)), 24)
+            rows = rng.sample(range(len(TEXTS)), 24)
             loss = F.cross_entropy(model(padded[rows], padded[rows] != 0), targets[rows])
             optimizer.zero_grad()
             loss.backward()

@@ -172,7 +172,10 @@ def test_a_path_is_read_as_it_is(tmp_path):
         (lambda d: d.update(flash="openocd"), "flash: must be a list"),
         (lambda d: d["qemu"].update(options="-bios none"), "qemu: options: must be a list"),
         (lambda d: d["qemu"].update(instructions_per_tick=0), "qemu: instructions_per_tick: must be"),
-        (lambda d: d["qemu"].update(deaf_at_start=1), "qemu: deaf_at_start: must be true or false"),
+        (
+            lambda d: d["qemu"].update(drops_input_until_enabled=1),
+            "qemu: drops_input_until_enabled: must be true or false",
+        ),
         (lambda d: d["qemu"].update(machine="a,b=c"), "qemu: machine: must be"),
         (lambda d: d.update(stack_bytes=3), "stack_bytes: must be"),
     ],

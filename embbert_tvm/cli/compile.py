@@ -15,7 +15,7 @@ _DEFAULT_TARGET = "cortex-m7"
 
 _GROUPS = {
     "What": ("labels", "max_length", "no_tokenizer", "calibration"),
-    "How small": ("precision", "plan", "budget", "choices", "dev"),
+    "How small": ("precision", "plan", "budget", "choices", "dev", "prune_vocabulary", "vocabulary_size"),
     "Where to": ("target", "board", "output", "prefix"),
     "What is printed": ("as_json", "list_operators", "help"),
     "For experts": ("calibration_method", "rounding", "no_tuning", "dump_ir"),

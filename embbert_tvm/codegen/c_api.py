@@ -118,13 +118,7 @@ _LINEAR = """\
     bool has_text;                   /* whether the inference in hand is of a text, */
     float linear[@UPPER@_CLASSES]; /* whose n-grams add this to the logits */
 """
-
-
-def _padding(number: int | None) -> str:
-    """The line for the id that fills a text up to the one length that there is."""
-    return (
-        "" if number is None else f"#define @UPPER@_PADDING {number} /* id that fills a text up to the one length */\n"
-    )
+_PADDING = "#define @UPPER@_PADDING @PADDING@ /* id that fills a text up to the one length that there is */\n"
 
 
 def header(
@@ -146,7 +140,7 @@ def header(
     return substitute(
         _HEADER,
         prefix,
-        padding=_padding(program.padding),
+        padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
         **_head_macros(head),
         title=c_comment(model_name),
         precision=precision,

@@ -18,6 +18,8 @@ from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 _MODEL = template("model.c.in")
 
 _TOKENIZE = template("tokenize.c.in").rstrip("\n")
+_TOO_SHORT = template("too_short.c.in").rstrip("\n")
+_FILL = template("fill.c.in").rstrip("\n")  # a model of one length takes what a text lacks in padding
 
 _EXPONENTIAL = template("power_of_e.c.in")
 
@@ -100,7 +102,7 @@ def entry(
         arena=_ARENA if "arena + " in body else "",
         slice_end=_SLICE_END if "slice_end(" in body else "",
         fill=_TOO_SHORT if program.padding is None else _FILL,
-        given="tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
+        given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
         scores=_SCORES.get(head, ""),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
@@ -119,17 +121,6 @@ def entry(
         checks=checks,
         label=_label_body(labels, prefix),
     )
-
-
-_TOO_SHORT = """\
-    if (tokens < @UPPER@_MIN_LENGTH) { /* a text of nothing, where nothing stands around it */
-        return @UPPER@_E_LENGTH;
-    }"""
-# A model of one length takes what a text lacks in padding.
-_FILL = """\
-    for (size_t i = tokens; i < @UPPER@_MAX_LENGTH; i++) {
-        ids[i] = @UPPER@_PADDING;
-    }"""
 
 
 def _texts(program: Program, head: str, linear: bool) -> dict[str, str]:
@@ -258,9 +249,42 @@ def _signature(function) -> str:
     return "\n".join(_wrapped(f"{start}(", rest.removesuffix(")").split(", "), ")"))
 
 
+# What a constant of an operator is, by the end of its name.
+_ROLES = {
+    "weight": "rows of the matrix, or taps of the filters, each row in steps of its own scale",
+    "bias": "in steps of the accumulator",
+    "multiplier": "2**32 times the accumulator's step over the output's",
+    "common": "2**32 times what brings the rows to one step, less than a half",
+    "epsilon": "n times the norm's, in squares of that step",
+    "gain": "the norm's weight over the output's step, scaled",
+    "shift": "the norm's bias in 256ths of the output's step, and the half that rounds",
+    "table": "rows of int8, or a function of one int8 by its value plus 128",
+    "lookup": "rows of a small embedding, in steps of the accumulator",
+    "addend_factor": "256 times the step of what is added over the accumulator's",
+    "exp": "127 * exp(-i * ln(254) / 255)",
+    "step": "from a difference of scores to a place in the table of exp, times 2**32",
+    "score_multiplier": "from a difference of scores to a place in the table of exp, a head each, times 2**32",
+    "ratio": "the values' step over the output's, times 2**27",
+    "scale": "the accumulator's step as a real number",
+}
+
+
+def _role(name: str) -> tuple[str, str]:
+    """The operator that a constant belongs to, and what it is there; its own name and nothing where it has no role."""
+    for suffix, role in _ROLES.items():
+        if name.endswith(f"_{suffix}"):
+            return name[: -len(suffix) - 1], role
+    return name, ""
+
+
 def weights_header(program: Program, model_name: str, prefix: str) -> str:
-    upper = prefix.upper()
-    rows = [f"extern {_declaration(name, value, prefix)};" for name, value in program.constants.items()]
+    upper, rows, group = prefix.upper(), [], None
+    for name, value in program.constants.items():
+        owner, role = _role(name)
+        if owner != group:
+            rows += [""] * bool(rows) + [f"/* {owner} */"]
+            group = owner
+        rows.append(f"extern {_declaration(name, value, prefix)};{f' /* {role} */' if role else ''}")
     return (
         f"{_SPDX}/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"#ifndef {upper}_WEIGHTS_H\n#define {upper}_WEIGHTS_H\n\n#include <stdint.h>\n\n"

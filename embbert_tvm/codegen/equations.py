@@ -7,7 +7,8 @@ out to the bit, norms to one step, as their root is taken in integers.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 
@@ -49,12 +50,12 @@ class UnwrittenError(Exception):
 class _Writer:
     """The names of a kernel's arguments, taken in their order, and the lines so far."""
 
-    names: Iterator[str]
+    names: deque[str]
     lines: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
     def take(self) -> str:
-        return next(self.names)
+        return self.names.popleft()
 
     def coded(self, form: WeightFormat | None) -> str:
         """A matrix, which as codes has an argument more for the multipliers of its blocks."""
@@ -80,12 +81,13 @@ def equations(spec: object, names: Sequence[str]) -> tuple[str, ...]:
 
     names: of the kernel's arguments in their order, those that it makes included.
     """
-    writer = _Writer(iter(names), used=set(names))
+    writer = _Writer(deque(names), used=set(names))
     try:
         _write(spec, writer)
-    except UnwrittenError:
+    except (UnwrittenError, IndexError):
         return ()
-    return tuple(writer.lines)
+    # Arguments that are left over are of a kernel that is not as these equations know it.
+    return () if writer.names else tuple(writer.lines)
 
 
 def comment(lines: Sequence[str], indent: str) -> list[str]:
@@ -292,6 +294,8 @@ def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: _Writer) -> _St
 @_declared.register
 def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _Stage:
     weight = writer.coded(stage.form) if stage.sources else ""
+    if stage.packing == row_block.MVE_CODES and stage.form is not None and stage.form.block is None:
+        writer.take()  # they have multipliers in any case
     bias = writer.take()
     lookups = []
     for _ in stage.lookups:

@@ -143,7 +143,7 @@ class _Builder:
         if isinstance(dim, int):
             return dim
         analyzer = sym.Analyzer()
-        if not isinstance(self.length, int):
+        if not isinstance(self.length, int):  # of a model of one length
             analyzer.bind(self.length, tirx.const(length, "int64"))
         for var, actual in (where or {}).items():
             analyzer.bind(var, analyzer.simplify(actual))
@@ -308,7 +308,8 @@ class _Builder:
             Tensor(name, kind, shape_text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
         )
         dims = self.made[result][1]
-        of_tokens = str(self.graph.function.attrs[HEAD]) == TOKENS if HEAD in self.graph.function.attrs else False
+        attributes = self.graph.function.attrs
+        of_tokens = HEAD in attributes and str(attributes[HEAD]) == TOKENS
         classes = int(np.prod(dims[2:] if of_tokens else dims))
         return Program(
             tuple(self.functions.values()),

@@ -51,22 +51,25 @@ def read_counts(path: Path, code: Code) -> Counts:
 
 
 def joined(counts: Counts, code: Code) -> Counts:
-    """Blocks that only QEMU parted, where a page ends, as one: each runs as often as the next, which begins where the
-    first ends without a branch."""
+    """Basic blocks from what QEMU translated at once, which ends at a page's end and at QEMU's own limit, and of which
+    two may hold the same instructions: instructions in a row that ran equally often, up to a branch."""
+    each: Counter[int] = Counter()
+    for (first, count), times in counts.items():
+        at = first
+        for size, _ in code.block(first, count):
+            each[at] += times
+            at += size
     found: Counts = Counter()
-    grown: tuple[int, int, int] | None = None  # first, instructions, times
-    end = None
-    for (first, count), times in sorted(counts.items()):
-        if grown is not None and first == end and times == grown[2]:
-            grown = grown[0], grown[1] + count, times
-        else:
-            if grown is not None:
-                found[grown[:2]] += grown[2]
-            grown = first, count, times
-        block = code.block(first, count)
-        end = None if _BRANCH.match(block[-1][1]) else first + sum(size for size, _ in block)
-    if grown is not None:
-        found[grown[:2]] += grown[2]
+    first, length, end = 0, 0, None
+    for at, times in sorted(each.items()):
+        if length and (at != end or times != each[first]):
+            found[first, length], length = each[first], 0
+        if not length:
+            first = at
+        ((size, text),) = code.block(at, 1)
+        length, end = length + 1, None if _BRANCH.match(text) else at + size
+    if length:
+        found[first, length] = each[first]
     return found
 
 

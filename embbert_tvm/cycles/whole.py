@@ -81,7 +81,7 @@ def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None
             f"qemu:{board.name}",
             10 * TIMEOUT,
             board.qemu.instructions_per_tick,
-            deaf_at_start=board.qemu.deaf_at_start,
+            drops_input_until_enabled=board.qemu.drops_input_until_enabled,
         )
         found = []
         with closing(device):

@@ -6,7 +6,6 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,30 +15,26 @@ from embbert_tvm.data.tokenizer import encode, load_tokenizer
 from embbert_tvm.errors import InputError
 
 _IDS = (".npz", ".jsonl")
-T = TypeVar("T")
 
 
 def calibration_ids(path: Path, tokenizer: Path | None, longest: int) -> list[list[int]]:
-    """Token ids of at most dataset.CALIBRATION_TEXTS texts, drawn from the whole of a file, each cut to `longest`.
+    """Token ids of the texts of a file that a model is calibrated on, each cut to `longest`.
 
     path: a labelled TSV or lines of text, for which a tokenizer is needed; or token ids: arrays of an .npz, of which
     one of two dimensions holds a text a row, or .jsonl with a list of ids a line.
     """
     if path.suffix in _IDS:
         texts = _npz(path) if path.suffix == ".npz" else _json_lines(path)
-        return [ids[:longest] for ids in drawn(texts, path)]
+        if not texts:
+            raise InputError(f"{path}: holds no text")
+        return [ids[:longest] for ids in calibration_sample(texts)]
     if tokenizer is None:
         raise InputError(
             f"{path}: --calibration with texts needs a tokenizer.json beside the model; without one give token ids, as "
             ".npz or .jsonl"
         )
     loaded = load_tokenizer(tokenizer)
-    return [encode(loaded, text, pair, longest) for text, pair in texts_of(path)]
-
-
-def texts_of(path: Path) -> list[tuple[str, str | None]]:
-    """Texts and pairs drawn from the whole of a labelled TSV or of lines of text."""
-    return drawn(all_texts(path), path)
+    return [encode(loaded, text, pair, longest) for text, pair in calibration_sample(all_texts(path))]
 
 
 def all_texts(path: Path) -> list[tuple[str, str | None]]:
@@ -50,13 +45,6 @@ def all_texts(path: Path) -> list[tuple[str, str | None]]:
     if not found:
         raise InputError(f"{path}: holds no text")
     return found
-
-
-def drawn(found: Sequence[T], path: Path) -> list[T]:
-    """The sample of a file to calibrate on. Raises InputError where it is empty."""
-    if not found:
-        raise InputError(f"{path}: holds no text")
-    return calibration_sample(found)
 
 
 def check_ids(path: Path, texts: Sequence[Sequence[int]], vocabulary: int, least: int, most: int) -> None:

@@ -82,12 +82,12 @@ def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
 
     What a teacher judges may be no sentence: it must only lie near the texts of the task.
     """
-    dice = random.Random(f"{seed} splice")
+    rng = random.Random(f"{seed} splice")
     spliced = []
     for text in texts:
         for _ in range(copies):
-            first, second = text.split() or [""], dice.choice(texts).split() or [""]
-            spliced.append(" ".join(first[: dice.randint(1, len(first))] + second[-dice.randint(1, len(second)) :]))
+            first, second = text.split() or [""], rng.choice(texts).split() or [""]
+            spliced.append(" ".join(first[: rng.randint(1, len(first))] + second[-rng.randint(1, len(second)) :]))
     return spliced
 
 
@@ -96,21 +96,21 @@ def graft(texts: Sequence[str], donors: Sequence[str], copies: int, seed: int = 
 
     So a model meets words that the task's own texts lack, and a teacher says what it makes of them.
     """
-    dice = random.Random(f"{seed} graft")
+    rng = random.Random(f"{seed} graft")
     grafted = []
     for text in texts:
         for _ in range(copies):
-            words, donor = text.split() or [""], dice.choice(donors).split() or [""]
-            (start, end), (first, last) = (_few_words(len(x), dice) for x in (words, donor))
+            words, donor = text.split() or [""], rng.choice(donors).split() or [""]
+            (start, end), (first, last) = (_few_words(len(x), rng) for x in (words, donor))
             given = [word.strip(string.punctuation) for word in donor[first:last]]
             grafted.append(" ".join([*words[:start], *filter(None, given), *words[end:]]))
     return grafted
 
 
-def _few_words(count: int, dice: random.Random) -> tuple[int, int]:
+def _few_words(count: int, rng: random.Random) -> tuple[int, int]:
     """One to four words in a row of `count`: the first, and the one after the last."""
-    taken = dice.randint(1, min(4, count))
-    start = dice.randint(0, count - taken)
+    taken = rng.randint(1, min(4, count))
+    start = rng.randint(0, count - taken)
     return start, start + taken
 
 
@@ -119,37 +119,37 @@ def corrupt(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
 
     For tasks of the form of a sentence: a teacher tells which change it bears and which it does not.
     """
-    dice = random.Random(f"{seed} corrupt")
+    rng = random.Random(f"{seed} corrupt")
     corrupted = []
     for text in texts:
         for _ in range(copies):
             words = text.split()
-            for _ in range(dice.choice((1, 1, 2, 3))):
+            for _ in range(rng.choice((1, 1, 2, 3))):
                 if words:
-                    _EDITS[dice.randrange(len(_EDITS))](words, dice, texts)
+                    _EDITS[rng.randrange(len(_EDITS))](words, rng, texts)
             corrupted.append(" ".join(words))
     return corrupted
 
 
-def _drop(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
-    del words[dice.randrange(len(words))]
+def _drop(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:
+    del words[rng.randrange(len(words))]
 
 
-def _repeat(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
-    words.insert(dice.randint(0, len(words)), dice.choice(words))
+def _repeat(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:
+    words.insert(rng.randint(0, len(words)), rng.choice(words))
 
 
-def _move(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
-    words.insert(dice.randint(0, len(words) - 1), words.pop(dice.randrange(len(words))))
+def _move(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:
+    words.insert(rng.randint(0, len(words) - 1), words.pop(rng.randrange(len(words))))
 
 
-def _swap(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
-    i = dice.randrange(len(words))
+def _swap(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:
+    i = rng.randrange(len(words))
     words[i - 1], words[i] = words[i], words[i - 1]
 
 
-def _replace(words: list[str], dice: random.Random, texts: Sequence[str]) -> None:
-    words[dice.randrange(len(words))] = dice.choice(dice.choice(texts).split() or [""])
+def _replace(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:
+    words[rng.randrange(len(words))] = rng.choice(rng.choice(texts).split() or [""])
 
 
 _EDITS = (_drop, _repeat, _move, _swap, _replace)

@@ -79,12 +79,12 @@ class Device:
         instructions_per_tick: float | None = None,
         attempts: int = 1,
         hint: str = "",
-        deaf_at_start: bool = False,
+        drops_input_until_enabled: bool = False,
     ) -> None:
         """timeout: the most seconds that one request may take, None for as long as the device's clock and the text's
         length ask for. instructions_per_tick: None where ticks are cycles.
         attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing; hint: what
-        a user is asked then. deaf_at_start: what is sent before the firmware listens is lost, nothing later."""
+        a user is asked then. drops_input_until_enabled: what is sent before the firmware listens is lost."""
         self.place = place
         self.package = package
         self._link = link
@@ -98,7 +98,7 @@ class Device:
         self._reader = protocol.FrameReader(longest)
         # Zeros that end what a device without a clock may still hold of a request that came damaged.
         self._flush = bytes(2 * self._id_bytes * package.max_length + 8 + protocol.OVERHEAD)
-        self._deaf_at_start = deaf_at_start
+        self._drops_input_until_enabled = drops_input_until_enabled
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
         self._restarted = False  # after a fault the firmware begins anew, and may not listen yet
@@ -117,7 +117,7 @@ class Device:
 
     def info(self) -> protocol.Info:
         """What the device holds."""
-        if self._deaf_at_start:
+        if self._drops_input_until_enabled:
             patience = min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT) / _START_ATTEMPTS
             reply = self._request(protocol.INFO, b"", patience, _START_ATTEMPTS)
         elif self._attempts == 1:

@@ -72,5 +72,5 @@ def open_qemu(
         f"qemu:{board.name}",
         timeout or TIMEOUT,
         board.qemu.instructions_per_tick,
-        deaf_at_start=board.qemu.deaf_at_start,
+        drops_input_until_enabled=board.qemu.drops_input_until_enabled,
     )

@@ -28,6 +28,7 @@ from embbert_tvm.kernels import layouts
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.half import HalfConv
+from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence, integer_recurrence
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
 from embbert_tvm.kernels.row_block import half
@@ -248,7 +249,7 @@ class _Writer:
         """A node as it was, or its kernel of one row on what is stored."""
         var = node.values[0]
         spec = self.spec(node)
-        if isinstance(spec, (Product, Attention, DepthwiseConv)):
+        if isinstance(spec, (Product, Attention, DepthwiseConv, IntegerRecurrence)):
             self.plain[var] = self.one_row(node, spec)
             return
         new = substitute(node.expr, {v: self.plain_rows(v) for v, _ in node.reads})
@@ -260,7 +261,7 @@ class _Writer:
         self.plain[var] = self.builder.emit(new, name_hint=var.name)
 
     def one_row(self, node: Node, spec: object) -> Var:
-        """A product, attention or filter whose kernel works a row at a time."""
+        """An operator whose kernel works a row at a time."""
         var, args = node.values[0], self.args(node)
         reads = [a for a in args if isinstance(a, Var) and self.reads_interleaved(node, a) and a in self.stored]
         columns = {a: int(self.stored[a].expr.ty.shape.values[1]) for a in reads}
@@ -291,6 +292,8 @@ class _Writer:
             if reads:
                 stored, length = replace(spec, pairs=True, columns=columns[reads[0]]), True
             func = attention(stored)
+        elif isinstance(spec, IntegerRecurrence):
+            made, stored, func = args, spec, integer_recurrence(spec, self.isa)
         else:
             stored, made = pack.row_filter(self.constants, spec, args)
             if reads:
@@ -312,6 +315,8 @@ class _Writer:
         name = node.values[0].name
         self.unfused.append(name)
         why = self.unfusable.get(name)
+        if isinstance(spec, IntegerRecurrence) and spec.backward:
+            why = why or "it begins with the last"
         return f"{ROW_BY_ROW}: {why or f'no stage for {type(spec).__name__} with these operands'}"
 
 

@@ -192,7 +192,7 @@ def plan_of_text(text: str) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan of a file. Keys that are missing have their defaults. Raises InputError for what is no plan."""
+    """The plan of a file. Keys that are missing have their defaults. Raises InputError for what is not a plan file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -200,7 +200,7 @@ def read_plan(path: Path) -> Plan:
     except ValueError as error:
         raise InputError(f"{path}: is no JSON: {error}") from None
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InputError(f'{path}: is no plan: an object whose "format" is "{FORMAT}"')
+        raise InputError(f'{path}: is not a plan file, an object whose "format" is "{FORMAT}"')
     # What a package adds for its reader is no part of the choice.
     content.pop("measured", None)
     for key, value in content.items():

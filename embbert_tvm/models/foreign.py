@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
 
@@ -34,9 +36,10 @@ def padding_of(tokenizer: Path | None) -> int | None:
     if tokenizer is None:
         return None
     try:
+        own = Tokenizer.from_file(str(tokenizer)).padding
         loaded = load_tokenizer(tokenizer)
-    except InputError:  # what is no tokenizer is refused where it is used
+    except Exception:  # likewise; the library raises nothing else
         return None
-    if loaded.padding is not None:
-        return int(loaded.padding["pad_id"])
+    if own is not None:
+        return int(own["pad_id"])
     return next((number for token in _PADDING if (number := loaded.token_to_id(token)) is not None), None)

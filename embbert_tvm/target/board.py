@@ -136,7 +136,7 @@ class Qemu:
     Args:
         options: what its command line needs beside the machine.
         instructions_per_tick: what one tick of the firmware's counter is worth.
-        deaf_at_start: its serial port loses what comes before the firmware switches it on, where others keep it.
+        drops_input_until_enabled: its serial port loses what comes before the firmware switches it on.
     """
 
     program: str
@@ -144,7 +144,7 @@ class Qemu:
     machine: str
     instructions_per_tick: float
     options: tuple[str, ...] = ()
-    deaf_at_start: bool = False
+    drops_input_until_enabled: bool = False
 
     def __post_init__(self) -> None:
         for key in ("program", "package", "machine"):
@@ -157,7 +157,7 @@ class Qemu:
             "must be a positive number",
         )
         require_strings(self.options, "options")
-        require(isinstance(self.deaf_at_start, bool), "deaf_at_start", "must be true or false")
+        require(isinstance(self.drops_input_until_enabled, bool), "drops_input_until_enabled", "must be true or false")
 
 
 @dataclass(frozen=True)

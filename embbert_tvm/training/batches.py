@@ -70,14 +70,14 @@ def in_order(data: TokenizedSet, batch_size: int) -> Iterator[Batch]:
 
 def shuffled(data: TokenizedSet, batch_size: int, seed: str) -> Iterator[Batch]:
     """Each example once in an order that `seed` fixes."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     order = list(range(len(data)))
-    dice.shuffle(order)
+    rng.shuffle(order)
     batches = []
     for start in range(0, len(order), batch_size * _BUCKET):
         bucket = sorted(order[start : start + batch_size * _BUCKET], key=lambda i: len(data.ids[i]))
         batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-    dice.shuffle(batches)
+    rng.shuffle(batches)
     for batch in batches:
         yield _batch(data, batch)
 

@@ -105,7 +105,7 @@ def _epoch(
     """Train for one epoch and judge the mean weights on dev."""
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
-    # Seeded an epoch at a time: a run resumed here throws the same dice as one that never stopped.
+    # Seeded an epoch at a time: a run resumed here draws the same numbers as one that never stopped.
     torch.manual_seed(seed_of(f"{recipe.seed} {number}"))
     model.train()
     losses = []

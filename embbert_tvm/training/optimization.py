@@ -60,7 +60,7 @@ def restore_moments(
 
 
 def seed_of(text: str) -> int:
-    """A seed for torch that a text fixes: of a step or an epoch, so that a resumed run throws the same dice."""
+    """A seed for torch that a text fixes: of a step or an epoch, so that a resumed run draws the same numbers."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 

@@ -51,19 +51,19 @@ class Documents:
     sentences: list[list[list[int]]]
     max_length: int
 
-    def epoch(self, dice: random.Random) -> tuple[list[list[int]], list[int]]:
+    def epoch(self, rng: random.Random) -> tuple[list[list[int]], list[int]]:
         """`[CLS] a [SEP] b` and 1 where b follows a, 0 where it starts elsewhere, half and half; each text once."""
         pairs, follows = [], []
         for document in self.sentences:
             start = 0
             while start < len(document):
                 first, start = _fill(document, start, self.max_length // 2 - 1)
-                is_next = start < len(document) and dice.random() < 0.5
+                is_next = start < len(document) and rng.random() < 0.5
                 if is_next:
                     second, start = _fill(document, start, self.max_length - len(first) - 2)
                 else:
-                    other = dice.choice(self.sentences)
-                    second, _ = _fill(other, dice.randrange(len(other)), self.max_length - len(first) - 2)
+                    other = rng.choice(self.sentences)
+                    second, _ = _fill(other, rng.randrange(len(other)), self.max_length - len(first) - 2)
                 pairs.append([CLS, *first, SEP, *second])
                 follows.append(int(is_next))
         return pairs, follows
@@ -229,9 +229,9 @@ def mask_tokens(ids: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     ids (B, L); gives the ids to read and a bool (B, L) of the tokens to ask for.
     """
     chosen = (torch.rand(ids.shape, device=ids.device) < _MASKED) & (ids >= _FIRST_TEXT_ID)
-    dice = torch.rand(ids.shape, device=ids.device)
+    drawn = torch.rand(ids.shape, device=ids.device)
     other = torch.randint(_FIRST_TEXT_ID, vocabulary, ids.shape, device=ids.device)
-    replaced = torch.where(dice < _BY_MASK, MASK, torch.where(dice < _BY_MASK + _BY_OTHER, other, ids))
+    replaced = torch.where(drawn < _BY_MASK, MASK, torch.where(drawn < _BY_MASK + _BY_OTHER, other, ids))
     return torch.where(chosen, replaced, ids), chosen
 
 
@@ -266,25 +266,25 @@ class _Batches(Sequence):
 
 
 def _batches(data: Sentences | Documents, recipe: PretrainRecipe, epoch: int, rank: int, world: int) -> _Batches:
-    dice = random.Random(f"{recipe.seed} {epoch}")
+    rng = random.Random(f"{recipe.seed} {epoch}")
     if isinstance(data, Sentences):
         ids, goals = data.ids, data.vectors
     else:
-        ids, follows = data.epoch(dice)
+        ids, follows = data.epoch(rng)
         goals = np.array(follows)
-    rows = length_batches([len(x) for x in ids], recipe.batch_size, dice)
+    rows = length_batches([len(x) for x in ids], recipe.batch_size, rng)
     return _Batches(ids, goals, rows[rank : len(rows) - len(rows) % world : world])
 
 
-def length_batches(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list[list[int]]:
-    """Every index once, in batches of like lengths, in an order that the dice decide."""
+def length_batches(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
+    """Every index once, in batches of like lengths, in an order that rng decides."""
     order = list(range(len(lengths)))
-    dice.shuffle(order)
+    rng.shuffle(order)
     batches = []
     for start in range(0, len(order), batch_size * _BUCKET):
         bucket = sorted(order[start : start + batch_size * _BUCKET], key=lengths.__getitem__)
         batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-    dice.shuffle(batches)
+    rng.shuffle(batches)
     return batches
 
 

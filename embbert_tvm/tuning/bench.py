@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tvm import tirx
 
+from embbert_tvm.codegen import micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.lower import repeat_last, to_loops
@@ -53,7 +54,7 @@ def candidate(task: Task, scheduled: tirx.PrimFunc, number: int, features: Seque
         *(["#include <math.h>"] if function.math else []),
         "#include <stdint.h>",
         f"#define EMBBERT_DUAL_ISSUE {int('dual_issue' in features)}",
-        *(f'#include "embbert_{name}.h"' for name in ("arithmetic", "dsp", "mve")),
+        *(f'#include "{header.name}"' for header in micro_headers.needed(function.body)),
         f"{function.signature()};",
         f"{function.signature()}",
         "{",

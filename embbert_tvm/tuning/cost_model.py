@@ -24,7 +24,7 @@ class CostModel:
         self._trees = None
 
     def update(self, rows: list[np.ndarray], seconds: list[float]) -> None:
-        """Take measured candidates to heart."""
+        """Update the model with measured candidates."""
         self._rows += rows
         self._seconds += seconds
         if len(self._rows) >= WARM_UP:

@@ -33,7 +33,7 @@ class Evolution:
         self._best: list[tuple[float, s_tir.Trace]] = []
 
     def learn(self, found: Sequence[tuple[s_tir.Trace, float]]) -> None:
-        """Take the measured seconds of traces to heart."""
+        """Update the cost model and the elite with the measured seconds of traces."""
         self._seen.update(_key(trace) for trace, _ in found)
         self._best = sorted([*self._best, *((s, t) for t, s in found)], key=lambda pair: pair[0])[:_ELITE]
         if found:

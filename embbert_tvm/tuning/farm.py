@@ -64,7 +64,7 @@ def _register(board: Board, serial: str | None, flash: str | None) -> None:
         register_global_func(name, function, override=True)
 
 
-def _at_work(start: Callable[[], Any]) -> Any:
+def _serve_in_thread(start: Callable[[], Any]) -> Any:
     """A server of TVM's that works in threads of this process: tvm.rpc's own classes start a second process, which
     imports TVM once more. Its threads end with the process."""
     made: queue.Queue = queue.Queue()
@@ -88,7 +88,7 @@ def track(host: str, port: int):
     import_tvm_without_torch()
     from tvm.rpc.tracker import PopenTrackerServerState
 
-    return _at_work(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
+    return _serve_in_thread(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
 
 
 def serve(
@@ -120,7 +120,7 @@ def serve(
     _register(known, serial, flash)
     options = {"port": 9190, "port_end": 9999, "key": key or known.name, "tracker_addr": where, "silent": True}
     # With SO_REUSEADDR two servers that start together could bind one port, and the second then fail to listen.
-    return _at_work(lambda: PopenRPCServerState(host, **options, reuse_addr=False))
+    return _serve_in_thread(lambda: PopenRPCServerState(host, **options, reuse_addr=False))
 
 
 def _knock(tracker: str) -> None:

@@ -132,7 +132,7 @@ class QemuPlace:
         assert qemu is not None
         command = [program, "-M", qemu.machine, *qemu.options, "-display", "none", "-monitor", "none"]
         link = start_qemu([*command, "-serial", "stdio", "-kernel", str(image), *self.options], qemu.machine)
-        return LinkSession(link, qemu.instructions_per_tick, self.timeout, 4 if qemu.deaf_at_start else 1)
+        return LinkSession(link, qemu.instructions_per_tick, self.timeout, 4 if qemu.drops_input_until_enabled else 1)
 
 
 @dataclass(frozen=True)

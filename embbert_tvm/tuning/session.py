@@ -34,7 +34,7 @@ def find_target(name: str) -> tuple[Cpu, Board, str]:
     return cpu, load_board(cpu.emulation_board), cpu.name
 
 
-def gone_on_with(path: Path, manifest: Manifest) -> Manifest:
+def resume(path: Path, manifest: Manifest) -> Manifest:
     """The manifest of the log at `path`, or where there is none the given one. InputError where it is of something
     else."""
     if not (path / "manifest.json").is_file():
@@ -69,7 +69,7 @@ def tune(
     manifest = Manifest(
         source.name, name, precision, objective, runner, length, version, today, tvm.__version__, FORMAT
     )
-    manifest = gone_on_with(path, manifest)
+    manifest = resume(path, manifest)
     calls = kernel_calls(source, cpu, precision, calibration)
     if not 1 <= length <= (calls.positions or length):
         raise InputError(f"--length {length}: the model takes 1 to {calls.positions} tokens")

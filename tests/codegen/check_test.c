@@ -34,18 +34,18 @@ int main(int count, char **arguments)
     }
     for (size_t slice = 1; slice < total; slice = slice * 7 + 1)
         restored += checked(slice) != EMBBERT_OK;
-    uint32_t dice = 1;
+    uint32_t rng = 1;
     for (long i = 0; i < flips; i++) {
-        dice = dice * 1664525u + 1013904223u;
-        size_t at = (size_t)((uint64_t)dice * total >> 32), index = 0;
+        rng = rng * 1664525u + 1013904223u;
+        size_t at = (size_t)((uint64_t)rng * total >> 32), index = 0;
         uint8_t *part = (uint8_t *)(uintptr_t)part_of(0, &size);
         while (at >= size) {
             at -= size;
             part = (uint8_t *)(uintptr_t)part_of(++index, &size);
         }
-        part[at] ^= (uint8_t)(1u << (dice & 7u));
+        part[at] ^= (uint8_t)(1u << (rng & 7u));
         found += checked(SIZE_MAX) == EMBBERT_E_DAMAGED;
-        part[at] ^= (uint8_t)(1u << (dice & 7u));
+        part[at] ^= (uint8_t)(1u << (rng & 7u));
         restored += i % 100 == 0 && checked(SIZE_MAX) != EMBBERT_OK;
     }
     embbert_t model;

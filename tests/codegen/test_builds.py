@@ -4,12 +4,14 @@ checkers. Each build must give the known answer, bit for bit."""
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import small
 
 from embbert_tvm.device.package import Package, load_package
+from embbert_tvm.target import load_cpu
 
 HERE = Path(__file__).parent
 STRICT = (
@@ -23,6 +25,17 @@ LEVELS = {
     "clang": (["-O0"], ["-O2"], ["-O3"], ["-Os"]),
 }
 BUILDS = [pytest.param(c, flags, id=f"{c} {flags[-1]}") for c, levels in LEVELS.items() for flags in levels]
+
+
+# Debian's is 12; of 13 see requirements/gcc13.txt, which has no header for MVE.
+ARM = {
+    "gcc 12": "arm-none-eabi-gcc",
+    "gcc 13": Path(sys.prefix) / "gcc13" / "gcc_arm_none_eabi" / "toolchain" / "bin" / "arm-none-eabi-gcc",
+}
+ARM_BUILDS = [
+    ("gcc 12", "cortex-m7", "int4"), ("gcc 13", "cortex-m7", "int4"), ("gcc 13", "cortex-m0plus", "int8"),
+    ("gcc 12", "cortex-m55", "int8"), ("gcc 12", "cortex-m55", "fp16"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +60,18 @@ def test_every_level_of_every_compiler_gives_the_known_answer(compiler, flags, p
     program = tmp_path / "program"
     call(compiler, "-std=c99", *flags, *includes, HERE / "self_check.c", *objects, "-lm", "-o", program)
     assert call(program) == "done\n"
+
+
+@pytest.mark.parametrize(("compiler", "cpu", "precision"), ARM_BUILDS)
+def test_every_level_for_a_cortex_m_is_without_a_warning(compiler, cpu, precision, tmp_path):
+    compiled = load_package(small.package(precision, target=cpu))
+    includes = [f"-I{path}" for path in compiled.includes]
+    sources = [path for path in compiled.sources if not path.stem.endswith("weights")]
+    for flags in LEVELS["gcc"]:
+        for source in sources:
+            made = tmp_path / f"{source.stem}.o"
+            call(ARM[compiler], *STRICT, *load_cpu(cpu).cflags, *flags, *includes, "-c", source, "-o", made)
+    assert len(list(tmp_path.iterdir())) == len(sources)
 
 
 def test_cppcheck_finds_nothing(package):

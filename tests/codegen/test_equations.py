@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 import small
 
-from embbert_tvm.codegen.equations import LEGEND
+from embbert_tvm.codegen.equations import LEGEND, equations
 from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
+from embbert_tvm.kernels.convert import Narrow
+from embbert_tvm.kernels.epilogues import Requantize
+from embbert_tvm.kernels.row_block.spec import RAW_WORDS, Linear
+from embbert_tvm.kernels.specs import spec_of_text, spec_text
 
 
 def bert() -> Path:
@@ -164,3 +168,15 @@ def test_sizes_are_cs_own():
     for path in packages().values():
         for file in ("model", "kernels"):
             assert not re.search(r"\bT\.|// \(", (path / f"codegen/host/src/embbert_{file}.c").read_text())
+
+
+def test_a_kernel_that_is_not_as_they_know_it_has_no_equations():
+    spec = Narrow(8)
+    assert equations(spec, ["x", "multiplier", "out"]) == ("out = saturate(multiply_high(x * 2**15, multiplier))",)
+    assert equations(spec, ["x", "out"]) == equations(spec, ["x", "multiplier", "shift", "out"]) == ()
+    assert equations(object(), ["x", "out"]) == ()
+
+
+def test_a_specification_holds_members_of_enumerations():
+    spec = Linear((0,), (8,), Requantize(), value=1, packing=RAW_WORDS)
+    assert spec_of_text(spec_text(spec)) == spec

@@ -36,10 +36,12 @@ def test_functions_are_weighed_block_by_block_by_the_worst_model():
     assert (found.instructions, found.cycles[WORST]) == (220, 470)
 
 
-def test_what_a_page_parts_is_one_block():
+def test_what_qemu_parts_is_one_block():
     texts = {0: "ldr r0, [r1]", 4: "add r2, r3, r4", 8: "add r5, r5, #1", 12: "bne elsewhere", 16: "add r0, r0, r0"}
     code = Code({at: (4, text) for at, text in texts.items()}, ((0, 20, "f"),))
     assert joined(Counter({(0, 1): 7, (4, 1): 7, (8, 2): 7, (16, 1): 7}), code) == {(0, 4): 7, (16, 1): 7}
+    # A loop of which the first round was translated with what comes before it.
+    assert joined(Counter({(0, 3): 1, (12, 1): 10, (4, 2): 9}), code) == {(0, 1): 1, (4, 3): 10}
     # Another number of times, a branch, a gap: not one.
     assert joined(Counter({(0, 1): 7, (4, 1): 8, (12, 1): 8, (16, 1): 8}), code) == {
         (0, 1): 7, (4, 1): 8, (12, 1): 8, (16, 1): 8,

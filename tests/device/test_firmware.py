@@ -6,10 +6,14 @@ import os
 import struct
 
 import pytest
+import small
 from toy import write_package
 
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.device import firmware
 from embbert_tvm.device.elf import Piece, flat, loaded
 from embbert_tvm.device.uf2 import uf2
+from embbert_tvm.errors import WorkError
 from embbert_tvm.target import known_boards, load_board
 
 FLASHABLE = [name for name in known_boards() if load_board(name).flash]
@@ -101,6 +105,34 @@ def test_what_makes_no_image_is_refused(cli, packages, tmp_path, board, message)
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert message in result.err
     assert not (tmp_path / "fw").exists()
+
+
+def test_the_same_package_gives_the_same_files(cli, packages, tmp_path):
+    for name in ("one", "two"):
+        package = small.copy_of_package(packages("cortex-m4"), tmp_path / f"package-{name}")
+        assert cli("firmware", package, "--board", "nrf52840dk", "-o", tmp_path / name).status == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.suffix == ".elf" or path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_is_full_midway_leaves_whole_files(there, cli, packages, tmp_path, monkeypatch):
+    """None where there was no folder; the old ones or the new ones in one that was there."""
+    written, out = [], tmp_path / "fw"
+    if there:
+        out.mkdir()
+        (out / "mine").write_text("mine")
+
+    def write(path, content):
+        if len(written) == 2:
+            raise WorkError(f"{path}: cannot be written (No space left on device)")
+        written.append(path.name)
+        write_atomically(path, content)
+
+    monkeypatch.setattr(firmware, "write_atomically", write)
+    result = cli("firmware", packages("cortex-m4"), "--board", "nrf52840dk", "-o", out)
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == (sorted([*written, "mine"]) * there)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(cli, packages, tmp_path):

@@ -150,6 +150,6 @@ def test_a_request_that_comes_before_the_firmware_listens_is_asked_again(tmp_pat
         def close(self) -> None:
             self.link.close()
 
-    with Device(Deaf(open_host(package)._link), package, "deaf", 12.0, deaf_at_start=True) as device:
+    with Device(Deaf(open_host(package)._link), package, "deaf", 12.0, drops_input_until_enabled=True) as device:
         device.check()
         assert device.retries == 1

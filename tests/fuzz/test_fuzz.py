@@ -90,7 +90,8 @@ def test_counting_goes_on_where_it_ended(tmp_path, monkeypatch):
 
 
 def test_no_mutated_input_ends_in_a_trace():
-    names = [name for name in readers.KINDS if name not in ("safetensors", "calibration")]
+    slow = ("safetensors", "calibration", "calibration set", "record", "log", "labels")
+    names = [name for name in readers.KINDS if name not in slow]
     tally = readers.fuzz(120, names, seed=3)
     assert tally.findings == []
     assert sum(tally.counts.values()) >= 100

@@ -105,6 +105,28 @@ def test_a_layer_in_half_precision_writes_over_what_it_reads_for_the_last_time()
     assert "call_tir_inplace" in fused.mod.script()
 
 
+@pytest.mark.parametrize("target", ["cortex-m7", "cortex-m55"])
+def test_recurrences_and_windows_in_c(target, tmp_path):
+    make = Maker(np.random.default_rng(4))
+
+    def build():
+        x = make.embedding(20, Requantize(), mapped=True, lookups=False)
+        x = make.recurrence(x, 20, 13, "lstm", backward=False, reset_after=True)
+        x = make.filter(x, 13, 4, 2, after=2, dilation=2)
+        x = make.recurrence(x, 26, 9, "gru", backward=False, reset_after=False)
+        x = make.recurrence(x, 9, 14, "gru", backward=True, reset_after=True)
+        x = make.convolve([(x, 14)], 11, (3, 0, 2), skips=True)
+        return make.linear([(make.pool(x, 11, "last"), 11)], 3, Dequantize(), single=True)
+
+    module = make.finish(build)
+    rows = llvm_runner(module.mod, optimized=False)
+    package = load_package(write_package(module, target, tmp_path / "package"))
+    with open_place("host", package) as host, open_place("qemu", package) as qemu:
+        for n in (1, 4, 5, 9, 30):
+            assert host.run(ids_of(n)).logits.tobytes() == rows(ids_of(n)).tobytes()
+            assert qemu.run(ids_of(n)).logits.tobytes() == rows(ids_of(n)).tobytes()
+
+
 def bert_layer(make: Maker, x, width: int, heads: int):
     each, contexts = width // heads, []
     for _ in range(heads):

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import small
+from embbert_tvm.graph.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tvm import relax
 
+from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
+from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.low_bits import FORMATS, narrow, short
+from embbert_tvm.kernels.product import Product, Source, product
 
 STORED = [form for form in FORMATS.values() if form.stored]
 
@@ -96,3 +101,17 @@ def test_short_constants_are_read_as_they_were_rounded(values, dtype):
     assert np.array_equal(stored[:-1].astype(np.int64) << int(stored[-1]), rounded)
     most = np.iinfo(dtype).max
     assert np.abs(rounded - np.array(values, np.float64)).max() <= max(np.abs(values).max() / most, 0.0)
+
+
+def test_a_table_that_is_added_is_read_in_its_format():
+    """Its codes and multipliers are two arguments, of which the kernel must know."""
+    blocks = nearest(small.normal(6, 16), FORMATS["int4b16"])
+    table = blocks.weight.astype(np.int8)
+    spec = Product((), 16, Requantize(), addends=(Source(16, 6, indexed=True),))
+    vector = relax.const(np.zeros(16, np.int32))
+    ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
+    storage = Storage({fingerprint(table): blocks}, {fingerprint(table): "table"})
+    stored, args = storage.product(spec, [vector, relax.const(table), ids, vector, vector])
+    assert stored.addends[0].form == blocks.format
+    assert [x.dtype for x in args if isinstance(x, np.ndarray)] == [np.uint8, np.uint8]
+    assert len(product(stored).params) == len(args) + 1

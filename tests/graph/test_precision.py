@@ -49,8 +49,8 @@ def test_a_whole_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlie
 
 BAD = [
     ("no JSON", "{", "is no JSON"),
-    ("a list", "[]", "is no plan"),
-    ("another format", '{"format": "x"}', "is no plan"),
+    ("a list", "[]", "is not a plan file"),
+    ("another format", '{"format": "x"}', "is not a plan file"),
     ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),
     ("a list of operators", {"operators": []}, "operators: must be an object from names to names"),
     ("a number for a scheme", {"operators": {"a": 8}}, "operators: must be an object from names to names"),

@@ -133,7 +133,7 @@ MODELS = [
         EMBED + "m = MatMul(x, fc__weight)\na, b = Split<axis=-1, num_outputs=2>(m)\ng = Mul(a, b)\n"
         "y = Concat<axis=-1>(g, a)" + POOL.format("ReduceMax"),
         FC,
-        ["product_requantize_16x4 int8", "gate_4 int8", "concat float32"],
+        ["product_requantize_16x4 int8", "gate_4 int8", "pool_max_4 int8"],
         0.05,
     ),
     (

@@ -190,6 +190,20 @@ def test_a_constant_a_row_is_no_bias(tmp_path):
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
+def test_ids_in_another_shape_look_up_in_integers(tmp_path):
+    """As of nn.EmbeddingBag, whose ids are one vector."""
+    body = """i = Reshape(ids, all) x = Gather(table, i) y = ReduceMean<keepdims = 1>(x, first) out = MatMul(y, fc)"""
+    own = {"all": np.array([-1]), "first": np.array([0])}
+    onnx.save(model("(int64[N,L] ids) => (float[N,C] out)", body, **own), tmp_path / "m.onnx")
+    np.savez(tmp_path / "ids.npz", np.random.default_rng(0).integers(0, VOCABULARY, (30, 6)))
+    options = CompileOptions("int8", max_length=8, calibration=tmp_path / "ids.npz")
+    made = embbert_tvm.compile(tmp_path / "m.onnx", "host", tmp_path / "p", options)
+    assert any("table" in name for name in (tmp_path / "p/codegen/host/src/embbert_weights.h").read_text().split())
+    logits = _WEIGHTS["table"][[3, 9, 60]].mean(0) @ _WEIGHTS["fc"]
+    with made.open() as device:
+        np.testing.assert_allclose(device.run([3, 9, 60]).logits, logits, atol=0.1 * np.abs(logits).max())
+
+
 def test_calibration_on_ids(tmp_path):
     given = classifier(
         "x = Gather(table, ids) r = ReduceMean<keepdims = 0>(x, axis) logits = MatMul(r, fc__weight)",

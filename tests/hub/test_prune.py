@@ -18,8 +18,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.door import normalize
 from embbert_tvm.graph.door.rows_kept import keep_rows
 from embbert_tvm.hub_export import export_hub_folder
-from embbert_tvm.pruning import prune_source
-from embbert_tvm.source import find_source
+from embbert_tvm.source import find_source, pruned_source
 
 CORPUS = "turn off the lights\nplay the lights\n"
 # What the corpus does not need; padding stays.
@@ -88,11 +87,11 @@ def test_compile_prunes_and_reports(cli, exported, tmp_path):
 def test_a_vocabulary_of_a_size(exported, tmp_path):
     source = find_source(exported[0])
     (tmp_path / "corpus.txt").write_text(CORPUS)
-    _, report = prune_source(source, tmp_path / "corpus.txt", len(KEPT) - 2, None, 16)
+    _, report = pruned_source(source, tmp_path / "corpus.txt", len(KEPT) - 2, None, 16)
     assert report.tokens_after == len(KEPT) - 2
     assert report.split_otherwise > 0
     with pytest.raises(InputError, match="a vocabulary of 9 cannot hold"):
-        prune_source(source, tmp_path / "corpus.txt", 9, None, 16)
+        pruned_source(source, tmp_path / "corpus.txt", 9, None, 16)
 
 
 def test_what_cannot_be_pruned_is_refused(cli, exported, tmp_path):

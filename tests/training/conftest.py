@@ -14,9 +14,9 @@ THINGS = ["lights", "heating", "radio", "fan", "kettle", "oven"]
 
 @pytest.fixture
 def tsv(tmp_path):
-    dice = random.Random(0)
-    lines = [f"on\t{dice.choice(ON)}".format(dice.choice(THINGS)) for _ in range(40)]
-    lines += [f"off\t{dice.choice(OFF)}".format(dice.choice(THINGS)) for _ in range(40)]
+    rng = random.Random(0)
+    lines = [f"on\t{rng.choice(ON)}".format(rng.choice(THINGS)) for _ in range(40)]
+    lines += [f"off\t{rng.choice(OFF)}".format(rng.choice(THINGS)) for _ in range(40)]
     path = tmp_path / "set.tsv"
     path.write_text("label\ttext\n" + "\n".join(lines) + "\n")
     return path

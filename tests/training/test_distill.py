@@ -76,8 +76,8 @@ def test_the_loss_is_hintons():
 
 
 def test_states_turned_keep_their_distances():
-    dice = np.random.default_rng(0)
-    states = (dice.standard_normal((50, 4)) @ dice.standard_normal((4, 20))).astype(np.float32)
+    rng = np.random.default_rng(0)
+    states = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 20))).astype(np.float32)
     answers = Answers(np.zeros((50, 2), np.float32), states)
     turned = answers.turned(8)
     assert turned.shape == (50, 8)

@@ -20,8 +20,8 @@ RECIPE = Recipe(epochs=4, batch_size=8, lr=1e-2, token_dropout=0.1, average=0.9,
 
 def make_set(size: int, seed: int) -> TokenizedSet:
     """Texts of random tokens; the class says whether token 7 occurs."""
-    dice = random.Random(seed)
-    ids = [[2, *(dice.randrange(5, 20) for _ in range(dice.randrange(0, 11)))] for _ in range(size)]
+    rng = random.Random(seed)
+    ids = [[2, *(rng.randrange(5, 20) for _ in range(rng.randrange(0, 11)))] for _ in range(size)]
     return TokenizedSet(ids, [int(7 in x) for x in ids], 0)
 
 

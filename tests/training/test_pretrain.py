@@ -31,10 +31,10 @@ WORDS = ["red", "blue", "green", "cat", "dog", "bird", "runs", "sleeps", "sings"
 
 @pytest.fixture
 def book(tmp_path):
-    dice = random.Random(0)
+    rng = random.Random(0)
     lines = ["<|book|>\tone"]
     for number in range(40):
-        lines.append(" ".join(dice.choice(WORDS) for _ in range(6)) + ". " + "The cat sleeps all day long!")
+        lines.append(" ".join(rng.choice(WORDS) for _ in range(6)) + ". " + "The cat sleeps all day long!")
         if number == 20:
             lines.append("<|book|>\ttwo")
     path = tmp_path / "book.txt"
@@ -51,8 +51,8 @@ def tokenizer_file(tmp_path, book):
 
 def sentences(count=32):
     """Texts of which the first word decides the vector."""
-    dice = random.Random(0)
-    ids = [[CLS, 5 + i % 4, *(dice.randrange(9, 300) for _ in range(i % 5))] for i in range(count)]
+    rng = random.Random(0)
+    ids = [[CLS, 5 + i % 4, *(rng.randrange(9, 300) for _ in range(i % 5))] for i in range(count)]
     return Sentences(ids, np.eye(6, dtype=np.float16)[[i % 4 for i in range(count)]])
 
 

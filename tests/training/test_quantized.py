@@ -125,8 +125,8 @@ def test_weights_are_within_half_a_step(seed):
 
 def toy_set(size: int, seed: int) -> TokenizedSet:
     """The class says whether token 7 occurs."""
-    dice = np.random.default_rng(seed)
-    ids = [[2, *dice.integers(5, 20, dice.integers(0, 11)).tolist()] for _ in range(size)]
+    rng = np.random.default_rng(seed)
+    ids = [[2, *rng.integers(5, 20, rng.integers(0, 11)).tolist()] for _ in range(size)]
     return TokenizedSet(ids, [int(7 in x) for x in ids], 0)
 
 

@@ -23,10 +23,10 @@ TOY = Task("toy", "glue", {}, {}, ("accuracy", "mcc"), "none", labels=small.LABE
 
 
 def examples(count, seed):
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     words = " ".join(small.TEXTS).split()
     return [
-        Example(dice.choice(small.LABELS), " ".join(dice.choices(words, k=dice.randrange(1, 9)))) for _ in range(count)
+        Example(rng.choice(small.LABELS), " ".join(rng.choices(words, k=rng.randrange(1, 9)))) for _ in range(count)
     ]
 
 

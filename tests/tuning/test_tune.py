@@ -82,7 +82,7 @@ def test_a_killed_search_goes_on_and_loses_nothing(tuned, tmp_path):
     assert lines[:24] == whole
 
 
-def test_a_log_of_something_else_is_not_gone_on_with(tuned, tmp_path):
+def test_a_log_of_something_else_is_not_resumed(tuned, tmp_path):
     root, _ = tuned
     shutil.copytree(root / TARGET / "small-int8", tmp_path / "log")
     with pytest.raises(InputError, match="has length 32, not 16"):

@@ -33,7 +33,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         x = _over_rows(graph, made)
         return None if x is None else Match(op_name(made), x)
     if op_name(made) == "strided_slice":
-        return Match("last", made.args[0]) if _takes_last(made) else None
+        one = len(shape(expr)) == 3 and shape(expr)[1] == 1
+        return Match("last", made.args[0]) if one and _takes_last(made) else None
     if op_name(made) != "sqrt" or graph.uses(made.args[0]) != 1:
         return None
     inside, epsilon = made.args[0], 0.0
@@ -65,6 +66,8 @@ def _takes_last(made: Call) -> bool:
         return False
     begin, end = by_axis[1]
     prove = sym.Analyzer().can_prove_equal
+    if len(made.args) > 4 and any(int(step) != 1 for step in made.args[4].fields):
+        return False
     last = number(begin) == -1 or (number(begin) is None and prove(begin, dims[1] - 1))
     return last and (number(end) is not None or prove(end, dims[1]))
 

@@ -95,9 +95,9 @@ def _operand(
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
     if table is not None and table.ndim == 2:
         steps, scale = _table(q, user, x, table, weight)
-        if name == "take" and made.attrs.axis in (0, None) and _like_ids(q, made.args[1]):
+        if name == "take" and made.attrs.axis in (0, None) and (ids := _like_ids(q, made.args[1])) is not None:
             source = Source(table.shape[1], table.shape[0], indexed=True)
-            return _Operand(source, [steps, q.real(made.args[1])], scale, plain(x.name), by)
+            return _Operand(source, [steps, q.real(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
             return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
     rows = q.wide(x) if by is not None and x in q.streams else q.rows(x)
@@ -113,8 +113,14 @@ def from_start(cut: Call) -> bool:
     return [[int(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
 
 
-def _like_ids(q: Quantizer, ids: Expr) -> bool:
-    return [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)]
+def _like_ids(q: Quantizer, ids: Expr) -> Expr | None:
+    """Ids as a product reads them, of the shape of the model's own; those themselves for them in another shape."""
+    made = ids
+    while op_name(made := q.graph.producer(made)) in ("reshape", "squeeze", "expand_dims"):
+        made = made.args[0]
+    if made.same_as(q.ids):
+        return q.ids
+    return ids if [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)] else None
 
 
 def _through(operand: _Operand, term: Term) -> _Operand:

@@ -30,8 +30,7 @@ TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
 
 @dataclass(frozen=True)
 class Added:
-    """What is added to accumulators: a function of a row of the block and a column. residual: a block operand and its
-    factors, where that is all."""
+    """What is added to accumulators, by row of the block and column. residual: a block operand and factors, if all."""
 
     at: Callable[[object, object], object]
     residual: tuple[object, object] | None = None
@@ -65,10 +64,8 @@ class Destination:
 class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
-    interleave: rows that lie side by side in a tensor.
-    micro_kernels: those that its methods call.
-    row_cost: MAC cost of one-row kernels relative to block kernels, measured at 64 tokens.
-    most_taps: longest filter along the text; None for any.
+    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call.
+    row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps: of a filter; None for any.
     whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
     """
 
@@ -192,8 +189,7 @@ class Isa:
                 finish(r, j * INTERLEAVE + c, acc[r, c])
 
     def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
-        """clamp(multiply_high(acc, multiplier[j])) of acc = bias[j] + start(r, j) + left . weight[j], and what the
-        table, if any, makes of it."""
+        """The table, if any, of clamp(multiply_high(acc, multiplier[j])), acc of bias, start and left . weight."""
 
         def finish(r, column, acc) -> None:
             level = clamp(multiply_high(acc, multiplier[column]))
