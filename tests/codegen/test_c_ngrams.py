@@ -137,12 +137,12 @@ def weights_header(model, prefix):
 
 @pytest.mark.parametrize(("classes", "rank"), [(2, 0), (3, 0), (150, 0), (2, 3), (150, 7)])
 def test_logits_have_pythons_bits(tmp_path, classes, rank):
-    dice = np.random.default_rng(classes)
+    rng = np.random.default_rng(classes)
     outputs = outputs_of(classes)
     features = NgramFeatures(700)
-    table = dice.integers(-127, 128, (700, rank or outputs)).astype(np.int8)
-    bias = dice.standard_normal(outputs).astype(np.float32)
-    projection = dice.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
+    table = rng.integers(-127, 128, (700, rank or outputs)).astype(np.int8)
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    projection = rng.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
     model = NgramModel(features, tuple(map(str, range(classes))), table, 0.0123, bias, projection)
     library = built(tmp_path, files(model, "mine", "a model") | {"mine_weights.h": weights_header(model, "mine")})
     cases = [
