@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; what stands on one line may not import what stands beside it.
 FLOORS = """
     errors version escape heads resources table
-    c_names data target
+    c_names data rejection target
     target_file models
     kernels
     graph
@@ -30,7 +30,7 @@ FLOORS = """
     hub_export
     source
     ngram_compiler
-    compiler
+    compiler vector_export
     tuning
     api
     training
