@@ -170,7 +170,7 @@ def test_the_example_prints_a_label(package, folder, tmp_path):
     label, took = done.stdout.splitlines()
     assert label.removeprefix("label: ") in package.labels
     assert re.fullmatch(r"took \d+ us", took)
-    assert EXAMPLE in (folder / "fw/main/main.c").read_text()
+    assert EXAMPLE in (folder / "fw/main/classify.h").read_text()
 
 
 def test_the_server_speaks_the_protocol(package, folder, tmp_path):

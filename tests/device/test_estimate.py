@@ -11,9 +11,10 @@ from embbert_tvm.device.estimate import estimate
 from embbert_tvm.device.package import Step
 from embbert_tvm.device.protocol import Info
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import load_board, load_cpu
+from embbert_tvm.target import Power, load_board, load_cpu
 
-NRF = load_board("nrf52840dk")  # 64 MHz, 6.3 mA at 3 V
+POWER = Power(milliamperes=6.3, at_hz=64_000_000, volts=3.0, source="the data sheet of nRF52840")
+NRF = replace(load_board("nrf52840dk"), power=POWER)  # at 64 MHz
 M4 = load_cpu("cortex-m4")
 
 

@@ -5,18 +5,12 @@
 #include <stdint.h>
 
 #include "start.h"
+#include "start_memory.h"
 
-extern uint32_t link_guard[], link_stack_bottom[], link_stack_top[];
-extern uint32_t link_data_load[], link_data_start[], link_data_end[];
-extern uint32_t link_bss_start[], link_bss_end[];
-extern void (*const link_init_start[])(void), (*const link_init_end[])(void);
+extern uint32_t link_guard[];
 
-int main(void);
 void Reset_Handler(void);
 void Trap_Handler(void);
-
-/* What unused stack holds, so that its deepest use shows; the lowest words must never change. */
-enum { PAINT = 0x5AFE57AC, GUARD_WORDS = 16 };
 
 #define CSR_READ(name)                                                                                                 \
     __extension__({                                                                                                    \
@@ -50,32 +44,12 @@ __attribute__((used)) static void start(void)
     CSR_WRITE(mtvec, (uint32_t)(uintptr_t)Trap_Handler);
     const int prepared = board_prepare();
     guard_stack();
-    uint32_t *stack_pointer;
+    const uint32_t *stack_pointer;
     __asm__ volatile("mv %0, sp" : "=r"(stack_pointer));
-    for (uint32_t *word = link_stack_bottom; word < stack_pointer;)
-        *word++ = PAINT;
-    const uint32_t *from = link_data_load;
-    for (uint32_t *to = link_data_start; to < link_data_end;)
-        *to++ = *from++;
-    for (uint32_t *to = link_bss_start; to < link_bss_end;)
-        *to++ = 0;
-    board_prepared(prepared);
-    for (void (*const *constructor)(void) = link_init_start; constructor < link_init_end;)
-        (*constructor++)();
-    main();
-    for (;;) {
-    }
+    start_program(prepared, stack_pointer);
 }
 
-uint32_t port_stack_used(void)
-{
-    const uint32_t *word = link_stack_bottom;
-    while (word < link_stack_top && *word == PAINT)
-        word++;
-    if (word < link_stack_bottom + GUARD_WORDS)
-        return PORT_STACK_OVER;
-    return (uint32_t)(link_stack_top - word) * sizeof *word;
-}
+uint32_t port_stack_used(void) { return start_stack_used(); }
 
 __attribute__((used)) static void report_trap(void) { server_fault(CSR_READ(mcause), CSR_READ(mepc)); }
 

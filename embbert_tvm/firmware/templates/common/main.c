@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Classifies one text and prints its label to the debugger. */
 
-#include <string.h>
-
 #include "@prefix@.h"
+#include "classify.h"
 #include "semihosting.h"
 #include "start.h"
 
@@ -20,37 +19,10 @@ void server_fault(uint32_t status, uint32_t address)
     semihosting_exit(0);
 }
 
-#if @upper@_HAS_TOKENIZER
-
-static @prefix@_status_t classify(size_t *label)
-{
-    static const char text[] = "@text@";
-    static @prefix@_result_t result;
-    @prefix@_status_t status = @prefix@_classify(&model, text, strlen(text), &result);
-    *label = result.label;
-    return status;
-}
-
-#else /* the package takes token ids alone: those of one of its reference vectors */
-
-static @prefix@_status_t classify(size_t *label)
-{
-    static const int32_t ids[] = {@ids@};
-    static float logits[@upper@_CLASSES];
-    @prefix@_status_t status = @prefix@_run(&model, ids, sizeof ids / sizeof ids[0], logits);
-    for (size_t i = 1; i < @upper@_CLASSES; i++) {
-        if (logits[i] > logits[*label])
-            *label = i;
-    }
-    return status;
-}
-
-#endif
-
 int main(void)
 {
     size_t label = 0;
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK || classify(&label) != @upper@_OK) {
+    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK || classify(&model, &label) != @upper@_OK) {
         semihosting_write("the model refused\n");
         semihosting_exit(0);
     }
