@@ -1,0 +1,25 @@
+"""Instructions of one product on cores without SIMD, where the compiler's choices decide, may not silently grow."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from embbert_tvm.resources import resource
+from embbert_tvm.target import load_cpu
+
+sys.path.insert(0, str(resource("benchmarks")))
+
+import kernels
+
+# 256 x 128 x 128 with requantization, by Debian 12's compilers: `python benchmarks/kernels.py --cpu cortex-m3 rv32imc`.
+KNOWN = {"cortex-m3": 7_955_680, "rv32imc": 12_285_849}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_product_takes_no_more_instructions_than_it_did(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "FIGURES", kernels.FIGURES[:1])
+    (row,) = kernels.measure(load_cpu(name), tmp_path / "package")
+    assert row["kernel"] == "product 256x128x128, requantized"
+    assert 0.9 * KNOWN[name] < row["instructions"] <= 1.0001 * KNOWN[name]
