@@ -55,13 +55,13 @@ def product(isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
     def body() -> None:
         pairs = length("M")
         y = argument("y", (pairs, WIDTH, INTERLEAVE), "int8")
-        declared = weights.declare(WIDTH, WIDTH, form)
+        declared = weights.declare(WIDTH, WIDTH, form, None)
         bias, multiplier = constants("bias", (WIDTH,), small), constants("multiplier", (WIDTH,), middle)
         out = argument("out", isa.shape(WIDTH), isa.operand_dtype)
         with T.sblock("product"):
             left = workspace("left", isa.shape(WIDTH), isa.operand_dtype)
             sums = workspace("sums", isa.shape(WIDTH), "int32")
-            weight = weights.matrix(declared, None if form is None else weights.tile_of(WIDTH), WIDTH)
+            weight = weights.matrix(declared, None if form is None else weights.tile_of(WIDTH), WIDTH, None)
             bias, multiplier = widened(isa.fills_blocks, bias), widened(isa.fills_blocks, multiplier)
             with loop("b", pairs // 2) as b:
                 isa.load(left, y, b * 2, WIDTH)
