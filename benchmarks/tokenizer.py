@@ -25,6 +25,9 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_tokenizer
 from embbert_tvm.codegen.c_files import c_string
+from embbert_tvm.codegen.plan import Block, Plan
+from embbert_tvm.codegen.steps import Program, Text
+from embbert_tvm.codegen.templates import substitute
 from embbert_tvm.codegen.tokenizer_models import model_tables
 from embbert_tvm.data.dataset import read_columns, read_examples
 from embbert_tvm.data.files import read_lines
@@ -119,26 +122,21 @@ def write_sources(
     spec: TokenizerSpec, folder: Path, max_length: int, window: int | None = None, *, takes_text: bool = True
 ) -> list[Path]:
     """The tokenizer's C, with a header of no model, which says whether firmware takes texts; gives its C files."""
-    api = c_api.header(
-        "embbert",
-        title="tokenizer",
-        precision="no",
-        max_length=max_length,
-        min_length=1,
-        classes=1,
-        vocabulary=spec.vocabulary,
-        arena_bytes=16,
-        align=16,
-        has_tokenizer=takes_text,
-        digest=0,
+    nothing = Block("nothing", 0, 0, 0)
+    program = Program(
+        (),
+        {},
+        (),
+        (),
+        Plan((), 16, 16, 0),
+        1,
+        spec.vocabulary,
+        max_length,
+        Text(nothing, nothing) if takes_text else None,
     )
-    texts = {
-        "embbert.h": api,
-    }
     for name, content in c_tokenizer.files(spec, "embbert", "tokenizer", window).items():
         (folder / name).write_bytes(content)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
+    (folder / "embbert.h").write_text(c_api.header(program, "tokenizer", "no", "embbert", 0))
     return [folder / "embbert_tokenizer.c"]
 
 
@@ -191,7 +189,7 @@ def count(spec: TokenizerSpec, cpu: Cpu, texts: Sequence[str], folder: Path) -> 
     """(instructions, characters) of tokenizing texts, a call each, in QEMU."""
     encoded = [text.encode()[:MOST_BYTES] for text in texts]
     write_sources(spec, folder, 4096, takes_text=False)
-    model = c_api.substitute(
+    model = substitute(
         _MODEL,
         "embbert",
         texts=",\n".join(c_string(text.decode("utf-8", "ignore")) for text in encoded),
