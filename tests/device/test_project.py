@@ -340,7 +340,7 @@ def test_the_example_text_is_the_models_own(tmp_path, board_package):
     folder = tmp_path / "fw"
     write_project(own, load_template("bare"), folder)
     source = tmp_path / "text.c"
-    (line,) = re.findall(r"static const char text\[\] = .*;", next(folder.rglob("main.c")).read_text())
+    (line,) = re.findall(r"static const char text\[\] = .*;", next(folder.rglob("classify.h")).read_text())
     source.write_text(f"#include <stdio.h>\nint main(void) {{ {line} puts(text); return 0; }}\n")
     run("gcc", "-std=c99", source, "-o", tmp_path / "text")
     assert run(tmp_path / "text") == "how's häuser @board@ at 5\n"
