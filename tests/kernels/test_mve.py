@@ -111,6 +111,8 @@ def test_a_convolution_computes_what_is_described(taps, length):
     pairs = pairs_of(length)
     arrays = conv_arrays(np.random.default_rng([taps, length]), pairs, taps)
     expected = in_llvm(filter_along_text(taps, D, REFERENCE), arrays, None)
+    assert MVE.whole_filters
+    arrays[1] = np.ascontiguousarray(arrays[1].transpose(0, 2, 1).reshape(D, taps))
     np.testing.assert_array_equal(in_c(filter_along_text(taps, D, MVE), arrays, {"M": pairs}), expected)
 
 
