@@ -162,7 +162,7 @@ class _Builder:
 
     def constant(self, expr: GenericConst, half: bool = False) -> str:
         value = constant(expr)
-        name = self.names.get(fingerprint(value)) or f"constant_{fingerprint(value)[:8]}"
+        name = self.names.get(fingerprint(value)) or "constant"
         if half:
             largest = np.finfo(np.float16).max
             name = f"{name}_half"
