@@ -47,6 +47,7 @@ WINDOW = "tokenizer.window"
 # From a kernel's name and PrimFunc to it scheduled, None for the default schedule.
 Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
 _COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
+_MOST_COST = 2**30  # of a step, which int32_t counts; one that may cost more is taken to cost this at any length
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "L", "model", "budget", "count", "end", "infer", "spend", "slice_end", "next_step"}
 
@@ -327,14 +328,18 @@ class _Builder:
 
     def longest_slice(self) -> float:
         """The largest share of an inference of the longest text between two places where it can stop."""
-        length, costs, slices = self.max_length, [], []
+        costs, slices = [], []
         for call, known, outputs in zip(self.calls, self.macs, self.outputs, strict=True):
-            elements = [np.prod([self.at_most(d) for d in self.made[o.name][1]]) for o in outputs]
-            cost = sum(c * length**n for n, c in enumerate(known or ())) + _COST_OF_ELEMENT * float(sum(elements))
+            cost = self.most_cost(known, outputs)
             count = 1 if call.function.count is None else self.at_most(call.function.count, call.where)
             costs.append(cost)
             slices.append(cost / max(count, 1))
         return max(slices, default=1.0) / max(sum(costs), 1.0)
+
+    def most_cost(self, macs: tuple[int, int, int] | None, outputs: Sequence[Output]) -> float:
+        """What `_cost` comes to at the longest text."""
+        elements = sum(float(np.prod([self.at_most(d) for d in self.made[o.name][1]])) for o in outputs)
+        return sum(c * self.max_length**n for n, c in enumerate(macs or ())) + _COST_OF_ELEMENT * elements
 
     def _step(self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
         name, function, arguments, where = call.name, call.function, call.arguments, call.where
@@ -352,7 +357,7 @@ class _Builder:
             macs,
             tuple(replace(o, name=OUTPUT) if o.name == result else o for o in outputs),
             count,
-            _cost(macs, outputs),
+            _cost(macs, outputs) if self.most_cost(macs, outputs) <= _MOST_COST else str(_MOST_COST),
             equations(call.spec, [OUTPUT if a == result else a.removeprefix(f"{self.prefix}_") for a in arguments]),
         )
 

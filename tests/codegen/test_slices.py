@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import small
 
+import embbert_tvm
+from embbert_tvm.codegen import program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.profile import profile
@@ -36,11 +38,11 @@ def test_bits_are_equal_whatever_the_budget(precision):
 def test_texts_take_turns_and_misuse_has_a_status(tmp_path):
     package = load_package(small.package())
     includes = [f"-I{folder}" for folder in {*package.includes, package.sources[0].parent}]
-    program = tmp_path / "slices"
+    binary = tmp_path / "slices"
     source = Path(__file__).parent / "slices_test.c"
-    command = ["gcc", *STRICT, *includes, source, *package.sources, "-lm", "-o", program]
+    command = ["gcc", *STRICT, *includes, source, *package.sources, "-lm", "-o", binary]
     subprocess.run(list(map(str, command)), check=True)
-    statuses, *lines = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.splitlines()
+    statuses, *lines = subprocess.run([str(binary)], capture_output=True, text=True, check=True).stdout.splitlines()
     assert [STATUS_NAMES[int(word)].removeprefix("EMBBERT_") for word in statuses.split()[1:]] == [
         "E_BEGIN",
         "E_ARGUMENT",
@@ -60,3 +62,15 @@ def test_the_longest_slice_is_what_the_header_says():
     said = float(header[: header.index(" % of an inference")].split()[-1])
     assert found.longest / found.total == pytest.approx(said / 100, rel=0.5)
     assert found.count > package.max_length // 4
+
+
+def test_a_cost_that_int32_does_not_hold_is_cut(monkeypatch, tmp_path):
+    """A long text of a large model: the slices are shorter than asked then, and the bits are the same."""
+    ids = small.some_ids(9)
+    with open_place("host", load_package(small.package())) as device:
+        expected = device.run(ids).logits
+    monkeypatch.setattr(program, "_MOST_COST", 1000)
+    made = embbert_tvm.compile(small.folder(), "host", tmp_path / "p").path
+    assert "slice_end(model, count, 1000, &budget)" in (made / "codegen/host/src/embbert_model.c").read_text()
+    with open_place("host", load_package(made)) as device:
+        np.testing.assert_array_equal(device.run(ids).logits, expected)
