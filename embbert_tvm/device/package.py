@@ -13,7 +13,7 @@ import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import REGRESSION, TOKENS, VECTOR, head_for, head_named
+from embbert_tvm.heads import HEADS, REGRESSION, TOKENS, VECTOR, head_for, head_named
 from embbert_tvm.rejection import Rejection, read_rejection
 from embbert_tvm.target import Board, board_of, known_cpus
 
@@ -89,12 +89,13 @@ class Package:
     board: Board | None  # that it was compiled for, None where for a CPU
     outputs: tuple[Output, ...]
     rejection: Rejection | None  # by what a text has none of the labels
+    head: str  # what the outputs are: one of HEADS
+    reads_text: bool  # the text itself adds to the logits, as hashed n-grams: its token ids are not enough
+    streams: bool  # a text of any length is read whole
+    example: str | None  # a text of the model's own kind, None where that is not known
+    min_length: int  # tokens that the model needs at least
+    padding: int | None  # the id that fills a text up, of a model that takes but one length; None for others
     metadata: Mapping[str, Any]
-
-    @property
-    def head(self) -> str:
-        """What the outputs are: one of HEADS."""
-        return head_named(self.metadata.get("head")) or head_for(self.classes, False, self.labels is not None)
 
     @property
     def of_tokens(self) -> bool:
@@ -117,36 +118,9 @@ class Package:
         return logits.reshape(-1, self.classes) if self.of_tokens else logits
 
     @property
-    def reads_text(self) -> bool:
-        """Whether the text itself adds to the logits, as hashed n-grams, so that its token ids alone are not enough."""
-        return self.metadata.get("linear") is not None
-
-    @property
-    def streams(self) -> bool:
-        """Whether a text of any length is read whole."""
-        return bool(self.metadata.get("streams"))
-
-    @property
-    def example(self) -> str | None:
-        """A text of the model's own kind, None where that is not known."""
-        example = self.metadata.get("example")
-        return example if isinstance(example, str) and example.strip() else None
-
-    @property
     def linear(self) -> Path:
         """The folder of the hashed n-grams, where the package `reads_text`."""
         return self.path / "src" / "linear"
-
-    @property
-    def min_length(self) -> int:
-        """Tokens that the model needs at least."""
-        return int(self.metadata.get("min_length", 1))
-
-    @property
-    def padding(self) -> int | None:
-        """The id that fills a text up, of a model that takes but one length; None for others."""
-        found = self.metadata.get("padding")
-        return found if type(found) is int else None
 
     def filled(self, ids: Sequence[int]) -> list[int]:
         """Token ids, filled up where the model takes but one length."""
@@ -209,7 +183,15 @@ def load_package(path: Path | str) -> Package:
         steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
         board=_board(document, where),
         rejection=_rejection(document, classes, where),
-        outputs=tuple(_output(entry, i, where) for i, entry in enumerate(document.get("outputs", []))),
+        outputs=tuple(
+            _output(entry, i, where) for i, entry in enumerate(_optional(document, "outputs", list, where) or [])
+        ),
+        head=_head(document, classes, where),
+        reads_text=_optional(document, "linear", dict, where) is not None,
+        streams=_optional(document, "streams", bool, where) or False,
+        example=_optional(document, "example", str, where) or None,
+        min_length=_count({"min_length": 1, **document}, "min_length", where),
+        padding=None if document.get("padding") is None else _count(document, "padding", where, least=0),
         metadata=document,
     )
     if (logits := package.logits_of(package.max_length)) > _MAX_LOGITS:
@@ -262,6 +244,17 @@ def _references(package: Package) -> Iterator[tuple[str, dict[str, Any], np.ndar
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError(f"{where}: must be {{ids, logits}} or {{text, logits}}, logits in hex") from error
         yield where, entry, bits.view(np.float32)
+
+
+def _head(document: Mapping[str, Any], classes: int, where: Path) -> str:
+    """What the outputs are; where a package does not say, what its classes and labels can be."""
+    said = _optional(document, "head", str, where)
+    if said is None:
+        return head_for(classes, False, document.get("labels") is not None)
+    head = head_named(said)
+    if head is None:
+        raise InputError(f"{where}: head: unknown {said!r}, known: {', '.join(HEADS)}")
+    return head
 
 
 def _prefix(document: Mapping[str, Any], where: Path) -> str:
@@ -337,6 +330,11 @@ def _get(document: Mapping[str, Any], key: str, kind: type, where: Path) -> Any:
     if not isinstance(document[key], kind):
         raise InputError(f"{where}: {key}: must be of type {kind.__name__}, is {type(document[key]).__name__}")
     return document[key]
+
+
+def _optional(document: Mapping[str, Any], key: str, kind: type, where: Path) -> Any:
+    """What a key holds; None where it is not there or null."""
+    return None if document.get(key) is None else _get(document, key, kind, where)
 
 
 def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", least: int = 1) -> int:

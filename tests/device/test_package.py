@@ -77,3 +77,28 @@ def test_malformed_reference_vectors(tmp_path, vectors):
     (tmp_path / "p/reference.json").write_text(json.dumps({"vectors": vectors}))
     with pytest.raises(InputError, match=r"reference\.json.*vectors"):
         load_vectors(load_package(tmp_path / "p"))
+
+
+_WRONG = (True, 5, -1, 1.5, 10**400, "x", "", [], {}, [None], [[]], {"x": None}, None)
+
+
+def test_any_value_of_any_key_is_read_or_refused(tmp_path):
+    """What is read lazily is checked at the door too: `outputs: true` ended in a TypeError."""
+    write_package(tmp_path)
+    path = tmp_path / "metadata.json"
+    right = json.loads(path.read_text())
+    optional = ("head", "linear", "streams", "example", "min_length", "padding", "outputs", "none_of_these")
+    refused = 0
+    for key in {*right, *optional}:
+        for value in _WRONG:
+            path.write_text(json.dumps(right | {key: value}))
+            try:
+                package = load_package(tmp_path)
+            except InputError as error:
+                refused += 1
+                assert key.replace("_", " ") in str(error).replace("_", " ")
+                continue
+            assert package.head and package.filled([1]) and package.floating in (True, False)
+            assert type(package.min_length) is int and type(package.streams) is bool
+            assert package.example is None or type(package.example) is str
+    assert refused > 100
