@@ -5,7 +5,8 @@
 A shim below Python (faults.c, by LD_PRELOAD) counts what creates, writes, flushes or renames, and fails the n-th. A
 command runs once to be counted, then once for every n in a fork of this process. Judged is what is left: the output is
 what it was before or whole, nothing lies beside it, and what the command said is one line of ours. `--kill` ends the
-process by SIGKILL at that moment instead; then the same command once more must leave only its output.
+process by SIGKILL at that moment instead; then the same command once more must leave only its output. Of a command that
+resumes, what it has saved of its progress may lie there, if the same command then ends well and leaves its output alone.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE)]
 
-# `{}` is a folder with what readers.seeds() makes, OUT what the command makes. `again`: it exists already. `tune` is
-# not among them: its log is meant to keep what was measured before a fault.
+# `{}` is a folder with what readers.seeds() makes, OUT what the command makes. `again`: it exists already.
 COMMANDS = {
     "compile": "compile {}/m.onnx --target host --precision fp32 --max-length 9 -o OUT",
     "compile again": "compile {}/m.onnx --target host --precision fp32 --max-length 9 -o OUT",
@@ -47,6 +47,13 @@ COMMANDS = {
     "export": "export {}/model --calibration {}/set.tsv",
     "pretrain": "pretrain {}/text.txt --objective mlm --tokenizer {}/tokenizer.json --preset nano --epochs 1 -o OUT",
     "train": "train {}/set.tsv --dev {}/set.tsv --preset nano --epochs 1 -o OUT",
+    "tune": "tune {}/m.onnx --target cortex-m4 --precision fp32 --length 2 --trials 2 -o OUT",
+}
+# Files in which a command that resumes keeps its progress; those of tune hold a time besides.
+PROGRESS = {
+    "pretrain": r"\.out\.pretraining\.safetensors",
+    "train": r"\.out\.training\.safetensors",
+    "tune": r"out/.*",
 }
 # What a command may write besides its output: caches, which hold what is whole or nothing.
 _ERRORS = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS", "EACCES", "EDQUOT")}
@@ -117,7 +124,7 @@ def run(arguments: list[str], said: Path, at: int, number: int, kill: bool) -> t
     return os.waitstatus_to_exitcode(ended), int(told or 0)
 
 
-def judge(status: int, said: str, before: dict, after: dict, whole: dict) -> str:
+def judge(status: int, said: str, before: dict, after: dict, whole: dict, progress: str = "(?!)") -> str:
     """What is wrong with how a command ended in which a call failed."""
     lines = said.strip().splitlines()
     if "unforeseen" in said or "Traceback" in said or status not in (0, 1, 2):
@@ -127,9 +134,10 @@ def judge(status: int, said: str, before: dict, after: dict, whole: dict) -> str
     left = [name for name in after if any(_TEMPORARY.search(part) for part in Path(name).parts)]
     if left:
         return f"leaves {left[0]}"
-    if status == 0 and after != whole:
+    names = {n for n in after.keys() | before.keys() if not re.fullmatch(progress, n)}
+    if status == 0 and (after.keys() != whole.keys() or any(after[n] != whole[n] for n in names & after.keys())):
         return "says that all is done, and it is not"
-    half = [n for n in after.keys() | before.keys() if after.get(n) not in (before.get(n), whole.get(n))]
+    half = [n for n in names if after.get(n) not in (before.get(n), whole.get(n))]
     return f"leaves {half[0]} half-written" if half else ""
 
 
@@ -160,7 +168,13 @@ def inject(name: str, seeds: Path, number: int, step: int = 1, kill: bool = Fals
         if kill:
             status, _ = run(arguments, said, 0, 0, False)
         words = said.with_suffix(".stderr").read_text(errors="replace")
-        yield Fault(name, at, status, judge(status, words, before, state(place), whole))
+        wrong = judge(status, words, before, state(place), whole, PROGRESS.get(name, "(?!)"))
+        if status and not wrong and name in PROGRESS:
+            again, _ = run(arguments, said, 0, 0, False)
+            words = said.with_suffix(".stderr").read_text(errors="replace")
+            if again or state(place).keys() != whole.keys():
+                wrong = f"does not resume (status {again}): {words.strip().splitlines()[-1:]}"
+        yield Fault(name, at, status, wrong)
     shutil.rmtree(here, ignore_errors=True)
 
 

@@ -42,3 +42,5 @@ def test_what_counts_as_wrong(status, said, after):
     assert faults.judge(status, said, before, after, whole)
     assert not faults.judge(1, "embbert-tvm: x: cannot be written", before, before, whole)
     assert not faults.judge(0, "", before, whole, whole)
+    assert faults.judge(1, "embbert-tvm: x", before, before | {".p": "1"}, whole)
+    assert not faults.judge(1, "embbert-tvm: x", before, before | {".p": "1"}, whole, r"\.p")
