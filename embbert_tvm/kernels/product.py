@@ -20,7 +20,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.isa import REFERENCE, Isa
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, Codes, WeightFormat, constants, rows_unpack, stored
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, Codes, WeightFormat, constants, rows_unpack, stored
 
 # Fraction bits of an addend's factor: one step of the addend in steps of the accumulator.
 ADDEND_BITS = 8
@@ -74,7 +74,7 @@ class Product:
         return tirx.max(rows - self.skipped, 1) if self.skipped else rows
 
     @property
-    def narrow(self) -> bool:
+    def compressed(self) -> bool:
         """Whether its vectors are stored in fewer bits than 32."""
         return self.form is not None or any(s.form is not None for s in self.sources)
 
@@ -117,22 +117,22 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     Sources and addends are read as ROW where they have L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
     rows lie ahead; as TABLE where they are constants.
     """
-    small, middle = NARROW if spec.narrow else WIDE
+    bias_dtype, scale_dtype = COMPRESSED if spec.compressed else UNCOMPRESSED
 
     def body() -> None:
         rows = length()
         sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
         weight = stored("weight", (spec.n, spec.k), spec.form) if spec.sources else None
-        bias = constants("bias", (spec.n,), small)
+        bias = constants("bias", (spec.n,), bias_dtype)
         lookups = [
-            (constants(f"table{t}", (size, spec.n), small), argument(f"table{t}_ids", (1, rows), "int32"))
+            (constants(f"table{t}", (size, spec.n), bias_dtype), argument(f"table{t}_ids", (1, rows), "int32"))
             for t, size in enumerate(spec.lookups)
         ]
         addends = [
             (_declare(f"addend{a}", addend, rows), argument(f"addend{a}_factor", (spec.n,), "int32"))
             for a, addend in enumerate(spec.addends)
         ]
-        params = spec.epilogue.arguments(spec.n, middle)
+        params = spec.epilogue.arguments(spec.n, scale_dtype)
         out_rows = 1 if spec.single else spec.rows_made(rows)
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:

@@ -154,8 +154,8 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     if channels is not None and channels.scale.min() >= finest:
         q.keep_blocks(channels.weight, channels.blocks)
     else:
-        narrow = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
-        channels = per_channel(weight, bias, finest, narrow)
+        compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
+        channels = per_channel(weight, bias, finest, compressed)
     return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
