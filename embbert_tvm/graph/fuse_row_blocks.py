@@ -282,8 +282,8 @@ class _Writer:
                     return replace(source, pairs=True, columns=columns[operand.tensor])
 
                 sources = tuple(map(placed, stored.sources, found.sources))
-                addends = tuple(map(placed, stored.addends, found.residuals))
-                stored = replace(stored, sources=sources, addends=addends)
+                residuals = tuple(map(placed, stored.residuals, found.residuals))
+                stored = replace(stored, sources=sources, residuals=residuals)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.attends_in_blocks:
             return attend_row(KernelCall(self, single=True), node, spec, args)

@@ -205,11 +205,11 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
     made.append(_stored(constants, next(rest), bias_dtype))
     for _ in spec.lookups:
         made += [_stored(constants, next(rest), bias_dtype), next(rest)]
-    addends = []
-    for addend in spec.addends:
-        addends.append(read(addend))
+    residuals = []
+    for residual in spec.residuals:
+        residuals.append(read(residual))
         made.append(next(rest))
-    stored = replace(stored, addends=tuple(addends))
+    stored = replace(stored, residuals=tuple(residuals))
     return stored, made + _epilogue(constants, spec.epilogue, rest, stored.compressed)
 
 

@@ -107,11 +107,11 @@ def test_a_table_that_is_added_is_read_in_its_format():
     """Its codes and multipliers are two arguments, of which the kernel must know."""
     blocks = nearest(small.normal(6, 16), FORMATS["int4b16"])
     table = blocks.weight.astype(np.int8)
-    spec = Product((), 16, Requantize(), addends=(Source(16, 6, indexed=True),))
+    spec = Product((), 16, Requantize(), residuals=(Source(16, 6, indexed=True),))
     vector = relax.const(np.zeros(16, np.int32))
     ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
     constants = Constants({fingerprint(table): blocks}, {fingerprint(table): "table"})
     stored, args = row_product(constants, spec, [vector, relax.const(table), ids, vector, vector])
-    assert stored.addends[0].form == blocks.format
+    assert stored.residuals[0].form == blocks.format
     assert [x.dtype for x in args if isinstance(x, np.ndarray)] == [np.uint8, np.uint8]
     assert len(product(stored).params) == len(args) + 1

@@ -18,7 +18,7 @@ from embbert_tvm.kernels.isa.base import Added, Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, constants, stored, widened
-from embbert_tvm.kernels.product import ADDEND_BITS
+from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
 from embbert_tvm.kernels.row_block.spec import (
@@ -345,8 +345,8 @@ def _start(stage: Linear, given: _Linear, block: Block):
     def start(r, column):
         total = sum((table[ids[0, block.row(r)], column] for table, ids in given.lookups), i32(0))
         if given.residuals:
-            added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (ADDEND_BITS - 1)))
-            total = total + (added >> i32(ADDEND_BITS)) if given.lookups else added >> i32(ADDEND_BITS)
+            added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (RESIDUAL_BITS - 1)))
+            total = total + (added >> i32(RESIDUAL_BITS)) if given.lookups else added >> i32(RESIDUAL_BITS)
         return total
 
     residual = None
