@@ -37,7 +37,7 @@ from embbert_tvm.kernels.builder import argument, length, loop, prim_func, token
 from embbert_tvm.kernels.isa import Isa, isa_of
 from embbert_tvm.kernels.isa.base import Destination
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WIDE, WeightFormat, constants, widened
+from embbert_tvm.kernels.low_bits import COMPRESSED, FORMATS, UNCOMPRESSED, WeightFormat, constants, widened
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.table import table
@@ -50,13 +50,13 @@ CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 def product(isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
     """The queries of EmbBERT's layer: a block operand, of y int8 (pairs, width, 2). form: of the weights where they are
     codes."""
-    small, middle = WIDE if form is None else NARROW
+    bias_dtype, scale_dtype = UNCOMPRESSED if form is None else COMPRESSED
 
     def body() -> None:
         pairs = length("M")
         y = argument("y", (pairs, WIDTH, INTERLEAVE), "int8")
         declared = weights.declare(WIDTH, WIDTH, form, None)
-        bias, multiplier = constants("bias", (WIDTH,), small), constants("multiplier", (WIDTH,), middle)
+        bias, multiplier = constants("bias", (WIDTH,), bias_dtype), constants("multiplier", (WIDTH,), scale_dtype)
         out = argument("out", isa.shape(WIDTH), isa.operand_dtype)
         with T.sblock("product"):
             left = workspace("left", isa.shape(WIDTH), isa.operand_dtype)

@@ -90,7 +90,7 @@ class Maker:
         args: list = [*(x for x, _ in xs), *([int8(rng, n, spec.k)] if xs else [])]
         args.append(rng.integers(-3000, 3000, n).astype(np.int32))
         if residual is not None:
-            most = 2**14 if spec.addends[0].dtype == "int8" else 2**9
+            most = 2**14 if spec.residuals[0].dtype == "int8" else 2**9
             args += [residual, rng.integers(-(most // 4), most, n).astype(np.int32)]
         args += self.vectors(epilogue, n, spread)
         return self.call(product(spec), spec, args, 1 if single else self.length, n, epilogue.dtype)
@@ -100,7 +100,7 @@ class Maker:
         tables = [(VOCABULARY, True), (POSITIONS, False)]
         sources = tuple(Source(width if mapped else n, rows, indexed) for rows, indexed in tables)
         spec = Product(
-            sources if mapped else (), n, epilogue, (3,) if lookups else (), addends=() if mapped else sources
+            sources if mapped else (), n, epilogue, (3,) if lookups else (), residuals=() if mapped else sources
         )
         segment = self.builder.emit(relax.op.minimum(self.ids, relax.const(2, "int32"))) if lookups else None
         args: list = []

@@ -265,7 +265,7 @@ _ROLES = {
     "shift": "the norm's bias in 256ths of the output's step, and the half that rounds",
     "table": "rows of int8, or a function of one int8 by its value plus 128",
     "lookup": "rows of a small embedding, in steps of the accumulator",
-    "addend_factor": "256 times the step of what is added over the accumulator's",
+    "residual_factor": "256 times the step of what is added over the accumulator's",
     "exp": "127 * exp(-i * ln(254) / 255)",
     "step": "from a difference of scores to a place in the table of exp, times 2**32",
     "score_multiplier": "from a difference of scores to a place in the table of exp, a head each, times 2**32",

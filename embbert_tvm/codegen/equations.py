@@ -28,7 +28,7 @@ from embbert_tvm.kernels.epilogues import (
 )
 from embbert_tvm.kernels.gate import GATE_BITS, Gate
 from embbert_tvm.kernels.low_bits import WeightFormat
-from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source
 from embbert_tvm.kernels.row_block import spec as row_block
 
 LEGEND = """\
@@ -154,7 +154,7 @@ def _epilogue(kind: object, acc: str, writer: _Writer) -> Callable[[str], None]:
 def _residuals(terms: Sequence[tuple[str, str]]) -> str:
     """Residual inputs, each times its factor a column."""
     added = " + ".join(f"{value} * {factor}" for value, factor in terms)
-    return f" + (({added} + {1 << ADDEND_BITS - 1}) >> {ADDEND_BITS})" if terms else ""
+    return f" + (({added} + {1 << RESIDUAL_BITS - 1}) >> {RESIDUAL_BITS})" if terms else ""
 
 
 def _source(source: Source, writer: _Writer) -> str:
@@ -180,7 +180,7 @@ def _(spec: Product, writer: _Writer) -> None:
     for _ in spec.lookups:
         table = writer.take()
         acc += f" + {table}[{writer.take()}]"
-    acc += _residuals([(_source(addend, writer), writer.take()) for addend in spec.addends])
+    acc += _residuals([(_source(residual, writer), writer.take()) for residual in spec.residuals])
     finish = _epilogue(spec.epilogue, acc, writer)
     finish(writer.take())
 

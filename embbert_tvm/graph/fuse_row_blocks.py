@@ -219,9 +219,9 @@ class _Writer:
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
         weight, form = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
         parts = [(channels, wide)]
-        narrow = layouts_of(form)
-        bias = pack.vector(self.constants, found.bias, parts, narrow[0])
-        multiplier = pack.vector(self.constants, found.epilogue[0], parts, narrow[1])
+        dtypes = layouts_of(form)
+        bias = pack.vector(self.constants, found.bias, parts, dtypes[0])
+        multiplier = pack.vector(self.constants, found.epilogue[0], parts, dtypes[1])
         func = filter_along_text(found.spec.taps, wide, isa, form, len(found.epilogue) > 1)
         func = with_spec(func, replace(found.spec, channels=wide, pairs=True, form=form))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
@@ -282,8 +282,8 @@ class _Writer:
                     return replace(source, pairs=True, columns=columns[operand.tensor])
 
                 sources = tuple(map(placed, stored.sources, found.sources))
-                addends = tuple(map(placed, stored.addends, found.residuals))
-                stored = replace(stored, sources=sources, addends=addends)
+                residuals = tuple(map(placed, stored.residuals, found.residuals))
+                stored = replace(stored, sources=sources, residuals=residuals)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.attends_in_blocks:
             return attend_row(KernelCall(self, single=True), node, spec, args)
@@ -322,9 +322,9 @@ class _Writer:
 
 def layouts_of(form) -> tuple[str | None, str | None]:
     """The types of a product's biases and of its multipliers beside weights of a format; None for int32."""
-    from embbert_tvm.kernels.low_bits import NARROW
+    from embbert_tvm.kernels.low_bits import COMPRESSED
 
-    return (None, None) if form is None else NARROW
+    return (None, None) if form is None else COMPRESSED
 
 
 def fuse_row_blocks(quantized: Quantized, isa: Isa) -> Quantized:

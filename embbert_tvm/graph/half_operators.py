@@ -108,7 +108,7 @@ class _Writer:
     def _fits_product(self, match: product.Match, expr: Var) -> bool:
         found = match.sum
         whole = all(term.window == Window() and not channels_first(term.x) for term in found.terms)
-        plainly = not found.skipped and all(np.all(np.asarray(addend.by) == 1) for addend in found.addends)
+        plainly = not found.skipped and all(np.all(np.asarray(residual.by) == 1) for residual in found.residuals)
         if match.norm is not None:
             last = all(constant(a) is not None for a in match.norm.args[1:])
         else:
@@ -213,7 +213,7 @@ class _Writer:
 
     def _product(self, expr: Var, found: product.Match) -> Var:
         single, n = shape(expr)[-2] == 1, shape(expr)[-1]
-        sources, addends, args = [], [], []
+        sources, residuals, args = [], [], []
         for term in found.sum.terms:
             source, read = self._source(term.x)
             sources.append(source)
@@ -221,9 +221,9 @@ class _Writer:
         args.append(("bias", half.halves(np.broadcast_to(found.sum.bias, (n,)))))
         for table, ids in found.sum.lookups:
             args += [("lookup", half.halves(table)), self.real(ids)]
-        for addend in found.sum.addends:
-            source, read = self._source(addend.x)
-            addends.append(source)
+        for residual in found.sum.residuals:
+            source, read = self._source(residual.x)
+            residuals.append(source)
             args += read
         norm = None if found.norm is None else op_name(found.norm).removeprefix("nn.")
         activation = None if norm else self._activation(expr, found.inner)
@@ -233,7 +233,7 @@ class _Writer:
             vectors = zip(("gain", "shift"), found.norm.args[1:], strict=False)
             args += [(suffix, half.halves(constant(value))) for suffix, value in vectors]
         lookups = tuple(len(table) for table, _ in found.sum.lookups)
-        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(addends), norm, activation, single, epsilon)
+        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(residuals), norm, activation, single, epsilon)
         reason = (
             f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
         )

@@ -15,7 +15,7 @@ from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import interleave
-from embbert_tvm.kernels.low_bits import NARROW, ROWS, WeightFormat, narrow, pack_codes, pack_multipliers
+from embbert_tvm.kernels.low_bits import COMPRESSED, ROWS, WeightFormat, compressed, pack_codes, pack_multipliers
 from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
 from embbert_tvm.kernels.product import Product, Source
 from embbert_tvm.kernels.raw_words import fits_raw_words, pack_raw_words
@@ -182,7 +182,7 @@ def vector(constants: Constants, value: np.ndarray, parts: Sequence[tuple[int, i
     """A vector (..., n) padded in parts and stored in `dtype` where it is given."""
     made = padded_vector(value, parts) if any(a != b for a, b in parts) else value
     if dtype is not None:
-        return constants.renamed(value, narrow(made, dtype), f"_{dtype}")
+        return constants.renamed(value, compressed(made, dtype), f"_{dtype}")
     return constants.renamed(value, made)
 
 
@@ -201,16 +201,16 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
     sources = tuple(map(read, spec.sources))
     form = _matrix(constants, next(rest), made) if sources else None
     stored = replace(spec, sources=sources, form=form)
-    small = NARROW[0] if stored.narrow else None
-    made.append(_stored(constants, next(rest), small))
+    bias_dtype = COMPRESSED[0] if stored.compressed else None
+    made.append(_stored(constants, next(rest), bias_dtype))
     for _ in spec.lookups:
-        made += [_stored(constants, next(rest), small), next(rest)]
-    addends = []
-    for addend in spec.addends:
-        addends.append(read(addend))
+        made += [_stored(constants, next(rest), bias_dtype), next(rest)]
+    residuals = []
+    for residual in spec.residuals:
+        residuals.append(read(residual))
         made.append(next(rest))
-    stored = replace(stored, addends=tuple(addends))
-    return stored, made + _epilogue(constants, spec.epilogue, rest, stored.narrow)
+    stored = replace(stored, residuals=tuple(residuals))
+    return stored, made + _epilogue(constants, spec.epilogue, rest, stored.compressed)
 
 
 def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) -> tuple[DepthwiseConv, list]:
@@ -218,7 +218,7 @@ def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) 
     x, weight, bias, *rest = args
     made = [x]
     form = _matrix(constants, weight, made)
-    made.append(_stored(constants, bias, NARROW[0] if form else None))
+    made.append(_stored(constants, bias, COMPRESSED[0] if form else None))
     return replace(spec, form=form), made + _epilogue(constants, spec.epilogue, iter(rest), form is not None)
 
 
@@ -237,7 +237,6 @@ def _stored(constants: Constants, expr: Expr, dtype: str | None) -> Expr | np.nd
     return expr if dtype is None else vector(constants, constant(expr), (), dtype)
 
 
-def _epilogue(constants: Constants, epilogue: object, rest: Iterator[Expr], small: bool) -> list:
-    return [
-        _stored(constants, value, NARROW[1] if small and i in epilogue.narrow else None) for i, value in enumerate(rest)
-    ]
+def _epilogue(constants: Constants, epilogue: object, rest: Iterator[Expr], compressed: bool) -> list:
+    dtype = COMPRESSED[1] if compressed else None
+    return [_stored(constants, value, dtype if i in epilogue.compressed else None) for i, value in enumerate(rest)]

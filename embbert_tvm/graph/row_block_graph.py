@@ -184,7 +184,7 @@ def linear_map(var: Var, spec: Product, args: Sequence[Expr]) -> LinearMap:
     weight = constant(next(rest)) if sources else None
     bias = constant(next(rest))
     lookups = tuple((constant(next(rest)), next(rest)) for _ in spec.lookups)
-    residuals = tuple(replace(read(a), factor=constant(next(rest))) for a in spec.addends)
+    residuals = tuple(replace(read(a), factor=constant(next(rest))) for a in spec.residuals)
     return LinearMap(var, spec, sources, weight, bias, lookups, residuals, tuple(constant(a) for a in rest))
 
 
@@ -283,11 +283,11 @@ def _filters(spec: DepthwiseConv) -> bool:
 
 def _takes(spec: Product) -> bool:
     """Whether stages compute a product: of all rows, with an epilogue that they know."""
-    operands = (*spec.sources, *spec.addends)
+    operands = (*spec.sources, *spec.residuals)
     plain = all(o.row is None and (o.rows is None or o.rows > 1) for o in operands)
-    plain = plain and all(o.taps == 1 and o.after == 0 for o in spec.addends)
+    plain = plain and all(o.taps == 1 and o.after == 0 for o in spec.residuals)
     # Rows are left out of what is read through windows alone.
-    through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.addends and not spec.lookups
+    through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.residuals and not spec.lookups
     plain = plain and (through or not spec.skipped)
     return plain and not spec.single and isinstance(spec.epilogue, _EPILOGUES)
 

@@ -47,7 +47,7 @@ def _linear(call: KernelCall, node: Node, spec: HalfProduct) -> None:
         weights.append(call.named(weight, pack_quads(weight)))
     constants = [*weights, _padded(call, constant(arguments.next()))]
     residuals = [_value(call, *arguments.source(Source(spec.n, rows, True))) for rows in spec.lookups]
-    residuals += [_value(call, *arguments.source(addend)) for addend in spec.addends]
+    residuals += [_value(call, *arguments.source(residual)) for residual in spec.residuals]
     value, tensor = call.results(node)
     last = (spec.norm, spec.activation, spec.epsilon)
     # A result that is stored and read on is a value first.

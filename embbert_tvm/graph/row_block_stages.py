@@ -15,7 +15,7 @@ from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
 from embbert_tvm.kernels.gate import Gate as GateSpec
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
-from embbert_tvm.kernels.low_bits import NARROW
+from embbert_tvm.kernels.low_bits import COMPRESSED
 from embbert_tvm.kernels.row_block.spec import (
     Attend,
     Gate,
@@ -155,16 +155,16 @@ def _linear(call: KernelCall, node: Node) -> None:
         matrices = [_ordered(call, m.weight, read.slices) for m in node.maps]
         made, form, packing = pack.weight(constants_of, matrices, rows, read.columns, k, call.isa)
         constants += made
-    narrow = form is not None or read.coded
-    small, middle = NARROW if narrow else (None, None)
+    compressed = form is not None or read.coded
+    bias_dtype, scale_dtype = COMPRESSED if compressed else (None, None)
 
     def vector(values: list[np.ndarray], dtype: str | None) -> np.ndarray:
         joined = values[0] if len(values) == 1 else call.named(values[0], np.concatenate(values, -1))
         return pack.vector(constants_of, joined, rows, dtype)
 
-    constants.append(vector([m.bias for m in node.maps], small))
+    constants.append(vector([m.bias for m in node.maps], bias_dtype))
     for table, ids in first.lookups:
-        constants += [vector([table], small), call.writer.plain_rows(ids)]
+        constants += [vector([table], bias_dtype), call.writer.plain_rows(ids)]
     for (_, data), operand in zip(residuals, first.residuals, strict=True):
         constants += data
         constants.append(vector([operand.factor], None))
@@ -174,13 +174,13 @@ def _linear(call: KernelCall, node: Node) -> None:
         if not of_columns or isinstance(epilogue, Dequantize):
             constants.append(value)
             continue
-        dtype = middle if index in epilogue.narrow else None
+        dtype = scale_dtype if index in epilogue.compressed else None
         constants.append(vector([m.epilogue[index] for m in node.maps], dtype))
     value, tensor = call.results(node)
     call.stages.append(
         Linear(
             tuple(read.values), node.parts, epilogue, value, tensor, first.spec.lookups,
-            tuple(r for r, _ in residuals), form, narrow, packing,
+            tuple(r for r, _ in residuals), form, compressed, packing,
         )
     )  # fmt: skip
     call.constants += constants

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, codes, constants
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, WeightFormat, codes, constants
 
 
 @dataclass(frozen=True)
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
     pairs: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
-    form: of the weight where it is stored as codes; its vectors are narrow then. after: rows after t that it reads.
+    form: of the weight where it is stored as codes; its vectors are compressed then. after: rows after t that it reads.
     dilation: rows from one tap to the next.
 
     x is read as WINDOW(dilation * (taps - 1) + 1), of which `after` rows lie ahead."""
@@ -50,7 +50,7 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
     epilogue's own; out (L or 1, channels). A weight of a `form` is its codes, a row of taps for each channel; bias is
     int8 then, the epilogue's vectors int16 (low_bits.py)."""
     form = spec.form
-    small, middle = WIDE if form is None else NARROW
+    bias_dtype, scale_dtype = UNCOMPRESSED if form is None else COMPRESSED
     taps, channels, epilogue, row = spec.taps, spec.channels, spec.epilogue, spec.row
     width = channels // spec.expansion
 
@@ -58,8 +58,8 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
         rows = length("M" if spec.pairs else "L")
         x = argument("x", (rows, spec.columns or width, 2) if spec.pairs else (rows, width), "int8")
         weight = codes("weight", channels, taps, form) if form else argument("weight", (taps, channels), "int8")
-        bias = constants("bias", (channels,), small)
-        params = epilogue.arguments(channels, middle)
+        bias = constants("bias", (channels,), bias_dtype)
+        params = epilogue.arguments(channels, scale_dtype)
         out_rows = rows if row is None else 1
         out = argument("out", (out_rows, channels), epilogue.dtype)
         with loop("t", out_rows) as t, block("row", vt=("S", out_rows, t)) as vt:

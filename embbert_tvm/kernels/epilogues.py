@@ -1,7 +1,7 @@
 """What becomes of a row of int32 accumulators: the last step of a product.
 
 An accumulator of channel j stands for the real number acc[j] * scale[j]. An epilogue declares its own parameters
-(multipliers and gains, which are those at `narrow`, stored in `dtype`) and the output's type, and writes one row.
+(multipliers and gains, which are those at `compressed`, stored in `dtype`) and the output's type, and writes one row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Requantize:
 
     name = "requantize"
     dtype = "int8"
-    narrow = (0,)
+    compressed = (0,)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [constants("multiplier", (n,), dtype)]
@@ -42,7 +42,7 @@ class RequantizeWide:
 
     name = "requantize_wide"
     dtype = "int16"
-    narrow = (0,)
+    compressed = (0,)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [constants("multiplier", (n,), dtype)]
@@ -59,7 +59,7 @@ class Activate:
 
     name = "activate"
     dtype = "int8"
-    narrow = (0,)
+    compressed = (0,)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [constants("multiplier", (n,), dtype), argument("table", (256,), "int8")]
@@ -77,7 +77,7 @@ class Dequantize:
 
     name = "dequantize"
     dtype = "float32"
-    narrow = ()
+    compressed = ()
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [argument("scale", (n,), "float32")]
@@ -100,7 +100,7 @@ class RmsNorm:
 
     name = "rms_norm"
     dtype = "int8"
-    narrow = (0, 2)
+    compressed = (0, 2)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [
@@ -140,7 +140,7 @@ class LayerNorm:
 
     name = "layer_norm"
     dtype = "int8"
-    narrow = (0, 2)
+    compressed = (0, 2)
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [*RmsNorm().arguments(n, dtype), argument("shift", (n,), "int32")]

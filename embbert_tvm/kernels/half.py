@@ -39,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class HalfProduct:
-    """sum_s source_s . weight_s + bias + sum_t table_t[ids] + sum_a addend_a, and what is done to that sum.
+    """sum_s source_s . weight_s + bias + sum_t table_t[ids] + sum_a residual_a, and what is done to that sum.
 
     norm: "rms_norm" or "layer_norm", of `epsilon`; activation: of ACTIVATIONS; at most one of them. lookups: rows of
     each table. single: one row of output instead of L.
@@ -48,7 +48,7 @@ class HalfProduct:
     sources: tuple[Source, ...]
     n: int
     lookups: tuple[int, ...] = ()
-    addends: tuple[Source, ...] = ()
+    residuals: tuple[Source, ...] = ()
     norm: str | None = None
     activation: str | None = None
     single: bool = False
@@ -59,7 +59,7 @@ class HalfProduct:
         parts = ["half_product", *(["row"] if self.single else []), self.norm or self.activation or "linear"]
         parts.append("_".join(s.label for s in self.sources) + f"x{self.n}")
         parts += [f"lookup{size}" for size in self.lookups]
-        return "_".join(parts + [f"plus{a.label}" for a in self.addends])
+        return "_".join(parts + [f"plus{a.label}" for a in self.residuals])
 
 
 def _real(value):
@@ -94,8 +94,8 @@ def _activated(name: str | None, value):
 
 def product(spec: HalfProduct) -> tirx.PrimFunc:
     """Arguments: each source, float16 (L or more, k) or (table, k), and its ids int32 (1, L) where indexed, with its
-    weight float16 (k, n); bias float16 (n,); each lookup table float16 (rows, n) and its ids; each addend as a source;
-    a norm's gain float16 (n,) and a layer norm's shift; out float16 (L or 1, n)."""
+    weight float16 (k, n); bias float16 (n,); each lookup table float16 (rows, n) and its ids; each residual as a
+    source; a norm's gain float16 (n,) and a layer norm's shift; out float16 (L or 1, n)."""
     n = spec.n
 
     def body() -> None:
@@ -113,7 +113,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
             sources.append((source, element, argument(f"weight{s}", (source.width, n), "float16")))
         bias = argument("bias", (n,), "float16")
         lookups = [read(f"table{t}", Source(n, size, True)) for t, size in enumerate(spec.lookups)]
-        addends = [read(f"addend{a}", addend) for a, addend in enumerate(spec.addends)]
+        residuals = [read(f"residual{a}", residual) for a, residual in enumerate(spec.residuals)]
         gain = argument("gain", (n,), "float16") if spec.norm else None
         shift = argument("shift", (n,), "float16") if spec.norm == "layer_norm" else None
         out = argument("out", (1 if spec.single else rows, n), "float16")
@@ -121,7 +121,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
             sums = workspace("sums", (n,), "float32")
             with loop("i", 1 if spec.single else rows) as i:
                 with loop("j", n) as j:
-                    added = (element(i, j) for element in (*lookups, *addends))
+                    added = (element(i, j) for element in (*lookups, *residuals))
                     store(sums, sum(added, _real(bias[j])), j)
                     for source, element, weight in sources:
                         with loop("k", source.width) as k:

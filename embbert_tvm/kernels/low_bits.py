@@ -21,7 +21,7 @@ ROWS = INTERLEAVE  # of a block
 MOST = 16  # of a multiplier
 BLOCKS = (16, 32, 64)  # columns
 # The types in which biases and lookup tables, and multipliers and gains, are stored.
-WIDE, NARROW = ("int32", "int32"), ("int8", "int16")
+UNCOMPRESSED, COMPRESSED = ("int32", "int32"), ("int8", "int16")
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def stored(name: str, shape: tuple, form: WeightFormat | None):
     return codes(name, rows * INTERLEAVE if len(shape) == 3 else rows, k, form)
 
 
-class Narrow:
-    """int32 (..., n) stored in fewer bits: what is stored times two to the last number."""
+class CompressedVector:
+    """int32 (..., n) stored in int8 or int16: the stored number times 2^shift, the shift being the last."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name, self.shape = name, shape
@@ -215,12 +215,12 @@ class Narrow:
 
 def constants(name: str, shape: tuple[int, ...], dtype: str = "int32"):
     """An argument of int32 numbers that are stored in `dtype`."""
-    return argument(name, shape, dtype) if dtype == "int32" else Narrow(name, shape, dtype)
+    return argument(name, shape, dtype) if dtype == "int32" else CompressedVector(name, shape, dtype)
 
 
 def widened(fills_blocks: bool, vector):
     """A vector as the micro-kernels take it: where they fill whole blocks, int32 in a workspace."""
-    if not fills_blocks or not isinstance(vector, Narrow):
+    if not fills_blocks or not isinstance(vector, CompressedVector):
         return vector
     out = workspace(f"{vector.name}_wide", vector.shape, "int32")
     with loop("j", vector.shape[0]) as j:
@@ -228,13 +228,13 @@ def widened(fills_blocks: bool, vector):
     return out
 
 
-def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
-    """int32 (..., n) as `Narrow` reads them; they must be what `short` gives."""
+def compressed(values: np.ndarray, dtype: str) -> np.ndarray:
+    """int32 (..., n) as `CompressedVector` reads them; they must be what `rounded_to` gives."""
     shift = _shift(values, dtype)
     return np.append((values.reshape(-1) >> shift), shift).astype(dtype)
 
 
-def short(values: np.ndarray, dtype: str) -> np.ndarray:
+def rounded_to(values: np.ndarray, dtype: str) -> np.ndarray:
     """int32 values rounded to those that `dtype` holds with one shift for all."""
     shift = _shift(values, dtype)
     most = np.iinfo(dtype).max

@@ -1,13 +1,13 @@
 """The int8 product: rows times weights, with one of the epilogues.
 
     acc[i, j] = bias[j] + sum_s sum_k source_s[row_s(i), k] * weight[j, offset_s + k] + sum_t table_t[ids_t[i], j]
-              + (sum_a addend_a[row_a(i), j] * factor_a[j] + 2^(ADDEND_BITS - 1)) >> ADDEND_BITS
+              + (sum_a residual_a[row_a(i), j] * factor_a[j] + 2^(RESIDUAL_BITS - 1)) >> RESIDUAL_BITS
 
 Several sources share one row of weights (their scales are folded into it), so a sum of linear maps is one product.
 A source is a tensor of L rows or one, a constant table read at row i, or a constant table read at row ids[i] (an
 embedding). A source of L rows may be read through a window of `taps` rows, which makes a convolution over time of the
 product: its columns are those of rows i + after - dilation * (taps - 1 - t) for t from 0, zero where there is no such
-row. An addend is a source that no matrix multiplies: a residual path, of int8 or int16, or an embedding of the
+row. A residual input is a source that no matrix multiplies: a residual path, of int8 or int16, or an embedding of the
 full width.
 """
 
@@ -20,10 +20,10 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.isa import REFERENCE, Isa
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, Codes, WeightFormat, constants, rows_unpack, stored
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, Codes, WeightFormat, constants, rows_unpack, stored
 
-# Fraction bits of an addend's factor: one step of the addend in steps of the accumulator.
-ADDEND_BITS = 8
+# Fraction bits of a residual input's factor: one step of the residual in steps of the accumulator.
+RESIDUAL_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Source:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
     columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py).
-    dtype: of its elements; int16 of an addend only. taps, after, dilation: of the window through which it is read."""
+    dtype: of its elements; int16 of a residual only. taps, after, dilation: of the window through which it is read."""
 
     width: int
     rows: int | None = None
@@ -55,8 +55,8 @@ class Source:
 class Product:
     """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
 
-    single: one row of output instead of L. addends: as sources, of width n. There may be no source where there are
-    addends. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
+    single: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
+    residuals. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
     made, where a window would reach beyond the text; the last is made of any text.
     """
 
@@ -65,7 +65,7 @@ class Product:
     epilogue: object
     lookups: tuple[int, ...] = ()
     single: bool = False
-    addends: tuple[Source, ...] = ()
+    residuals: tuple[Source, ...] = ()
     form: WeightFormat | None = None
     skipped: int = 0
 
@@ -74,7 +74,7 @@ class Product:
         return tirx.max(rows - self.skipped, 1) if self.skipped else rows
 
     @property
-    def narrow(self) -> bool:
+    def compressed(self) -> bool:
         """Whether its vectors are stored in fewer bits than 32."""
         return self.form is not None or any(s.form is not None for s in self.sources)
 
@@ -86,7 +86,7 @@ class Product:
     def name(self) -> str:
         widths = "_".join(f"{_window(s)}{s.width}{s.form.label if s.form else ''}" for s in self.sources)
         form = "pairs_" if any(s.pairs for s in self.sources) else ""
-        added = "".join(f"_plus_{_form(a)}" for a in self.addends)
+        added = "".join(f"_plus_{_form(a)}" for a in self.residuals)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
         codes = "" if self.form is None else f"_{self.form.label}"
         rows = "row_" if self.single else ""
@@ -101,38 +101,38 @@ def _window(source: Source) -> str:
     return f"{source.taps}taps{reach}after{source.after}of"
 
 
-def _form(addend: Source) -> str:
-    kind = "table" if addend.indexed else "row" if addend.row is not None else "rows"
-    wide = "wide_" if addend.dtype == "int16" else ""
-    return f"{wide}{kind}{addend.rows or ''}{addend.form.label if addend.form else ''}"
+def _form(residual: Source) -> str:
+    kind = "table" if residual.indexed else "row" if residual.row is not None else "rows"
+    wide = "wide_" if residual.dtype == "int16" else ""
+    return f"{wide}{kind}{residual.rows or ''}{residual.form.label if residual.form else ''}"
 
 
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
-    """Arguments: each source (int8, or an addend's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
-    (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each addend as a source, and its factor
+    """Arguments: each source (int8, or a residual's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
+    (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each residual as a source, and its factor
     int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
     table or weight of a `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8
     then, the epilogue's vectors int16.
 
-    Sources and addends are read as ROW where they have L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
+    Sources and residuals are read as ROW with L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
     rows lie ahead; as TABLE where they are constants.
     """
-    small, middle = NARROW if spec.narrow else WIDE
+    bias_dtype, scale_dtype = COMPRESSED if spec.compressed else UNCOMPRESSED
 
     def body() -> None:
         rows = length()
         sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
         weight = stored("weight", (spec.n, spec.k), spec.form) if spec.sources else None
-        bias = constants("bias", (spec.n,), small)
+        bias = constants("bias", (spec.n,), bias_dtype)
         lookups = [
-            (constants(f"table{t}", (size, spec.n), small), argument(f"table{t}_ids", (1, rows), "int32"))
+            (constants(f"table{t}", (size, spec.n), bias_dtype), argument(f"table{t}_ids", (1, rows), "int32"))
             for t, size in enumerate(spec.lookups)
         ]
-        addends = [
-            (_declare(f"addend{a}", addend, rows), argument(f"addend{a}_factor", (spec.n,), "int32"))
-            for a, addend in enumerate(spec.addends)
+        residuals = [
+            (_declare(f"residual{a}", residual, rows), argument(f"residual{a}_factor", (spec.n,), "int32"))
+            for a, residual in enumerate(spec.residuals)
         ]
-        params = spec.epilogue.arguments(spec.n, middle)
+        params = spec.epilogue.arguments(spec.n, scale_dtype)
         out_rows = 1 if spec.single else spec.rows_made(rows)
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
@@ -142,10 +142,12 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
 
             def start(j):
                 looked_up = sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
-                if not addends:
+                if not residuals:
                     return looked_up
-                added = sum((i32(_element(a, vi, j)) * factor[j] for a, factor in addends), i32(1 << (ADDEND_BITS - 1)))
-                return looked_up + (added >> i32(ADDEND_BITS))
+                added = sum(
+                    (i32(_element(a, vi, j)) * factor[j] for a, factor in residuals), i32(1 << (RESIDUAL_BITS - 1))
+                )
+                return looked_up + (added >> i32(RESIDUAL_BITS))
 
             if not spec.sources:
                 with loop("j", spec.n) as j, block("start", vj=("S", spec.n, j)) as vj:

@@ -26,7 +26,7 @@ from embbert_tvm.graph.precision import named_plan
 from embbert_tvm.graph.quantize.low_bits import fit_scales, spread
 from embbert_tvm.kernels.attention import ENTRIES, RANGE, exp_table
 from embbert_tvm.kernels.epilogues import NORM_BITS
-from embbert_tvm.kernels.low_bits import FORMATS, NARROW, WeightFormat, short
+from embbert_tvm.kernels.low_bits import COMPRESSED, FORMATS, WeightFormat, rounded_to
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.embbert import Block, EmbBert
 
@@ -259,7 +259,7 @@ def _round_even(x: Tensor) -> Tensor:
 
 def _short(steps: Tensor) -> Tensor:
     """Whole numbers as int8 holds them with one shift for all; the gradient passes."""
-    rounded = torch.from_numpy(short(steps.detach().cpu().numpy().astype(np.int32), NARROW[0])).to(steps)
+    rounded = torch.from_numpy(rounded_to(steps.detach().cpu().numpy().astype(np.int32), COMPRESSED[0])).to(steps)
     return steps + (rounded - steps).detach()
 
 

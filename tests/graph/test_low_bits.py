@@ -11,7 +11,7 @@ from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.pack import Constants, row_product
 from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
 from embbert_tvm.kernels.epilogues import Requantize
-from embbert_tvm.kernels.low_bits import FORMATS, narrow, short
+from embbert_tvm.kernels.low_bits import FORMATS, compressed, rounded_to
 from embbert_tvm.kernels.product import Product, Source, product
 
 STORED = [form for form in FORMATS.values() if form.stored]
@@ -96,8 +96,8 @@ def test_no_weights_at_all():
 
 @given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), min_size=1, max_size=9), st.sampled_from(["int8", "int16"]))
 def test_short_constants_are_read_as_they_were_rounded(values, dtype):
-    rounded = short(np.array(values, np.int32), dtype)
-    stored = narrow(rounded, dtype)
+    rounded = rounded_to(np.array(values, np.int32), dtype)
+    stored = compressed(rounded, dtype)
     assert np.array_equal(stored[:-1].astype(np.int64) << int(stored[-1]), rounded)
     most = np.iinfo(dtype).max
     assert np.abs(rounded - np.array(values, np.float64)).max() <= max(np.abs(values).max() / most, 0.0)
@@ -107,11 +107,11 @@ def test_a_table_that_is_added_is_read_in_its_format():
     """Its codes and multipliers are two arguments, of which the kernel must know."""
     blocks = nearest(small.normal(6, 16), FORMATS["int4b16"])
     table = blocks.weight.astype(np.int8)
-    spec = Product((), 16, Requantize(), addends=(Source(16, 6, indexed=True),))
+    spec = Product((), 16, Requantize(), residuals=(Source(16, 6, indexed=True),))
     vector = relax.const(np.zeros(16, np.int32))
     ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
     constants = Constants({fingerprint(table): blocks}, {fingerprint(table): "table"})
     stored, args = row_product(constants, spec, [vector, relax.const(table), ids, vector, vector])
-    assert stored.addends[0].form == blocks.format
+    assert stored.residuals[0].form == blocks.format
     assert [x.dtype for x in args if isinstance(x, np.ndarray)] == [np.uint8, np.uint8]
     assert len(product(stored).params) == len(args) + 1

@@ -60,13 +60,13 @@ def test_a_product_of_rows_and_tables(length, n, norm):
     weights = [half.halves(small.normal(s.width, n, seed=i)) for i, s in enumerate(sources)]
     ids, segments = (rng.integers(0, high, (1, length)).astype(np.int32) for high in (9, 3))
     x, tokens, positions = normal(length, 34), normal(9, 6), normal(16, 4)
-    bias, table, addend = normal(n), normal(3, n, seed=5), normal(length, n, seed=6)
+    bias, table, residual = normal(n), normal(3, n, seed=5), normal(length, n, seed=6)
     gain, shift = normal(n, seed=7), normal(n, seed=8)
-    arrays = [x, weights[0], tokens, ids, weights[1], positions, weights[2], bias, table, segments, addend]
+    arrays = [x, weights[0], tokens, ids, weights[1], positions, weights[2], bias, table, segments, residual]
     arrays += [gain] * (norm is not None) + [shift] * (norm == "layer_norm")
     found = in_llvm(half.product(spec), [*arrays, np.zeros((length, n), np.float16)], None).astype(np.float64)
     expected = x.astype(float) @ weights[0] + tokens[ids[0]].astype(float) @ weights[1]
-    expected = expected + positions[:length].astype(float) @ weights[2] + bias + table[segments[0]] + addend
+    expected = expected + positions[:length].astype(float) @ weights[2] + bias + table[segments[0]] + residual
     if norm == "layer_norm":
         expected = expected - expected.mean(1, keepdims=True)
     if norm:

@@ -11,7 +11,7 @@ from running import Kernel, extreme_int8, multiply_high, saturate
 
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source, product
 
 REQUANTIZE = epilogues.Requantize()
 
@@ -35,17 +35,17 @@ CASES = [
     Case("first row", Product((Source(16, row=0),), 3, REQUANTIZE, (), True)),
     Case("another row", Product((Source(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
     Case("a tensor of one row", Product((Source(16, 1, row=0),), 3, REQUANTIZE, (), True)),
-    Case("a residual path", Product((Source(16),), 8, REQUANTIZE, addends=(Source(8),))),
+    Case("a residual path", Product((Source(16),), 8, REQUANTIZE, residuals=(Source(8),))),
     Case("the first row of one", Product((Source(16, row=0),), 3, REQUANTIZE, (), True, (Source(3, row=0),))),
-    Case("tables alone", Product((), 6, REQUANTIZE, (3,), addends=(Source(6, 30, indexed=True), Source(6, 9)))),
-    Case("an int16 residual path", Product((Source(16),), 8, REQUANTIZE, addends=(Source(8, dtype="int16"),))),
+    Case("tables alone", Product((), 6, REQUANTIZE, (3,), residuals=(Source(6, 30, indexed=True), Source(6, 9)))),
+    Case("an int16 residual path", Product((Source(16),), 8, REQUANTIZE, residuals=(Source(8, dtype="int16"),))),
     Case(
         "int16 alone, one row of it",
         Product((), 8, epilogues.RequantizeWide(), (), True, (Source(8, row=0, dtype="int16"),)),
     ),
     Case(
         "int8 and int16 into int16",
-        Product((Source(5),), 8, epilogues.RequantizeWide(), addends=(Source(8), Source(8, dtype="int16"))),
+        Product((Source(5),), 8, epilogues.RequantizeWide(), residuals=(Source(8), Source(8, dtype="int16"))),
     ),
     Case("a window of rows", Product((Source(5, taps=3, after=1),), 4, REQUANTIZE)),
     Case("a causal, dilated window and rows", Product((Source(5, taps=3, dilation=2), Source(3)), 4, REQUANTIZE)),
@@ -74,16 +74,17 @@ def element(source: Source, data: np.ndarray, ids: np.ndarray, i: int) -> np.nda
     return data[at].astype(np.int64)
 
 
-def accumulators(spec: Product, sources, weight, bias, lookups, length: int, addends=()) -> np.ndarray:
+def accumulators(spec: Product, sources, weight, bias, lookups, length: int, residuals=()) -> np.ndarray:
     rows = []
     for i in range(min(spec.skipped, length - 1), 1 if spec.single else length):
         parts = [element(source, *read, i) for source, read in zip(spec.sources, sources, strict=True)]
         acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate([np.zeros(0, np.int64), *parts])
         acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups)
         added = [
-            element(source, *read, i) * factor for source, (*read, factor) in zip(spec.addends, addends, strict=True)
+            element(source, *read, i) * factor
+            for source, (*read, factor) in zip(spec.residuals, residuals, strict=True)
         ]
-        rows.append(acc + ((sum(added) + 2 ** (ADDEND_BITS - 1)) >> ADDEND_BITS if added else 0))
+        rows.append(acc + ((sum(added) + 2 ** (RESIDUAL_BITS - 1)) >> RESIDUAL_BITS if added else 0))
     return np.array(rows)
 
 
@@ -106,17 +107,17 @@ def test_product(case, scale):
         sources = [some(source) for source in spec.sources]
         weight, bias = extreme_int8(rng, spec.n, spec.k), rng.integers(-20000, 20000, spec.n).astype(np.int32)
         arguments += [weight, bias] if spec.sources else [bias]
-        lookups, addends = [], []
+        lookups, residuals = [], []
         for size in spec.lookups:
             table = rng.integers(-30000, 30000, (size, spec.n)).astype(np.int32)
             lookups.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
             arguments += lookups[-1]
-        for source in spec.addends:
+        for source in spec.residuals:
             most = 2**14 if source.dtype == "int16" else 2**22
             factor = rng.integers(-most, most, spec.n).astype(np.int32)
-            addends.append((*some(source), factor))
+            residuals.append((*some(source), factor))
             arguments.append(factor)
-        acc = accumulators(spec, sources, weight, bias, lookups, length, addends)
+        acc = accumulators(spec, sources, weight, bias, lookups, length, residuals)
         top = 0.49999 if scale == "large" else 100 / max(1, np.abs(acc).max())
         factors = multiplier(rng.uniform(-1, 1, spec.n) * top)
         if spec.epilogue.dtype == "float32":

@@ -41,8 +41,8 @@ def test_a_schedule_leaves_its_kernel_as_it_is():
 
 
 def test_a_form_that_does_not_suit_is_not_offered():
-    narrow = {c.key: c.values for c in printed(embbert_kernels.layer(32, DSP)).choices}
-    names = [variants("embbert_dsp_dot_4x2")[i].name for i in narrow["call0"]]
+    knobs = {c.key: c.values for c in printed(embbert_kernels.layer(32, DSP)).choices}
+    names = [variants("embbert_dsp_dot_4x2")[i].name for i in knobs["call0"]]
     assert "embbert_dsp_dot_ldrd_16" in names
     assert "embbert_dsp_dot_ldrd_32" not in names  # 16 pairs are no multiple of 32
     wide = {c.key: c.values for c in printed(embbert_kernels.layer(96, MVE)).choices}

@@ -25,9 +25,9 @@ from embbert_tvm.graph.quantize.weights import (
     under_activation,
 )
 from embbert_tvm.kernels import epilogues
-from embbert_tvm.kernels.product import ADDEND_BITS, Product, Source, product
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source, product
 
-# The most that one step of all addends may be worth, in steps of an accumulator, by their type: their sum stays within
+# The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
 _MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
 
@@ -53,7 +53,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     """What the operator reads; rows of constant tables are its own."""
-    read = [*(term.x for term in found.sum.terms), *(a.x for a in found.sum.addends)]
+    read = [*(term.x for term in found.sum.terms), *(a.x for a in found.sum.residuals)]
     made = [graph.producer(x) for x in read]
     tables = [op_name(m) in ("take", "strided_slice") and constant(m.args[0]) is not None for m in made]
     ids = [m.args[1] for m, table in zip(made, tables, strict=True) if table and op_name(m) == "take"]
@@ -71,7 +71,7 @@ class _Operand:
     args: list
     scale: float
     name: str = ""
-    by: np.ndarray | float | None = None  # of an addend
+    by: np.ndarray | float | None = None  # of a residual input
 
 
 def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, float]:
@@ -89,7 +89,7 @@ def _operand(
     q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
 ) -> _Operand:
     """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. by: of an
-    addend, which may be int16."""
+    residual, which may be int16."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
@@ -132,21 +132,21 @@ def _through(operand: _Operand, term: Term) -> _Operand:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a product reads: its operands and addends; its channels; its lookup tables in their steps."""
+    """What a product reads: its operands and residuals; its channels; its lookup tables in their steps."""
 
     operands: list[_Operand]
-    addends: list[_Operand]
+    residuals: list[_Operand]
     channels: Channels
     tables: list[np.ndarray]
 
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     operands = [_through(_operand(q, user, term.x, term.weight), term) for term in found.terms]
-    addends = [_operand(q, user, a.x, by=a.by) for a in found.addends]
+    residuals = [_operand(q, user, a.x, by=a.by) for a in found.residuals]
     n = rows_of(expr)[1]
     parts = [term.weight.T.astype(np.float64) * o.scale for o, term in zip(operands, found.terms, strict=True)]
-    largest = (a.scale * np.abs(a.by).max() / _MOST_STEPS[a.source.dtype] for a in addends)
-    finest = len(addends) * float(max(largest, default=0.0))
+    largest = (a.scale * np.abs(a.by).max() / _MOST_STEPS[a.source.dtype] for a in residuals)
+    finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
     channels = low_bit(weight, bias, form, _gram(q, found, operands)) if form.stored and operands else None
@@ -154,9 +154,9 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     if channels is not None and channels.scale.min() >= finest:
         q.keep_blocks(channels.weight, channels.blocks)
     else:
-        narrow = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
-        channels = per_channel(weight, bias, finest, narrow)
-    return _Inputs(operands, addends, channels, [channels.to_steps(table) for table, _ in found.lookups])
+        compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
+        channels = per_channel(weight, bias, finest, compressed)
+    return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
 def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
@@ -174,10 +174,10 @@ def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | No
 
 def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:
     channels, n = inputs.channels, len(inputs.channels.scale)
-    sources, addends = (tuple(o.source for o in group) for group in (inputs.operands, inputs.addends))
-    single = any(s.row is not None for s in (*sources, *addends))
+    sources, residuals = (tuple(o.source for o in group) for group in (inputs.operands, inputs.residuals))
+    single = any(s.row is not None for s in (*sources, *residuals))
     skipped = found.sum.skipped
-    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, addends, skipped=skipped)
+    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, residuals, skipped=skipped)
     name = plain(expr.name)
     args: list = []
     names: dict[int, str] = {}
@@ -201,17 +201,17 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
     for steps, (_, ids) in zip(inputs.tables, found.sum.lookups, strict=True):
         add(steps, "lookup")
         add(q.real(ids))
-    for operand in inputs.addends:
+    for operand in inputs.residuals:
         read(operand)
-        factor = operand.scale * operand.by / channels.scale * 2.0**ADDEND_BITS
-        add(np.rint(factor).astype(np.int32), "addend_factor")
+        factor = operand.scale * operand.by / channels.scale * 2.0**RESIDUAL_BITS
+        add(np.rint(factor).astype(np.int32), "residual_factor")
     for value, suffix in zip(last.constants, last.names, strict=True):
         add(value, suffix)
-    read_rows = [o.args[0] for o in (*inputs.operands, *inputs.addends) if o.source.rows is None]
+    read_rows = [o.args[0] for o in (*inputs.operands, *inputs.residuals) if o.source.rows is None]
     length = shape(read_rows[0])[0] if read_rows else q.length
     out = ([1 if single else spec.rows_made(length), n], last.kind.dtype)
     parts = [f"{len(group)} {what}{'s' * (len(group) > 1)}" for group, what in
-             ((sources, "linear map"), (addends, "addend")) if group]  # fmt: skip
+             ((sources, "linear map"), (residuals, "residual")) if group]  # fmt: skip
     reason = f"{', '.join(parts)} and {last.kind.name} in one product"
     return q.kernel(product(spec), name, args, out, reason, names, spec)
 

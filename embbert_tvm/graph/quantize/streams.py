@@ -30,7 +30,7 @@ def find_streams(graph: Dataflow) -> frozenset[Var]:
             sums[var] = found.sum
         elif (over := pool.match(graph, var)) is not None:
             pooled.add(over.x)
-    added = {addend.x for found in sums.values() for addend in found.addends if isinstance(addend.x, Var)}
+    added = {residual.x for found in sums.values() for residual in found.residuals if isinstance(residual.x, Var)}
     streams: set[Var] = set()
 
     def kinds(var: Var) -> set[str]:
@@ -53,7 +53,7 @@ def find_streams(graph: Dataflow) -> frozenset[Var]:
         if op_name(value) not in _SUMS or var not in sums:
             continue
         read_by = kinds(var)
-        grows = any(addend.x in streams for addend in sums[var].addends)
+        grows = any(residual.x in streams for residual in sums[var].residuals)
         if ("sum" in read_by and (grows or "int8" not in read_by)) or (grows and read_by == {"wide"}):
             streams.add(var)
     return frozenset(streams)

@@ -10,12 +10,12 @@ from tvm.ir import Call
 from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 
 NORMS = ("nn.rms_norm", "nn.layer_norm")
-# A table of at most this many rows is looked up in int32, a larger one is an addend in int8.
+# A table of at most this many rows is looked up in int32, a larger one is a residual input in int8.
 _LOOKUP_ROWS = 8
 
 
 @dataclass(frozen=True)
-class Addend:
+class Residual:
     """x, a tensor (1, L, n) or rows of a table, times `by`: a number or one a column."""
 
     x: Expr
@@ -51,13 +51,13 @@ class Sum:
 
     terms: list[Term] = field(default_factory=list)
     lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
-    addends: list[Addend] = field(default_factory=list)
+    residuals: list[Residual] = field(default_factory=list)
     bias: np.ndarray | float = 0.0
     skipped: int = 0
 
 
 def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray | float = 1.0) -> bool:
-    """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as an addend."""
+    """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as a residual input."""
     value = constant(expr)
     if value is not None:
         # One number, or one a column: what differs from row to row is no bias.
@@ -67,8 +67,8 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
         return True
     made = graph.producer(expr)
     name = op_name(made)
-    if not top and _is_addend(graph, expr):
-        found.addends.append(Addend(expr, by))
+    if not top and _is_residual(graph, expr):
+        found.residuals.append(Residual(expr, by))
         return True
     if name == "take" and not top and (table := _small_table(made)) is not None:
         found.lookups.append((table * by, made.args[1]))
@@ -90,7 +90,7 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
                 return True
     if top and not _is_table(made):
         return False
-    found.addends.append(Addend(expr, by))
+    found.residuals.append(Residual(expr, by))
     return True
 
 
@@ -131,7 +131,7 @@ def _scaled(made: Expr) -> tuple[Expr, np.ndarray] | None:
     return None
 
 
-def _is_addend(graph: Dataflow, expr: Expr) -> bool:
+def _is_residual(graph: Dataflow, expr: Expr) -> bool:
     """Whether `expr` is rows of a norm or of a large table, which are added as they are."""
     made = graph.producer(expr)
     if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
@@ -145,11 +145,11 @@ def find_sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
     dims, found = shape(expr), Sum()
     if len(dims) not in (2, 3) or (len(dims) == 3 and dims[0] != 1) or not isinstance(dims[-1], int):
         return None
-    if not _collect(graph, expr, found, top) or not (found.terms or found.addends):
+    if not _collect(graph, expr, found, top) or not (found.terms or found.residuals):
         return None
-    if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.addends):
+    if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.residuals):
         return None
-    read = [_count(x) for x in (*(term.x for term in found.terms), *(a.x for a in found.addends))]
+    read = [_count(x) for x in (*(term.x for term in found.terms), *(a.x for a in found.residuals))]
     read += [str(shape(ids)[-1]) for _, ids in found.lookups]
     return found if all(rows == _count(expr) for rows in read) else None
 

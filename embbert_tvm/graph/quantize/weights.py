@@ -12,7 +12,7 @@ from embbert_tvm.graph.quantize import activations
 from embbert_tvm.graph.quantize.low_bits import Blocks, gptq, nearest
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.low_bits import NARROW, WeightFormat, short
+from embbert_tvm.kernels.low_bits import COMPRESSED, WeightFormat, rounded_to
 
 _INT32 = np.iinfo(np.int32)
 
@@ -21,24 +21,24 @@ _INT32 = np.iinfo(np.int32)
 class Channels:
     """weight int8 (n, k) and the real value scale[j] of one step of channel j's accumulator, bias int32 in it.
 
-    blocks: the weight, where it has fewer than 8 bits. narrow: whether the constants beside it take fewer than 32.
+    blocks: the weight, where it has fewer than 8 bits. compressed: whether the constants beside it take fewer than 32.
     """
 
     weight: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
     blocks: Blocks | None = None
-    narrow: bool = False
+    compressed: bool = False
 
     def to_steps(self, real: np.ndarray) -> np.ndarray:
         """Real values (..., n) in steps of each channel's accumulator, int32."""
         steps = np.clip(np.rint(real / self.scale), _INT32.min, _INT32.max).astype(np.int32)
-        return short(steps, NARROW[0]) if self.narrow else steps
+        return rounded_to(steps, COMPRESSED[0]) if self.compressed else steps
 
     def factor(self, real: np.ndarray) -> np.ndarray:
         """The int32 multipliers of real factors (n,)."""
         found = multiplier(real)
-        return short(found, NARROW[1]) if self.narrow else found
+        return rounded_to(found, COMPRESSED[1]) if self.compressed else found
 
 
 def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, gram: np.ndarray | None = None) -> Channels:
@@ -50,13 +50,13 @@ def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, gram: np.n
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 
-def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, narrow: bool = False) -> Channels:
+def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, compressed: bool = False) -> Channels:
     """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel, in steps
     of `finest` or more."""
     peak = np.abs(weight.astype(np.float64)).max(axis=1, initial=0.0)
     scale = np.maximum(np.where(peak > 0, peak, 127 * finest or 1.0) / 127, finest)
     steps = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)
-    channels = Channels(steps, scale, np.zeros(len(scale), np.int32), None, narrow)
+    channels = Channels(steps, scale, np.zeros(len(scale), np.int32), None, compressed)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 

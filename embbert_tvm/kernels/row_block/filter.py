@@ -9,7 +9,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, workspace
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, WeightFormat, constants, stored
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, WeightFormat, constants, stored
 
 
 @functools.cache
@@ -20,15 +20,15 @@ def filter_along_text(taps: int, channels: int, isa: Isa, form: WeightFormat | N
     has whole filters, or its codes; bias, multiplier int32
     (channels,); table int8 (256,), if any; out int8 (M, channels, 2).
     """
-    small, middle = WIDE if form is None else NARROW
+    bias_dtype, scale_dtype = UNCOMPRESSED if form is None else COMPRESSED
 
     def body() -> None:
         pairs = length("M")
         x = argument("x", (pairs, channels, INTERLEAVE), "int8")
         whole = form is None and isa.whole_filters
         weight = stored("weight", (channels, taps) if whole else (channels // INTERLEAVE, taps, INTERLEAVE), form)
-        bias = constants("bias", (channels,), small)
-        multiplier = constants("multiplier", (channels,), middle)
+        bias = constants("bias", (channels,), bias_dtype)
+        multiplier = constants("multiplier", (channels,), scale_dtype)
         activation = argument("table", (256,), "int8") if table else None
         out = argument("out", (pairs, channels, INTERLEAVE), "int8")
         with T.sblock("filter"):

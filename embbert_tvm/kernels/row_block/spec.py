@@ -106,8 +106,8 @@ class Linear:
 
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
-    residuals: values or tables of width n, each times a factor a column (product.ADDEND_BITS). form: of the weight's
-    codes. narrow: whether vectors are stored in fewer bits.
+    residuals: values or tables of width n, each times a factor a column (product.RESIDUAL_BITS). form: of the weight's
+    codes. compressed: whether vectors are stored in int8 and int16.
     packing: how the weight lies, RAW_WORDS or MVE_CODES, None for as below.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
@@ -123,7 +123,7 @@ class Linear:
     lookups: tuple[int, ...] = ()
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
-    narrow: bool = False
+    compressed: bool = False
     packing: str | None = None
 
 

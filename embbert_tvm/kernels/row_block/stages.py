@@ -17,8 +17,8 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.isa.base import Added, Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import ROWS
-from embbert_tvm.kernels.low_bits import NARROW, WIDE, constants, stored, widened
-from embbert_tvm.kernels.product import ADDEND_BITS
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, constants, stored, widened
+from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
 from embbert_tvm.kernels.row_block.spec import (
@@ -265,11 +265,11 @@ def _parts_label(parts: Parts) -> str:
 @declare.register(Linear)
 def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     n = width(stage.n, isa)
-    small, middle = NARROW if stage.narrow else WIDE
+    bias_dtype, scale_dtype = COMPRESSED if stage.compressed else UNCOMPRESSED
     weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form, stage.packing) if stage.sources else None
-    bias = constants("bias", (n,), small)
+    bias = constants("bias", (n,), bias_dtype)
     lookups = [
-        (constants(f"lookup{t}", (rows, n), small), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
+        (constants(f"lookup{t}", (rows, n), bias_dtype), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
         for t, rows in enumerate(stage.lookups)
     ]
     residuals = []
@@ -277,7 +277,7 @@ def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
         read = _declare_table(f"residual{a}", residual, length("T")) if isinstance(residual, Table) else residual
         residuals.append((read, argument(f"residual{a}_factor", (n,), "int32")))
     columns = sum(stage.n) if isinstance(stage.epilogue, Dequantize) else n
-    return _Linear(weight, bias, lookups, residuals, stage.epilogue.arguments(columns, middle))
+    return _Linear(weight, bias, lookups, residuals, stage.epilogue.arguments(columns, scale_dtype))
 
 
 @prepare.register(Linear)
@@ -345,8 +345,8 @@ def _start(stage: Linear, given: _Linear, block: Block):
     def start(r, column):
         total = sum((table[ids[0, block.row(r)], column] for table, ids in given.lookups), i32(0))
         if given.residuals:
-            added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (ADDEND_BITS - 1)))
-            total = total + (added >> i32(ADDEND_BITS)) if given.lookups else added >> i32(ADDEND_BITS)
+            added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (RESIDUAL_BITS - 1)))
+            total = total + (added >> i32(RESIDUAL_BITS)) if given.lookups else added >> i32(RESIDUAL_BITS)
         return total
 
     residual = None
