@@ -5,8 +5,8 @@
 A shim below Python (faults.c, by LD_PRELOAD) counts what creates, writes, flushes or renames, and fails the n-th. A
 command runs once to be counted, then once for every n in a fork of this process. Judged is what is left: the output is
 what it was before or whole, nothing lies beside it, and what the command said is one line of ours. `--kill` ends the
-process by SIGKILL at that moment instead; then the same command once more must leave only its output. Of a command that
-resumes, what it has saved of its progress may lie there, if the same command then ends well and leaves its output alone.
+process by SIGKILL at that moment instead; then the same command once more must leave only its output. A command that
+resumes may leave what it has saved of its progress, if the same command then ends well and leaves its output alone.
 """
 
 from __future__ import annotations
