@@ -24,6 +24,7 @@ from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, Codes, Weight
 
 # Fraction bits of a residual input's factor: one step of the residual in steps of the accumulator.
 RESIDUAL_BITS = 8
+_HALF = 1 << (RESIDUAL_BITS - 1)
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
                 looked_up = sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
                 if not residuals:
                     return looked_up
-                added = sum(
-                    (i32(_element(a, vi, j)) * factor[j] for a, factor in residuals), i32(1 << (RESIDUAL_BITS - 1))
-                )
+                added = sum((i32(_element(a, vi, j)) * factor[j] for a, factor in residuals), i32(_HALF))
                 return looked_up + (added >> i32(RESIDUAL_BITS))
 
             if not spec.sources:
