@@ -8,9 +8,14 @@ from pathlib import Path
 import click
 
 from embbert_tvm.cli.training import PATH, command_line, need_torch
-from embbert_tvm.training.recipe import PAPER, PretrainRecipe
+from embbert_tvm.training.recipe import ELECTRA, PAPER, PretrainRecipe
 
-_RECIPES = {"distil": PretrainRecipe(), "mlm": PretrainRecipe(epochs=3, batch_size=64, mlm_weight=1.0), "paper": PAPER}
+_RECIPES = {
+    "distil": PretrainRecipe(),
+    "mlm": PretrainRecipe(epochs=3, batch_size=64, mlm_weight=1.0),
+    "electra": ELECTRA,
+    "paper": PAPER,
+}
 
 
 def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], Callable]:
@@ -27,7 +32,8 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     type=click.Choice(list(_RECIPES)),
     default="distil",
     show_default=True,
-    help="A teacher's sentence vectors; masked tokens and next sentences; the same as the paper does it.",
+    help="A teacher's sentence vectors; masked tokens and next sentences; replaced tokens (ELECTRA) and next sentences; "
+    "masked ones as the paper does it.",
 )
 @click.option(
     "--teacher",
@@ -47,6 +53,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @_recipe_option("--warmup-steps")
 @_recipe_option("--schedule", "linear or constant.")
 @_recipe_option("--mlm-weight", "Of the masked tokens' loss.")
+@_recipe_option("--replaced-weight", "Of telling replaced tokens.")
 @_recipe_option("--contrastive-weight", "Of telling a text's vector from its batch's.")
 @_recipe_option("--save-every", "Steps between checkpoints.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -66,7 +73,7 @@ def command(
 ) -> None:
     """Pre-train on TEXTS: files of plain text, or TSVs, of which only the texts are read.
 
-    Of the defaults in brackets the first is distil's, then mlm's, then paper's. An interrupted run goes on after
+    The defaults in brackets are those of distil, mlm, electra and paper. An interrupted run goes on after
     its last checkpoint when the same command is given again. `torchrun` runs it in several processes.
     """
     import dataclasses

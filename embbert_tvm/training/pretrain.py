@@ -1,4 +1,4 @@
-"""Pre-training: sentence-embedding distillation, and the paper's masked tokens and next sentences.
+"""Pre-training: sentence-embedding distillation, masked or replaced tokens, and next sentences.
 
 The same data, recipe and machine give the same weights, interrupted or not. Under `torchrun` the processes share
 each step's batches; every process must see the same files.
@@ -19,21 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from embbert_tvm.data.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_TOKENS
+from embbert_tvm.data.tokenizer import CLS, PAD, SEP
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from embbert_tvm.training.objectives import Trainee, mask_tokens
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import PretrainRecipe
 
 _BUCKET = 50  # batches whose texts are sorted by length together
-_FIRST_TEXT_ID = len(SPECIAL_TOKENS)
-_MASKED, _BY_MASK, _BY_OTHER = 0.15, 0.8, 0.1  # BERT's shares: of the tokens; of those [MASK], another token
-_TEMPERATURE = 0.05  # of the contrastive loss
 
 
 @dataclass(frozen=True)
@@ -86,47 +83,6 @@ class Progress:
     on_note: Callable[[str], None] = lambda text: None
 
 
-class _Trainee(nn.Module):
-    """The model with the heads that pre-training needs; its forward gives the losses."""
-
-    def __init__(self, model: TextClassifier, recipe: PretrainRecipe, teacher_width: int | None) -> None:
-        super().__init__()
-        d = model.config.hidden_size
-        self.model, self.recipe = model, recipe
-        model.head.requires_grad_(False)  # no loss reads it
-        self.distils = teacher_width is not None
-        if self.distils:
-            self.to_teacher = nn.Linear(d, teacher_width)
-        else:
-            self.is_next = nn.Linear(d, 2)
-        if recipe.mlm_weight:
-            self.token = nn.Linear(d, model.config.vocabulary_size)  # untied, as the paper's
-
-    def forward(self, ids: Tensor, masked: Tensor, chosen: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """The losses of ids (B, L), read as `masked`, of which those `chosen` are asked for.
-
-        `goal` holds the vectors (B, D) wanted of the texts, or the classes (B,) of the pairs.
-        """
-        states = self.model.states(masked, ids != PAD)
-        losses: dict[str, Tensor] = {}
-        if self.distils:
-            found = F.normalize(self.to_teacher(states[:, 0]), dim=1)
-            alike = found @ goal.T / _TEMPERATURE
-            losses["cosine"] = 1 - (found * goal).sum(1).mean()
-            losses["contrastive"] = F.cross_entropy(alike, torch.arange(len(goal), device=goal.device))
-        else:
-            losses["next"] = F.cross_entropy(self.is_next(states[:, 0]), goal)
-        if self.recipe.mlm_weight:
-            # A sum over the count: a batch of none chosen gives 0 and not NaN.
-            asked = F.cross_entropy(self.token(states[chosen]), ids[chosen], reduction="sum")
-            losses["mlm"] = asked / chosen.sum().clamp(min=1)
-        losses["total"] = sum(self._weight(name) * loss for name, loss in losses.items())
-        return losses
-
-    def _weight(self, name: str) -> float:
-        return {"mlm": self.recipe.mlm_weight, "contrastive": self.recipe.contrastive_weight}.get(name, 1.0)
-
-
 def pretrain(
     model: TextClassifier,
     data: Sentences | Documents,
@@ -144,7 +100,7 @@ def pretrain(
     rank, world, device = place()
     one_thread()
     torch.manual_seed(seed_of(f"{recipe.seed} heads"))
-    trainee = _Trainee(model, recipe, data.vectors.shape[1] if isinstance(data, Sentences) else None).to(device)
+    trainee = Trainee(model, recipe, data.vectors.shape[1] if isinstance(data, Sentences) else None).to(device)
     trained = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
     run = _fingerprint(trainee, data, world)
@@ -185,7 +141,7 @@ def pretrain(
 
 
 def _resume(
-    trainee: _Trainee, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str, progress: Progress
+    trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str, progress: Progress
 ) -> tuple[int, list[dict]]:
     """How many steps a checkpoint of the same run has done, its state loaded, and its points; (0, []) without."""
     state = load_checkpoint(checkpoint, run)
@@ -203,7 +159,7 @@ def _resume(
 
 def _step(
     parallel: nn.Module,
-    trainee: _Trainee,
+    trainee: Trainee,
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
     recipe: PretrainRecipe,
@@ -212,7 +168,7 @@ def _step(
     ids, goal = (x.to(device) for x in batch)
     parallel.train()
     if recipe.mlm_weight:
-        masked, chosen = mask_tokens(ids, trainee.model.config.vocabulary_size)
+        masked, chosen = mask_tokens(ids, trainee.model.config.vocabulary_size, always=bool(recipe.replaced_weight))
     else:
         masked, chosen = ids, ids < 0
     losses = parallel(ids, masked, chosen, goal)
@@ -221,18 +177,6 @@ def _step(
     torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
     optimizer.step()
     return {name: loss.item() for name, loss in losses.items()}
-
-
-def mask_tokens(ids: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """BERT's masking: 15 % of the text's tokens are chosen, of which 80 % become [MASK] and 10 % any token.
-
-    ids (B, L); gives the ids to read and a bool (B, L) of the tokens to ask for.
-    """
-    chosen = (torch.rand(ids.shape, device=ids.device) < _MASKED) & (ids >= _FIRST_TEXT_ID)
-    drawn = torch.rand(ids.shape, device=ids.device)
-    other = torch.randint(_FIRST_TEXT_ID, vocabulary, ids.shape, device=ids.device)
-    replaced = torch.where(drawn < _BY_MASK, MASK, torch.where(drawn < _BY_MASK + _BY_OTHER, other, ids))
-    return torch.where(chosen, replaced, ids), chosen
 
 
 def _fill(document: list[list[int]], start: int, most: int) -> tuple[list[int], int]:
@@ -299,7 +243,7 @@ def place() -> tuple[int, int, torch.device]:
     return rank, world, torch.device("cuda", local) if cuda else torch.device("cpu")
 
 
-def _fingerprint(trainee: _Trainee, data: Sentences | Documents, world: int) -> str:
+def _fingerprint(trainee: Trainee, data: Sentences | Documents, world: int) -> str:
     """A hash of everything that the trained weights follow from."""
     digest = hashlib.sha256(
         json.dumps(

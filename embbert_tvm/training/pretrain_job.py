@@ -35,7 +35,7 @@ _CURVE_ROWS = 25  # of the loss curve in the card
 class PretrainJob:
     """What to pre-train on, how, and where to. `command` is quoted in the model's README.
 
-    A `teacher` folder asks for sentence-embedding distillation, none for masked tokens and next sentences.
+    A `teacher` folder asks for sentence-embedding distillation, none for masked or replaced tokens and next sentences.
     """
 
     texts: tuple[Path, ...]
@@ -165,7 +165,10 @@ def _held_out_lines(job: PretrainJob, result: PretrainResult) -> list[str]:
 def _card(job: PretrainJob, result: PretrainResult) -> str:
     """The model's README.md, with the loss curve."""
     recipe = job.recipe
-    objective = "masked tokens and next sentences" if job.teacher is None else f"the sentence vectors of {job.teacher}"
+    tokens = "replaced" if recipe.replaced_weight else "masked"
+    objective = (
+        f"{tokens} tokens and next sentences" if job.teacher is None else f"the sentence vectors of {job.teacher}"
+    )
     parts = [name for name in result.history[-1].losses if name != "total"] if result.history else []
     stride = max(1, -(-len(result.history) // _CURVE_ROWS))
     shown = [p for i, p in enumerate(result.history, 1) if i % stride == 0 or i == len(result.history)]

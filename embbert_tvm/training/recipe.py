@@ -61,6 +61,7 @@ class PretrainRecipe:
     schedule: str = "linear"  # down to 0 after the warm-up; "constant" has neither
     contrastive_weight: float = 1.0  # of telling a text's vector from its batch's, beside the cosine
     mlm_weight: float = 0.0  # of the masked tokens
+    replaced_weight: float = 0.0  # of telling which tokens a generator has replaced (ELECTRA); it needs the masked ones
     save_every: int = 200  # steps between checkpoints and points of the curve
 
     def __post_init__(self) -> None:
@@ -69,13 +70,16 @@ class PretrainRecipe:
                 raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not self.lr > 0:
             raise InputError(f"lr must be more than 0, not {self.lr}")
-        for name in ("weight_decay", "warmup_steps", "contrastive_weight", "mlm_weight"):
+        for name in ("weight_decay", "warmup_steps", "contrastive_weight", "mlm_weight", "replaced_weight"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name.replace('_', '-')} must not be negative")
         if self.schedule not in ("linear", "constant"):
             raise InputError(f"schedule {self.schedule!r} is not known: linear or constant")
+        if self.replaced_weight and not self.mlm_weight:
+            raise InputError("a replaced-weight needs an mlm-weight: a generator learns from the masked tokens")
 
 
+ELECTRA = PretrainRecipe(epochs=3, batch_size=64, mlm_weight=1.0, replaced_weight=50.0)
 PAPER = PretrainRecipe(epochs=1, lr=2e-4, batch_size=32, schedule="constant", mlm_weight=1.0)
 
 

@@ -17,10 +17,11 @@ from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import CLS, MASK, SEP, save_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.training.pretrain import Documents, Progress, Sentences, length_batches, mask_tokens, pretrain
+from embbert_tvm.models.registry import build, load_classifier
+from embbert_tvm.training.objectives import generator_of, mask_tokens
+from embbert_tvm.training.pretrain import Documents, Progress, Sentences, length_batches, pretrain
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PAPER, PretrainRecipe
 
@@ -97,6 +98,8 @@ def test_masking_takes_berts_shares_of_the_texts_tokens_alone():
     assert 0.78 < (masked[chosen] == MASK).float().mean() < 0.82
     assert 0.09 < (masked[chosen] == ids[chosen]).float().mean() < 0.12
     assert (masked[chosen] >= 3).all()
+    masked, chosen = mask_tokens(ids, 300, always=True)
+    assert (masked[chosen] == MASK).all()
 
 
 def test_pairs_follow_or_do_not():
@@ -123,12 +126,30 @@ def test_distillation_learns_the_vectors(tmp_path):
     assert history[-1].losses["cosine"] < 0.2 < 0.7 < history[0].losses["cosine"]
 
 
+def test_a_generator_shares_the_embedder_and_both_fit_the_papers_two_megabytes():
+    """The paper's second open question: generator and discriminator within 2 MB of float32."""
+    model = build(PRESETS["base"], 1)
+    generator = generator_of(model)
+    assert generator.embedder is model.embedder
+    own = sum(p.numel() for p in {*model.parameters(), *generator.parameters()})
+    assert 4 * own < 2e6
+
+
+def test_replaced_tokens_are_told(tmp_path):
+    """Texts of one repeated token: what a generator that knows nothing draws is nearly always another."""
+    recipe = dataclasses.replace(RECIPE, mlm_weight=0.01, replaced_weight=50.0, epochs=30)
+    data = Documents([[[token] * 5] * 4 for token in range(5, 20)], 12)
+    history = pretrain(fresh(), data, recipe, tmp_path / "c")
+    assert history[-1].losses["replaced"] < 0.3 < history[0].losses["replaced"]
+
+
+@pytest.mark.parametrize("replaced", [0.0, 50.0])
 @pytest.mark.parametrize("data", [sentences(), Documents([[[5, 6], [7, 8, 9], [10]] * 4] * 3, 12)])
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, data):
-    recipe = dataclasses.replace(RECIPE, mlm_weight=0.5)
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, data, replaced):
+    recipe = dataclasses.replace(RECIPE, mlm_weight=0.5, replaced_weight=replaced)
     whole = fresh()
     history = pretrain(whole, data, recipe, tmp_path / "whole")
-    assert "mlm" in history[0].losses
+    assert {"mlm", "replaced"} & set(history[0].losses) == ({"mlm", "replaced"} if replaced else {"mlm"})
 
     class Stop(Exception):
         pass
