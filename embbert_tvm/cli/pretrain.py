@@ -32,7 +32,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     type=click.Choice(list(_RECIPES)),
     default="distil",
     show_default=True,
-    help="A teacher's sentence vectors; masked tokens and next sentences; replaced tokens (ELECTRA) and next sentences; "
+    help="A teacher's sentence vectors; masked or replaced tokens (electra) and next sentences; "
     "masked ones as the paper does it.",
 )
 @click.option(
