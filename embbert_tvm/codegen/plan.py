@@ -241,7 +241,7 @@ class _Search:
         self.meets = [[j for j in count if j != k and self.items[k].meets(self.items[j])] for k in count]
         self.cliques = len(cliques)
         alike = [(self.sizes[k], self.spans[k]) for k in count]
-        self.twin = [next((j for j in reversed(range(k)) if alike[j] == alike[k]), None) for k in count]
+        self.duplicate = [next((j for j in reversed(range(k)) if alike[j] == alike[k]), None) for k in count]
         self.rank: list[tuple[Any, ...]] = []
         self.known: dict[tuple[Any, ...], _Places | None] = {}
 
@@ -295,7 +295,7 @@ class _Search:
         choices = [k for k in rest if floors[k] < ceiling and (floors[k], k) > after]
         for k in sorted(choices, key=lambda k: (floors[k], self.rank[k])):
             # Items alike lie above each other in the order of their numbers.
-            if self.twin[k] in rest:
+            if self.duplicate[k] in rest:
                 continue
             offset, end = floors[k], floors[k] + self.sizes[k]
             raised = floors.copy()

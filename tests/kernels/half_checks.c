@@ -1,6 +1,6 @@
 /* A package whose logits are how many bytes of each half-precision micro-kernel's output differ from its plain C. */
-#define TWINS "half_twins.h"
-#include "twins.h"
+#define KERNELS "half_kernels.h"
+#include "kernel_pairs.h"
 
 /* Of both signs, from 2^-low to below 2^(high + 1); now and then 0 or one that is not normal. */
 static uint16_t random_half(uint32_t low, uint32_t high)

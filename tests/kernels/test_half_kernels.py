@@ -6,10 +6,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import kernel_pairs
 import numpy as np
 import pytest
 import small
-import twins
 from test_mve import in_c, in_llvm
 
 from embbert_tvm.compiler import CompileOptions, compile_model, find_source
@@ -139,7 +139,7 @@ KERNELS = (
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    return twins.write_package(tmp_path_factory.mktemp("half") / "package", "half", KERNELS, "fp16")
+    return kernel_pairs.write_package(tmp_path_factory.mktemp("half") / "package", "half", KERNELS, "fp16")
 
 
 @needs_arm

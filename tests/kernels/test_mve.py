@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import embbert_kernels
+import kernel_pairs
 import numpy as np
 import pytest
 import small
 import tvm
-import twins
 from running import CHECKED, compile_c, extreme_int8
 from tvm import IRModule, tirx
 
@@ -158,7 +158,7 @@ KERNELS = (
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    return twins.write_package(tmp_path_factory.mktemp("mve") / "package", "mve", KERNELS, "int8")
+    return kernel_pairs.write_package(tmp_path_factory.mktemp("mve") / "package", "mve", KERNELS, "int8")
 
 
 @pytest.mark.skipif(
