@@ -161,12 +161,12 @@ def judged(status: int, said: str, out: Path) -> str:
     return ""
 
 
-def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
+def one(kind: Kind, rng: random.Random, folder: Path) -> tuple[str, str]:
     """(what is wrong, the exit status) of one changed input."""
     path, out = folder / kind.file, folder / "out"
     right = path.read_bytes()
-    command = dice.choice(kind.commands)
-    path.write_bytes(kind.change(right, dice))
+    command = rng.choice(kind.commands)
+    path.write_bytes(kind.change(right, rng))
     shutil.copy(path, folder / "changed")
     (folder / "command").write_text(command)
     try:
@@ -208,10 +208,10 @@ def batch(kind: Kind, seed: str, count: int, folder: Path) -> None:
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     with (folder / "results").open("w") as results:
         for _ in range(count):
-            wrong, status = one(kind, dice, folder)
+            wrong, status = one(kind, rng, folder)
             if wrong:
                 shutil.copy(folder / "changed", folder / f"finding-{secrets_of(wrong)}")
             results.write(json.dumps([wrong, status]) + "\n")
