@@ -162,7 +162,7 @@ def agreement(examples: Sequence[Example]) -> float:
 
 
 def candidates(sentences: Sequence[str], near: Sequence[str], rng: random.Random) -> Iterator[tuple[str, bool]]:
-    """Texts to judge, without end, and whether each is somebody's sentence; two broken ones for each of these."""
+    """Texts to label, without end, and whether each is somebody's sentence; two broken ones for each of these."""
     breaker = Breaker(sentences, near, rng)
     while True:
         for pool in (sentences, near) if near else (sentences,):
@@ -172,7 +172,7 @@ def candidates(sentences: Sequence[str], near: Sequence[str], rng: random.Random
                 yield breaker.broken(sentence), False
 
 
-def judged(
+def labelled(
     sentences: Sequence[str], near: Sequence[str], without: Sequence[Example], most: int, seed: int
 ) -> list[Example]:
     """`most` different texts with the parser's label, none of them one of `without`.
@@ -231,7 +231,7 @@ def main() -> int:
         if not sentences:
             raise InputError(f"no sentence of {FEWEST} to {MOST} words in {', '.join(map(str, arguments.texts))}")
         without = [x for path in arguments.without for x in read_examples(path)]
-        examples = judged(sentences, near, without, arguments.most, arguments.seed)
+        examples = labelled(sentences, near, without, arguments.most, arguments.seed)
     except FileNotFoundError:
         print(f"parses: {PARSER[0]} is not installed: apt-get install link-grammar", file=sys.stderr)
         return 1

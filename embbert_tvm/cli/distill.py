@@ -42,7 +42,7 @@ _OF_THE_JOB = (*train.OF_THE_JOB, "weak_teachers", "unlabelled", "most", "copies
     help="Where the fine-tuned encoder is kept, further ones beside it with -1, -2, ...; one that is there is used "
     "as it is. [default: OUTPUT-teacher]",
 )
-@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to judge; may be repeated.")
+@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to label; may be repeated.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
 @click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
 @click.option("--corrupted", default=0, show_default=True, help="Texts with a few words changed, for each of TSV's.")

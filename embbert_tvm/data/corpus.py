@@ -80,7 +80,7 @@ def _texts(path: Path) -> Iterator[str]:
 def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
     """`copies` new texts for each: its first words, and the last words of another, each of one to all of them.
 
-    What a teacher judges may be no sentence: it must only lie near the texts of the task.
+    A text for a teacher need not be a sentence: it must only lie near the texts of the task.
     """
     rng = random.Random(f"{seed} splice")
     spliced = []

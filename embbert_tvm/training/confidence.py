@@ -1,4 +1,4 @@
-"""What confidence is judged by: how far it is from being right, and how it tells what is known from what is not."""
+"""Measures of confidence: how far it is from being right, and how it tells what is known from what is not."""
 
 from __future__ import annotations
 

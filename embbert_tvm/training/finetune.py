@@ -102,7 +102,7 @@ def _epoch(
     recipe: Recipe,
     progress: Progress,
 ) -> Checkpoint:
-    """Train for one epoch and judge the mean weights on dev."""
+    """Train for one epoch and evaluate the mean weights on dev."""
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
     # Seeded an epoch at a time: a run resumed here draws the same numbers as one that never stopped.

@@ -65,11 +65,11 @@ class Job:
     regression: bool = False
     teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
     weak_teachers: bool = False  # whether those teach too that dev says are worse than the linear model
-    unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
+    unlabelled: tuple[Path, ...] = ()  # more text for the teacher to label: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
-    copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
+    copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to label
     corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
     grafted: int = 0  # the same of texts in which words of the donors take the place of some
     donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`

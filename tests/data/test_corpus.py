@@ -1,4 +1,4 @@
-"""Tests of what is made of a corpus: sentences, and texts for a teacher to judge."""
+"""Tests of what is made of a corpus: sentences, and texts for a teacher to label."""
 
 from collections import Counter
 

@@ -147,18 +147,18 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
     result = run_job(job, Progress(on_note=notes.append))
     assert "dev or test hold every text of it" in notes[0]
-    assert f"{classifier} judges {len(read_examples(tsv))} texts" in notes
+    assert f"{classifier} labels {len(read_examples(tsv))} texts" in notes
     assert result.value > 0.5
 
 
 @pytest.mark.usefixtures("quick", "without_export")
-def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv, tmp_path, monkeypatch):
+def test_what_dev_and_test_hold_is_neither_trained_on_nor_labelled(classifier, tsv, tmp_path, monkeypatch):
     dev, test, more = (tmp_path / name for name in ("dev.tsv", "test.tsv", "more.txt"))
     dev.write_text("label\ttext\non\tTurn the FAN on!\noff\tno more radio.\n")
     test.write_text("label\ttext\non\tturn the oven the radio\noff\tSWITCH on the-kettle, please\n")
     more.write_text("Turn the oven, the radio. Turn the fan on. Switch the oven off now.\n")
-    judged, answer = [], task_teacher.cached_answers
-    monkeypatch.setattr(taught, "cached_answers", lambda t, x, c: judged.extend(y.text for y in x) or answer(t, x, c))
+    labelled, answer = [], task_teacher.cached_answers
+    monkeypatch.setattr(taught, "cached_answers", lambda t, x, c: labelled.extend(y.text for y in x) or answer(t, x, c))
     job = Job(
         tsv, tmp_path / "m", Recipe(epochs=1, batch_size=8), dev=dev, preset="quick", teachers=(classifier,),
         held_out=(test,), unlabelled=(more,), copies=40, corrupted=5, grafted=5, donors=(more,),
@@ -166,8 +166,8 @@ def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv
     notes = []
     run_job(job, Progress(on_note=notes.append))
     held = {text_key(x.text) for path in (dev, test) for x in read_examples(path)}
-    assert len(judged) > 500
-    assert not {text_key(text) for text in judged} & held
+    assert len(labelled) > 500
+    assert not {text_key(text) for text in labelled} & held
     record = read_record(tmp_path / "m")
     assert record.train.examples == sum(text_key(x.text) not in held for x in read_examples(tsv))
     assert record.left_out["train"] == len(read_examples(tsv)) - record.train.examples > 0
@@ -179,7 +179,7 @@ def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv
 
 
 @pytest.mark.usefixtures("quick", "without_export")
-def test_a_teacher_judges_once_for_all_seeds(classifier, tsv, tmp_path):
+def test_a_teacher_labels_once_for_all_seeds(classifier, tsv, tmp_path):
     more = tmp_path / "more.txt"
     more.write_text("Please turn the oven on. Now switch off the kettle. And the radio goes on.\n")
     for seed in (0, 1):
@@ -219,8 +219,8 @@ def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
 
     notes = []
     run_job(job, Progress(on_note=notes.append))
-    judging = [note.split(" judges ")[0] for note in notes if " judges " in note]
-    assert judging == [str(path) for path in job.teachers]
+    labelling = [note.split(" labels ")[0] for note in notes if " labels " in note]
+    assert labelling == [str(path) for path in job.teachers]
 
 
 def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
