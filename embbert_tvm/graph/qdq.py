@@ -45,7 +45,7 @@ class Steps:
         return (self.steps.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
 
     @property
-    def turned(self) -> Steps:
+    def transposed(self) -> Steps:
         """Of a matrix, the same transposed."""
         return Steps(np.ascontiguousarray(self.steps.T), self.scale, self.zero, 1 - self.axis)
 
@@ -77,7 +77,7 @@ def written(mod: IRModule) -> dict[str, Steps] | None:
             one = Steps(steps, scale, zero, axis)
             found[fingerprint(one.real)] = one
             if steps.ndim == 2:
-                found[fingerprint(np.ascontiguousarray(one.real.T))] = one.turned
+                found[fingerprint(np.ascontiguousarray(one.real.T))] = one.transposed
     return found if quantized else None
 
 

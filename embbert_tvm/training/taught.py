@@ -61,7 +61,7 @@ def with_teachers(
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
         answers.logits,
-        answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
+        answers.projected(config.hidden_size) if job.recipe.hidden_weight else None,
     )
 
 

@@ -161,4 +161,4 @@ def test_steps_are_what_dequantizelinear_makes(axis):
     reference = Reference(small.classifier(body, **constants).SerializeToString())
     for token in range(5):
         np.testing.assert_array_equal(reference([token]), found.real[token])
-    np.testing.assert_array_equal(found.turned.real, found.real.T)
+    np.testing.assert_array_equal(found.transposed.real, found.real.T)

@@ -61,7 +61,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [*values, *ids, *(ids for _, ids in found.sum.lookups)]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 

@@ -171,11 +171,11 @@ class Quantizer:
         for operator in self.operators:
             if (match := operator.match(self.graph, expr)) is None:
                 continue
-            followed = operator.follows(match)
-            if followed is not None:
-                if (made := self.find(followed)) is not None and made[0] in self.operators:
+            source = operator.precision_source(match)
+            if source is not None:
+                if (made := self.find(source)) is not None and made[0] in self.operators:
                     return operator, match
-                self._asked.update({expr} if followed in self._asked else ())
+                self._asked.update({expr} if source in self._asked else ())
                 return None
             scheme = self.plan.scheme(expr.name)
             if scheme.by_layers:

@@ -86,5 +86,5 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.x]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""

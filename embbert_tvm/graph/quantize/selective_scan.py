@@ -78,7 +78,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.u, found.step, found.into, found.out_of]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
