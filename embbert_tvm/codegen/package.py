@@ -213,7 +213,7 @@ def _output(step: int, output: Output, contents: Contents) -> dict:
     """float: the value of the simplified float module that it stands for, `scale` what one step of it is worth."""
     origin, scale = contents.origins.get(OUTPUT if output.name == OUTPUT else output.value, (None, None))
     shown = {"step": step, "name": output.name, "dtype": output.dtype, "shape": output.shape}
-    shown["lanes"] = output.lanes
+    shown["interleave"] = output.interleave
     return shown | {"float": origin, "scale": scale}
 
 

@@ -161,11 +161,11 @@ def _close(
 
 def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray:
     """`count` rows of `width` elements of what a step made; WorkError where it is of another shape."""
-    lanes = output.lanes
-    if lanes > 1 and flat.size % (lanes * width) == 0 and flat.size >= count * width:
-        laid_out: np.ndarray = flat.reshape(-1, width, lanes).transpose(0, 2, 1).reshape(-1, width)[:count]
+    interleave = output.interleave
+    if interleave > 1 and flat.size % (interleave * width) == 0 and flat.size >= count * width:
+        laid_out: np.ndarray = flat.reshape(-1, width, interleave).transpose(0, 2, 1).reshape(-1, width)[:count]
         return laid_out
-    if lanes > 1 or flat.size != count * width:
+    if interleave > 1 or flat.size != count * width:
         raise WorkError(f"{output.name} has {flat.size} elements where the float model has {count} x {width}")
     return flat.reshape(count, width)
 

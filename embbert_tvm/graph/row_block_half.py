@@ -11,7 +11,7 @@ from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.row_block_call import KernelCall
 from embbert_tvm.graph.row_block_graph import Node
 from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct, Source
-from embbert_tvm.kernels.isa.mve_fp16 import pack_quads
+from embbert_tvm.kernels.isa.mve_fp16 import pack_tiles
 from embbert_tvm.kernels.row_block.spec import Gather, HalfAttend, HalfLinear, HalfWindow, Table
 
 
@@ -44,7 +44,7 @@ def _linear(call: KernelCall, node: Node, spec: HalfProduct) -> None:
     for source in spec.sources:
         sources.append(_value(call, *arguments.source(source)))
         weight = constant(arguments.next())
-        weights.append(call.named(weight, pack_quads(weight)))
+        weights.append(call.named(weight, pack_tiles(weight)))
     constants = [*weights, _padded(call, constant(arguments.next()))]
     residuals = [_value(call, *arguments.source(Source(spec.n, rows, True))) for rows in spec.lookups]
     residuals += [_value(call, *arguments.source(residual)) for residual in spec.residuals]

@@ -160,7 +160,7 @@ class Codes:
         """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
         self._call(out, row * self.k, tirx.floordiv(row, ROWS), self.k, 1)
 
-    def _call(self, out, first, pair, count: int, lanes: int) -> None:
+    def _call(self, out, first, pair, count: int, interleave: int) -> None:
         """The codes from `first` on, which starts a word of every plane."""
         form, sizes = self.form, self.form.plane_bytes(self.rows * self.k)
         low, high = form.planes[0][0], form.planes[1][0] if len(form.planes) > 1 else 0
@@ -171,13 +171,13 @@ class Codes:
         else:
             multipliers, block = address(self.multipliers, 0), form.block
         at = pair * form.columns(self.k)
-        args = (*starts, multipliers, at, count, block * lanes, low, high, form.first, form.step, form.most)
+        args = (*starts, multipliers, at, count, block * interleave, low, high, form.first, form.step, form.most)
         call("embbert_unpack", address(out, *[0] * len(out.shape)), *args)
 
 
-def rows_unpack(form: WeightFormat, k: int, lanes: int = 1) -> bool:
+def rows_unpack(form: WeightFormat, k: int, interleave: int = 1) -> bool:
     """Whether rows of k, of blocks of so many rows, are whole words of every plane, and blocks too."""
-    return k % 32 == 0 and (form.block is None or form.block * lanes % 32 == 0)
+    return k % 32 == 0 and (form.block is None or form.block * interleave % 32 == 0)
 
 
 def codes(name: str, rows: int, k: int, form: WeightFormat) -> Codes:

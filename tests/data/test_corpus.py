@@ -13,10 +13,10 @@ TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e"]), max_size=
 
 @pytest.mark.parametrize("make", [mix_sentences, add_noise])
 @given(texts=TEXTS, count=st.integers(0, 3))
-def test_so_many_copies_of_each_text_the_same_for_a_seed(make, texts, copies):
-    made = make(texts, copies, seed=3)
-    assert len(made) == copies * len(texts)
-    assert made == make(texts, copies, seed=3)
+def test_so_many_of_each_text_the_same_for_a_seed(make, texts, count):
+    made = make(texts, count, seed=3)
+    assert len(made) == count * len(texts)
+    assert made == make(texts, count, seed=3)
     assert set(" ".join(made).split()) <= set(" ".join(texts).split())
 
 

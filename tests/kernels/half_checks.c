@@ -44,10 +44,10 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
             CHECK(5, layer_norm, n, 0);
             CHECK(7, add, n, 0);
         }
-        for (int32_t panels = 1; panels <= 9; panels += 2) {
-            CHECK(6, filter, panels, 32);
-            CHECK(6, filter, panels, 1);
-            CHECK(6, filter, panels, 9);
+        for (int32_t blocks = 1; blocks <= 9; blocks += 2) {
+            CHECK(6, filter, blocks, 32);
+            CHECK(6, filter, blocks, 1);
+            CHECK(6, filter, blocks, 9);
         }
     }
     fill(in.x, 16384, 6, 3);

@@ -7,15 +7,15 @@
 #endif
 #include "half_kernels.h"
 
-void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t quads, int32_t k)
+void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t tiles, int32_t k)
 {
-    embbert_mve_half_start(o->out, in->gain, 4 * quads);
-    embbert_mve_half_product(o->out, in->x, in->y, quads, k);
+    embbert_mve_half_start(o->out, in->gain, 4 * tiles);
+    embbert_mve_half_product(o->out, in->x, in->y, tiles, k);
 }
 
-void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t k)
+void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t k)
 {
-    embbert_mve_half_scores(o->out, in->x, in->y, panels, k);
+    embbert_mve_half_scores(o->out, in->x, in->y, blocks, k);
 }
 
 void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t unused)
@@ -25,9 +25,9 @@ void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t 
     embbert_mve_half_softmax(o->out, o->more, columns);
 }
 
-void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t width)
+void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t width)
 {
-    embbert_mve_half_context(o->out, in->x, in->y, in->gain, panels, width);
+    embbert_mve_half_context(o->out, in->x, in->y, in->gain, blocks, width);
 }
 
 void KERNEL(rms_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
@@ -42,9 +42,9 @@ void KERNEL(layer_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unu
     embbert_mve_half_layer_norm(o->out, in->x, in->gain, in->shift, 1e-5f, n);
 }
 
-void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t taps)
+void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t taps)
 {
-    embbert_mve_half_filter(o->out + 24, in->x + 8, o->line, in->gain, in->shift[taps], panels, 3, 5, taps);
+    embbert_mve_half_filter(o->out + 24, in->x + 8, o->line, in->gain, in->shift[taps], blocks, 3, 5, taps);
     memset(o->line, 0, sizeof o->line);
 }
 

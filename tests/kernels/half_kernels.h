@@ -12,13 +12,13 @@ typedef struct {
 } inputs_t;
 #endif
 
-void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t quads, int32_t k);
-void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t k);
+void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t tiles, int32_t k);
+void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t k);
 void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t unused);
-void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t width);
+void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t width);
 void KERNEL(rms_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused);
 void KERNEL(layer_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused);
-void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t taps);
+void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t taps);
 void KERNEL(add)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused);
 void KERNEL(activation)(outputs_t *o, const inputs_t *in, int32_t which, int32_t first);
 void KERNEL(narrow)(outputs_t *o, const inputs_t *in, int32_t first, int32_t unused);

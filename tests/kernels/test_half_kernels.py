@@ -18,7 +18,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.precision import Plan
 from embbert_tvm.kernels import half
 from embbert_tvm.kernels.isa import MVE_FP16, computes_in_half
-from embbert_tvm.kernels.isa.mve_fp16 import pack_quads
+from embbert_tvm.kernels.isa.mve_fp16 import pack_tiles
 from embbert_tvm.kernels.row_block.half import filter_along_text
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
@@ -43,7 +43,7 @@ def close(found: np.ndarray, expected: np.ndarray, steps: float) -> None:
 
 def test_quads_hold_each_weight_once():
     weight = small.normal(6, 7)
-    packed = pack_quads(weight)
+    packed = pack_tiles(weight)
     assert packed.shape == (2, 4, 2, 4)
     for k in range(6):
         for n in range(7):
@@ -177,7 +177,7 @@ def test_a_whole_model_has_the_same_bits_on_the_host_and_on_qemu():
 def test_what_lies_in_blocks_says_so():
     package = load_package(small.package("fp16", "cortex-m55"))
     kernels = {output.name: package.steps[output.step].kernel for output in package.outputs}
-    in_blocks = {kernels[output.name] for output in package.outputs if output.lanes == 8}
+    in_blocks = {kernels[output.name] for output in package.outputs if output.interleave == 8}
     assert in_blocks == {k for k in kernels.values() if k.startswith("row_block") and "_row_" not in k}
 
 

@@ -87,7 +87,7 @@ def embedding_arrays(rng: np.random.Generator, length: int) -> list[np.ndarray]:
 
 
 def rows_of(pairs: np.ndarray, count: int) -> np.ndarray:
-    """The first rows of a pairs matrix: those past the length hold anything."""
+    """The first rows of an interleaved matrix: those past the length hold anything."""
     return pairs.transpose(0, 2, 1).reshape(-1, pairs.shape[1])[:count]
 
 

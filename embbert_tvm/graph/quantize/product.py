@@ -149,7 +149,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
-    channels = low_bit(weight, bias, form, _gram(q, found, operands)) if form.stored and operands else None
+    channels = low_bit(weight, bias, form, _hessian(q, found, operands)) if form.stored and operands else None
     # A step of an accumulator may be too fine for what is added to it: only weights of 8 bits have coarser ones.
     if channels is not None and channels.scale.min() >= finest:
         q.keep_blocks(channels.weight, channels.blocks)
@@ -159,17 +159,17 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
-def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
+def _hessian(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
     """The second moments of a product's inputs in their steps, those of two operands taken for unrelated. None where
     the weights are to be rounded to the nearest."""
     parts = [q.calibration.moments.get(term.x.name) for term in found.terms]
     if not q.compensates or any(part is None for part in parts) or any(term.window.taps > 1 for term in found.terms):
         return None
     widths = [len(part) for part in parts]
-    gram, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
+    hessian, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
     for part, operand, start, end in zip(parts, operands, offsets, offsets[1:], strict=False):
-        gram[start:end, start:end] = part / operand.scale**2
-    return gram
+        hessian[start:end, start:end] = part / operand.scale**2
+    return hessian
 
 
 def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:
