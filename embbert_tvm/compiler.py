@@ -53,10 +53,10 @@ WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for
 
 @dataclass(frozen=True)
 class KernelCalls:
-    """What there is to tune of a model. called: the calls for the target; described: the same in plain loops."""
+    """What there is to tune of a model. intrinsic: the calls for the target; reference: the same in plain loops."""
 
-    called: IRModule
-    described: IRModule
+    intrinsic: IRModule
+    reference: IRModule
     vocabulary: int
     positions: int | None  # the most tokens that the model knows, None where it knows no limit
 
@@ -338,8 +338,8 @@ def kernel_calls(
     if plan.half:
         raise InputError(f"--precision {precision}: what is stored in half precision has no schedules to choose from")
     mod = _quantized(front, plan)
-    called, described = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
-    return KernelCalls(called, described, front.vocabulary, limits(front.mod)[1])
+    intrinsic, reference = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
+    return KernelCalls(intrinsic, reference, front.vocabulary, limits(front.mod)[1])
 
 
 def _max_length(asked: int | None, positions: int | None, least: int) -> int:

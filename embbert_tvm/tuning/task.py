@@ -92,15 +92,15 @@ class _Call:
     after: list[np.ndarray]
 
 
-def find_tasks(mod: IRModule, described: IRModule, ids: Sequence[int]) -> list[Task]:
+def find_tasks(mod: IRModule, reference: IRModule, ids: Sequence[int]) -> list[Task]:
     """The distinct kernels that `mod` calls, in the order of their first calls, which the arguments are of.
 
-    described: the same calls of kernels that TVM's LLVM build can run on this machine; their bits are right.
+    reference: the same calls of kernels that TVM's LLVM build can run on this machine; their bits are right.
     """
     calls = _kernel_calls(mod)
-    recorded = _aligned([value.args[0].name_hint for value in _kernel_calls(described)], _record(described, ids))
+    recorded = _aligned([value.args[0].name_hint for value in _kernel_calls(reference)], _record(reference, ids))
     if len(calls) != len(recorded):
-        raise WorkError(f"the model has {len(calls)} calls of kernels, its described form {len(recorded)}")
+        raise WorkError(f"the model has {len(calls)} calls of kernels, its reference {len(recorded)}")
     tasks: dict[str, Task] = {}
     for value, call in zip(calls, recorded, strict=True):
         target = value.args[0]
