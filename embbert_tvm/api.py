@@ -112,7 +112,7 @@ class CompileReport:
     seconds: float = 0.0
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
     longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
-    plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
+    plan: Plan | None = None  # that was chosen within a budget, None where the plan was given
     pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
 
 
@@ -296,7 +296,7 @@ def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: Com
 
 
 def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, Pruned | None]:
-    """The model with the vocabulary that is asked for, and what became of it."""
+    """The model with the vocabulary that is requested, and what became of it."""
     if options.prune_vocabulary is None:
         if options.vocabulary_size is not None:
             raise InputError("--vocabulary-size goes with --prune-vocabulary")
@@ -353,10 +353,12 @@ def _vectors(compiled: Compiled) -> tuple[Vectors, Sequence[tuple[str, str | Non
 
 
 def _in_float(choices: Sequence[Choice]) -> list[str]:
-    """Warnings of the operators that were left in float32 without being asked for."""
-    from embbert_tvm.graph.quantize.quantizer import ASKED
+    """Warnings of the operators that were left in float32 without being requested."""
+    from embbert_tvm.graph.quantize.quantizer import REQUESTED
 
-    return [f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != ASKED]
+    return [
+        f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != REQUESTED
+    ]
 
 
 def _report(

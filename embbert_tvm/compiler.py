@@ -130,7 +130,7 @@ def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
 
 
 def plan_of(options: CompileOptions) -> Plan:
-    """The plan that is asked for, of operators in one precision or as it is given."""
+    """The plan that is requested, of operators in one precision or as it is given."""
     plan = read_plan(options.plan) if isinstance(options.plan, Path) else options.plan
     plan = named_plan(options.precision) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
@@ -138,7 +138,7 @@ def plan_of(options: CompileOptions) -> Plan:
 
 
 def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
-    """What finds a plan within a budget; None where the plan is asked for."""
+    """What finds a plan within a budget; None where the plan is given."""
     if options.precision != MIXED or options.plan is not None:
         dev = options.dev if options.prune_vocabulary is None else None
         if (options.budget, options.choices, dev) != (None, None, None):

@@ -175,7 +175,7 @@ def table(parts: dict[str, list[dict]]) -> str:
 
 
 def count(log: Path, goals: dict[str, int]) -> None:
-    """Run parts of each kind until the log holds what is asked for."""
+    """Run parts of each kind until the log holds what is requested."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for kind, goal in goals.items():
         done = read(log)[kind]

@@ -24,7 +24,7 @@ from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels import choices as kernel_choices
 
 # A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope
-# "local", which a schedule asked for, up to as many as there are registers.
+# "local", which a schedule requests, up to as many as there are registers.
 LOCAL_ELEMENTS = 8
 LOCAL_SCOPE_ELEMENTS = 32
 _SLICE = ("first", "end")  # the iterations that a call does, and where the main loop is left and gone on with

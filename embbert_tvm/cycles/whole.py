@@ -36,7 +36,7 @@ class Function:
 class WholeCycles:
     """An inference of `length` tokens. clock: the instructions that QEMU's own clock counted, which the functions'
     should be within a tick of; assumed: instructions of blocks that llvm-mca could not be asked of; fills: of cache
-    lines, where they were asked for."""
+    lines, where they were requested."""
 
     length: int
     functions: tuple[Function, ...]

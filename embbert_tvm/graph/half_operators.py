@@ -1,7 +1,7 @@
 """Make kernels of half precision of what a plan stores in it, for a CPU that has instructions for it.
 
 Works back from the output as quantization does (graph/quantize/quantizer.py), with the same recognition of operators:
-what makes rows is asked for in float16 (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
+what makes rows is requested in float16 (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
 stored halves, with conversions at its borders. The logits' own product stays there too: they are float32.
 """
 

@@ -18,7 +18,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, Rebuilder, callee, constant, dtype, op_name, rewrite, shape
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import Plan
-from embbert_tvm.graph.quantize.quantizer import ASKED, KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.quantizer import KERNEL, REQUESTED, Choice, Quantized
 from embbert_tvm.kernels.epilogues import Dequantize
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, Source, product
@@ -204,7 +204,7 @@ def as_written(mod: IRModule, constants: dict[str, Steps]) -> Quantized:
         kernel = str(callee(value))
         integers = kernel in rules.products
         precision = "int8" if integers else dtype(var)
-        reason = "rows and matrix are integers in the file" if integers else ASKED
+        reason = "rows and matrix are integers in the file" if integers else REQUESTED
         choices.append(Choice(var.name, kernel, precision, reason))
         if integers:
             for suffix, arg in zip(("weight", "bias", "scale"), value.args[1].fields[-3:], strict=True):

@@ -103,7 +103,7 @@ class _Trainee(nn.Module):
             self.token = nn.Linear(d, model.config.vocabulary_size)  # untied, as the paper's
 
     def forward(self, ids: Tensor, masked: Tensor, chosen: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """The losses of ids (B, L), read as `masked`, of which those `chosen` are asked for.
+        """The losses of ids (B, L), read as `masked`, of which those `chosen` are requested.
 
         `goal` holds the vectors (B, D) wanted of the texts, or the classes (B,) of the pairs.
         """
@@ -246,7 +246,7 @@ def _fill(document: list[list[int]], start: int, most: int) -> tuple[list[int], 
 
 
 class _Batches(Sequence):
-    """This process's share of an epoch's batches, made when asked for: ids (B, L) padded at the end, and goals."""
+    """This process's share of an epoch's batches, made when requested: ids (B, L) padded at the end, and goals."""
 
     def __init__(self, ids: list[list[int]], goals: np.ndarray, rows: list[list[int]]) -> None:
         self._ids, self._goals, self._rows = ids, goals, rows

@@ -37,7 +37,7 @@ def test_every_linear_layer_and_nothing_else_is_in_integers(scheme, kernel, prec
     kinds = Counter(c.precision for c in found.choices if c.kernel.startswith(kernel))
     assert kinds == {precision: 8}
     assert {c.precision for c in found.choices if not c.kernel.startswith(kernel)} <= {"float32", "int32", "bool"}
-    assert not [c for c in found.choices if c.precision == "float32" and c.reason != "asked for"]
+    assert not [c for c in found.choices if c.precision == "float32" and c.reason != "requested"]
     assert len(found.plan.operators) == 8
 
 

@@ -92,7 +92,7 @@ def test_what_is_in_float_runs_in_float_between_conversions(name):
     assert mixed.plan.operators == whole.plan.operators | {name: "fp32"}
     floats = [c for c in mixed.choices if c.precision == "float32"]
     assert name in {c.name for c in floats}
-    assert {c.reason for c in floats} == {"asked for"}
+    assert {c.reason for c in floats} == {"requested"}
     integers = [c for c in mixed.choices if c.precision == "int8" and "quantize_" not in c.kernel]
     made_before = [c for c in whole.choices if c.precision == "int8" and "quantize_" not in c.kernel]
     assert len(integers) >= len(made_before) - 2

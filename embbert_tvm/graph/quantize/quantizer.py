@@ -3,7 +3,7 @@
 It works backwards from the output: `rows` asks for a value as int8 rows, `wide` as int16 rows, `real` for the same
 value in float32. The operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless
 the plan has that in float; that, and what none of them recognises, stays in float32, with conversions at its borders.
-Nothing is made that is not asked for, and no value is computed twice: what is read in two types is made in one and
+Nothing is made that is not requested, and no value is computed twice: what is read in two types is made in one and
 converted.
 """
 
@@ -40,7 +40,7 @@ from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 from embbert_tvm.kernels.specs import with_spec
 
 KERNEL = "embbert.kernel"
-ASKED = "asked for"
+REQUESTED = "requested"
 # What gives a part of its first argument, or all of it in another shape.
 _PARTS = ("take", "strided_slice", "reshape", "squeeze")
 
@@ -193,7 +193,7 @@ class Quantizer:
         return None
 
     def _keep(self, expr: Expr, inputs: list[Expr]) -> None:
-        """Leave everything from `inputs` to `expr` in float, as asked for."""
+        """Leave everything from `inputs` to `expr` in float, as requested."""
         if expr in self._asked or any(expr.same_as(i) for i in inputs):
             return
         self._asked.add(expr)
@@ -289,7 +289,7 @@ class Quantizer:
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"
         elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
-            reason = ASKED
+            reason = REQUESTED
         else:
             refused = self.graph.refused.get(expr)
             why = " with these operands" if refused is None else f": {refused}"
