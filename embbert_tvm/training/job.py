@@ -198,10 +198,10 @@ def _ngrams_alone(job: Job, sets: JobSets, progress: Progress, measure: Measure 
     folder = NgramFolder(job.output, name, baseline.model)
     expected = np.array([sets.labels.index(x.label) for x in sets.dev])
     result = Result(folder, task_name(job.train), "mcc", 0.0, len(sets.dev), job.recipe, baseline=baseline)
-    alone = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
+    only_ngrams = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
     with folder_in_place(job.output) as path:
         text = median_text(sets.dev)
-        chosen, candidates = select(path, name, [alone], None, job.limits, measure, text, progress.on_note)
+        chosen, candidates = select(path, name, [only_ngrams], None, job.limits, measure, text, progress.on_note)
         result = told(result, chosen, candidates, expected, sets.labels)
         _write_about(path, job, result, sets, [])
     return result

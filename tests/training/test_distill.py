@@ -75,7 +75,7 @@ def test_the_loss_is_hintons():
     )
 
 
-def test_states_turned_keep_their_distances():
+def test_projected_states_keep_their_distances():
     rng = np.random.default_rng(0)
     states = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 20))).astype(np.float32)
     answers = Answers(np.zeros((50, 2), np.float32), states)

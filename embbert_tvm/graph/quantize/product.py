@@ -46,8 +46,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         found = find_sum(graph, inner, top=False)
         return None if found is None else Match(inner, found, norm)
     inner = under_activation(graph, expr)
-    alone = expr.same_as(inner)
-    found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=alone)
+    bare = expr.same_as(inner)
+    found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=bare)
     return None if found is None else Match(inner, found)
 
 
