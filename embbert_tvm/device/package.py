@@ -312,7 +312,7 @@ def _output(entry: object, number: int, where: Path) -> Output:
             kind.name,
             origin,
             real,
-            int(entry.get("interleave", entry.get("lanes", 1))),
+            int(entry["interleave"] if "interleave" in entry else entry.get("lanes", 1)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         words = f"{where}: outputs[{number}]: must be {{step, name, dtype, float, scale}}: compile the model again"
