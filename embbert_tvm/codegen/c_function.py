@@ -54,7 +54,7 @@ class CFunction:
     workspaces: tuple[Buffer, ...]
     body: str
     math: bool
-    choices: tuple[kernel_choices.Choice, ...] = ()
+    choices: tuple[kernel_choices.TuningKnob, ...] = ()
     count: tirx.PrimExpr | None = None
     equations: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ class _Printer:
     def __init__(self, func: tirx.PrimFunc, chosen: Mapping[str, int], half: Container[int] = ()) -> None:
         self.func = func
         self.chosen = chosen
-        self.choices: list[kernel_choices.Choice] = []
+        self.choices: list[kernel_choices.TuningKnob] = []
         self.calls = self.loops = 0  # that had a choice, so far
         self.names: dict[Var, str] = {}
         self.alias: dict[Var, Var] = {}

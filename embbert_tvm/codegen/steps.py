@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.codegen.c_function import CFunction
-from embbert_tvm.codegen.plan import Block, Plan
+from embbert_tvm.codegen.plan import Block, MemoryPlan
 
 INPUT, OUTPUT = "ids", "logits"
 
@@ -73,7 +73,7 @@ class Program:
     constants: dict[str, np.ndarray]
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
-    arena: Plan
+    arena: MemoryPlan
     classes: int
     vocabulary: int
     max_length: int

@@ -30,7 +30,7 @@ from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE, isa_of
 from embbert_tvm.kernels.layouts import pairs_of
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 
 D = 32
@@ -139,7 +139,7 @@ def test_one_row_of_attention_is_the_attention_of_one_row(length):
 
 @pytest.mark.parametrize(("k", "n"), [(32, 7), (40, 3), (128, 12)])
 def test_one_row_of_a_product(k, n):
-    rng, spec = np.random.default_rng([k, n]), Product((Source(k),), n, Requantize(), single=True)
+    rng, spec = np.random.default_rng([k, n]), Product((ProductInput(k),), n, Requantize(), single=True)
     arrays = [extreme_int8(rng, 1, k), extreme_int8(rng, n, k), words(rng, n, 12), words(rng, n, 24)]
     arrays.append(np.zeros((1, n), np.int8))
     np.testing.assert_array_equal(in_c(product(spec, MVE), arrays, {}), in_llvm(product(spec), arrays, None))

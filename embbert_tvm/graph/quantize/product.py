@@ -25,7 +25,7 @@ from embbert_tvm.graph.quantize.weights import (
     under_activation,
 )
 from embbert_tvm.kernels import epilogues
-from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source, product
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, product
 
 # The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
@@ -67,7 +67,7 @@ def precision_source(found: Match) -> None:
 
 @dataclass(frozen=True)
 class _Operand:
-    source: Source
+    source: ProductInput
     args: list
     scale: float
     name: str = ""
@@ -96,15 +96,15 @@ def _operand(
     if table is not None and table.ndim == 2:
         steps, scale = _table(q, user, x, table, weight)
         if name == "take" and made.attrs.axis in (0, None) and (ids := _like_ids(q, made.args[1])) is not None:
-            source = Source(table.shape[1], table.shape[0], indexed=True)
+            source = ProductInput(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
-            return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
+            return _Operand(ProductInput(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
     rows = q.wide(x) if by is not None and x in q.streams else q.rows(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row
-    source = Source(rows_of(x)[1], count, row=row, dtype=rows.dtype)
+    source = ProductInput(rows_of(x)[1], count, row=row, dtype=rows.dtype)
     return _Operand(source, [rows.expr], rows.scale, by=by)
 
 

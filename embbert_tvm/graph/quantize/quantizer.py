@@ -30,7 +30,7 @@ from embbert_tvm.graph.dataflow import (
     variables,
 )
 from embbert_tvm.graph.names import fingerprint, plain
-from embbert_tvm.graph.precision import Plan, check_names
+from embbert_tvm.graph.precision import PrecisionPlan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.graph.quantize.operator import Operator
 from embbert_tvm.graph.tvm_workarounds import abandon_function
@@ -56,7 +56,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelSelection:
     """Which kernel computes an operator, in what precision, and why."""
 
     name: str
@@ -75,10 +75,10 @@ class Quantized:
 
     mod: IRModule
     constants: dict[str, str]
-    choices: tuple[Choice, ...]
+    choices: tuple[KernelSelection, ...]
     specs: dict[str, object]
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
-    plan: Plan = field(default_factory=Plan)
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     blocks: dict[str, Blocks] = field(default_factory=dict)
     unfused: tuple[str, ...] = ()
 
@@ -88,13 +88,13 @@ class Quantizer:
     mod: IRModule
     calibration: Calibration | None
     operators: tuple[Operator, ...]
-    plan: Plan = field(default_factory=Plan)
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     layers: tuple = ()  # operators of schemes whose rows are float32 between integers
     streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
     shared: frozenset[Var] = frozenset()  # read as rows and in float32: made as rows
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[KernelSelection] = field(default_factory=list)
     specs: dict[str, object] = field(default_factory=dict)
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     blocks: dict[str, Blocks] = field(default_factory=dict)
@@ -268,7 +268,7 @@ class Quantizer:
         made = self.builder.emit(call, name_hint=name)
         for index, suffix in (names or {}).items():
             self.name_constant(args[index], f"{made.name}_{suffix}")
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), precision, reason))
+        self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), precision, reason))
         self.specs[made.name] = spec
         return made
 
@@ -294,7 +294,7 @@ class Quantizer:
             refused = self.graph.refused.get(expr)
             why = " with these operands" if refused is None else f": {refused}"
             reason = f"no int8 kernel takes {name}{why}"
-        self.choices.append(Choice(made.name, name, dtype(expr), reason))
+        self.choices.append(KernelSelection(made.name, name, dtype(expr), reason))
         return made
 
     def wide_scale(self, name: str) -> float:
