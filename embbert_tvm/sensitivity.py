@@ -77,7 +77,7 @@ def logits(mod: IRModule, ids: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def constants_bytes(mod: IRModule, half: bool = False) -> int:
-    """Of all constants of `main`, each once. half: whether those in floating point are stored in half precision."""
+    """Bytes of all constants of `main`, each once. half: whether floating point is stored in half precision."""
     found: dict[str, int] = {}
 
     def visit(expr) -> None:

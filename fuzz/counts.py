@@ -140,7 +140,7 @@ def _hosts(name: str) -> tuple:
 
 
 def inputs(number: int) -> Part:
-    """In a process of its own: its children are checked by what they leave of their streams."""
+    """Runs in a process of its own: its children are checked by what they leave of their streams."""
     command = [sys.executable, str(HERE / "readers.py"), "--count", str(_FILES), "--seed", str(1000 + number), "--json"]
     done = subprocess.run([*command, "--keep", str(HERE.parent / "build/fuzz/readers")], stdout=subprocess.PIPE)
     found = json.loads(done.stdout.splitlines()[-1])

@@ -135,7 +135,7 @@ def _beside(contents: Contents) -> dict[str, bytes]:
 
 
 def _tolerance(contents: Contents) -> float:
-    """By how much of the largest logit a place may differ from LLVM's build: not at all in integers."""
+    """Share of the largest logit by which a place may differ from LLVM's build: 0 in integers."""
     if contents.precision == "fp32":
         return FP32_TOLERANCE
     floating = contents.precision == "fp16" or any(str(c.precision).startswith("float") for c in contents.choices)

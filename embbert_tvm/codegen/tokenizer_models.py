@@ -64,7 +64,7 @@ def window_bytes(spec: TokenizerSpec) -> int:
 
 
 def _values(tokens: Mapping[str, int], missing: int) -> np.ndarray:
-    """Of each code point the number of the token that it is. missing: of others, RAW for the code point itself."""
+    """Number of the token that each code point is. missing: that of others, RAW for the code point itself."""
     values = np.arange(POINTS, dtype=np.int64) | RAW if missing == RAW else np.full(POINTS, missing, np.int64)
     for token, number in tokens.items():
         if len(token) == 1:

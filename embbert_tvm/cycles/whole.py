@@ -57,7 +57,7 @@ class WholeCycles:
 
 
 def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None = None) -> list[WholeCycles]:
-    """Of a package on the board that emulates its CPU, at several lengths of text.
+    """Cycles of a package on the board that emulates its CPU, at several lengths of text.
 
     Raises InputError for a length that the package does not take, a CPU that QEMU does not emulate, and where QEMU,
     llvm-mca or the toolchain is missing.

@@ -24,7 +24,7 @@ Float = Callable[[Sequence[int]], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of an output of a step: where it differs most, and by how much.
+    """Where an output of a step differs most, and by how much.
 
     absolute: the largest error of an element, in real units where the scale of its int8 is known; relative: that, over
     the largest magnitude of what it should be; lsb: in steps of an integer, None for floats. rms: root mean square of

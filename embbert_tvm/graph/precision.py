@@ -50,7 +50,7 @@ class Scheme:
         return self.activations in ("rows", "outliers", "int16")
 
     def time(self, sets: Iterable[str]) -> float:
-        """Of the first of the CPU's instruction sets that it is known of."""
+        """Time by the first of the CPU's instruction sets for which it is known."""
         return next((self.times[name] for name in sets if name in self.times), 1.0)
 
 

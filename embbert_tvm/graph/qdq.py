@@ -46,7 +46,7 @@ class Steps:
 
     @property
     def transposed(self) -> Steps:
-        """Of a matrix, the same transposed."""
+        """The same steps of the transposed matrix."""
         return Steps(np.ascontiguousarray(self.steps.T), self.scale, self.zero, 1 - self.axis)
 
 

@@ -52,7 +52,7 @@ class WeightFormat:
 
     @property
     def label(self) -> str:
-        """For names of kernels and reports."""
+        """Name in kernels and reports."""
         return self.name if self.block is None else f"{self.name}b{self.block}"
 
     @property
@@ -61,11 +61,11 @@ class WeightFormat:
         return {6: ((4, 0), (2, 4)), 3: ((2, 0), (1, 2))}.get(self.bits, ((self.bits, 0),))
 
     def within(self, k: int) -> WeightFormat:
-        """Of rows of k: a block that holds all of a row is none."""
+        """The format for rows of k: a block that holds all of a row is none."""
         return replace(self, block=None) if self.block is not None and self.block >= k else self
 
     def plane_bytes(self, count: int) -> tuple[int, ...]:
-        """Of each plane of so many codes: whole words."""
+        """Bytes of each plane of so many codes: whole words."""
         return tuple(4 * -(-count * bits // 32) for bits, _ in self.planes)
 
     def columns(self, k: int) -> int:
@@ -144,7 +144,7 @@ class Codes:
         return ((byte >> tirx.Cast("int32", tirx.floormod(block, 2) * 4)) & i32(15)) + i32(1)
 
     def element(self, row, column):
-        """Of a matrix stored row after row."""
+        """The element of a matrix stored row after row."""
         return self.at(row, column, row * self.k + column)
 
     def unpack_pair(self, intrinsic: bool, out, pair) -> None:

@@ -15,7 +15,7 @@ RECALL = 0.95
 
 @dataclass(frozen=True)
 class Confidence:
-    """Of texts that have a label. risk: the share that is wrong of the most confident share of the texts."""
+    """Confidence on texts that have a label. risk: the share that is wrong of the most confident share of the texts."""
 
     ece: float
     aurc: float  # the mean of the risk over all coverages

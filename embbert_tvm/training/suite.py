@@ -159,7 +159,7 @@ def summarize(figures: Sequence[Figure]) -> list[Summary]:
 
 
 def suite_means(summaries: Sequence[Summary], tasks: Sequence[Task]) -> dict[str, tuple[float, list[str]]]:
-    """By precision the mean of the tasks' first metrics, and of which tasks; those with `mean: false` are left out."""
+    """Mean of the tasks' first metrics by precision, with those tasks; tasks with `mean: false` are left out."""
     headline = {task.figure_name(test): task.metrics[0] for task in tasks if task.mean for test in task.tests}
     means = {}
     for precision in (FLOAT, COMPILED):

@@ -35,7 +35,7 @@ def address(text: str, option: str = "--tracker") -> tuple[str, int]:
 
 
 def _register(board: Board, serial: str | None, flash: str | None) -> None:
-    """In a server's process: the functions that clients call, on the board."""
+    """Register the functions that clients call, in a server's process."""
     from tvm import register_global_func
 
     place: Place = QemuPlace(board) if serial is None else SerialPlace(serial, flash or "")

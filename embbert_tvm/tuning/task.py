@@ -69,7 +69,7 @@ class Task:
         return found
 
     def workspace_bytes(self, function: CFunction) -> list[int]:
-        """Of each workspace of the C function."""
+        """Bytes of each workspace of the C function."""
         analyzer = sym.Analyzer()
         for var, value in self.where(function).items():
             analyzer.bind(var, tirx.const(value, var.ty.dtype if hasattr(var.ty, "dtype") else "int64"))
@@ -131,7 +131,7 @@ def _kernel_calls(mod: IRModule) -> list:
 
 
 def _aligned(names: Sequence[str], recorded: Sequence[_Call]) -> list[_Call | None]:
-    """For each called kernel its recorded call, None where TVM's build found that it can do without."""
+    """The recorded call of each called kernel, None where TVM's build found that it can do without."""
     found: list[_Call | None] = []
     rest = list(recorded)
     for name in names:

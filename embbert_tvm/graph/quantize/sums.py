@@ -32,7 +32,7 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """From the first row to the last."""
+        """Rows from the first to the last."""
         return self.dilation * (self.taps - 1)
 
 
