@@ -30,7 +30,7 @@ import onnx
 import onnxruntime
 
 from embbert_tvm.compiler import llvm_runner
-from embbert_tvm.device.validate import judge_of
+from embbert_tvm.device.validate import scoring_of
 from embbert_tvm.errors import EmbbertError
 from embbert_tvm.graph.attributes import account_of
 from embbert_tvm.graph.calibrate import calibrate
@@ -93,11 +93,11 @@ def compared(answer: Callable, found: Texts) -> tuple[str, str]:
     got = [
         answer(ids[0].tolist()).reshape(expected.shape) for ids, expected in zip(found.ids, found.answers, strict=True)
     ]
-    judge = judge_of(found.head, [str(n) for n in range(found.answers[0].shape[-1])])
-    agreement = judge.agree(judge.predict(found.answers), judge.predict(got))
+    scoring = scoring_of(found.head, [str(n) for n in range(found.answers[0].shape[-1])])
+    agreement = scoring.agree(scoring.predict(found.answers), scoring.predict(got))
     largest = max(float(np.abs(expected).max()) for expected in found.answers)
     apart = max(float(np.abs(a - b).max()) for a, b in zip(got, found.answers, strict=True))
-    shown = f"{agreement:.4f}" if judge.metric in (None, "spearman") and found.head != TOKENS else f"{agreement:.1%}"
+    shown = f"{agreement:.4f}" if scoring.metric in (None, "spearman") and found.head != TOKENS else f"{agreement:.1%}"
     return shown, f"{apart / max(largest, 1e-6):.1e}"
 
 

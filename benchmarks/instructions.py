@@ -27,7 +27,7 @@ LENGTHS = (32, 64, 128, 256)
 CPUS = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 # In millions, at LENGTHS. An M4 is within 2 % of an M7, an M33 has the same instructions.
 CMSIS_NN = {"cortex-m7": (19.1, 44.5, 115.0, 337.0), "cortex-m55": (4.3, 11.8, 36.4, 123.9)}
-ASKED = {"cortex-m7": (7.2, 15.5, 39.0, 112.0), "cortex-m55": (1.5, 3.4, 8.5, 24.0)}
+GOALS = {"cortex-m7": (7.2, 15.5, 39.0, 112.0), "cortex-m55": (1.5, 3.4, 8.5, 24.0)}
 LIKE = {"cortex-m4": "cortex-m7", "cortex-m33": "cortex-m7"}
 
 
@@ -57,7 +57,7 @@ def rows(cpu: str, counted: dict[int, int], precision: str = "int8") -> list[dic
     for length, count in counted.items():
         row: dict[str, Any] = {"cpu": cpu, "length": length, "instructions": count}
         if length in LENGTHS:
-            for key, figures in (("cmsis_nn", CMSIS_NN), ("asked", ASKED if precision == "int8" else {})):
+            for key, figures in (("cmsis_nn", CMSIS_NN), ("asked", GOALS if precision == "int8" else {})):
                 figure = figures.get(LIKE.get(cpu, cpu))
                 row[key] = None if figure is None else round(figure[LENGTHS.index(length)] * 1e6)
         found.append(row)

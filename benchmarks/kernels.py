@@ -189,7 +189,7 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
 
 
 def _elements(shape: tuple) -> int:
-    """Of a buffer at ROWS_OF_TEXT tokens."""
+    """Elements of a buffer at ROWS_OF_TEXT tokens."""
     return int(np.prod([int(d) if isinstance(d, (int, tirx.IntImm)) else _bound(d) for d in shape]))
 
 

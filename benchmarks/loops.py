@@ -98,7 +98,7 @@ def loops(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def cycles(mca: str, cpu: Cpu, lines: Sequence[str]) -> float:
-    """Of one time around a loop."""
+    """Cycles of one iteration of a loop."""
     # The branch back is to a label that llvm-mca needs not know: it goes around by itself. It knows no LE, which takes
     # no cycle on a core that remembers the loop.
     counted = (line for line in lines if not re.match(r"le(tp)?\s", line))

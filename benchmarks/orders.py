@@ -140,7 +140,7 @@ def block(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]],
 
 
 def _quoted(lines: Sequence[str], place: str) -> str:
-    """As a C string whose numbers are macro arguments: `n` is spelled #n."""
+    """Lines as a C string whose numbers are macro arguments: `n` is spelled #n."""
     spelled = " ".join(f"{line}\\n" for line in lines)
     spelled = re.sub(r"B\(([^)]*)\)", lambda m: place.replace("N", m[1]), spelled)
     return '"' + spelled.replace("@n", '" #n "').replace("@steps", '" #steps "').replace('"" ', "") + '"'

@@ -77,8 +77,8 @@ more most very too so
 class Breaker:
     """Breaks sentences as learners do: another form, a word too few or too many, or in another order."""
 
-    def __init__(self, sentences: Sequence[str], near: Sequence[str], dice: random.Random) -> None:
-        self._sentences, self._dice = sentences, dice
+    def __init__(self, sentences: Sequence[str], near: Sequence[str], rng: random.Random) -> None:
+        self._sentences, self._rng = sentences, rng
         self._after: dict[str, list[str]] = defaultdict(list)
         self._before: dict[str, list[str]] = defaultdict(list)
         self._counts: Counter[str] = Counter()
@@ -111,34 +111,34 @@ class Breaker:
         lowered = words[0].lower()
         if words[0] != "I" and self._counts[lowered] > self._counts[words[0]]:
             words[0] = lowered
-        for _ in range(self._dice.choice((1, 1, 1, 2, 2, 3))):
-            self._change(words, self._dice.randrange(len(words)))
+        for _ in range(self._rng.choice((1, 1, 1, 2, 2, 3))):
+            self._change(words, self._rng.randrange(len(words)))
         text = re.sub(r" ([.,?!;])", r"\1", " ".join([*words, end]))
         return text[0].upper() + text[1:]
 
     def _change(self, words: list[str], i: int) -> None:
-        kind = self._dice.random()
+        kind = self._rng.random()
         if kind < 0.3:
             known = [j for j, word in enumerate(words) if word in self._forms]
             if known:
-                j = self._dice.choice(known)
-                words[j] = self._dice.choice(self._forms[words[j]])
+                j = self._rng.choice(known)
+                words[j] = self._rng.choice(self._forms[words[j]])
         elif kind < 0.5:
             left, right = (words[i - 1] if i else ""), (words[i + 1] if i + 1 < len(words) else "")
-            choices = self._after[left] if self._dice.random() < 0.5 else self._before[right]
-            words[i] = self._dice.choice(choices) if choices else words[i]
+            choices = self._after[left] if self._rng.random() < 0.5 else self._before[right]
+            words[i] = self._rng.choice(choices) if choices else words[i]
         elif kind < 0.66:
             if len(words) > 3:
                 del words[i]
         elif kind < 0.76:
             words[i - 1], words[i] = words[i], words[i - 1]
         elif kind < 0.84:
-            words.insert(self._dice.randrange(len(words)), words.pop(i))
+            words.insert(self._rng.randrange(len(words)), words.pop(i))
         elif kind < 0.92:
-            words.insert(i, self._dice.choice(WORD.findall(self._dice.choice(self._sentences))))
+            words.insert(i, self._rng.choice(WORD.findall(self._rng.choice(self._sentences))))
         else:
-            other = WORD.findall(self._dice.choice(self._sentences))[:-1]
-            words[i + 1 :] = other[self._dice.randrange(len(other)) :][: MOST - i]
+            other = WORD.findall(self._rng.choice(self._sentences))[:-1]
+            words[i + 1 :] = other[self._rng.randrange(len(other)) :][: MOST - i]
 
 
 def parsed(sentences: Sequence[str]) -> list[bool]:
@@ -161,18 +161,18 @@ def agreement(examples: Sequence[Example]) -> float:
     return mcc(np.array([x.label == "1" for x in examples]).astype(int), np.array(sound).astype(int))
 
 
-def candidates(sentences: Sequence[str], near: Sequence[str], dice: random.Random) -> Iterator[tuple[str, bool]]:
-    """Texts to judge, without end, and whether each is somebody's sentence; two broken ones for each of these."""
-    breaker = Breaker(sentences, near, dice)
+def candidates(sentences: Sequence[str], near: Sequence[str], rng: random.Random) -> Iterator[tuple[str, bool]]:
+    """Texts to label, without end, and whether each is somebody's sentence; two broken ones for each of these."""
+    breaker = Breaker(sentences, near, rng)
     while True:
         for pool in (sentences, near) if near else (sentences,):
-            sentence = dice.choice(pool)
+            sentence = rng.choice(pool)
             yield sentence, True
             for _ in range(2):
                 yield breaker.broken(sentence), False
 
 
-def judged(
+def labelled(
     sentences: Sequence[str], near: Sequence[str], without: Sequence[Example], most: int, seed: int
 ) -> list[Example]:
     """`most` different texts with the parser's label, none of them one of `without`.
@@ -231,7 +231,7 @@ def main() -> int:
         if not sentences:
             raise InputError(f"no sentence of {FEWEST} to {MOST} words in {', '.join(map(str, arguments.texts))}")
         without = [x for path in arguments.without for x in read_examples(path)]
-        examples = judged(sentences, near, without, arguments.most, arguments.seed)
+        examples = labelled(sentences, near, without, arguments.most, arguments.seed)
     except FileNotFoundError:
         print(f"parses: {PARSER[0]} is not installed: apt-get install link-grammar", file=sys.stderr)
         return 1

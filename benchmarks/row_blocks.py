@@ -59,7 +59,7 @@ class Tile:
         return found
 
     def _weights(self, word: int, ldrd: bool) -> list[str]:
-        """Of two columns, in R9 and R10."""
+        """Weights of two columns, in R9 and R10."""
         if not self.blocks:
             return [f"ldr r9, [r12, #{4 * word}]", "sxtb16 r10, r9, ror #8", "sxtb16 r9, r9"]
         return _load(("r9", "r10"), "r12", 8 * word, ldrd)

@@ -39,7 +39,7 @@ def call(*arguments: object) -> dict[str, Any]:
 
 
 def instructions(package: Path, length: int) -> int | None:
-    """Of one text of `length` tokens in QEMU; None where its board cannot hold the package."""
+    """Instructions of one text of `length` tokens in QEMU; None where its board cannot hold the package."""
     command = [sys.executable, "-m", "embbert_tvm", "profile", str(package), "--on", "qemu", "--length", str(length)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     if done.returncode:

@@ -2,7 +2,7 @@
 
     python benchmarks/ship.py RUNS/emotion-0 --data DATA -o models/embbert-emotion
 
-DATA is the folder of tasks that the run is judged on; a run that has seen its test set is refused.
+DATA is the folder of tasks that the run is evaluated on; a run that has seen its test set is refused.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def command(
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[bool]:
+def exclusively(path: Path) -> Iterator[bool]:
     """Whether no other process is at work on `path`, which lasts until the block ends."""
     lock = path.parent / f".{path.name}.lock"
     with lock.open("w") as file:
@@ -164,7 +164,7 @@ def main() -> int:
             options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")
             tests = [split_path(arguments.data, task, test) for test in task.tests]
             words = command(task, seed, train, dev, output, options, arguments.base, tests)
-            with alone(output) as free:
+            with exclusively(output) as free:
                 if not free:
                     say(f"{output.name}: another process is at work on it")
                 elif not finished(output, words):

@@ -25,7 +25,7 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_tokenizer
 from embbert_tvm.codegen.c_files import c_string
-from embbert_tvm.codegen.plan import Block, Plan
+from embbert_tvm.codegen.plan import Block, MemoryPlan
 from embbert_tvm.codegen.steps import Program, Text
 from embbert_tvm.codegen.templates import substitute
 from embbert_tvm.codegen.tokenizer_models import model_tables
@@ -128,7 +128,7 @@ def write_sources(
         {},
         (),
         (),
-        Plan((), 16, 16, 0),
+        MemoryPlan((), 16, 16, 0),
         1,
         spec.vocabulary,
         max_length,

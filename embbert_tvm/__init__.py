@@ -1,6 +1,6 @@
 """Tiny language models as plain C on microcontrollers.
 
-The library is embbert_tvm/api.py, whose names are here too and imported when one is first asked for.
+The library is embbert_tvm/api.py, whose names are here too and imported when one is first used.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from embbert_tvm.codegen.steps import Program
     from embbert_tvm.compiler import Compiled
-    from embbert_tvm.graph.precision import Plan
-    from embbert_tvm.graph.quantize import Choice
+    from embbert_tvm.graph.precision import PrecisionPlan
+    from embbert_tvm.graph.quantize import KernelSelection
     from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.pruning import Pruned
     from embbert_tvm.source import ModelSource
@@ -107,12 +107,12 @@ class CompileReport:
     max_length: int
     flash: Flash
     ram: Ram
-    operators: tuple[Choice, ...]  # which kernel computes each, in what precision, and why
+    operators: tuple[KernelSelection, ...]  # which kernel computes each, in what precision, and why
     warnings: tuple[str, ...]
     seconds: float = 0.0
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
     longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
-    plan: Plan | None = None  # that was chosen within a budget, None where the plan was asked for
+    plan: PrecisionPlan | None = None  # that was chosen within a budget, None where the plan was given
     pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
 
 
@@ -296,7 +296,7 @@ def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: Com
 
 
 def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, Pruned | None]:
-    """The model with the vocabulary that is asked for, and what became of it."""
+    """The model with the vocabulary that is requested, and what became of it."""
     if options.prune_vocabulary is None:
         if options.vocabulary_size is not None:
             raise InputError("--vocabulary-size goes with --prune-vocabulary")
@@ -352,16 +352,18 @@ def _vectors(compiled: Compiled) -> tuple[Vectors, Sequence[tuple[str, str | Non
     return compiled.vectors(), compiled.texts()
 
 
-def _in_float(choices: Sequence[Choice]) -> list[str]:
-    """Warnings of the operators that were left in float32 without being asked for."""
-    from embbert_tvm.graph.quantize.quantizer import ASKED
+def _in_float(choices: Sequence[KernelSelection]) -> list[str]:
+    """Warnings of the operators that were left in float32 without being requested."""
+    from embbert_tvm.graph.quantize.quantizer import REQUESTED
 
-    return [f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != ASKED]
+    return [
+        f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != REQUESTED
+    ]
 
 
 def _report(
     program: Program,
-    choices: Sequence[Choice],
+    choices: Sequence[KernelSelection],
     notes: Sequence[str],
     measured: Footprint | MissingTool,
     target: Target,

@@ -31,8 +31,8 @@ from embbert_tvm.graph.door import Door, content
 from embbert_tvm.graph.door.cut_tables import cut_tables
 from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
-from embbert_tvm.graph.precision import Plan, named_plan, plan_text, read_plan
-from embbert_tvm.graph.quantize import Choice, Quantized
+from embbert_tvm.graph.precision import PrecisionPlan, named_plan, plan_text, read_plan
+from embbert_tvm.graph.quantize import KernelSelection, Quantized
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
@@ -53,10 +53,10 @@ WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for
 
 @dataclass(frozen=True)
 class KernelCalls:
-    """What there is to tune of a model. called: the calls for the target; described: the same in plain loops."""
+    """What there is to tune of a model. intrinsic: the calls for the target; reference: the same in plain loops."""
 
-    called: IRModule
-    described: IRModule
+    intrinsic: IRModule
+    reference: IRModule
     vocabulary: int
     positions: int | None  # the most tokens that the model knows, None where it knows no limit
 
@@ -129,8 +129,8 @@ def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
         )
 
 
-def plan_of(options: CompileOptions) -> Plan:
-    """The plan that is asked for, of operators in one precision or as it is given."""
+def plan_of(options: CompileOptions) -> PrecisionPlan:
+    """The plan that is requested, of operators in one precision or as it is given."""
     plan = read_plan(options.plan) if isinstance(options.plan, Path) else options.plan
     plan = named_plan(options.precision) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
@@ -138,7 +138,7 @@ def plan_of(options: CompileOptions) -> Plan:
 
 
 def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
-    """What finds a plan within a budget; None where the plan is asked for."""
+    """What finds a plan within a budget; None where the plan is given."""
     if options.precision != MIXED or options.plan is not None:
         dev = options.dev if options.prune_vocabulary is None else None
         if (options.budget, options.choices, dev) != (None, None, None):
@@ -191,11 +191,11 @@ class Compiled:
         return self.front.source.head or head_for(self.program.classes, self.program.of_tokens, named)
 
     @property
-    def choices(self) -> tuple[Choice, ...]:
+    def choices(self) -> tuple[KernelSelection, ...]:
         return self.quantized.choices
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> PrecisionPlan:
         return self.quantized.plan
 
     @functools.cached_property
@@ -231,7 +231,7 @@ class Compiled:
         return [(ids, self._run(ids)) for ids in texts]
 
 
-def back_end(front: FrontEnd, cpu: Cpu, plan: Plan, prefix: str, tuned: Schedules | None = None) -> Compiled:
+def back_end(front: FrontEnd, cpu: Cpu, plan: PrecisionPlan, prefix: str, tuned: Schedules | None = None) -> Compiled:
     """Phases 3 to 5, and the program of C calls. tuned: schedules of kernels to use (tuning/logs.py).
 
     Raises InputError for a plan that does not suit the model, WorkError for what has no C.
@@ -272,7 +272,7 @@ def _check_head(source: Source, compiled: Compiled) -> None:
         raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
 
 
-def _quantized(front: FrontEnd, plan: Plan) -> IRModule:
+def _quantized(front: FrontEnd, plan: PrecisionPlan) -> IRModule:
     statistics = front.statistics if plan.has_integers and not front.written else None
     return pipeline.run((pipeline.quantized(plan, statistics),), front.mod)
 
@@ -338,8 +338,8 @@ def kernel_calls(
     if plan.half:
         raise InputError(f"--precision {precision}: what is stored in half precision has no schedules to choose from")
     mod = _quantized(front, plan)
-    called, described = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
-    return KernelCalls(called, described, front.vocabulary, limits(front.mod)[1])
+    intrinsic, reference = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
+    return KernelCalls(intrinsic, reference, front.vocabulary, limits(front.mod)[1])
 
 
 def _max_length(asked: int | None, positions: int | None, least: int) -> int:

@@ -18,7 +18,7 @@ def plain(text: str) -> str:
 
 
 def c_comment(text: str) -> str:
-    """For a comment of C, C++ or a linker script: it neither ends one, nor begins one, nor joins it with the next line.
+    """Text for a comment of C, C++ or a linker script: it neither ends nor begins one, nor joins it with the next line.
 
     `@` goes too, by which the templates of the C mark what is filled in.
     """
@@ -26,7 +26,7 @@ def c_comment(text: str) -> str:
 
 
 def c_formula(text: str) -> str:
-    """For a comment that shows a formula: as `c_comment`, but `*` and `/` stay where they stand alone."""
+    """Text for a comment that shows a formula: as `c_comment`, but `*` and `/` stay where they stand alone."""
     return re.sub(r"\*(?=/)|/(?=\*)|[\\?@]", "-", plain(text))
 
 
@@ -41,22 +41,22 @@ def c_string(text: str) -> str:
 
 
 def c_source(text: str) -> str:
-    """For a string literal or a comment of C, whichever it stands in."""
+    """Text for a string literal or a comment of C, whichever it stands in."""
     return re.sub(r"\*(?=/)|/(?=[*/])|[\"\\?]", "-", plain(text))
 
 
 def make(text: str) -> str:
-    """For a comment, a variable or a recipe of a Makefile."""
+    """Text for a comment, a variable or a recipe of a Makefile."""
     return re.sub(r"[`\"'|&;<>(){}!*?\[\]~^\\#%]", "-", plain(text)).replace("$", "$$")
 
 
 def cmake(text: str) -> str:
-    """For a comment, an argument or a quoted argument of CMake."""
+    """Text for a comment, an argument or a quoted argument of CMake."""
     return re.sub(r"[\\\"$;#()@<>\[\]{}`]", "-", plain(text))
 
 
 def yaml(text: str) -> str:
-    """For a plain scalar of YAML, or what a quoted one holds.
+    """Text for a plain scalar of YAML, or what a quoted one holds.
 
     No scalar begins like a number or a date and is none (`2026-02-30`, `0x_`), which readers refuse.
     """
@@ -65,22 +65,22 @@ def yaml(text: str) -> str:
 
 
 def json(text: str) -> str:
-    """For what a string of JSON holds."""
+    """Text for the inside of a JSON string."""
     return re.sub(r"[\"\\]", "-", plain(text))
 
 
 def properties(text: str) -> str:
-    """For a value of a .properties, .ini, .conf or Kconfig file."""
+    """Text for a value of a .properties, .ini, .conf or Kconfig file."""
     return re.sub(r"[\"'\\$%#;]", "-", plain(text))
 
 
 def markdown(text: str) -> str:
-    """For a line of Markdown: no mark-up, link or HTML."""
+    """Text for a line of Markdown: no mark-up, link or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>#|!~])", r"\\\1", plain(text))
 
 
 def html(text: str) -> str:
-    """For an element's text or a quoted attribute of HTML and SVG."""
+    """Text for an element or a quoted attribute of HTML and SVG."""
     return _html.escape(plain(text), quote=True)
 
 

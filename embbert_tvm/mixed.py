@@ -22,7 +22,7 @@ from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
-from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, Plan
+from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
@@ -78,7 +78,7 @@ class Chooser:
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
         schemes: Sequence[str] = CHOICES,
-        base: Plan = PLANS["int8"],
+        base: PrecisionPlan = PLANS["int8"],
         progress: Callable[[list], Iterable] = iter,
     ) -> None:
         self.budget, self.base, self.progress = budget, base, progress
@@ -101,7 +101,7 @@ class Chooser:
             self._live, again = min(self.budget.ram - (ram - live), live - 1), True
         return again
 
-    def __call__(self, mod: IRModule, calibration: Calibration, max_length: int) -> Plan:
+    def __call__(self, mod: IRModule, calibration: Calibration, max_length: int) -> PrecisionPlan:
         """Raises WorkError where no plan fits the budgets."""
         if self._table is None:
             self._texts = Texts(mod, self._ids(max_length), self._labels)
@@ -113,12 +113,12 @@ class Chooser:
         room = None if self._constants is None else self._constants - self._least
         blocked, every = self._choices(names, room)
 
-        def plan_of(choice: budget_search.Choice) -> Plan:
+        def plan_of(choice: budget_search.PlanCandidate) -> PrecisionPlan:
             return self.base.of(dict(zip(names, choice.options, strict=True)))
 
         live: dict[tuple, int] = {}
 
-        def fits(choice: budget_search.Choice) -> bool:
+        def fits(choice: budget_search.PlanCandidate) -> bool:
             if self._live is None:
                 return True
             if choice.options not in live:
@@ -126,14 +126,14 @@ class Chooser:
                 live[choice.options] = live_bytes(made, max_length)
             return live[choice.options] <= self._live
 
-        def tried(choice: budget_search.Choice) -> Tried:
+        def tried(choice: budget_search.PlanCandidate) -> Tried:
             if choice.options not in self._tried:
                 found = logits(quantize(mod, calibration, plan_of(choice)).mod, self._texts.ids)
                 measured = (self._texts.error(found), self._texts.drop(found))
                 self._tried[choice.options] = Tried(choice.options, choice.time, choice.error, *measured)
             return self._tried[choice.options]
 
-        def keeps(choices: Sequence[budget_search.Choice]) -> budget_search.Choice | None:
+        def keeps(choices: Sequence[budget_search.PlanCandidate]) -> budget_search.PlanCandidate | None:
             """What is wanted most of those that lose no more than is allowed."""
             fitting = (c for c in choices if fits(c))
             if (first := next(fitting, None)) is None or most is None or tried(first).drop <= most:
@@ -162,7 +162,7 @@ class Chooser:
         account["blocked"] = is_fused(quantized)
         return replace(plan_of(chosen), measured=account)
 
-    def _choices(self, names: Sequence[str], room: int | None) -> list[list[budget_search.Choice]]:
+    def _choices(self, names: Sequence[str], room: int | None) -> list[list[budget_search.PlanCandidate]]:
         """Plans that no other beats, what is wanted most first: of those that blocked kernels serve, if a drop is
         allowed, and of all."""
 
@@ -177,7 +177,7 @@ class Chooser:
                     found[row.operator].append(Option(row.scheme, time, row.flash, row.error))
             return list(found.values())
 
-        def wanted(choice: budget_search.Choice) -> tuple[float, ...]:
+        def wanted(choice: budget_search.PlanCandidate) -> tuple[float, ...]:
             if self.budget.drop is None:
                 return choice.error, choice.time, choice.flash
             if self.budget.flash is None:
@@ -191,7 +191,7 @@ class Chooser:
         every = {c.options: c for c in (*frontier(options(False), room, timed=timed), *blocked)}.values()
         return [sorted([] if self.budget.drop is None else blocked, key=wanted), sorted(every, key=wanted)]
 
-    def _of_fewer_kinds(self, names: Sequence[str]) -> Iterator[budget_search.Choice]:
+    def _of_fewer_kinds(self, names: Sequence[str]) -> Iterator[budget_search.PlanCandidate]:
         """Half of the changes of the last plan, those of the operators that lose most as the base has them.
 
         Kernels of more kinds are more code, so what the last plan took beside its constants is too much for these.
@@ -205,15 +205,15 @@ class Chooser:
             kept = [best[name] if name in changed else base[name] for name in names]
             time = sum(r.macs * SCHEMES[r.scheme].time(self._sets) for r in kept)
             options = tuple(r.scheme for r in kept)
-            yield budget_search.Choice(options, time, sum(r.flash for r in kept), sum(r.error for r in kept))
+            yield budget_search.PlanCandidate(options, time, sum(r.flash for r in kept), sum(r.error for r in kept))
 
     def _bisect(
         self,
-        choices: Sequence[budget_search.Choice],
-        cheap: budget_search.Choice,
-        accurate: budget_search.Choice,
-        tried: Callable[[budget_search.Choice], Tried],
-    ) -> budget_search.Choice:
+        choices: Sequence[budget_search.PlanCandidate],
+        cheap: budget_search.PlanCandidate,
+        accurate: budget_search.PlanCandidate,
+        tried: Callable[[budget_search.PlanCandidate], Tried],
+    ) -> budget_search.PlanCandidate:
         """Between a choice that loses too much and one that does not, by the error that is allowed."""
         low, high = max(accurate.error, 1e-12), cheap.error
         for _ in range(_BISECTIONS):

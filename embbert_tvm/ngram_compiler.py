@@ -11,12 +11,12 @@ from embbert_tvm.c_names import check_prefix
 from embbert_tvm.codegen import c_ngrams
 from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.package import Contents
-from embbert_tvm.codegen.plan import ALIGN, Plan
+from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step
 from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan, plan_text
-from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.graph.quantize import KernelSelection
 from embbert_tvm.models.folder import example_of
 from embbert_tvm.models.ngrams import NEXT_TEXT, VOCABULARY, NgramModel, read_ngram_folder, relabelled
 from embbert_tvm.options import DEFAULT_PRECISION, CompileOptions
@@ -77,17 +77,17 @@ def program(model: NgramModel, prefix: str, max_length: int = MAX_BYTES) -> Prog
         constants=c_ngrams.constants(model),
         tensors=(),
         steps=(Step("ngrams", function, ("L",), (INPUT, OUTPUT), (), None, (output,)),),
-        arena=Plan((), ALIGN, ALIGN, 0),  # the least there is: nothing lies in it
+        arena=MemoryPlan((), ALIGN, ALIGN, 0),  # the least there is: nothing lies in it
         classes=classes,
         vocabulary=VOCABULARY,
         max_length=max_length,
     )
 
 
-def choices(model: NgramModel) -> tuple[Choice, ...]:
+def choices(model: NgramModel) -> tuple[KernelSelection, ...]:
     """What the report says of the one operator."""
     reason = f"sums of rows of {model.features.buckets} hashed n-grams, words and characters"
-    return (Choice("ngrams", "linear", "int8", reason),)
+    return (KernelSelection("ngrams", "linear", "int8", reason),)
 
 
 def contents(source: NgramSource, cpu: Cpu, prefix: str, max_length: int | None, board: Board | None) -> Contents:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embbert_tvm.c_names import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
-    from embbert_tvm.graph.precision import Plan
+    from embbert_tvm.graph.precision import PrecisionPlan
 
 DEFAULT_PRECISION = "int8"
 MIXED = "mixed"
@@ -20,7 +20,7 @@ class CompileOptions:
     """How a model is compiled, whatever for. None leaves a choice to the model or to the plan."""
 
     precision: str = DEFAULT_PRECISION  # a uniform plan's name, or "mixed": chosen within `budget`
-    plan: Plan | Path | None = None  # each operator's precision, or the file that holds it
+    plan: PrecisionPlan | Path | None = None  # each operator's precision, or the file that holds it
     budget: str | None = None  # for mixed: as flash=300k,ram=64k,drop=0.5
     choices: str | None = None  # for mixed: the precisions to choose from, as int8,int4,fp16
     dev: Path | None = None  # for mixed and prune_vocabulary: a labelled TSV to measure on

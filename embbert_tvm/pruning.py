@@ -21,7 +21,7 @@ from embbert_tvm.graph.import_onnx import load_onnx, open_door
 from embbert_tvm.models.foreign import padding_of, separator_of
 from embbert_tvm.models.reference import Reference
 
-_MOST_JUDGED = 1000  # examples of a dev set
+_MOST_EXAMPLES = 1000  # examples of a dev set
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def prune_files(
     report = Pruned(id_count(tokenizer), len(pruned.kept), split_otherwise(tokenizer, pruned, words))
     if dev is None or given.labels is None or read_columns(dev) is None:
         return made, report
-    examples = read_examples(dev, given.labels)[:_MOST_JUDGED]
+    examples = read_examples(dev, given.labels)[:_MOST_EXAMPLES]
     # Both by the model in the one form that is compiled: of the old ids, and of the new.
     models = Reference(door.model.SerializeToString()), Reference(onnx_path)
     before, after = (

@@ -20,7 +20,7 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.graph.precision import PLANS, SCHEMES, Plan
+from embbert_tvm.graph.precision import PLANS, SCHEMES, PrecisionPlan
 from embbert_tvm.graph.quantize import Quantized, quantize
 from embbert_tvm.kernels.isa import Isa
 
@@ -77,7 +77,7 @@ def logits(mod: IRModule, ids: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def constants_bytes(mod: IRModule, half: bool = False) -> int:
-    """Of all constants of `main`, each once. half: whether those in floating point are stored in half precision."""
+    """Bytes of all constants of `main`, each once. half: whether floating point is stored in half precision."""
     found: dict[str, int] = {}
 
     def visit(expr) -> None:
@@ -111,7 +111,7 @@ def measure(
     schemes: Iterable[str],
     isa: Isa,
     progress: Callable[[list], Iterable] = iter,
-    base: Plan = PLANS["int8"],
+    base: PrecisionPlan = PLANS["int8"],
 ) -> list[Sensitivity]:
     """Every operator of a simplified module in every scheme, but where that changes nothing of `base`, whose ranges all
     are calibrated by."""

@@ -94,7 +94,7 @@ class _Hex(int):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Hexadecimal where it is asked for; a mapping of plain values on one line; lists indented."""
+    """Hexadecimal where requested; a mapping of plain values on one line; lists indented."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)

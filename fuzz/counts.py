@@ -140,7 +140,7 @@ def _hosts(name: str) -> tuple:
 
 
 def inputs(number: int) -> Part:
-    """In a process of its own: its children are judged by what they leave of their streams."""
+    """Runs in a process of its own: its children are checked by what they leave of their streams."""
     command = [sys.executable, str(HERE / "readers.py"), "--count", str(_FILES), "--seed", str(1000 + number), "--json"]
     done = subprocess.run([*command, "--keep", str(HERE.parent / "build/fuzz/readers")], stdout=subprocess.PIPE)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -175,7 +175,7 @@ def table(parts: dict[str, list[dict]]) -> str:
 
 
 def count(log: Path, goals: dict[str, int]) -> None:
-    """Run parts of each kind until the log holds what is asked for."""
+    """Run parts of each kind until the log holds what is requested."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for kind, goal in goals.items():
         done = read(log)[kind]

@@ -3,7 +3,7 @@
     python fuzz/faults.py [--command compile,project] [--error ENOSPC] [--step 1]
 
 A shim below Python (faults.c, by LD_PRELOAD) counts what creates, writes, flushes or renames, and fails the n-th. A
-command runs once to be counted, then once for every n in a fork of this process. Judged is what is left: the output is
+command runs once to be counted, then once for every n in a fork of this process. What is left is checked: the output is
 what it was before or whole, nothing lies beside it, and what the command said is one line of ours. `--kill` ends the
 process by SIGKILL at that moment instead; then the same command once more must leave only its output. A command that
 resumes may leave what it has saved of its progress, if the same command then ends well and leaves its output alone.
@@ -124,7 +124,7 @@ def run(arguments: list[str], said: Path, at: int, number: int, kill: bool) -> t
     return os.waitstatus_to_exitcode(ended), int(told or 0)
 
 
-def judge(status: int, said: str, before: dict, after: dict, whole: dict, progress: str = "(?!)") -> str:
+def complaint(status: int, said: str, before: dict, after: dict, whole: dict, progress: str = "(?!)") -> str:
     """What is wrong with how a command ended in which a call failed."""
     lines = said.strip().splitlines()
     if "unforeseen" in said or "Traceback" in said or status not in (0, 1, 2):
@@ -168,7 +168,7 @@ def inject(name: str, seeds: Path, number: int, step: int = 1, kill: bool = Fals
         if kill:
             status, _ = run(arguments, said, 0, 0, False)
         words = said.with_suffix(".stderr").read_text(errors="replace")
-        wrong = judge(status, words, before, state(place), whole, PROGRESS.get(name, "(?!)"))
+        wrong = complaint(status, words, before, state(place), whole, PROGRESS.get(name, "(?!)"))
         if status and not wrong and name in PROGRESS:
             again, _ = run(arguments, said, 0, 0, False)
             words = said.with_suffix(".stderr").read_text(errors="replace")

@@ -20,26 +20,26 @@ _NAMES = ("", " ", "a b", "NULL", "ids", "logits", "☃", "a\nb", "x" * 300, "in
 _DIMENSIONS = (0, 1, -1, 2, 7, 2**31, 2**40, 2**62)
 
 
-def of_bytes(data: bytes, dice: random.Random) -> bytes:
+def of_bytes(data: bytes, rng: random.Random) -> bytes:
     """The bytes with one to four small changes."""
     content = bytearray(data)
-    for _ in range(dice.choice((1, 1, 1, 2, 4))):
-        at = dice.randrange(len(content) + 1)
-        kind = dice.randrange(7)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        at = rng.randrange(len(content) + 1)
+        kind = rng.randrange(7)
         if kind == 0 and content:
-            content[min(at, len(content) - 1)] ^= 1 << dice.randrange(8)
+            content[min(at, len(content) - 1)] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            content[at:at] = dice.choice(_BYTES)
+            content[at:at] = rng.choice(_BYTES)
         elif kind == 2:
-            del content[at : at + dice.choice((1, 2, 8, 64))]
+            del content[at : at + rng.choice((1, 2, 8, 64))]
         elif kind == 3:
             del content[at:]
         elif kind == 4:
-            content[at:at] = content[at : at + dice.choice((1, 8, 64, 1024))]
+            content[at:at] = content[at : at + rng.choice((1, 8, 64, 1024))]
         elif kind == 5:
-            content[at : at + 1] = bytes([dice.randrange(256)])
+            content[at : at + 1] = bytes([rng.randrange(256)])
         else:
-            content[at:at] = dice.randbytes(dice.choice((1, 4, 16)))
+            content[at:at] = rng.randbytes(rng.choice((1, 4, 16)))
     return bytes(content)
 
 
@@ -55,67 +55,67 @@ def _places(node: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _of_document(document: Any, dice: random.Random) -> Any:
-    if dice.random() < 0.03:
-        return dice.choice(_VALUES)
-    for _ in range(dice.choice((1, 1, 2, 3))):
+def _of_document(document: Any, rng: random.Random) -> Any:
+    if rng.random() < 0.03:
+        return rng.choice(_VALUES)
+    for _ in range(rng.choice((1, 1, 2, 3))):
         places = _places(document)
         if not places:
             return document
         # Few of the places of a long list, so that what is named is changed as often.
         short = [place for place in places if not (isinstance(place[0], list) and len(place[0]) > 8)]
-        holder, key = dice.choice(short if short and dice.random() < 0.8 else places)
-        kind = dice.randrange(6)
+        holder, key = rng.choice(short if short and rng.random() < 0.8 else places)
+        kind = rng.randrange(6)
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
-            holder[dice.choice(("", "x", key + "x"))] = holder.pop(key)
+            holder[rng.choice(("", "x", key + "x"))] = holder.pop(key)
         elif kind == 2 and isinstance(holder, list):
             holder.insert(key, holder[key])
         elif kind == 3:
-            other, where = dice.choice(places)
+            other, where = rng.choice(places)
             if (isinstance(other, list) and where < len(other)) or (isinstance(other, dict) and where in other):
                 holder[key] = json.loads(json.dumps(other[where]))
         else:
-            holder[key] = dice.choice(_VALUES)
+            holder[key] = rng.choice(_VALUES)
     return document
 
 
-def of_json(data: bytes, dice: random.Random) -> bytes:
+def of_json(data: bytes, rng: random.Random) -> bytes:
     """JSON of another shape or with other values, or bytes that are none."""
-    if dice.random() < 0.2:
-        return of_bytes(data, dice)
-    text = json.dumps(_of_document(json.loads(data), dice))
-    return (text if dice.random() < 0.9 else text.replace("1", "1" * 5000, 1)).encode()
+    if rng.random() < 0.2:
+        return of_bytes(data, rng)
+    text = json.dumps(_of_document(json.loads(data), rng))
+    return (text if rng.random() < 0.9 else text.replace("1", "1" * 5000, 1)).encode()
 
 
-def of_lines(data: bytes, dice: random.Random) -> bytes:
+def of_lines(data: bytes, rng: random.Random) -> bytes:
     """Lines of JSON, one of them changed."""
     lines = data.splitlines(keepends=True)
-    if not lines or dice.random() < 0.3:
-        return of_bytes(data, dice)
-    at = dice.randrange(len(lines))
-    lines[at] = of_json(lines[at], dice).rstrip() + b"\n"
+    if not lines or rng.random() < 0.3:
+        return of_bytes(data, rng)
+    at = rng.randrange(len(lines))
+    lines[at] = of_json(lines[at], rng).rstrip() + b"\n"
     return b"".join(lines)
 
 
-def of_yaml(data: bytes, dice: random.Random) -> bytes:
-    if dice.random() < 0.3:
-        return of_bytes(data, dice)
-    return json.dumps(_of_document(yaml.safe_load(data), dice)).encode()
+def of_yaml(data: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.3:
+        return of_bytes(data, rng)
+    return json.dumps(_of_document(yaml.safe_load(data), rng)).encode()
 
 
-def _rename(model: onnx.ModelProto, dice: random.Random) -> None:
-    name = dice.choice(_NAMES)
+def _rename(model: onnx.ModelProto, rng: random.Random) -> None:
+    name = rng.choice(_NAMES)
     graph = model.graph
-    kind = dice.randrange(4)
+    kind = rng.randrange(4)
     if kind == 0:
-        node = dice.choice(graph.node)
-        old = dice.choice([*node.input, *node.output, ""])
+        node = rng.choice(graph.node)
+        old = rng.choice([*node.input, *node.output, ""])
     elif kind == 1 and graph.initializer:
-        old = dice.choice(graph.initializer).name
+        old = rng.choice(graph.initializer).name
     else:
-        old = dice.choice([*graph.input, *graph.output]).name
+        old = rng.choice([*graph.input, *graph.output]).name
     for node in graph.node:
         node.input[:] = [name if x == old else x for x in node.input]
         node.output[:] = [name if x == old else x for x in node.output]
@@ -123,73 +123,73 @@ def _rename(model: onnx.ModelProto, dice: random.Random) -> None:
         item.name = name if item.name == old else item.name
 
 
-def _change_shape(model: onnx.ModelProto, dice: random.Random) -> None:
-    kind = dice.randrange(3)
+def _change_shape(model: onnx.ModelProto, rng: random.Random) -> None:
+    kind = rng.randrange(3)
     if kind == 0 and model.graph.initializer:
-        tensor = dice.choice(model.graph.initializer)
+        tensor = rng.choice(model.graph.initializer)
         if tensor.dims:
-            tensor.dims[dice.randrange(len(tensor.dims))] = dice.choice(_DIMENSIONS)
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(_DIMENSIONS)
         else:
-            tensor.dims.append(dice.choice(_DIMENSIONS))
+            tensor.dims.append(rng.choice(_DIMENSIONS))
     else:
-        value = dice.choice([*model.graph.input, *model.graph.output]).type.tensor_type
+        value = rng.choice([*model.graph.input, *model.graph.output]).type.tensor_type
         if kind == 1:
-            value.elem_type = dice.randrange(24)
+            value.elem_type = rng.randrange(24)
         elif value.shape.dim:
-            dimension = dice.choice(value.shape.dim)
-            dimension.dim_param = dice.choice(_NAMES)
-            if dice.random() < 0.5:
-                dimension.dim_value = dice.choice(_DIMENSIONS)
+            dimension = rng.choice(value.shape.dim)
+            dimension.dim_param = rng.choice(_NAMES)
+            if rng.random() < 0.5:
+                dimension.dim_value = rng.choice(_DIMENSIONS)
 
 
-def _change_node(model: onnx.ModelProto, dice: random.Random) -> None:
+def _change_node(model: onnx.ModelProto, rng: random.Random) -> None:
     nodes = model.graph.node
-    at = dice.randrange(len(nodes))
-    node, kind = nodes[at], dice.randrange(7)
+    at = rng.randrange(len(nodes))
+    node, kind = nodes[at], rng.randrange(7)
     if kind == 0:
-        node.op_type = dice.choice(("Add", "Div", "Reshape", "Gather", "If", "Loop", "Sqrt", "Cast", "Nonsense", ""))
+        node.op_type = rng.choice(("Add", "Div", "Reshape", "Gather", "If", "Loop", "Sqrt", "Cast", "Nonsense", ""))
     elif kind == 1:
         del nodes[at]
     elif kind == 2:
         nodes.add().CopyFrom(node)
     elif kind == 3 and node.input:
-        node.input[dice.randrange(len(node.input))] = dice.choice([x for n in nodes for x in (*n.input, *n.output)])
+        node.input[rng.randrange(len(node.input))] = rng.choice([x for n in nodes for x in (*n.input, *n.output)])
     elif kind == 4 and node.input:
-        del node.input[dice.randrange(len(node.input))]
+        del node.input[rng.randrange(len(node.input))]
     elif kind == 5 and node.attribute:
-        attribute = dice.choice(node.attribute)
-        attribute.i = dice.choice(_DIMENSIONS)
-        attribute.type = dice.randrange(12)
+        attribute = rng.choice(node.attribute)
+        attribute.i = rng.choice(_DIMENSIONS)
+        attribute.type = rng.randrange(12)
     else:
-        node.attribute.add(name=dice.choice(("axis", "perm", "to", "x")), i=dice.choice(_DIMENSIONS), type=2)
+        node.attribute.add(name=rng.choice(("axis", "perm", "to", "x")), i=rng.choice(_DIMENSIONS), type=2)
 
 
-def _change_data(model: onnx.ModelProto, dice: random.Random) -> None:
+def _change_data(model: onnx.ModelProto, rng: random.Random) -> None:
     if not model.graph.initializer:
         return
-    tensor = dice.choice(model.graph.initializer)
-    kind = dice.randrange(4)
+    tensor = rng.choice(model.graph.initializer)
+    kind = rng.randrange(4)
     if kind == 0:
-        tensor.raw_data = of_bytes(tensor.raw_data, dice)
+        tensor.raw_data = of_bytes(tensor.raw_data, rng)
     elif kind == 1:
-        tensor.data_type = dice.randrange(27)
+        tensor.data_type = rng.randrange(27)
     elif kind == 2:
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=dice.choice(("x", "../x", "/etc/passwd", "", "x\0", "☃")))
+        tensor.external_data.add(key="location", value=rng.choice(("x", "../x", "/etc/passwd", "", "x\0", "☃")))
     else:
-        at = 4 * dice.randrange(len(tensor.raw_data) // 4 + 1)
+        at = 4 * rng.randrange(len(tensor.raw_data) // 4 + 1)
         tensor.raw_data = tensor.raw_data[:at] + b"\0\0\xc0\x7f" + tensor.raw_data[at + 4 :]
 
 
-def of_onnx(data: bytes, dice: random.Random) -> bytes:
+def of_onnx(data: bytes, rng: random.Random) -> bytes:
     """A protobuf that is no model, or a model with other names, shapes, nodes or data."""
-    if dice.random() < 0.25:
-        return of_bytes(data, dice)
+    if rng.random() < 0.25:
+        return of_bytes(data, rng)
     model = onnx.load_from_string(data)
     changes: tuple[Callable[[onnx.ModelProto, random.Random], None], ...]
     changes = (_rename, _change_shape, _change_node, _change_node, _change_data)
-    for _ in range(dice.choice((1, 1, 2, 3))):
+    for _ in range(rng.choice((1, 1, 2, 3))):
         if not model.graph.node or not model.graph.input or not model.graph.output:
             break
-        dice.choice(changes)(model, dice)
+        rng.choice(changes)(model, rng)
     return model.SerializeToString()

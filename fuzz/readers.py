@@ -3,7 +3,7 @@
     python fuzz/readers.py --count 20000 [--kind onnx,plan] [--seed 0] [--keep FOLDER]
 
 Seeds are small right inputs of every kind that a command reads. One of them is changed (mutate.py), a command reads it
-in this process, and what it says is judged: exit status 0, 1 or 2, one line of ours on stderr where it failed, and no
+in this process, and what it says is checked: exit status 0, 1 or 2, one line of ours on stderr where it failed, and no
 output left. Batches are forks, so that a crash of a library is seen and is a finding too.
 """
 
@@ -147,7 +147,7 @@ def call(arguments: list[str], folder: Path) -> tuple[int, str]:
     return status, said.read_text(encoding="utf-8", errors="replace")
 
 
-def judged(status: int, said: str, out: Path) -> str:
+def complaint(status: int, said: str, out: Path) -> str:
     """What is wrong with how a command ended; nothing where all is right."""
     lines = said.strip().splitlines()
     if "unforeseen" in said or "Traceback" in said or "panicked" in said:
@@ -161,12 +161,12 @@ def judged(status: int, said: str, out: Path) -> str:
     return ""
 
 
-def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
+def one(kind: Kind, rng: random.Random, folder: Path) -> tuple[str, str]:
     """(what is wrong, the exit status) of one changed input."""
     path, out = folder / kind.file, folder / "out"
     right = path.read_bytes()
-    command = dice.choice(kind.commands)
-    path.write_bytes(kind.change(right, dice))
+    command = rng.choice(kind.commands)
+    path.write_bytes(kind.change(right, rng))
     shutil.copy(path, folder / "changed")
     (folder / "command").write_text(command)
     try:
@@ -176,7 +176,7 @@ def one(kind: Kind, dice: random.Random, folder: Path) -> tuple[str, str]:
         status, said = call(arguments, folder)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        return judged(status, said, out), str(status)
+        return complaint(status, said, out), str(status)
     finally:
         path.write_bytes(right)
         shutil.rmtree(out, ignore_errors=True)
@@ -208,10 +208,10 @@ def batch(kind: Kind, seed: str, count: int, folder: Path) -> None:
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     with (folder / "results").open("w") as results:
         for _ in range(count):
-            wrong, status = one(kind, dice, folder)
+            wrong, status = one(kind, rng, folder)
             if wrong:
                 shutil.copy(folder / "changed", folder / f"finding-{secrets_of(wrong)}")
             results.write(json.dumps([wrong, status]) + "\n")

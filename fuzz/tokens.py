@@ -61,31 +61,31 @@ class Tokenizer:
         return self._ids[: tokens.value]
 
 
-def text(dice: random.Random, words: list[str]) -> bytes:
+def text(rng: random.Random, words: list[str]) -> bytes:
     """Up to a few dozen bytes of one kind or of several."""
     parts: list[bytes] = []
-    for _ in range(dice.choice((1, 1, 2, 3, 6))):
-        kind = dice.randrange(6)
+    for _ in range(rng.choice((1, 1, 2, 3, 6))):
+        kind = rng.randrange(6)
         if kind == 0:
-            parts.append(" ".join(dice.choices(words, k=dice.randrange(1, 5))).encode())
+            parts.append(" ".join(rng.choices(words, k=rng.randrange(1, 5))).encode())
         elif kind == 1:
-            low, high = dice.choice(_RANGES)
-            characters = [chr(dice.randint(low, high)) for _ in range(dice.randrange(1, 9))]
+            low, high = rng.choice(_RANGES)
+            characters = [chr(rng.randint(low, high)) for _ in range(rng.randrange(1, 9))]
             parts.append("".join(characters).encode("utf-8", "surrogatepass"))
         elif kind == 2:
-            parts.append(dice.choice(_PIECES).encode())
+            parts.append(rng.choice(_PIECES).encode())
         elif kind == 3:
-            parts.append(dice.randbytes(dice.randrange(1, 6)))
+            parts.append(rng.randbytes(rng.randrange(1, 6)))
         elif kind == 4:
-            parts.append("".join(dice.choices("aeinrst '-.,!?0123456789", k=dice.randrange(1, 12))).encode())
+            parts.append("".join(rng.choices("aeinrst '-.,!?0123456789", k=rng.randrange(1, 12))).encode())
         else:
-            parts.append(bytes([dice.randrange(32, 127)]) * dice.choice((1, 2, 3, 40)))
+            parts.append(bytes([rng.randrange(32, 127)]) * rng.choice((1, 2, 3, 40)))
     return b"".join(parts)
 
 
 def compare(package: Package, seconds: float, seed: int, most: int | None = None) -> tuple[int, int, list[bytes]]:
     """(texts compared, texts with a word that is too long, those whose ids differ) of so many seconds or texts."""
-    library, dice = load_tokenizer(package.tokenizer), random.Random(seed)
+    library, rng = load_tokenizer(package.tokenizer), random.Random(seed)
     words = sorted(library.get_vocab())
     compared = long = 0
     differing: list[bytes] = []
@@ -93,7 +93,7 @@ def compare(package: Package, seconds: float, seed: int, most: int | None = None
         device = Tokenizer(package, Path(folder))
         end = time.monotonic() + seconds
         while time.monotonic() < end and len(differing) < 10 and (most is None or compared + long < most):
-            given = text(dice, words)
+            given = text(rng, words)
             found = device(given)
             if found is None:
                 long += 1

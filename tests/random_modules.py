@@ -10,7 +10,7 @@ from tvm import IRModule, relax, tirx
 from tvm.ir import Var
 
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quantized
 from embbert_tvm.graph.quantize.selective_scan import tabulate
 from embbert_tvm.kernels import half
 from embbert_tvm.kernels.attention import Attention, attention, exp_table
@@ -23,7 +23,7 @@ from embbert_tvm.kernels.integer_recurrence import tables as recurrence_tables
 from embbert_tvm.kernels.integer_scan import IntegerScan, decay_table, integer_scan
 from embbert_tvm.kernels.isa import Isa, isa_of
 from embbert_tvm.kernels.pool import KINDS, Pool, pool
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.specs import with_spec
 
 VOCABULARY, POSITIONS, CLASSES = 19, 80, 3
@@ -41,7 +41,7 @@ class Maker:
     rng: np.random.Generator
     specs: dict[str, object] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[KernelSelection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.builder = relax.BlockBuilder()
@@ -56,7 +56,7 @@ class Maker:
             if isinstance(value, np.ndarray):
                 self.names.setdefault(fingerprint(value), f"{out.name}_{index}")
         self.specs[out.name] = spec
-        self.choices.append(Choice(out.name, str(func.attrs[KERNEL]), "int8", "random"))
+        self.choices.append(KernelSelection(out.name, str(func.attrs[KERNEL]), "int8", "random"))
         return out
 
     def vectors(self, epilogue, n: int, spread: float) -> list[np.ndarray]:
@@ -83,8 +83,8 @@ class Maker:
         rng = self.rng
         row = 0 if single else None
         spec = Product(
-            tuple(Source(w, row=row) for _, w in xs), n, epilogue, (), single,
-            (Source(n, dtype=str(residual.ty.dtype)),) if residual is not None else (),
+            tuple(ProductInput(w, row=row) for _, w in xs), n, epilogue, (), single,
+            (ProductInput(n, dtype=str(residual.ty.dtype)),) if residual is not None else (),
         )  # fmt: skip
         spread = 45.0 * 45 * np.sqrt(spec.k or 1)
         args: list = [*(x for x, _ in xs), *([int8(rng, n, spec.k)] if xs else [])]
@@ -98,7 +98,7 @@ class Maker:
     def embedding(self, n: int, epilogue, mapped: bool, lookups: bool) -> Var:
         rng, width = self.rng, int(self.rng.integers(2, 20))
         tables = [(VOCABULARY, True), (POSITIONS, False)]
-        sources = tuple(Source(width if mapped else n, rows, indexed) for rows, indexed in tables)
+        sources = tuple(ProductInput(width if mapped else n, rows, indexed) for rows, indexed in tables)
         spec = Product(
             sources if mapped else (), n, epilogue, (3,) if lookups else (), residuals=() if mapped else sources
         )
@@ -130,8 +130,8 @@ class Maker:
         """A convolution over time of tensors [(var, width)] and a table of the tokens; window: taps, rows ahead,
         dilation. skips: whether it leaves out the rows that would read before the first."""
         rng, (taps, after, dilation) = self.rng, window
-        read = [Source(w, taps=taps, after=after, dilation=dilation) for _, w in xs]
-        read.append(Source(n, VOCABULARY, True, taps=taps, after=after, dilation=dilation))
+        read = [ProductInput(w, taps=taps, after=after, dilation=dilation) for _, w in xs]
+        read.append(ProductInput(n, VOCABULARY, True, taps=taps, after=after, dilation=dilation))
         spec = Product(tuple(read), n, Activate(), skipped=dilation * (taps - 1) if skips else 0)
         args: list = [*(x for x, _ in xs), int8(rng, VOCABULARY, n), self.ids]
         args += [int8(rng, n, spec.k), rng.integers(-3000, 3000, n).astype(np.int32)]
@@ -291,7 +291,8 @@ class HalfMaker(Maker):
         """A product of tensors [(var, width)] that ends in a norm, an activation or neither."""
         norm = last if last in ("rms_norm", "layer_norm") else None
         spec = half.HalfProduct(
-            tuple(half.Source(w) for _, w in xs), n, (), (half.Source(n),) if residual is not None else (), norm,
+            tuple(half.HalfInput(w) for _, w in xs), n, (),
+            (half.HalfInput(n),) if residual is not None else (), norm,
             None if norm else last, single, 1e-5,
         )  # fmt: skip
         args: list = []
@@ -303,7 +304,7 @@ class HalfMaker(Maker):
 
     def half_embedding(self, n: int, last: str | None) -> Var:
         width = int(self.rng.integers(1, 20))
-        mapped, positions = half.Source(width, VOCABULARY, True), half.Source(n, POSITIONS)
+        mapped, positions = half.HalfInput(width, VOCABULARY, True), half.HalfInput(n, POSITIONS)
         spec = half.HalfProduct((mapped,), n, (3,), (positions,), last, None, False, 1e-5)
         segment = self.builder.emit(relax.op.minimum(self.ids, relax.const(2, "int32")))
         args: list = [self.halves(VOCABULARY, width), self.ids, self.halves(width, n, size=width**-0.5)]

@@ -8,9 +8,9 @@ from embbert_tvm.models.ngrams import NgramModel, outputs_of
 
 def model_of(labels, rank=0, buckets=2000, seed=0):
     """rank: columns that are projected to the outputs; 0: each column is one."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     outputs = outputs_of(len(labels))
-    table = dice.integers(-127, 128, (buckets, rank or outputs)).astype(np.int8)
-    bias = dice.standard_normal(outputs).astype(np.float32)
-    projection = dice.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
+    table = rng.integers(-127, 128, (buckets, rank or outputs)).astype(np.int8)
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    projection = rng.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
     return NgramModel(NgramFeatures(buckets), tuple(labels), table, 0.002 if rank else 0.02, bias, projection)

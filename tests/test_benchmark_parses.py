@@ -1,4 +1,4 @@
-"""The benchmark that has a parser judge sentences."""
+"""The benchmark that has a parser label sentences."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ def test_a_parser_that_skips_a_sentence_is_an_error(monkeypatch):
         parses.parsed(["He saw the dog.", "Anna saw the dog."])
 
 
-def test_judged_sentences_are_new_and_the_same_again(parser_of_two_objects, monkeypatch):
+def test_labelled_sentences_are_new_and_the_same_again(parser_of_two_objects, monkeypatch):
     monkeypatch.setattr(parses, "CHUNK", 40)
     without = [Example("0", "He saw  the dog."), Example("1", "anna the saw dog.")]
-    made = parses.judged(SOUND, SOUND[:2], without, 100, 1)
+    made = parses.labelled(SOUND, SOUND[:2], without, 100, 1)
     texts = [x.text for x in made]
     assert len(set(texts)) == 100
     assert not {"he saw the dog.", "anna the saw dog."} & {text.lower() for text in texts}
     assert {x.label for x in made} == {"0", "1"}
     assert all(x.label == str(int(x.text.endswith(("the dog.", "the book.")))) for x in made)
-    assert made == parses.judged(SOUND, SOUND[:2], without, 100, 1)
+    assert made == parses.labelled(SOUND, SOUND[:2], without, 100, 1)
 
 
 def test_what_somebody_wrote_and_the_parser_cannot_read_is_left_out(parser_of_two_objects, monkeypatch):
     texts = {"He saw the dog.": True, "Nobody sees.": True, "He saw dog.": False, "Anna saw the dog.": False}
     monkeypatch.setattr(parses, "CHUNK", len(texts))
     monkeypatch.setattr(parses, "candidates", lambda *given: iter(texts.items()))
-    made = parses.judged(SOUND, [], [], 3, 1)
+    made = parses.labelled(SOUND, [], [], 3, 1)
     assert [(x.label, x.text) for x in made] == [
         ("1", "He saw the dog."),
         ("0", "He saw dog."),
@@ -91,7 +91,7 @@ def test_what_somebody_wrote_and_the_parser_cannot_read_is_left_out(parser_of_tw
 def test_too_little_text_is_refused(parser_of_two_objects, monkeypatch):
     monkeypatch.setattr(parses, "candidates", lambda *given: itertools.repeat(("He saw the dog.", True)))
     with pytest.raises(InputError, match="do not make 100 sentences"):
-        parses.judged(SOUND, [], [], 100, 1)
+        parses.labelled(SOUND, [], [], 100, 1)
 
 
 def test_a_broken_sentence_takes_forms_of_the_same_words():

@@ -269,9 +269,9 @@ def test_a_shipped_model_says_what_it_gives_and_what_its_data_allows():
 
 
 def test_one_process_a_run(tmp_path):
-    with suite.alone(tmp_path / "run") as first, suite.alone(tmp_path / "run") as second:
+    with suite.exclusively(tmp_path / "run") as first, suite.exclusively(tmp_path / "run") as second:
         assert (first, second) == (True, False)
-    with suite.alone(tmp_path / "run") as again:
+    with suite.exclusively(tmp_path / "run") as again:
         assert again
     assert list(tmp_path.iterdir()) == []
 

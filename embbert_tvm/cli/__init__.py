@@ -14,7 +14,7 @@ from embbert_tvm.version import __version__
 COMMANDS = {
     "compare": "Say which answers change from one model to another.",
     "compile": "Compile a model folder or an ONNX file to C.",
-    "distill": "Fine-tune a model on labelled text and on a larger model's judgement.",
+    "distill": "Fine-tune a model on labelled text and on a larger model's answers.",
     "doctor": "Say what this machine has and lacks.",
     "evaluate": "Measure a float model on labelled text.",
     "export": "Write a model folder's ONNX and calibration statistics.",

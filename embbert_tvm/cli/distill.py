@@ -21,10 +21,21 @@ from embbert_tvm.cli.training import (
 )
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 
-_OF_THE_JOB = (*train.OF_THE_JOB, "weak_teachers", "unlabelled", "most", "copies", "corrupted", "grafted", "donors")
+_OF_THE_JOB = (*train.OF_THE_JOB, "weak_teachers", "unlabelled", "most", "mixed", "noised", "replaced", "auxiliary")
+
+# What options were called in the commands that model folders record.
+_OLD_NAMES = {"--copies": "--mixed", "--corrupted": "--noised", "--grafted": "--replaced", "--donors": "--auxiliary"}
 
 
-@click.command()
+class _OldNames(click.Command):
+    """Takes an option by its old name too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        pairs = (arg.partition("=") for arg in args)
+        return super().parse_args(ctx, ["".join((_OLD_NAMES.get(name, name), *rest)) for name, *rest in pairs])
+
+
+@click.command(cls=_OldNames)
 @training_options
 @click.option(
     "--teacher",
@@ -42,12 +53,12 @@ _OF_THE_JOB = (*train.OF_THE_JOB, "weak_teachers", "unlabelled", "most", "copies
     help="Where the fine-tuned encoder is kept, further ones beside it with -1, -2, ...; one that is there is used "
     "as it is. [default: OUTPUT-teacher]",
 )
-@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to judge; may be repeated.")
+@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to label; may be repeated.")
 @click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
-@click.option("--copies", default=0, show_default=True, help="Texts spliced of two of TSV's, for each of them.")
-@click.option("--corrupted", default=0, show_default=True, help="Texts with a few words changed, for each of TSV's.")
-@click.option("--grafted", default=0, show_default=True, help="Texts with a few words of donors, for each of TSV's.")
-@click.option("--donors", type=PATH, multiple=True, help="Text that --grafted takes words of; may be repeated.")
+@click.option("--mixed", default=0, show_default=True, help="Texts mixed of two, for each of TSV's.")
+@click.option("--noised", default=0, show_default=True, help="Texts with a few words changed, for each of TSV's.")
+@click.option("--replaced", default=0, show_default=True, help="Texts with a few auxiliary words, for each of TSV's.")
+@click.option("--auxiliary", type=PATH, multiple=True, help="Text that --replaced takes words of; may be repeated.")
 @recipe_option("--teacher-weight", "Share of the teacher's logits in the loss.")
 @recipe_option("--temperature", "That the logits are divided by.")
 @recipe_option("--hidden-weight", "Of the distance to the teacher's last state.")

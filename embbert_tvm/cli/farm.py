@@ -25,7 +25,7 @@ def tracker(host: str, port: int) -> None:
 @command.command()
 @click.option("--tracker", "where", required=True, metavar="HOST:PORT")
 @click.option("--board", required=True, metavar="BOARD|FILE.yaml")
-@click.option("--key", help="The name to be asked for by. Default: the board's.")
+@click.option("--key", help="The name under which clients request it. Default: the board's.")
 @click.option("--serial", metavar="PORT", help="The board is here; without it QEMU emulates it.")
 @click.option("--flash", metavar="COMMAND", help="Puts {image} on the board behind the serial port.")
 @click.option(

@@ -35,7 +35,7 @@ def guarded(command: Callable[[], Any]) -> int:
     except BaseException as error:  # PyO3's panics are no Exception
         return _reported(error)
     finally:
-        _settle_stdout()
+        _drop_stdout()
 
 
 def _end(number: int, frame: object) -> NoReturn:
@@ -60,7 +60,7 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _settle_stdout() -> None:
+def _drop_stdout() -> None:
     """Drop what a broken stdout still holds: Python would fail once more at its end."""
     try:
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels import choices as kernel_choices
 
 # A local array of at most this many elements is a tile of accumulators, not a workspace; so is one of the scope
-# "local", which a schedule asked for, up to as many as there are registers.
+# "local", which a schedule requests, up to as many as there are registers.
 LOCAL_ELEMENTS = 8
 LOCAL_SCOPE_ELEMENTS = 32
 _SLICE = ("first", "end")  # the iterations that a call does, and where the main loop is left and gone on with
@@ -54,7 +54,7 @@ class CFunction:
     workspaces: tuple[Buffer, ...]
     body: str
     math: bool
-    choices: tuple[kernel_choices.Choice, ...] = ()
+    choices: tuple[kernel_choices.TuningKnob, ...] = ()
     count: tirx.PrimExpr | None = None
     equations: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ class _Printer:
     def __init__(self, func: tirx.PrimFunc, chosen: Mapping[str, int], half: Container[int] = ()) -> None:
         self.func = func
         self.chosen = chosen
-        self.choices: list[kernel_choices.Choice] = []
+        self.choices: list[kernel_choices.TuningKnob] = []
         self.calls = self.loops = 0  # that had a choice, so far
         self.names: dict[Var, str] = {}
         self.alias: dict[Var, Var] = {}

@@ -28,7 +28,7 @@ from embbert_tvm.kernels.epilogues import (
 )
 from embbert_tvm.kernels.gate import GATE_BITS, Gate
 from embbert_tvm.kernels.low_bits import WeightFormat
-from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput
 from embbert_tvm.kernels.row_block import spec as row_block
 
 LEGEND = """\
@@ -157,7 +157,7 @@ def _residuals(terms: Sequence[tuple[str, str]]) -> str:
     return f" + (({added} + {1 << RESIDUAL_BITS - 1}) >> {RESIDUAL_BITS})" if terms else ""
 
 
-def _source(source: Source, writer: _Writer) -> str:
+def _source(source: ProductInput, writer: _Writer) -> str:
     """How a product reads an operand."""
     if source.taps > 1 or source.after:
         raise UnwrittenError("a convolution over time of all channels")

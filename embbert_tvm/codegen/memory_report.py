@@ -30,7 +30,7 @@ def memory_text(blocks: Sequence[Block], peak: int, steps: Sequence[str]) -> str
 
 
 def _cells(blocks: Sequence[Block], peak: int, steps: int) -> list[list[int | None]]:
-    """For each row of addresses, lowest first, and column of steps, the number of the block that fills most of it."""
+    """The block that fills most of each cell: by row of addresses, lowest first, and by column of steps."""
     rows, columns = min(_ROWS, peak), min(_COLUMNS, steps)
     cells: list[list[int | None]] = [[None] * columns for _ in range(rows)]
     most = [[0] * columns for _ in range(rows)]

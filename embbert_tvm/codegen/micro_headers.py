@@ -82,7 +82,7 @@ def _written(name: str, kept: set[_Item], names: set[str]) -> str:
 
 @functools.cache
 def _frames() -> dict[str, tuple[str, str]]:
-    """By header what stands above its items, its guard and includes, and below them."""
+    """What stands above the items of each header, its guard and includes, and below them."""
     return {name: (before, after) for name, (before, _, after) in _parted().items()}
 
 
@@ -127,7 +127,7 @@ def _paragraphs(body: str) -> Iterator[str]:
 
 
 def _depth(text: str) -> int:
-    """Of `#if` and braces, 1 within a comment."""
+    """Depth of nesting in `#if` and braces, 1 within a comment."""
     bare = _COMMENT.sub(" ", text)
     if "/*" in bare:
         return 1

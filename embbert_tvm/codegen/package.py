@@ -14,11 +14,11 @@ import numpy as np
 from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.codegen import c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.memory_report import memory_text
-from embbert_tvm.codegen.plan import ALIGN, Plan
+from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.escape import c_comment
-from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.graph.quantize import KernelSelection
 from embbert_tvm.heads import ONE_LABEL
 from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.rejection import Rejection
@@ -43,7 +43,7 @@ class Contents:
     cpu: Cpu
     precision: str
     labels: Sequence[str] | None
-    choices: Sequence[Choice]
+    choices: Sequence[KernelSelection]
     plan: str
     relax_text: str | None  # None where there is no graph
     onnx: bytes | None
@@ -135,7 +135,7 @@ def _beside(contents: Contents) -> dict[str, bytes]:
 
 
 def _tolerance(contents: Contents) -> float:
-    """By how much of the largest logit a place may differ from LLVM's build: not at all in integers."""
+    """Share of the largest logit by which a place may differ from LLVM's build: 0 in integers."""
     if contents.precision == "fp32":
         return FP32_TOLERANCE
     floating = contents.precision == "fp16" or any(str(c.precision).startswith("float") for c in contents.choices)
@@ -213,11 +213,11 @@ def _output(step: int, output: Output, contents: Contents) -> dict:
     """float: the value of the simplified float module that it stands for, `scale` what one step of it is worth."""
     origin, scale = contents.origins.get(OUTPUT if output.name == OUTPUT else output.value, (None, None))
     shown = {"step": step, "name": output.name, "dtype": output.dtype, "shape": output.shape}
-    shown["lanes"] = output.lanes
+    shown["interleave"] = output.interleave
     return shown | {"float": origin, "scale": scale}
 
 
-def _arena(plan: Plan) -> dict:
+def _arena(plan: MemoryPlan) -> dict:
     """The plan; `least` is true where no plan is smaller."""
     return {"bytes": plan.peak, "align": ALIGN, "least": plan.optimal, "tensors": [asdict(b) for b in plan.blocks]}
 

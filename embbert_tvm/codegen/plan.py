@@ -48,7 +48,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """blocks: placed, in the order given; peak: the arena's bytes; lower_bound: no plan is smaller; effort: as EFFORT.
 
     optimal: whether peak is lower_bound. If not, the search was cut short.
@@ -75,10 +75,10 @@ def lower_bound(blocks: Sequence[Block], align: int = ALIGN) -> int:
     return align * _most_alive(_items(blocks, align))
 
 
-def solve(blocks: Sequence[Block], align: int = ALIGN, effort: int = EFFORT) -> Plan:
+def solve(blocks: Sequence[Block], align: int = ALIGN, effort: int = EFFORT) -> MemoryPlan:
     """Places for the blocks in the smallest arena. No two blocks that meet share a byte; offsets and size are aligned.
 
-    The search ends after some `effort` (see Plan.optimal). The same blocks in the same order give the same plan.
+    The search ends after some `effort` (see MemoryPlan.optimal). The same blocks in the same order give the same plan.
     """
     items = _items(blocks, align)
     offsets = [0] * len(blocks)
@@ -92,7 +92,7 @@ def solve(blocks: Sequence[Block], align: int = ALIGN, effort: int = EFFORT) -> 
         for item in part:
             offsets[item.index] = places[item.index] * align
     placed = tuple(replace(b, offset=o) for b, o in zip(blocks, offsets, strict=True))
-    return Plan(placed, peak * align, bound * align, effort - left)
+    return MemoryPlan(placed, peak * align, bound * align, effort - left)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class _Search:
         self.meets = [[j for j in count if j != k and self.items[k].meets(self.items[j])] for k in count]
         self.cliques = len(cliques)
         alike = [(self.sizes[k], self.spans[k]) for k in count]
-        self.twin = [next((j for j in reversed(range(k)) if alike[j] == alike[k]), None) for k in count]
+        self.duplicate = [next((j for j in reversed(range(k)) if alike[j] == alike[k]), None) for k in count]
         self.rank: list[tuple[Any, ...]] = []
         self.known: dict[tuple[Any, ...], _Places | None] = {}
 
@@ -295,7 +295,7 @@ class _Search:
         choices = [k for k in rest if floors[k] < ceiling and (floors[k], k) > after]
         for k in sorted(choices, key=lambda k: (floors[k], self.rank[k])):
             # Items alike lie above each other in the order of their numbers.
-            if self.twin[k] in rest:
+            if self.duplicate[k] in rest:
                 continue
             offset, end = floors[k], floors[k] + self.sizes[k]
             raised = floors.copy()

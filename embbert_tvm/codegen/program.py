@@ -256,8 +256,8 @@ class _Builder:
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
         symbolic = [not isinstance(d, int) for d in dims]
         beside = symbolic == [True, False, False] and dims[2] in (INTERLEAVE, MVE_FP16.interleave)
-        lanes = dims[2] if beside else 1
-        return Output(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", lanes)
+        interleave = dims[2] if beside else 1
+        return Output(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", interleave)
 
     def make(
         self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool, places: list[str | None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.codegen.c_function import CFunction
-from embbert_tvm.codegen.plan import Block, Plan
+from embbert_tvm.codegen.plan import Block, MemoryPlan
 
 INPUT, OUTPUT = "ids", "logits"
 
@@ -25,7 +25,7 @@ class Tensor:
 @dataclass(frozen=True)
 class Output:
     """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
-    many elements it has. lanes: rows whose elements of a column lie side by side: 1, 2 where rows are
+    many elements it has. interleave: rows whose elements of a column lie side by side: 1, 2 where rows are
     interleaved (kernels/layouts.py), 8 in half precision (kernels/isa/mve_fp16.py)."""
 
     name: str
@@ -33,7 +33,7 @@ class Output:
     dtype: str
     shape: str
     count: str
-    lanes: int
+    interleave: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Program:
     constants: dict[str, np.ndarray]
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
-    arena: Plan
+    arena: MemoryPlan
     classes: int
     vocabulary: int
     max_length: int

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from embbert_tvm.codegen import tokenizer_trie
 from embbert_tvm.codegen.c_tables import array
-from embbert_tvm.codegen.tokenizer_tables import BYTE_CHARACTERS, NONE, RAW, pair_tables, settles, smallest
+from embbert_tvm.codegen.tokenizer_tables import BYTE_CHARACTERS, NONE, RAW, merges_ordered, pair_tables, smallest
 from embbert_tvm.codegen.unicode_map import POINTS
 from embbert_tvm.data.tokenizer_models import byte_token
 from embbert_tvm.data.tokenizer_spec import Bpe, Delimit, TokenizerSpec, Unigram, WordLevel, WordPiece
@@ -64,7 +64,7 @@ def window_bytes(spec: TokenizerSpec) -> int:
 
 
 def _values(tokens: Mapping[str, int], missing: int) -> np.ndarray:
-    """Of each code point the number of the token that it is. missing: of others, RAW for the code point itself."""
+    """Number of the token that each code point is. missing: that of others, RAW for the code point itself."""
     values = np.arange(POINTS, dtype=np.int64) | RAW if missing == RAW else np.full(POINTS, missing, np.int64)
     for token, number in tokens.items():
         if len(token) == 1:
@@ -94,7 +94,7 @@ def _bpe(spec: TokenizerSpec, model: Bpe, window: int) -> ModelTables:
         "UNK": unknown,
         "FUSE_UNK": int(model.fuse_unknown),
         "MERGES": len(merges),
-        "SETTLES": int(settles(merges)),
+        "ORDERED_MERGES": int(merges_ordered(merges)),
         "WINDOW": window,
         "SLOTS": f"{len(pairs.at)}u",
         "BUCKET_SHIFT": pairs.bucket_shift,
@@ -111,7 +111,8 @@ def _bpe(spec: TokenizerSpec, model: Bpe, window: int) -> ModelTables:
     ]
     state, reset = ["bool unknown; /* the last character of the word had no token */"], ["t->unknown = false;"]
     if wholes:
-        state, reset = [*state, "bool settled; /* a part of the word is written */"], [*reset, "t->settled = false;"]
+        state.append("bool committed; /* a part of the word is written */")
+        reset.append("t->committed = false;")
     if options["CUT"] != none:
         state, reset = [*state, "uint32_t last; /* symbol of the word */"], [*reset, "t->last = TOKENIZER_NONE;"]
     if spec.byte_level:

@@ -233,7 +233,7 @@ def _slot(hashed: np.ndarray, shift: np.ndarray, slots: int, wide: bool) -> np.n
     return ((moved >> np.uint64(16)) * np.uint64(slots) >> np.uint64(16)).astype(np.int64)
 
 
-def settles(merges: Sequence[tuple[int, int, int]]) -> bool:
+def merges_ordered(merges: Sequence[tuple[int, int, int]]) -> bool:
     """Whether each token is made by one merge, which comes before the merges that use it."""
     made: dict[int, int] = {}
     for rank, (_, _, result) in enumerate(merges):

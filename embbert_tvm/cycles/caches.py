@@ -38,14 +38,14 @@ class Cache:
 
 @dataclass(frozen=True)
 class Caches:
-    """Of instructions and of data, with lines of `line` bytes: least recently used goes first, stores fetch too."""
+    """Caches of instructions and data, with lines of `line` bytes: least recently used goes first, stores fetch too."""
 
     code: Cache
     data: Cache
     line: int = 32
 
     def option(self, plugin: Path, board: Board, code: Code, to: Path) -> str:
-        """Of QEMU's -plugin: count in a file what the functions of `code` fetch."""
+        """Argument of QEMU's -plugin that counts in a file what the functions of `code` fetch."""
         flash = board.region("flash")
         words = [f"file={plugin}", f"to={to}", f"line={self.line}"]
         words += [f"code={self.code.sets(self.line)}:{self.code.ways}"]

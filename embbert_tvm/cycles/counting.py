@@ -36,7 +36,7 @@ def plugin(name: str, program: str, folder: Path) -> Path:
 
 
 def options(program: str, folder: Path, counts: Path) -> tuple[str, ...]:
-    """Of QEMU's command line: count blocks in a file."""
+    """Options of QEMU's command line that count blocks in a file."""
     return ("-plugin", f"file={plugin('blocks', program, folder)},to={counts}")
 
 

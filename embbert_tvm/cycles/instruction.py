@@ -101,7 +101,7 @@ def _plain(register: str) -> str:
 
 
 def _registers(text: str) -> list[str]:
-    """In order; a range of a list, as in {r4-r6}, is written out."""
+    """Registers in order; a range of a list, as in {r4-r6}, is written out."""
     whole = re.sub(
         r"\b([rsdq])(\d+)\s*-\s*[rsdq](\d+)\b",
         lambda m: ", ".join(f"{m[1]}{i}" for i in range(int(m[2]), int(m[3]) + 1)),

@@ -37,7 +37,7 @@ class Model:
     known: dict[Block, dict[str, float]] = field(default_factory=dict)
 
     def each(self, blocks: Iterable[Block]) -> dict[Block, dict[str, float]]:
-        """By block, the cycles by each model."""
+        """Cycles of each block by each model."""
         blocks = list(blocks)
         new = [block for block in dict.fromkeys(blocks) if block not in self.known]
         by_mca = self.mca.cycles(new) if new else {}
@@ -50,7 +50,7 @@ class Model:
         return {block: self.known[block] for block in blocks}
 
     def cycles(self, counts: Mapping[Block, int]) -> float:
-        """Of blocks with how often each ran, each by the worst of the models."""
+        """Cycles of blocks by how often each ran, each by the worst of the models."""
         each = self.each(counts)
         return sum(count * max(each[block].values()) for block, count in counts.items())
 

@@ -68,7 +68,7 @@ class _Issue:
 
 
 def cycles(rules: Rules, block: Sequence[Instruction]) -> float:
-    """Of a block, each time around."""
+    """Cycles of a block that repeats, each time around."""
     state, half, previous = _Issue(rules), 0, None
     for turn in range(ROUNDS):
         if turn == ROUNDS // 2:

@@ -137,7 +137,7 @@ DUAL_PORTS = Rules(
 
 
 def _manual(one: Instruction, before: Instruction | None) -> int:
-    """As the table has them, a load after a load, or a store after a load, in its shadow."""
+    """Cycles of the manual's table; a load after a load, or a store after a load, runs in its shadow."""
     if one.kind in ("load", "load_part"):
         chained = before is not None and _loads(before)
         same = chained and one.moves_base and before is not None and before.moves_base and one.base == before.base
@@ -182,7 +182,7 @@ def _float_unit(one: Instruction) -> tuple[str, int] | None:
 
 
 def _pairs_free(first: Instruction, second: Instruction) -> bool:
-    """Of two short instructions the second, where it is nothing but IT or NOP."""
+    """Whether the second of two short instructions is free: IT or NOP."""
     return second.kind == "nop" and second.bytes == 2 and not first.branch
 
 

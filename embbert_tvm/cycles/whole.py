@@ -36,7 +36,7 @@ class Function:
 class WholeCycles:
     """An inference of `length` tokens. clock: the instructions that QEMU's own clock counted, which the functions'
     should be within a tick of; assumed: instructions of blocks that llvm-mca could not be asked of; fills: of cache
-    lines, where they were asked for."""
+    lines, where they were requested."""
 
     length: int
     functions: tuple[Function, ...]
@@ -57,7 +57,7 @@ class WholeCycles:
 
 
 def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None = None) -> list[WholeCycles]:
-    """Of a package on the board that emulates its CPU, at several lengths of text.
+    """Cycles of a package on the board that emulates its CPU, at several lengths of text.
 
     Raises InputError for a length that the package does not take, a CPU that QEMU does not emulate, and where QEMU,
     llvm-mca or the toolchain is missing.

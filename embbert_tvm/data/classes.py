@@ -12,7 +12,7 @@ _MOST_PAIRS = 8
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Of one class, `examples` of which there are; None is what no example, or no answer, can tell."""
+    """Figures of one class with `examples` examples; None is what no example, or no answer, can tell."""
 
     label: str
     precision: float | None

@@ -77,34 +77,35 @@ def _texts(path: Path) -> Iterator[str]:
                     yield sentence
 
 
-def splice(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
-    """`copies` new texts for each: its first words, and the last words of another, each of one to all of them.
+def mix_sentences(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """`count` new texts for each: its first words, and the last words of another, each of one to all of them.
 
-    What a teacher judges may be no sentence: it must only lie near the texts of the task.
+    A text for a teacher need not be a sentence: it must only lie near the texts of the task.
     """
+    # The seeds spell what recorded runs drew from.
     rng = random.Random(f"{seed} splice")
-    spliced = []
+    mixed = []
     for text in texts:
-        for _ in range(copies):
+        for _ in range(count):
             first, second = text.split() or [""], rng.choice(texts).split() or [""]
-            spliced.append(" ".join(first[: rng.randint(1, len(first))] + second[-rng.randint(1, len(second)) :]))
-    return spliced
+            mixed.append(" ".join(first[: rng.randint(1, len(first))] + second[-rng.randint(1, len(second)) :]))
+    return mixed
 
 
-def graft(texts: Sequence[str], donors: Sequence[str], copies: int, seed: int = 0) -> list[str]:
-    """`copies` new texts for each: one to four words in a row give way to one to four in a row of a donor's.
+def replace_spans(texts: Sequence[str], auxiliary: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """`count` new texts for each: one to four words in a row give way to one to four in a row of an auxiliary text.
 
     So a model meets words that the task's own texts lack, and a teacher says what it makes of them.
     """
     rng = random.Random(f"{seed} graft")
-    grafted = []
+    replaced = []
     for text in texts:
-        for _ in range(copies):
-            words, donor = text.split() or [""], rng.choice(donors).split() or [""]
-            (start, end), (first, last) = (_few_words(len(x), rng) for x in (words, donor))
-            given = [word.strip(string.punctuation) for word in donor[first:last]]
-            grafted.append(" ".join([*words[:start], *filter(None, given), *words[end:]]))
-    return grafted
+        for _ in range(count):
+            words, other = text.split() or [""], rng.choice(auxiliary).split() or [""]
+            (start, end), (first, last) = (_few_words(len(x), rng) for x in (words, other))
+            given = [word.strip(string.punctuation) for word in other[first:last]]
+            replaced.append(" ".join([*words[:start], *filter(None, given), *words[end:]]))
+    return replaced
 
 
 def _few_words(count: int, rng: random.Random) -> tuple[int, int]:
@@ -114,21 +115,21 @@ def _few_words(count: int, rng: random.Random) -> tuple[int, int]:
     return start, start + taken
 
 
-def corrupt(texts: Sequence[str], copies: int, seed: int = 0) -> list[str]:
-    """`copies` new texts for each: one to three of its words dropped, repeated, moved, or replaced by another text's.
+def add_noise(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """`count` new texts for each: one to three of its words dropped, repeated, moved, or replaced by another text's.
 
     For tasks of the form of a sentence: a teacher tells which change it bears and which it does not.
     """
     rng = random.Random(f"{seed} corrupt")
-    corrupted = []
+    noised = []
     for text in texts:
-        for _ in range(copies):
+        for _ in range(count):
             words = text.split()
             for _ in range(rng.choice((1, 1, 2, 3))):
                 if words:
                     _EDITS[rng.randrange(len(_EDITS))](words, rng, texts)
-            corrupted.append(" ".join(words))
-    return corrupted
+            noised.append(" ".join(words))
+    return noised
 
 
 def _drop(words: list[str], rng: random.Random, texts: Sequence[str]) -> None:

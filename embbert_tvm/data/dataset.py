@@ -129,7 +129,7 @@ def label_list(examples: Iterable[Example]) -> list[str]:
 
 
 def unknown_labels(examples: Iterable[Example], labels: Sequence[str]) -> dict[str, int]:
-    """By label, the examples of labels that a model does not have."""
+    """Count the examples of each label that a model does not have."""
     return dict(Counter(x.label for x in examples if x.label not in labels))
 
 

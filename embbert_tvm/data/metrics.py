@@ -1,4 +1,4 @@
-"""What a model is judged by. Each takes arrays of equal length and gives a float."""
+"""Metrics of a model. Each takes arrays of equal length and gives a float."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _mixed(h: np.ndarray) -> np.ndarray:
 
 
 def _fold_tables() -> tuple[np.ndarray, np.ndarray]:
-    """By code point what it is, and the character that it becomes."""
+    """Kind of each code point, and the character that it becomes."""
     kinds = np.full(0x110000, LETTER, np.uint8)
     folded = np.arange(0x110000, dtype=np.int32)
     for first, letters in BASE_LETTERS:

@@ -97,7 +97,7 @@ def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _parts(model: dict[str, Any]) -> dict[int, set[int]]:
-    """Of each token of BPE, those that merges make it of."""
+    """Tokens of BPE that merges make each token of."""
     vocabulary = _vocabulary(model)
     found: dict[int, set[int]] = {}
     for left, right in _merges(model):

@@ -20,7 +20,7 @@ _CUT_SHARE, _CUT_MOST = 10, 2500  # a tenth of train, at most so many examples
 class Splits:
     """train, dev and the test splits of a task.
 
-    `removed` counts, by split, the examples that were left out since a split that is judged on holds their text.
+    `removed` counts, by split, the examples that were left out since a split that is evaluated on holds their text.
     """
 
     train: list[Example]
@@ -57,10 +57,10 @@ def without_leaks(train: Sequence[Example], dev: Sequence[Example], tests: Mappi
 
     Texts are compared without case, punctuation and white space. The tests stay as published.
     """
-    judged = {example_key(x) for test in tests.values() for x in test}
-    kept_dev = [x for x in dev if example_key(x) not in judged]
-    judged |= {example_key(x) for x in kept_dev}
-    kept_train = [x for x in train if example_key(x) not in judged]
+    held_out = {example_key(x) for test in tests.values() for x in test}
+    kept_dev = [x for x in dev if example_key(x) not in held_out]
+    held_out |= {example_key(x) for x in kept_dev}
+    kept_train = [x for x in train if example_key(x) not in held_out]
     removed = {"train": len(train) - len(kept_train), "dev": len(dev) - len(kept_dev)}
     return Splits(kept_train, kept_dev, {name: list(test) for name, test in tests.items()}, removed)
 

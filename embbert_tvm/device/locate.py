@@ -24,7 +24,7 @@ Float = Callable[[Sequence[int]], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of an output of a step: where it differs most, and by how much.
+    """Where an output of a step differs most, and by how much.
 
     absolute: the largest error of an element, in real units where the scale of its int8 is known; relative: that, over
     the largest magnitude of what it should be; lsb: in steps of an integer, None for floats. rms: root mean square of
@@ -161,11 +161,11 @@ def _close(
 
 def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray:
     """`count` rows of `width` elements of what a step made; WorkError where it is of another shape."""
-    lanes = output.lanes
-    if lanes > 1 and flat.size % (lanes * width) == 0 and flat.size >= count * width:
-        laid_out: np.ndarray = flat.reshape(-1, width, lanes).transpose(0, 2, 1).reshape(-1, width)[:count]
+    interleave = output.interleave
+    if interleave > 1 and flat.size % (interleave * width) == 0 and flat.size >= count * width:
+        laid_out: np.ndarray = flat.reshape(-1, width, interleave).transpose(0, 2, 1).reshape(-1, width)[:count]
         return laid_out
-    if lanes > 1 or flat.size != count * width:
+    if interleave > 1 or flat.size != count * width:
         raise WorkError(f"{output.name} has {flat.size} elements where the float model has {count} x {width}")
     return flat.reshape(count, width)
 

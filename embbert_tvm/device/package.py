@@ -57,14 +57,14 @@ class Step:
 @dataclass(frozen=True)
 class Output:
     """What a step makes. origin: the float tensor that it stands for, None where there is none; scale: what one step of
-    an int8 tensor is worth in it. lanes: of so many rows the elements of a column lie side by side."""
+    an int8 tensor is worth in it. interleave: of so many rows the elements of a column lie side by side."""
 
     step: int
     name: str
     dtype: str
     origin: str | None
     scale: float | None
-    lanes: int
+    interleave: int
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,14 @@ def _output(entry: object, number: int, where: Path) -> Output:
         origin, scale = entry.get("float"), entry.get("scale")
         kind = np.dtype(entry["dtype"])
         real = None if scale is None else float(scale)
-        return Output(int(entry["step"]), str(entry["name"]), kind.name, origin, real, int(entry.get("lanes", 1)))
+        return Output(
+            int(entry["step"]),
+            str(entry["name"]),
+            kind.name,
+            origin,
+            real,
+            int(entry["interleave"] if "interleave" in entry else entry.get("lanes", 1)),
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         words = f"{where}: outputs[{number}]: must be {{step, name, dtype, float, scale}}: compile the model again"
         raise InputError(words) from error

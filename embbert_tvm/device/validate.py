@@ -121,15 +121,15 @@ def validate(
             _check_finite(run.logits, "the package", number)
             if host is not None:
                 compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
-    judge = judge_of(package.head, package.answers)
-    expected = None if judge.metric is None else judge.expected([example.label for example in examples])
-    float_answers, compiled_answers = judge.predict(float_logits), judge.predict(compiled_logits)
+    scoring = scoring_of(package.head, package.answers)
+    expected = None if scoring.metric is None else scoring.expected([example.label for example in examples])
+    float_answers, compiled_answers = scoring.predict(float_logits), scoring.predict(compiled_logits)
     found = Validation(
         examples=len(examples),
-        accuracy_float=None if expected is None else judge.score(expected, float_answers),
-        accuracy_compiled=None if expected is None else judge.score(expected, compiled_answers),
-        agreement=judge.agree(float_answers, compiled_answers),
-        metric=judge.metric,
+        accuracy_float=None if expected is None else scoring.score(expected, float_answers),
+        accuracy_compiled=None if expected is None else scoring.score(expected, compiled_answers),
+        agreement=scoring.agree(float_answers, compiled_answers),
+        metric=scoring.metric,
         on=device.place,
         stack=deepest,
         comparison=compared.result(),
@@ -189,7 +189,7 @@ def _check_finite(logits: np.ndarray, whose: str, number: int) -> None:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scoring:
     """How answers of a head are made of logits and compared.
 
     predict: from the logits of every text to answers. expected: from the labels of a set to answers. score: of answers
@@ -203,19 +203,19 @@ class Judge:
     agree: Metric
 
 
-def judge_of(head: str, names: Sequence[str] | None) -> Judge:
-    """The judge of a head whose classes have these names."""
+def scoring_of(head: str, names: Sequence[str] | None) -> Scoring:
+    """How to score a head whose classes have these names."""
     names = list(names or ())
     if head == REGRESSION:
-        return Judge("spearman", lambda x: np.array(x)[:, 0], lambda x: np.array(x, float), spearman, spearman)
+        return Scoring("spearman", lambda x: np.array(x)[:, 0], lambda x: np.array(x, float), spearman, spearman)
     if head == VECTOR:
-        return Judge(None, lambda x: np.array(x, float), np.array, mean_cosine, mean_cosine)
+        return Scoring(None, lambda x: np.array(x, float), np.array, mean_cosine, mean_cosine)
     if head == TOKENS:
-        return Judge(None, lambda x: np.concatenate([one.argmax(1) for one in x]), np.array, accuracy, accuracy)
+        return Scoring(None, lambda x: np.concatenate([one.argmax(1) for one in x]), np.array, accuracy, accuracy)
     if head == MANY_LABELS:
-        return Judge("f1_micro", lambda x: np.array(x) > 0, lambda x: _sets(x, names), micro_f1, accuracy)
+        return Scoring("f1_micro", lambda x: np.array(x) > 0, lambda x: _sets(x, names), micro_f1, accuracy)
     numbers = {name: number for number, name in enumerate(names)}
-    return Judge(
+    return Scoring(
         "accuracy",
         lambda logits: np.array(logits).argmax(1),
         lambda labels: np.array([numbers.get(label, len(numbers)) for label in labels]),

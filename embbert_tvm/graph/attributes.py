@@ -19,7 +19,7 @@ from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.precision import plan_of_text, plan_text
 from embbert_tvm.graph.qdq import Steps
 from embbert_tvm.graph.quantize.low_bits import Blocks
-from embbert_tvm.graph.quantize.quantizer import Choice, Quantized
+from embbert_tvm.graph.quantize.quantizer import KernelSelection, Quantized
 from embbert_tvm.kernels.specs import spec_of, spec_of_text, spec_text
 
 _PREFIX = "embbert."
@@ -90,7 +90,7 @@ def account_of(mod: IRModule) -> Quantized:
     return Quantized(
         bare(mod),
         json.loads(_attribute(mod, _NAMES)),
-        tuple(Choice(**c) for c in json.loads(_attribute(mod, _CHOICES))),
+        tuple(KernelSelection(**c) for c in json.loads(_attribute(mod, _CHOICES))),
         specs_of(mod),
         origins,
         plan_of_text(_attribute(mod, _PLAN)),

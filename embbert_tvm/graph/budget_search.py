@@ -23,7 +23,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlanCandidate:
     """One option's name for each operator, and the sums."""
 
     options: tuple[str, ...]
@@ -42,7 +42,7 @@ def frontier(
     flash: int | None = None,
     error: float | None = None,
     timed: bool = True,
-) -> list[Choice]:
+) -> list[PlanCandidate]:
     """Every choice within the budgets that no other choice beats or equals in time, flash and error, fastest first.
 
     Empty where nothing fits. error: the largest sum that is looked at; None for any. timed: whether time counts;
@@ -102,10 +102,10 @@ def _undominated(states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return kept
 
 
-def _choice(state: tuple[Any, ...]) -> Choice:
+def _choice(state: tuple[Any, ...]) -> PlanCandidate:
     taken, link = [], state[3]
     while link is not None:
         link, option = link
         taken.append(option)
     taken.reverse()
-    return Choice(tuple(o.name for o in taken), state[0], state[1], sum(o.error for o in taken))
+    return PlanCandidate(tuple(o.name for o in taken), state[0], state[1], sum(o.error for o in taken))

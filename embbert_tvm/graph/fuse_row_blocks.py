@@ -18,7 +18,7 @@ from tvm.ir import Call, GenericConst, Var
 
 from embbert_tvm.graph import pack
 from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute
-from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quantized
 from embbert_tvm.graph.row_block_call import KernelCall, Stored
 from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
 from embbert_tvm.graph.row_block_groups import Group, form_groups, is_among
@@ -30,7 +30,7 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.half import HalfConv
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence, integer_recurrence
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.row_block import half
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.kernels.row_block.scratch import UnsharedError
@@ -65,7 +65,7 @@ class _Writer:
         self.length = shape(self.ids)[1]
         self.names = dict(quantized.constants)
         self.constants = pack.Constants(quantized.blocks, self.names)
-        self.choices: list[Choice] = []
+        self.choices: list[KernelSelection] = []
         self.kept = {c.name: c for c in quantized.choices}
         self.plain: dict[Var, Expr] = {}  # values as plain rows, and all that is no int8 rows
         self.stored: dict[Var, Stored] = {}  # values in row-interleaved tensors
@@ -154,7 +154,7 @@ class _Writer:
             call = relax.op.call_tir_inplace(target, operands, [inplace + length, *[-1] * (len(outs) - 1)], types)
         made = self.builder.emit(call, name_hint=name)
         precision = "float16" if self.isa.operand_dtype == "float16" else "int8"
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), precision, reason))
+        self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), precision, reason))
         return [made]
 
     def emit_part(self, made: Var, index: int, name: str) -> Var:
@@ -276,7 +276,7 @@ class _Writer:
             if reads:
                 found = linear_map(var, spec, self.args(node))
 
-                def placed(source: Source, operand: Operand) -> Source:
+                def placed(source: ProductInput, operand: Operand) -> ProductInput:
                     if operand.tensor is None or not is_among(operand.tensor, reads):
                         return source
                     return replace(source, pairs=True, columns=columns[operand.tensor])
@@ -305,7 +305,7 @@ class _Writer:
         out = self.builder.emit(call, name_hint=var.name)
         old = self.kept.get(var.name)
         precision = old.precision if old is not None else "int8"
-        self.choices.append(Choice(out.name, str(func.attrs[KERNEL]), precision, reason))
+        self.choices.append(KernelSelection(out.name, str(func.attrs[KERNEL]), precision, reason))
         return out
 
     def reason(self, node: Node, spec: object) -> str:

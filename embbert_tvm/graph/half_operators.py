@@ -1,7 +1,7 @@
 """Make kernels of half precision of what a plan stores in it, for a CPU that has instructions for it.
 
 Works back from the output as quantization does (graph/quantize/quantizer.py), with the same recognition of operators:
-what makes rows is asked for in float16 (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
+what makes rows is requested in float16 (kernels/half.py), and what has no such kernel stays in float32 arithmetic on
 stored halves, with conversions at its borders. The logits' own product stays there too: they are float32.
 """
 
@@ -28,7 +28,7 @@ from embbert_tvm.graph.dataflow import (
 )
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.quantize import attention, depthwise_conv, product, row_slice
-from embbert_tvm.graph.quantize.quantizer import KERNEL, Choice, Quantized
+from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quantized
 from embbert_tvm.graph.quantize.sums import Window
 from embbert_tvm.kernels import half
 
@@ -47,7 +47,7 @@ class _Writer:
         self.kept = {c.name: c for c in quantized.choices}
         self.names = dict(quantized.constants)
         self.origins = dict(quantized.origins)
-        self.choices: list[Choice] = []
+        self.choices: list[KernelSelection] = []
         self.specs: dict[str, object] = {}
         self._found: dict[Var, tuple | None] = {}
         self._rows: dict[Var, Expr] = {}
@@ -158,7 +158,7 @@ class _Writer:
         made = self.builder.emit(relax.call_tir(target, tensors, out), name_hint=name)
         for suffix, value in (a for a in args if isinstance(a, tuple)):
             self._name(value, f"{plain(name)}_{suffix}")
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), "float16", reason))
+        self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), "float16", reason))
         if spec is not None:
             self.specs[made.name] = spec
         return made
@@ -239,7 +239,7 @@ class _Writer:
         )
         return self._call(half.product(spec), plain(expr.name), args, self._type(n, single), reason, spec)
 
-    def _source(self, x: Expr) -> tuple[half.Source, list]:
+    def _source(self, x: Expr) -> tuple[half.HalfInput, list]:
         """How a product reads `x`, and its arguments."""
         width, made = shape(x)[-1], self.graph.producer(x)
         table = constant(made.args[0]) if op_name(made) in ("take", "strided_slice") else None
@@ -247,10 +247,10 @@ class _Writer:
             rows = ("table", half.halves(table))
             ids = made.args[1] if op_name(made) == "take" and made.attrs.axis in (0, None) else None
             if ids is not None and [str(d) for d in shape(ids)] == [str(d) for d in shape(self.ids)]:
-                return half.Source(width, len(table), indexed=True), [rows, self.real(ids)]
+                return half.HalfInput(width, len(table), indexed=True), [rows, self.real(ids)]
             if op_name(made) == "strided_slice" and product.from_start(made):
-                return half.Source(width, len(table)), [rows]
-        return half.Source(width), [self.rows(x)]
+                return half.HalfInput(width, len(table)), [rows]
+        return half.HalfInput(width), [self.rows(x)]
 
 
 def half_operators(quantized: Quantized) -> Quantized:

@@ -17,7 +17,7 @@ from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.door import Door, normalize
 from embbert_tvm.graph.door.endings import SIGMOID
 from embbert_tvm.graph.door.forms import check_finite, plain_constants
-from embbert_tvm.graph.door.inputs import described
+from embbert_tvm.graph.door.inputs import describe
 from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL
 from embbert_tvm.graph.door.outputs import TEXT, TOKENS
 from embbert_tvm.graph.names import name_bindings, scopes_of
@@ -71,7 +71,7 @@ def open_door(
     known = metadata(model)
     graph = model.graph
     is_ours = MAX_LENGTH in known or NORMAL in known
-    first = [described(v) for v in (*graph.input, *graph.output)][:1]
+    first = [describe(v) for v in (*graph.input, *graph.output)][:1]
     one_length = (known.get(NORMAL, "").split() or [""])[0]
     if not is_ours or first not in (["ids int64 (1, L)"], [f"ids int64 (1, {one_length})"]):
         return normalize(model, longest, separator, padding)

@@ -17,7 +17,7 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import interleave
 from embbert_tvm.kernels.low_bits import COMPRESSED, ROWS, WeightFormat, compressed, pack_codes, pack_multipliers
 from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
-from embbert_tvm.kernels.product import Product, Source
+from embbert_tvm.kernels.product import Product, ProductInput
 from embbert_tvm.kernels.raw_words import fits_raw_words, pack_raw_words
 from embbert_tvm.kernels.row_block.spec import MVE_CODES, RAW_WORDS
 
@@ -193,7 +193,7 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
     """A product's spec and arguments as they are stored."""
     rest, made = iter(args), []
 
-    def read(source: Source) -> Source:
+    def read(source: ProductInput) -> ProductInput:
         form = _matrix(constants, next(rest), made)
         made.extend([next(rest)] if source.indexed else [])
         return replace(source, form=form)

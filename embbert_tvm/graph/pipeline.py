@@ -46,7 +46,7 @@ from embbert_tvm.graph.passes.softplus import fuse_softplus
 from embbert_tvm.graph.passes.split_columns import split_columns
 from embbert_tvm.graph.passes.split_heads import split_heads
 from embbert_tvm.graph.passes.take_in_bounds import take_in_bounds
-from embbert_tvm.graph.precision import Plan
+from embbert_tvm.graph.precision import PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.tvm_workarounds import module_pass, raised_by_passes
 from embbert_tvm.kernels.isa import MVE_FP16, Isa
@@ -106,7 +106,7 @@ def simplified() -> Pass:
     return _phase(SIMPLIFIED, SIMPLIFICATION)
 
 
-def quantized(plan: Plan, calibration: Calibration | None) -> Pass:
+def quantized(plan: PrecisionPlan, calibration: Calibration | None) -> Pass:
     """Phase 3. calibration: the statistics of the simplified module, None where the plan has no integers.
 
     A model that is quantized already is taken at its word, whatever the plan.

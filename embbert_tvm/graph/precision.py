@@ -50,7 +50,7 @@ class Scheme:
         return self.activations in ("rows", "outliers", "int16")
 
     def time(self, sets: Iterable[str]) -> float:
-        """Of the first of the CPU's instruction sets that it is known of."""
+        """Time by the first of the CPU's instruction sets for which it is known."""
         return next((self.times[name] for name in sets if name in self.times), 1.0)
 
 
@@ -87,7 +87,7 @@ def _known(what: str, name: object, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrecisionPlan:
     """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
     single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
     are calibrated; ranges: the same by tensor. rounding: of weights of fewer than 8 bits. A name may hold `*` and `?`;
@@ -145,7 +145,7 @@ class Plan:
         """Whether some operator may compute in integers, so that calibration statistics are needed."""
         return not all(scheme.is_float for scheme in self.schemes)
 
-    def of(self, operators: Mapping[str, str]) -> Plan:
+    def of(self, operators: Mapping[str, str]) -> PrecisionPlan:
         """This plan with every operator of a model named: the form that is written."""
         return replace(self, operators=dict(operators))
 
@@ -156,7 +156,7 @@ def _find(entries: Mapping[str, str], name: str) -> str | None:
     return next((value for key, value in reversed(list(entries.items())) if fnmatchcase(name, key)), None)
 
 
-def check_names(plan: Plan, operators: Iterable[str], tensors: Iterable[str]) -> None:
+def check_names(plan: PrecisionPlan, operators: Iterable[str], tensors: Iterable[str]) -> None:
     """Raises InputError where the plan names what a model of these operators and tensors does not have."""
     operators, tensors = list(operators), list(tensors)
     for section, entries, known in (
@@ -175,23 +175,23 @@ _KEYS |= {"ranges": "ranges", "rounding": "rounding"}
 _NAMES = ("default", "calibration", "rounding")  # keys of one name; the others are objects
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: PrecisionPlan) -> str:
     """The plan as JSON, as `read_plan` reads it."""
     content = {"format": FORMAT} | {key: getattr(plan, name) for key, name in _KEYS.items()}
     return json.dumps(content | ({} if plan.measured is None else {"measured": plan.measured}), indent=2) + "\n"
 
 
-def write_plan(plan: Plan, path: Path) -> None:
+def write_plan(plan: PrecisionPlan, path: Path) -> None:
     write_atomically(path, plan_text(plan).encode())
 
 
-def plan_of_text(text: str) -> Plan:
+def plan_of_text(text: str) -> PrecisionPlan:
     """What `plan_text` wrote, with what it was measured by."""
     content = json.loads(text)
-    return Plan(**{name: content[key] for key, name in _KEYS.items()}, measured=content.get("measured"))
+    return PrecisionPlan(**{name: content[key] for key, name in _KEYS.items()}, measured=content.get("measured"))
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> PrecisionPlan:
     """The plan of a file. Keys that are missing have their defaults. Raises InputError for what is not a plan file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -213,15 +213,15 @@ def read_plan(path: Path) -> Plan:
             expected = "a name" if key in _NAMES else "an object from names to names"
             raise InputError(f"{path}: {key}: must be {expected}")
     try:
-        return Plan(**{_KEYS[key]: value for key, value in content.items()})
+        return PrecisionPlan(**{_KEYS[key]: value for key, value in content.items()})
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 # What `--precision` names: the same scheme for every operator.
-PLANS = {name: Plan(name) for name in SCHEMES}
+PLANS = {name: PrecisionPlan(name) for name in SCHEMES}
 
 
-def named_plan(name: str) -> Plan:
+def named_plan(name: str) -> PrecisionPlan:
     """The uniform plan of a name. Raises InputError, which lists the names, for another."""
     return PLANS[_known("precision", name, PLANS)]

@@ -17,11 +17,11 @@ from tvm.ir import Call, Var
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, Rebuilder, callee, constant, dtype, op_name, rewrite, shape
 from embbert_tvm.graph.names import fingerprint, plain
-from embbert_tvm.graph.precision import Plan
-from embbert_tvm.graph.quantize.quantizer import ASKED, KERNEL, Choice, Quantized
+from embbert_tvm.graph.precision import PrecisionPlan
+from embbert_tvm.graph.quantize.quantizer import KERNEL, REQUESTED, KernelSelection, Quantized
 from embbert_tvm.kernels.epilogues import Dequantize
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.specs import spec_of, with_spec
 
 _TYPES = ("int8", "uint8", "int16", "uint16", "int32")
@@ -45,8 +45,8 @@ class Steps:
         return (self.steps.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
 
     @property
-    def turned(self) -> Steps:
-        """Of a matrix, the same transposed."""
+    def transposed(self) -> Steps:
+        """The same steps of the transposed matrix."""
         return Steps(np.ascontiguousarray(self.steps.T), self.scale, self.zero, 1 - self.axis)
 
 
@@ -77,7 +77,7 @@ def written(mod: IRModule) -> dict[str, Steps] | None:
             one = Steps(steps, scale, zero, axis)
             found[fingerprint(one.real)] = one
             if steps.ndim == 2:
-                found[fingerprint(np.ascontiguousarray(one.real.T))] = one.turned
+                found[fingerprint(np.ascontiguousarray(one.real.T))] = one.transposed
     return found if quantized else None
 
 
@@ -177,7 +177,9 @@ class _AsWritten:
         # The file's scales are float32, and so is each one's product with the other.
         scales = np.broadcast_to(scale.reshape(-1)[0] * found.scale.reshape(-1), (n,)).astype(np.float32)
         single = isinstance(dims[-2], int) and dims[-2] == 1
-        spec = Product((Source(k, 1 if single else None, row=0 if single else None),), n, Dequantize(), (), single)
+        spec = Product(
+            (ProductInput(k, 1 if single else None, row=0 if single else None),), n, Dequantize(), (), single
+        )
         func = with_spec(product(spec), spec)
         target = graph.builder.add_func(func, func.attrs[KERNEL])
         constants = [np.ascontiguousarray(v) for v in (weight, bias, scales)]
@@ -204,12 +206,12 @@ def as_written(mod: IRModule, constants: dict[str, Steps]) -> Quantized:
         kernel = str(callee(value))
         integers = kernel in rules.products
         precision = "int8" if integers else dtype(var)
-        reason = "rows and matrix are integers in the file" if integers else ASKED
-        choices.append(Choice(var.name, kernel, precision, reason))
+        reason = "rows and matrix are integers in the file" if integers else REQUESTED
+        choices.append(KernelSelection(var.name, kernel, precision, reason))
         if integers:
             for suffix, arg in zip(("weight", "bias", "scale"), value.args[1].fields[-3:], strict=True):
                 names.setdefault(fingerprint(constant(arg)), f"{plain(var.name)}_{suffix}")
-    return Quantized(mod, names, tuple(choices), {}, {}, Plan("int8"))
+    return Quantized(mod, names, tuple(choices), {}, {}, PrecisionPlan("int8"))
 
 
 def on_isa(quantized: Quantized, isa: Isa) -> Quantized:

@@ -22,7 +22,7 @@ from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
-from embbert_tvm.kernels.product import Product, Source
+from embbert_tvm.kernels.product import Product, ProductInput
 
 
 class Access(enum.Enum):
@@ -35,7 +35,7 @@ class Access(enum.Enum):
 class Operand:
     """A source or residual of a product: a tensor, or a constant table with the ids that it is read at."""
 
-    source: Source
+    source: ProductInput
     data: Expr
     ids: Expr | None = None
     factor: np.ndarray | None = None
@@ -176,7 +176,7 @@ def linear_map(var: Var, spec: Product, args: Sequence[Expr]) -> LinearMap:
     """A product's arguments in the order of kernels/product.py."""
     rest = iter(args)
 
-    def read(source: Source) -> Operand:
+    def read(source: ProductInput) -> Operand:
         data = next(rest)
         return Operand(source, data, next(rest) if source.indexed else None)
 

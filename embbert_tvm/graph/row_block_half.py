@@ -10,8 +10,8 @@ from tvm.ir import Var
 from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.row_block_call import KernelCall
 from embbert_tvm.graph.row_block_graph import Node
-from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct, Source
-from embbert_tvm.kernels.isa.mve_fp16 import pack_quads
+from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfInput, HalfProduct
+from embbert_tvm.kernels.isa.mve_fp16 import pack_tiles
 from embbert_tvm.kernels.row_block.spec import Gather, HalfAttend, HalfLinear, HalfWindow, Table
 
 
@@ -35,7 +35,7 @@ class _Arguments:
     def next(self) -> Expr:
         return self.rest.pop(0)
 
-    def source(self, source: Source) -> tuple[Source, Expr, Expr | None]:
+    def source(self, source: HalfInput) -> tuple[HalfInput, Expr, Expr | None]:
         return source, self.next(), self.next() if source.indexed else None
 
 
@@ -44,9 +44,9 @@ def _linear(call: KernelCall, node: Node, spec: HalfProduct) -> None:
     for source in spec.sources:
         sources.append(_value(call, *arguments.source(source)))
         weight = constant(arguments.next())
-        weights.append(call.named(weight, pack_quads(weight)))
+        weights.append(call.named(weight, pack_tiles(weight)))
     constants = [*weights, _padded(call, constant(arguments.next()))]
-    residuals = [_value(call, *arguments.source(Source(spec.n, rows, True))) for rows in spec.lookups]
+    residuals = [_value(call, *arguments.source(HalfInput(spec.n, rows, True))) for rows in spec.lookups]
     residuals += [_value(call, *arguments.source(residual)) for residual in spec.residuals]
     value, tensor = call.results(node)
     last = (spec.norm, spec.activation, spec.epsilon)
@@ -58,7 +58,7 @@ def _linear(call: KernelCall, node: Node, spec: HalfProduct) -> None:
     call.constants += [*constants, *map(constant, arguments.rest)]
 
 
-def _value(call: KernelCall, source: Source, data: Expr, ids: Expr | None) -> int:
+def _value(call: KernelCall, source: HalfInput, data: Expr, ids: Expr | None) -> int:
     """The value of a source: rows of a tensor, or of a table."""
     if isinstance(data, Var) and source.table is None:
         return call.load(data)

@@ -24,7 +24,7 @@ LEAST_EXTENT = 16
 
 
 @dataclass(frozen=True)
-class Choice:
+class TuningKnob:
     """Something that can be chosen of a function: its key, the numbers to choose from, the first being what it is by
     hand, and what a cost model is told of each."""
 
@@ -33,11 +33,11 @@ class Choice:
     features: tuple[tuple[float, ...], ...]
 
 
-def of_call(number: int, name: str, scalars: tuple[int | None, ...]) -> Choice | None:
+def of_call(number: int, name: str, scalars: tuple[int | None, ...]) -> TuningKnob | None:
     """What can be chosen of a function's call of a micro-kernel with these arguments that are no pointers."""
     offered = variants(name)
     values = tuple(i for i, one in enumerate(offered) if i == 0 or one.fits(*scalars))
-    return Choice(f"call{number}", values, tuple(offered[i].features for i in values)) if len(values) > 1 else None
+    return TuningKnob(f"call{number}", values, tuple(offered[i].features for i in values)) if len(values) > 1 else None
 
 
 def variants(name: str) -> tuple[Variant, ...]:
@@ -46,8 +46,8 @@ def variants(name: str) -> tuple[Variant, ...]:
     return (Variant(name), *kernel.variants) if kernel is not None and kernel.variants else ()
 
 
-def of_loop(number: int) -> Choice:
-    return Choice(f"loop{number}", UNROLLS, tuple((0, 0, float(u), 0) for u in UNROLLS))
+def of_loop(number: int) -> TuningKnob:
+    return TuningKnob(f"loop{number}", UNROLLS, tuple((0, 0, float(u), 0) for u in UNROLLS))
 
 
 def chosen(func: tirx.PrimFunc) -> dict[str, int]:

@@ -171,7 +171,7 @@ class LayerNorm:
 
 
 def reciprocal_root(square_sum, shift, inverse) -> None:
-    """From s = square_sum[0] in [1, 2^60) to h = shift[0] and r = inverse[0] with r ~ 2^39 / sqrt(s / 4^h).
+    """Compute from s = square_sum[0] in [1, 2^60) h = shift[0] and r = inverse[0] with r ~ 2^39 / sqrt(s / 4^h).
 
     Then multiply_high(t << (16 - h), r) is t / sqrt(s) in NORM_BITS bits, for any |t| <= sqrt(s).
     """

@@ -24,7 +24,7 @@ def halves(value: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Source:
+class HalfInput:
     """What a product reads: rows, of which a product of one row reads the first; or the rows of a constant table of so
     many, at position or, where `indexed`, at ids."""
 
@@ -45,10 +45,10 @@ class HalfProduct:
     each table. single: one row of output instead of L.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[HalfInput, ...]
     n: int
     lookups: tuple[int, ...] = ()
-    residuals: tuple[Source, ...] = ()
+    residuals: tuple[HalfInput, ...] = ()
     norm: str | None = None
     activation: str | None = None
     single: bool = False
@@ -101,7 +101,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
     def body() -> None:
         rows = length()
 
-        def read(name: str, source: Source) -> Callable:
+        def read(name: str, source: HalfInput) -> Callable:
             count = source.table or (length(f"{name}_rows") if spec.single else rows)
             data = argument(name, (count, source.width), "float16")
             ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
@@ -112,7 +112,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
             element = read(f"x{s}", source)
             sources.append((source, element, argument(f"weight{s}", (source.width, n), "float16")))
         bias = argument("bias", (n,), "float16")
-        lookups = [read(f"table{t}", Source(n, size, True)) for t, size in enumerate(spec.lookups)]
+        lookups = [read(f"table{t}", HalfInput(n, size, True)) for t, size in enumerate(spec.lookups)]
         residuals = [read(f"residual{a}", residual) for a, residual in enumerate(spec.residuals)]
         gain = argument("gain", (n,), "float16") if spec.norm else None
         shift = argument("shift", (n,), "float16") if spec.norm == "layer_norm" else None

@@ -10,7 +10,7 @@
 decay[i] = 2^31 exp(-LEAST * 2^(i / OCTAVE)) is one table for all layers: the logarithms of a step and of a decay rate
 are added, so that exp(step * rate) is one look-up for any rate, right to 1 / OCTAVE of an octave of its exponent.
 
-|h| stays below 2^30 by the choice of `size` (graph/quantize/selective_scan.py), which bounds what h settles to; `bits`
+|h| stays below 2^30 by the choice of `size` (graph/quantize/selective_scan.py), which bounds the limit of h; `bits`
 keeps the sum below 2^31. Ten instructions of an Arm with DSP for each h.
 """
 

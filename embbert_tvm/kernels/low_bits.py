@@ -52,7 +52,7 @@ class WeightFormat:
 
     @property
     def label(self) -> str:
-        """For names of kernels and reports."""
+        """Name in kernels and reports."""
         return self.name if self.block is None else f"{self.name}b{self.block}"
 
     @property
@@ -61,11 +61,11 @@ class WeightFormat:
         return {6: ((4, 0), (2, 4)), 3: ((2, 0), (1, 2))}.get(self.bits, ((self.bits, 0),))
 
     def within(self, k: int) -> WeightFormat:
-        """Of rows of k: a block that holds all of a row is none."""
+        """The format for rows of k: a block that holds all of a row is none."""
         return replace(self, block=None) if self.block is not None and self.block >= k else self
 
     def plane_bytes(self, count: int) -> tuple[int, ...]:
-        """Of each plane of so many codes: whole words."""
+        """Bytes of each plane of so many codes: whole words."""
         return tuple(4 * -(-count * bits // 32) for bits, _ in self.planes)
 
     def columns(self, k: int) -> int:
@@ -144,7 +144,7 @@ class Codes:
         return ((byte >> tirx.Cast("int32", tirx.floormod(block, 2) * 4)) & i32(15)) + i32(1)
 
     def element(self, row, column):
-        """Of a matrix stored row after row."""
+        """The element of a matrix stored row after row."""
         return self.at(row, column, row * self.k + column)
 
     def unpack_pair(self, intrinsic: bool, out, pair) -> None:
@@ -160,7 +160,7 @@ class Codes:
         """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
         self._call(out, row * self.k, tirx.floordiv(row, ROWS), self.k, 1)
 
-    def _call(self, out, first, pair, count: int, lanes: int) -> None:
+    def _call(self, out, first, pair, count: int, interleave: int) -> None:
         """The codes from `first` on, which starts a word of every plane."""
         form, sizes = self.form, self.form.plane_bytes(self.rows * self.k)
         low, high = form.planes[0][0], form.planes[1][0] if len(form.planes) > 1 else 0
@@ -171,13 +171,13 @@ class Codes:
         else:
             multipliers, block = address(self.multipliers, 0), form.block
         at = pair * form.columns(self.k)
-        args = (*starts, multipliers, at, count, block * lanes, low, high, form.first, form.step, form.most)
+        args = (*starts, multipliers, at, count, block * interleave, low, high, form.first, form.step, form.most)
         call("embbert_unpack", address(out, *[0] * len(out.shape)), *args)
 
 
-def rows_unpack(form: WeightFormat, k: int, lanes: int = 1) -> bool:
+def rows_unpack(form: WeightFormat, k: int, interleave: int = 1) -> bool:
     """Whether rows of k, of blocks of so many rows, are whole words of every plane, and blocks too."""
-    return k % 32 == 0 and (form.block is None or form.block * lanes % 32 == 0)
+    return k % 32 == 0 and (form.block is None or form.block * interleave % 32 == 0)
 
 
 def codes(name: str, rows: int, k: int, form: WeightFormat) -> Codes:

@@ -48,5 +48,5 @@ def pack_levels(levels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def pack_block_multipliers(multipliers: np.ndarray) -> np.ndarray:
-    """Of (pairs, blocks), from 1 to 127, as int8, one more at the end."""
+    """Multipliers (pairs, blocks), from 1 to 127, as int8, one more at the end."""
     return np.append(multipliers.reshape(-1), 1).astype(np.int8)

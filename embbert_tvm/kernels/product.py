@@ -28,7 +28,7 @@ _HALF = 1 << (RESIDUAL_BITS - 1)
 
 
 @dataclass(frozen=True)
-class Source:
+class ProductInput:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
     columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py).
@@ -61,12 +61,12 @@ class Product:
     made, where a window would reach beyond the text; the last is made of any text.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[ProductInput, ...]
     n: int
     epilogue: object
     lookups: tuple[int, ...] = ()
     single: bool = False
-    residuals: tuple[Source, ...] = ()
+    residuals: tuple[ProductInput, ...] = ()
     form: WeightFormat | None = None
     skipped: int = 0
 
@@ -95,14 +95,14 @@ class Product:
         return f"product_{form}{rows}{self.epilogue.name}_{shape}{added}{codes}"
 
 
-def _window(source: Source) -> str:
+def _window(source: ProductInput) -> str:
     if source.taps == 1 and source.after == 0:
         return ""
     reach = "" if source.dilation == 1 else f"every{source.dilation}"
     return f"{source.taps}taps{reach}after{source.after}of"
 
 
-def _form(residual: Source) -> str:
+def _form(residual: ProductInput) -> str:
     kind = "table" if residual.indexed else "row" if residual.row is not None else "rows"
     wide = "wide_" if residual.dtype == "int16" else ""
     return f"{wide}{kind}{residual.rows or ''}{residual.form.label if residual.form else ''}"
@@ -169,7 +169,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     return prim_func(f"{spec.name}_{isa.name}" if called else spec.name, body, compact=not called)
 
 
-def _declare(name: str, source: Source, rows) -> tuple:
+def _declare(name: str, source: ProductInput, rows) -> tuple:
     """(the source, its argument, that of its ids or None)."""
     shape = (source.rows or rows, source.width)
     if source.pairs:

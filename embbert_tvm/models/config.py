@@ -50,7 +50,7 @@ class ModelConfig:
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer."""
+        """Parameters of one layer."""
         raise NotImplementedError
 
     @property

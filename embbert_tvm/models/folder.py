@@ -94,7 +94,7 @@ def find_model(path: Path) -> Path:
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Read and check config.json; the rest is read when asked for. Raises InputError."""
+    """Read and check config.json; the rest is read when requested. Raises InputError."""
     path = Path(path)
     file = path / "config.json"
     if not path.is_dir():

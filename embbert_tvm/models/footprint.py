@@ -25,12 +25,12 @@ class Analytic:
 
     @property
     def weights_bytes(self) -> int:
-        """In float32."""
+        """Bytes of the weights in float32."""
         return _FLOAT32 * self.weights
 
     @property
     def activations_bytes(self) -> int:
-        """In float32."""
+        """Bytes of the activations in float32."""
         return _FLOAT32 * self.activations
 
     @property

@@ -30,7 +30,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ClassChanges:
-    """Of the examples of one label: how many each model has right, and how many changed for better and for worse."""
+    """Changes in the examples of one label: how many each model has right, and how many changed."""
 
     label: str
     examples: int

@@ -1,4 +1,4 @@
-"""What confidence is judged by: how far it is from being right, and how it tells what is known from what is not."""
+"""Measures of confidence: how far it is from being right, and how it tells what is known from what is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECALL = 0.95
 
 @dataclass(frozen=True)
 class Confidence:
-    """Of texts that have a label. risk: the share that is wrong of the most confident share of the texts."""
+    """Confidence on texts that have a label. risk: the share that is wrong of the most confident share of the texts."""
 
     ece: float
     aurc: float  # the mean of the risk over all coverages

@@ -102,7 +102,7 @@ def _epoch(
     recipe: Recipe,
     progress: Progress,
 ) -> Checkpoint:
-    """Train for one epoch and judge the mean weights on dev."""
+    """Train for one epoch and evaluate the mean weights on dev."""
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
     # Seeded an epoch at a time: a run resumed here draws the same numbers as one that never stopped.
@@ -227,13 +227,13 @@ def _copy(model: TextClassifier) -> dict[str, Tensor]:
 
 def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, recipe: Recipe) -> str:
     """A hash of everything that the trained weights follow from."""
-    described = [
+    description = [
         model.config.to_dict(),
         dataclasses.asdict(recipe),
         *([data.ids, data.targets] for data in (train, dev)),
         torch.__version__,
     ]
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for learned in (train.teacher, train.hidden):
         if learned is not None:
             digest.update(learned.tobytes())

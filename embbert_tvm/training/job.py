@@ -51,7 +51,7 @@ _FILES = {
 class Job:
     """What to train on, from what, and where to. `command` is quoted in the model's README.
 
-    Raises InputError for grafts without donors, or donors without grafts.
+    Raises InputError for word spans to replace without auxiliary text, or that without those.
     """
 
     train: Path
@@ -65,14 +65,14 @@ class Job:
     regression: bool = False
     teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
     weak_teachers: bool = False  # whether those teach too that dev says are worse than the linear model
-    unlabelled: tuple[Path, ...] = ()  # more text for the teacher to judge: plain, or TSVs whose labels are not read
+    unlabelled: tuple[Path, ...] = ()  # more text for the teacher to label: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
-    copies: int = 0  # texts spliced of two training texts, for each of them, for the teacher to judge
-    corrupted: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
-    grafted: int = 0  # the same of texts in which words of the donors take the place of some
-    donors: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
+    mixed: int = 0  # new texts for each, of its start and the end of another, for the teacher to label
+    noised: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
+    replaced: int = 0  # the same of texts in which words of auxiliary texts replace some
+    auxiliary: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
     wide: bool | None = None  # whether hashed n-grams are added to the model; None: where dev gains by them
     budget: float | None = None  # seconds for a search of learning rate and epochs; None: the recipe as it is
     limits: Limits = field(default_factory=Limits)
@@ -80,8 +80,8 @@ class Job:
     command: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.grafted) != bool(self.donors):
-            raise InputError("--grafted takes words of --donors: give both, or neither")
+        if bool(self.replaced) != bool(self.auxiliary):
+            raise InputError("--replaced takes words of --auxiliary: give both, or neither")
 
 
 def run_job(job: Job, progress: Progress | None = None, measure: Measure | None = None) -> Result:
@@ -198,10 +198,10 @@ def _ngrams_alone(job: Job, sets: JobSets, progress: Progress, measure: Measure 
     folder = NgramFolder(job.output, name, baseline.model)
     expected = np.array([sets.labels.index(x.label) for x in sets.dev])
     result = Result(folder, task_name(job.train), "mcc", 0.0, len(sets.dev), job.recipe, baseline=baseline)
-    alone = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
+    only_ngrams = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
     with folder_in_place(job.output) as path:
         text = median_text(sets.dev)
-        chosen, candidates = select(path, name, [alone], None, job.limits, measure, text, progress.on_note)
+        chosen, candidates = select(path, name, [only_ngrams], None, job.limits, measure, text, progress.on_note)
         result = told(result, chosen, candidates, expected, sets.labels)
         _write_about(path, job, result, sets, [])
     return result
@@ -351,7 +351,7 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         dev=recorded_set(job.dev or job.train, sets.dev),
         command=job.command,
         recipe={**dataclasses.asdict(result.recipe), "precision": job.precision, "lora": job.lora},
-        unlabelled=[str(path) for path in (*job.unlabelled, *job.donors)],
+        unlabelled=[str(path) for path in (*job.unlabelled, *job.auxiliary)],
         baseline=result.baseline
         and {
             "ngrams_bytes": result.baseline.model.bytes,

@@ -91,7 +91,7 @@ def fit_ngrams(
         parameters = minimize(problem, parameters, strength)
         table, bias, projection = problem.parts(parameters)
         model = _rounded(features, labels, table * weights[:, None], bias, projection)
-        accuracy, loss = _judge(model.logits_of(bags[1]), expected)
+        accuracy, loss = _scores(model.logits_of(bags[1]), expected)
         tried.append((strength, accuracy))
         on_strength(strength, accuracy)
         if best is None or (accuracy, -loss) > best[0]:
@@ -135,7 +135,7 @@ def _int8(values: Tensor) -> tuple[float, np.ndarray]:
     return scale, torch.round(values / scale).to(torch.int8).numpy()
 
 
-def _judge(logits: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+def _scores(logits: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
     """Accuracy, in which a label that is not the model's is wrong, and mean loss over the others."""
     accuracy = float((logits.argmax(1) == expected).mean())
     known = expected >= 0

@@ -190,7 +190,7 @@ def _fill(document: list[list[int]], start: int, most: int) -> tuple[list[int], 
 
 
 class _Batches(Sequence):
-    """This process's share of an epoch's batches, made when asked for: ids (B, L) padded at the end, and goals."""
+    """This process's share of an epoch's batches, made when requested: ids (B, L) padded at the end, and goals."""
 
     def __init__(self, ids: list[list[int]], goals: np.ndarray, rows: list[list[int]]) -> None:
         self._ids, self._goals, self._rows = ids, goals, rows

@@ -248,12 +248,12 @@ def _softmax(score: Tensor, step: float) -> Tensor:
 
 
 def _round(x: Tensor) -> Tensor:
-    """To the nearest whole number, ties upward as `multiply_high` has them; the gradient passes."""
+    """Round to the nearest integer, ties upward as `multiply_high` has them; the gradient passes."""
     return x + (torch.floor(x + 0.5) - x).detach()
 
 
 def _round_even(x: Tensor) -> Tensor:
-    """To the nearest whole number, ties to even as constants are rounded; the gradient passes."""
+    """Round to the nearest integer, ties to even as constants are rounded; the gradient passes."""
     return x + (torch.round(x) - x).detach()
 
 

@@ -28,7 +28,7 @@ class RecordedSet:
 class TrainingRecord:
     """`train` was learned from; `metric` on `dev` chose the weights, `value` is what it was then.
 
-    `unlabelled` names the files whose texts, or words of them, a teacher judged besides. `left_out` counts by source
+    `unlabelled` names the files whose texts, or words of them, a teacher labelled besides. `left_out` counts by source
     (train, unlabelled, mixed, noised, replaced) the texts left out since dev or one of `held_out` holds them.
     `baseline` is what a linear model on hashed n-grams gives on dev, `wide_weight` with what weight it is added to the
     model, None without. `tried` are the recipes of a search, with dev's metric of each. `example` is the beginning of a

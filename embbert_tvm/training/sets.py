@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embbert_tvm.data.corpus import corrupt, graft, read_texts, splice
+from embbert_tvm.data.corpus import add_noise, mix_sentences, read_texts, replace_spans
 from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.leaks import HeldOut, example_key
 from embbert_tvm.data.splits import cut
@@ -72,9 +72,9 @@ def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
     own = [x.text for x in sets.train]
     sources = {
         "unlabelled": read_texts(job.unlabelled, job.most) if job.unlabelled else [],
-        "mixed": splice(own, job.copies),
-        "noised": corrupt(own, job.corrupted),
-        "replaced": graft(own, read_texts(job.donors), job.grafted) if job.grafted else [],
+        "mixed": mix_sentences(own, job.mixed),
+        "noised": add_noise(own, job.noised),
+        "replaced": replace_spans(own, read_texts(job.auxiliary), job.replaced) if job.replaced else [],
     }
     known, texts, left_out = set(own), [], {}
     for source, found in sources.items():

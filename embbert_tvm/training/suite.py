@@ -1,6 +1,6 @@
 """The figures of TinyNLP and GLUE over models of several seeds, float and compiled: no torch.
 
-A model is found by its training.json, and refused where that shows that it has seen what it is judged on.
+A model is found by its training.json, and refused where that shows that it has seen what it is evaluated on.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def measure(
     """Every run's metrics on every test split of its task, in `data`, a folder of tasks.
 
     compiled: also of its int8 package on this machine, whose bits are checked against TVM's. All runs are checked
-    first. Raises InputError for a run that must not be judged on this test (see `check`), WorkError where a package
+    first. Raises InputError for a run that must not be evaluated on this test (see `check`), WorkError where a package
     computes other bits.
     """
     progress = progress or Progress()
@@ -117,7 +117,7 @@ def measure(
 
 
 def check(run: Run, splits: Splits, published: Sequence[Example]) -> str | None:
-    """InputError where a run was chosen on or has learned from what it is to be judged on.
+    """InputError where a run was chosen on or has learned from what it is to be evaluated on.
 
     Gives a note where it learned from other sets than these, of which nothing is known.
     """
@@ -159,7 +159,7 @@ def summarize(figures: Sequence[Figure]) -> list[Summary]:
 
 
 def suite_means(summaries: Sequence[Summary], tasks: Sequence[Task]) -> dict[str, tuple[float, list[str]]]:
-    """By precision the mean of the tasks' first metrics, and of which tasks; those with `mean: false` are left out."""
+    """Mean of the tasks' first metrics by precision, with those tasks; tasks with `mean: false` are left out."""
     headline = {task.figure_name(test): task.metrics[0] for task in tasks if task.mean for test in task.tests}
     means = {}
     for precision in (FLOAT, COMPILED):

@@ -181,12 +181,12 @@ class Answers:
         logits = np.mean([one.logits for one in answers], axis=0, dtype=np.float32)
         return cls(logits, np.concatenate([one.hidden for one in answers], axis=1))
 
-    def turned(self, width: int) -> np.ndarray:
+    def projected(self, width: int) -> np.ndarray:
         """The states in their `width` main directions (N, width), centred; with fewer directions 0 in the others."""
         centred = self.hidden - self.hidden.mean(0)
         _, _, directions = np.linalg.svd(centred.T @ centred)
-        turned = centred @ directions[:width].T
-        return np.pad(turned, ((0, 0), (0, width - turned.shape[1]))).astype(np.float32)
+        projected = centred @ directions[:width].T
+        return np.pad(projected, ((0, 0), (0, width - projected.shape[1]))).astype(np.float32)
 
 
 def cached_answers(

@@ -49,7 +49,7 @@ def with_teachers(
             return data
     found = []
     for path, teacher in teachers.items():
-        progress.on_note(f"{path} judges {len(train) + len(more)} texts")
+        progress.on_note(f"{path} labels {len(train) + len(more)} texts")
         answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
         order = [0] if labels is None else [teacher.labels.index(label) for label in labels]
         found.append(Answers(answers.logits[:, order], answers.hidden))
@@ -61,7 +61,7 @@ def with_teachers(
         [*data.targets, *[nothing] * len(more)],
         data.truncated + sum(x.truncated for x in encoded),
         answers.logits,
-        answers.turned(config.hidden_size) if job.recipe.hidden_weight else None,
+        answers.projected(config.hidden_size) if job.recipe.hidden_weight else None,
     )
 
 

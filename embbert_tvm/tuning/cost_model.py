@@ -35,7 +35,7 @@ class CostModel:
             self._trees = xgboost.train({**_TREES, "seed": self._seed}, data, _ROUNDS)
 
     def predict(self, rows: list[np.ndarray]) -> np.ndarray:
-        """Of each candidate a score, the higher the better; any, as long as too few were measured."""
+        """Score each candidate, the higher the better; any score as long as too few were measured."""
         if self._trees is None:
             return self._random.uniform(size=len(rows))
         return self._trees.inplace_predict(np.stack(rows))

@@ -40,7 +40,7 @@ class Evolution:
             self._model.update([features(trace) for trace, _ in found], [seconds for _, seconds in found])
 
     def propose(self, count: int) -> list[s_tir.Schedule]:
-        """At most `count` schedules; fewer where there is little left to try."""
+        """Propose at most `count` schedules, fewer where there is little left to try."""
         population: dict[tuple, s_tir.Trace] = {}
 
         def add(trace: s_tir.Trace | None) -> None:

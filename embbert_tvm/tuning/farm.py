@@ -23,7 +23,7 @@ from embbert_tvm.tuning.measure import TIMEOUT, Place, QemuPlace, Reading, Seria
 
 _OPEN, _RUN, _CLOSE = "embbert.tuning.open", "embbert.tuning.run", "embbert.tuning.close"
 LOOPBACK = "127.0.0.1"
-_KNOCK = 2.0  # seconds for a tracker to answer
+_REACH_SECONDS = 2.0  # seconds for a tracker to answer
 
 
 def address(text: str, option: str = "--tracker") -> tuple[str, int]:
@@ -35,7 +35,7 @@ def address(text: str, option: str = "--tracker") -> tuple[str, int]:
 
 
 def _register(board: Board, serial: str | None, flash: str | None) -> None:
-    """In a server's process: the functions that clients call, on the board."""
+    """Register the functions that clients call, in a server's process."""
     from tvm import register_global_func
 
     place: Place = QemuPlace(board) if serial is None else SerialPlace(serial, flash or "")
@@ -113,7 +113,7 @@ def serve(
         raise InputError("--serial: needs --flash COMMAND, which puts {image} on the board")
     if serial is None and flash:
         raise InputError("--flash: is of a board behind --serial PORT")
-    _knock(tracker)
+    check_reachable(tracker)
     import_tvm_without_torch()
     from tvm.rpc.server import PopenRPCServerState
 
@@ -123,10 +123,10 @@ def serve(
     return _serve_in_thread(lambda: PopenRPCServerState(host, **options, reuse_addr=False))
 
 
-def _knock(tracker: str) -> None:
+def check_reachable(tracker: str) -> None:
     """InputError where nobody listens, for which TVM waits a minute."""
     try:
-        socket.create_connection(address(tracker), timeout=_KNOCK).close()
+        socket.create_connection(address(tracker), timeout=_REACH_SECONDS).close()
     except OSError as error:
         words = str(error.strerror or error).lower()
         raise InputError(f"--tracker {tracker}: no tracker answers there ({words}): start `farm tracker`") from error
@@ -168,7 +168,7 @@ class FarmPlace:
 
         host, port = address(self.tracker)
         try:
-            _knock(self.tracker)
+            check_reachable(self.tracker)
             session = rpc.connect_tracker(host, port)
             remote = session.request(self.key, session_timeout=600, max_retry=5)
             remote.upload(str(image), image.name)
@@ -185,7 +185,7 @@ def farm_places(tracker: str, key: str) -> Sequence[FarmPlace]:
     """A place for each server of that key that the tracker knows; InputError where there is none."""
     from tvm import rpc
 
-    _knock(tracker)
+    check_reachable(tracker)
     host, port = address(tracker)
     try:
         summary = rpc.connect_tracker(host, port).summary()

@@ -48,7 +48,7 @@ class McaPlace:
 
     @functools.cached_property
     def model(self) -> Model:
-        """Of every image: candidates of a task differ in a few blocks."""
+        """The model of every image: candidates of a task differ in a few blocks."""
         return model_of(self.cpu, self.place.board)
 
     @property

@@ -74,7 +74,7 @@ class Pool:
     def stream(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, Reading]]:
         """(name, reading) of every candidate. A job is an image with the names of its candidates, in their order; or a
         name with a reading that needs no place; or None: there are more once something that was given is read. Jobs
-        are asked for as places get free."""
+        are requested as places get free."""
         work = _Jobs(len(self._places))
         done: queue.Queue = queue.Queue()
         living, waiting = len(self._places), 0

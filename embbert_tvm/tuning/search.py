@@ -62,12 +62,12 @@ class _State:
 
 @dataclass
 class _Round:
-    """Candidates that were proposed at once. twins: of those that are built, all that make the same C. found: traces
+    """Candidates that were proposed at once. same_code: of those that are built, all of equal C. found: traces
     with what MetaSchedule takes for their seconds."""
 
     state: _State
     proposed: Sequence
-    twins: dict[int, list[int]] = field(default_factory=dict)
+    same_code: dict[int, list[int]] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     found: dict[int, tuple] = field(default_factory=dict)
 
@@ -159,9 +159,9 @@ class Search:
             for (round_, index), reading in self._pool.stream(self._jobs(trials)):
                 if index in round_.texts and not reading.lost:
                     round_.state.known[round_.texts[index]] = reading
-                for twin in round_.twins.get(index, [index]):
-                    trace = round_.proposed[twin].trace
-                    round_.found[twin] = trace, self._record(round_.state, trace, reading)
+                for same in round_.same_code.get(index, [index]):
+                    trace = round_.proposed[same].trace
+                    round_.found[same] = trace, self._record(round_.state, trace, reading)
                     progress(self._progress(trials, first, start))
         finally:
             self._log.manifest.seconds += time.monotonic() - start
@@ -224,9 +224,9 @@ class Search:
             if text in state.known:
                 yield (round_, index), state.known[text]
             elif text in first:
-                round_.twins[first[text]].append(index)
+                round_.same_code[first[text]].append(index)
             else:
-                first[text], round_.texts[index], round_.twins[index] = index, text, [index]
+                first[text], round_.texts[index], round_.same_code[index] = index, text, [index]
                 waiting.append((index, made, self._compilers.submit(state.bench.compile, made)))
         size = min(IMAGE, -(-ROUND // self._places))
         for at in range(0, len(waiting), size):

@@ -73,7 +73,7 @@ def tune(
     calls = kernel_calls(source, cpu, precision, calibration)
     if not 1 <= length <= (calls.positions or length):
         raise InputError(f"--length {length}: the model takes 1 to {calls.positions} tokens")
-    tasks = find_tasks(calls.called, calls.described, random_ids(calls.vocabulary, length))
+    tasks = find_tasks(calls.intrinsic, calls.reference, random_ids(calls.vocabulary, length))
     with tempfile.TemporaryDirectory(prefix="embbert-tune-") as folder:
         new = not path.exists()
         log = Log(path, manifest)

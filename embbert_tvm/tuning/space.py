@@ -74,7 +74,7 @@ def _default(sch: s_tir.Schedule) -> None:
     apply_default(sch)
 
 
-class _Unfit(s_tir.ScheduleError):
+class _Unsupported(s_tir.ScheduleError):
     """A design that does not suit an operator."""
 
 
@@ -89,7 +89,7 @@ def _stages(sch: s_tir.Schedule) -> list:
 def _by_rows(sch: s_tir.Schedule) -> None:
     stages = _stages(sch)
     if len(stages) < 2:
-        raise _Unfit("one stage")
+        raise _Unsupported("one stage")
     for stage in stages[:-1]:
         if not _is_reduction(sch, stage) and len(sch.get_consumers(stage)) == 1:
             try:
@@ -99,7 +99,7 @@ def _by_rows(sch: s_tir.Schedule) -> None:
     *before, last = _stages(sch)
     rows = next((loop for loop in sch.get_loops(last) if not _is_one(sch.get(loop).extent)), None)
     if rows is None:
-        raise _Unfit("one element")
+        raise _Unsupported("one element")
     for stage in reversed(before):
         sch.compute_at(stage, rows)
     for stage in _stages_below(sch):
@@ -132,7 +132,7 @@ def _tiles(sch: s_tir.Schedule, columns_outside: bool) -> None:
     stages = _stages(sch)
     products = [s for s in stages if _is_reduction(sch, s)]
     if len(products) != 1:
-        raise _Unfit("no product, or several")
+        raise _Unsupported("no product, or several")
     product = products[0]
     at = next(i for i, s in enumerate(stages) if sch.get(s).name_hint == sch.get(product).name_hint)
     for stage in stages[:at]:
@@ -142,11 +142,11 @@ def _tiles(sch: s_tir.Schedule, columns_outside: bool) -> None:
     kinds = [v.iter_type for v in sch.get(product).iter_vars]
     loops = sch.get_loops(product)
     if len(loops) != len(kinds) or kinds.count(tirx.IterVar.CommReduce) != 1 or kinds[-1] != tirx.IterVar.CommReduce:
-        raise _Unfit("no plain product")
+        raise _Unsupported("no plain product")
     spatial = [loop for loop in loops[:-1] if not _is_one(sch.get(loop).extent)]
     units = [loop for loop in loops[:-1] if _is_one(sch.get(loop).extent)]
     if not 1 <= len(spatial) <= 2:
-        raise _Unfit("a product of more than two dimensions")
+        raise _Unsupported("a product of more than two dimensions")
     written = sch.cache_write(product, 0, "local")
     outer, inner = [], []
     for loop in spatial:

@@ -69,7 +69,7 @@ class Task:
         return found
 
     def workspace_bytes(self, function: CFunction) -> list[int]:
-        """Of each workspace of the C function."""
+        """Bytes of each workspace of the C function."""
         analyzer = sym.Analyzer()
         for var, value in self.where(function).items():
             analyzer.bind(var, tirx.const(value, var.ty.dtype if hasattr(var.ty, "dtype") else "int64"))
@@ -92,15 +92,15 @@ class _Call:
     after: list[np.ndarray]
 
 
-def find_tasks(mod: IRModule, described: IRModule, ids: Sequence[int]) -> list[Task]:
+def find_tasks(mod: IRModule, reference: IRModule, ids: Sequence[int]) -> list[Task]:
     """The distinct kernels that `mod` calls, in the order of their first calls, which the arguments are of.
 
-    described: the same calls of kernels that TVM's LLVM build can run on this machine; their bits are right.
+    reference: the same calls of kernels that TVM's LLVM build can run on this machine; their bits are right.
     """
     calls = _kernel_calls(mod)
-    recorded = _aligned([value.args[0].name_hint for value in _kernel_calls(described)], _record(described, ids))
+    recorded = _aligned([value.args[0].name_hint for value in _kernel_calls(reference)], _record(reference, ids))
     if len(calls) != len(recorded):
-        raise WorkError(f"the model has {len(calls)} calls of kernels, its described form {len(recorded)}")
+        raise WorkError(f"the model has {len(calls)} calls of kernels, its reference {len(recorded)}")
     tasks: dict[str, Task] = {}
     for value, call in zip(calls, recorded, strict=True):
         target = value.args[0]
@@ -131,7 +131,7 @@ def _kernel_calls(mod: IRModule) -> list:
 
 
 def _aligned(names: Sequence[str], recorded: Sequence[_Call]) -> list[_Call | None]:
-    """For each called kernel its recorded call, None where TVM's build found that it can do without."""
+    """The recorded call of each called kernel, None where TVM's build found that it can do without."""
     found: list[_Call | None] = []
     rest = list(recorded)
     for name in names:

@@ -114,7 +114,7 @@ def test_a_plan_is_given_back_edited(cli, tmp_path):
     assert edited.json["precision"] == "mixed"
     floats = [o for o in edited.json["operators"] if o["precision"] == "float32"]
     assert {o["name"] for o in floats} == {"blocks_0_query_matmul", "blocks_0_query"}
-    assert {o["reason"] for o in floats} == {"asked for"}
+    assert {o["reason"] for o in floats} == {"requested"}
     assert json.loads((tmp_path / "edited" / "plan.json").read_text())["operators"] == plan["operators"]
 
     plan["operators"]["blocks_0_quary"] = "fp32"

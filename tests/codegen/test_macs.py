@@ -17,7 +17,7 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Requantize, RmsNorm
 from embbert_tvm.kernels.isa import DSP, REFERENCE
 from embbert_tvm.kernels.low_bits import FORMATS
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.target import load_cpu
 
@@ -29,9 +29,9 @@ INT4 = FORMATS["int4b32"]
 @pytest.mark.parametrize(
     ("func", "expected"),
     [
-        (product(Product((Source(D),), 32, Requantize())), L * D * 32),
-        (product(Product((Source(D), Source(D)), D, RmsNorm())), L * 2 * D * D),
-        (product(Product((Source(D),), 32, Requantize(), single=True)), D * 32),
+        (product(Product((ProductInput(D),), 32, Requantize())), L * D * 32),
+        (product(Product((ProductInput(D), ProductInput(D)), D, RmsNorm())), L * 2 * D * D),
+        (product(Product((ProductInput(D),), 32, Requantize(), single=True)), D * 32),
         (attention(Attention(D)), 2 * L * L * D),
         (attention(Attention(D, single=True)), 2 * L * D),
         (depthwise_conv(DepthwiseConv(TAPS, D, Activate())), L * TAPS * D),
@@ -40,7 +40,7 @@ INT4 = FORMATS["int4b32"]
         (embbert_kernels.layer(D, REFERENCE), L * D * (D + 2 * L + 2 * D)),
         (embbert_kernels.embedding((40, 16), (L, 16), D, 2, DSP), L * 32 * D),
         (embbert_kernels.layer(D, DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
-        (product(Product((Source(D),), 32, Requantize(), form=INT4)), L * D * 32),
+        (product(Product((ProductInput(D),), 32, Requantize(), form=INT4)), L * D * 32),
     ],
     ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),
 )
@@ -49,7 +49,7 @@ def test_of_a_kernel(func, expected):
 
 
 def test_what_cannot_be_told():
-    assert macs(product(Product((Source(D),), 32, Requantize())), {}) is None
+    assert macs(product(Product((ProductInput(D),), 32, Requantize())), {}) is None
 
 
 def test_a_polynomial_is_exact_or_there_is_none():

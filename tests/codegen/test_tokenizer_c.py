@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embbert_tvm.codegen import c_tokenizer
-from embbert_tvm.codegen.tokenizer_tables import pair_tables, settles
+from embbert_tvm.codegen.tokenizer_tables import merges_ordered, pair_tables
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.data.tokenizer_json import read_spec, spec_of
@@ -148,7 +148,7 @@ def test_words_that_the_window_cannot_hold(name):
         status, ids, _ = host(text.encode())
         refused += status == E_WORD
         assert status == E_WORD or ids.tolist() == library(name, text), text
-    assert refused < 20 or not settles(spec_named(name).model.merges)
+    assert refused < 20 or not merges_ordered(spec_named(name).model.merges)
 
 
 def test_a_word_whose_end_decides_its_beginning_is_refused(tmp_path):
@@ -167,7 +167,7 @@ def test_merges_out_of_order_are_exact_or_refused(tmp_path):
     """`ab` is used before it is made."""
     by_hand(["ab c", "a b", "b c"], "abc").save(str(tmp_path / "t.json"))
     spec = read_spec(tmp_path / "t.json")
-    assert not settles(spec.model.merges)
+    assert not merges_ordered(spec.model.merges)
     host = benchmark.HostTokenizer(spec, tmp_path, checked=True)
     for text in ("abc", "abcabc", "aabbcc", "abcb" * 60):
         assert host(text.encode())[1].tolist() == spec.tokenizer.encode(text).ids

@@ -1,4 +1,4 @@
-"""Tests of what is made of a corpus: sentences, and texts for a teacher to judge."""
+"""Tests of what is made of a corpus: sentences, and texts for a teacher to label."""
 
 from collections import Counter
 
@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.data.corpus import corrupt, graft, splice
+from embbert_tvm.data.corpus import add_noise, mix_sentences, replace_spans
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e"]), max_size=8).map(" ".join), max_size=6)
 
 
-@pytest.mark.parametrize("make", [splice, corrupt])
-@given(texts=TEXTS, copies=st.integers(0, 3))
-def test_so_many_copies_of_each_text_the_same_for_a_seed(make, texts, copies):
-    made = make(texts, copies, seed=3)
-    assert len(made) == copies * len(texts)
-    assert made == make(texts, copies, seed=3)
+@pytest.mark.parametrize("make", [mix_sentences, add_noise])
+@given(texts=TEXTS, count=st.integers(0, 3))
+def test_so_many_of_each_text_the_same_for_a_seed(make, texts, count):
+    made = make(texts, count, seed=3)
+    assert len(made) == count * len(texts)
+    assert made == make(texts, count, seed=3)
     assert set(" ".join(made).split()) <= set(" ".join(texts).split())
 
 
-def test_spliced_texts_are_the_start_of_one_and_the_end_of_another():
+def test_mixed_texts_are_the_start_of_one_and_the_end_of_another():
     texts = ["one two three", "four five six"]
-    for text in splice(texts, 20):
+    for text in mix_sentences(texts, 20):
         words = text.split()
         assert any(
             words == first.split()[:i] + second.split()[-(len(words) - i) :]
@@ -30,9 +30,9 @@ def test_spliced_texts_are_the_start_of_one_and_the_end_of_another():
         )  # fmt: skip
 
 
-def test_grafted_texts_hold_a_few_words_in_a_row_of_a_donor():
-    text, donor = "play the song of the day", "Reuters - Oil, gas and GOLD!"
-    made = graft([text], [donor, ""], 200)
+def test_replaced_spans_are_a_few_words_in_a_row_of_an_auxiliary_text():
+    text, other = "play the song of the day", "Reuters - Oil, gas and GOLD!"
+    made = replace_spans([text], [other, ""], 200)
     assert len(set(made)) > 50
     words, others = text.split(), ["Reuters", "", "Oil", "gas", "and", "GOLD"]
     possible = {
@@ -42,13 +42,14 @@ def test_grafted_texts_hold_a_few_words_in_a_row_of_a_donor():
     }  # fmt: skip
     left = {" ".join([*words[:i], *words[i + n :]]) for n in range(1, 5) for i in range(len(words) - n + 1)}
     assert set(made) <= possible | left
-    assert graft([text], [donor], 3) == graft([text], [donor], 3) != graft([text], [donor], 3, seed=1)
-    assert all(len(one.split()) <= 4 for one in graft([""], [donor], 20))
+    first, again, other_seed = (replace_spans([text], [other], 3, seed=n) for n in (0, 0, 1))
+    assert first == again != other_seed
+    assert all(len(one.split()) <= 4 for one in replace_spans([""], [other], 20))
 
 
-def test_corrupted_texts_differ_in_a_few_words():
+def test_noised_texts_differ_in_a_few_words():
     text = " ".join(f"w{i}" for i in range(30))
-    made = corrupt([text], 200)
+    made = add_noise([text], 200)
     assert sum(x != text for x in made) > 150
     assert len({len(x.split()) for x in made}) > 3
     for changed in made:

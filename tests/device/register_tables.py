@@ -194,7 +194,7 @@ F4_COMMON = {
     "RCC.CFGR": fields(SW_0=2, PPRE1_10=0b101, PPRE2_13=0b100),
     "RCC.AHB1ENR": fields(GPIOA_0=1),
 }
-# By board: the tables, the registers as they are left, and the bits that are read as set once asked for.
+# By board: the tables, the registers as they are left, and the bits that are read as set once requested.
 EXPECTED = {
     "nucleo_f446re": (
         F4,

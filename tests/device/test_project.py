@@ -216,9 +216,9 @@ def test_zephyr_is_a_module(host_package, tmp_path):
         line.strip() for line in (folder / "zephyr/Kconfig").read_text().splitlines()
     }
     assert all(re.fullmatch(r"CONFIG_[A-Z0-9_]+=\w+", line) for line in (sample / "prj.conf").read_text().splitlines())
-    described = yaml.safe_load((sample / "sample.yaml").read_text())
-    assert {"sample", "tests"} == set(described)
-    (test,) = described["tests"].values()
+    manifest = yaml.safe_load((sample / "sample.yaml").read_text())
+    assert {"sample", "tests"} == set(manifest)
+    (test,) = manifest["tests"].values()
     assert test["min_ram"] * 1024 > host_package.arena_bytes
     assert test["min_flash"] * 1024 > host_package.weights_bytes
     listing = (sample / "CMakeLists.txt").read_text()

@@ -31,7 +31,7 @@ def address(tables: dict, name: str) -> int:
 def accounts(name: str) -> Account:
     tables, _, ready = EXPECTED[name]
     bits = {address(tables, key): value for key, value in ready.items()}
-    if tables is RP2350:  # what is selected follows what is asked for
+    if tables is RP2350:  # what is selected is what is requested
         return without_selected(name, bits)
     if tables is RA8:
         return without_acknowledged(name, bits)

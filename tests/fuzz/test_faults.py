@@ -39,8 +39,8 @@ def test_what_counts_as_wrong(status, said, after):
     sys.modules["faults"] = faults
     spec.loader.exec_module(faults)
     before, whole = {"out/a": "old"}, {"out/a": "new"}
-    assert faults.judge(status, said, before, after, whole)
-    assert not faults.judge(1, "embbert-tvm: x: cannot be written", before, before, whole)
-    assert not faults.judge(0, "", before, whole, whole)
-    assert faults.judge(1, "embbert-tvm: x", before, before | {".p": "1"}, whole)
-    assert not faults.judge(1, "embbert-tvm: x", before, before | {".p": "1"}, whole, r"\.p")
+    assert faults.complaint(status, said, before, after, whole)
+    assert not faults.complaint(1, "embbert-tvm: x: cannot be written", before, before, whole)
+    assert not faults.complaint(0, "", before, whole, whole)
+    assert faults.complaint(1, "embbert-tvm: x", before, before | {".p": "1"}, whole)
+    assert not faults.complaint(1, "embbert-tvm: x", before, before | {".p": "1"}, whole, r"\.p")

@@ -112,12 +112,12 @@ def test_no_mutated_input_ends_in_a_trace():
 def test_what_counts_as_a_finding(status, said, left, tmp_path):
     if left:
         (tmp_path / "out").mkdir()
-    assert readers.judged(status, said, tmp_path / "out")
+    assert readers.complaint(status, said, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("status", "said"), [(0, ""), (0, "warning: x\n"), (2, "embbert-tvm: x\n"), (2, "Error: x\n")])
 def test_what_does_not(status, said, tmp_path):
-    assert readers.judged(status, said, tmp_path / "out") == ""
+    assert readers.complaint(status, said, tmp_path / "out") == ""
 
 
 def test_changes_are_the_same_for_the_same_seed():

@@ -89,7 +89,7 @@ NORMS_AND_INDICES = [
         HEADS,
     ),
     Case(
-        "two heads, keys turned after they are apart",
+        "two heads, keys transposed after they are apart",
         split_heads,
         heads("k5 = Transpose<perm=[0,2,1,3]>(k4)\nkt = Transpose<perm=[0,1,3,2]>(k5)", "s2 = Mul(s, d)"),
         "matmul*6 add*2 reshape*4 permute_dims*5 multiply nn.softmax",

@@ -50,7 +50,7 @@ CASES = [
                 "mean*2 subtract power add*2 sqrt divide multiply",
             ),
             (
-                "of a product, sides turned",
+                "of a product, sides transposed",
                 "s = Mul(d, d)\nv = ReduceMean<keepdims=1>(s, last)\ne = Add(v, eps)\n"
                 "r = Sqrt(e)\nn = Div(d, r)\nw = Mul(g__weight, n)\ny = Add(g__bias, w)",
                 "mean*2 subtract multiply*2 add*2 sqrt divide",
@@ -139,7 +139,7 @@ CASES = [
         ]
     ),
     Case("silu", fuse_silu, "s = Sigmoid(x)\ny = Mul(x, s)", "sigmoid multiply", "nn.silu"),
-    Case("silu turned", fuse_silu, "s = Sigmoid(x)\ny = Mul(s, x)", "sigmoid multiply", "nn.silu"),
+    Case("silu transposed", fuse_silu, "s = Sigmoid(x)\ny = Mul(s, x)", "sigmoid multiply", "nn.silu"),
     Case(
         "a gate of another value is no silu",
         fuse_silu,
@@ -228,7 +228,7 @@ CASES = [
         BIAS,
     ),
     Case(
-        "rows that are turned twice are themselves",
+        "rows that are transposed twice are themselves",
         find_plain_rows,
         "t = Transpose<perm=[1,0,2]>(x)\nu = Transpose<perm=[1,0,2]>(t)\ny = Sigmoid(u)",
         "permute_dims*2 sigmoid",

@@ -172,7 +172,7 @@ HEADED = "e = Gather(emb, {ids})\ntokens = Constant<value_ints=[1]>()\nm = Reduc
         (HEADED + "y = Transpose<perm=[0,2,1]>(e)", "float[N,8,L] y", "neither logits of the text"),
         (HEADED + "z = Log(m)\ny = MatMul(z, fc)", "float[N,3] y", "is not finite for ordinary token ids"),
     ],
-    ids=["two outputs", "a label", "a constant", "turned", "not finite"],
+    ids=["two outputs", "a label", "a constant", "transposed", "not finite"],
 )
 def test_an_output_that_is_no_head_is_refused(body, output, match):
     with pytest.raises(InputError, match=match) as error:

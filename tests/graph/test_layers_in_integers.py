@@ -12,13 +12,13 @@ from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import load_calibration, sha256
-from embbert_tvm.graph.precision import PLANS, Plan
+from embbert_tvm.graph.precision import PLANS, PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
 
 
-def made(plan: Plan):
+def made(plan: PrecisionPlan):
     calibration = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
     return quantize(small.simplified(), calibration, plan)
 
@@ -37,12 +37,12 @@ def test_every_linear_layer_and_nothing_else_is_in_integers(scheme, kernel, prec
     kinds = Counter(c.precision for c in found.choices if c.kernel.startswith(kernel))
     assert kinds == {precision: 8}
     assert {c.precision for c in found.choices if not c.kernel.startswith(kernel)} <= {"float32", "int32", "bool"}
-    assert not [c for c in found.choices if c.precision == "float32" and c.reason != "asked for"]
+    assert not [c for c in found.choices if c.precision == "float32" and c.reason != "requested"]
     assert len(found.plan.operators) == 8
 
 
 def test_a_plan_may_mix_them_with_int8():
-    kernels = [c.kernel for c in made(Plan("int8", {"head": "int8-rows"})).choices]
+    kernels = [c.kernel for c in made(PrecisionPlan("int8", {"head": "int8-rows"})).choices]
     assert [name.startswith("dequantize") for name in kernels[-2:]] == [True, False]
     assert kernels[-1].startswith("row_product_int8_row")
     assert any(name.startswith("product_rms_norm") for name in kernels)

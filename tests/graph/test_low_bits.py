@@ -12,7 +12,7 @@ from embbert_tvm.graph.pack import Constants, row_product
 from embbert_tvm.graph.quantize.low_bits import fit_scales, gptq, nearest, spread
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.low_bits import FORMATS, compressed, rounded_to
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 
 STORED = [form for form in FORMATS.values() if form.stored]
 
@@ -107,7 +107,7 @@ def test_a_table_that_is_added_is_read_in_its_format():
     """Its codes and multipliers are two arguments, of which the kernel must know."""
     blocks = nearest(small.normal(6, 16), FORMATS["int4b16"])
     table = blocks.weight.astype(np.int8)
-    spec = Product((), 16, Requantize(), residuals=(Source(16, 6, indexed=True),))
+    spec = Product((), 16, Requantize(), residuals=(ProductInput(16, 6, indexed=True),))
     vector = relax.const(np.zeros(16, np.int32))
     ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
     constants = Constants({fingerprint(table): blocks}, {fingerprint(table): "table"})

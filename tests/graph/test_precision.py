@@ -16,7 +16,16 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
-from embbert_tvm.graph.precision import FORMAT, METHODS, SCHEMES, WEIGHTS, Plan, named_plan, plan_text, read_plan
+from embbert_tvm.graph.precision import (
+    FORMAT,
+    METHODS,
+    SCHEMES,
+    WEIGHTS,
+    PrecisionPlan,
+    named_plan,
+    plan_text,
+    read_plan,
+)
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
@@ -29,7 +38,12 @@ def some(values):
 
 
 PLANS = st.builds(
-    Plan, st.sampled_from(sorted(SCHEMES)), some(SCHEMES), some(WEIGHTS), st.sampled_from(METHODS), some(METHODS)
+    PrecisionPlan,
+    st.sampled_from(sorted(SCHEMES)),
+    some(SCHEMES),
+    some(WEIGHTS),
+    st.sampled_from(METHODS),
+    some(METHODS),
 )
 
 
@@ -42,7 +56,7 @@ def test_a_file_holds_the_plan(tmp_path_factory, plan):
 
 
 def test_a_whole_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlier():
-    plan = Plan("int8", {"a_x": "int8", "a_*": "fp32", "*_y": "int8"}, {"a_z": "int8"})
+    plan = PrecisionPlan("int8", {"a_x": "int8", "a_*": "fp32", "*_y": "int8"}, {"a_z": "int8"})
     assert [plan.scheme(name).name for name in ("a_x", "a_z", "a_y", "b")] == ["int8", "fp32", "int8", "int8"]
     assert [plan.weights(name) for name in ("a_z", "a_w", "b")] == ["int8", "float32", "int8"]
 
@@ -82,7 +96,7 @@ def statistics():
 
 
 def planned(**operators):
-    return quantize(small.simplified(), statistics(), Plan("int8", operators))
+    return quantize(small.simplified(), statistics(), PrecisionPlan("int8", operators))
 
 
 @pytest.mark.parametrize("name", list(planned().plan.operators))
@@ -92,7 +106,7 @@ def test_what_is_in_float_runs_in_float_between_conversions(name):
     assert mixed.plan.operators == whole.plan.operators | {name: "fp32"}
     floats = [c for c in mixed.choices if c.precision == "float32"]
     assert name in {c.name for c in floats}
-    assert {c.reason for c in floats} == {"asked for"}
+    assert {c.reason for c in floats} == {"requested"}
     integers = [c for c in mixed.choices if c.precision == "int8" and "quantize_" not in c.kernel]
     made_before = [c for c in whole.choices if c.precision == "int8" and "quantize_" not in c.kernel]
     assert len(integers) >= len(made_before) - 2
@@ -107,7 +121,7 @@ def test_a_row_that_was_not_observed_has_the_range_of_its_tensor():
     older = replace(found, tensors={k: v for k, v in found.tensors.items() if "slice" not in k and "take" not in k})
     assert len(older.tensors) < len(found.tensors)
     for name in planned().plan.operators:
-        alone = quantize(small.simplified(), older, Plan("int8", {"*": "fp32", name: "int8"}))
+        alone = quantize(small.simplified(), older, PrecisionPlan("int8", {"*": "fp32", name: "int8"}))
         assert any(c.precision == "int8" for c in alone.choices)
 
 

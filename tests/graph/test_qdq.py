@@ -16,7 +16,7 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.import_onnx import import_onnx
-from embbert_tvm.graph.precision import Plan
+from embbert_tvm.graph.precision import PrecisionPlan
 from embbert_tvm.graph.qdq import Steps, written
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
@@ -132,7 +132,7 @@ def test_rounding_and_saturation_to_the_bit(kind, zero, tmp_path):
 
 def test_what_is_asked_beyond_it_is_refused(tmp_path):
     source = find_source(quantized(tmp_path, QuantType.QInt8, True, False))
-    for options in ({"precision": "fp16"}, {"precision": "int4"}, {"plan": Plan("int8")}):
+    for options in ({"precision": "fp16"}, {"precision": "int4"}, {"plan": PrecisionPlan("int8")}):
         with pytest.raises(InputError, match=r"is quantized already .* leave out --precision and --plan"):
             compile_model(source, load_cpu("host"), tmp_path / "package", CompileOptions(**options))
     with pytest.raises(InputError, match="is quantized already"):
@@ -161,4 +161,4 @@ def test_steps_are_what_dequantizelinear_makes(axis):
     reference = Reference(small.classifier(body, **constants).SerializeToString())
     for token in range(5):
         np.testing.assert_array_equal(reference([token]), found.real[token])
-    np.testing.assert_array_equal(found.turned.real, found.real.T)
+    np.testing.assert_array_equal(found.transposed.real, found.real.T)

@@ -381,7 +381,7 @@ def test_statistics_that_miss_a_tensor_are_refused():
 
 def test_float_is_kept_whole():
     quantized = keep_float(small.simplified())
-    assert {c.reason for c in quantized.choices if c.precision == "float32"} == {"asked for"}
+    assert {c.reason for c in quantized.choices if c.precision == "float32"} == {"requested"}
     assert not quantized.constants
     run, reference = llvm_runner(quantized.mod), Reference(small.folder() / "model.onnx")
     for length in (1, 48):

@@ -112,9 +112,9 @@ def test_constants_are_laid_out_anew_without_llvm():
     weight, bias = relax.const(normal(8, WIDTH)), relax.const(normal(8))
     with builder.function("main", [x]):
         with builder.dataflow():
-            turned = builder.emit(relax.op.permute_dims(weight))
+            transposed = builder.emit(relax.op.permute_dims(weight))
             wide = builder.emit(relax.op.reshape(bias, (1, 1, 8)))
-            made = builder.emit(relax.op.add(builder.emit(relax.op.matmul(x, turned)), wide))
+            made = builder.emit(relax.op.add(builder.emit(relax.op.matmul(x, transposed)), wide))
             rows = builder.emit(relax.op.permute_dims(made, (0, 2, 1)))
             out = builder.emit_output(relax.op.reshape(rows, (1, 40)))
         builder.emit_func_output(out)

@@ -86,7 +86,7 @@ def test_run_says_where_tokens_stand(cli, packages):
 
 
 @pytest.mark.parametrize("kind", ["tokens", "embedding"])
-def test_validate_compares_what_no_labels_judge(kind, cli, packages, tmp_path):
+def test_validate_compares_what_has_no_labels(kind, cli, packages, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("turn off the lights\n\nplay\n")
     result = cli("validate", packages(kind)[1], "--data", texts, "--json")

@@ -22,7 +22,7 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 
 LENGTHS = (1, 2, 3, 6, 14, 40, 63)
-# What a token, a row of a batch, a mask or a shape was asked for: nothing of it may be left.
+# What a token, a row of a batch, a mask or a shape was needed for: nothing of it may be left.
 NEVER = {"where", "broadcast_to", "shape_of", "isnan", "full", "logical_and", "arange"}
 # What divides a vector by its length; positions that follow from the tokens, as RoBERTa counts those of no padding.
 KEPT = {"embedding": {"broadcast_to"}, "roberta": NEVER}

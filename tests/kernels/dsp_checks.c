@@ -1,6 +1,6 @@
 /* A package whose logits are how many bytes of each micro-kernel's output differ from its plain C. */
-#define TWINS "dsp_twins.h"
-#include "twins.h"
+#define KERNELS "dsp_kernels.h"
+#include "kernel_pairs.h"
 
 /* Every fourth at one end. */
 static int8_t random_byte(void)

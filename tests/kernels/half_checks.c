@@ -1,6 +1,6 @@
 /* A package whose logits are how many bytes of each half-precision micro-kernel's output differ from its plain C. */
-#define TWINS "half_twins.h"
-#include "twins.h"
+#define KERNELS "half_kernels.h"
+#include "kernel_pairs.h"
 
 /* Of both signs, from 2^-low to below 2^(high + 1); now and then 0 or one that is not normal. */
 static uint16_t random_half(uint32_t low, uint32_t high)
@@ -44,10 +44,10 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
             CHECK(5, layer_norm, n, 0);
             CHECK(7, add, n, 0);
         }
-        for (int32_t panels = 1; panels <= 9; panels += 2) {
-            CHECK(6, filter, panels, 32);
-            CHECK(6, filter, panels, 1);
-            CHECK(6, filter, panels, 9);
+        for (int32_t blocks = 1; blocks <= 9; blocks += 2) {
+            CHECK(6, filter, blocks, 32);
+            CHECK(6, filter, blocks, 1);
+            CHECK(6, filter, blocks, 9);
         }
     }
     fill(in.x, 16384, 6, 3);

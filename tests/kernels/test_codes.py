@@ -15,11 +15,11 @@ STORED = [form for form in FORMATS.values() if form.stored]
 
 
 def unpacked(
-    form, codes: np.ndarray, multipliers: np.ndarray, planes: int, at: int, first: int, count: int, lanes: int
+    form, codes: np.ndarray, multipliers: np.ndarray, planes: int, at: int, first: int, count: int, interleave: int
 ):
     """`count` weights from `first` on, by the C of the host."""
     widths = {6: (4, 2), 3: (2, 1)}.get(form.bits, (form.bits, 0))
-    block = 0 if form.block is None else form.block * lanes
+    block = 0 if form.block is None else form.block * interleave
     numbers = ", ".join(map(str, (block, *widths, form.first, form.step, form.most)))
     source = f"""#include "embbert_low_bits.h"
 void unpack(int8_t *out, const uint8_t *low, const uint8_t *high, const uint8_t *m, int32_t at, int32_t count);

@@ -6,8 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import kernel_pairs
 import pytest
-import twins
 
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
@@ -24,7 +24,7 @@ CPUS = {"cortex-m4": 0, "cortex-m7": 1, "cortex-m33": 0}
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("level", ["-O1", "-O3"])
 def test_the_micro_kernels_on_qemu_compute_what_their_plain_c_does(cpu, level, tmp_path):
-    package = twins.write_package(tmp_path / "package", "dsp", KERNELS, "int8", cpu)
+    package = kernel_pairs.write_package(tmp_path / "package", "dsp", KERNELS, "int8", cpu)
     flags = (level, "-Werror", "-pedantic", f"-DEMBBERT_DUAL_ISSUE={CPUS[cpu]}")
     with open_place("qemu", load_package(package), flags=flags) as device:
         wrong = dict(zip(KERNELS, device.run([1]).logits, strict=True))

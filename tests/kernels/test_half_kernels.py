@@ -6,19 +6,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import kernel_pairs
 import numpy as np
 import pytest
 import small
-import twins
 from test_mve import in_c, in_llvm
 
 from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.graph.precision import Plan
+from embbert_tvm.graph.precision import PrecisionPlan
 from embbert_tvm.kernels import half
 from embbert_tvm.kernels.isa import MVE_FP16, computes_in_half
-from embbert_tvm.kernels.isa.mve_fp16 import pack_quads
+from embbert_tvm.kernels.isa.mve_fp16 import pack_tiles
 from embbert_tvm.kernels.row_block.half import filter_along_text
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
@@ -43,7 +43,7 @@ def close(found: np.ndarray, expected: np.ndarray, steps: float) -> None:
 
 def test_quads_hold_each_weight_once():
     weight = small.normal(6, 7)
-    packed = pack_quads(weight)
+    packed = pack_tiles(weight)
     assert packed.shape == (2, 4, 2, 4)
     for k in range(6):
         for n in range(7):
@@ -55,8 +55,8 @@ def test_quads_hold_each_weight_once():
 @pytest.mark.parametrize(("length", "n", "norm"), [(1, 7, None), (11, 12, "rms_norm"), (3, 12, "layer_norm")])
 def test_a_product_of_rows_and_tables(length, n, norm):
     rng = np.random.default_rng(length)
-    sources = (half.Source(34), half.Source(6, 9, indexed=True), half.Source(4, 16))
-    spec = half.HalfProduct(sources, n, (3,), (half.Source(n),), norm, epsilon=1e-5)
+    sources = (half.HalfInput(34), half.HalfInput(6, 9, indexed=True), half.HalfInput(4, 16))
+    spec = half.HalfProduct(sources, n, (3,), (half.HalfInput(n),), norm, epsilon=1e-5)
     weights = [half.halves(small.normal(s.width, n, seed=i)) for i, s in enumerate(sources)]
     ids, segments = (rng.integers(0, high, (1, length)).astype(np.int32) for high in (9, 3))
     x, tokens, positions = normal(length, 34), normal(9, 6), normal(16, 4)
@@ -139,7 +139,7 @@ KERNELS = (
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    return twins.write_package(tmp_path_factory.mktemp("half") / "package", "half", KERNELS, "fp16")
+    return kernel_pairs.write_package(tmp_path_factory.mktemp("half") / "package", "half", KERNELS, "fp16")
 
 
 @needs_arm
@@ -177,15 +177,14 @@ def test_a_whole_model_has_the_same_bits_on_the_host_and_on_qemu():
 def test_what_lies_in_blocks_says_so():
     package = load_package(small.package("fp16", "cortex-m55"))
     kernels = {output.name: package.steps[output.step].kernel for output in package.outputs}
-    in_blocks = {kernels[output.name] for output in package.outputs if output.lanes == 8}
+    in_blocks = {kernels[output.name] for output in package.outputs if output.interleave == 8}
     assert in_blocks == {k for k in kernels.values() if k.startswith("row_block") and "_row_" not in k}
 
 
 def test_single_operators_in_half_beside_integers(tmp_path):
     source = find_source(small.folder())
-    compile_model(
-        source, load_cpu("cortex-m55"), tmp_path / "package", CompileOptions(plan=Plan("int8", {"blocks_1_*": "fp16"}))
-    )
+    options = CompileOptions(plan=PrecisionPlan("int8", {"blocks_1_*": "fp16"}))
+    compile_model(source, load_cpu("cortex-m55"), tmp_path / "package", options)
     package = load_package(tmp_path / "package")
     kernels = [step.kernel for step in package.steps]
     assert any("half_attend" in kernel for kernel in kernels)

@@ -62,7 +62,7 @@ def test_kernel(channels, state, length):
 
 @pytest.mark.parametrize("code", [-128, -90, 0, 127])
 def test_no_input_however_long_overflows_a_state(code):
-    """Every operand at its end for 3,000 tokens: what h settles to is below 2^30."""
+    """Every operand at its end for 3,000 tokens: the limit of h is below 2^30."""
     rng = np.random.default_rng(0)
     *_, constants = tables(3, 4, rng, 9.0)
     length = 3000

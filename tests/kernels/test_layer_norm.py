@@ -10,14 +10,14 @@ from running import Kernel, extreme_int8
 
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 
 BITS = epilogues.NORM_BITS - epilogues.SHIFT_BITS
 
 
 @functools.cache
 def norm(n: int, k: int) -> Kernel:
-    return Kernel(product(Product((Source(k),), n, epilogues.LayerNorm())))
+    return Kernel(product(Product((ProductInput(k),), n, epilogues.LayerNorm())))
 
 
 def away(x, weight, bias, scale, epsilon, gain, shift, out_scale) -> np.ndarray:

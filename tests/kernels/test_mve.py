@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import embbert_kernels
+import kernel_pairs
 import numpy as np
 import pytest
 import small
 import tvm
-import twins
 from running import CHECKED, compile_c, extreme_int8
 from tvm import IRModule, tirx
 
@@ -30,7 +30,7 @@ from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE, isa_of
 from embbert_tvm.kernels.layouts import pairs_of
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 
 D = 32
@@ -87,7 +87,7 @@ def embedding_arrays(rng: np.random.Generator, length: int) -> list[np.ndarray]:
 
 
 def rows_of(pairs: np.ndarray, count: int) -> np.ndarray:
-    """The first rows of a pairs matrix: those past the length hold anything."""
+    """The first rows of an interleaved matrix: those past the length hold anything."""
     return pairs.transpose(0, 2, 1).reshape(-1, pairs.shape[1])[:count]
 
 
@@ -139,7 +139,7 @@ def test_one_row_of_attention_is_the_attention_of_one_row(length):
 
 @pytest.mark.parametrize(("k", "n"), [(32, 7), (40, 3), (128, 12)])
 def test_one_row_of_a_product(k, n):
-    rng, spec = np.random.default_rng([k, n]), Product((Source(k),), n, Requantize(), single=True)
+    rng, spec = np.random.default_rng([k, n]), Product((ProductInput(k),), n, Requantize(), single=True)
     arrays = [extreme_int8(rng, 1, k), extreme_int8(rng, n, k), words(rng, n, 12), words(rng, n, 24)]
     arrays.append(np.zeros((1, n), np.int8))
     np.testing.assert_array_equal(in_c(product(spec, MVE), arrays, {}), in_llvm(product(spec), arrays, None))
@@ -158,7 +158,7 @@ KERNELS = (
 
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory) -> Path:
-    return twins.write_package(tmp_path_factory.mktemp("mve") / "package", "mve", KERNELS, "int8")
+    return kernel_pairs.write_package(tmp_path_factory.mktemp("mve") / "package", "mve", KERNELS, "int8")
 
 
 @pytest.mark.skipif(

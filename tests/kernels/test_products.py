@@ -11,7 +11,7 @@ from running import Kernel, extreme_int8, multiply_high, saturate
 
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source, product
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, product
 
 REQUANTIZE = epilogues.Requantize()
 
@@ -24,37 +24,55 @@ class Case:
 
 
 CASES = [
-    Case("rows", Product((Source(16),), 8, REQUANTIZE)),
-    Case("one wide and odd", Product((Source(131),), 3, REQUANTIZE)),
-    Case("one by one", Product((Source(1),), 1, REQUANTIZE)),
-    Case("two tensors", Product((Source(16), Source(5)), 7, REQUANTIZE)),
-    Case("table by position", Product((Source(4, 9),), 8, REQUANTIZE)),
-    Case("embedding", Product((Source(4, 30, indexed=True),), 8, REQUANTIZE)),
-    Case("embedding, positions, segments", Product((Source(4, 30, True), Source(4, 9)), 8, REQUANTIZE, (3,))),
-    Case("two lookups", Product((Source(16),), 8, REQUANTIZE, (3, 5))),
-    Case("first row", Product((Source(16, row=0),), 3, REQUANTIZE, (), True)),
-    Case("another row", Product((Source(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
-    Case("a tensor of one row", Product((Source(16, 1, row=0),), 3, REQUANTIZE, (), True)),
-    Case("a residual path", Product((Source(16),), 8, REQUANTIZE, residuals=(Source(8),))),
-    Case("the first row of one", Product((Source(16, row=0),), 3, REQUANTIZE, (), True, (Source(3, row=0),))),
-    Case("tables alone", Product((), 6, REQUANTIZE, (3,), residuals=(Source(6, 30, indexed=True), Source(6, 9)))),
-    Case("an int16 residual path", Product((Source(16),), 8, REQUANTIZE, residuals=(Source(8, dtype="int16"),))),
+    Case("rows", Product((ProductInput(16),), 8, REQUANTIZE)),
+    Case("one wide and odd", Product((ProductInput(131),), 3, REQUANTIZE)),
+    Case("one by one", Product((ProductInput(1),), 1, REQUANTIZE)),
+    Case("two tensors", Product((ProductInput(16), ProductInput(5)), 7, REQUANTIZE)),
+    Case("table by position", Product((ProductInput(4, 9),), 8, REQUANTIZE)),
+    Case("embedding", Product((ProductInput(4, 30, indexed=True),), 8, REQUANTIZE)),
+    Case(
+        "embedding, positions, segments", Product((ProductInput(4, 30, True), ProductInput(4, 9)), 8, REQUANTIZE, (3,))
+    ),
+    Case("two lookups", Product((ProductInput(16),), 8, REQUANTIZE, (3, 5))),
+    Case("first row", Product((ProductInput(16, row=0),), 3, REQUANTIZE, (), True)),
+    Case("another row", Product((ProductInput(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
+    Case("a tensor of one row", Product((ProductInput(16, 1, row=0),), 3, REQUANTIZE, (), True)),
+    Case("a residual path", Product((ProductInput(16),), 8, REQUANTIZE, residuals=(ProductInput(8),))),
+    Case(
+        "the first row of one", Product((ProductInput(16, row=0),), 3, REQUANTIZE, (), True, (ProductInput(3, row=0),))
+    ),
+    Case(
+        "tables alone",
+        Product((), 6, REQUANTIZE, (3,), residuals=(ProductInput(6, 30, indexed=True), ProductInput(6, 9))),
+    ),
+    Case(
+        "an int16 residual path",
+        Product((ProductInput(16),), 8, REQUANTIZE, residuals=(ProductInput(8, dtype="int16"),)),
+    ),
     Case(
         "int16 alone, one row of it",
-        Product((), 8, epilogues.RequantizeWide(), (), True, (Source(8, row=0, dtype="int16"),)),
+        Product((), 8, epilogues.RequantizeWide(), (), True, (ProductInput(8, row=0, dtype="int16"),)),
     ),
     Case(
         "int8 and int16 into int16",
-        Product((Source(5),), 8, epilogues.RequantizeWide(), residuals=(Source(8), Source(8, dtype="int16"))),
+        Product(
+            (ProductInput(5),),
+            8,
+            epilogues.RequantizeWide(),
+            residuals=(ProductInput(8), ProductInput(8, dtype="int16")),
+        ),
     ),
-    Case("a window of rows", Product((Source(5, taps=3, after=1),), 4, REQUANTIZE)),
-    Case("a causal, dilated window and rows", Product((Source(5, taps=3, dilation=2), Source(3)), 4, REQUANTIZE)),
-    Case("a window of a table", Product((Source(5, 30, True, taps=3, after=1),), 4, REQUANTIZE)),
-    Case("a window ahead", Product((Source(5, taps=4, after=3),), 4, REQUANTIZE)),
-    Case("whole windows only", Product((Source(5, taps=3),), 4, REQUANTIZE, skipped=2), (1, 2, 3, 9)),
-    Case("activation", Product((Source(16),), 8, epilogues.Activate())),
-    Case("real", Product((Source(16), Source(3)), 8, epilogues.Dequantize())),
-    Case("first row, real", Product((Source(16, row=0),), 3, epilogues.Dequantize(), (), True)),
+    Case("a window of rows", Product((ProductInput(5, taps=3, after=1),), 4, REQUANTIZE)),
+    Case(
+        "a causal, dilated window and rows",
+        Product((ProductInput(5, taps=3, dilation=2), ProductInput(3)), 4, REQUANTIZE),
+    ),
+    Case("a window of a table", Product((ProductInput(5, 30, True, taps=3, after=1),), 4, REQUANTIZE)),
+    Case("a window ahead", Product((ProductInput(5, taps=4, after=3),), 4, REQUANTIZE)),
+    Case("whole windows only", Product((ProductInput(5, taps=3),), 4, REQUANTIZE, skipped=2), (1, 2, 3, 9)),
+    Case("activation", Product((ProductInput(16),), 8, epilogues.Activate())),
+    Case("real", Product((ProductInput(16), ProductInput(3)), 8, epilogues.Dequantize())),
+    Case("first row, real", Product((ProductInput(16, row=0),), 3, epilogues.Dequantize(), (), True)),
 ]
 
 
@@ -63,7 +81,7 @@ def kernel(spec: Product) -> Kernel:
     return Kernel(product(spec))
 
 
-def element(source: Source, data: np.ndarray, ids: np.ndarray, i: int) -> np.ndarray:
+def element(source: ProductInput, data: np.ndarray, ids: np.ndarray, i: int) -> np.ndarray:
     if source.taps > 1:
         reads = [i + source.after - source.dilation * (source.taps - 1 - t) for t in range(source.taps)]
         count = ids.shape[1]
@@ -138,7 +156,7 @@ def test_product(case, scale):
 
 def test_the_largest_sum_that_int8_can_make():
     """4096 products of -128 and -128 and a bias beside: no overflow, and a multiplier just below one half."""
-    spec = Product((Source(4096),), 2, REQUANTIZE)
+    spec = Product((ProductInput(4096),), 2, REQUANTIZE)
     x, weight = np.full((1, 4096), -128, np.int8), np.full((2, 4096), -128, np.int8)
     weight[1] = 127
     bias = np.array([2**30, -(2**30)], np.int32)

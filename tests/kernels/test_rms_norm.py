@@ -15,7 +15,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels import builder as b
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.product import Product, Source, product
+from embbert_tvm.kernels.product import Product, ProductInput, product
 
 SIZE = 64
 
@@ -61,7 +61,7 @@ def test_the_reciprocal_root_is_right_to_14_bits(squares):
 
 @functools.cache
 def norm(n: int, k: int) -> Kernel:
-    return Kernel(product(Product((Source(k),), n, epilogues.RmsNorm())))
+    return Kernel(product(Product((ProductInput(k),), n, epilogues.RmsNorm())))
 
 
 def check_rows(x, weight, bias, scale, epsilon, gain, out_scale) -> np.ndarray:

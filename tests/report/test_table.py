@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embbert_tvm.api import CompileReport, Flash, Ram
-from embbert_tvm.graph.quantize import Choice
+from embbert_tvm.graph.quantize import KernelSelection
 from embbert_tvm.report.compile import document, operators, text
 from embbert_tvm.table import table
 
@@ -16,7 +16,7 @@ def test_columns_align_and_those_that_say_nothing_are_left_out():
 
 
 def test_each_operator_has_its_kernel_and_the_reason():
-    choice = Choice("norm", "rms_norm", "float32", "no int8 kernel for it")
+    choice = KernelSelection("norm", "rms_norm", "float32", "no int8 kernel for it")
     report = CompileReport("host", None, "int8", 9, Flash(1, 2, 0), Ram(3, None, None), (choice,), ())
     head, row = operators(report).splitlines()
     assert head.split() == ["operator", "kernel", "precision", "why"]

@@ -75,16 +75,16 @@ def test_the_loss_is_hintons():
     )
 
 
-def test_states_turned_keep_their_distances():
+def test_projected_states_keep_their_distances():
     rng = np.random.default_rng(0)
     states = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 20))).astype(np.float32)
     answers = Answers(np.zeros((50, 2), np.float32), states)
-    turned = answers.turned(8)
-    assert turned.shape == (50, 8)
-    assert np.abs(turned[:, 4:]).max() < 1e-4
+    projected = answers.projected(8)
+    assert projected.shape == (50, 8)
+    assert np.abs(projected[:, 4:]).max() < 1e-4
     centred = states - states.mean(0)
-    np.testing.assert_allclose(turned @ turned.T, centred @ centred.T, atol=1e-3)
-    assert answers.turned(30).shape == (50, 30)
+    np.testing.assert_allclose(projected @ projected.T, centred @ centred.T, atol=1e-3)
+    assert answers.projected(30).shape == (50, 30)
 
 
 def test_teachers_together_answer_their_mean():
@@ -128,8 +128,8 @@ def test_distil_from_an_encoder_then_from_the_model_itself(teacher_folder, tsv, 
     output = tmp_path / "small"
     command_line = [
         str(tsv), "--teacher", str(teacher_folder), "--teacher-epochs", "2", "--teacher-lr", "5e-3",
-        "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--corrupted", "1",
-        "--grafted", "1", "--donors", str(more),
+        "--teacher-frozen", "0", "--unlabelled", str(more), "--copies", "1", "--noised", "1",
+        "--replaced", "1", "--donors=" + str(more),
         "--preset", "quick", "--epochs", "3",
         "--batch-size", "8", "--lr", "1e-2", "--hidden-weight", "0.5", "--json", "-o", str(output),
     ]  # fmt: skip
@@ -147,27 +147,27 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
     result = run_job(job, Progress(on_note=notes.append))
     assert "dev or test hold every text of it" in notes[0]
-    assert f"{classifier} judges {len(read_examples(tsv))} texts" in notes
+    assert f"{classifier} labels {len(read_examples(tsv))} texts" in notes
     assert result.value > 0.5
 
 
 @pytest.mark.usefixtures("quick", "without_export")
-def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv, tmp_path, monkeypatch):
+def test_what_dev_and_test_hold_is_neither_trained_on_nor_labelled(classifier, tsv, tmp_path, monkeypatch):
     dev, test, more = (tmp_path / name for name in ("dev.tsv", "test.tsv", "more.txt"))
     dev.write_text("label\ttext\non\tTurn the FAN on!\noff\tno more radio.\n")
     test.write_text("label\ttext\non\tturn the oven the radio\noff\tSWITCH on the-kettle, please\n")
     more.write_text("Turn the oven, the radio. Turn the fan on. Switch the oven off now.\n")
-    judged, answer = [], task_teacher.cached_answers
-    monkeypatch.setattr(taught, "cached_answers", lambda t, x, c: judged.extend(y.text for y in x) or answer(t, x, c))
+    labelled, answer = [], task_teacher.cached_answers
+    monkeypatch.setattr(taught, "cached_answers", lambda t, x, c: labelled.extend(y.text for y in x) or answer(t, x, c))
     job = Job(
         tsv, tmp_path / "m", Recipe(epochs=1, batch_size=8), dev=dev, preset="quick", teachers=(classifier,),
-        held_out=(test,), unlabelled=(more,), copies=40, corrupted=5, grafted=5, donors=(more,),
+        held_out=(test,), unlabelled=(more,), mixed=40, noised=5, replaced=5, auxiliary=(more,),
     )  # fmt: skip
     notes = []
     run_job(job, Progress(on_note=notes.append))
     held = {text_key(x.text) for path in (dev, test) for x in read_examples(path)}
-    assert len(judged) > 500
-    assert not {text_key(text) for text in judged} & held
+    assert len(labelled) > 500
+    assert not {text_key(text) for text in labelled} & held
     record = read_record(tmp_path / "m")
     assert record.train.examples == sum(text_key(x.text) not in held for x in read_examples(tsv))
     assert record.left_out["train"] == len(read_examples(tsv)) - record.train.examples > 0
@@ -179,12 +179,12 @@ def test_what_dev_and_test_hold_is_neither_trained_on_nor_judged(classifier, tsv
 
 
 @pytest.mark.usefixtures("quick", "without_export")
-def test_a_teacher_judges_once_for_all_seeds(classifier, tsv, tmp_path):
+def test_a_teacher_labels_once_for_all_seeds(classifier, tsv, tmp_path):
     more = tmp_path / "more.txt"
     more.write_text("Please turn the oven on. Now switch off the kettle. And the radio goes on.\n")
     for seed in (0, 1):
         recipe = Recipe(epochs=1, batch_size=8, seed=seed)
-        given = {"unlabelled": (more,), "most": 2, "copies": 2, "corrupted": 2}
+        given = {"unlabelled": (more,), "most": 2, "mixed": 2, "noised": 2}
         run_job(Job(tsv, tmp_path / str(seed), recipe, dev=tsv, preset="quick", teachers=(classifier,), **given))
     assert len(list((tmp_path / ".teacher-answers").iterdir())) == 1
 
@@ -193,24 +193,24 @@ def test_a_teacher_judges_once_for_all_seeds(classifier, tsv, tmp_path):
 def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
     teacher_folder, classifier, tsv, tmp_path
 ):
-    turned = tmp_path / "turned"
-    shutil.copytree(classifier, turned)
-    weights = load_file(turned / "model.safetensors")
+    flipped = tmp_path / "flipped"
+    shutil.copytree(classifier, flipped)
+    weights = load_file(flipped / "model.safetensors")
     for key in ("classifier.weight", "classifier.bias"):
         weights[key] = weights[key].flip(0).contiguous()
-    save_file(weights, turned / "model.safetensors", {"format": "pt"})
-    config = json.loads((turned / "config.json").read_text())
+    save_file(weights, flipped / "model.safetensors", {"format": "pt"})
+    config = json.loads((flipped / "config.json").read_text())
     config |= {"id2label": {"0": "on", "1": "off"}, "label2id": {"on": 0, "off": 1}}
-    (turned / "config.json").write_text(json.dumps(config))
+    (flipped / "config.json").write_text(json.dumps(config))
     texts = [Example("", "turn the fan on"), Example("", "turn the radio off")]
     np.testing.assert_allclose(
-        open_teacher(turned).answers(texts)[:, 1::-1], open_teacher(classifier).answers(texts)[:, :2], atol=1e-5
+        open_teacher(flipped).answers(texts)[:, 1::-1], open_teacher(classifier).answers(texts)[:, :2], atol=1e-5
     )
 
     job = Job(tsv, tmp_path / "small", Recipe(epochs=1, batch_size=8), dev=tsv, preset="quick")
-    job = dataclasses.replace(job, teachers=(teacher_folder, turned))
+    job = dataclasses.replace(job, teachers=(teacher_folder, flipped))
     job = finetune_job_teachers(job, tmp_path / "kept", QUICK, seeds=2)
-    assert job.teachers == (turned, tmp_path / "kept", tmp_path / "kept-1")
+    assert job.teachers == (flipped, tmp_path / "kept", tmp_path / "kept-1")
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("kept", "kept-1"))
     assert any(not torch.equal(first[key], second[key]) for key in first)
     written = (tmp_path / "kept/model.safetensors").stat().st_mtime_ns
@@ -219,8 +219,8 @@ def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
 
     notes = []
     run_job(job, Progress(on_note=notes.append))
-    judging = [note.split(" judges ")[0] for note in notes if " judges " in note]
-    assert judging == [str(path) for path in job.teachers]
+    labelling = [note.split(" labels ")[0] for note in notes if " labels " in note]
+    assert labelling == [str(path) for path in job.teachers]
 
 
 def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
@@ -230,8 +230,8 @@ def test_seeds_are_for_encoders(classifier, tsv, tmp_path):
     assert "leave out --teacher-seeds" in str(done.exception)
 
 
-@pytest.mark.parametrize("half", [["--grafted", "2"], ["--donors", "mine.tsv"]])
-def test_grafts_need_donors_before_an_encoder_is_fine_tuned(teacher_folder, tsv, tmp_path, half):
+@pytest.mark.parametrize("half", [["--replaced", "2"], ["--auxiliary", "mine.tsv"]])
+def test_replaced_spans_need_auxiliary_text_before_an_encoder_is_fine_tuned(teacher_folder, tsv, tmp_path, half):
     command_line = [str(tsv), "--teacher", str(teacher_folder), *half, "-o", str(tmp_path / "m")]
     done = CliRunner().invoke(command, command_line)
     assert isinstance(done.exception, InputError)

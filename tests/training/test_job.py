@@ -202,7 +202,7 @@ def test_only_a_model_folder_is_replaced(tsv, tmp_path):
     assert json.loads((tmp_path / "m" / "config.json").read_text())["name"] == "m"
 
 
-def test_regression_is_judged_by_rank(tmp_path, monkeypatch):
+def test_regression_is_scored_by_rank(tmp_path, monkeypatch):
     (tmp_path / "pairs.tsv").write_text("label\ttext\ttext_pair\n1\ta\tb\n2\ta b\tc\n3.5\ta b c\td\n")
     folder = ModelFolder(tmp_path, "m", EmbBertConfig(), None)
     shutil.copy(resource("models", "tokenizer.json"), folder.tokenizer_path)

@@ -1,4 +1,4 @@
-"""What confidence is judged by, against slow references; what `reject` fits, on logits of a known making."""
+"""Measures of confidence, against slow references; what `reject` fits, on logits of a known making."""
 
 from __future__ import annotations
 

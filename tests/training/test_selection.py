@@ -52,11 +52,11 @@ def trained(tsv, tmp_path, monkeypatch):
 
 
 def test_the_weight_is_the_one_of_least_loss_on_dev():
-    dice = np.random.default_rng(0)
-    expected = dice.integers(0, 3, 200)
+    rng = np.random.default_rng(0)
+    expected = rng.integers(0, 3, 200)
     right = np.eye(3, dtype=np.float32)[expected]
-    base = (right + dice.standard_normal((200, 3))).astype(np.float32)
-    of_ngrams = (right + dice.standard_normal((200, 3))).astype(np.float32)
+    base = (right + rng.standard_normal((200, 3))).astype(np.float32)
+    of_ngrams = (right + rng.standard_normal((200, 3))).astype(np.float32)
     fit = fit_wide(model_of("abc"), of_ngrams, base, expected)
     losses = {w: mean_loss(base + np.float32(w) * of_ngrams, expected) for w in WEIGHTS}
     assert fit.weight == min(losses, key=losses.get)

@@ -113,7 +113,7 @@ def test_a_log_of_another_shape_is_left_out_with_a_warning(tuned, tmp_path):
     document["kernels"] = {f"{i:016x}": k for i, k in enumerate(document["kernels"].values())}
     (log / "manifest.json").write_text(json.dumps(document))
     schedules = TunedSchedules("small", [TARGET], "int8", [tmp_path])
-    mod = kernel_calls(find_source(small.folder()), load_cpu(TARGET)).called
+    mod = kernel_calls(find_source(small.folder()), load_cpu(TARGET)).intrinsic
     name, func = next((g.name_hint, f) for g, f in mod.functions.items() if "attend" in g.name_hint)
     assert schedules(name, func) is None
     assert any("of another shape" in warning for warning in schedules.warnings)
@@ -145,7 +145,7 @@ def test_wrong_crashing_and_hanging_candidates_are_failures(tmp_path, monkeypatc
 
     source, cpu = find_source(small.folder()), load_cpu(TARGET)
     calls = kernel_calls(source, cpu)
-    tasks = [t for t in find_tasks(calls.called, calls.described, list(range(2, 34))) if "attend" in t.name]
+    tasks = [t for t in find_tasks(calls.intrinsic, calls.reference, list(range(2, 34))) if "attend" in t.name]
     before = len(tasks)
     monkeypatch.setattr(search, "candidate", candidate)
     monkeypatch.setattr("embbert_tvm.tuning.session.find_tasks", lambda *_: tasks)

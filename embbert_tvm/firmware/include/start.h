@@ -19,7 +19,7 @@ void watchdog_feed(void);
 /* Begin anew, as after power-on. Does not return. */
 void restart(void);
 
-/* Of the firmware: what a fault or an interrupt that nobody asked for comes to. `status` says why (CFSR on Cortex-M,
+/* Of the firmware: what a fault or an interrupt that nobody requested comes to. `status` says why (CFSR on Cortex-M,
    mcause on RISC-V, EXCCAUSE on Xtensa), `address` is the instruction. */
 void server_fault(uint32_t status, uint32_t address);
 

@@ -48,7 +48,7 @@ typedef union {
 #define VECTORS_ALIGN 1024
 #endif
 
-/* Every interrupt has a vector, 32 or 240: one that nobody asked for is reported as a fault is. */
+/* Every interrupt has a vector, 32 or 240: one that nobody requested is reported as a fault is. */
 __attribute__((section(".vectors"), aligned(VECTORS_ALIGN), used)) static const vector_t vectors[] = {
     {.stack = link_stack_top}, {Reset_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},
     {Fault_Handler},           {Fault_Handler}, {Fault_Handler}, {Fault_Handler}, {Fault_Handler},

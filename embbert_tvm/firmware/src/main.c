@@ -245,7 +245,7 @@ enum { EVERY = 0xFFFF, TRACE_HEADER = 8, TRACE_BYTES = 16384 };
 static struct {
     uint32_t bytes, crc;
 } traced[EMBBERT_TRACE];
-static uint16_t wanted; /* the output that is asked for, or EVERY for the CRC of each */
+static uint16_t wanted; /* the output that is requested, or EVERY for the CRC of each */
 static uint32_t wanted_from;
 static int trace_sent;
 

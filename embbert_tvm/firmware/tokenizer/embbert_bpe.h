@@ -6,7 +6,7 @@
  *   TOKENIZER_FUSE_UNK      one such id for a run of them in a word
  *   TOKENIZER_MERGES        how many; merge r joins pair_left[r] and pair_right[r]
  *   TOKENIZER_WIDE          ids and ranks are above 16 bits
- *   TOKENIZER_SETTLES       merges are in the order that settle() needs
+ *   TOKENIZER_ORDERED_MERGES  merges are in the order that commit_prefix() needs
  *   TOKENIZER_CUT           no token has this symbol behind another: a word may be cut before it. TOKENIZER_NONE: none
  *   TOKENIZER_WHOLES        words that are tokens as they are, though no merges make them: ignore_merges
  *   token_of(r), merge_of(token)   the token that merge r makes; the merge that makes a token, or TOKENIZER_MERGES */
@@ -139,19 +139,19 @@ static void end_word(tokenizer_t *t)
         merge_pair(t, best);
     }
 #if TOKENIZER_WHOLES > 0
-    uint32_t whole = t->n > 1 && !t->settled ? whole_token(symbols_of(t), t->n) : TOKENIZER_NONE;
+    uint32_t whole = t->n > 1 && !t->committed ? whole_token(symbols_of(t), t->n) : TOKENIZER_NONE;
     if (whole != TOKENIZER_NONE) {
         symbols_of(t)[0] = (tokenizer_symbol_t)whole;
         t->n = 1;
     }
-    t->settled = false;
+    t->committed = false;
 #endif
     emit(t, t->n);
     t->n = 0;
     t->unknown = false;
 }
 
-#if TOKENIZER_SETTLES
+#if TOKENIZER_ORDERED_MERGES
 /* Whether token `last` may merge, at rank `rank`, with what grows out of token `next` (any token where there is none
  * yet): with `next` or a token that begins with it. */
 static bool may_merge(tokenizer_symbol_t rank, tokenizer_symbol_t last, int64_t next)
@@ -175,11 +175,11 @@ static bool may_merge(tokenizer_symbol_t rank, tokenizer_symbol_t last, int64_t 
  * may merge with what is still to come. So follow the merges, and at each rank give up the last symbol of those that
  * are certain if it may merge to the right then. What is certain at the end is so whatever follows: write it. What was
  * given up stays in the window as it was at that rank; it would come to that again. */
-static void settle(tokenizer_t *t)
+static void commit_prefix(tokenizer_t *t)
 {
     size_t certain = t->n;
     tokenizer_symbol_t *symbols = symbols_of(t);
-#if TOKENIZER_SETTLES
+#if TOKENIZER_ORDERED_MERGES
     int64_t next = -1; /* the symbol right of the last certain one, as it was given up; -1: not yet seen */
     tokenizer_symbol_t now = 0;
     rank_pairs(t);
@@ -216,7 +216,7 @@ static void settle(tokenizer_t *t)
         symbols[i] = symbols[certain + i];
     }
 #if TOKENIZER_WHOLES > 0
-    t->settled = true;
+    t->committed = true;
 #endif
 }
 
@@ -235,7 +235,7 @@ static void push(tokenizer_t *t, uint32_t symbol)
 #endif
     t->unknown = unknown;
     if (t->n == TOKENIZER_WINDOW) {
-        settle(t);
+        commit_prefix(t);
         if (t->end != TOKENIZER_DONE) {
             return;
         }

@@ -151,7 +151,7 @@ static void begin_word(tokenizer_t *t)
 
 /* The window is full and the word goes on. The best ways to the positions that tokens still may begin at have a
  * beginning in common: write that. */
-static void settle(tokenizer_t *t)
+static void commit_prefix(tokenizer_t *t)
 {
     uint8_t *lengths = lengths_of(t);
     while (t->done + TOKENIZER_LONGEST <= t->n) {
@@ -195,7 +195,7 @@ static void push(tokenizer_t *t, uint32_t symbol)
     if (t->n == 0) {
         begin_word(t);
     } else if (t->n == TOKENIZER_WINDOW) {
-        settle(t);
+        commit_prefix(t);
         if (t->end != TOKENIZER_DONE) {
             return;
         }

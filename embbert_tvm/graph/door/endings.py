@@ -25,7 +25,7 @@ _MOST_PARTS = 24
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Of the last axis."""
+    """Softmax of the last axis."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
     return shares

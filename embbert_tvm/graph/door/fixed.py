@@ -56,15 +56,15 @@ def open_length(
 def _ignores_padding(
     model: onnx.ModelProto, free: onnx.ModelProto, meaning: Meaning, separator: int | None, fixed: int, lengths: list
 ) -> bool:
-    """Whether the model of one length answers to a text that is filled up as `free` does to the text alone."""
+    """Whether the model of one length answers to a text that is filled up as `free` does to the text unfilled."""
     filled = onnx.ModelProto.FromString(model.SerializeToString())
     with_one_input(filled, meaning, separator, fixed, padding=0)
-    whole, alone = Probe(filled), Probe(free)
+    whole, unfilled = Probe(filled), Probe(free)
     for length in lengths:
         ids = random_ids(length, 3) + 1  # no padding among them
         try:
             expected = next(iter(whole(np.pad(ids, ((0, 0), (0, fixed - length)))).values()))
-            found = next(iter(alone(ids).values()))
+            found = next(iter(unfilled(ids).values()))
         except ProbeError:
             return False
         if expected.ndim > 2 and expected.shape[1] == fixed:

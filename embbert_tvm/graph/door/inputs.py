@@ -35,7 +35,7 @@ class Meaning:
         return next(name for name, meaning in self.of.items() if meaning == IDS)
 
 
-def described(value: onnx.ValueInfoProto) -> str:
+def describe(value: onnx.ValueInfoProto) -> str:
     """An input or output as its owner knows it: name, element type, dimensions."""
     tensor = value.type.tensor_type
     kind = TensorProto.DataType.Name(tensor.elem_type).lower()
@@ -52,7 +52,7 @@ def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def meaning_of(graph: onnx.GraphProto) -> Meaning:
     """The meaning of each input by its name, else by the table that it looks up. Raises InputError where unclear."""
     inputs = real_inputs(graph)
-    listed = ", ".join(described(i) for i in inputs) or "none"
+    listed = ", ".join(describe(i) for i in inputs) or "none"
     needed = f"a model takes token ids, and may take a mask, token types and positions; this one takes {listed}"
     if not inputs:
         raise InputError(needed)
@@ -65,7 +65,7 @@ def meaning_of(graph: onnx.GraphProto) -> Meaning:
         named = next((meaning for meaning, pattern in _BY_NAME if pattern.search(value.name)), None)
         found[value.name] = named or _by_use(value, rows, integers)
         if found[value.name] != "mask" and value not in integers:
-            raise InputError(f"the input {described(value)} holds no integers: {needed}")
+            raise InputError(f"the input {describe(value)} holds no integers: {needed}")
     meanings = list(found.values())
     if meanings.count(IDS) != 1 or any(meanings.count(m) > 1 for m in meanings):
         raise InputError(f"it is not clear which input holds the token ids: {needed}")
@@ -100,12 +100,12 @@ def fixed_length(value: onnx.ValueInfoProto) -> int | None:
     if not value.type.tensor_type.HasField("shape"):
         return None
     if len(dims) not in (1, 2):
-        raise InputError(f"the input {described(value)} holds no token ids: they have the shape (1, L)")
+        raise InputError(f"the input {describe(value)} holds no token ids: they have the shape (1, L)")
     if len(dims) == 2 and dims[0].HasField("dim_value") and dims[0].dim_value != 1:
         if dims[1].HasField("dim_value") and dims[1].dim_value == 1:
             return dims[0].dim_value
         raise InputError(
-            f"the input {described(value)} takes {dims[0].dim_value} texts at once: "
+            f"the input {describe(value)} takes {dims[0].dim_value} texts at once: "
             "export it with the batch as a dynamic axis, or with a batch of 1"
         )
     return dims[-1].dim_value if dims[-1].HasField("dim_value") else None
@@ -127,7 +127,7 @@ def _makers(
     if len(dims) == 2 and dims[1].HasField("dim_value") and dims[1].dim_value == 1:
         flat = constant("column", np.array([-1, 1]))
     if meaning == "mask" and len(dims) > 2:
-        raise InputError(f"the mask {described(value)} has more than two dimensions: export it as (batch, length)")
+        raise InputError(f"the mask {describe(value)} has more than two dimensions: export it as (batch, length)")
     nodes = []
     if meaning == IDS:
         made = IDS

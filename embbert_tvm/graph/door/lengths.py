@@ -165,7 +165,7 @@ class LengthTables:
         return self._made[name]
 
     def first(self, name: str, vector: str) -> str:
-        """As many elements of a vector as there are tokens."""
+        """The first elements of a vector, as many as there are tokens."""
         start, axis = self.constant("door.start", np.array([0])), self.constant("door.axis", np.array([0]))
         return self.node("Slice", [vector, start, self.length(Affine(1, 0)), axis], name)
 

@@ -16,7 +16,7 @@ from embbert_tvm.graph.door.branches import inline_control_flow
 from embbert_tvm.graph.door.endings import SIGMOID, to_logits
 from embbert_tvm.graph.door.fixed import open_length
 from embbert_tvm.graph.door.forms import to_plain_form
-from embbert_tvm.graph.door.inputs import described, fixed_length, meaning_of, real_inputs
+from embbert_tvm.graph.door.inputs import describe, fixed_length, meaning_of, real_inputs
 from embbert_tvm.graph.door.lengths import Replacement, of_the_length
 from embbert_tvm.graph.door.one_hot import to_lookups
 from embbert_tvm.graph.door.outputs import TEXT, head_of, name_logits, one_output
@@ -79,7 +79,7 @@ def normalize(
     to_lookups(plain.graph)
     vocabulary = _vocabulary(plain, Probe(plain), static)
     inline_control_flow(plain, vocabulary)
-    least, most = _limits(before, vocabulary, longest, described(ids)) if static is None else (static, static)
+    least, most = _limits(before, vocabulary, longest, describe(ids)) if static is None else (static, static)
     if only is None and (fixed := fixed_length(ids)) is not None:
         most = min(fixed, most or fixed)
     table = only or most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
@@ -179,10 +179,10 @@ def _replace_lengths(model: onnx.ModelProto, vocabulary: int, lengths: list[int]
     at_most = Probe(model, sorted(border))(random_ids(longest, vocabulary)) if border else {}
     values = {name: {**{n: arrays[n][name] for n in arrays}, longest: at_most[name]} for name in border}
     Replacement(graph, values, sizes, longest).run()
-    _settle(model, vocabulary, lengths[:-1] or lengths)
+    _drop_idle(model, vocabulary, lengths[:-1] or lengths)
 
 
-def _settle(model: onnx.ModelProto, vocabulary: int, lengths: list[int]) -> None:
+def _drop_idle(model: onnx.ModelProto, vocabulary: int, lengths: list[int]) -> None:
     """Drop what does nothing until nothing more can be dropped."""
     graph, count = model.graph, None
     while count != len(graph.node):

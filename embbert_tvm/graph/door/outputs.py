@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.door.inputs import described, rename
+from embbert_tvm.graph.door.inputs import describe, rename
 
 LOGITS = "logits"
 TEXT, TOKENS = "text", "tokens"  # what each row of the output is of
@@ -18,7 +18,7 @@ def one_output(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     """A graph's output. Raises InputError where it has none, or several."""
     outputs = list(graph.output)
     if len(outputs) != 1:
-        listed = ", ".join(described(o) for o in outputs) or "none"
+        listed = ", ".join(describe(o) for o in outputs) or "none"
         raise InputError(f"a model gives one tensor, logits or a vector; this one gives {listed}: export it with one")
     return outputs[0]
 

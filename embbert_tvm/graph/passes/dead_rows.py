@@ -122,8 +122,8 @@ class _Cutter:
     def _push(self, expr: Var, cut: _Slice, graph: Rebuilder) -> relax.Expr:
         made = graph.producer(expr)
         # A transposition costs nothing twice.
-        alone = graph.single_use(expr) or op_name(made) == "permute_dims"
-        if isinstance(made, Call) and (alone or self.wanted.get(graph.origin(expr)) == cut):
+        read_once = graph.single_use(expr) or op_name(made) == "permute_dims"
+        if isinstance(made, Call) and (read_once or self.wanted.get(graph.origin(expr)) == cut):
             through = self._through(made, cut, graph)
             if through is not None:
                 return graph.emit(through, graph.name_of(expr))

@@ -33,12 +33,12 @@ class _Linear:
 
 @dataclass(frozen=True)
 class _Heads:
-    """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `turned`."""
+    """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `transposed`."""
 
     linear: _Linear
     count: int
     width: int
-    turned: bool
+    transposed: bool
     factor: float
 
 
@@ -59,7 +59,7 @@ def _linear(expr: relax.Expr, graph: Rebuilder) -> _Linear | None:
     return _Linear(product.args[0], weight, bias)
 
 
-def _turned(expr: relax.Expr, axes: list[int], graph: Rebuilder) -> relax.Expr | None:
+def _transposed(expr: relax.Expr, axes: list[int], graph: Rebuilder) -> relax.Expr | None:
     made = graph.match(expr, "permute_dims")
     same = made is not None and [int(a) for a in made.attrs.axes] == axes
     return made.args[0] if same and graph.single_use(expr) else None
@@ -80,13 +80,13 @@ def _unscaled(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, float]:
 
 
 def _heads(expr: relax.Expr, graph: Rebuilder) -> _Heads | None:
-    turned = False
+    transposed = False
     expr, factor = _unscaled(expr, graph)
-    if (swapped := _turned(expr, [0, 1, 3, 2], graph)) is not None:
-        expr, turned = swapped, True
-    apart = _turned(expr, [0, 2, 1, 3], graph)
-    if apart is None and not turned:
-        apart, turned = _turned(expr, [0, 2, 3, 1], graph), True
+    if (swapped := _transposed(expr, [0, 1, 3, 2], graph)) is not None:
+        expr, transposed = swapped, True
+    apart = _transposed(expr, [0, 2, 1, 3], graph)
+    if apart is None and not transposed:
+        apart, transposed = _transposed(expr, [0, 2, 3, 1], graph), True
     if apart is not None:
         apart, more = _unscaled(apart, graph)
         factor *= more
@@ -98,7 +98,7 @@ def _heads(expr: relax.Expr, graph: Rebuilder) -> _Heads | None:
     linear = _linear(rows, graph)
     if linear is None or not isinstance(count, int) or linear.weight.shape[1] != count * width:
         return None
-    return _Heads(linear, count, width, turned, factor * more)
+    return _Heads(linear, count, width, transposed, factor * more)
 
 
 def _scores(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, relax.Expr, float] | None:
@@ -114,7 +114,7 @@ def split_heads(mod: IRModule) -> IRModule:
         joined = graph.match(call.args[0], "reshape") if weight is not None and weight.ndim == 2 else None
         if joined is None or not graph.single_use(call.args[0]):
             return None
-        context = _turned(joined.args[0], [0, 2, 1, 3], graph)
+        context = _transposed(joined.args[0], [0, 2, 1, 3], graph)
         attended = graph.match(context, "matmul") if context is not None else None
         softmax = graph.match(attended.args[0], "nn.softmax") if attended is not None else None
         if softmax is None or int(softmax.attrs.axis) not in (-1, 3) or not graph.single_use(attended.args[0]):
@@ -123,7 +123,9 @@ def split_heads(mod: IRModule) -> IRModule:
         if found is None or not graph.single_use(softmax.args[0]) or not graph.single_use(context):
             return None
         queries, keys, values = (_heads(e, graph) for e in (found[0], found[1], attended.args[1]))
-        if queries is None or keys is None or values is None or queries.turned or values.turned or not keys.turned:
+        if queries is None or keys is None or values is None:
+            return None
+        if queries.transposed or values.transposed or not keys.transposed:
             return None
         if not queries.count == keys.count == values.count or len(weight) != values.count * values.width:
             return None

@@ -6,7 +6,7 @@ from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow
-from embbert_tvm.graph.precision import PLANS, Plan
+from embbert_tvm.graph.precision import PLANS, PrecisionPlan
 from embbert_tvm.graph.quantize import (
     attention,
     depthwise_conv,
@@ -19,17 +19,17 @@ from embbert_tvm.graph.quantize import (
     row_slice,
     selective_scan,
 )
-from embbert_tvm.graph.quantize.quantizer import Choice, Quantized, Quantizer
+from embbert_tvm.graph.quantize.quantizer import KernelSelection, Quantized, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
 
 # The first that recognises a value makes it.
 INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, recurrence, gate, product, layout)
 LAYERS = (row_product,)
 
-__all__ = ["Choice", "Quantized", "keep_float", "quantize"]
+__all__ = ["KernelSelection", "Quantized", "keep_float", "quantize"]
 
 
-def quantize(mod: IRModule, calibration: Calibration | None, plan: Plan = PLANS["int8"]) -> Quantized:
+def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan = PLANS["int8"]) -> Quantized:
     """A simplified module with its operators in the precision that the plan gives them, wherever there is a kernel.
 
     calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module

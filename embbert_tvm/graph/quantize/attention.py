@@ -33,10 +33,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     scores = graph.match(softmax.args[0], "matmul")
     if scores is None or graph.uses(softmax.args[0]) != 1:
         return graph.refuse(expr, f"{softmax.args[0].name} is no product of queries and keys that this alone reads")
-    turned = graph.match(scores.args[1], "permute_dims")
-    if turned is None or [int(a) for a in turned.attrs.axes] != [0, 2, 1]:
+    transposed = graph.match(scores.args[1], "permute_dims")
+    if transposed is None or [int(a) for a in transposed.attrs.axes] != [0, 2, 1]:
         return graph.refuse(expr, f"the keys {scores.args[1].name} are not transposed rows")
-    query, key, value = scores.args[0], turned.args[0], context.args[1]
+    query, key, value = scores.args[0], transposed.args[0], context.args[1]
     if str(shape(key)) != str(shape(value)) or shape(query)[2] != shape(key)[2] or not isinstance(shape(key)[2], int):
         return graph.refuse(expr, f"the keys {key.name} and values {value.name} are not as wide as {query.name}")
     # The kernel reads as many queries as it writes rows: all, or a row that was made as one.
@@ -52,7 +52,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.query, found.key, found.value]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 

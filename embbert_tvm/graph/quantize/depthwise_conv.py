@@ -26,14 +26,14 @@ class Match:
     dilation: int
 
 
-def _turned(graph: Dataflow, expr: Expr) -> Expr | None:
+def _transposed(graph: Dataflow, expr: Expr) -> Expr | None:
     call = graph.match(expr, "permute_dims")
     return call.args[0] if call is not None and [int(a) for a in call.attrs.axes] == [0, 2, 1] else None
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
     inner = under_activation(graph, expr)
-    made = inner if channels_first(inner) else _turned(graph, inner)
+    made = inner if channels_first(inner) else _transposed(graph, inner)
     if made is None or (not made.same_as(inner) and graph.uses(made) != 1):
         return None
     bias = np.zeros(1)
@@ -45,8 +45,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     conv = graph.match(made, "nn.conv1d")
     if conv is None or bias is None:
         return None
-    weight, turned = constant(conv.args[1]), _turned(graph, conv.args[0])
-    x = conv.args[0] if turned is None else turned
+    weight, transposed = constant(conv.args[1]), _transposed(graph, conv.args[0])
+    x = conv.args[0] if transposed is None else transposed
     if weight is None or weight.shape[1] != 1 or constant(x) is not None:
         return None
     channels, _, taps = weight.shape
@@ -70,7 +70,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.x]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 

@@ -24,8 +24,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if before is None or after is None:
         return None
     one_row = before[0] == 1 and after[0] == 1
-    turned = op_name(made) == "permute_dims" and channels_first(x) != channels_first(expr)
-    return Match(x) if one_row or turned else None
+    transposed = op_name(made) == "permute_dims" and channels_first(x) != channels_first(expr)
+    return Match(x) if one_row or transposed else None
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -33,7 +33,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.tensor]
 
 
-def follows(found: Match) -> Expr:
+def precision_source(found: Match) -> Expr:
     """The rows are in the precision of their tensor."""
     return found.tensor
 

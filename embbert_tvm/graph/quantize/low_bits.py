@@ -89,15 +89,15 @@ def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> 
     return Blocks(form, form.to_levels(weight / step).astype(np.int8), multipliers, scale)
 
 
-def gptq(weight: np.ndarray, form: WeightFormat, gram: np.ndarray, *, shared: bool = False) -> Blocks:
+def gptq(weight: np.ndarray, form: WeightFormat, hessian: np.ndarray, *, shared: bool = False) -> Blocks:
     """Real weights (n, k) rounded one column after the other, each rounding error met by the columns still to come, so
-    that what the rows give for inputs x of the second moments `gram` = E[x x^T] (k, k) changes little (GPTQ); a row
+    that what the rows give for inputs x of `hessian` = E[x x^T] (k, k) changes little (GPTQ); a row
     for which the nearest levels change it less has those."""
     plain = nearest(weight, form, shared=shared)
     n, k = weight.shape
     step = plain.scale[:, None] * plain.spread()
-    diagonal = np.diag(gram)
-    damped = gram + np.eye(k) * max(_DAMP * diagonal.mean(), 1e-12)
+    diagonal = np.diag(hessian)
+    damped = hessian + np.eye(k) * max(_DAMP * diagonal.mean(), 1e-12)
     order = np.argsort(-diagonal, kind="stable")
     # The upper Cholesky factor of the inverse: row i holds what an error in column i asks of the later ones.
     inverse = np.linalg.inv(damped[np.ix_(order, order)])
@@ -110,5 +110,5 @@ def gptq(weight: np.ndarray, form: WeightFormat, gram: np.ndarray, *, shared: bo
     costs = []
     for candidate in (levels, plain.levels):
         error = candidate * step - weight
-        costs.append(((error @ gram) * error).sum(1))
+        costs.append(((error @ hessian) * error).sum(1))
     return replace(plain, levels=np.where((costs[0] < costs[1])[:, None], levels, plain.levels))

@@ -22,7 +22,7 @@ class Operator(Protocol):
     def inputs(self, graph: Dataflow, found: Any) -> list[Expr]:
         """The values that it reads."""
 
-    def follows(self, found: Any) -> Expr | None:
+    def precision_source(self, found: Any) -> Expr | None:
         """The value whose precision it shares; None where the plan says how it is computed."""
 
     def rows(self, q: Quantizer, expr: Expr, found: Any) -> Rows:

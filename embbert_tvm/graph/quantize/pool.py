@@ -81,8 +81,8 @@ def _over_rows(graph: Dataflow, made: Expr) -> Expr | None:
     axis = axes[0] % 3
     if axis == 2 and channels_first(x) and graph.match(x, "permute_dims") is None:
         return x
-    if axis == 2 and (turned := graph.match(x, "permute_dims")) is not None:
-        x, axis = (turned.args[0], 1) if [int(a) for a in turned.attrs.axes] == [0, 2, 1] else (x, 2)
+    if axis == 2 and (transposed := graph.match(x, "permute_dims")) is not None:
+        x, axis = (transposed.args[0], 1) if [int(a) for a in transposed.attrs.axes] == [0, 2, 1] else (x, 2)
         dims = shape(x)
     fits = axis == 1 and not isinstance(dims[1], int) and isinstance(dims[2], int)
     return x if fits else None
@@ -93,7 +93,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.x]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 

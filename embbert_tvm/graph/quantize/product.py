@@ -25,7 +25,7 @@ from embbert_tvm.graph.quantize.weights import (
     under_activation,
 )
 from embbert_tvm.kernels import epilogues
-from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, Source, product
+from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, product
 
 # The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
@@ -46,8 +46,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         found = find_sum(graph, inner, top=False)
         return None if found is None else Match(inner, found, norm)
     inner = under_activation(graph, expr)
-    alone = expr.same_as(inner)
-    found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=alone)
+    bare = expr.same_as(inner)
+    found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=bare)
     return None if found is None else Match(inner, found)
 
 
@@ -61,13 +61,13 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [*values, *ids, *(ids for _, ids in found.sum.lookups)]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
 @dataclass(frozen=True)
 class _Operand:
-    source: Source
+    source: ProductInput
     args: list
     scale: float
     name: str = ""
@@ -96,15 +96,15 @@ def _operand(
     if table is not None and table.ndim == 2:
         steps, scale = _table(q, user, x, table, weight)
         if name == "take" and made.attrs.axis in (0, None) and (ids := _like_ids(q, made.args[1])) is not None:
-            source = Source(table.shape[1], table.shape[0], indexed=True)
+            source = ProductInput(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.real(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
-            return _Operand(Source(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
+            return _Operand(ProductInput(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
     rows = q.wide(x) if by is not None and x in q.streams else q.rows(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row
-    source = Source(rows_of(x)[1], count, row=row, dtype=rows.dtype)
+    source = ProductInput(rows_of(x)[1], count, row=row, dtype=rows.dtype)
     return _Operand(source, [rows.expr], rows.scale, by=by)
 
 
@@ -149,7 +149,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
-    channels = low_bit(weight, bias, form, _gram(q, found, operands)) if form.stored and operands else None
+    channels = low_bit(weight, bias, form, _hessian(q, found, operands)) if form.stored and operands else None
     # A step of an accumulator may be too fine for what is added to it: only weights of 8 bits have coarser ones.
     if channels is not None and channels.scale.min() >= finest:
         q.keep_blocks(channels.weight, channels.blocks)
@@ -159,17 +159,17 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 
-def _gram(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
+def _hessian(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
     """The second moments of a product's inputs in their steps, those of two operands taken for unrelated. None where
     the weights are to be rounded to the nearest."""
     parts = [q.calibration.moments.get(term.x.name) for term in found.terms]
     if not q.compensates or any(part is None for part in parts) or any(term.window.taps > 1 for term in found.terms):
         return None
     widths = [len(part) for part in parts]
-    gram, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
+    hessian, offsets = np.zeros((sum(widths), sum(widths))), np.cumsum([0, *widths])
     for part, operand, start, end in zip(parts, operands, offsets, offsets[1:], strict=False):
-        gram[start:end, start:end] = part / operand.scale**2
-    return gram
+        hessian[start:end, start:end] = part / operand.scale**2
+    return hessian
 
 
 def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:

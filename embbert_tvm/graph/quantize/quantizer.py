@@ -3,7 +3,7 @@
 It works backwards from the output: `rows` asks for a value as int8 rows, `wide` as int16 rows, `real` for the same
 value in float32. The operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless
 the plan has that in float; that, and what none of them recognises, stays in float32, with conversions at its borders.
-Nothing is made that is not asked for, and no value is computed twice: what is read in two types is made in one and
+Nothing is made that is not requested, and no value is computed twice: what is read in two types is made in one and
 converted.
 """
 
@@ -30,7 +30,7 @@ from embbert_tvm.graph.dataflow import (
     variables,
 )
 from embbert_tvm.graph.names import fingerprint, plain
-from embbert_tvm.graph.precision import Plan, check_names
+from embbert_tvm.graph.precision import PrecisionPlan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.graph.quantize.operator import Operator
 from embbert_tvm.graph.tvm_workarounds import abandon_function
@@ -40,7 +40,7 @@ from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 from embbert_tvm.kernels.specs import with_spec
 
 KERNEL = "embbert.kernel"
-ASKED = "asked for"
+REQUESTED = "requested"
 # What gives a part of its first argument, or all of it in another shape.
 _PARTS = ("take", "strided_slice", "reshape", "squeeze")
 
@@ -56,7 +56,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelSelection:
     """Which kernel computes an operator, in what precision, and why."""
 
     name: str
@@ -75,10 +75,10 @@ class Quantized:
 
     mod: IRModule
     constants: dict[str, str]
-    choices: tuple[Choice, ...]
+    choices: tuple[KernelSelection, ...]
     specs: dict[str, object]
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
-    plan: Plan = field(default_factory=Plan)
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     blocks: dict[str, Blocks] = field(default_factory=dict)
     unfused: tuple[str, ...] = ()
 
@@ -88,13 +88,13 @@ class Quantizer:
     mod: IRModule
     calibration: Calibration | None
     operators: tuple[Operator, ...]
-    plan: Plan = field(default_factory=Plan)
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     layers: tuple = ()  # operators of schemes whose rows are float32 between integers
     streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
     shared: frozenset[Var] = frozenset()  # read as rows and in float32: made as rows
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[KernelSelection] = field(default_factory=list)
     specs: dict[str, object] = field(default_factory=dict)
     origins: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     blocks: dict[str, Blocks] = field(default_factory=dict)
@@ -171,11 +171,11 @@ class Quantizer:
         for operator in self.operators:
             if (match := operator.match(self.graph, expr)) is None:
                 continue
-            followed = operator.follows(match)
-            if followed is not None:
-                if (made := self.find(followed)) is not None and made[0] in self.operators:
+            source = operator.precision_source(match)
+            if source is not None:
+                if (made := self.find(source)) is not None and made[0] in self.operators:
                     return operator, match
-                self._asked.update({expr} if followed in self._asked else ())
+                self._asked.update({expr} if source in self._asked else ())
                 return None
             scheme = self.plan.scheme(expr.name)
             if scheme.by_layers:
@@ -193,7 +193,7 @@ class Quantizer:
         return None
 
     def _keep(self, expr: Expr, inputs: list[Expr]) -> None:
-        """Leave everything from `inputs` to `expr` in float, as asked for."""
+        """Leave everything from `inputs` to `expr` in float, as requested."""
         if expr in self._asked or any(expr.same_as(i) for i in inputs):
             return
         self._asked.add(expr)
@@ -268,7 +268,7 @@ class Quantizer:
         made = self.builder.emit(call, name_hint=name)
         for index, suffix in (names or {}).items():
             self.name_constant(args[index], f"{made.name}_{suffix}")
-        self.choices.append(Choice(made.name, str(func.attrs[KERNEL]), precision, reason))
+        self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), precision, reason))
         self.specs[made.name] = spec
         return made
 
@@ -289,12 +289,12 @@ class Quantizer:
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"
         elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
-            reason = ASKED
+            reason = REQUESTED
         else:
             refused = self.graph.refused.get(expr)
             why = " with these operands" if refused is None else f": {refused}"
             reason = f"no int8 kernel takes {name}{why}"
-        self.choices.append(Choice(made.name, name, dtype(expr), reason))
+        self.choices.append(KernelSelection(made.name, name, dtype(expr), reason))
         return made
 
     def wide_scale(self, name: str) -> float:

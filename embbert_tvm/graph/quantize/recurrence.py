@@ -51,7 +51,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.given]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 

@@ -77,7 +77,7 @@ def real(q: Quantizer, expr: Expr, found: Match) -> Expr:
 
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    """Of what it gives in float32, for a consumer in int8."""
+    """Quantize what it gives in float32, for a consumer in int8."""
     return q.quantized(expr)
 
 
@@ -86,5 +86,5 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.x]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""

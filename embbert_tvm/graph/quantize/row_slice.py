@@ -36,7 +36,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.tensor]
 
 
-def follows(found: Match) -> Expr:
+def precision_source(found: Match) -> Expr:
     """A row is in the precision of its tensor."""
     return found.tensor
 

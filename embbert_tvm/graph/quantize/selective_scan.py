@@ -78,7 +78,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     return [found.u, found.step, found.into, found.out_of]
 
 
-def follows(found: Match) -> None:
+def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
@@ -102,10 +102,10 @@ def tabulate(step: np.ndarray, rate: np.ndarray) -> _Steps:
     found = np.rint(kernel.OCTAVE * np.log2(exponent / kernel.LEAST))
     log_step = np.clip(found, 0, kernel.MOST_STEP).astype(np.int16)
     kept = kernel.decay_table()[log_step].astype(np.float64) / 2.0**31
-    # A state settles below what enters over what leaves; |u| and |into| are 128 at most, multiply_high halves.
-    settles = (np.maximum(step, 0) * 2.0 ** (kernel.INPUT_BITS - 32) * 128 * 128 / (1 - kept)).max()
+    # A state's bound is what enters over what leaves; |u| and |into| are 128 at most, multiply_high halves.
+    bound = (np.maximum(step, 0) * 2.0 ** (kernel.INPUT_BITS - 32) * 128 * 128 / (1 - kept)).max()
     rounding = (1.5 * 128 / (1 - kept)).max()
-    most = max(_MOST_STATE - rounding, _MOST_STATE / 2) / settles
+    most = max(_MOST_STATE - rounding, _MOST_STATE / 2) / bound
     scale = max(1 / most, step.max() / 2.0**30)
     return _Steps(np.rint(np.maximum(step, 0) / scale).astype(np.int32), log_step, log_decay, scale)
 

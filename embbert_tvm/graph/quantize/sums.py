@@ -32,7 +32,7 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """From the first row to the last."""
+        """Rows from the first to the last."""
         return self.dilation * (self.taps - 1)
 
 
@@ -186,8 +186,9 @@ def _convolution(graph: Dataflow, expr: Expr) -> tuple[Term, np.ndarray, int] | 
     (n, k, taps), (before, after) = weight.shape, (int(p) for p in conv.attrs.padding)
     window = Window(taps, after, int(conv.attrs.dilation[0]))
     x, early = conv.args[0], window.reach - before - after
-    if (turned := graph.match(x, "permute_dims")) is not None and [int(a) for a in turned.attrs.axes] == [0, 2, 1]:
-        x = turned.args[0]
+    transposed = graph.match(x, "permute_dims")
+    if transposed is not None and [int(a) for a in transposed.attrs.axes] == [0, 2, 1]:
+        x = transposed.args[0]
     if bias.size not in (1, n) or early < 0 or after > window.reach or constant(x) is not None or rows_of(x) is None:
         return None
     flat = weight.transpose(2, 1, 0).reshape(taps * k, n)

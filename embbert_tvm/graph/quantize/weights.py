@@ -41,11 +41,11 @@ class Channels:
         return rounded_to(found, COMPRESSED[1]) if self.compressed else found
 
 
-def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, gram: np.ndarray | None = None) -> Channels:
+def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None) -> Channels:
     """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits: to the
     nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
     form = form.within(weight.shape[1])
-    blocks = nearest(weight, form) if gram is None else gptq(weight, form, gram)
+    blocks = nearest(weight, form) if hessian is None else gptq(weight, form, hessian)
     channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
@@ -60,11 +60,11 @@ def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, compr
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 
-def low_bit_table(table: np.ndarray, form: WeightFormat, gram: np.ndarray | None = None) -> Blocks:
-    """A real table in a format of fewer than 8 bits. gram: of the columns of the matrix that its rows are multiplied
+def low_bit_table(table: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None) -> Blocks:
+    """A real table in a format of fewer than 8 bits. hessian: of the columns of the matrix that its rows are multiplied
     by, so that their products change little."""
     form = form.within(table.shape[1]) if len(table) == 1 else form
-    return nearest(table, form, shared=True) if gram is None else gptq(table, form, gram, shared=True)
+    return nearest(table, form, shared=True) if hessian is None else gptq(table, form, hessian, shared=True)
 
 
 def per_tensor(table: np.ndarray) -> tuple[np.ndarray, float]:

@@ -21,15 +21,15 @@ from embbert_tvm.kernels.isa.registry import MicroKernel, listed
 
 ROWS = 8
 # Columns of sums that one pass over a block fills, and columns of the block that one word of weights serves.
-QUAD, PAIR = 4, 2
+TILE, PAIR = 4, 2
 
 
-def pack_quads(weight: np.ndarray) -> np.ndarray:
+def pack_tiles(weight: np.ndarray) -> np.ndarray:
     """(k, n) as float16 (n / 4, k / 2, 2, 4), what is beyond k and n being 0: what the product reads in order."""
-    k, n = (-(-size // QUAD) * QUAD for size in weight.shape)
-    quads = np.zeros((k, n), weight.dtype)
-    quads[: weight.shape[0], : weight.shape[1]] = weight
-    return np.ascontiguousarray(halves(quads.reshape(k // PAIR, PAIR, -1, QUAD).transpose(2, 0, 1, 3)))
+    k, n = (-(-size // TILE) * TILE for size in weight.shape)
+    tiles = np.zeros((k, n), weight.dtype)
+    tiles[: weight.shape[0], : weight.shape[1]] = weight
+    return np.ascontiguousarray(halves(tiles.reshape(k // PAIR, PAIR, -1, TILE).transpose(2, 0, 1, 3)))
 
 
 def _real(value):
@@ -47,10 +47,10 @@ def _half(buffer, value, *indices) -> None:
 _MICRO_KERNELS = listed(
     "embbert_mve_half.h",
     {
-        "embbert_mve_half_product": lambda quads, k: 32 * quads * k,
-        "embbert_mve_half_scores": lambda panels, k: 64 * panels * k,
-        "embbert_mve_half_context": lambda panels, width: 64 * panels * width,
-        "embbert_mve_half_filter": lambda panels, channels, filters, taps: 8 * panels * taps,
+        "embbert_mve_half_product": lambda tiles, k: 32 * tiles * k,
+        "embbert_mve_half_scores": lambda blocks, k: 64 * blocks * k,
+        "embbert_mve_half_context": lambda blocks, width: 64 * blocks * width,
+        "embbert_mve_half_filter": lambda blocks, channels, filters, taps: 8 * blocks * taps,
         **{
             f"embbert_mve_half_{name}": lambda n: 0
             for name in ("start", "add", "softmax", "rms_norm", "layer_norm", *ACTIVATIONS)
@@ -79,7 +79,7 @@ class MveFp16(Isa):
         return False
 
     def padded(self, width: int) -> int:
-        return -(-width // QUAD) * QUAD
+        return -(-width // TILE) * TILE
 
     def shape(self, columns) -> tuple:
         return (columns, ROWS)
@@ -110,17 +110,17 @@ class MveFp16(Isa):
 
     def multiply(self, sums, x, weight, k: int) -> None:
         """sums[4 q + i] += sum over k of x[k] * weight[q, k / 2, k % 2, i]."""
-        quads = int(weight.shape[0])
+        tiles = int(weight.shape[0])
         if self.intrinsic:
             args = (address(sums, 0, 0), address(x, 0, 0), address(weight, 0, 0, 0, 0))
-            call("embbert_mve_half_product", *args, quads, k)
+            call("embbert_mve_half_product", *args, tiles, k)
             return
         sum_ = workspace("sum", (1,), "float32")
-        with loop("q", quads) as q, loop("c", QUAD) as c, loop("r", ROWS) as r:
-            store(sum_, _real(sums[q * QUAD + c, r]), 0)
+        with loop("q", tiles) as q, loop("c", TILE) as c, loop("r", ROWS) as r:
+            store(sum_, _real(sums[q * TILE + c, r]), 0)
             with loop("p", k // PAIR) as p, loop("h", PAIR) as h:
                 store(sum_, sum_[0] + _real(x[p * PAIR + h, r]) * _real(weight[q, p, h, c]), 0)
-            _half(sums, sum_[0], q * QUAD + c, r)
+            _half(sums, sum_[0], q * TILE + c, r)
 
     def activate(self, name: str, out, x, count) -> None:
         """out = an activation of x."""

@@ -1,7 +1,7 @@
 /* Micro-kernels for the DSP extension (SMLAD: two 16-bit products an instruction). Under #else of each stands its plain
  * C, which is its specification and what every other CPU runs.
  *
- * Layouts. A pairs matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: the word at column k, k even, is
+ * Layouts. A row-interleaved matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: the word at column k, even, is
  *     row 2i [k], row 2i + 1 [k], row 2i [k + 1], row 2i + 1 [k + 1]
  * of which SXTB16 takes two neighbours of the first row, and SXTB16 with ROR #8 two of the second.
  * A block operand (k / 2, 4, 2) holds four rows in 16 bits: for each pair of columns the four rows' pairs.
@@ -66,9 +66,9 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 
 #if EMBBERT_DSP || EMBBERT_MLA
 
-/* A tile needs fourteen registers, all that there are; a build that keeps a frame pointer has thirteen. So every operand
- * has its register, and R7, where the frame pointer would be, is put on the stack for the time, under the address that
- * ends the loop. */
+/* A tile needs fourteen registers, all that there are; a build that keeps a frame pointer has thirteen. So every
+ * operand has its register, and R7, where the frame pointer would be, is put on the stack for the time, under the
+ * address that ends the loop. */
 #define EMBBERT_TILE_LOAD(acc)                                                                                         \
     register int32_t c0 __asm__("r0") = acc[0];                                                                        \
     register int32_t c1 __asm__("r1") = acc[1];                                                                        \
@@ -147,9 +147,9 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TIMES_23(step, n) EMBBERT_TIMES_12(step, n) EMBBERT_TIMES_11(step, n + 12)
 #define EMBBERT_TIMES_31(step, n) EMBBERT_TIMES_16(step, n) EMBBERT_TIMES_15(step, n + 16)
 
-/* Four rows of the block operand at LR, two columns of the pairs matrix at R12: the orders of embbert_dsp_orders.h, and
- * that with LDRD. R12, and LR with LDRD, start early by the offset of their first load, so that the last load of all
- * steps between two branches can move them on. `end` is where the last R12 lies. */
+/* Four rows of the block operand at LR, two columns of the interleaved matrix at R12: the orders of
+ * embbert_dsp_orders.h, and that with LDRD. R12, and LR with LDRD, start early by the offset of their first load, so
+ * that the last load of all steps between two branches can move them on. `end` is where the last R12 lies. */
 #define EMBBERT_DOT_SINGLE_EARLY 0
 #define EMBBERT_DOT_GROUPED_EARLY 0
 #define EMBBERT_DOT_RAW_SINGLE_EARLY 0
@@ -165,8 +165,8 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
     EMBBERT_DOT_LDRD("[r12, #4*" #steps "]!", #steps "-1", "[lr, #16*" #steps "]!") "ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
-/* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns, in plain
- * C: `rows` by `columns` sums at a time. rows divides 4, columns 2. */
+/* acc (4, 2) += block operand a (pairs, 4, 2) . rows of one pair b (2 * pairs, 2), over their 2 * pairs columns, in
+ * plain C: `rows` by `columns` sums at a time. rows divides 4, columns 2. */
 EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs,
                                           const int32_t rows, const int32_t columns)
 {
@@ -332,8 +332,8 @@ EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const in
 #endif
 }
 
-/* t (width / 2, pairs, 2, 2) of the pairs matrix y (pairs, width, 2): of two columns, one after the other, a row's two
- * values side by side. width is even; both are aligned to words. */
+/* t (width / 2, pairs, 2, 2) of the interleaved matrix y (pairs, width, 2): of two columns, one after the other, a
+ * row's two values side by side. width is even; both are aligned to words. */
 static inline void embbert_dsp_transpose(int8_t *t, const int8_t *y, int32_t pairs, int32_t width)
 {
 #if EMBBERT_DSP
@@ -410,9 +410,9 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
     "add r12, r12, %[stride]*" #steps "\n add lr, lr, #16*" #steps "\n ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
-/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
- * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride is in
- * bytes, a constant, and at most 4096 / steps. */
+/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the interleaved matrix b (pairs, stride / 2, 2),
+ * over its 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride
+ * is in bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
 #define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
@@ -503,7 +503,7 @@ EMBBERT_INLINE void embbert_dsp_context_plain(int32_t *acc, const int16_t *a, co
     }
 }
 
-/* The block operand a (k / 2, 4, 2) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. */
+/* The block operand a (k / 2, 4, 2) of four rows: pairs b0 and b1 (k, 2) of an interleaved matrix. */
 EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8_t *b1, int32_t k)
 {
 #if EMBBERT_DSP
@@ -620,8 +620,8 @@ EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const i
     acc[3] = sums[3];
 }
 
-/* Two filters along the text, causal, on two neighbouring channels of a pairs matrix x (pairs, channels, 2), to the same
- * of out:
+/* Two filters along the text, causal, on two neighbouring channels of an interleaved matrix x (pairs, channels, 2), to
+ * the same of out:
  *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
  * weight (taps, 2): a tap of the one, a tap of the other. line (2, taps + 2 * pairs): 0 in the first taps of both, the
  * rest to work in; laid (2, taps / 2 + 1, 2, 2): to work in. taps and pairs are even, all pointers but table aligned to

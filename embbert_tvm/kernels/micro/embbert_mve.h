@@ -1,9 +1,10 @@
 /* Micro-kernels for MVE, Helium (VMLADAV: sixteen 8-bit products and their sum an instruction). Under #else of each
  * stands its plain C, which is its specification and what every other CPU runs.
  *
- * Layouts. A pairs matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: VLD20 and VLD21 take sixteen columns of
- * both apart. A block (k / 16, 4, 16) holds four rows, sixteen columns of each together: int8 as an operand, int32 as
- * the sums of a product. Where k is no multiple of 16 the last columns hold anything, unless it says otherwise.
+ * Layouts. A row-interleaved matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: VLD20 and VLD21 take sixteen
+ * columns of both apart. A block (k / 16, 4, 16) holds four rows, sixteen columns of each together: int8 as an operand,
+ * int32 as the sums of a product. Where k is no multiple of 16 the last columns hold anything, unless it says
+ * otherwise.
  */
 #ifndef EMBBERT_MVE_H
 #define EMBBERT_MVE_H
@@ -76,7 +77,8 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 #define EMBBERT_MVE_PAIR(v, w) "vld20.8 {" v ", " w "}, [r3]\n", "vld21.8 {" v ", " w "}, [r3]!\n"
 /* A macro's arguments are parted only when it is expanded a second time. */
 #define EMBBERT_MVE_STEP(...) EMBBERT_MVE_AHEAD(__VA_ARGS__)
-/* What a frame at R1 holds goes on the stack: at [SP] the tiles left, at [SP + 4] the last place to load a pair from. */
+/* What a frame at R1 holds goes on the stack: at [SP] the tiles left, at [SP + 4] the last place to load a pair
+ * from. */
 #define EMBBERT_MVE_ENTER "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"
 #define EMBBERT_MVE_LEAVE "add sp, sp, #8\n pop {r7}\n"
 /* Nothing is loaded from beyond a matrix: the last step of all loads again what is there. */
@@ -84,8 +86,8 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 #define EMBBERT_MVE_ROWS_START "vldrw.u32 q2, [r11]\n vldrw.u32 q3, [r11, #16]\n vldrw.u32 q4, [r11, #32]\n"
 #endif
 
-/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the pairs matrix b (pairs, k, 2), over
- * their k columns. pairs is at least 1, k a multiple of 32. */
+/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the interleaved matrix b (pairs, k, 2),
+ * over their k columns. pairs is at least 1, k a multiple of 32. */
 EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)
 {
 #if EMBBERT_MVE
@@ -155,8 +157,8 @@ EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 32, EMBBERT_MVE_DOT(1, "a"))
 EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
 EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
 
-/* The same for a pairs matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a multiple of
- * 16. */
+/* The same for an interleaved matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a
+ * multiple of 16. */
 #if EMBBERT_MVE
 #define EMBBERT_MVE_STRIDED(columns, rest)                                                                             \
     __asm__ volatile("push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"                                                \
@@ -201,9 +203,10 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns in Q2 and Q3 against the block operand in Q4 to Q7, and meanwhile the next sixteen: columns
- * by `first` and `second`, which gather, the operand by `loads`. A gather keeps the port to memory for eight cycles, in
- * which there are four multiplications; what else needs the port comes between the two. x, y, z: what else is to do. */
+/* Sixteen rows of two columns in Q2 and Q3 against the block operand in Q4 to Q7, and meanwhile the next sixteen:
+ * columns by `first` and `second`, which gather, the operand by `loads`. A gather keeps the port to memory for eight
+ * cycles, in which there are four multiplications; what else needs the port comes between the two. x, y, z: what else
+ * is to do. */
 #define EMBBERT_MVE_CONTEXT(a, first, second, x, y, z, loads)                                                          \
     "vmladav" a ".s8 r0, q4, q2\n" x "vmladav" a ".s8 r4, q5, q2\n" y "vmladav" a ".s8 r8, q6, q2\n" z                 \
     "vmladav" a ".s8 r12, q7, q2\n" first "vmladav" a ".s8 r2, q4, q3\n vmladav" a ".s8 r6, q5, q3\n"                  \
@@ -218,8 +221,8 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
     "ldr r1, [sp, #16]\n add r11, r11, #4\n", "cmp r11, r1\n", "ite hi\n movhi r11, r1\n addls r3, r3, #4\n"
 #endif
 
-/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
- * b (rows / 2, columns, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
+/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the interleaved
+ * matrix b (rows / 2, columns, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
 EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
                                                    int32_t width, int32_t columns)
 {
@@ -300,7 +303,7 @@ static inline void embbert_mve_context(int32_t *sums, const int8_t *a, const int
     embbert_mve_context_strided(sums, a, b, rows, width, width);
 }
 
-/* The columns of the pairs matrix y (rows / 2, width, 2) as embbert_mve_context_transposed reads them: t
+/* The columns of the interleaved matrix y (rows / 2, width, 2) as embbert_mve_context_transposed reads them: t
  * (width / 2, groups, 2, 16), of two columns sixteen rows of the one and of the other, groups being
  * (rows + 15) / 16; 0 past the last pair of rows. width is even. */
 static inline void embbert_mve_transpose(int8_t *t, const int8_t *y, int32_t rows, int32_t width)
@@ -377,7 +380,8 @@ EMBBERT_MVE_APART void embbert_mve_context_transposed(int32_t *sums, const int8_
 #endif
 }
 
-/* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of a pairs matrix. k is a multiple of 16. */
+/* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of an interleaved matrix. k is a multiple of
+ * 16. */
 static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *b1, int32_t k)
 {
 #if EMBBERT_MVE
@@ -402,8 +406,8 @@ static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen words at `p` to Q0 to Q3 (LOW) or Q4 to Q7 (HIGH): the first of each four, the second, ... And one operation on
- * all sixteen in Q0 to Q3. */
+/* Sixteen words at `p` to Q0 to Q3 (LOW) or Q4 to Q7 (HIGH): the first of each four, the second, ... And one operation
+ * on all sixteen in Q0 to Q3. */
 #define EMBBERT_MVE_LOW(p) EMBBERT_MVE_LOAD("{q0, q1, q2, q3}", p)
 #define EMBBERT_MVE_HIGH(p) EMBBERT_MVE_LOAD("{q4, q5, q6, q7}", p)
 #define EMBBERT_MVE_LOAD(q, p)                                                                                         \
@@ -564,7 +568,7 @@ static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int3
 #endif
 }
 
-/* Four rows of a pairs matrix, pairs out0 and out1 (n, 2), from scaled (n / 16, 4, 16):
+/* Four rows of an interleaved matrix, pairs out0 and out1 (n, 2), from scaled (n / 16, 4, 16):
  *     clamp(multiply_high(multiply_high(scaled << left[r], inverse[r]), gain[j]))
  * n is a multiple of 16. */
 static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32_t *scaled, const int32_t *left,
@@ -604,8 +608,8 @@ static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32
 #endif
 }
 
-/* The inverse of widen: pairs b0 and b1 (k, 2) of a pairs matrix from the block operand a (k / 16, 4, 16). k is a
- * multiple of 16. */
+/* The inverse of widen: pairs b0 and b1 (k, 2) of an interleaved matrix from the block operand a (k / 16, 4, 16). k is
+ * a multiple of 16. */
 static inline void embbert_mve_interleave(int8_t *b0, int8_t *b1, const int8_t *a, int32_t k)
 {
 #if EMBBERT_MVE
@@ -819,7 +823,7 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
 }
 #endif
 
-/* A filter along the text, causal, on one channel of a pairs matrix x (pairs, channels, 2), to the same of out:
+/* A filter along the text, causal, on one channel of an interleaved matrix x (pairs, channels, 2), to the same of out:
  *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
  * weight (taps, 2): every other one is a tap. line: taps + 2 * pairs + 31 bytes to work in. taps is at most 32,
  * channels at most 4096. */

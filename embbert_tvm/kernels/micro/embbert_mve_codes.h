@@ -39,7 +39,8 @@ static inline int32_t embbert_mve_level(const uint8_t *codes, int32_t r, int32_t
     "vldrw.u32 " w ", [r3], #16\n", "vshl.i8 " v ", " w ", #2\n vshr.s8 " w ", " w ", #6\n",                           \
         "vshr.s8 " v ", " v ", #6\n vmul.i8 " w ", " w ", r9\n", "vmul.i8 " v ", " v ", r9\n"
 /* All tiles: `first` is a block of an operand's first columns, `next` another; both end by EMBBERT_MVE_NEXT_BLOCK,
- * whose comparison still holds. On the stack: the tiles left, the operand's end, where the tiles of a block of sums end. */
+ * whose comparison still holds. On the stack: the tiles left, the operand's end, where the tiles of a block of sums
+ * end. */
 #define EMBBERT_MVE_CODES_PRODUCT(start, first, next)                                                                  \
     "push {r7}\n ldrd r0, r2, [r1]\n ldr r7, [r1, #8]\n sub sp, sp, #16\n strd r0, r2, [sp]\n ldrsb r9, [r7], #1\n"    \
     start EMBBERT_MVE_ROWS_START "mov r1, r11\n"                                                                       \
@@ -60,9 +61,9 @@ static inline int32_t embbert_mve_level(const uint8_t *codes, int32_t r, int32_t
                            EMBBERT_MVE_PIECES_2_LOW("q0", "q1"), "r1", "0")
 #endif
 
-/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of a pairs matrix (pairs, k, 2) of codes of
- * `bits` bits, 4 or 2, times the multipliers (pairs, k / block) of their blocks of 64 columns, or 32. pairs is at least
- * 1, k a multiple of the block. */
+/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of an interleaved matrix (pairs, k, 2) of
+ * codes of `bits` bits, 4 or 2, times the multipliers (pairs, k / block) of their blocks of 64 columns, or 32. pairs is
+ * at least 1, k a multiple of the block. */
 EMBBERT_MVE_APART void embbert_mve_product_codes(int32_t *sums, const int8_t *a, const uint8_t *codes,
                                                  const int8_t *multipliers, int32_t pairs, int32_t k,
                                                  const int32_t bits)

@@ -2,7 +2,7 @@
  * What they compute is written once, in operations on eight lanes: an MVE instruction each, or under #else plain C that
  * rounds each result to half precision as the instruction does, so that every CPU gives the same bits.
  *
- * Layout. A matrix of panels (rows / 8, k, 8) holds eight rows side by side: column k of all eight is a vector, and no
+ * Layout. A packed matrix (rows / 8, k, 8) holds eight rows side by side: column k of all eight is a vector, and no
  * sum is ever one of lanes. What a row past the last holds is read into no other row's result.
  *
  * A sum of many products is kept in half precision for EMBBERT_HALF_CHUNK of them, then added to what went before.
@@ -70,7 +70,8 @@ static inline embbert_h8_t h8_scale(embbert_h8_t a, embbert_h8_t b)
     return vreinterpretq_f16_s16(vaddq_s16(vreinterpretq_s16_f16(a), exponents));
 }
 
-/* VCVTB and VCVTT between floats and halves, in numbers: GNU as 2.40 writes those of other registers than are asked for. */
+/* VCVTB and VCVTT between floats and halves, in numbers: GNU as 2.40 writes those of other registers than are asked
+ * for. */
 static inline embbert_f8_t f8_widen(embbert_h8_t a)
 {
     register embbert_h8_t source __asm__("q1") = a;
@@ -337,12 +338,12 @@ static inline void h8x4_add_to(uint16_t *sums, const embbert_h8x4_t *chunk)
     } while (0)
 #endif
 
-/* sums (4 * quads, 8) += x (k, 8) . weight, of which weight (quads, k / 2, 2, 4) holds for four columns of sums and two
+/* sums (4 * tiles, 8) += x (k, 8) . weight, of which weight (tiles, k / 2, 2, 4) holds for four columns of sums and two
  * of x the factors of the first, then those of the second. k is even. */
-static inline void embbert_mve_half_product(uint16_t *sums, const uint16_t *x, const uint16_t *weight, int32_t quads,
+static inline void embbert_mve_half_product(uint16_t *sums, const uint16_t *x, const uint16_t *weight, int32_t tiles,
                                             int32_t k)
 {
-    for (int32_t q = 0; q < quads; q++, sums += 32) {
+    for (int32_t q = 0; q < tiles; q++, sums += 32) {
         for (int32_t start = 0; start < k; start += EMBBERT_HALF_CHUNK) {
             const int32_t rest = k - start, steps = (rest < EMBBERT_HALF_CHUNK ? rest : EMBBERT_HALF_CHUNK) / 2;
             const uint16_t *from = x + 8 * start;
@@ -362,12 +363,12 @@ static inline void embbert_mve_half_product(uint16_t *sums, const uint16_t *x, c
     }
 }
 
-/* scores (8 * panels, 8): those of every key for eight queries, query (k, 8) . keys (panels, k, 8). k is even. */
+/* scores (8 * blocks, 8): those of every key for eight queries, query (k, 8) . keys (blocks, k, 8). k is even. */
 static inline void embbert_mve_half_scores(uint16_t *scores, const uint16_t *query, const uint16_t *keys,
-                                           int32_t panels, int32_t k)
+                                           int32_t blocks, int32_t k)
 {
-    for (int32_t quad = 0; quad < 2 * panels; quad++, scores += 32) {
-        const uint16_t *key = keys + quad / 2 * 8 * k + quad % 2 * 4, *from = query;
+    for (int32_t tile = 0; tile < 2 * blocks; tile++, scores += 32) {
+        const uint16_t *key = keys + tile / 2 * 8 * k + tile % 2 * 4, *from = query;
         embbert_mve_half_start(scores, (const uint16_t[4]){0, 0, 0, 0}, 4);
         for (int32_t start = 0; start < k; start += EMBBERT_HALF_CHUNK) {
             const int32_t rest = k - start, steps = (rest < EMBBERT_HALF_CHUNK ? rest : EMBBERT_HALF_CHUNK) / 2;
@@ -387,8 +388,8 @@ static inline void embbert_mve_half_scores(uint16_t *scores, const uint16_t *que
     }
 }
 
-/* In scores (columns, 8), each becomes exp(score - the largest of its row); those from `columns` to the next multiple of
- * eight become 0. inverse[8] is one over each row's sum. */
+/* In scores (columns, 8), each becomes exp(score - the largest of its row); those from `columns` to the next multiple
+ * of eight become 0. inverse[8] is one over each row's sum. */
 static inline void embbert_mve_half_softmax(uint16_t *scores, uint16_t *inverse, int32_t columns)
 {
     embbert_h8_t peak = h8_load(scores);
@@ -412,14 +413,14 @@ static inline void embbert_mve_half_softmax(uint16_t *scores, uint16_t *inverse,
     h8_store(inverse, f8_narrow(f8_load(sums)));
 }
 
-/* out (width, 8) = inverse[8] * (weights (8 * panels, 8) . values (panels, width, 8)). width is a multiple of 4. */
+/* out (width, 8) = inverse[8] * (weights (8 * blocks, 8) . values (blocks, width, 8)). width is a multiple of 4. */
 static inline void embbert_mve_half_context(uint16_t *out, const uint16_t *weights, const uint16_t *values,
-                                            const uint16_t *inverse, int32_t panels, int32_t width)
+                                            const uint16_t *inverse, int32_t blocks, int32_t width)
 {
     for (int32_t c = 0; c < width; c += 4, out += 32) {
         embbert_mve_half_start(out, (const uint16_t[4]){0, 0, 0, 0}, 4);
-        for (int32_t start = 0; start < panels; start += EMBBERT_HALF_CHUNK / 8) {
-            const int32_t rest = panels - start, last = rest < EMBBERT_HALF_CHUNK / 8 ? rest : EMBBERT_HALF_CHUNK / 8;
+        for (int32_t start = 0; start < blocks; start += EMBBERT_HALF_CHUNK / 8) {
+            const int32_t rest = blocks - start, last = rest < EMBBERT_HALF_CHUNK / 8 ? rest : EMBBERT_HALF_CHUNK / 8;
             const uint16_t *weight = weights + 64 * start, *value = values + 8 * (start * width + c);
             embbert_h8x4_t chunk = h8x4_zero();
             for (int32_t p = 0; p < last; p++, value += 8 * width) {
@@ -545,22 +546,22 @@ static inline void embbert_mve_half_relu(uint16_t *out, const uint16_t *x, int32
     }
 }
 
-/* A causal filter along the rows, on one column of x (panels, channels, 8), to the same of out (panels, filters, 8):
+/* A causal filter along the rows, on one column of x (blocks, channels, 8), to the same of out (blocks, filters, 8):
  *     out = bias + sum over k of tap[k] * x[t - taps + 1 + k]
- * line: taps + 8 * panels + 24 halves to work in. */
+ * line: taps + 8 * blocks + 24 halves to work in. */
 static inline void embbert_mve_half_filter(uint16_t *out, const uint16_t *x, uint16_t *line, const uint16_t *tap,
-                                           uint16_t bias, int32_t panels, int32_t channels, int32_t filters,
+                                           uint16_t bias, int32_t blocks, int32_t channels, int32_t filters,
                                            int32_t taps)
 {
     memset(line, 0, (size_t)taps * sizeof *line);
-    for (int32_t p = 0; p < panels; p++) {
+    for (int32_t p = 0; p < blocks; p++) {
         h8_store(line + taps + 8 * p, h8_load(x + 8 * p * channels));
     }
-    for (int32_t p = 0; p < panels; p += 4) {
+    for (int32_t p = 0; p < blocks; p += 4) {
         const uint16_t *from = line + 8 * p + 1;
         const embbert_h8_t start = h8_all(bias);
         embbert_h8_t sum0 = start, sum1 = start, sum2 = start, sum3 = start;
-        if (p + 1 < panels) {
+        if (p + 1 < blocks) {
             for (int32_t k = 0; k < taps; k++) {
                 const embbert_h8_t factor = h8_all(tap[k]);
                 sum0 = h8_fma(sum0, h8_load(from + k), factor);
@@ -575,7 +576,7 @@ static inline void embbert_mve_half_filter(uint16_t *out, const uint16_t *x, uin
         }
         uint16_t *to = out + 8 * p * filters;
         const embbert_h8_t made[4] = {sum0, sum1, sum2, sum3};
-        for (int32_t i = 0; i < 4 && p + i < panels; i++) {
+        for (int32_t i = 0; i < 4 && p + i < blocks; i++) {
             h8_store(to + 8 * i * filters, made[i]);
         }
     }

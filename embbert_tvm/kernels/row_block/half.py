@@ -9,7 +9,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store
 from embbert_tvm.kernels.half import HalfConv
-from embbert_tvm.kernels.isa.mve_fp16 import PAIR, QUAD, MveFp16
+from embbert_tvm.kernels.isa.mve_fp16 import PAIR, TILE, MveFp16
 from embbert_tvm.kernels.row_block.scratch import width
 from embbert_tvm.kernels.row_block.spec import HalfAttend, HalfLinear, HalfWindow, RowBlock
 from embbert_tvm.kernels.row_block.stages import clear_padding, declare, emit, label, prepare
@@ -37,7 +37,7 @@ def _(stage: HalfLinear, spec: RowBlock) -> str:
 def _(stage: HalfLinear, spec: RowBlock, isa: MveFp16) -> _Linear:
     n = isa.padded(stage.n)
     widths = [width(spec.values[s].parts, isa) for s in stage.sources]
-    weights = [argument(f"weight{s}", (n // QUAD, k // PAIR, PAIR, QUAD), "float16") for s, k in enumerate(widths)]
+    weights = [argument(f"weight{s}", (n // TILE, k // PAIR, PAIR, TILE), "float16") for s, k in enumerate(widths)]
     bias = argument("bias", (n,), "float16")
     gain = argument("gain", (stage.n,), "float16") if stage.norm else None
     return _Linear(

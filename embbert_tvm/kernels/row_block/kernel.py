@@ -51,7 +51,7 @@ class Block:
 
     @property
     def first_pair(self):
-        """Of the block's rows in a row-interleaved tensor."""
+        """First pair of the block's rows in a row-interleaved tensor."""
         return self.number * (self.isa.rows // self.isa.interleave)
 
     def row(self, r):

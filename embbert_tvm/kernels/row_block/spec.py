@@ -237,10 +237,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class HalfLinear:
-    """In half precision: bias + sum of `sources` . their weights + residuals, then a norm of `epsilon`, an activation
-    or neither (half.HalfProduct).
+    """A product in half precision: bias + sum of `sources` . their weights + residuals, then a norm of `epsilon`,
+    an activation or neither (half.HalfProduct).
 
-    Arguments: for each source its weight float16 (n / 4, k / 2, 2, 4) (mve_fp16.pack_quads); bias float16 (n,), padded;
+    Arguments: for each source its weight float16 (n / 4, k / 2, 2, 4) (mve_fp16.pack_tiles); bias float16 (n,), padded;
     gain float16 of a norm, and shift of a layer norm.
     """
 

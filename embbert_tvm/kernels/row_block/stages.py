@@ -350,8 +350,8 @@ def _start(stage: Linear, given: _Linear, block: Block):
         return total
 
     residual = None
-    alone = not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
-    if alone and block.spec.values[given.residuals[0][0]].dtype == "int8":
+    one_residual = not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
+    if one_residual and block.spec.values[given.residuals[0][0]].dtype == "int8":
         residual = (block.value(given.residuals[0][0]), given.residuals[0][1])
     return Added(start, residual)
 

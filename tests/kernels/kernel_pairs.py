@@ -29,19 +29,19 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
 
 
 def write_package(folder: Path, name: str, kernels: Sequence[str], precision: str, target: str = "cortex-m55") -> Path:
-    """Of NAME_checks.c and NAME_twins.c, with a logit a kernel; the folder."""
+    """Write a package of NAME_checks.c and NAME_kernels.c with a logit a kernel; return its folder."""
     source = folder / "src"
     source.mkdir(parents=True)
     here = Path(__file__).parent
-    for path in (here / "twins.h", *here.glob(f"{name}_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
+    for path in (here / "kernel_pairs.h", *here.glob(f"{name}_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
         shutil.copy(path, source)
-    (source / "plain.c").write_text(f'#define PLAIN\n#include "{name}_twins.c"\n')
+    (source / "plain.c").write_text(f'#define PLAIN\n#include "{name}_kernels.c"\n')
     (source / "embbert.h").write_text(_HEADER % {"classes": len(kernels)})
     metadata = {
         "format": "embbert-tvm 1", "model_name": name, "target": target, "precision": precision, "max_length": 8,
         "labels": None, "classes": len(kernels), "vocabulary": 8, "arena": {"bytes": 16, "align": 16, "tensors": []},
         "weights_bytes": 0, "operators": [], "steps": [], "includes": ["src"], "hash": "00000000",
-        "sources": [f"src/{name}_checks.c", f"src/{name}_twins.c", "src/plain.c"],
+        "sources": [f"src/{name}_checks.c", f"src/{name}_kernels.c", "src/plain.c"],
     }  # fmt: skip
     (folder / "metadata.json").write_text(json.dumps(metadata))
     return folder

@@ -1,23 +1,23 @@
 #ifdef PLAIN
 #undef __ARM_FEATURE_MVE
-#define TWIN(kernel) plain_##kernel
+#define KERNEL(kernel) plain_##kernel
 #else
-#define TWIN(kernel) mve_##kernel
+#define KERNEL(kernel) mve_##kernel
 #endif
-#include "mve_twins.h"
+#include "mve_kernels.h"
 
-void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
+void KERNEL(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
 {
     (void)unused;
     embbert_mve_widen(o->out8, in->right, in->right + 2 * k, k);
 }
 
-void TWIN(product)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
+void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
 {
     embbert_mve_product(o->out32, in->left, in->right, pairs, k);
 }
 
-void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
+void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
 {
     for (int32_t i = 0; i < 2048; i++) {
         o->out8[i] = i / 64 * 16 + i % 16 < rows ? in->left[i] : 0;
@@ -25,19 +25,19 @@ void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width
     embbert_mve_context(o->out32, o->out8, in->right, rows, width);
 }
 
-void TWIN(requantize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(requantize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     embbert_mve_requantize(o->out8, in->sums, in->bias, in->multiplier, n);
 }
 
-void TWIN(rescale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(rescale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     embbert_mve_rescale(o->out8, in->sums, in->multiplier, n);
 }
 
-void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
 {
     static int32_t scores[2048];
     for (int32_t i = 0; i < 2048; i++) {
@@ -46,7 +46,7 @@ void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t st
     embbert_mve_softmax(o->out8, o->out32, scores, in->table, step, columns);
 }
 
-void TWIN(scale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t epsilon)
+void KERNEL(scale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t epsilon)
 {
     for (int32_t i = 0; i < 2048; i++) {
         o->out32[i] = in->sums[i];
@@ -54,13 +54,13 @@ void TWIN(scale)(outputs_t *o, const inputs_t *in, int32_t n, int32_t epsilon)
     embbert_mve_scale(o->out64, o->out32, in->bias, in->multiplier, epsilon, n);
 }
 
-void TWIN(normalize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(normalize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     embbert_mve_normalize(o->out8, o->out8 + 2 * n, in->sums, in->shift, in->inverse, in->multiplier, n);
 }
 
-void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
+void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
 {
     static int8_t line[256];
     if (taps == 32) {
@@ -78,22 +78,22 @@ void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
     }
 }
 
-void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
+void KERNEL(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
 {
     embbert_mve_rows(o->out32, in->left, in->right, n, k);
 }
 
-void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
+void KERNEL(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width)
 {
     embbert_mve_transpose(o->out8, in->right, rows, width);
 }
 
-void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width)
+void KERNEL(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width)
 {
     embbert_mve_context_transposed(o->out32, in->left, in->right, groups, width);
 }
 
-void TWIN(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
+void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
 {
     const uint8_t *codes = (const uint8_t *)in->right;
     int8_t multipliers[128];

@@ -1,16 +1,16 @@
 /* What packages have in common whose logits count the bytes of each micro-kernel's output that differ from its plain C.
- * TWINS: the header that declares the kernels. */
+ * KERNELS: the header that declares the kernels. */
 #include <string.h>
 
 #include "embbert.h"
 
-#define TWIN(kernel) mve_##kernel
-#include TWINS
-#undef TWIN
-#define TWIN(kernel) plain_##kernel
-#include TWINS
+#define KERNEL(kernel) mve_##kernel
+#include KERNELS
+#undef KERNEL
+#define KERNEL(kernel) plain_##kernel
+#include KERNELS
 
-typedef void twin_t(outputs_t *o, const inputs_t *in, int32_t a, int32_t b);
+typedef void kernel_t(outputs_t *o, const inputs_t *in, int32_t a, int32_t b);
 
 static inputs_t in;
 static outputs_t found, expected;
@@ -22,7 +22,7 @@ static uint32_t random_word(void)
     return state;
 }
 
-static int32_t differs(twin_t *mve, twin_t *plain, int32_t a, int32_t b)
+static int32_t differs(kernel_t *mve, kernel_t *plain, int32_t a, int32_t b)
 {
     memset(&found, 85, sizeof found);
     memset(&expected, 85, sizeof expected);

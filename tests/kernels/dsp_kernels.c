@@ -1,15 +1,15 @@
 #ifdef PLAIN
 #undef __ARM_FEATURE_DSP
-#define TWIN(kernel) plain_##kernel
+#define KERNEL(kernel) plain_##kernel
 #else
-#define TWIN(kernel) mve_##kernel
+#define KERNEL(kernel) mve_##kernel
 #endif
-#include "dsp_twins.h"
+#include "dsp_kernels.h"
 
 /* Every form of a kernel that takes so many pairs, one block of sums after another. */
 #define EACH(call, form) call(form##_4, 4) call(form##_8, 8) call(form##_16, 16) call(form##_32, 32)
 
-void TWIN(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+void KERNEL(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
 {
     (void)unused;
     int32_t *acc = o->sums;
@@ -30,7 +30,7 @@ void TWIN(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
 #undef CALL
 }
 
-void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t stride)
+void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t stride)
 {
     int32_t *acc = o->sums;
     for (int32_t i = 0; i < 256; i++) {
@@ -53,13 +53,13 @@ void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t stri
 #undef CALL
 }
 
-void TWIN(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
+void KERNEL(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
 {
     (void)unused;
     embbert_dsp_widen_4(o->halves, in->right, in->right + 2 * k, k);
 }
 
-void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither)
+void KERNEL(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither)
 {
     (void)unused, (void)neither;
     for (int32_t i = 0; i < 16; i++) {
@@ -71,7 +71,7 @@ void TWIN(fir)(outputs_t *o, const inputs_t *in, int32_t unused, int32_t neither
     embbert_dsp_fir_4(o->sums + 12, in->left, in->left + 64, 12);
 }
 
-void TWIN(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+void KERNEL(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
 {
     (void)unused;
     for (int32_t i = 0; i < 8; i++) {
@@ -80,12 +80,12 @@ void TWIN(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
     embbert_dsp_dot_raw(o->sums, in->left, in->right, pairs);
 }
 
-void TWIN(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)
+void KERNEL(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)
 {
     embbert_dsp_transpose(o->bytes, in->right, pairs, width);
 }
 
-void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
+void KERNEL(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
 {
     (void)unused;
     for (int32_t i = 0; i < 8; i++) {
@@ -94,7 +94,7 @@ void TWIN(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs, i
     embbert_dsp_context_transposed(o->sums, in->left, in->right, pairs);
 }
 
-void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
+void KERNEL(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
 {
     const int8_t *x = in->right + 10000;
     for (int32_t i = 0; i < 32; i++) {
@@ -104,7 +104,7 @@ void TWIN(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k)
     embbert_dsp_rows(o->sums + 16, x + 1, in->right + 3, n, k);
 }
 
-void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
 {
     static int32_t scores[512];
     for (int32_t i = 0; i < 512; i++) {
@@ -113,7 +113,7 @@ void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t st
     embbert_dsp_softmax(o->halves, o->sums, scores, in->table, step, columns);
 }
 
-void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
+void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps)
 {
     int16_t line[2 * (32 + 64)] __attribute__((aligned(4))) = {0}, laid[2 * 68] __attribute__((aligned(4)));
     const int8_t *const x = in->right, *const weight = in->right + 4096;

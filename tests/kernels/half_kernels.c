@@ -1,61 +1,61 @@
 #ifdef PLAIN
 #undef __ARM_FEATURE_MVE
 #undef __ARM_FP
-#define TWIN(kernel) plain_##kernel
+#define KERNEL(kernel) plain_##kernel
 #else
-#define TWIN(kernel) mve_##kernel
+#define KERNEL(kernel) mve_##kernel
 #endif
-#include "half_twins.h"
+#include "half_kernels.h"
 
-void TWIN(product)(outputs_t *o, const inputs_t *in, int32_t quads, int32_t k)
+void KERNEL(product)(outputs_t *o, const inputs_t *in, int32_t tiles, int32_t k)
 {
-    embbert_mve_half_start(o->out, in->gain, 4 * quads);
-    embbert_mve_half_product(o->out, in->x, in->y, quads, k);
+    embbert_mve_half_start(o->out, in->gain, 4 * tiles);
+    embbert_mve_half_product(o->out, in->x, in->y, tiles, k);
 }
 
-void TWIN(scores)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t k)
+void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t k)
 {
-    embbert_mve_half_scores(o->out, in->x, in->y, panels, k);
+    embbert_mve_half_scores(o->out, in->x, in->y, blocks, k);
 }
 
-void TWIN(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t unused)
+void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t unused)
 {
     (void)unused;
     memcpy(o->out, in->x, sizeof o->out);
     embbert_mve_half_softmax(o->out, o->more, columns);
 }
 
-void TWIN(context)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t width)
+void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t width)
 {
-    embbert_mve_half_context(o->out, in->x, in->y, in->gain, panels, width);
+    embbert_mve_half_context(o->out, in->x, in->y, in->gain, blocks, width);
 }
 
-void TWIN(rms_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(rms_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     embbert_mve_half_rms_norm(o->out, in->x, in->gain, 1e-5f, n);
 }
 
-void TWIN(layer_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(layer_norm)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     embbert_mve_half_layer_norm(o->out, in->x, in->gain, in->shift, 1e-5f, n);
 }
 
-void TWIN(filter)(outputs_t *o, const inputs_t *in, int32_t panels, int32_t taps)
+void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t blocks, int32_t taps)
 {
-    embbert_mve_half_filter(o->out + 24, in->x + 8, o->line, in->gain, in->shift[taps], panels, 3, 5, taps);
+    embbert_mve_half_filter(o->out + 24, in->x + 8, o->line, in->gain, in->shift[taps], blocks, 3, 5, taps);
     memset(o->line, 0, sizeof o->line);
 }
 
-void TWIN(add)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
+void KERNEL(add)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)
 {
     (void)unused;
     memcpy(o->out, in->x, sizeof o->out);
     embbert_mve_half_add(o->out, in->y, n);
 }
 
-void TWIN(activation)(outputs_t *o, const inputs_t *in, int32_t which, int32_t first)
+void KERNEL(activation)(outputs_t *o, const inputs_t *in, int32_t which, int32_t first)
 {
     uint16_t x[64];
     (void)in;
@@ -82,7 +82,7 @@ void TWIN(activation)(outputs_t *o, const inputs_t *in, int32_t which, int32_t f
 }
 
 /* Halves to floats and back, and floats that are none. */
-void TWIN(narrow)(outputs_t *o, const inputs_t *in, int32_t first, int32_t unused)
+void KERNEL(narrow)(outputs_t *o, const inputs_t *in, int32_t first, int32_t unused)
 {
     (void)in, (void)unused;
     for (int32_t i = 0; i < 64; i += 8) {
