@@ -101,6 +101,8 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
     with _refusing(path):
         tokenizer = Tokenizer.from_str(content)
+        tokenizer.encode(_PROBE)  # a template of tokens that are not there panics only now
+        tokenizer.encode(_PROBE, _PROBE)
     size = id_count(tokenizer)
     if size == 0:
         raise InputError(f"{path}: holds no tokens")
@@ -175,6 +177,7 @@ def _template(processor: dict) -> tuple[tuple[str, ...], ...]:
     )
 
 
+_PROBE = "a probe"
 _TEMPLATE = (("[CLS]", "A"), ("[CLS]", "A", "[SEP]", "B"))
 
 
@@ -196,7 +199,14 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
             each.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
-    whole = tokenizer.encode(text, text_pair)
+    try:
+        whole = tokenizer.encode(text, text_pair)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic is no Exception
+        raise InputError(
+            f"the tokenizer cannot read the text {text[:40]!r} ({error}): repair its tokenizer.json"
+        ) from error
     if len(whole.ids) <= max_length:
         return _encoded(whole, len(whole.ids))
     added = tokenizer.num_special_tokens_to_add(text_pair is not None)

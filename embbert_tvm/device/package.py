@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float16", "float32")
 _MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
 
 
@@ -300,23 +302,21 @@ def _step(entry: object, number: int, where: Path) -> Step:
 
 
 def _output(entry: object, number: int, where: Path) -> Output:
-    try:
-        if not isinstance(entry, dict):
-            raise TypeError
-        origin, scale = entry.get("float"), entry.get("scale")
-        kind = np.dtype(entry["dtype"])
-        real = None if scale is None else float(scale)
-        return Output(
-            int(entry["step"]),
-            str(entry["name"]),
-            kind.name,
-            origin,
-            real,
-            int(entry["interleave"] if "interleave" in entry else entry.get("lanes", 1)),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        words = f"{where}: outputs[{number}]: must be {{step, name, dtype, float, scale}}: compile the model again"
-        raise InputError(words) from error
+    place = Path(f"{where}: outputs[{number}]")
+    if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
+        words = f"must be {{step, name, dtype, float, scale}}, dtype of {', '.join(_DTYPES)}"
+        raise InputError(f"{place}: {words}: compile the model again")
+    scale = entry.get("scale")
+    if scale is not None and not (type(scale) in (int, float) and abs(scale) < math.inf):
+        raise InputError(f"{place}: scale: must be null or a finite number: compile the model again")
+    return Output(
+        step=_count(entry, "step", place, least=0),
+        name=_get(entry, "name", str, place),
+        dtype=entry["dtype"],
+        origin=_optional(entry, "float", str, place),
+        scale=scale,
+        interleave=_count({"interleave": entry.get("lanes", 1), **entry}, "interleave", place),
+    )
 
 
 def _json(where: Path) -> dict[str, Any]:

@@ -207,6 +207,18 @@ def test_a_panic_of_the_library_says_nothing_of_its_own(tmp_path, capfd):
     assert capfd.readouterr().err == "still here"
 
 
+def test_a_template_of_a_token_that_is_not_there(tmp_path, capfd):
+    """The library takes such a file, and panics at the first text."""
+    document = json.loads(train_tokenizer(LINES, 60).to_str())
+    document["post_processor"]["special_tokens"]["[CLS]"]["id"] = "[ELSE]"
+    document["post_processor"]["special_tokens"]["[ELSE]"] = document["post_processor"]["special_tokens"].pop("[CLS]")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"not a tokenizer\.json"):
+        load_tokenizer(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds 8192 tokens, the model has 2048"):
         load_tokenizer(resource("models", "tokenizer.json"), 2048)

@@ -105,3 +105,21 @@ def test_any_value_of_any_key_is_read_or_refused(tmp_path):
             assert isinstance(package.example, str | None)
     assert len(wrong) > 100
     assert not [said for key, said in wrong if key.replace("_", " ") not in said.replace("_", " ")]
+
+
+@pytest.mark.parametrize("key", ["step", "name", "dtype", "float", "scale", "interleave", "lanes"])
+def test_any_value_in_an_output_is_read_or_refused(tmp_path, key):
+    """An infinite step and a dtype of 5,000 digits ended in traces."""
+    write_package(tmp_path)
+    path = tmp_path / "metadata.json"
+    right = {"step": 0, "name": "x", "dtype": "int8", "float": "y", "scale": 0.5}
+    refused = []
+    for value in (*_WRONG, float("inf"), float("nan"), "9" * 5000, "O", "f4,f4"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"outputs": [right | {key: value}]}))
+        try:
+            (output,) = load_package(tmp_path).outputs
+            assert np.dtype(output.dtype).itemsize <= 8
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) >= 6
+    assert all("outputs[0]" in said for said in refused)
