@@ -17,6 +17,7 @@ from embbert_tvm.cli.training import (
     need_torch,
     recipe_option,
     run_and_report,
+    teacher_progress,
     training_options,
 )
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
@@ -100,7 +101,6 @@ def command(
     from tqdm import tqdm
 
     from embbert_tvm.training.job import Job, finetune_job_teachers
-    from embbert_tvm.training.task_teacher import TeacherEpoch
     from embbert_tvm.training.teacher import find_teacher
 
     of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
@@ -112,16 +112,5 @@ def command(
     if teacher_epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=teacher_epochs, least_steps=0)
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None, delay=1) as bar:
-
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        def on_epoch(epoch: TeacherEpoch) -> None:
-            tqdm.write(
-                f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}",
-                file=sys.stderr,
-            )
-
-        job = finetune_job_teachers(job, kept, recipe, teacher_seeds, on_epoch, on_step)
+        job = finetune_job_teachers(job, kept, recipe, teacher_seeds, teacher_progress(bar))
     run_and_report(job, as_json, measure)

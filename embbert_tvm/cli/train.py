@@ -27,17 +27,27 @@ OF_THE_JOB = (
 
 @click.command()
 @training_options
-def command(tsv: Path, output: Path, as_json: bool, measure: bool, **options: Any) -> None:
+@click.option(
+    "--teacher",
+    default="auto",
+    show_default=True,
+    metavar="auto|none|NAME|FOLDER",
+    help="An encoder or classifier that the model learns from too, if dev gains by it. auto: minilm, where "
+    "embbert-tvm[distil] is installed.",
+)
+def command(tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str, **options: Any) -> None:
     """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair].
 
     A linear model of hashed n-grams is fitted first, and its logits are added to the model's where dev gains by them.
+    A teacher is fine-tuned next; where it is better on dev, a second model learns from it, and the better one is kept.
 
     An interrupted run goes on after its last whole epoch when the same command is given again.
     """
     need_torch()
+    from embbert_tvm.training.best import teaching_of
     from embbert_tvm.training.job import Job
 
     of_the_job = {name: options.pop(name) for name in OF_THE_JOB}
     limits = limits_of(options)
     job = Job(tsv, output, Recipe(**options), **of_the_job, limits=limits, command=command_line())
-    run_and_report(job, as_json, measure)
+    run_and_report(job, as_json, measure, teaching_of(teacher))

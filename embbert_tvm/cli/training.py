@@ -13,9 +13,13 @@ from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE
 from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from embbert_tvm.training.best import Teaching
     from embbert_tvm.training.candidates import Limits
     from embbert_tvm.training.job import Job
     from embbert_tvm.training.result import Result
+    from embbert_tvm.training.tune_teacher import TeacherProgress
 
 PATH = click.Path(path_type=Path)
 
@@ -134,8 +138,8 @@ def limits_of(options: dict[str, Any]) -> Limits:
     return Limits(None if size is None else int(size), options.pop("time_limit"))
 
 
-def run_and_report(job: Job, as_json: bool, measure: bool) -> None:
-    """Train, show progress on stderr, print the result."""
+def run_and_report(job: Job, as_json: bool, measure: bool, teaching: Teaching | None = None) -> None:
+    """Train, alone and by a teacher where there is one, show progress on stderr, print the result."""
     import json
 
     from tqdm import tqdm
@@ -143,9 +147,9 @@ def run_and_report(job: Job, as_json: bool, measure: bool) -> None:
     from embbert_tvm.errors import InputError
     from embbert_tvm.report import classes
     from embbert_tvm.report.training import advice, compared, recipes
+    from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
     from embbert_tvm.training.finetune import Epoch, Progress
-    from embbert_tvm.training.job import run_job
 
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
@@ -163,7 +167,8 @@ def run_and_report(job: Job, as_json: bool, measure: bool) -> None:
         if job.limits and not measure:
             raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
         progress = Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
-        result = run_job(job, progress, measure_folder if measure else None)
+        tuning = teacher_progress(bar)
+        result = run_best(job, teaching, progress, measure_folder if measure else None, tuning)
     if as_json:
         click.echo(json.dumps(_document(job, result)))
     else:
@@ -177,6 +182,23 @@ def run_and_report(job: Job, as_json: bool, measure: bool) -> None:
             click.echo(note, err=True)
         epoch = f" in epoch {result.best_epoch}" if result.history else ""
         click.echo(f"{job.output}: dev {result.metric} {result.value:.4f}{epoch}")
+
+
+def teacher_progress(bar: tqdm) -> TeacherProgress:
+    """Shows a teacher's fine-tuning in a bar, and a line for each epoch."""
+    from tqdm import tqdm
+
+    from embbert_tvm.training.tune_teacher import TeacherEpoch, TeacherProgress
+
+    def on_step(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    def on_epoch(epoch: TeacherEpoch) -> None:
+        said = f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
+        tqdm.write(said, file=sys.stderr)
+
+    return TeacherProgress(on_epoch, on_step, lambda note: tqdm.write(note, file=sys.stderr))
 
 
 def _document(job: Job, result: Result) -> dict[str, Any]:

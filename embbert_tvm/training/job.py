@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -38,7 +38,7 @@ from embbert_tvm.training.selection import NGRAMS, Variant, select, told, varian
 from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 
 if TYPE_CHECKING:
-    from embbert_tvm.training.task_teacher import TeacherEpoch
+    from embbert_tvm.training.tune_teacher import TeacherProgress
 
 _EXAMPLE_CHARACTERS = 80
 _FILES = {
@@ -227,19 +227,15 @@ def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
 
 
 def finetune_job_teachers(
-    job: Job,
-    output: Path,
-    recipe: TeacherRecipe,
-    seeds: int = 1,
-    on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
+    job: Job, output: Path, recipe: TeacherRecipe, seeds: int = 1, progress: TeacherProgress | None = None
 ) -> Job:
     """The job with each encoder among its teachers fine-tuned on the job's own data, once with each of `seeds` seeds.
 
     They are kept as the folders `output`, `output-1`, ..., and one that is there is used as it is.
     Raises InputError, also for several seeds where no teacher is an encoder.
     """
-    from embbert_tvm.training.task_teacher import finetune_teacher, is_encoder
+    from embbert_tvm.training.task_teacher import is_encoder
+    from embbert_tvm.training.tune_teacher import finetune_teacher
 
     encoders = [path for path in job.teachers if is_encoder(path)]
     if seeds > 1 and not encoders:
@@ -256,8 +252,7 @@ def finetune_job_teachers(
         sets = read_sets(job)
     for path in missing:
         encoder, seed = kept[path]
-        seeded = dataclasses.replace(recipe, seed=seed)
-        finetune_teacher(encoder, sets.train, sets.dev, sets.labels, path, seeded, on_epoch, on_step)
+        finetune_teacher(encoder, sets, path, dataclasses.replace(recipe, seed=seed), progress)
     return dataclasses.replace(job, teachers=(*teachers, *kept))
 
 
@@ -350,7 +345,12 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         train=recorded_set(job.train, sets.train),
         dev=recorded_set(job.dev or job.train, sets.dev),
         command=job.command,
-        recipe={**dataclasses.asdict(result.recipe), "precision": job.precision, "lora": job.lora},
+        recipe={
+            **dataclasses.asdict(result.recipe),
+            "precision": job.precision,
+            "lora": job.lora,
+            "teachers": [path.name for path in job.teachers],
+        },
         unlabelled=[str(path) for path in (*job.unlabelled, *job.auxiliary)],
         baseline=result.baseline
         and {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +12,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example
-from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
+from embbert_tvm.data.files import sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import WIDE, read_folder
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
-from embbert_tvm.training.optimization import adamw, one_thread, seed_of, set_rate
-from embbert_tvm.training.pretrain import length_batches
+from embbert_tvm.training.optimization import one_thread
 from embbert_tvm.training.recipe import TeacherRecipe
 
 _CHUNK = 2048  # texts between two saves
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class TeacherEpoch:
-    """What one epoch of fine-tuning a teacher gave."""
-
-    number: int
-    train_loss: float
-    dev_metric: float
 
 
 class TaskTeacher(Protocol):
@@ -79,93 +66,6 @@ def is_encoder(folder: Path) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return bool(architectures) and not any(name.endswith("ForSequenceClassification") for name in architectures)
-
-
-def finetune_teacher(
-    encoder: Path,
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    labels: Sequence[str] | None,
-    output: Path,
-    recipe: TeacherRecipe | None = None,
-    on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:
-    """Fine-tune an encoder and write the epoch best on dev (MCC, or Spearman) as a transformers folder `output`."""
-    recipe = recipe or TeacherRecipe()
-    one_thread()
-    torch.manual_seed(seed_of(f"{recipe.seed} teacher"))
-    names = list(labels) if labels is not None else ["score"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer, model = _load_encoder(encoder, names, labels is None)
-    model = model.to(device)
-    _freeze(model, recipe.frozen)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = adamw(trained, recipe.lr, recipe.weight_decay)
-    _quicken(optimizer, model, recipe.head_times)
-    index = {name: i for i, name in enumerate(names)}
-    targets = torch.tensor([float(x.label) if labels is None else index[x.label] for x in train], device=device)
-    lengths = [len(x.text) + len(x.text_pair or "") for x in train]
-    steps = -(-len(train) // recipe.batch_size)
-    epochs = max(recipe.epochs, min(-(-recipe.least_steps // steps), recipe.most_epochs))
-    total = epochs * steps
-    step, best, weights = 0, -np.inf, {}
-    for number in range(1, epochs + 1):
-        model.train()
-        losses = []
-        for rows in length_batches(lengths, recipe.batch_size, random.Random(f"{recipe.seed} {number}")):
-            set_rate(optimizer, recipe.lr, step, recipe.warmup_steps, total)
-            logits = model(**_encode(tokenizer, [train[i] for i in rows], recipe.longest).to(device)).logits
-            loss = F.mse_loss(logits[:, 0], targets[rows]) if labels is None else F.cross_entropy(logits, targets[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            losses.append(loss.item())
-            step += 1
-            on_step(step, total)
-        found = _answers(model, tokenizer, dev, recipe.longest)[:, : len(names)]
-        value = (
-            metrics.spearman(np.array([float(x.label) for x in dev]), found[:, 0])
-            if labels is None
-            else metrics.mcc(np.array([index[x.label] for x in dev]), found.argmax(1))
-        )
-        on_epoch(TeacherEpoch(number, float(np.mean(losses)), value))
-        if value > best:
-            best, weights = value, {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(weights)
-    with folder_in_place(output) as path:
-        model.save_pretrained(path)
-        tokenizer.save_pretrained(path)
-    return output
-
-
-def _quicken(optimizer: torch.optim.Optimizer, model: torch.nn.Module, times: float) -> None:
-    """Let the new head, which starts from nothing, learn `times` as fast as the encoder."""
-    encoder = {id(parameter) for parameter in model.base_model.parameters()}
-    groups = []
-    for group in optimizer.param_groups:
-        new = [parameter for parameter in group["params"] if id(parameter) not in encoder]
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
-        groups.append({**group, "params": new, "times": times})
-    for group in (group for group in groups if group["params"]):
-        optimizer.add_param_group(group)
-
-
-def _load_encoder(encoder: Path, names: Sequence[str], regression: bool) -> tuple[Any, Any]:
-    """The tokenizer and model of a transformers folder, with a new head of these names. Raises InputError."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            encoder, local_files_only=True, num_labels=len(names), id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="regression" if regression else "single_label_classification",
-        )  # fmt: skip
-    except Exception as error:  # whatever its many readers raise
-        raise InputError(f"{encoder}: not an encoder that loads ({str(error).splitlines()[0]})") from error
-    return tokenizer, model
 
 
 @dataclass(frozen=True)
@@ -230,7 +130,7 @@ class _TransformersTeacher:
         self._model = model.to("cuda") if torch.cuda.is_available() else model
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
-        return _answers(self._model, self._tokenizer, examples, self._longest)
+        return folder_answers(self._model, self._tokenizer, examples, self._longest)
 
     def fingerprint(self) -> str:
         files = sorted(self._folder.glob("*.safetensors"))
@@ -263,30 +163,23 @@ class _FolderTeacher:
         return self._folder.weights_sha256() + (sha256_of(wide) if self._folder.wide is not None else "")
 
 
-def _encode(tokenizer, examples: Sequence[Example], longest: int):
+def encode_texts(tokenizer: Any, examples: Sequence[Example], longest: int) -> Any:
+    """Texts or pairs as a padded batch of a transformers model."""
     pairs = [x.text_pair for x in examples] if examples[0].text_pair is not None else None
     return tokenizer(
         [x.text for x in examples], pairs, padding=True, truncation=True, max_length=longest, return_tensors="pt"
     )
 
 
-def _answers(model, tokenizer, examples: Sequence[Example], longest: int) -> np.ndarray:
+def folder_answers(model: Any, tokenizer: Any, examples: Sequence[Example], longest: int) -> np.ndarray:
+    """Logits and the first token's last state of each text, side by side (N, classes + width)."""
     model.eval()
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].text) + len(examples[i].text_pair or ""))
     found = np.zeros((len(examples), model.config.num_labels + model.config.hidden_size), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            batch = _encode(tokenizer, [examples[i] for i in rows], longest).to(model.device)
+            batch = encode_texts(tokenizer, [examples[i] for i in rows], longest).to(model.device)
             output = model(**batch, output_hidden_states=True)
             found[rows] = torch.cat([output.logits, output.hidden_states[-1][:, 0]], 1).float().cpu().numpy()
     return found
-
-
-def _freeze(model, layers: int) -> None:
-    """Leave the token table and the first layers out of training: their gradients cost half of a step on a CPU."""
-    body = getattr(model, model.base_model_prefix)
-    model.get_input_embeddings().requires_grad_(False)
-    blocks = getattr(getattr(body, "encoder", None), "layer", [])
-    for block in blocks[:layers]:
-        block.requires_grad_(False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
+from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
@@ -71,9 +72,7 @@ def _worth_hearing(
     """The teachers that are no worse on dev than the linear model, told with their accuracy."""
     kept = {}
     for path, teacher in teachers.items():
-        names = teacher.labels or ()
-        answers = teacher.answers(dev)[:, : len(names)].argmax(1)
-        accuracy = float(np.mean([names[i] == x.label for i, x in zip(answers, dev, strict=True)]))
+        accuracy = dev_figure(teacher, dev)
         said = f"{path} has {100 * accuracy:.2f} % on dev"
         if accuracy >= baseline.dev_accuracy:
             kept[path] = teacher
@@ -81,3 +80,13 @@ def _worth_hearing(
         else:
             progress.on_note(f"{said}, less than the linear model, so it does not teach; try more --teacher-epochs")
     return kept
+
+
+def dev_figure(teacher: TaskTeacher, dev: Sequence[Example]) -> float:
+    """A teacher's accuracy on dev, or for regression Spearman's correlation."""
+    answers = teacher.answers(dev)
+    if teacher.labels is None:
+        return metrics.spearman(np.array([float(x.label) for x in dev]), answers[:, 0])
+    names = teacher.labels
+    predicted = answers[:, : len(names)].argmax(1)
+    return float(np.mean([names[i] == x.label for i, x in zip(predicted, dev, strict=True)]))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from embbert_tvm.cli.distill import command
 from embbert_tvm.data.dataset import Example, read_examples
-from embbert_tvm.data.leaks import text_key
+from embbert_tvm.data.leaks import HeldOut, text_key
 from embbert_tvm.errors import InputError
 from embbert_tvm.training import job as job_module
 from embbert_tvm.training import task_teacher, taught
@@ -23,11 +23,17 @@ from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
 from embbert_tvm.training.job import finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import read_record
-from embbert_tvm.training.task_teacher import Answers, cached_answers, finetune_teacher, is_encoder, open_teacher
+from embbert_tvm.training.sets import JobSets
+from embbert_tvm.training.task_teacher import Answers, cached_answers, is_encoder, open_teacher
+from embbert_tvm.training.tune_teacher import TeacherProgress, finetune_teacher
 
 # The teachers here are toys, which the linear model surpasses.
 Job = functools.partial(job_module.Job, weak_teachers=True)
 QUICK = TeacherRecipe(epochs=4, least_steps=0, lr=5e-3, head_times=1, batch_size=8, frozen=0, warmup_steps=2)
+
+
+def sets_of(train, dev):
+    return JobSets(["off", "on"], train, dev, HeldOut.of(dev), [], {})
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +42,38 @@ def classifier(teacher_folder, tmp_path_factory):
     examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
     path = tmp_path_factory.mktemp("fine") / "teacher"
     epochs = []
-    finetune_teacher(teacher_folder, examples * 6, examples, ["off", "on"], path, QUICK, epochs.append)
-    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    sets = sets_of(examples * 6, examples)
+    finetune_teacher(teacher_folder, sets, path, dataclasses.replace(QUICK, epochs=24), TeacherProgress(epochs.append))
+    assert [epoch.number for epoch in epochs] == list(range(1, 25))
     assert max(epoch.dev_metric for epoch in epochs) == 1
     return path
+
+
+def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
+    """Its fine-tuning takes most of an hour where there is no GPU; a stop threw all of it away."""
+    examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
+    sets = sets_of(examples * 3, examples)
+    whole, notes = [], []
+    finetune_teacher(teacher_folder, sets, tmp_path / "whole", QUICK, TeacherProgress(whole.append))
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done > total // 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, TeacherProgress(on_step=stop))
+    assert not (tmp_path / "cut").exists()
+    resumed = []
+    progress = TeacherProgress(resumed.append, on_note=notes.append)
+    finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, progress)
+    assert "resumes after epoch 2" in notes[0]
+    assert resumed == whole
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
 
 
 def test_what_is_an_encoder_and_what_a_classifier(teacher_folder, classifier, tmp_path):
@@ -60,7 +94,7 @@ def test_logits_are_kept(classifier, tmp_path, monkeypatch):
     logits = cached_answers(teacher, texts, tmp_path).logits
     assert logits.argmax(1)[:2].tolist() == [1, 0]
     np.testing.assert_allclose(cached_answers(teacher, texts[::-1], tmp_path).logits[::-1], logits, atol=1e-4)
-    monkeypatch.setattr(task_teacher, "_answers", None)
+    monkeypatch.setattr(task_teacher, "folder_answers", None)
     np.testing.assert_array_equal(cached_answers(teacher, texts, tmp_path).logits, logits)
 
 
