@@ -50,7 +50,7 @@ def classifier(teacher_folder, tmp_path_factory):
 
 
 def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
-    """Its fine-tuning takes most of an hour where there is no GPU; a stop threw all of it away."""
+    """A stop threw all of its fine-tuning away, which takes far longer than the model's."""
     examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
     sets = sets_of(examples * 3, examples)
     whole, notes = [], []
