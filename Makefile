@@ -25,9 +25,10 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
          arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
          qemu-system-arm=qemu-system-arm
 
-# The tests' compilers, checkers and fuzzers besides; they look at RISC-V and Xtensa too.
+# The tests' compilers, checkers, fuzzers and browser besides; they look at RISC-V and Xtensa too.
 TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a=libclang-rt-dev g++=g++ \
          clang-tidy=clang-tidy cppcheck=cppcheck llvm-mca-19=llvm-19 \
+         wasm-ld=lld clang:wasm32-wasi/libc.a=wasi-libc chromium-headless-shell=chromium-headless-shell \
          riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf \
          riscv64-unknown-elf-gcc:picolibc.specs=picolibc-riscv64-unknown-elf \
          xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \

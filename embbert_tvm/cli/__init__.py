@@ -27,6 +27,7 @@ COMMANDS = {
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "reject": "Let a model say that a text has none of its labels.",
+    "report": "Show compiled packages on one HTML page.",
     "run": "Classify text with a compiled package.",
     "tokenizer": "Train a tokenizer on text.",
     "train": "Fine-tune a model on labelled text.",

@@ -90,6 +90,8 @@ def command(
     from embbert_tvm import api
     from embbert_tvm.errors import InputError
     from embbert_tvm.report.compile import document, operators, text
+    from embbert_tvm.report.html.figures import record
+    from embbert_tvm.report.html.page import write_page
 
     if plan is not None and precision is not None:
         raise InputError(f"--precision {precision} and --plan {plan}: give one of them")
@@ -112,6 +114,8 @@ def command(
         dump_ir=dump_ir,
     )
     report = api.compile(api.load_model(model, labels), found, output, options).report
+    record(output, document(report))
+    write_page(output)
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(json.dumps(document(report)) if as_json else text(report, output))
