@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import small
+from random_ngrams import model_of
 
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.device.package import load_package
@@ -163,6 +164,19 @@ def test_the_trial_in_a_browser_has_the_bits_of_the_host(package, figures):
     found, said = pages.visit(text, pages.TRIAL % json.dumps(texts).replace("</", "<\\/"), width=360, dark=True)
     assert said == []
     assert found == pages.on_host(figures.package, texts)
+
+
+def test_a_package_of_ngrams_has_a_page_and_a_trial(cli, tmp_path):
+    model_of("abc", buckets=720).save(tmp_path / "model")
+    assert cli("compile", tmp_path / "model", "--target", TARGET, "-o", tmp_path / "p").status == 0
+    assert "one label: a, b, c" in (tmp_path / "p" / "report.html").read_text(encoding="utf-8")
+    figures, texts = read_figures(tmp_path / "p"), [*small.TEXTS, "a " * 40]
+    text = page.page_of([figures], (), [trial.webassembly(figures.package)])
+    found, said = pages.visit(text, pages.TRIAL % json.dumps(texts))
+    assert said == []
+    ours = pages.on_host(figures.package, texts)
+    assert [one["logits"] for one in found] == [one["logits"] for one in ours]
+    assert [one["status"] for one in found] == [one["status"] for one in ours]
 
 
 def test_compile_writes_the_page(cli, tmp_path):
