@@ -10,7 +10,7 @@ import click
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(epilog="Example:  embbert-tvm report build/mine build/mine-int4 --data test.tsv -o report.html")
+@click.command()
 @click.argument("packages", nargs=-1, required=True, type=_PATH, metavar="PACKAGE...")
 @click.option("--data", type=_PATH, metavar="TSV", help="Labelled text: accuracy, confusions, calibration, flips.")
 @click.option("--profile", type=_PATH, metavar="JSON", help="What `profile --json` printed of the package.")
