@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from textwrap import indent
 
 import click
 import pytest
 
-from embbert_tvm.cli import group
+from embbert_tvm.cli import COMMANDS, group
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import site_hooks  # noqa: E402
+
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*/README.md")])
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -38,7 +43,7 @@ def test_links_lead_somewhere(page):
             continue
         place, _, anchor = link.partition("#")
         target = page if not place else page.parent / place
-        assert target.exists(), link
+        assert target.exists() or target == ROOT / "docs" / site_hooks.PAGE, link
         if anchor and target.suffix == ".md":
             assert anchor in headings(target.read_text(encoding="utf-8")), link
 
@@ -62,6 +67,15 @@ def test_commands_are_taken_as_they_stand():
                 wrong.append(f"{page.relative_to(ROOT)}: {line}: {getattr(error, 'message', error)}")
     assert not wrong, "\n".join(wrong)
     assert count > 50
+
+
+def test_the_site_has_a_page_of_every_command_and_names_every_page():
+    text = site_hooks.commands_page()
+    assert [name for name in COMMANDS if f"\n## {name}\n" not in text] == []
+    assert "### targets list" in text
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    there = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
+    assert named == there | {site_hooks.PAGE}
 
 
 def test_the_readme_is_short():
