@@ -1,5 +1,5 @@
 # make demo    from nothing to sentences classified on an emulated Cortex-M7
-# make test    every test; make lint: style and types; make clean
+# make test    every test; make lint: style, types and words; make docs: the pages as a site; make clean
 # make fuzz    every fuzzer for FUZZ_SECONDS each; findings lie in build/fuzz; make fuzz-counts: until the goals are met
 #
 # On a machine where plain pip would bring PyTorch with gigabytes of CUDA, name PyTorch's index of CPU builds:
@@ -25,15 +25,20 @@ SYSTEM = $(PYTHON)=python3 $(PYTHON):ensurepip=python3-venv $(PYTHON):venv=pytho
          arm-none-eabi-gcc=gcc-arm-none-eabi arm-none-eabi-gcc:nano.specs=libnewlib-arm-none-eabi \
          qemu-system-arm=qemu-system-arm
 
-# The tests' compilers, checkers and fuzzers besides; they look at RISC-V and Xtensa too.
+# A browser that is there, or the one to install.
+BROWSERS = chromium-headless-shell chromium google-chrome
+BROWSER = $(firstword $(foreach b,$(BROWSERS),$(shell command -v $(b) >/dev/null && echo $(b))) $(BROWSERS))
+
+# The tests' compilers, checkers, fuzzers and browser besides; they look at RISC-V and Xtensa too.
 TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a=libclang-rt-dev g++=g++ \
          clang-tidy=clang-tidy cppcheck=cppcheck llvm-mca-19=llvm-19 \
+         wasm-ld=lld clang:wasm32-wasi/libc.a=wasi-libc $(BROWSER)=chromium-headless-shell \
          riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf \
          riscv64-unknown-elf-gcc:picolibc.specs=picolibc-riscv64-unknown-elf \
          xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \
          qemu-system-riscv32=qemu-system-misc qemu-system-xtensa=qemu-system-misc
 
-.PHONY: demo test fuzz fuzz-counts lint system test-system venv test-venv clean distclean
+.PHONY: demo test fuzz fuzz-counts lint docs system test-system venv test-venv clean distclean
 
 demo: venv
 	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
@@ -54,6 +59,11 @@ lint: test-venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest tests/test_words.py tests/test_pages_of_docs.py
+
+# The pages of docs/ as a site in build/site; a warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 # System packages: installed as root or with sudo, else named.
 system:
@@ -82,6 +92,10 @@ $(VENV)/.test: requirements/test.txt requirements/gcc13.txt $(VENV)/.base | test
 	@$(PIP) -r requirements/test.txt
 	@rm -rf $(VENV)/gcc13
 	@$(PIP) --no-deps --ignore-requires-python --target $(VENV)/gcc13 -r requirements/gcc13.txt
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.test
+	@$(PIP) -r requirements/docs.txt
 	@touch $@
 
 clean:

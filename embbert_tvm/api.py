@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from embbert_tvm.device import device as places
@@ -35,19 +33,15 @@ from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptio
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 
 if TYPE_CHECKING:
-    import numpy as np
     from tokenizers import Tokenizer
 
     from embbert_tvm.codegen.steps import Program
-    from embbert_tvm.compiler import Compiled
     from embbert_tvm.graph.precision import PrecisionPlan
     from embbert_tvm.graph.quantize import KernelSelection
     from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.pruning import Pruned
     from embbert_tvm.source import ModelSource
     from embbert_tvm.tuning.logs import TunedSchedules
-
-    Vectors = Sequence[tuple[list[int], np.ndarray]]
 
 T = TypeVar("T")
 
@@ -116,6 +110,9 @@ class CompileReport:
     pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
 
 
+Finish = Callable[[Path, CompileReport], None]
+
+
 @dataclass(frozen=True)
 class Target:
     """What a model is compiled for: a CPU, or a board with it, which the package must fit."""
@@ -149,9 +146,7 @@ class Device:
     def __enter__(self) -> Device:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -211,6 +206,7 @@ def compile(
     target: Target | str,
     out: str | Path,
     options: CompileOptions = DEFAULTS,
+    finish: Finish = lambda folder, report: None,
 ) -> Package:
     """Compile a model to C for a CPU or a board. The package is written whole or not at all.
 
@@ -220,6 +216,7 @@ def compile(
             does not fit it.
         out: the folder of the package.
         options: everything else.
+        finish: adds to the package's folder before it is put in place.
 
     Raises:
         InputError: for what cannot be compiled as asked.
@@ -232,12 +229,12 @@ def compile(
     from embbert_tvm.ngram_compiler import NgramSource
 
     if isinstance(source, NgramSource):
-        return _compile_ngrams(source, target, Path(out), options)
+        return _compile_ngrams(source, target, Path(out), options, finish)
     with _dumped(options.dump_ir):
-        return _compile(source, target, Path(out), options)
+        return _compile(source, target, Path(out), options, finish)
 
 
-def _compile(source: ModelSource, target: Target, out: Path, options: CompileOptions) -> Package:
+def _compile(source: ModelSource, target: Target, out: Path, options: CompileOptions, finish: Finish) -> Package:
     from embbert_tvm.codegen import package
     from embbert_tvm.compiler import back_end, check_output, contents, front_end, plan_chooser, plan_of
     from embbert_tvm.data.files import folder_in_place
@@ -253,7 +250,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
         compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
         files = package.files(contents(compiled, target.cpu, precision, options.prefix, target.board))
-        measured, (vectors, texts) = _measure(files, partial(_vectors, compiled), target.cpu)
+        measured, vectors = _measure(files, compiled.vectors, target.cpu)
         notes = (*compiled.front.door.notes, *_in_float(compiled.choices))
         report = _report(compiled.program, compiled.choices, notes, measured, target, precision)
         if chooser is None or not chooser.tighten(report.flash.total, report.ram.total):
@@ -269,11 +266,12 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
         report = replace(report, tuned=used, warnings=report.warnings + warnings)
     with folder_in_place(out) as folder:
         package.write_files(files, folder)
-        package.write_reference(vectors, folder, texts)
+        package.write_reference(vectors, folder, compiled.texts())
+        finish(folder, report)
     return Package(read_package(out), report)
 
 
-def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: CompileOptions) -> Package:
+def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: CompileOptions, finish: Finish) -> Package:
     from embbert_tvm import ngram_compiler
     from embbert_tvm.codegen import package
     from embbert_tvm.compiler import check_output
@@ -292,6 +290,7 @@ def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: Com
     with folder_in_place(out) as folder:
         package.write_files(files, folder)
         package.write_reference(vectors, folder, ngram_compiler.text_vectors(model))
+        finish(folder, report)
     return Package(read_package(out), replace(report, seconds=time.monotonic() - start))
 
 
@@ -347,18 +346,12 @@ def _measure(files: Mapping[str, bytes], reference: Callable[[], T], cpu: Cpu) -
         return measured.result(), found
 
 
-def _vectors(compiled: Compiled) -> tuple[Vectors, Sequence[tuple[str, str | None, np.ndarray]]]:
-    """What the package must give for token ids, and for texts."""
-    return compiled.vectors(), compiled.texts()
-
-
 def _in_float(choices: Sequence[KernelSelection]) -> list[str]:
     """Warnings of the operators that were left in float32 without being requested."""
     from embbert_tvm.graph.quantize.quantizer import REQUESTED
 
-    return [
-        f"{c.name} runs in float32: {c.reason}" for c in choices if c.precision == "float32" and c.reason != REQUESTED
-    ]
+    left = (c for c in choices if c.precision == "float32" and c.reason != REQUESTED)
+    return [f"{c.name} runs in float32: {c.reason}" for c in left]
 
 
 def _report(

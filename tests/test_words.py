@@ -81,3 +81,13 @@ def test_private_words_are_gone():
 )
 def test_words_are_told_from_everyday_english(text, lines):
     assert lines_with("|".join(INSTEAD), text) == lines
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb():
+    """Not with a preposition, which leaves out what the sentence is about."""
+    found = []
+    for path in sorted([*(ROOT / "embbert_tvm").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.match(r'\s*"""(Of|By|For|As|At|To|In|With|On|Like) ', line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)

@@ -27,10 +27,34 @@ COMMANDS = {
     "pretrain": "Make a base model from unlabelled text.",
     "profile": "Count the instructions of each step of a compiled package.",
     "reject": "Let a model say that a text has none of its labels.",
+    "report": "Show compiled packages on one HTML page.",
     "run": "Classify text with a compiled package.",
     "tokenizer": "Train a tokenizer on text.",
     "train": "Fine-tune a model on labelled text.",
     "validate": "Compare a compiled package with its float model on labelled text.",
+}
+
+# What ends each command's help; compile's stands with its groups of options.
+EXAMPLES = {
+    "compare": "embbert-tvm compare models/mine models/new --data test.tsv",
+    "distill": "embbert-tvm distill train.tsv --teacher minilm -o models/mine",
+    "doctor": "embbert-tvm doctor",
+    "evaluate": "embbert-tvm evaluate models/embbert-snips --data data/snips/test.tsv.xz",
+    "export": "embbert-tvm export a-hub-model/ -o models/mine --calibration train.tsv",
+    "farm": "embbert-tvm farm tracker",
+    "firmware": "embbert-tvm firmware build/mine --board nucleo_h743zi2 -o build/firmware",
+    "footprint": "embbert-tvm footprint models/embbert-snips",
+    "pretrain": "embbert-tvm pretrain corpus.txt -o models/base",
+    "profile": "embbert-tvm profile build/mine --on qemu --length 12,64",
+    "project": "embbert-tvm project build/mine --template cmake -o build/project",
+    "reject": "embbert-tvm reject models/mine --dev dev.tsv --outside other.tsv",
+    "report": "embbert-tvm report build/mine build/mine-int4 --data test.tsv -o report.html",
+    "run": 'embbert-tvm run build/mine --on qemu "turn the lights off"',
+    "targets": "embbert-tvm targets list",
+    "tokenizer": "embbert-tvm tokenizer corpus.txt -o tokenizer.json",
+    "train": "embbert-tvm train train.tsv --base embbert-base -o models/mine",
+    "tune": "embbert-tvm tune models/mine --target cortex-m7 --trials 64",
+    "validate": "embbert-tvm validate build/mine --data test.tsv --on qemu",
 }
 
 
@@ -43,7 +67,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"embbert_tvm.cli.{name}").command
+        found: click.Command = importlib.import_module(f"embbert_tvm.cli.{name}").command
+        if name in EXAMPLES:
+            found.epilog = f"\b\nExample:\n  {EXAMPLES[name]}"
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

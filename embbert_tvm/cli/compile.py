@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from embbert_tvm.cli.groups import GroupedCommand
+
+if TYPE_CHECKING:
+    from embbert_tvm.api import CompileReport
 
 _PATH = click.Path(path_type=Path)
 _DEFAULT_TARGET = "cortex-m7"
@@ -111,9 +115,19 @@ def command(
         tuning=not no_tuning,
         dump_ir=dump_ir,
     )
-    report = api.compile(api.load_model(model, labels), found, output, options).report
+    report = api.compile(api.load_model(model, labels), found, output, options, _finish).report
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(json.dumps(document(report)) if as_json else text(report, output))
     if list_operators and not as_json:
         click.echo(f"\n{operators(report)}")
+
+
+def _finish(folder: Path, report: CompileReport) -> None:
+    """Put the page of a package beside it, and the sizes that it shows."""
+    from embbert_tvm.report.compile import document
+    from embbert_tvm.report.html.figures import record
+    from embbert_tvm.report.html.page import write_page
+
+    record(folder, document(report))
+    write_page(folder)

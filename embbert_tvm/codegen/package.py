@@ -181,6 +181,7 @@ def metadata(contents: Contents, digest: int) -> dict:
         "vocabulary": program.vocabulary,
         "arena": _arena(program.arena),
         "weights_bytes": program.weights_bytes,
+        "constants": {name: value.nbytes for name, value in program.constants.items()},
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
         "outputs": [_output(n, o, contents) for n, step in enumerate(program.steps) for o in step.outputs],

@@ -41,6 +41,7 @@ def examine() -> list[Check]:
         *_python(),
         *_toolchains(),
         *_emulators(),
+        *_pages(),
         _distribution("torch", "training", "pip install 'embbert-tvm[train]'", False),
     ]
 
@@ -120,6 +121,17 @@ def _emulators() -> Iterator[Check]:
         found = _version([path, "--version"]) if path else None
         install = f"apt-get install {runs[0][1].package}"
         yield Check(program, found, needed, f"--on qemu ({', '.join(board.name for board, _ in runs)})", install)
+
+
+def _pages() -> Iterator[Check]:
+    """What puts a package's own C into the page that `report` writes."""
+    for program, package in (("clang", "clang"), ("wasm-ld", "lld")):
+        path = shutil.which(program)
+        found = _version([path, "--version"]) if path else None
+        yield Check(program, found, False, "the trial on a page of `report`", f"apt-get install {package}")
+    library = Path("/usr/lib/wasm32-wasi/libc.a")
+    found = str(library) if library.is_file() else None
+    yield Check("wasi-libc", found, False, "the trial on a page of `report`", "apt-get install wasi-libc")
 
 
 def _version(command: list[str]) -> str | None:

@@ -1,0 +1,54 @@
+"""`embbert-tvm report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("packages", nargs=-1, required=True, type=_PATH, metavar="PACKAGE...")
+@click.option("--data", type=_PATH, metavar="TSV", help="Labelled text: accuracy, confusions, calibration, flips.")
+@click.option("--profile", type=_PATH, metavar="JSON", help="What `profile --json` printed of the package.")
+@click.option("--no-trial", is_flag=True, help="Leave out the package's C as WebAssembly.")
+@click.option("-o", "--output", type=_PATH, help="The page. Default: report.html in the package, or here for several.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    packages: tuple[Path, ...],
+    data: Path | None,
+    profile: Path | None,
+    no_trial: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Write one HTML page of a PACKAGE, or a comparison of several.
+
+    The page holds all it needs: memory, the arena as a picture, work by layer and length, what fell back and why, and
+    where clang, lld and wasi-libc are installed the package itself, which answers texts typed into the page.
+    """
+    from embbert_tvm.data.files import write_atomically
+    from embbert_tvm.errors import InputError
+    from embbert_tvm.report.html import accuracy, page, trial
+    from embbert_tvm.report.html.figures import read_figures
+
+    if profile is not None and len(packages) > 1:
+        raise InputError("--profile is of one package: give one")
+    where = output or (packages[0] / page.FILE if len(packages) == 1 else Path(page.FILE))
+    figures = [read_figures(path, profile) for path in packages]
+    accuracies = [] if data is None else [accuracy.measure(one.package, data) for one in figures]
+    modules = [] if no_trial else [trial.webassembly(one.package) for one in figures]
+    lacking = None if no_trial else trial.missing()
+    content = page.page_of(figures, accuracies, modules, lacking).encode()
+    write_atomically(where, content)
+    if as_json:
+        measured = [page.as_plain(one) for one in accuracies]
+        tried = [str(path) for path, module in zip(packages, modules, strict=False) if module is not None]
+        document = {"page": str(where), "bytes": len(content), "trials": tried, "accuracies": measured}
+        click.echo(json.dumps(document))
+        return
+    missing = f"; no trial: {lacking} is missing ({trial.INSTALL})" if lacking else ""
+    click.echo(f"{where}: {len(content):,} bytes{missing}")

@@ -1,0 +1,56 @@
+"""Every command's help: quick, complete, and with an example that is right."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from embbert_tvm.cli import COMMANDS, EXAMPLES, group
+
+HEAVY = ("tvm", "torch", "onnx", "onnxruntime", "transformers", "jinja2", "matplotlib")
+
+
+def help_of(name: str) -> str:
+    command = group.get_command(click.Context(group), name)
+    return command.get_help(click.Context(command, info_name=name, terminal_width=80))
+
+
+def test_help_imports_nothing_heavy():
+    """All of them in one process, which takes the time of Python's start."""
+    script = f"""
+import sys
+import click
+from embbert_tvm.cli import COMMANDS, group
+for name in COMMANDS:
+    command = group.get_command(click.Context(group), name)
+    assert command.get_help(click.Context(command, info_name=name))
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_ends_with_an_example(name):
+    lines = help_of(name).rstrip().splitlines()
+    assert any(line.strip() == "Example:" for line in lines[-4:])
+    assert lines[-1].split()[0] == "embbert-tvm"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.values()))
+def test_examples_are_taken_by_their_commands(example):
+    program, name, *arguments = shlex.split(example)
+    command = group.get_command(click.Context(group), name)
+    assert program == "embbert-tvm"
+    context = command.make_context(name, list(arguments))
+    if isinstance(command, click.Group):
+        inner, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+        found.make_context(inner, rest)
+
+
+def test_every_command_has_one():
+    assert EXAMPLES.keys() | {"compile"} == COMMANDS.keys()

@@ -1,0 +1,82 @@
+"""README and docs: links lead somewhere, commands are taken as they stand, README is short."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from textwrap import indent
+
+import click
+import pytest
+
+from embbert_tvm.cli import COMMANDS, group
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import site_hooks  # noqa: E402
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*/README.md")])
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page, as GitHub and mkdocs make them."""
+    lines = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+def commands(text: str) -> list[str]:
+    """The lines of code that call embbert-tvm, comments left out, lines that go on joined."""
+    plain = re.sub(r"```\w*\n(.*?)```", lambda block: indent(block[1], "    "), text, flags=re.DOTALL)
+    joined = re.sub(r"\\\n\s*", " ", plain)
+    found = re.findall(r"^ {4}(?:\S*/)?embbert-tvm (\S.*)$", joined, re.MULTILINE)
+    return [re.sub(r"\s+#.*$", "", line) for line in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = page if not place else page.parent / place
+        assert target.exists() or target == ROOT / "docs" / site_hooks.PAGE, link
+        if anchor and target.suffix == ".md":
+            assert anchor in headings(target.read_text(encoding="utf-8")), link
+
+
+def test_commands_are_taken_as_they_stand():
+    """Every option of every command line on the pages is one that the command has."""
+    count, wrong = 0, []
+    for page in PAGES:
+        for line in commands(page.read_text(encoding="utf-8")):
+            if re.search(r"\.\.\.|[|<>$`]", line):  # a sketch, or more of a shell than one call
+                continue
+            count += 1
+            try:
+                name, *arguments = shlex.split(line)
+                command = group.get_command(click.Context(group), name)
+                context = command.make_context(name, list(arguments))
+                if isinstance(command, click.Group):
+                    inner, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+                    found.make_context(inner, rest)
+            except (click.ClickException, ValueError, AttributeError) as error:
+                wrong.append(f"{page.relative_to(ROOT)}: {line}: {getattr(error, 'message', error)}")
+    assert not wrong, "\n".join(wrong)
+    assert count > 50
+
+
+def test_the_site_has_a_page_of_every_command_and_names_every_page():
+    text = site_hooks.commands_page()
+    assert [name for name in COMMANDS if f"\n## {name}\n" not in text] == []
+    assert "### targets list" in text
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    there = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
+    assert named == there | {site_hooks.PAGE}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
