@@ -32,7 +32,7 @@ from embbert_tvm.training.batches import in_order, tokenize_set
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, calibration_ids, run_job
-from embbert_tvm.training.quantized import QuantizedEmbBert
+from embbert_tvm.training.quantized import QuantizedClassifier
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import FILE
 from embbert_tvm.training.suite import compiled_runner
@@ -45,7 +45,7 @@ def rounded(folder: ModelFolder, precision: str, dev: Sequence[Example], example
     """Logits (N, classes) of the model in integers of a precision, the examples shortest first."""
     model = load_classifier(folder)
     texts = calibration_ids(dev, folder.tokenizer, folder.config.max_length)
-    quantized = QuantizedEmbBert(model, texts, precision)
+    quantized = QuantizedClassifier(model, texts, precision)
     data = tokenize_set(folder.tokenizer, examples, folder.labels, folder.config.max_length)
     with torch.no_grad():
         return np.concatenate([quantized(batch.ids, batch.mask).numpy() for batch in in_order(data, 64)])

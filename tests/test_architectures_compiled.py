@@ -8,20 +8,27 @@ import random
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 
-from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.compiler import compile_model, find_source, llvm_runner
 from embbert_tvm.data.tokenizer import encode, train_tokenizer
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.float_tensors import calibrate_folder
+from embbert_tvm.graph.import_onnx import load_onnx
 from embbert_tvm.graph.onnx_export import export_folder
+from embbert_tvm.graph.pipeline import front, run
+from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.models.registry import build
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.target import load_cpu
+from embbert_tvm.training.quantized import QuantizedClassifier
 
 torch.set_num_threads(1)
 FORMS = {
@@ -94,6 +101,24 @@ def test_gives_the_float_models_labels(preset, trained, tmp_path):
     assert agreement(package, "host", ids) >= 0.96
     with open_place("host", package) as device:
         np.testing.assert_array_equal(device.slices(ids[0]).logits, device.run(ids[0]).logits)
+
+
+@pytest.mark.parametrize("preset", IN_FLOAT)
+def test_trains_on_the_graph_that_is_compiled(preset, trained):
+    """With nothing rounded the graph gives PyTorch's logits; rounded, those of the module whose bits a package has."""
+    folder, ids = trained(preset)
+    model, exported = load_classifier(read_folder(folder)), folder / "model.onnx"
+    quantized = QuantizedClassifier(model, ids, exported=onnx.load(exported))
+    mod = run(front(load_onnx(exported)))
+    integers = llvm_runner(quantize(mod, load_calibration(folder / "calibration.json", sha256(exported))).mod)
+    texts = [torch.tensor([x]) for x in ids[::4]]
+    with torch.no_grad():
+        expected, found = (np.concatenate([m(x).numpy() for x in texts]) for m in (model, quantized.in_float))
+        rounded = np.concatenate([quantized(x).numpy() for x in texts])
+    compiled = np.stack([integers(x) for x in ids[::4]])
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.abs(rounded - compiled).mean() < 0.2 * np.abs(expected - compiled).mean()
+    assert (rounded.argmax(1) == compiled.argmax(1)).all()
 
 
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="no QEMU")

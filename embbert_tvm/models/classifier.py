@@ -48,6 +48,11 @@ class TextClassifier(nn.Module):
         """Logits (B, classes) of what the head reads."""
         return self.head(features)
 
+    def folded(self) -> dict[str, Tensor]:
+        """What an export computes of parameters alone, by names of its own: numbers that weights are multiplied by, and
+        tensors in a parameter's place."""
+        return {}
+
     def save_pretrained(
         self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer
     ) -> ModelFolder:

@@ -84,3 +84,11 @@ class EmbBert(TextClassifier):
         for block in self.blocks:
             x = block(x, mask)
         return x
+
+    def folded(self) -> dict[str, Tensor]:
+        return {
+            f"blocks.{i}.l{n}": weight
+            for i, block in enumerate(self.blocks)
+            if block.weighted
+            for n, weight in enumerate(block._weights(), start=1)
+        }

@@ -63,3 +63,6 @@ class Mamba(TextClassifier):
         for block in self.blocks:
             x = block(x)
         return x
+
+    def folded(self) -> dict[str, Tensor]:
+        return {f"blocks.{i}.decay": -torch.exp(block.decay_log) for i, block in enumerate(self.blocks)}

@@ -21,7 +21,6 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
-from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
@@ -281,11 +280,9 @@ def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokeniz
         add_lora(model, job.lora)
     if job.precision is None:
         return model
-    if not isinstance(model, EmbBert):
-        raise InputError(f"{model.config.title}: only EmbBERT trains through its rounding: leave out --precision")
-    from embbert_tvm.training.quantized import QuantizedEmbBert
+    from embbert_tvm.training.quantized import QuantizedClassifier
 
-    return QuantizedEmbBert(model, calibration_ids(dev, tokenizer, model.config.max_length), job.precision)
+    return QuantizedClassifier(model, calibration_ids(dev, tokenizer, model.config.max_length), job.precision)
 
 
 def check_output(path: Path) -> None:

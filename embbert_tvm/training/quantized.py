@@ -1,283 +1,229 @@
-"""EmbBERT as it computes once it is compiled to integers, differentiable: for training through the rounding.
+"""A classifier as it computes once it is compiled to integers, differentiable: for training through the rounding.
 
-The forward pass follows docs/quantization.md: weights and tables in the formats of a precision (graph/precision.py,
-graph/quantize/low_bits.py) with the scales of their inputs folded in before they are rounded, int8 activations of one
-calibrated scale each, the exp and SiLU tables, RMSNorm from the accumulators, the last layer's first row alone.
-Accumulators are whole numbers that float32 holds exactly; what is left is a rounding that falls the other way now and
-then, where the integers' multipliers are rounded themselves. The backward pass takes every rounding for the identity,
-every clamp for a stop, and the exp table for the softmax.
+The forward pass is that of the simplified graph, the one that is calibrated and compiled, in the integers that a
+precision gives its operators (graph_integers.py). So it serves every architecture that compiles to integers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
+import onnx
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from tvm import IRModule
 
-from embbert_tvm.data.tokenizer import PAD, SEP
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import BINS, Histogram, scale_of
-from embbert_tvm.graph.precision import named_plan
-from embbert_tvm.graph.quantize.low_bits import fit_scales, spread
-from embbert_tvm.kernels.attention import ENTRIES, RANGE, exp_table
-from embbert_tvm.kernels.epilogues import NORM_BITS
-from embbert_tvm.kernels.low_bits import COMPRESSED, FORMATS, WeightFormat, rounded_to
+from embbert_tvm.graph.onnx_export import export_model
+from embbert_tvm.graph.pipeline import front, run
+from embbert_tvm.graph.precision import PrecisionPlan, named_plan
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.embbert import Block, EmbBert
+from embbert_tvm.models.config import ModelConfig
+from embbert_tvm.models.folder import MAX_LENGTH
+from embbert_tvm.models.registry import build
+from embbert_tvm.training.graph_constants import Parameters
+from embbert_tvm.training.graph_integers import Network, Run, Scales, Weights
+from embbert_tvm.training.integer_operators import FORWARD as OPERATORS
+from embbert_tvm.training.integer_products import FORWARD as PRODUCTS
+from embbert_tvm.training.rounding import Fits, Steps, round_up
 
-_HEADROOM = 2.01  # a multiplier is below one half
-_FAR = 15  # as far as attention's `ratio` reaches
 _BATCH = 32
-
-See = Callable[[str, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Whole numbers worth `value * scale`; one scale, or one a channel."""
-
-    value: Tensor
-    scale: Tensor | float
+_START = 0.1  # standard deviation of the parameters by which constants are found
 
 
-class QuantizedEmbBert(EmbBert):
-    """An EmbBERT that computes in the integers that it will be compiled to; its parameters are the model's own.
+def network_of(exported: onnx.ModelProto, values: Mapping[str, np.ndarray], plan: PrecisionPlan) -> Network:
+    """The graph of a model. values: those of its parameters by name when it was exported, no two of which may
+    be alike."""
+    return _network(run(front(exported)), values, plan)
+
+
+def _network(mod: IRModule, values: Mapping[str, np.ndarray], plan: PrecisionPlan) -> Network:
+    return Network(mod, Parameters(values), plan, {**OPERATORS, **PRODUCTS})
+
+
+@lru_cache(8)
+def _graph_of(config: ModelConfig, classes: int) -> tuple[IRModule, dict[str, np.ndarray]]:
+    """The simplified graph of a model of a configuration whose parameters are random, and their values."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = build(config, classes, 0.0).eval()
+        for parameter in model.parameters():
+            parameter.normal_(0, _START)
+        exported = export_model(model)
+        onnx.helper.set_model_props(exported, {MAX_LENGTH: str(config.max_length)})
+        return run(front(exported)), values_of(model)
+
+
+def values_of(model: TextClassifier) -> dict[str, np.ndarray]:
+    """The parameters of a model, and what its export computes of them, by name."""
+    return {name: value.detach().numpy().copy() for name, value in {**model.state_dict(), **model.folded()}.items()}
+
+
+class QuantizedClassifier(TextClassifier):
+    """A classifier that computes in the integers that it will be compiled to; its parameters are the model's own.
 
     Its logits are those of `compile --precision PRECISION`. The activations' scales, calibrated on `texts` (token ids),
     and those of the blocks of weights of fewer than 8 bits are found anew whenever the model is set to train or to
-    evaluate, and so follow the weights. Raises InputError for a precision that is no integers'.
+    evaluate, and so follow the weights.
+
+    Args:
+        model: what is trained.
+        texts: token ids to calibrate on.
+        precision: as `compile` takes it.
+        exported: the model as it is now, whose parameters are all different; None: a model like it is exported.
+
+    Raises InputError for a precision that is no integers', or a model with operators that have no forward pass here.
     """
 
-    def __init__(self, model: EmbBert, texts: Sequence[Sequence[int]], precision: str = "int8") -> None:
-        TextClassifier.__init__(self, model.config, model.classes)
-        self.embedder, self.blocks, self.head = model.embedder, model.blocks, model.head
+    def __init__(
+        self,
+        model: TextClassifier,
+        texts: Sequence[Sequence[int]],
+        precision: str = "int8",
+        exported: onnx.ModelProto | None = None,
+    ) -> None:
+        nn.Module.__init__(self)
         plan = named_plan(precision)
         if plan.scheme("").activations != "int8":
             raise InputError(f"training rounds to int8 rows, which precision {precision} has none of")
-        self.form, self.tables = FORMATS[plan.weights("")], FORMATS[plan.tables("", "")]
-        self._fits: dict[str, tuple[Tensor, Tensor]] = {}
-        self._texts = list(_batches(texts))
-        self.scales: dict[str, float] = {}
-        self._row_scale = 1.0
+        self.config, self.classes = model.config, model.classes
+        self._parameters, self._modules, self._buffers = model._parameters, model._modules, model._buffers
+        self._folded = model.folded
+        self._dropout = max((m.p for m in model.modules() if isinstance(m, nn.Dropout)), default=0.0)
+        self._fits = Fits()
+        self._texts = [list(ids) for ids in texts]
+        if exported is None:
+            self._network = _network(*_graph_of(model.config, model.classes), plan)
+        else:
+            self._network = network_of(exported, values_of(model), plan)
+        self._ranges: dict[str, Histogram] = {}
+        self._scales: dict[tuple[str, str, int], float] = {}
+        self._wanted = self._names()
         self.train(model.training)
 
-    def train(self, mode: bool = True) -> QuantizedEmbBert:
+    def train(self, mode: bool = True) -> QuantizedClassifier:
         super().train(mode)
-        self.scales = self._calibrate()
+        self._ranges = self._calibrated()
+        self._scales.clear()
         self._fits.clear()
         return self
 
+    def scale(self, name: str, method: str = "percentile", levels: int = 127) -> float:
+        """What a step of the value `name` of the graph is worth."""
+        key = (name, method, levels)
+        if key not in self._scales:
+            self._scales[key] = scale_of(self._ranges[name], method, levels)
+        return self._scales[key]
+
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is None:
-            mask = torch.ones_like(ids, dtype=torch.bool)
-        x = self._embed(ids, mask)
-        for i, block in enumerate(self.blocks):
-            x = self._block(block, i, self._norm(block, i, x), mask)
-        row = self._requantize(x, "x")
-        self._row_scale = row.scale
-        return (row.value * row.scale)[:, 0]
+        def features(made: Run) -> Tensor:
+            x = self._network.last_input
+            steps = made.rows(x)
+            self._last_scale = steps.scale
+            return (steps.value * steps.scale)[0]
+
+        return self._by_length(ids, mask, features, self.scale)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes) of the features that were computed last."""
-        row = Steps(_round(features / self._row_scale), self._row_scale)
-        logits = self._linear("head", row, self.head.weight, self.head.bias)
-        return logits.value * logits.scale
+        weights, x = self._weights(), self._network.last_input
 
-    def _embed(self, ids: Tensor, mask: Tensor) -> Steps:
-        embedder = self.embedder
-        token = self._table("token", embedder.token.weight)
-        position = self._table("position", embedder.position.weight)
-        maps = [embedder.token_map.weight * token.scale, embedder.position_map.weight * position.scale]
-        weight = self._weight("maps", torch.cat(maps, 1))
-        rows = torch.cat([token.value[ids], position.value[: ids.shape[1]].expand(*ids.shape, -1)], -1)
-        lookup = _round_even(embedder.segment.weight / weight.scale)
-        if self.form.stored or self.tables.stored:
-            lookup = _short(lookup)
-        return Steps(rows @ weight.value.t() + lookup[_segments(ids, mask)], weight.scale)
+        def logits(row: Tensor) -> Tensor:
+            made = Run(self._network, weights, 1, scales=self.scale)
+            made.made_rows[x] = Steps(round_up(row[None] / self._last_scale), self._last_scale)
+            return made.real(self._network.graph.output)[0]
 
-    def _norm(self, block: Block, i: int, x: Steps) -> Steps:
-        gain, n = block.norm.weight, block.norm.weight.numel()
-        step = _HEADROOM * x.scale.max()
-        t = _round(x.value * (x.scale / step))
-        epsilon = max(round(n * block.norm.eps / float(step) ** 2), 1)
-        unit = t * (t.square().sum(-1, keepdim=True) + epsilon).rsqrt()
-        finest = _HEADROOM * float(gain.detach().abs().max()) * math.sqrt(n) / 2.0**NORM_BITS
-        scale = max(self.scales[f"{i}.y"], finest)
-        return Steps(_saturate(unit * (gain * (math.sqrt(n) / scale))), scale)
+        return torch.func.vmap(logits)(features)
 
-    def _block(self, block: Block, i: int, y: Steps, mask: Tensor) -> Steps:
-        last = i == len(self.blocks) - 1
-        rows = Steps(y.value[:, :1], y.scale) if last else y
-        context = self._attend(block, i, rows, y, mask)
-        silu = self._convolve(block, i, rows, last)
-        l1, l2 = block._weights() if block.weighted else (1.0, -1.0)
-        parts = [block.attention_out.weight * (l1 * context.scale), block.conv_out.weight * (-l2 * silu.scale)]
-        weight = self._weight(f"{i}.out", torch.cat(parts, 1))
-        bias = l1 * block.attention_out.bias - l2 * block.conv_out.bias
-        return self._product(torch.cat([context.value, silu.value], -1), weight, bias)
+    def in_float(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits (B, classes) of the same graph with nothing rounded."""
+        return self._by_length(ids, mask, lambda made: made.real(self._network.graph.output)[0], None)
 
-    def _attend(self, block: Block, i: int, rows: Steps, y: Steps, mask: Tensor) -> Steps:
-        root = math.sqrt(y.value.shape[-1])
-        made = self._linear(f"{i}.query", rows, block.query.weight / root, block.query.bias / root)
-        query = self._requantize(made, f"{i}.query")
-        step = query.scale * y.scale
-        if step * (ENTRIES - 1) / RANGE >= 0.5:
-            raise InputError(f"block {i}: the scores are too large for int8 (one step of them is {step:.3g})")
-        score = (query.value @ y.value.transpose(1, 2)).masked_fill(~mask[:, None], -math.inf)
-        weight = block.dropout(_softmax(score, step))
-        scale = max(min(self.scales[f"{i}.context"], y.scale), y.scale / _FAR)
-        return Steps(_saturate((weight @ y.value) * (y.scale / scale)), scale)
+    def _by_length(
+        self, ids: Tensor, mask: Tensor | None, made: Callable[[Run], Tensor], scales: Scales | None
+    ) -> Tensor:
+        """What `made` gives of each text (B, ...): texts of one length together, as the graph has no padding."""
+        weights = self._weights()
+        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
+        parts, order = [], []
+        for length in sorted(set(lengths)):
+            rows = [i for i, n in enumerate(lengths) if n == length]
+            order += rows
+            parts.append(self._together(ids[rows, :length], weights, made, scales))
+        return torch.cat(parts)[torch.tensor(order).argsort()]
 
-    def _convolve(self, block: Block, i: int, rows: Steps, last: bool) -> Steps:
-        # The first row sees one sample: compiled, the filters have one tap there.
-        taps = block.conv.weight[:, :, -1:] if last else block.conv.weight
-        weight = self._weight(f"{i}.conv", taps.flatten(1) * rows.scale)
-        samples = F.pad(rows.value.transpose(1, 2), (taps.shape[2] - 1, 0))
-        acc = F.conv1d(samples, weight.value[:, None], groups=block.conv.groups).transpose(1, 2)
-        acc = acc + self._bias(block.conv.bias, weight)
-        inner = self._requantize(Steps(acc, weight.scale), f"{i}.filtered")
-        scale = self.scales[f"{i}.silu"]
-        return Steps(torch.clamp(_round_even(F.silu(inner.value * inner.scale) / scale), -127, 127), scale)
+    def _together(self, ids: Tensor, weights: Weights, made: Callable[[Run], object], scales: Scales | None):
+        """What `made` gives of texts of one length (B, L)."""
+        dropout = self._dropout if self.training and scales is not None else 0.0
 
-    def _linear(self, name: str, x: Steps, weight: Tensor, bias: Tensor) -> Steps:
-        return self._product(x.value, self._weight(name, weight * x.scale), bias)
+        def one(text: Tensor) -> object:
+            return made(Run(self._network, weights, len(text), text[None], scales, dropout))
 
-    def _product(self, x: Tensor, weight: Steps, bias: Tensor) -> Steps:
-        return Steps(x @ weight.value.t() + self._bias(bias, weight), weight.scale)
+        return torch.func.vmap(one, randomness="different")(ids)
 
-    def _bias(self, bias: Tensor, weight: Steps) -> Tensor:
-        steps = _round_even(bias / weight.scale)
-        return _short(steps) if self.form.stored else steps
+    def _weights(self) -> Weights:
+        found: dict[str, Tensor] = dict(self._folded())
 
-    def _weight(self, name: str, weight: Tensor) -> Steps:
-        """weight (n, k) in steps of a scale a row."""
-        if not self.form.stored:
-            return per_channel(weight)
-        return self._levels(name, weight, self.form.within(weight.shape[1]), shared=False)
+        def parameter(name: str) -> Tensor:
+            if name not in found:
+                module, _, attribute = name.rpartition(".")
+                found[name] = getattr(self.get_submodule(module), attribute)
+            return found[name]
 
-    def _table(self, name: str, table: Tensor) -> Steps:
-        """A table in steps of one scale."""
-        if not self.tables.stored:
-            return per_tensor(table)
-        found = self._levels(name, table, self.tables, shared=True)
-        return Steps(found.value, float(found.scale[0]))
+        return Weights(parameter, self._fits)
 
-    def _levels(self, name: str, weight: Tensor, form: WeightFormat, shared: bool) -> Steps:
-        n, k = weight.shape
-        if name not in self._fits:
-            scale, multipliers = fit_scales(weight.detach().double().cpu().numpy(), form, shared=shared)
-            factor = spread(multipliers, n, k, form.block or k).astype(np.float32)
-            self._fits[name] = tuple(torch.from_numpy(x).to(weight) for x in (scale, factor))
-        scale, factor = self._fits[name]
-        code = torch.clamp((weight / (scale[:, None] * factor) - form.first) / form.step, 0, form.count - 1)
-        return Steps((form.first + form.step * _round_even(code)) * factor, scale)
+    def _names(self) -> set[str]:
+        """The values whose scales a forward pass asks for. Finds too what is read as rows and in float32."""
+        wanted: set[str] = set()
 
-    def _requantize(self, x: Steps, name: str) -> Steps:
-        scale = max(self.scales[name], _HEADROOM * float(x.scale.detach().max()))
-        return Steps(_saturate(x.value * (x.scale / scale)), scale)
+        def scale(name: str, method: str, levels: int) -> float:
+            wanted.add(name)
+            return 1e-2
 
-    def _calibrate(self) -> dict[str, float]:
-        """The scale of each activation over the texts, as graph/calibrate.py takes it from the float model."""
+        while True:
+            with torch.no_grad():
+                made = Run(self._network, self._weights(), 2, torch.zeros(1, 2, dtype=torch.int64), scale)
+                made.real(self._network.graph.output)
+            self._fits.clear()
+            twice = {v for v in made.computed if v in made.made_rows or v in made.made_wide}
+            if not twice:
+                return wanted
+            self._network.twice |= twice
+
+    def _calibrated(self) -> dict[str, Histogram]:
+        """The histogram of each wanted value over the texts, as graph/calibrate.py takes it of the float model."""
         ends: dict[str, tuple[float, float]] = {}
         counts: dict[str, np.ndarray] = {}
+        for values in self._observed():
+            for name, value in values.items():
+                low, high = ends.get(name, (math.inf, -math.inf))
+                ends[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        for values in self._observed():
+            for name, value in values.items():
+                found = np.histogram(value.double().numpy(), BINS, ends[name])[0]
+                counts[name] = counts.get(name, 0) + found
+        return {name: Histogram(*ends[name], tuple(counts[name].tolist())) for name in ends}
 
-        def see_ends(name: str, value: Tensor) -> None:
-            low, high = ends.get(name, (math.inf, -math.inf))
-            ends[name] = (min(low, float(value.min())), max(high, float(value.max())))
-
-        def see_counts(name: str, value: Tensor) -> None:
-            found = np.histogram(value.double().cpu().numpy(), BINS, ends[name])[0]
-            counts[name] = counts.get(name, 0) + found
-
+    def _observed(self) -> Iterator[dict[str, Tensor]]:
+        """The wanted values of the float model, of some of the texts after the other."""
+        variables = {var.name: var for var, _ in self._network.graph.bindings if var.name in self._wanted}
+        weights = self._weights()
         with torch.no_grad():
-            for see in (see_ends, see_counts):
-                for ids, mask in self._texts:
-                    self._float(ids, mask, see)
-        return {name: scale_of(Histogram(*ends[name], tuple(counts[name].tolist()))) for name in ends}
-
-    def _float(self, ids: Tensor, mask: Tensor, see: See) -> None:
-        """The model in float, its activations given to `see`, padding left out."""
-        x = self.embedder(ids, mask)
-        for i, block in enumerate(self.blocks):
-            last = i == len(self.blocks) - 1
-            y = block.norm(x)
-            see(f"{i}.y", y[mask])
-            rows, kept = (y[:, :1], mask[:, :1]) if last else (y, mask)
-            query = block.query(rows) / math.sqrt(y.shape[-1])
-            see(f"{i}.query", query[kept])
-            score = (query @ y.transpose(1, 2)).masked_fill(~mask[:, None], -math.inf)
-            context = score.softmax(-1) @ y
-            see(f"{i}.context", context[kept])
-            filtered = block.conv(F.pad(rows.transpose(1, 2), (block.left, 0))).transpose(1, 2)
-            see(f"{i}.filtered", filtered[kept])
-            silu = F.silu(filtered)
-            see(f"{i}.silu", silu[kept])
-            l1, l2 = block._weights() if block.weighted else (1.0, -1.0)
-            x = l1 * block.attention_out(context) - l2 * block.conv_out(silu)
-        see("x", x)
+            for ids in _batches(self._texts):
+                yield self._together(
+                    ids, weights, lambda made: {name: made.real(var) for name, var in variables.items()}, None
+                )
 
 
-def per_channel(weight: Tensor) -> Steps:
-    """weight (n, k) in int8 steps of each row's largest magnitude / 127; scale (n,)."""
-    peak = weight.detach().abs().amax(1)
-    scale = torch.where(peak > 0, peak, 1.0) / 127
-    return Steps(torch.clamp(_round_even(weight / scale[:, None]), -127, 127), scale)
-
-
-def per_tensor(table: Tensor) -> Steps:
-    """A table in int8 steps of its largest magnitude / 127."""
-    peak = float(table.detach().abs().max())
-    scale = (peak if peak > 0 else 1.0) / 127
-    return Steps(torch.clamp(_round_even(table / scale), -127, 127), scale)
-
-
-def _softmax(score: Tensor, step: float) -> Tensor:
-    """Weights (..., L) that the exp table gives scores in steps, with the softmax's gradient."""
-    soft = (score * step).softmax(-1)
-    with torch.no_grad():
-        below = score.amax(-1, keepdim=True) - score
-        level = torch.clamp(torch.floor(below * (step * (ENTRIES - 1) / RANGE) + 0.5), max=ENTRIES - 1)
-        hard = torch.from_numpy(exp_table()).to(score.device, score.dtype)[level.long()]
-        hard = hard / hard.sum(-1, keepdim=True)
-    return soft + (hard - soft).detach()
-
-
-def _round(x: Tensor) -> Tensor:
-    """Round to the nearest integer, ties upward as `multiply_high` has them; the gradient passes."""
-    return x + (torch.floor(x + 0.5) - x).detach()
-
-
-def _round_even(x: Tensor) -> Tensor:
-    """Round to the nearest integer, ties to even as constants are rounded; the gradient passes."""
-    return x + (torch.round(x) - x).detach()
-
-
-def _short(steps: Tensor) -> Tensor:
-    """Whole numbers as int8 holds them with one shift for all; the gradient passes."""
-    rounded = torch.from_numpy(rounded_to(steps.detach().cpu().numpy().astype(np.int32), COMPRESSED[0])).to(steps)
-    return steps + (rounded - steps).detach()
-
-
-def _saturate(x: Tensor) -> Tensor:
-    return torch.clamp(_round(x), -128, 127)
-
-
-def _segments(ids: Tensor, mask: Tensor) -> Tensor:
-    return (1 + ((ids == SEP).to(torch.int64).cumsum(1) > 0).to(torch.int64)) * mask
-
-
-def _batches(texts: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """ids and mask of texts of like length."""
-    texts = sorted(texts, key=len)
-    for start in range(0, len(texts), _BATCH):
-        rows = [torch.tensor(list(ids)) for ids in texts[start : start + _BATCH]]
-        ids, ones = (
-            torch.nn.utils.rnn.pad_sequence(part, batch_first=True, padding_value=PAD)
-            for part in (rows, [torch.ones_like(row) for row in rows])
-        )
-        yield ids, ones.bool()
+def _batches(texts: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+    """Texts of one length together."""
+    by_length: dict[int, list[Sequence[int]]] = {}
+    for ids in texts:
+        by_length.setdefault(len(ids), []).append(ids)
+    for found in by_length.values():
+        for start in range(0, len(found), _BATCH):
+            yield torch.tensor([list(ids) for ids in found[start : start + _BATCH]])

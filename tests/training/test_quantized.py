@@ -4,6 +4,7 @@ import functools
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import small
 import torch
@@ -15,26 +16,19 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.models.config import EmbBertConfig, EmbBertSumConfig
+from embbert_tvm.models.config import BertConfig, EmbBertConfig, EmbBertSumConfig, MambaConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.models.registry import load_classifier
+from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.finetune import evaluate_model, finetune
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.lora import add_lora, merge_lora
-from embbert_tvm.training.quantized import QuantizedEmbBert, per_channel
+from embbert_tvm.training.quantized import QuantizedClassifier
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import read_record
-
-GRAPH_NAMES = {
-    "y": "norm",
-    "query": "query",
-    "context": "matmul_2",
-    "filtered": "conv_permute_dims",
-    "silu": "conv_multiply",
-}
+from embbert_tvm.training.rounding import per_channel
 
 
 @functools.cache
@@ -47,19 +41,23 @@ def ids_of(length: int, seed: int = 0) -> list[int]:
 
 
 @functools.cache
-def quantized() -> QuantizedEmbBert:
+def quantized() -> QuantizedClassifier:
     """On the texts that small.folder() was calibrated on."""
-    return QuantizedEmbBert(model(), [ids_of(n, n) for n in range(1, 49)])
+    return of_precision("int8")
+
+
+def of_precision(precision: str) -> QuantizedClassifier:
+    texts = [ids_of(n, n) for n in range(1, 49)]
+    return QuantizedClassifier(model(), texts, precision, onnx.load(small.folder() / "model.onnx"))
 
 
 def test_the_scales_are_the_compilers():
-    onnx = small.folder() / "model.onnx"
-    calibration = load_calibration(small.folder() / "calibration.json", sha256(onnx))
-    for name, scale in quantized().scales.items():
-        block, _, kind = name.rpartition(".")
-        if block:
-            assert scale == pytest.approx(calibration.scale(f"blocks_{block}_{GRAPH_NAMES[kind]}"), rel=1e-4), name
-    assert len(quantized().scales) == 5 * 2 + 1
+    calibration = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
+    made = small.quantized()
+    names = {origin for origin, scale in made.origins.values() if scale is not None}
+    assert len(names) > 8
+    for name in names:
+        assert quantized().scale(name) == pytest.approx(calibration.scale(name), rel=1e-4), name
 
 
 def test_logits_are_the_compiled_integers():
@@ -80,7 +78,7 @@ def test_logits_are_those_of_the_compiled_low_bits(precision):
     """Of the module whose bits every package has; measured: most texts agree but for rounded multipliers."""
     calibration = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
     integers = llvm_runner(quantize(small.simplified(), calibration, replace(PLANS[precision], rounding="nearest")).mod)
-    trained = QuantizedEmbBert(model(), [ids_of(n, n) for n in range(1, 49)], precision)
+    trained = of_precision(precision)
     texts = [ids_of(n, 100 + n) for n in range(1, 49, 3)]
     compiled = np.stack([integers(ids) for ids in texts])
     with torch.no_grad():
@@ -100,13 +98,21 @@ def test_padding_changes_nothing():
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [EmbBertConfig, EmbBertSumConfig])
-@pytest.mark.parametrize("expansion", [1, 2])
-def test_every_parameter_learns(config, expansion):
+@pytest.mark.parametrize(
+    "config",
+    [
+        EmbBertConfig(40, 24, 16, 8, kernel_size=4, expansion=2, layers=2),
+        EmbBertSumConfig(40, 24, 16, 8, kernel_size=4, expansion=1, layers=2),
+        BertConfig(40, 24, 16, 8, feed_forward_size=24, heads=2, layers=2),
+        MambaConfig(40, 24, 16, kernel_size=3, state_size=4, layers=2),
+    ],
+    ids=lambda config: config.architecture,
+)
+def test_every_parameter_learns(config):
     torch.manual_seed(0)
-    made = EmbBert(config(40, 24, 16, 8, kernel_size=4, expansion=expansion, layers=2), 3)
+    made = build(config, 3)
     texts = [small.some_ids(n, 40) for n in range(3, 20)]
-    trained = QuantizedEmbBert(made.train(), texts, "int4")
+    trained = QuantizedClassifier(made.train(), texts, "int4")
     assert trained.training
     trained(torch.tensor([texts[-1], texts[-1][::-1]])).square().sum().backward()
     for name, parameter in made.named_parameters():
@@ -136,13 +142,15 @@ def test_training_through_two_bits_gets_back_what_rounding_costs(tmp_path):
     made = EmbBert(EmbBertConfig(20, 12, 16, 4, kernel_size=3, layers=2), 2)
     options = {"batch_size": 16, "token_dropout": 0.0, "label_smoothing": 0.0, "average": 0.9, "dropout": 0.0}
     finetune(made, train, dev, Recipe(epochs=8, lr=2e-2, **options), tmp_path / "float")
-    rounded = QuantizedEmbBert(made.eval(), dev.ids, "int2")
+    rounded = QuantizedClassifier(made.eval(), dev.ids, "int2")
     before = evaluate_model(rounded, dev)
     finetune(rounded, train, dev, Recipe(epochs=5, lr=5e-3, **options), tmp_path / "rounded")
     after = evaluate_model(rounded, dev)
     assert after[1] < 0.7 * before[1]  # the loss; measured: to about a third
     assert after[0] >= before[0]
-    assert evaluate_model(QuantizedEmbBert(made, dev.ids, "int2"), dev) == after  # the parameters are the model's own
+    assert (
+        evaluate_model(QuantizedClassifier(made, dev.ids, "int2"), dev) == after
+    )  # the parameters are the model's own
 
 
 def test_lora_starts_as_the_model_and_merges_into_it():
@@ -181,6 +189,4 @@ def test_a_job_that_recovers(tsv, tmp_path):
     assert read_record(tmp_path / "lora").recipe["lora"] == 2
     with pytest.raises(InputError, match="give --base"):
         run_job(Job(tsv, tmp_path / "m", recipe, preset="quick", lora=2))
-    with pytest.raises(InputError, match="only EmbBERT"):
-        run_job(Job(tsv, tmp_path / "m", recipe, preset="embedder", max_length=16, precision="int8"))
     assert not (tmp_path / "m").exists()

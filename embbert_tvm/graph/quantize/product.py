@@ -29,7 +29,7 @@ from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, pr
 
 # The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
-_MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
+MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     residuals = [_operand(q, user, a.x, by=a.by) for a in found.residuals]
     n = rows_of(expr)[1]
     parts = [term.weight.T.astype(np.float64) * o.scale for o, term in zip(operands, found.terms, strict=True)]
-    largest = (a.scale * np.abs(a.by).max() / _MOST_STEPS[a.source.dtype] for a in residuals)
+    largest = (a.scale * np.abs(a.by).max() / MOST_STEPS[a.source.dtype] for a in residuals)
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)

@@ -42,7 +42,7 @@ from embbert_tvm.kernels.specs import with_spec
 KERNEL = "embbert.kernel"
 REQUESTED = "requested"
 # What gives a part of its first argument, or all of it in another shape.
-_PARTS = ("take", "strided_slice", "reshape", "squeeze")
+PARTS = ("take", "strided_slice", "reshape", "squeeze")
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class Quantizer:
 
     def _observed(self, expr: Var) -> Expr:
         """What the range of `expr` is taken from: itself, or the tensor that it is a part of."""
-        if expr.name in self.calibration.tensors or op_name(self.graph.producer(expr)) not in _PARTS:
+        if expr.name in self.calibration.tensors or op_name(self.graph.producer(expr)) not in PARTS:
             return expr
         return self._observed(self.graph.producer(expr).args[0])
 

@@ -110,15 +110,22 @@ def tabulate(step: np.ndarray, rate: np.ndarray) -> _Steps:
     return _Steps(np.rint(np.maximum(step, 0) / scale).astype(np.int32), log_step, log_decay, scale)
 
 
+def read_bits(skip: np.ndarray, worth: float, state: int) -> int:
+    """The most bits that `out_of` can be shifted up by. skip: what a step of u is worth where it skips the state;
+    worth: a step of the state times one of `out_of`."""
+    bits = int(24 - np.ceil(np.log2(state)))
+    while bits > 0 and (np.abs(skip) / (worth * 2.0 ** (32 - bits))).max() > _MOST_SKIP:
+        bits -= 1
+    return bits
+
+
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     u, step, into, out_of = (q.rows(x) for x in (found.u, found.step, found.into, found.out_of))
     channels, state = found.rate.shape
     code = (np.arange(256) - 128) * step.scale
     steps = tabulate(activations.FUNCTIONS[found.function](code), found.rate)
     worth = steps.scale * u.scale * 2.0 ** (32 - kernel.INPUT_BITS) * into.scale * out_of.scale
-    bits = int(24 - np.ceil(np.log2(state)))
-    while bits > 0 and (np.abs(found.skip) * u.scale / (worth * 2.0 ** (32 - bits))).max() > _MOST_SKIP:
-        bits -= 1
+    bits = read_bits(found.skip * u.scale, worth, state)
     total = worth * 2.0 ** (32 - bits)
     scale = max(q.calibration.scale(expr.name), 2.01 * total)
     args = [
