@@ -97,7 +97,7 @@ typedef struct {
     tokenizer_end_t end;
 #if TOKENIZER_OFFSETS
     const uint8_t *start;    /* of the text */
-    uint16_t *begins, *ends; /* of the ids; NULL where they are not asked for */
+    uint16_t *begins, *ends; /* of the ids; NULL where nobody wants them */
 #endif
     PLACES(place)
     TOKENIZER_STATE
