@@ -115,6 +115,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
             f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
             "use the tokenizer it was trained with"
         )
+    scheme = scheme and replace(scheme, offsets=door.head == TOKENS)
     whole = content(door, given, source.onnx)
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
 

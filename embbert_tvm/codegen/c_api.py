@@ -61,6 +61,7 @@ _TEXT_CALLS = template("calls_text.h.in")
 _TEXT_COMPLETE = template("complete_text.h.in")
 _EMBED_CALL = template("calls_embed.h.in")
 _TOKENS_CALLS = template("calls_tokens.h.in")
+_OFFSETS_CALL = template("calls_offsets.h.in")
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def header(
         prefix,
         padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
         **(_head_macros(head) | _label_words(rejects)),
+        offsets=_OFFSETS_CALL if program.text is not None and program.text.offsets else "",
         title=c_comment(model_name),
         precision=precision,
         kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",

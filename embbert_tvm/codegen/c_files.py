@@ -19,6 +19,7 @@ from embbert_tvm.rejection import NONE_TEXT, Rejection
 _MODEL = template("model.c.in")
 
 _TOKENIZE = template("tokenize.c.in").rstrip("\n")
+_OFFSETS = template("tokenize_offsets.c.in")
 _TOO_SHORT = template("too_short.c.in").rstrip("\n")
 _FILL = template("fill.c.in").rstrip("\n")  # a model of one length takes what a text lacks in padding
 
@@ -133,6 +134,7 @@ def _texts(program: Program, head: str, linear: bool) -> dict[str, str]:
     streams = linear and program.text is None
     return {
         "text": c_ngrams.bytes_text() if streams else _IDS_ONLY if program.text is None else _TOKENIZE,
+        "offsets": _OFFSETS if program.text is not None and program.text.offsets else "",
         "answer": _answer(head, program.text is not None or linear),
         "linear_function": c_ngrams.ADD if linear else "",
         "added": c_ngrams.ADDED if linear else "",

@@ -31,8 +31,15 @@ _HEADER = """\
 /* @PREFIX@_tokenize() with its arguments checked. window: @UPPER@_WINDOW_BYTES bytes, aligned to 8. */
 @PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
                                int32_t *ids, size_t *tokens, bool *truncated);
-
+@DECLARATION@
 #endif
+"""
+
+_OFFSETS_DECLARATION = """
+/* The same for @PREFIX@_tokenize_offsets(). */
+@PREFIX@_status_t @PREFIX@_tokenizer_offsets(uint8_t *window, const char *utf8, size_t n, const char *pair,
+                                       size_t pair_n, int32_t *ids, uint16_t *begin, uint16_t *end, size_t *tokens,
+                                       bool *truncated);
 """
 
 _SOURCE = """\
@@ -56,7 +63,8 @@ static void tokenize_plain(tokenizer_t *t, const uint8_t *bytes, size_t n)
 {
 @FIRST@    while (n > 0 && t->end == TOKENIZER_DONE) {
         size_t used;
-        @CHARACTER@(t, decode(bytes, n, &used));
+        uint32_t c = decode(bytes, n, &used);
+@PLACE@        @CHARACTER@(t, c);
         bytes += used;
         n -= used;
     }
@@ -79,17 +87,40 @@ static void tokenize_plain(tokenizer_t *t, const uint8_t *bytes, size_t n)
 @TEMPLATES@
 #include "embbert_template.h"
 
-@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
-                               int32_t *ids, size_t *tokens, bool *truncated)
-{
+@OPENING@
     size_t added = pair != NULL ? @ADDED_TO_PAIR@u : @ADDED_TO_SINGLE@u; /* that stand around the texts */
     if (added > @UPPER@_MAX_LENGTH) {
         return @UPPER@_E_LENGTH;
     }
-    tokenizer_end_t end =
-        tokenize_texts(window, utf8, n, pair, pair_n, ids, @UPPER@_MAX_LENGTH, tokens, truncated);
-    return end == TOKENIZER_LOST ? @UPPER@_E_WORD : @UPPER@_OK;
+    tokenizer_end_t how =
+        tokenize_texts(window, utf8, n, pair, pair_n, ids, @UPPER@_MAX_LENGTH, tokens, truncated@BOTH@);
+    return how == TOKENIZER_LOST ? @UPPER@_E_WORD : @UPPER@_OK;
 }
+@CLOSING@"""
+
+_OPENING = """\
+@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                               int32_t *ids, size_t *tokens, bool *truncated)
+{"""
+
+_OFFSETS_OPENING = """\
+@PREFIX@_status_t @PREFIX@_tokenizer_offsets(uint8_t *window, const char *utf8, size_t n, const char *pair,
+                                       size_t pair_n, int32_t *ids, uint16_t *begin, uint16_t *end, size_t *tokens,
+                                       bool *truncated)
+{"""
+
+_OFFSETS_CLOSING = """
+@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
+                               int32_t *ids, size_t *tokens, bool *truncated)
+{
+    return @PREFIX@_tokenizer_offsets(window, utf8, n, pair, pair_n, ids, NULL, NULL, tokens, truncated);
+}
+"""
+
+# Where the bytes of a character stand.
+_PLACE = """\
+        t->place.begin = (uint16_t)(bytes - t->start);
+        t->place.end = (uint16_t)(t->place.begin + used);
 """
 
 _WORD = """
@@ -123,7 +154,7 @@ static void tokenize_added_@N@(tokenizer_t *t, const uint8_t *bytes, size_t n)
             @NEXT@(t, bytes + begin, found.start - begin);
         }
         if (t->end == TOKENIZER_DONE) {
-            write_id(t, found.id);
+@PLACE@            WRITE_ID(t, found.id, place);
         }
         begin = found.end;
     }
@@ -132,6 +163,23 @@ static void tokenize_added_@N@(tokenizer_t *t, const uint8_t *bytes, size_t n)
     }
 }
 
+"""
+
+
+_ADDED_PLACE = """\
+            size_t before = (size_t)(bytes - t->start);
+            place_t place = {(uint16_t)(before + found.start), (uint16_t)(before + found.end)};
+"""
+
+_ADDED_TRIMMED = """\
+            size_t used;
+            while (place.begin < place.end && is_white_space(decode(t->start + place.begin, place.end, &used))) {
+                place.begin = (uint16_t)(place.begin + used);
+            }
+            t->first_is_blank = t->count == 0 && place.begin == before + found.start + 1u;
+            while (place.begin < place.end && is_white_space(decode_before(t->start, place.end, &used))) {
+                place.end = (uint16_t)(place.end - used);
+            }
 """
 
 
@@ -163,7 +211,8 @@ def runtime(text: str) -> list[str]:
 def header(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
     """<prefix>_tokenizer.h, which the model includes."""
     size = window_bytes(spec) if window is None else model_tables(spec, window).window_bytes
-    return substitute(_HEADER, prefix, title=title, window_bytes=size)
+    declaration = substitute(_OFFSETS_DECLARATION, prefix) if spec.offsets else ""
+    return substitute(_HEADER, prefix, title=title, window_bytes=size, declaration=declaration)
 
 
 def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> str:
@@ -175,6 +224,13 @@ def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = No
     options["SINGLE_WORDS"] = int(any(token.single_word for token in spec.added))
     state = [*model.state, *chain.state]
     reset = [*model.reset, *chain.reset]
+    options["OFFSETS"] = int(spec.offsets)
+    if spec.offsets:
+        options["TRIMS"] = 0 if not spec.trims[0] else 2 if spec.trims[1] else 1
+        reset += ["t->start = bytes;"]
+        if spec.trims[0]:
+            state += ["bool has_bytes, first_is_blank;"]
+            reset += ["t->has_bytes = t->first_is_blank = false;"]
     first = ""
     if any(isinstance(s, Begin) and s.first for s in spec.splitters):
         state += ["const uint8_t *text;", "bool is_first;", "bool removed; /* what the piece begins with */"]
@@ -200,6 +256,10 @@ def source(spec: TokenizerSpec, prefix: str, title: str, window: int | None = No
         pieces=added.first,
         reset="\n".join(f"    {line}" for line in reset),
         templates=_templates(spec),
+        place=_PLACE if spec.offsets else "",
+        opening=substitute(_OFFSETS_OPENING if spec.offsets else _OPENING, prefix),
+        both=", begin, end" if spec.offsets else "",
+        closing=substitute(_OFFSETS_CLOSING, prefix) if spec.offsets else "",
         added_to_pair=spec.template.added_to_pair,
         added_to_single=spec.template.added_to_single,
     )
@@ -233,7 +293,8 @@ def _added(spec: TokenizerSpec) -> _Added:
     following = "tokenize_plain"
     for number, tokens in reversed(list(enumerate(sets))):
         code += _added_tables(number, tokens) + "\n\n"
-        code += _PIECES.replace("@N@", str(number)).replace("@NEXT@", following)
+        place = _ADDED_PLACE + (_ADDED_TRIMMED if spec.trims[0] else "") if spec.offsets else ""
+        code += _PIECES.replace("@N@", str(number)).replace("@NEXT@", following).replace("@PLACE@", place)
         following = f"tokenize_added_{number}"
     if sets:
         code = tokenizer_chain.word_test(spec) + '#include "embbert_added.h"\n\n' + code

@@ -321,7 +321,7 @@ class _Builder:
             classes,
             self.vocabulary,
             self.max_length,
-            None if window_bytes is None else Text(at[INPUT], at[WINDOW]),
+            None if window_bytes is None else Text(at[INPUT], at[WINDOW], of_tokens),
             longest_slice=self.longest_slice(),
             of_tokens=of_tokens,
         )

@@ -59,10 +59,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Text:
-    """What a text needs in the arena before the first step: its ids, and the tokenizer's window."""
+    """What a text needs in the arena before the first step: its ids, and the tokenizer's window. offsets: whether the
+    tokenizer says where in the text its tokens stand."""
 
     ids: Block
     window: Block
+    offsets: bool = False
 
 
 @dataclass(frozen=True)

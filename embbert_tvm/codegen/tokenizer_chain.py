@@ -169,6 +169,7 @@ def _grapheme_stage(name: str, following: str, step: MapGraphemes) -> Stage:
     )
     state = [
         "uint32_t cluster[5], clustered, cluster_bytes;",
+        "PLACES(cluster_places[5])",
         "uint32_t last_flags, last_point, pictograph;",
         "bool in_cluster;",
     ]
@@ -214,6 +215,7 @@ def _match_stage(spec: TokenizerSpec, tokens: Sequence[AddedToken], tells_remove
     end = "(units_end(t), (t)->is_first = false)" if tells_removed else "units_end(t)"
     state = [
         f"uint32_t ahead[{longest + 1}], ahead_n, no_match;",
+        f"PLACES(ahead_places[{longest + 1}])",
         "held_t spaces_ahead;",
         "bool strips;",
     ]

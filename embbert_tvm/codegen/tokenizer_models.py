@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tokenizers import Tokenizer, models
@@ -42,17 +42,54 @@ class ModelTables:
     uses_bytes: bool = False
 
 
+_PLACE_BYTES = 4  # of a symbol's place in the text
+
+
 def model_tables(spec: TokenizerSpec, window: int | None = None) -> ModelTables:
     """The tables of a spec's model. window: of a word, as WINDOW; a test makes it small."""
     if isinstance(spec.model, Bpe):
-        return _bpe(spec, spec.model, window or WINDOW)
-    if isinstance(spec.model, Unigram):
-        return _unigram(spec, spec.model, window or _UNIGRAM_WINDOW)
-    return _words(spec, spec.model)
+        found, symbols = _bpe(spec, spec.model, window or WINDOW), window or WINDOW
+    elif isinstance(spec.model, Unigram):
+        found = _unigram(spec, spec.model, window or _UNIGRAM_WINDOW)
+        symbols = _unigram_window(spec.model, window or _UNIGRAM_WINDOW)
+    else:
+        found, symbols = _words(spec, spec.model), _held(spec.model)
+    if not spec.offsets:
+        return found
+    at = _aligned(found.window_bytes)
+    options = dict(found.options) | {"PLACES_AT": f"{at}u"}
+    state = [*found.state, *_STATE_OF_PLACES.get(type(spec.model), ())]
+    return replace(found, options=options, window_bytes=at + _PLACE_BYTES * symbols, state=state)
+
+
+_STATE_OF_PLACES: dict[type, tuple[str, ...]] = {
+    Unigram: ("size_t run_end; /* of unknown characters that become bytes */", "PLACES(run_place)"),
+    WordLevel: ("PLACES(word_place)",),
+}
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _PLACE_BYTES) * _PLACE_BYTES
+
+
+def _held(model: WordPiece | WordLevel) -> int:
+    """Symbols of a word that are held."""
+    return model.most_characters if isinstance(model, WordPiece) else 0
 
 
 def window_bytes(spec: TokenizerSpec) -> int:
     """Bytes of the arena that the tokenizer works in."""
+    size, model = _symbol_bytes(spec), spec.model
+    if not spec.offsets:
+        return size
+    if isinstance(model, Bpe):
+        symbols = WINDOW
+    else:
+        symbols = _unigram_window(model, _UNIGRAM_WINDOW) if isinstance(model, Unigram) else _held(model)
+    return _aligned(size) + _PLACE_BYTES * symbols
+
+
+def _symbol_bytes(spec: TokenizerSpec) -> int:
     model = spec.model
     if isinstance(model, Bpe):
         return 2 * WINDOW * (4 if _is_wide(spec, model) else 2)

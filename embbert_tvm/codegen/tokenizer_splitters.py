@@ -114,7 +114,15 @@ static void {name}(tokenizer_t *t, uint32_t unit)
     if (!t->begun) {{
         t->begun = true;
         if ({test}) {{
+#if TOKENIZER_OFFSETS && TOKENIZER_TRIMS
+            place_t here = t->place;
+            t->place.end = here.begin;
+            t->place.begin = TOKENIZER_TRIMS == 2 && t->count == 0 ? here.begin : (uint16_t)(here.begin + 1u);
             {next}(t, {prefix:#x}u);
+            t->place = here;
+#else
+            {next}(t, {prefix:#x}u);
+#endif
         }}
     }}
     {next}(t, unit);
@@ -239,6 +247,7 @@ def _pattern(name: str, following: str, splitter: SplitPattern, column: Sequence
     if splitter.newlines:
         classes += f"\n#define TOKENIZER_DIGITS {splitter.digits}"
     state = ["uint8_t within;", "uint32_t held_unit;", "uint32_t held_letter;"]
+    state += ["PLACES(held_place)", "PLACES(letter_place)"]
     reset = ["t->within = 0;", "t->held_unit = 0;", "t->held_letter = 0;"]
     if splitter.newlines:
         state += ["held_t spaces;", "uint8_t numbers;", "bool newline;"]

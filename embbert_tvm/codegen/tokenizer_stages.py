@@ -206,9 +206,13 @@ _ORDER = """\
 /* Combining marks into canonical order. */
 static void {name}_flush(tokenizer_t *t)
 {{
+    PLACES(here)
+    KEEP_PLACE(here);
     for (uint32_t i = 0; i < t->{name}_marks.n; i++) {{
+        SET_PLACE(t->{name}_marks.places[i]);
         {next}(t, UNIT_POINT(t->{name}_marks.units[i]));
     }}
+    SET_PLACE(here);
     t->{name}_marks.n = 0;
 }}
 
@@ -217,7 +221,7 @@ static void {name}(tokenizer_t *t, uint32_t unit)
     if (UNIT_KIND(unit) == 0) {{
         {name}_flush(t);
         {next}(t, UNIT_POINT(unit));
-    }} else if (!keep_mark(&t->{name}_marks, unit)) {{
+    }} else if (!keep_mark(t, &t->{name}_marks, unit)) {{
         t->end = TOKENIZER_LOST;
     }}
 }}
@@ -254,6 +258,11 @@ static void {name}_join_marks(tokenizer_t *t)
         if (joined != TOKENIZER_NO_POINT) {{
             t->{name}_first = joined;
         }} else {{
+            PLACES(here)
+            KEEP_PLACE(here);
+            SET_PLACE(marks->places[i]);
+            KEEP_PLACE(marks->places[kept]);
+            SET_PLACE(here);
             marks->units[kept++] = unit;
         }}
     }}
@@ -262,12 +271,17 @@ static void {name}_join_marks(tokenizer_t *t)
 
 static void {name}_flush(tokenizer_t *t)
 {{
+    PLACES(here)
+    KEEP_PLACE(here);
     if (t->{name}_first != TOKENIZER_NO_POINT) {{
+        SET_PLACE(t->{name}_first_place);
         {next}(t, t->{name}_first);
     }}
     for (uint32_t i = 0; i < t->{name}_marks.n; i++) {{
+        SET_PLACE(t->{name}_marks.places[i]);
         {next}(t, UNIT_POINT(t->{name}_marks.units[i]));
     }}
+    SET_PLACE(here);
     t->{name}_first = TOKENIZER_NO_POINT;
     t->{name}_marks.n = 0;
 }}
@@ -276,7 +290,7 @@ static void {name}_flush(tokenizer_t *t)
 static void {name}(tokenizer_t *t, uint32_t unit)
 {{
     if (UNIT_KIND(unit) != 0) {{
-        if (!keep_mark(&t->{name}_marks, unit)) {{
+        if (!keep_mark(t, &t->{name}_marks, unit)) {{
             t->end = TOKENIZER_LOST;
         }}
         return;
@@ -288,6 +302,7 @@ static void {name}(tokenizer_t *t, uint32_t unit)
     }}
     if (joined == TOKENIZER_NO_POINT) {{
         {name}_flush(t);
+        KEEP_PLACE(t->{name}_first_place);
         joined = c;
     }}
     t->{name}_first = joined;
@@ -307,7 +322,7 @@ def order_stage(name: str, following: str, compose: bool) -> Stage:
     state, reset = [f"marks_t {name}_marks;"], [f"t->{name}_marks.n = 0;"]
     if not compose:
         return Stage(_ORDER.format(name=name, next=following), state, reset)
-    state.append(f"uint32_t {name}_first;")
+    state += [f"uint32_t {name}_first;", f"PLACES({name}_first_place)"]
     reset.append(f"t->{name}_first = TOKENIZER_NO_POINT;")
     pairs = compositions()
     code = triples(f"{name}_pairs", pairs) + "\n\n" + _COMPOSE.format(name=name, next=following, count=len(pairs))

@@ -15,31 +15,46 @@ static inline bool {name}_is_member(uint32_t c)
     return {members};
 }}
 
+/* The run is over: what it becomes stands where its last character does. */
+static void {name}_flush(tokenizer_t *t)
+{{
+    PLACES(here)
+    KEEP_PLACE(here);
+    if (t->{name}_n == {least}u) {{
+        SET_PLACE(t->{name}_last_place);
+        {content}
+    }}
+    {release}t->{name}_n = 0;
+    SET_PLACE(here);
+}}
+
 /* {what} */
 static void {name}(tokenizer_t *t, uint32_t c)
 {{
-    bool member = {name}_is_member(c);
-    if (member) {{
+    if ({name}_is_member(c)) {{
         if (t->{name}_n < {least}u) {{
             {keep}t->{name}_n++;
-            if (t->{name}_n == {least}u) {{
-                {content}
-            }}
         }}
+        KEEP_PLACE(t->{name}_last_place);
         return;
     }}
-    {release}t->{name}_n = 0;
+    {name}_flush(t);
     {passed}{next}(t, c);
 }}
 
 static void {name}_end(tokenizer_t *t)
 {{
-    {release}t->{name}_n = 0;
-    {restart}    {next}_end(t);
+    {name}_flush(t);
+    {restart}{next}_end(t);
 }}
 """
 
+_KEEP = """t->{name}_held[t->{name}_n] = c;
+            KEEP_PLACE(t->{name}_held_places[t->{name}_n]);
+            """
+
 _RELEASE = """for (uint32_t i = 0; t->{name}_n < {least}u && i < t->{name}_n; i++) {{
+        SET_PLACE(t->{name}_held_places[i]);
         {next}(t, t->{name}_held[i]);
     }}
     """
@@ -50,18 +65,24 @@ static const uint32_t {name}_pattern[{size}] = {{{pattern}}};
 /* Give on what is held as long as it is not the pattern's beginning. */
 static void {name}_shorten(tokenizer_t *t)
 {{
+    PLACES(here)
+    KEEP_PLACE(here);
     for (;;) {{
         uint32_t i = 0;
         while (i < t->{name}_n && t->{name}_held[i] == {name}_pattern[i]) {{
             i++;
         }}
         if (i == t->{name}_n) {{
+            SET_PLACE(here);
             return;
         }}
+        SET_PLACE(t->{name}_held_places[0]);
         {passed}{next}(t, t->{name}_held[0]);
         t->{name}_n--;
         for (i = 0; i < t->{name}_n; i++) {{
             t->{name}_held[i] = t->{name}_held[i + 1u];
+            SET_PLACE(t->{name}_held_places[i + 1u]);
+            KEEP_PLACE(t->{name}_held_places[i]);
         }}
     }}
 }}
@@ -69,6 +90,7 @@ static void {name}_shorten(tokenizer_t *t)
 /* {what} */
 static void {name}(tokenizer_t *t, uint32_t c)
 {{
+    KEEP_PLACE(t->{name}_held_places[t->{name}_n]);
     t->{name}_held[t->{name}_n++] = c;
     {name}_shorten(t);
     if (t->{name}_n == {size}u) {{
@@ -80,6 +102,7 @@ static void {name}(tokenizer_t *t, uint32_t c)
 static void {name}_end(tokenizer_t *t)
 {{
     for (uint32_t i = 0; i < t->{name}_n; i++) {{
+        SET_PLACE(t->{name}_held_places[i]);
         {next}(t, t->{name}_held[i]);
     }}
     t->{name}_n = 0;
@@ -96,9 +119,13 @@ static void {name}(tokenizer_t *t, uint32_t c)
         return;
     }}
     t->{name}_begun = true;
+    PLACES(here)
+    KEEP_PLACE(here);
     while (t->{name}_held.n > 0) {{
-        {next}(t, release(&t->{name}_held));
+        uint32_t white = release(t, &t->{name}_held);
+        {next}(t, white);
     }}
+    SET_PLACE(here);
     {next}(t, c);
 }}
 
@@ -110,12 +137,13 @@ static void {name}_end(tokenizer_t *t)
 }}
 """
 
-_HOLD = """if ({begun}!hold(&t->{name}_held, c)) {{
+_HOLD = """if ({begun}!hold(t, &t->{name}_held, c)) {{
             t->end = TOKENIZER_LOST;
         }}"""
 
 _GIVE_HELD = """while (t->{name}_held.n > 0) {{
-        {next}(t, release(&t->{name}_held));
+        uint32_t white = release(t, &t->{name}_held);
+        {next}(t, white);
     }}
     """
 
@@ -142,6 +170,11 @@ def _gives(text: str, following: str, indent: int) -> str:
     """Statements that give on the characters of a text."""
     lines = [f"{following}(t, {ord(c):#x}u);" for c in text]
     return f"\n{' ' * indent}".join(lines) or "(void)t;"
+
+
+def _held(name: str, count: int) -> list[str]:
+    """Fields for characters that are held back."""
+    return [f"uint32_t {name}_held[{count}];", f"PLACES({name}_held_places[{count}])"]
 
 
 def ranges(found: np.ndarray) -> list[tuple[int, int]]:
@@ -181,16 +214,17 @@ def step_stage(
     unset = [f"t->{name}_passed = false;"] if tells_removed else []
     if isinstance(step, ReplaceRun):
         values |= {"least": step.least, "members": _membership(step.atom)}
-        content = "\n                ".join(filter(None, [removed, _gives(step.content, following, 16)]))
+        content = "\n        ".join(filter(None, [removed, _gives(step.content, following, 8)]))
+        held = _held(name, step.least)
         return Stage(
             _RUN.format(
                 what=f"Runs of {step.least} or more become {_shown(step.content)}.",
                 content=content,
-                keep=f"t->{name}_held[t->{name}_n] = c;\n            " if step.least > 1 else "",
+                keep=_KEEP.format(**values) if step.least > 1 else "",
                 release=_RELEASE.format(**values) if step.least > 1 else "",
                 **values,
             ),
-            [f"uint32_t {name}_n;", *([f"uint32_t {name}_held[{step.least}];"] if step.least > 1 else []), *flag],
+            [f"uint32_t {name}_n;", f"PLACES({name}_last_place)", *(held if step.least > 1 else []), *flag],
             [f"t->{name}_n = 0;", *unset],
         )
     if isinstance(step, ReplaceText):
@@ -199,7 +233,7 @@ def step_stage(
         what = f"{_shown(step.pattern)} becomes {_shown(step.content)}."
         return Stage(
             _TEXT.format(what=what, content=content, size=len(step.pattern), pattern=pattern, **values),
-            [f"uint32_t {name}_n;", f"uint32_t {name}_held[{len(step.pattern)}];", *flag],
+            [f"uint32_t {name}_n;", *_held(name, len(step.pattern)), *flag],
             [f"t->{name}_n = 0;", *unset],
         )
     state = [f"bool {name}_begun;"]

@@ -76,6 +76,7 @@ def spec_of(tokenizer: Tokenizer, path: Path) -> TokenizerSpec:
         model=read_model(document["model"], refuse),
         template=_template(document["post_processor"], refuse),
         added=_added(document["added_tokens"], tokenizer, refuse),
+        trims=_trims(document["post_processor"]) if byte_level else (False, False),
     )
 
 
@@ -251,6 +252,11 @@ def _template(found: dict[str, Any] | None, refuse: Refuse) -> Template:
         if "".join(piece for piece in pieces if isinstance(piece, str)) != texts:
             refuse(f"the post-processor {step['type']} with a template that is not of {' and '.join(texts)} in order")
     return template
+
+
+def _trims(found: dict[str, Any] | None) -> tuple[bool, bool]:
+    steps = [step for step in _parts(found, "processors") if step.get("trim_offsets")]
+    return bool(steps), any(step["add_prefix_space"] for step in steps)
 
 
 def _pieces(pieces: list[dict[str, Any]], ids: dict[str, list[int]]) -> tuple[int | str, ...]:

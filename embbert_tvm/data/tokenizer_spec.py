@@ -183,7 +183,9 @@ class Template:
 class TokenizerSpec:
     """A tokenizer as the device needs to know it.
 
-    vocabulary: one more than the highest id. byte_level: words are cut into bytes.
+    vocabulary: one more than the highest id. byte_level: words are cut into bytes. trims: whether spaces at a token's
+    ends are not of its place in the text; and whether a text's first space is then taken for one that was put there.
+    offsets: whether the C tells these places, too.
     """
 
     tokenizer: Tokenizer
@@ -194,3 +196,5 @@ class TokenizerSpec:
     model: Model
     template: Template
     added: tuple[AddedToken, ...]
+    trims: tuple[bool, bool] = (False, False)
+    offsets: bool = False

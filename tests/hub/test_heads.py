@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import kinds
@@ -83,6 +84,52 @@ def test_run_says_where_tokens_stand(cli, packages):
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert [x["score"] for x in entry["token_labels"]] == pytest.approx(shares.max(1), abs=1e-5)
     assert "turn=" in cli("run", path, TEXT).out
+
+
+_PLACES = """
+#include <stdio.h>
+#include <string.h>
+#include "embbert.h"
+
+static union { long double align; unsigned char bytes[EMBBERT_ARENA_BYTES + EMBBERT_ARENA_ALIGN]; } room;
+
+int main(int argc, char **argv)
+{
+    static char large[70000];
+    embbert_t model;
+    int32_t ids[EMBBERT_MAX_LENGTH];
+    uint16_t begin[EMBBERT_MAX_LENGTH], end[EMBBERT_MAX_LENGTH];
+    size_t n;
+    bool cut;
+    unsigned char *arena = room.bytes + (EMBBERT_ARENA_ALIGN - (uintptr_t)room.bytes % EMBBERT_ARENA_ALIGN);
+    embbert_init(&model, arena, EMBBERT_ARENA_BYTES);
+    const char *text = argv[argc - 1];
+    if (embbert_tokenize_offsets(&model, text, strlen(text), NULL, 0, ids, begin, NULL, &n, &cut) !=
+        EMBBERT_E_ARGUMENT || embbert_tokenize_offsets(&model, large, sizeof large, NULL, 0, ids, begin, end, &n, &cut)
+        != EMBBERT_E_LENGTH) {
+        return 1;
+    }
+    int status = embbert_tokenize_offsets(&model, text, strlen(text), NULL, 0, ids, begin, end, &n, &cut);
+    for (size_t i = 0; i < n; i++) {
+        printf("%d %d %d\\n", (int)ids[i], begin[i], end[i]);
+    }
+    return status;
+}
+"""
+
+
+def test_places_of_tokens_from_c(packages, tmp_path):
+    _, path = packages("tokens")
+    main, program = tmp_path / "main.c", tmp_path / "main"
+    main.write_text(_PLACES)
+    host = path / "codegen" / "host"
+    sources = [str(source) for source in (host / "src").glob("*.c")]
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{host / 'include'}", f"-I{host / 'src'}"]
+    subprocess.run(["gcc", *flags, str(main), *sources, "-lm", "-o", str(program)], check=True)
+    said = subprocess.run([program, TEXT], check=True, capture_output=True, text=True).stdout.split("\n")[:-1]
+    ids = tokenizer().encode(TEXT).ids
+    places = [(0, 0), (0, 4), (5, 9), (10, 13), (14, 20), (0, 0)]
+    assert said == [f"{token} {begin} {end}" for token, (begin, end) in zip(ids, places, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["tokens", "embedding"])

@@ -27,6 +27,14 @@ static inline tokenizer_symbol_t *ranks_of(const tokenizer_t *t)
     return (tokenizer_symbol_t *)t->window + TOKENIZER_WINDOW;
 }
 
+#if TOKENIZER_OFFSETS
+/* [TOKENIZER_WINDOW] where the symbols come from. */
+static inline place_t *places_of(const tokenizer_t *t)
+{
+    return (place_t *)(void *)((uint8_t *)t->window + TOKENIZER_PLACES_AT);
+}
+#endif
+
 /* The rank of the merge of two tokens, or TOKENIZER_NONE: a perfect hash finds the only one that it can be. */
 static inline tokenizer_symbol_t pair_rank(tokenizer_symbol_t left, tokenizer_symbol_t right)
 {
@@ -72,10 +80,16 @@ static void merge_pair(tokenizer_t *t, size_t at)
 {
     tokenizer_symbol_t *symbols = symbols_of(t), *ranks = ranks_of(t);
     symbols[at] = (tokenizer_symbol_t)token_of(ranks[at]);
+#if TOKENIZER_OFFSETS
+    places_of(t)[at] = join_places(places_of(t)[at], places_of(t)[at + 1]);
+#endif
     t->n--;
     for (size_t i = at + 1; i < t->n; i++) {
         symbols[i] = symbols[i + 1];
         ranks[i] = ranks[i + 1];
+#if TOKENIZER_OFFSETS
+        places_of(t)[i] = places_of(t)[i + 1];
+#endif
     }
     if (at > 0) {
         ranks[at - 1] = pair_rank(symbols[at - 1], symbols[at]);
@@ -98,7 +112,7 @@ static void rank_pairs(tokenizer_t *t)
 static void emit(tokenizer_t *t, size_t n)
 {
     for (size_t i = 0; i < n && t->end == TOKENIZER_DONE; i++) {
-        write_id(t, symbols_of(t)[i]);
+        WRITE_ID(t, symbols_of(t)[i], places_of(t)[i]);
     }
 }
 
@@ -142,6 +156,11 @@ static void end_word(tokenizer_t *t)
     uint32_t whole = t->n > 1 && !t->committed ? whole_token(symbols_of(t), t->n) : TOKENIZER_NONE;
     if (whole != TOKENIZER_NONE) {
         symbols_of(t)[0] = (tokenizer_symbol_t)whole;
+#if TOKENIZER_OFFSETS
+        for (size_t i = 1; i < t->n; i++) {
+            places_of(t)[0] = join_places(places_of(t)[0], places_of(t)[i]);
+        }
+#endif
         t->n = 1;
     }
     t->committed = false;
@@ -214,6 +233,9 @@ static void commit_prefix(tokenizer_t *t)
     t->n -= certain;
     for (size_t i = 0; i < t->n; i++) {
         symbols[i] = symbols[certain + i];
+#if TOKENIZER_OFFSETS
+        places_of(t)[i] = places_of(t)[certain + i];
+#endif
     }
 #if TOKENIZER_WHOLES > 0
     t->committed = true;
@@ -225,6 +247,11 @@ static void push(tokenizer_t *t, uint32_t symbol)
 {
     bool unknown = symbol == TOKENIZER_UNK;
     if (symbol == TOKENIZER_NONE || (TOKENIZER_FUSE_UNK && unknown && t->unknown)) {
+#if TOKENIZER_OFFSETS && TOKENIZER_FUSE_UNK
+        if (symbol != TOKENIZER_NONE && t->n > 0) {
+            places_of(t)[t->n - 1] = join_places(places_of(t)[t->n - 1], t->place);
+        }
+#endif
         return;
     }
 #if TOKENIZER_CUT != TOKENIZER_NONE
@@ -240,6 +267,7 @@ static void push(tokenizer_t *t, uint32_t symbol)
             return;
         }
     }
+    KEEP_PLACE(places_of(t)[t->n]);
     symbols_of(t)[t->n++] = (tokenizer_symbol_t)symbol;
 }
 

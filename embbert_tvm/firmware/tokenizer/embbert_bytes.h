@@ -7,8 +7,22 @@
 /* The symbol of each byte of a code point's UTF-8, byte_symbol[byte], is pushed. */
 static void push_bytes(tokenizer_t *t, uint32_t c)
 {
+#if TOKENIZER_OFFSETS && TOKENIZER_TRIMS
+    PLACES(here)
+    KEEP_PLACE(here);
+    if (c == ' ') { /* counts in no token's place; one that was put before the text has no place at all */
+        t->first_is_blank = t->first_is_blank || (!t->has_bytes && here.begin < here.end);
+        if (here.begin < here.end) {
+            t->place.begin = t->place.end;
+        }
+    }
+    t->has_bytes = true;
+#endif
     if (c < 0x80u) {
         push(t, byte_symbol[c]);
+#if TOKENIZER_OFFSETS && TOKENIZER_TRIMS
+        t->place = here;
+#endif
         return;
     }
     uint32_t tail = utf8_bytes(c) - 1u;

@@ -28,7 +28,7 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
         if (t->within == IN_NOTHING) {
             t->within = class == CLASS_APOSTROPHE ? IN_APOSTROPHE : run_of(class);
             if (class == CLASS_APOSTROPHE || is_space(class)) {
-                t->held_unit = unit;
+                hold_unit(t, unit);
             } else {
                 PATTERN_PUT(t, unit);
             }
@@ -36,12 +36,12 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
         }
         if (t->within == IN_SPACES) {
             if (is_space(class)) {
-                PATTERN_PUT(t, held);
-                t->held_unit = unit;
+                put_held(t);
+                hold_unit(t, unit);
                 return;
             }
             PATTERN_END(t);
-            PATTERN_PUT(t, held);
+            put_held(t);
             if (pattern_class(UNIT_KIND(held)) == CLASS_BLANK) {
                 t->within = run_of(class);
                 continue;
@@ -49,10 +49,10 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
         } else if (t->within == IN_APOSTROPHE) {
             if (class == CLASS_R || class == CLASS_V || class == CLASS_L) {
                 t->within = IN_APOSTROPHE_LETTER;
-                t->held_letter = unit;
+                hold_letter(t, unit);
                 return;
             }
-            PATTERN_PUT(t, held);
+            put_held(t);
             if (class != CLASS_STMD) {
                 t->within = IN_OTHERS;
                 continue;
@@ -62,16 +62,16 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
             t->within = IN_NOTHING;
             return;
         } else if (t->within == IN_APOSTROPHE_LETTER) {
-            PATTERN_PUT(t, held);
+            put_held(t);
             if (is_contraction(pattern_class(UNIT_KIND(t->held_letter)), class)) {
-                PATTERN_PUT(t, t->held_letter);
+                put_letter(t);
                 PATTERN_PUT(t, unit);
                 PATTERN_END(t);
                 t->within = IN_NOTHING;
                 return;
             }
             PATTERN_END(t);
-            PATTERN_PUT(t, t->held_letter);
+            put_letter(t);
             t->within = IN_LETTERS;
             continue;
         } else if (t->within == run_of(class)) {
@@ -86,12 +86,12 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
 static void split_pattern_end(tokenizer_t *t)
 {
     if (t->within == IN_SPACES) {
-        PATTERN_PUT(t, t->held_unit);
+        put_held(t);
     } else if (t->within >= IN_APOSTROPHE) {
-        PATTERN_PUT(t, t->held_unit);
+        put_held(t);
         if (t->within == IN_APOSTROPHE_LETTER) {
             PATTERN_END(t);
-            PATTERN_PUT(t, t->held_letter);
+            put_letter(t);
         }
     }
     PATTERN_END(t);

@@ -25,21 +25,28 @@ static void flush_grapheme(tokenizer_t *t)
 {
     const uint32_t *c = t->cluster;
     uint32_t n = t->clustered;
+    PLACES(here)
+    KEEP_PLACE(here);
     t->clustered = 0;
     if (n > 1 && (grapheme_flags(c[0]) & GRAPHEME_KEY)) {
         n = 1;
     } else if (n > 1) {
         uint32_t found = find_pair(grapheme_pairs, GRAPHEME_PAIRS, c[0], c[1]);
         if (found > 0) {
-            for (uint32_t i = grapheme_at[found - 1u]; i < grapheme_at[found]; i++) {
+            uint32_t first = grapheme_at[found - 1u];
+            for (uint32_t i = first; i < grapheme_at[found]; i++) {
+                SET_PLACE(t->cluster_places[i - first < n ? i - first : n - 1u]);
                 GRAPHEME_PUT(t, grapheme_sequences[i]);
             }
+            SET_PLACE(here);
             return;
         }
     }
     for (uint32_t i = 0; i < n; i++) {
+        SET_PLACE(t->cluster_places[i]);
         GRAPHEME_ONE(t, c[i]);
     }
+    SET_PLACE(here);
 }
 
 static bool grapheme_goes_on(const tokenizer_t *t, uint32_t c, uint32_t flags)
@@ -65,12 +72,17 @@ static void split_graphemes(tokenizer_t *t, uint32_t c)
     t->in_cluster = true;
     t->cluster_bytes = t->cluster_bytes > GRAPHEME_BYTES ? t->cluster_bytes : t->cluster_bytes + utf8_bytes(c);
     if (t->cluster_bytes > GRAPHEME_BYTES) {
+        PLACES(here)
+        KEEP_PLACE(here);
         for (uint32_t i = 0; i < t->clustered; i++) {
+            SET_PLACE(t->cluster_places[i]);
             GRAPHEME_ONE(t, t->cluster[i]);
         }
+        SET_PLACE(here);
         t->clustered = 0;
         GRAPHEME_ONE(t, c);
     } else {
+        KEEP_PLACE(t->cluster_places[t->clustered]);
         t->cluster[t->clustered++] = c; /* at most GRAPHEME_BYTES */
     }
     t->pictograph = flags & GRAPHEME_PICTOGRAPH ? 1 : t->pictograph == 1 && c == 0x200Du ? 2 : t->pictograph;

@@ -23,12 +23,12 @@ static void begin_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
 {
     t->newline = false;
     t->numbers = 1;
-    t->held_unit = unit;
+    hold_unit(t, unit);
     if (is_space(class)) {
         t->within = IN_SPACES;
         t->newline = is_newline(class);
         if (!t->newline) {
-            hold(&t->spaces, unit);
+            hold(t, &t->spaces, unit);
             return;
         }
     } else if (is_other(class)) {
@@ -43,9 +43,13 @@ static void begin_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
 /* Put all that is held but the last `kept`, and end the word before those. */
 static void put_spaces(tokenizer_t *t, uint32_t kept)
 {
+    PLACES(here)
+    KEEP_PLACE(here);
     while (t->spaces.n > kept || (t->spaces.n > 0 && t->spaces.counts[t->spaces.n - 1] > kept)) {
-        PATTERN_PUT(t, release(&t->spaces));
+        uint32_t unit = release(t, &t->spaces);
+        PATTERN_PUT(t, unit);
     }
+    SET_PLACE(here);
 }
 
 /* Take one more in white space; false: the white space is over, and the unit begins a word. */
@@ -58,7 +62,7 @@ static bool space_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
         return true;
     }
     if (is_space(class)) {
-        if (!hold(&t->spaces, unit)) {
+        if (!hold(t, &t->spaces, unit)) {
             t->end = TOKENIZER_LOST;
         }
         return true;
@@ -71,9 +75,12 @@ static bool space_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
     }
     put_spaces(t, 1);
     PATTERN_END(t);
-    uint32_t last = release(&t->spaces);
+    PLACES(here)
+    KEEP_PLACE(here);
+    uint32_t last = release(t, &t->spaces);
     bool blank = pattern_class(UNIT_KIND(last)) == CLASS_BLANK;
     PATTERN_PUT(t, last);
+    SET_PLACE(here);
     if (!is_letter(class) && !(blank && is_other(class))) {
         return false;
     }
@@ -88,7 +95,7 @@ static bool apostrophe_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
     if (t->within == IN_APOSTROPHE) {
         if (class == CLASS_R || class == CLASS_V || class == CLASS_L) {
             t->within = IN_APOSTROPHE_LETTER;
-            t->held_letter = unit;
+            hold_letter(t, unit);
             return true;
         }
         if (class != CLASS_STMD) {
@@ -96,9 +103,9 @@ static bool apostrophe_pattern(tokenizer_t *t, uint32_t unit, uint32_t class)
             return false;
         }
     }
-    PATTERN_PUT(t, t->held_unit);
+    put_held(t);
     if (t->within == IN_APOSTROPHE_LETTER) {
-        PATTERN_PUT(t, t->held_letter);
+        put_letter(t);
         if (!is_contraction(pattern_class(UNIT_KIND(t->held_letter)), class)) {
             t->within = IN_LETTERS;
             return false;
@@ -125,7 +132,7 @@ static void split_pattern(tokenizer_t *t, uint32_t unit)
         goes_on = class == CLASS_NUMBER && t->numbers++ < TOKENIZER_DIGITS;
         break;
     case IN_OTHER:
-        PATTERN_PUT(t, t->held_unit);
+        put_held(t);
         goes_on = is_letter(class) || is_other(class) || is_newline(class);
         t->within = is_letter(class) ? IN_LETTERS : is_newline(class) ? IN_OTHERS_NEWLINES : IN_OTHERS;
         break;
@@ -160,9 +167,9 @@ static void split_pattern_end(tokenizer_t *t)
         }
         put_spaces(t, 0);
     } else if (t->within >= IN_OTHER) {
-        PATTERN_PUT(t, t->held_unit);
+        put_held(t);
         if (t->within == IN_APOSTROPHE_LETTER) {
-            PATTERN_PUT(t, t->held_letter);
+            put_letter(t);
         }
     }
     PATTERN_END(t);

@@ -42,13 +42,17 @@ static void match_drop(tokenizer_t *t, size_t n)
     t->ahead_n -= (uint32_t)n;
     for (size_t i = 0; i < t->ahead_n; i++) {
         t->ahead[i] = t->ahead[n + i];
+#if TOKENIZER_OFFSETS
+        t->ahead_places[i] = t->ahead_places[n + i];
+#endif
     }
 }
 
 static void match_put_spaces(tokenizer_t *t)
 {
     while (t->spaces_ahead.n > 0) {
-        MATCH_PUT(t, release(&t->spaces_ahead));
+        uint32_t c = release(t, &t->spaces_ahead);
+        MATCH_PUT(t, c);
     }
 }
 
@@ -64,36 +68,59 @@ static void match_first(tokenizer_t *t)
             t->no_match = (uint32_t)size; /* none begins in a token that does not count */
             break;
         }
+#if TOKENIZER_OFFSETS
+        place_t place = {t->ahead_places[0].begin, t->ahead_places[size - 1].end};
+        if ((match_flags[k] & ADDED_STRIPS_LEFT) && t->spaces_ahead.n > 0) {
+#if TOKENIZER_TRIMS
+            t->first_is_blank = t->count == 0 && t->spaces_ahead.n == 1 && t->spaces_ahead.counts[0] == 1;
+#else
+            place.begin = t->spaces_ahead.places[0].begin;
+#endif
+        }
+#endif
         if (match_flags[k] & ADDED_STRIPS_LEFT) {
             t->spaces_ahead.n = 0;
         }
         match_put_spaces(t);
         MATCH_END(t);
-        write_id(t, match_ids[k]);
+        WRITE_ID(t, match_ids[k], place);
         t->strips = (match_flags[k] & ADDED_STRIPS_RIGHT) != 0;
         match_drop(t, size);
         return;
     }
     t->no_match -= t->no_match > 0 ? 1u : 0u;
     uint32_t c = t->ahead[0];
+    PLACES(here)
+    SET_PLACE(t->ahead_places[0]);
+    KEEP_PLACE(here);
     match_drop(t, 1);
     if (is_white_space(c)) {
-        if (!t->strips && !hold(&t->spaces_ahead, c)) {
+#if TOKENIZER_OFFSETS && !TOKENIZER_TRIMS
+        if (t->strips) {
+            extend_token(t);
+        }
+#endif
+        if (!t->strips && !hold(t, &t->spaces_ahead, c)) {
             t->end = TOKENIZER_LOST;
         }
         return;
     }
     t->strips = false;
     match_put_spaces(t);
+    SET_PLACE(here);
     MATCH_PUT(t, c);
 }
 
 static void match(tokenizer_t *t, uint32_t c)
 {
+    PLACES(here)
+    KEEP_PLACE(here);
+    KEEP_PLACE(t->ahead_places[t->ahead_n]);
     t->ahead[t->ahead_n++] = c;
     if (t->ahead_n > MATCH_LONGEST) {
         match_first(t);
     }
+    SET_PLACE(here);
 }
 
 static void match_end(tokenizer_t *t)

@@ -22,6 +22,37 @@ enum {
     CLASS_E
 };
 
+/* Keep a unit, and the letter behind it, back. */
+static inline void hold_unit(tokenizer_t *t, uint32_t unit)
+{
+    t->held_unit = unit;
+    KEEP_PLACE(t->held_place);
+}
+
+static inline void hold_letter(tokenizer_t *t, uint32_t unit)
+{
+    t->held_letter = unit;
+    KEEP_PLACE(t->letter_place);
+}
+
+static inline void put_held(tokenizer_t *t)
+{
+    PLACES(here)
+    KEEP_PLACE(here);
+    SET_PLACE(t->held_place);
+    PATTERN_PUT(t, t->held_unit);
+    SET_PLACE(here);
+}
+
+static inline void put_letter(tokenizer_t *t)
+{
+    PLACES(here)
+    KEEP_PLACE(here);
+    SET_PLACE(t->letter_place);
+    PATTERN_PUT(t, t->held_letter);
+    SET_PLACE(here);
+}
+
 static inline bool is_space(uint32_t class)
 {
     return class <= CLASS_SPACE;

@@ -33,6 +33,24 @@ static inline uint8_t *lengths_of(const tokenizer_t *t)
     return (uint8_t *)(void *)(symbols_of(t) + TOKENIZER_WINDOW);
 }
 
+#if TOKENIZER_OFFSETS
+/* [TOKENIZER_WINDOW] where the characters come from. */
+static inline place_t *places_of(const tokenizer_t *t)
+{
+    return (place_t *)(void *)((uint8_t *)t->window + TOKENIZER_PLACES_AT);
+}
+
+/* Where `length` characters from `start` on come from. */
+static place_t place_of(const tokenizer_t *t, size_t start, size_t length)
+{
+    place_t place = places_of(t)[start];
+    for (size_t i = 1; i < length; i++) {
+        place = join_places(place, places_of(t)[start + i]);
+    }
+    return place;
+}
+#endif
+
 static inline double *sum_at(const tokenizer_t *t, size_t position)
 {
     return &sums_of(t)[(t->base + position) & (TOKENIZER_SUMS - 1u)];
@@ -79,7 +97,7 @@ static uint32_t token_at(const tokenizer_t *t, size_t start, size_t length)
 }
 
 #if TOKENIZER_BYTE_FALLBACK
-static void write_bytes(tokenizer_t *t, uint32_t symbol)
+static void write_bytes(tokenizer_t *t, uint32_t symbol PLACE_PARAMETER)
 {
     uint32_t c = UNIT_POINT(symbol);
     for (size_t i = 0; symbol < TOKENIZER_NO_SYMBOL && lone_symbols[i][0] != TOKENIZER_NO_SYMBOL; i++) {
@@ -88,9 +106,9 @@ static void write_bytes(tokenizer_t *t, uint32_t symbol)
         }
     }
     uint32_t tail = utf8_bytes(c) - 1u;
-    write_id(t, byte_symbol[tail == 0 ? c : (0xF0u << (3u - tail) & 0xFFu) | c >> 6 * tail]);
+    WRITE_ID(t, byte_symbol[tail == 0 ? c : (0xF0u << (3u - tail) & 0xFFu) | c >> 6 * tail], place);
     while (tail-- > 0 && t->end == TOKENIZER_DONE) {
-        write_id(t, byte_symbol[0x80u | (c >> 6 * tail & 0x3Fu)]);
+        WRITE_ID(t, byte_symbol[0x80u | (c >> 6 * tail & 0x3Fu)], place);
     }
 }
 #endif
@@ -99,6 +117,11 @@ static void write_bytes(tokenizer_t *t, uint32_t symbol)
 static void emit(tokenizer_t *t, size_t end)
 {
     uint8_t *lengths = lengths_of(t), ahead = 0;
+    PLACES(here)
+    KEEP_PLACE(here);
+#if TOKENIZER_OFFSETS && TOKENIZER_BYTE_FALLBACK
+    t->run_end = 0;
+#endif
     for (size_t at = end; at > 0;) { /* turn the links around: lengths[start] is that of the token that begins there */
         uint8_t length = lengths[at];
         lengths[at] = ahead;
@@ -110,20 +133,42 @@ static void emit(tokenizer_t *t, size_t end)
         size_t length = lengths[at];
         uint32_t token = token_at(t, at, length);
 #if TOKENIZER_BYTE_FALLBACK
+#if TOKENIZER_OFFSETS
+        if (token != TOKENIZER_UNK) {
+            t->run_end = at + length;
+        } else if (at >= t->run_end) { /* all bytes of a run of unknown characters are where the run is */
+            t->run_end = at + length;
+            while (t->run_end < end && token_at(t, t->run_end, lengths[t->run_end]) == TOKENIZER_UNK) {
+                t->run_end += lengths[t->run_end];
+            }
+            t->run_place = place_of(t, at, t->run_end - at);
+        }
+#endif
         for (size_t i = 0; token == TOKENIZER_UNK && i < length; i++) {
+#if TOKENIZER_OFFSETS
+            write_bytes(t, symbols_of(t)[at + i], t->run_place);
+#else
             write_bytes(t, symbols_of(t)[at + i]);
+#endif
         }
         if (token != TOKENIZER_UNK) {
-            write_id(t, token);
+            WRITE_ID(t, token, place_of(t, at, length));
         }
 #else
         if (token != TOKENIZER_UNK || !t->unknown) {
-            write_id(t, token);
+            WRITE_ID(t, token, place_of(t, at, length));
         }
+#if TOKENIZER_OFFSETS
+        if (token == TOKENIZER_UNK && t->unknown) {
+            t->place = place_of(t, at, length);
+            extend_token(t);
+        }
+#endif
         t->unknown = token == TOKENIZER_UNK;
 #endif
         at += length;
     }
+    SET_PLACE(here);
 }
 
 static void end_word(tokenizer_t *t)
@@ -180,6 +225,9 @@ static void commit_prefix(tokenizer_t *t)
     t->base += (uint32_t)common;
     for (size_t i = 0; i < t->n; i++) {
         symbols_of(t)[i] = symbols_of(t)[common + i];
+#if TOKENIZER_OFFSETS
+        places_of(t)[i] = places_of(t)[common + i];
+#endif
         lengths[i] = lengths[common + i];
     }
     lengths[t->n] = lengths[common + t->n];
@@ -200,6 +248,7 @@ static void push(tokenizer_t *t, uint32_t symbol)
             return;
         }
     }
+    KEEP_PLACE(places_of(t)[t->n]);
     symbols_of(t)[t->n++] = (tokenizer_symbol_t)symbol;
 }
 

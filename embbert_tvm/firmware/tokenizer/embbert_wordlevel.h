@@ -9,7 +9,8 @@
 static void end_word(tokenizer_t *t)
 {
     if (t->n > 0) {
-        write_id(t, t->node != 0 && trie_is_end(t->node) ? trie_tokens[trie_rank_of(t->node)] : TOKENIZER_UNK);
+        uint32_t id = t->node != 0 && trie_is_end(t->node) ? trie_tokens[trie_rank_of(t->node)] : TOKENIZER_UNK;
+        WRITE_ID(t, id, t->word_place);
     }
     t->n = 0;
 }
@@ -24,6 +25,9 @@ static void push(tokenizer_t *t, uint32_t symbol)
     } else if (t->node != 0) {
         t->node = trie_step(t->node, symbol);
     }
+#if TOKENIZER_OFFSETS
+    t->word_place = t->n == 0 ? t->place : join_places(t->word_place, t->place);
+#endif
     t->n = 1; /* the word is not empty */
 }
 

@@ -8,6 +8,14 @@
 
 #include "embbert_trie.h"
 
+#if TOKENIZER_OFFSETS
+/* [TOKENIZER_WINDOW] where the characters, then the tokens, come from. */
+static inline place_t *places_of(const tokenizer_t *t)
+{
+    return (place_t *)(void *)((uint8_t *)t->window + TOKENIZER_PLACES_AT);
+}
+#endif
+
 /* Split the word into tokens, their ids in place of its characters; how many, 0 for a word that is unknown. */
 static size_t split_word(tokenizer_t *t)
 {
@@ -16,6 +24,9 @@ static size_t split_word(tokenizer_t *t)
     while (at < t->n) {
         uint32_t node = trie_begin(at == 0 ? 0 : TOKENIZER_INSIDE, symbols[at]), last = 0;
         size_t end = at;
+#if TOKENIZER_OFFSETS
+        size_t begin = at;
+#endif
         while (node != 0) {
             end++;
             if (trie_is_end(node)) {
@@ -27,6 +38,13 @@ static size_t split_word(tokenizer_t *t)
         if (last == 0) {
             return 0;
         }
+#if TOKENIZER_OFFSETS
+        place_t place = places_of(t)[begin];
+        for (size_t i = begin + 1; i < at; i++) {
+            place = join_places(place, places_of(t)[i]);
+        }
+        places_of(t)[pieces] = place;
+#endif
         symbols[pieces++] = (tokenizer_symbol_t)trie_tokens[trie_rank_of(last)];
     }
     return pieces;
@@ -39,10 +57,15 @@ static void end_word(tokenizer_t *t)
     }
     size_t pieces = t->unknown ? 0 : split_word(t);
     if (pieces == 0) {
-        write_id(t, TOKENIZER_UNK);
+#if TOKENIZER_OFFSETS
+        for (size_t i = 1; i < t->n; i++) {
+            places_of(t)[0] = join_places(places_of(t)[0], places_of(t)[i]);
+        }
+#endif
+        WRITE_ID(t, TOKENIZER_UNK, places_of(t)[0]);
     }
     for (size_t i = 0; i < pieces && t->end == TOKENIZER_DONE; i++) {
-        write_id(t, ((const tokenizer_symbol_t *)t->window)[i]);
+        WRITE_ID(t, ((const tokenizer_symbol_t *)t->window)[i], places_of(t)[i]);
     }
     t->n = 0;
     t->unknown = false;
@@ -54,7 +77,13 @@ static void push(tokenizer_t *t, uint32_t symbol)
     if (t->n == TOKENIZER_WINDOW || symbol == TOKENIZER_NO_SYMBOL) {
         t->unknown = true;
     }
+#if TOKENIZER_OFFSETS
+    if (t->n == TOKENIZER_WINDOW) {
+        places_of(t)[t->n - 1] = join_places(places_of(t)[t->n - 1], t->place);
+    }
+#endif
     if (t->n < TOKENIZER_WINDOW) {
+        KEEP_PLACE(places_of(t)[t->n]);
         ((tokenizer_symbol_t *)t->window)[t->n++] = (tokenizer_symbol_t)symbol;
     }
 }
