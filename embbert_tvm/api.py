@@ -29,7 +29,7 @@ from embbert_tvm.device.package import load_package as read_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
+from embbert_tvm.options import BLOB, DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class CompileReport:
     warnings: tuple[str, ...]
     seconds: float = 0.0
     tuned: tuple[str, ...] = ()  # kernels that run by a tuned schedule
+    blob: tuple[int, int] | None = None  # bytes of weights.bin and its layout hash; None where weights are linked
     longest_slice: float = 1.0  # of an inference of max_length tokens, by multiplications
     plan: PrecisionPlan | None = None  # that was chosen within a budget, None where the plan was given
     pruned: Pruned | None = None  # what became of the vocabulary, None where it was not pruned
@@ -249,7 +250,8 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
     for _ in range(_ATTEMPTS):
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
         compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
-        files = package.files(contents(compiled, target.cpu, precision, options.prefix, target.board))
+        made = contents(compiled, target.cpu, precision, options.prefix, target.board)
+        files = package.files(replace(made, in_blob=options.weights == BLOB))
         measured, vectors = _measure(files, compiled.vectors, target.cpu)
         notes = (*compiled.front.door.notes, *_in_float(compiled.choices))
         report = _report(compiled.program, compiled.choices, notes, measured, target, precision)
@@ -260,7 +262,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
     if target.board is not None:
         _check_fit(target.board, report, compiled.at_length)
     found = None if chooser is None else compiled.plan
-    report = replace(report, seconds=time.monotonic() - start, plan=found, pruned=pruned)
+    report = replace(report, seconds=time.monotonic() - start, plan=found, pruned=pruned, blob=package.blob_file(files))
     if tuned is not None:
         used, warnings = tuple(dict.fromkeys(tuned.used)), tuple(dict.fromkeys(tuned.warnings))
         report = replace(report, tuned=used, warnings=report.warnings + warnings)
@@ -280,18 +282,17 @@ def _compile_ngrams(source: NgramSource, target: Target, out: Path, options: Com
     start = time.monotonic()
     ngram_compiler.check_options(options)
     check_output(out)
-    model = source.model
-    made = ngram_compiler.contents(source, target.cpu, options.prefix, options.max_length, target.board)
+    made = ngram_compiler.contents(source, target.cpu, options, target.board)
     program, files = made.program, package.files(made)
-    measured, vectors = _measure(files, lambda: ngram_compiler.vectors(model, program.max_length), target.cpu)
+    measured, vectors = _measure(files, lambda: ngram_compiler.vectors(source.model, program.max_length), target.cpu)
     report = _report(program, made.choices, (), measured, target, DEFAULT_PRECISION)
     if target.board is not None:
         _check_fit(target.board, report, lambda length: program)
     with folder_in_place(out) as folder:
         package.write_files(files, folder)
-        package.write_reference(vectors, folder, ngram_compiler.text_vectors(model))
+        package.write_reference(vectors, folder, ngram_compiler.text_vectors(source.model))
         finish(folder, report)
-    return Package(read_package(out), replace(report, seconds=time.monotonic() - start))
+    return Package(read_package(out), replace(report, seconds=time.monotonic() - start, blob=package.blob_file(files)))
 
 
 def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, Pruned | None]:

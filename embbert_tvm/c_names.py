@@ -49,8 +49,9 @@ C_RESERVED = _KEYWORDS | _FUNCTIONS
 # Of a package's functions, types and files: what may not follow its prefix once more.
 API_NAMES = _words(
     """
-    begin begin_ids check check_t classify classify_pair complete continue embed h init known_answer label label_tokens
-    result_t run status_t status_text step t token_t tokenize tokenizer tokenizer_part trace
+    begin begin_ids blob blob_end blob_size check check_blob check_t classify classify_pair complete continue embed h
+    init known_answer label label_tokens model_hash result_t run status_t status_text step t token_t tokenize tokenizer
+    tokenizer_part trace
     """
 )
 _MACRO = re.compile(r"[A-Z][A-Z0-9_]+")

@@ -36,7 +36,7 @@ from embbert_tvm.graph.quantize import KernelSelection, Quantized
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
-from embbert_tvm.options import DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
+from embbert_tvm.options import BLOB, DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
 from embbert_tvm.source import ModelSource as Source
 from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu
@@ -317,7 +317,8 @@ def compile_model(
     front = front_end(source, options)
     compiled = back_end(front, cpu, plan_of(options), options.prefix, tuned)
     with folder_in_place(out) as folder:
-        package.write(contents(compiled, cpu, options.precision, options.prefix), folder)
+        made = contents(compiled, cpu, options.precision, options.prefix)
+        package.write(replace(made, in_blob=options.weights == BLOB), folder)
         package.write_reference(compiled.vectors(), folder, compiled.texts())
     return compiled
 

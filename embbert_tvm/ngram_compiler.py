@@ -19,7 +19,7 @@ from embbert_tvm.graph.precision import named_plan, plan_text
 from embbert_tvm.graph.quantize import KernelSelection
 from embbert_tvm.models.folder import example_of
 from embbert_tvm.models.ngrams import NEXT_TEXT, VOCABULARY, NgramModel, read_ngram_folder, relabelled
-from embbert_tvm.options import DEFAULT_PRECISION, CompileOptions
+from embbert_tvm.options import BLOB, DEFAULT_PRECISION, CompileOptions
 from embbert_tvm.source import read_labels
 from embbert_tvm.target import Board, Cpu
 
@@ -54,7 +54,7 @@ def find_ngram_source(path: Path, labels: str | None = None) -> NgramSource:
 def check_options(options: CompileOptions) -> None:
     """InputError for an option that a model of n-grams has no use for."""
     default = CompileOptions()
-    taken = {"prefix", "max_length", "tuning", "precision"}
+    taken = {"prefix", "max_length", "tuning", "precision", "weights"}
     others = [
         f.name for f in fields(options) if f.name not in taken and getattr(options, f.name) != getattr(default, f.name)
     ]
@@ -67,16 +67,17 @@ def check_options(options: CompileOptions) -> None:
     check_prefix(options.prefix)
 
 
-def program(model: NgramModel, prefix: str, max_length: int = MAX_BYTES) -> Program:
-    """The one call that the package makes, from bytes to logits."""
+def program(model: NgramModel, prefix: str, max_length: int = MAX_BYTES, in_blob: bool = False) -> Program:
+    """The one call that the package makes, from bytes to logits. in_blob: whether its rows lie in a blob."""
     classes = len(model.labels)
     output = Output(OUTPUT, OUTPUT, "float32", f"(1, {classes})", str(classes), 1)
     function = CFunction(f"{prefix}_linear", (), (), (), (), "", False)
+    scalars = ("blob", "L") if in_blob else ("L",)
     return Program(
         functions=(),
         constants=c_ngrams.constants(model),
         tensors=(),
-        steps=(Step("ngrams", function, ("L",), (INPUT, OUTPUT), (), None, (output,)),),
+        steps=(Step("ngrams", function, scalars, (INPUT, OUTPUT), (), None, (output,)),),
         arena=MemoryPlan((), ALIGN, ALIGN, 0),  # the least there is: nothing lies in it
         classes=classes,
         vocabulary=VOCABULARY,
@@ -90,12 +91,13 @@ def choices(model: NgramModel) -> tuple[KernelSelection, ...]:
     return (KernelSelection("ngrams", "linear", "int8", reason),)
 
 
-def contents(source: NgramSource, cpu: Cpu, prefix: str, max_length: int | None, board: Board | None) -> Contents:
+def contents(source: NgramSource, cpu: Cpu, options: CompileOptions, board: Board | None) -> Contents:
     """What goes into the package."""
+    prefix, max_length, in_blob = options.prefix, options.max_length, options.weights == BLOB
     model = source.model
     ids = list(_ANSWER.encode())[: max_length or MAX_BYTES]
     return Contents(
-        program=program(model, prefix, max_length or MAX_BYTES),
+        program=program(model, prefix, max_length or MAX_BYTES, in_blob),
         model_name=source.name,
         cpu=cpu,
         precision=DEFAULT_PRECISION,
@@ -111,6 +113,7 @@ def contents(source: NgramSource, cpu: Cpu, prefix: str, max_length: int | None,
         board=board,
         linear=model,
         example=source.example,
+        in_blob=in_blob,
     )
 
 

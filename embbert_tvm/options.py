@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PRECISION = "int8"
 MIXED = "mixed"
+LINKED, BLOB = "linked", "blob"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CompileOptions:
     calibration: Path | None = None  # a labelled TSV to calibrate on, in place of the model's own statistics
     calibration_method: str | None = None  # percentile, minmax, mse or kl
     rounding: str | None = None  # of weights of fewer than 8 bits: gptq or nearest
+    weights: str = LINKED  # where they lie: constants of the firmware, or a blob apart from it
     prefix: str = DEFAULT_PREFIX  # what every name of the C begins with
     tokenizer: bool = True  # whether the model's tokenizer, if it has one, goes with it
     tuning: bool = True  # whether the tuned schedules of the target are used

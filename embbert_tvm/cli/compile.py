@@ -20,7 +20,7 @@ _DEFAULT_TARGET = "cortex-m7"
 _GROUPS = {
     "What": ("labels", "max_length", "no_tokenizer", "calibration"),
     "How small": ("precision", "plan", "budget", "choices", "dev", "prune_vocabulary", "vocabulary_size"),
-    "Where to": ("target", "board", "output", "prefix"),
+    "Where to": ("target", "board", "output", "weights", "prefix"),
     "What is printed": ("as_json", "list_operators", "help"),
     "For experts": ("calibration_method", "rounding", "no_tuning", "dump_ir"),
 }
@@ -59,6 +59,13 @@ embbert-tvm run build/snips --on qemu "turn the lights off"
 )
 @click.option("--prune-vocabulary", type=_PATH, metavar="TSV|TXT", help="Keep only the tokens that these texts need.")
 @click.option("--vocabulary-size", type=click.IntRange(min=1), help="For --prune-vocabulary: how many tokens at most.")
+@click.option(
+    "--weights",
+    type=click.Choice(["linked", "blob"]),
+    default="linked",
+    show_default=True,
+    help="Constants of the firmware, or weights.bin apart from it, which a retrained model's may replace.",
+)
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
@@ -82,6 +89,7 @@ def command(
     rounding: str | None,
     prune_vocabulary: Path | None,
     vocabulary_size: int | None,
+    weights: str,
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
@@ -110,6 +118,7 @@ def command(
         rounding=rounding,
         prune_vocabulary=prune_vocabulary,
         vocabulary_size=vocabulary_size,
+        weights=weights,
         prefix=prefix,
         tokenizer=not no_tokenizer,
         tuning=not no_tuning,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embbert_tvm.codegen.c_rejection import RESULT_COMMENTS
@@ -47,9 +48,23 @@ STATUSES = (
     ),
     Status("MORE", "@PREFIX@_continue() has more to do", "there is more to do"),
     Status("E_BEGIN", "no inference was begun, or it is done", "no inference was begun"),
+    Status("E_MAGIC", "what should be a blob of weights begins otherwise", "this is no blob of weights"),
+    Status("E_VERSION", "the blob is of another version of its format", "the blob's format is of another version"),
+    Status("E_LAYOUT", "the blob is of another layout: it was made for other code", "the blob is of another layout"),
+    Status("E_SIZE", "the blob's size is not that of its layout", "the blob has another size"),
 )
 
 _HEADER = template("api.h.in")
+
+# What stands in the templates where weights are constants of the firmware (Blob.places: where they lie in a blob).
+LINKED: Mapping[str, object] = {
+    **dict.fromkeys(
+        ("blob_argument", "blob_parameter", "of_model", "model_first", "blob_first", "factory", "blob_field"), ""
+    ),
+    **dict.fromkeys(("blob_types", "blob_calls", "init_says", "blob_functions", "blob_checked", "blob_kept"), ""),
+    **dict.fromkeys(("blob_local", "blob_declared"), ""),
+    "check_needs": "Needs no model and no arena; call it with a `check` of zeros",
+}
 
 
 # The parts of the header that differ between a model of texts and one of tokens.
@@ -141,10 +156,11 @@ def header(
     head: str = ONE_LABEL,
     rejects: bool = False,
     linear: bool = False,
+    places: Mapping[str, object] = LINKED,
 ) -> str:
     """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS; rejects: whether a text may have
     none of the labels; linear: whether hashed n-grams of the text add to the logits, or, of a program without a
-    tokenizer, are all there is."""
+    tokenizer, are all there is; places: where the weights lie."""
     streams = linear and program.text is None
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
@@ -154,7 +170,7 @@ def header(
         _HEADER,
         prefix,
         padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
-        **(_head_macros(head) | _label_words(rejects)),
+        **(_head_macros(head) | _label_words(rejects) | places),
         offsets=_OFFSETS_CALL if program.text is not None and program.text.offsets else "",
         title=c_comment(model_name),
         precision=precision,

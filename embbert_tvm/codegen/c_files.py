@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -66,7 +66,7 @@ _SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 _KERNELS_HEADER = template("kernels.h.in")
 
 
-_WEIGHTS_PLACE = template("weights_section.c.in").rstrip("\n")
+WEIGHTS_PLACE = template("weights_section.c.in").rstrip("\n")
 
 
 def licensed(text: str) -> str:
@@ -84,15 +84,18 @@ def entry(
     checks: str = "",
     rejection: Rejection | None = None,
     linear: bool = False,
+    places: Mapping[str, object] = c_api.LINKED,
+    members: Mapping[str, str] | None = None,
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
     outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels; linear:
-    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is."""
+    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is;
+    places, members: as Blob has them, where the constants lie in one."""
     lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
     outputs = 0
     for number, step in enumerate(program.steps):
         lines += ["", f"    if (model->step == {number}) {{"]
-        lines += [*_explained(number, step, _reason(step, reasons, prefix)), *_call(step)]
+        lines += [*_explained(number, step, _reason(step, reasons, prefix)), *_call(step, members or {})]
         lines.append(f"        {prefix.upper()}_STEP({number});")
         for output in step.outputs:
             lines.append(f"        {prefix.upper()}_OUTPUT({outputs}, {output.name}, {output.count});")
@@ -108,7 +111,7 @@ def entry(
         slice_end=_SLICE_END if "slice_end(" in body else "",
         fill=_TOO_SHORT if program.padding is None else _FILL,
         given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
-        scores=_SCORES.get(head, "") if rejection is None else c_rejection.scores(rejection),
+        scores=_SCORES.get(head, "") if rejection is None else c_rejection.scores(rejection, members is not None),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
         status_texts="\n".join(
@@ -124,7 +127,10 @@ def entry(
         body=body,
         steps=len(program.steps),
         checks=checks,
-        label=_label_body(labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix),
+        label=_label_body(
+            labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix, members is not None
+        ),
+        **places,
     )
 
 
@@ -173,9 +179,10 @@ def _pointer(name: str, tensor: Tensor) -> str:
     return f"{kind} *const {name} = ({kind} *)(void *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
 
 
-def _call(step: Step) -> list[str]:
+def _call(step: Step, members: Mapping[str, str]) -> list[str]:
     workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
-    arguments = [*step.scalars, *step.arguments, *workspaces]
+    given = (f"blob->{members[name]}" if name in members else name for name in step.arguments)
+    arguments = [*step.scalars, *given, *workspaces]
     if step.count is None:
         return [
             *_wrapped(f"        {step.function.name}(", arguments, ");", indent=12),
@@ -217,9 +224,18 @@ def _plan_rows(program: Program) -> Iterable[str]:
         yield f" *   {block.offset:6d}  {block.bytes:7d}  {block.first:2d}-{block.last:<2d}  {c_formula(text)}"
 
 
-def _label_body(labels: Sequence[str] | None, prefix: str) -> str:
+def _label_body(labels: Sequence[str] | None, prefix: str, in_blob: bool = False) -> str:
     if labels is None:
-        return "    (void)index;\n    return NULL;"
+        return f"{'    (void)model;' + chr(10) if in_blob else ''}    (void)index;\n    return NULL;"
+    if in_blob:
+        return "\n".join(
+            [
+                "    if (model == NULL || model->arena == NULL || index >= @UPPER@_CLASSES + @UPPER@_REJECTS) {",
+                "        return NULL;",
+                "    }",
+                "    return model->blob->labels[index];",
+            ]
+        )
     names = ",\n".join(f"        {c_string(label)}" for label in labels)
     count = f"{prefix.upper()}_CLASSES + {prefix.upper()}_REJECTS"
     return (
@@ -307,10 +323,10 @@ def weights(program: Program, model_name: str, prefix: str) -> str:
         f"{_SPDX}/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"{'' if all(np.isfinite(c).all() for c in reals) else '#include <math.h>' + chr(10)}"
         f'#include "{prefix}_weights.h"\n\n'
-        f"{substitute(_WEIGHTS_PLACE, prefix, align=ALIGN)}"
+        f"{substitute(WEIGHTS_PLACE, prefix, align=ALIGN)}"
     ]
     for name, value in program.constants.items():
-        parts.append(f"{upper}_WEIGHT({name}) {_declaration(name, value, prefix)} = {{\n{_values(value)}\n}};")
+        parts.append(f"{upper}_WEIGHT({name}) {_declaration(name, value, prefix)} = {{\n{values(value)}\n}};")
     return "\n\n".join(parts) + "\n"
 
 
@@ -319,7 +335,8 @@ def _declaration(name: str, value: np.ndarray, prefix: str) -> str:
     return f"const {C_TYPES[str(value.dtype)]} {prefix}_{name}[{value.size}] /* {shape} */"
 
 
-def _values(value: np.ndarray, width: int = 110) -> str:
+def values(value: np.ndarray, width: int = 110) -> str:
+    """An array's elements as lines of a C initializer."""
     flat = value.reshape(-1)
     if flat.dtype == np.float32:
         texts = [real(v) for v in flat.tolist()]

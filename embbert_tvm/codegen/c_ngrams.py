@@ -7,8 +7,11 @@ that model's logits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from embbert_tvm.codegen.c_api import LINKED
 from embbert_tvm.codegen.c_expressions import real
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
@@ -18,6 +21,16 @@ from embbert_tvm.resources import firmware
 
 RUNTIME = firmware("tokenizer", "embbert_ngrams.h")
 _ASCII = 0x80  # the runtime knows these without a table
+
+# Where the rows are that are added: constants of the firmware, or where the state of a text says.
+_TABLE = """\
+#define NGRAMS_EMIT(state, bucket) \\
+    ngrams_add_row((state)->sums, &@PREFIX@_linear_table[(bucket) * NGRAMS_COLUMNS])
+"""
+_TABLE_OF_STATE = """\
+#define NGRAMS_STATE const int8_t *table;
+#define NGRAMS_EMIT(state, bucket) ngrams_add_row((state)->sums, &(state)->table[(bucket) * NGRAMS_COLUMNS])
+"""
 
 _HEADER = template("linear.h.in")
 _SOURCE = template("linear.c.in")
@@ -45,12 +58,22 @@ def constants(model: NgramModel) -> dict[str, np.ndarray]:
     return found if model.projection is None else found | {"linear_projection": model.projection}
 
 
-def files(model: NgramModel, prefix: str, title: str) -> dict[str, str]:
-    """<prefix>_linear.h, <prefix>_linear.c and the header that it includes, by name."""
+def factor(model: NgramModel) -> float:
+    """What a sum is multiplied by, over the root of the features in 4096ths."""
+    return float(np.float32(model.scale) * np.float32(4096))
+
+
+def files(
+    model: NgramModel, prefix: str, title: str, places: Mapping[str, object] = LINKED, in_blob: bool = False
+) -> dict[str, str]:
+    """<prefix>_linear.h, <prefix>_linear.c and the header that it includes, by name. places: where the weights lie;
+    in_blob: whether that is a blob, whose fields' names are those of `constants`."""
     features, outputs = model.features, len(model.bias)
     projected = model.projection is not None
     final = _OF_TWO if len(model.labels) == 2 else "        logits[c] += z;"
-    logits = substitute(_PROJECTED if projected else _PLAIN, prefix, final=final, outputs=outputs)
+    own = "blob->" if in_blob else f"{prefix}_"
+    arrays = {name: f"{own}{name}" for name in ("linear_table", "linear_bias", "linear_projection")}
+    logits = substitute(_PROJECTED if projected else _PLAIN, prefix, final=final, outputs=outputs, **arrays)
     runs = f"{features.shortest} to {features.longest} characters of a word" if features.longest else "no characters"
     source = substitute(
         _SOURCE,
@@ -65,13 +88,17 @@ def files(model: NgramModel, prefix: str, title: str) -> dict[str, str]:
         shortest=features.shortest,
         longest=features.longest,
         tables=fold_tables(),
-        factor=real(float(np.float32(model.scale) * np.float32(4096))),
+        factor="blob->linear_factor[0]" if in_blob else real(factor(model)),
+        table=_TABLE_OF_STATE if in_blob else _TABLE,
+        table_of_state="    state.table = blob->linear_table;\n" if in_blob else "",
+        blob_name="blob, " if in_blob else "",
+        **places,
         logits=logits,
         classes=len(model.labels),
         next_text=NEXT_TEXT,
     )
     return {
-        f"{prefix}_linear.h": substitute(_HEADER, prefix, title=c_comment(title), next_text=NEXT_TEXT),
+        f"{prefix}_linear.h": substitute(_HEADER, prefix, title=c_comment(title), next_text=NEXT_TEXT, **places),
         f"{prefix}_linear.c": source,
         RUNTIME.name: RUNTIME.read_text(encoding="utf-8"),
     }

@@ -13,6 +13,12 @@ _KNOWN = {
 }
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
+_MEANS = """\
+    static const float means[@UPPER@_CLASSES][@UPPER@_CLASSES] = { /* each class's mean logits */
+@ROWS@
+    };"""
+_MEANS_IN_BLOB = "    const float *const means = model->blob->class_means; /* each class's mean logits */"
+
 # Of the header's placeholders.
 RESULT_COMMENTS = {
     "label_is": "index of the largest logit, the first of equals, or @UPPER@_NONE",
@@ -20,10 +26,14 @@ RESULT_COMMENTS = {
 }
 
 
-def scores(rejection: Rejection) -> str:
-    """The C, a template, that fills in scores and may take the label back."""
+def scores(rejection: Rejection, in_blob: bool = False) -> str:
+    """The C, a template, that fills in scores and may take the label back. in_blob: whether the numbers lie in one."""
     found = _SCORES.replace("@KNOWN@", _KNOWN[rejection.score].rstrip("\n"))
+    if in_blob:
+        for number, name in enumerate(("INVERSE", "THRESHOLD", "MOST")):
+            found = found.replace(f"@{name}@", f"model->blob->none_of_these[{number}]")
+        return found.replace("@MEANS@", _MEANS_IN_BLOB).replace("means[i][j]", "means[i * @UPPER@_CLASSES + j]")
     found = found.replace("@INVERSE@", real(1 / rejection.temperature))
     found = found.replace("@THRESHOLD@", real(rejection.threshold)).replace("@MOST@", real(-rejection.threshold))
     rows = [f"        {{{', '.join(map(real, row))}}}," for row in rejection.means or ()]
-    return found.replace("@MEANS@", "\n".join(rows))
+    return found.replace("@MEANS@", _MEANS.replace("@ROWS@", "\n".join(rows)))

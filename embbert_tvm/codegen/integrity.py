@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +26,10 @@ _NUMBER = re.compile(r"-?\d[\w.+-]*")
 _PARTS = template("tokenizer_parts.c.in")
 
 _CHECK = template("check.c.in")
+_PARTS_LINKED = template("check_parts.c.in")
+_PARTS_IN_BLOB = template("check_parts_blob.c.in")
+_CHECK_MODEL = template("check_model.c.in")
+BLOB_CRC_END = 20  # bytes of a blob that its CRC does not cover: those before it, and itself
 
 # In integers every bit is the same everywhere.
 _SAME = template("answer_same.c.in").rstrip("\n")
@@ -61,39 +66,89 @@ def crc32(arrays: Iterable[np.ndarray]) -> int:
     return crc
 
 
+@dataclass(frozen=True)
+class KnownAnswer:
+    """Token ids with the logits that they must give."""
+
+    ids: Sequence[int]
+    logits: np.ndarray
+    # Of a logit, as a share of the largest; 0: every bit is compared.
+    tolerance: float
+
+    @property
+    def bits(self) -> np.ndarray:
+        """The logits' float32 as numbers."""
+        return np.asarray(self.logits, np.float32).reshape(-1).view(np.uint32)
+
+    @property
+    def allowed(self) -> float:
+        """By how much a logit may differ."""
+        return self.tolerance * max(1.0, float(np.abs(self.logits).max()))
+
+
 def source(
     prefix: str,
     constants: Mapping[str, np.ndarray],
     tables: Sequence[np.ndarray] | None,
-    answer: tuple[Sequence[int], np.ndarray],
-    tolerance: float,
+    answer: KnownAnswer,
+    in_blob: bool = False,
 ) -> str:
     """The C of both checks, for the end of <prefix>_model.c.
 
     Args:
         constants: the arrays of <prefix>_weights.c by their names without the prefix, in order.
         tables: the tokenizer's, None where the package has no tokenizer.
-        answer: token ids with the logits that they must give.
-        tolerance: of a logit, as a share of the largest; 0: every bit is compared.
+        answer: what the model must say, and of what.
+        in_blob: whether constants and answer lie in a blob (blob.py), which has a CRC of its own.
     """
-    ids, logits = answer
-    bits = np.asarray(logits, np.float32).reshape(-1).view(np.uint32)
-    allowed = tolerance * max(1.0, float(np.abs(logits).max()))
-    rows = [f"        {{{prefix}_{name}, sizeof {prefix}_{name}}}," for name in constants]
-    text = substitute(_NEAR if tolerance else _SAME, prefix, tolerance=f"{allowed:.9e}")
     declared = "" if tables is None else f"const void *{prefix}_tokenizer_part(size_t index, size_t *bytes);\n\n"
+    places = _in_blob(answer, tables) if in_blob else _linked(prefix, constants, tables, answer)
     return declared + substitute(
         _CHECK,
         prefix,
-        compare=text,
-        rows="\n".join(rows),
-        rest="NULL" if tables is None else f"{prefix}_tokenizer_part(index - sizeof parts / sizeof parts[0], bytes)",
-        crc=f"{crc32([*constants.values(), *(tables or ())]):#010x}",
-        tokens=len(ids),
-        count=len(bits),
-        ids=_rows(f"{i}" for i in ids),
-        answer=_rows(f"{word:#010x}u" for word in bits.tolist()),
+        compare=_NEAR if answer.tolerance else _SAME,
+        tokens=len(answer.ids),
+        ids=_rows(f"{i}" for i in answer.ids),
+        **places,
+        count=len(answer.bits),
     )
+
+
+def _linked(
+    prefix: str, constants: Mapping[str, np.ndarray], tables: Sequence[np.ndarray] | None, answer: KnownAnswer
+) -> dict[str, object]:
+    """What stands in the template where the constants are arrays of the firmware's."""
+    rows = "\n".join(f"        {{{prefix}_{name}, sizeof {prefix}_{name}}}," for name in constants)
+    after = "@PREFIX@_tokenizer_part(index - sizeof parts / sizeof parts[0], bytes)"
+    logits = _rows(f"{word:#010x}u" for word in answer.bits.tolist())
+    return {
+        "parts": _PARTS_LINKED.replace("@ROWS@", rows).replace("@REST@", "NULL" if tables is None else after),
+        "check_model": "",
+        "part_done": "",
+        "crc": f"{crc32([*constants.values(), *(tables or ())]):#010x}",
+        "tolerance": f"{answer.allowed:.9e}f",
+        "answer_here": f"    static const uint32_t answer[@COUNT@] = {{ /* float32 as bits */\n{logits}\n    }};\n",
+        "answer_there": "",
+    }
+
+
+def _in_blob(answer: KnownAnswer, tables: Sequence[np.ndarray] | None) -> dict[str, object]:
+    """The same where a blob holds them. Where it ends the CRC so far becomes what it is at a beginning, if it is the
+    blob's; else nothing that follows makes it right."""
+    there = "    const uint32_t *const answer = model->blob->known_answer;\n"
+    tolerance = "    const float tolerance = model->blob->known_answer_tolerance[0];\n"
+    return {
+        "parts": _PARTS_IN_BLOB.replace(
+            "@REST@", "NULL" if tables is None else "@PREFIX@_tokenizer_part(index - 1, bytes)"
+        ),
+        "check_model": _CHECK_MODEL,
+        "part_done": "            crc = check->part == 0 ? crc ^ model->blob->crc : crc;\n",
+        "crc": f"{crc32(tables or ()):#010x}",
+        "tolerance": "tolerance",
+        "answer_here": "",
+        "answer_there": there + (tolerance if answer.tolerance else ""),
+        "blob_crc_end": BLOB_CRC_END,
+    }
 
 
 def _rows(texts: Iterable[str], per_line: int = 8) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
-from embbert_tvm.codegen import c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen import blob, c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
+from embbert_tvm.codegen.blob import Blob, layout_hash, make_blob
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
@@ -36,7 +37,8 @@ class Contents:
     """What goes into a package. tokenizer: tokenizer.json or None; scheme: what the device's tokenizer is made of,
     None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of its
     int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the logits
-    of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is."""
+    of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is. in_blob: whether
+    what a retrained model has otherwise lies in a blob and not in the firmware."""
 
     program: Program
     model_name: str
@@ -57,6 +59,7 @@ class Contents:
     rejection: Rejection | None = None
     linear: NgramModel | None = None
     example: str | None = None  # a text of the model's own kind
+    in_blob: bool = False
 
     @property
     def streams(self) -> bool:
@@ -66,59 +69,106 @@ class Contents:
 
 def files(contents: Contents) -> dict[str, bytes]:
     """Every file of the package by its path, but for its reference. The same contents give the same bytes."""
-    program, name, prefix, linear = contents.program, contents.model_name, contents.prefix, contents.linear
-    reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
+    program, prefix = contents.program, contents.prefix
     tokenizer: dict[str, bytes] = {}
     tables = None
     if contents.scheme is not None:
-        tokenizer = c_tokenizer.files(contents.scheme, prefix, c_comment(name))
+        tokenizer = c_tokenizer.files(contents.scheme, prefix, c_comment(contents.model_name))
         named, tables = integrity.tokenizer_parts(tokenizer[f"{prefix}_tokenizer.c"].decode(), prefix)
         tokenizer[f"{prefix}_tokenizer.c"] += named.encode()
-    checks = integrity.source(prefix, program.constants, tables, contents.answer, _tolerance(contents))
+    answer = integrity.KnownAnswer(*contents.answer, _tolerance(contents))
+    made = _blob(contents, answer) if contents.in_blob else None
+    checks = integrity.source(prefix, program.constants, tables, answer, contents.in_blob)
+    found = {f"{_HOST}/src/{name}": text.encode() for name, text in _code(contents, checks, made).items()}
+    found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
+    found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
+    found = _with_headers_of(prefix, found)
+    found, digest, model = _with_weights(contents, made, found)
+    found[f"{_HOST}/include/{prefix}.h"] = _header(contents, made, digest).encode()
+    texts = {
+        "plan.json": contents.plan,
+        "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
+        "metadata.json": json.dumps(metadata(contents, digest, model), indent=2, ensure_ascii=False) + "\n",
+    }
+    found |= {path: text.encode() for path, text in texts.items()}
+    return found | _beside(contents)
+
+
+def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
+    """The model's own C by name, but for the weights' values."""
+    program, name, prefix, linear = contents.program, contents.model_name, contents.prefix, contents.linear
+    places = c_api.LINKED if made is None else made.places()
     sources = {
-        f"{_HOST}/src/{prefix}_model.c": c_files.entry(
+        f"{prefix}_model.c": c_files.entry(
             program,
             name,
             contents.labels,
-            reasons,
+            {key: c.reason for c in contents.choices for key in (c.kernel, c.name)},
             prefix,
             contents.head,
             checks,
             contents.rejection,
             linear is not None,
+            places,
+            None if made is None else made.members,
         ),
-        f"{_HOST}/src/{prefix}_weights.h": c_files.weights_header(program, name, prefix),
-        f"{_HOST}/src/{prefix}_weights.c": c_files.weights(program, name, prefix),
+        f"{prefix}_weights.h": c_files.weights_header(program, name, prefix) if made is None else made.header(),
     }
     if program.functions:
         kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix)
         code = c_files.kernels(program, name, prefix)
-        sources |= {f"{_HOST}/src/{prefix}_kernels.h": kernels, f"{_HOST}/src/{prefix}_kernels.c": code}
-        sources |= {f"{_HOST}/src/{file}": text for file, text in micro_headers.shipped(kernels, code).items()}
+        sources |= {f"{prefix}_kernels.h": kernels, f"{prefix}_kernels.c": code}
+        sources |= micro_headers.shipped(kernels, code)
     if linear is not None:
-        sources |= {f"{_HOST}/src/{file}": text for file, text in c_ngrams.files(linear, prefix, name).items()}
-    found = {path: text.encode() for path, text in sources.items()}
-    found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
-    found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
-    found = _with_headers_of(prefix, found)
-    digest = _digest(found)
-    texts = {
-        f"{_HOST}/include/{prefix}.h": c_api.header(
-            program,
-            name,
-            contents.precision,
-            prefix,
-            digest,
-            contents.head,
-            contents.rejection is not None,
-            linear is not None,
-        ),
-        "plan.json": contents.plan,
-        "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
-        "metadata.json": json.dumps(metadata(contents, digest), indent=2, ensure_ascii=False) + "\n",
-    }
-    found |= {path: text.encode() for path, text in texts.items()}
-    return found | _beside(contents)
+        sources |= c_ngrams.files(linear, prefix, name, places, made is not None)
+    return sources
+
+
+def _blob(contents: Contents, answer: integrity.KnownAnswer) -> Blob:
+    return make_blob(
+        contents.prefix,
+        contents.model_name,
+        contents.program.constants,
+        answer,
+        contents.labels,
+        contents.rejection,
+        contents.linear,
+    )
+
+
+def _with_weights(contents: Contents, made: Blob | None, found: dict[str, bytes]) -> tuple[dict[str, bytes], int, int]:
+    """The sources with the weights' values; what tells this firmware from others, and this model."""
+    name = f"{_HOST}/src/{contents.prefix}_weights.c"
+    if made is None:
+        weights = c_files.weights(contents.program, contents.model_name, contents.prefix)
+        found |= {name: c_files.licensed(weights).encode()}
+        digest = _digest(found)
+        return found, digest, digest
+    header = {f"{_HOST}/include/{contents.prefix}.h": _header(contents, made, 0).encode()}
+    layout = layout_hash(found | header)
+    content = made.content(layout)
+    found |= {name: made.source(layout).encode(), blob.FILE: content}
+    return found, layout, blob.model_of(content)
+
+
+def blob_file(found: Mapping[str, bytes]) -> tuple[int, int] | None:
+    """The size of the blob among a package's files and the layout hash that it is for, None where there is none."""
+    content = found.get(blob.FILE)
+    return None if content is None else (len(content), blob.layout_of(content))
+
+
+def _header(contents: Contents, made: Blob | None, digest: int) -> str:
+    return c_api.header(
+        contents.program,
+        contents.model_name,
+        contents.precision,
+        contents.prefix,
+        digest,
+        contents.head,
+        contents.rejection is not None,
+        contents.linear is not None,
+        c_api.LINKED if made is None else made.places(),
+    )
 
 
 def _beside(contents: Contents) -> dict[str, bytes]:
@@ -160,14 +210,16 @@ def _digest(sources: dict[str, bytes]) -> int:
     return int.from_bytes(digest.digest()[:4], "big")
 
 
-def metadata(contents: Contents, digest: int) -> dict:
+def metadata(contents: Contents, digest: int, model: int) -> dict:
+    """metadata.json. digest: EMBBERT_HASH; model: what tells this model from others of the same firmware, or digest."""
     program = contents.program
     return {
         "version": MLF_VERSION,
         "format": FORMAT,
         "model_name": contents.model_name,
         "prefix": contents.prefix,
-        "hash": f"{digest:08x}",
+        "hash": f"{model:08x}",
+        "layout": f"{digest:08x}" if contents.in_blob else None,
         "target": contents.cpu.name,
         "board": None if contents.board is None else asdict(contents.board),
         "precision": contents.precision,

@@ -49,7 +49,8 @@ Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
 _COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
 _MOST_COST = 2**30  # of a step, which int32_t counts; one that may cost more is taken to cost this at any length
 # What no tensor may be called in the entry function.
-_LOCALS = {INPUT, OUTPUT, "arena", "L", "model", "budget", "count", "end", "infer", "spend", "slice_end", "next_step"}
+_LOCALS = {INPUT, OUTPUT, "arena", "blob", "L", "model", "budget", "count", "end", "infer"}
+_LOCALS |= {"spend", "slice_end", "next_step"}
 
 
 def limits(mod: IRModule) -> tuple[int, int | None]:

@@ -16,6 +16,7 @@ from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Cpu
 
 _ENTRIES = ("init", "run", "classify", "classify_pair", "tokenize", "label", "status_text")
+_KEPT = (*_ENTRIES, "blob")  # by the linker
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \(([\w,]+)")
@@ -60,7 +61,7 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
         images, parts = objects, {}
         if cpu.toolchain.freestanding:
             image = folder / "package.elf"
-            keep = [f"-Wl,-u,{package.prefix}_{entry}" for entry in _ENTRIES]
+            keep = [f"-Wl,-u,{package.prefix}_{name}" for name in _KEPT]
             linker_map = folder / "package.map"
             link = [
                 *cpu.cflags,

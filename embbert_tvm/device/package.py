@@ -76,7 +76,7 @@ class Package:
     path: Path
     model_name: str
     prefix: str  # what the names of its C begin with
-    hash: int  # EMBBERT_HASH: tells its firmware from another's
+    hash: int  # what INFO says: tells its firmware, or its blob, from another's
     target: str
     precision: str
     max_length: int
@@ -96,6 +96,7 @@ class Package:
     streams: bool  # a text of any length is read whole
     example: str | None  # a text of the model's own kind, None where that is not known
     min_length: int  # tokens that the model needs at least
+    layout: int | None  # the hash that a blob for its firmware has; None where its weights are linked
     padding: int | None  # the id that fills a text up, of a model that takes but one length; None for others
     metadata: Mapping[str, Any]
 
@@ -193,6 +194,7 @@ def load_package(path: Path | str) -> Package:
         streams=_optional(document, "streams", bool, where) or False,
         example=_optional(document, "example", str, where) or None,
         min_length=_count({"min_length": 1, **document}, "min_length", where),
+        layout=None if document.get("layout") is None else _hash(document, where, "layout"),
         padding=None if document.get("padding") is None else _count(document, "padding", where, least=0),
         metadata=document,
     )
@@ -351,10 +353,10 @@ def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", l
     return value
 
 
-def _hash(document: Mapping[str, Any], where: Path) -> int:
-    text = _get(document, "hash", str, where)
+def _hash(document: Mapping[str, Any], where: Path, key: str = "hash") -> int:
+    text = _get(document, key, str, where)
     if not re.fullmatch("[0-9a-f]{8}", text):
-        raise InputError(f"{where}: hash: must be eight hexadecimal digits, is {text!r}")
+        raise InputError(f"{where}: {key}: must be eight hexadecimal digits, is {text!r}")
     return int(text, 16)
 
 

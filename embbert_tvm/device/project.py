@@ -154,6 +154,8 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "min_ram": str(_kilobytes(package.arena_bytes + _RTOS_RAM)),
         "min_flash": str(_kilobytes(package.weights_bytes + _CODE_FLASH)),
         "steps": str(len(package.steps)),
+        "blob": "" if package.layout is None else f", &{package.prefix}_blob",
+        "of_model": "" if package.layout is None else "&model, ",
         "server_defines": "".join(f"#define {ours} {name}\n" for ours, name in served_names(package).items()),
         "text": package.example or EXAMPLE,
         "ids": ", ".join(map(str, ids)),

@@ -42,6 +42,10 @@ _STATUSES = (
     "E_DAMAGED",
     "MORE",
     "E_BEGIN",
+    "E_MAGIC",
+    "E_VERSION",
+    "E_LAYOUT",
+    "E_SIZE",
 )
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
 FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS, FEATURE_SLICES = 1, 2, 4, 8, 16

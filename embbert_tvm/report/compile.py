@@ -25,6 +25,9 @@ def document(report: CompileReport) -> dict[str, Any]:
         "tuned": list(report.tuned),
         "longest_slice": report.longest_slice,
     }
+    if report.blob is not None:
+        size, layout = report.blob
+        found["blob"] = {"bytes": size, "layout": f"{layout:08x}"}
     if report.plan is not None:
         found["plan"] = {"operators": dict(report.plan.operators), "measured": report.plan.measured}
     if report.pruned is not None:
@@ -41,6 +44,9 @@ def text(report: CompileReport, output: Path) -> str:
     if report.tuned:
         counted += f"; {len(report.tuned)} kernels as tuned"
     lines = [] if report.pruned is None else [f"  vocabulary {vocabulary_line(report.pruned)}"]
+    if report.blob is not None:
+        size, layout = report.blob
+        lines.append(f"  blob       weights.bin {size:,} bytes, for firmware of layout {layout:08x}")
     return "\n".join(
         [
             f"{output}: {report.precision} for {report.board or report.target}, "

@@ -99,7 +99,7 @@ int main(void)
         classify(&model, lengths[i], 0xFF);
         classify(&model, lengths[i], 0x5A);
     }
-    for (int status = EMBBERT_OK; status <= EMBBERT_E_BEGIN; status++) {
+    for (int status = EMBBERT_OK; status <= EMBBERT_E_SIZE; status++) {
         printf("status %s\n", embbert_status_text((embbert_status_t)status));
     }
     for (size_t c = 0; embbert_label(c) != NULL; c++) {

@@ -61,7 +61,7 @@ def complete(rejection: Rejection) -> tuple[str, str]:
     figures = dict.fromkeys(("min_length", "max_length", "vocabulary", "arena_bytes", "longest_slice"), 16)
     program = SimpleNamespace(**figures, classes=CLASSES, text=None, padding=None)
     body = c_files._EXPONENTIAL + c_files._COMPLETE
-    source = substitute(body, "embbert", scores=c_rejection.scores(rejection))
+    source = substitute(body, "embbert", scores=c_rejection.scores(rejection), **c_api.LINKED)
     header = c_api.header(program, "a test", "int8", "embbert", 16, rejects=True)
     return header, f'#include "embbert.h"\n{source}{MAIN}'
 

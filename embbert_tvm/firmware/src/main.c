@@ -85,7 +85,11 @@ static void answer_info(void)
     put_u16(EMBBERT_CLASSES);
     put_u32(EMBBERT_VOCABULARY);
     put_u32(EMBBERT_ARENA_BYTES);
+#ifdef EMBBERT_BLOB_BYTES
+    put_u32(embbert_model_hash(&model));
+#else
     put_u32(EMBBERT_HASH);
+#endif
     put_u16(PAYLOAD_MAX);
     put_u8(port_ticks_are());
     put_u8(features);
@@ -192,7 +196,11 @@ static void answer_self_test(void)
 #ifdef HAS_API_2 /* against what was compiled, where the runs above compare the model with itself */
     embbert_check_t check;
     memset(&check, 0, sizeof check);
+#ifdef EMBBERT_BLOB_BYTES
+    if (embbert_check(&model, &check, SIZE_MAX) != EMBBERT_OK)
+#else
     if (embbert_check(&check, SIZE_MAX) != EMBBERT_OK)
+#endif
         wrong |= WRONG_MEMORY;
     if (embbert_known_answer(&model, logits) != EMBBERT_OK)
         wrong |= WRONG_ANSWER;
@@ -463,7 +471,11 @@ int main(void)
 {
     port_init();
     watchdog_start();
+#ifdef EMBBERT_BLOB_BYTES
+    if (embbert_init(&model, memory.arena, sizeof memory.arena, &embbert_blob) != EMBBERT_OK)
+#else
     if (embbert_init(&model, memory.arena, sizeof memory.arena) != EMBBERT_OK)
+#endif
         server_fault(0, 0);
     for (;;) {
         request = next_request();

@@ -7,6 +7,7 @@
  *   NGRAMS_WORDS                       words in a row, at most 3
  *   NGRAMS_SHORTEST, NGRAMS_LONGEST    runs of characters, at most 6; NGRAMS_LONGEST 0: none
  *   NGRAMS_EMIT(state, bucket)         what is done with a feature, usually ngrams_add_row()
+ *   NGRAMS_STATE                       fields of ngrams_t that NGRAMS_EMIT needs besides, where there are any
  *   ngrams_folds[NGRAMS_FOLDS]         code points that are not plain letters, in order
  *   ngrams_bases[NGRAMS_BASES]         blocks of Latin letters that lose case and accent
  *
@@ -28,6 +29,10 @@ enum { NGRAMS_LETTER = 0, NGRAMS_SINGLE = 1, NGRAMS_SPACE = 2, NGRAMS_NOTHING = 
 #define NGRAMS_REPLACEMENT 0xFFFDu
 #define NGRAMS_MOST 0xFFFFFFu /* features of a text that count: 127 times as many fit in an int32_t */
 
+#ifndef NGRAMS_STATE
+#define NGRAMS_STATE
+#endif
+
 typedef struct {
     int32_t sums[NGRAMS_COLUMNS];
     uint32_t count;                    /* features so far */
@@ -40,6 +45,7 @@ typedef struct {
     uint32_t least, most;              /* what its next byte may be */
     uint32_t letters;                  /* characters of the word and the space before it, at most NGRAMS_LONGEST */
     uint32_t seen;                     /* words so far, at most NGRAMS_WORDS */
+    NGRAMS_STATE
 } ngrams_t;
 
 static inline void ngrams_emit(ngrams_t *n, uint32_t hash, uint32_t kind)

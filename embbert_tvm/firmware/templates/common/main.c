@@ -22,11 +22,11 @@ void server_fault(uint32_t status, uint32_t address)
 int main(void)
 {
     size_t label = 0;
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK || classify(&model, &label) != @upper@_OK) {
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK || classify(&model, &label) != @upper@_OK) {
         semihosting_write("the model refused\n");
         semihosting_exit(0);
     }
-    const char *name = @prefix@_label(label);
+    const char *name = @prefix@_label(@of_model@label);
     semihosting_write(name ? name : "done");
     semihosting_write("\n");
     semihosting_exit(1);

@@ -15,7 +15,7 @@ static @prefix@_t model;
 void app_main(void)
 {
     size_t label = 0;
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK) {
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK) {
         printf("the model refused its arena\n");
         return;
     }
@@ -26,7 +26,7 @@ void app_main(void)
         printf("%s\n", @prefix@_status_text(status));
         return;
     }
-    const char *name = @prefix@_label(label);
+    const char *name = @prefix@_label(@of_model@label);
     printf("label: %s\n", name ? name : "(none)");
     printf("took %" PRId64 " us\n", microseconds);
 }

@@ -8,7 +8,7 @@ static @prefix@_t model;
 
 static void print_label(size_t label)
 {
-    const char *name = @prefix@_label(label);
+    const char *name = @prefix@_label(@of_model@label);
     Serial.println(name ? name : "(no label)");
 }
 
@@ -17,7 +17,7 @@ void setup()
     Serial.begin(115200);
     while (!Serial) {
     }
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK)
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK)
         Serial.println("the model refused its arena");
 }
 

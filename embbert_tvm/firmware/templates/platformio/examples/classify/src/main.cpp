@@ -40,7 +40,7 @@ static @prefix@_status_t classify(size_t *label)
 void setup()
 {
     Serial.begin(115200);
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK)
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK)
         Serial.println("the model refused its arena");
 }
 
@@ -48,7 +48,7 @@ void loop()
 {
     size_t label = 0;
     @prefix@_status_t status = classify(&label);
-    const char *name = @prefix@_label(label);
+    const char *name = @prefix@_label(@of_model@label);
     Serial.println(status != @upper@_OK ? @prefix@_status_text(status) : name ? name : "(no label)");
     delay(1000);
 }

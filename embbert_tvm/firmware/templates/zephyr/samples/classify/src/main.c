@@ -13,7 +13,7 @@ static @prefix@_t model;
 int main(void)
 {
     size_t label = 0;
-    if (@prefix@_init(&model, arena, sizeof arena) != @upper@_OK) {
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK) {
         printk("the model refused its arena\n");
         return 1;
     }
@@ -35,7 +35,7 @@ int main(void)
         printk("the model refused: status %d\n", (int)status);
         return 1;
     }
-    const char *name = @prefix@_label(label);
+    const char *name = @prefix@_label(@of_model@label);
     printk("label: %s\n", name ? name : "(none)");
     return 0;
 }
