@@ -82,7 +82,7 @@ class KnownAnswer:
 
     @property
     def allowed(self) -> float:
-        """By how much a logit may differ."""
+        """Largest difference that a logit may have."""
         return self.tolerance * max(1.0, float(np.abs(self.logits).max()))
 
 

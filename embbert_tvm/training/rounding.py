@@ -78,12 +78,12 @@ def passing(rounded: Tensor, x: Tensor) -> Tensor:
 
 
 def round_up(x: Tensor) -> Tensor:
-    """To the nearest whole number, ties upward as `multiply_high` has them; the gradient passes."""
+    """Round to the nearest integer, ties upward as `multiply_high` has them; the gradient passes."""
     return passing(torch.floor(x + 0.5), x)
 
 
 def round_even(x: Tensor) -> Tensor:
-    """To the nearest whole number, ties to even as constants are rounded; the gradient passes."""
+    """Round to the nearest integer, ties to even as constants are rounded; the gradient passes."""
     return passing(torch.round(x), x)
 
 
