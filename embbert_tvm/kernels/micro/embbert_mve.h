@@ -52,16 +52,6 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     "vldrw.u32 q4, [r1, #64*(" #n ")+32]\n" EMBBERT_MVE_TILE_1(a, "q3", "q0", "q1")                                    \
     "vldrw.u32 q5, [r1, #64*(" #n ")+48]\n" EMBBERT_MVE_TILE_2(a, "q4", "q0", "q1")                                    \
     EMBBERT_MVE_TILE_3(a, "q5", "q0", "q1")
-/* All tiles, the columns of one in rounds of `columns`: `rest` is a round without its first sixteen. The block operand
- * starts at R11 and ends at R9. */
-#define EMBBERT_MVE_PRODUCT(columns, rest)                                                                             \
-    "push {r7}\n push {%[pairs]}\n"                                                                                    \
-    "1:\n" EMBBERT_MVE_TILES("r7")                                                                                     \
-    "2:\n mov r1, r11\n" EMBBERT_MVE_DOT(0, "") "b 4f\n"                                                               \
-    "3:\n" EMBBERT_MVE_DOT(0, "a")                                                                                     \
-    "4:\n" rest "add r1, r1, #4*" #columns "\n cmp r1, r9\n bne 3b\n" EMBBERT_MVE_TILE_STORE                           \
-    "cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"                                                          \
-    "add sp, sp, #4\n pop {r7}\n"
 #endif
 
 #if EMBBERT_MVE
@@ -86,80 +76,109 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 #define EMBBERT_MVE_ROWS_START "vldrw.u32 q2, [r11]\n vldrw.u32 q3, [r11, #16]\n vldrw.u32 q4, [r11, #32]\n"
 #endif
 
-/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the interleaved matrix b (pairs, k, 2),
- * over their k columns. pairs is at least 1, k a multiple of 32. */
-EMBBERT_MVE_APART void embbert_mve_product(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)
-{
 #if EMBBERT_MVE
-    const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)pairs, (uintptr_t)(b + 2 * k * pairs - 32)};
-    register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
-    register uintptr_t right __asm__("r3") = (uintptr_t)b;
-    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
-    register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k - 128);
-    register uintptr_t left __asm__("r11") = (uintptr_t)a;
-    __asm__ volatile(
-        EMBBERT_MVE_ENTER "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START
-        "1:\n" EMBBERT_MVE_TILES("r7")
-        "2:\n mov r1, r11\n"
-        EMBBERT_MVE_STEP("", "q0", "q1", "[r1, #48]", "cmp r1, r9\n", EMBBERT_MVE_PAIR("q6", "q7"), "r1", "64", "", "")
-        "beq 4f\n"
-        "3:\n"
-        EMBBERT_MVE_STEP("a", "q6", "q7", "[r1, #112]", "", EMBBERT_MVE_PAIR("q0", "q1"), "r1", "128", "", "")
-        EMBBERT_MVE_STEP("a", "q0", "q1", "[r1, #176]", "", EMBBERT_MVE_PAIR("q6", "q7"), "r1", "192", "",
-                         "add r1, r1, #128\n cmp r1, r9\n")
-        "bne 3b\n"
-        "4:\n"
-        EMBBERT_MVE_STEP("a", "q6", "q7", "[r1, #112]", EMBBERT_MVE_STAY, EMBBERT_MVE_PAIR("q0", "q1"), "r11", "0", "", "")
-        EMBBERT_MVE_TILE_STORE "cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n" EMBBERT_MVE_LEAVE
-        : "+r"(cursor), "+r"(right), "+r"(out)
-        : "r"(end), "r"(left), "m"(frame)
-        : EMBBERT_MVE_TILE_REGISTERS);
-#else
-    for (int32_t j = 0; j < 2 * pairs; j++) {
-        for (int32_t r = 0; r < 4; r++) {
-            int32_t sum = 0;
-            for (int32_t i = 0; i < k; i++) {
-                sum += a[embbert_mve_at(r, i)] * b[(j / 2 * k + i) * 2 + j % 2];
-            }
-            sums[embbert_mve_at(r, j)] = sum;
-        }
-    }
-#endif
-}
-
-/* The same with another number of columns a round, of which k is a multiple. */
-#if EMBBERT_MVE
-#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
-    EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b,              \
-                                                         int32_t pairs, int32_t k)                                     \
+/* One tile after another. What a tile's last step has summed is stored in that step and the next tile's first, whose
+ * stores and loads together keep the port to memory as long as the multiplications take. On the stack: where the matrix
+ * ends, the bytes of eight tiles' rows. R7 is where the rows of the next eight tiles begin, R9 the operand's last round
+ * of steps. */
+#define EMBBERT_MVE_STEP_OF(a, v, w, s0, s1, s2, s3, s4, s5, s6, s7)                                                   \
+    "vmladav" a ".s8 r0, q2, " v "\n" s0 "vmladav" a ".s8 r2, q2, " w "\n" s1 "vmladav" a ".s8 r4, q3, " v "\n" s2     \
+    "vmladav" a ".s8 r6, q3, " w "\n" s3 "vmladav" a ".s8 r8, q4, " v "\n" s4 "vmladav" a ".s8 r10, q4, " w "\n" s5    \
+    "vmladav" a ".s8 r12, q5, " v "\n" s6 "vmladav" a ".s8 lr, q5, " w "\n" s7
+#define EMBBERT_MVE_ROW(q, base, at) "vldrw.u32 " q ", [" base ", #" at "]\n"
+/* Step n of a round, of an even and an odd number; `base` + `at` is where the next step's rows lie. */
+#define EMBBERT_MVE_BETWEEN(a, v, w, load_v, load_w, n, x, base, at)                                                   \
+    EMBBERT_MVE_STEP_OF(a, v, w, EMBBERT_MVE_ROW("q5", "r1", "64*(" #n ")+48"), x load_v,                              \
+                        EMBBERT_MVE_ROW("q2", base, at), load_w, EMBBERT_MVE_ROW("q3", base, at "+16"), "",            \
+                        EMBBERT_MVE_ROW("q4", base, at "+32"), "")
+#define EMBBERT_MVE_BETWEEN_(...) EMBBERT_MVE_BETWEEN(__VA_ARGS__)
+#define EMBBERT_MVE_EVEN(a, n)                                                                                         \
+    EMBBERT_MVE_BETWEEN_(a, "q0", "q1", EMBBERT_MVE_PAIR("q6", "q7"), n, "", "r1", "64*(" #n ")+64")
+#define EMBBERT_MVE_ODD(n)                                                                                             \
+    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), n, "", "r1", "64*(" #n ")+64")
+/* The last step of a round before another. */
+#define EMBBERT_MVE_TURN(steps)                                                                                        \
+    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), steps-1, "add r1, r1, #64*" #steps "\n", "r1", "0")
+/* The last step of a tile, and the first of the next. */
+#define EMBBERT_MVE_LAST(steps, stay, first, second)                                                                   \
+    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r1", "64*(" #steps ")-16") stay, "vld20.8 {q0, q1}, [r3]\n", \
+                        EMBBERT_MVE_ROW("q2", "r11", "0") "mov r1, r11\n", "vld21.8 {q0, q1}, [r3]!\n",                \
+                        EMBBERT_MVE_ROW("q3", "r11", "16"), first, EMBBERT_MVE_ROW("q4", "r11", "32"), second)
+#define EMBBERT_MVE_FIRST                                                                                              \
+    EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r1", "48"), "strd r8, r10, [r5], #64\n",                \
+                        EMBBERT_MVE_ROW("q2", "r1", "64"), "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n",    \
+                        "strd r12, lr, [r5], #-184\n", EMBBERT_MVE_ROW("q3", "r1", "80"),                              \
+                        EMBBERT_MVE_ROW("q4", "r1", "96"))
+/* `middle`: the steps between the first and the last of a round. */
+#define EMBBERT_MVE_IN_ROUNDS(steps, middle)                                                                           \
+    "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n mov r7, r3\n mov r1, r11\n"                                       \
+    "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START "b 5f\n"                               \
+    "1:\n" EMBBERT_MVE_LAST(steps, "", "strd r0, r2, [r5], #64\n", "strd r4, r6, [r5], #64\n") EMBBERT_MVE_FIRST       \
+    "2:\n" middle "cmp r1, r9\n bne 4f\n"                                                                              \
+    "3:\n cmp r3, r7\n bne 1b\n"                                                                                       \
+    EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it eq\n subeq r3, r1, #32\n", "", "")                         \
+    "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n"             \
+    "beq 6f\n"                                                                                                         \
+    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n"                                    \
+    EMBBERT_MVE_EVEN("", 0) "b 2b\n"                                                                                   \
+    "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_EVEN("a", 0) "b 2b\n"                                                   \
+    "6:\n" EMBBERT_MVE_LEAVE
+#define EMBBERT_MVE_MIDDLE_2
+#define EMBBERT_MVE_MIDDLE_4 EMBBERT_MVE_ODD(1) EMBBERT_MVE_EVEN("a", 2)
+#define EMBBERT_MVE_MIDDLE_8                                                                                           \
+    EMBBERT_MVE_MIDDLE_4 EMBBERT_MVE_ODD(3) EMBBERT_MVE_EVEN("a", 4) EMBBERT_MVE_ODD(5) EMBBERT_MVE_EVEN("a", 6)
+#define EMBBERT_MVE_PRODUCT_BY(name, steps)                                                                            \
+    EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)             \
     {                                                                                                                  \
-        register uintptr_t cursor __asm__("r1") = (uintptr_t)pairs;                                                    \
+        const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)(b + 2 * k * pairs), (uintptr_t)(16 * k)};  \
+        register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
         register uintptr_t right __asm__("r3") = (uintptr_t)b;                                                         \
         register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
-        register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k);                                                 \
+        register uintptr_t end __asm__("r9") = (uintptr_t)(a + 4 * k - 64 * (steps));                                  \
         register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
-        __asm__ volatile(EMBBERT_MVE_PRODUCT(columns, rest)                                                            \
-                         : [pairs] "+r"(cursor), "+r"(right), "+r"(out)                                                \
-                         : "r"(end), "r"(left)                                                                         \
+        __asm__ volatile(EMBBERT_MVE_IN_ROUNDS(steps, EMBBERT_MVE_MIDDLE_##steps)                                      \
+                         : "+r"(cursor), "+r"(right), "+r"(out)                                                        \
+                         : "r"(end), "r"(left), "m"(frame)                                                             \
                          : EMBBERT_MVE_TILE_REGISTERS);                                                                \
     }
-#define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
-#define EMBBERT_MVE_DOT_4(n) EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT_2(n+2)
 #else
-#define EMBBERT_MVE_PRODUCT_BY(name, columns, rest)                                                                          \
-    static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs,   \
-                                                     int32_t k)                                                        \
+#define EMBBERT_MVE_PRODUCT_BY(name, steps)                                                                            \
+    static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)                 \
     {                                                                                                                  \
-        embbert_mve_product(sums, a, b, pairs, k);                                                                     \
+        for (int32_t j = 0; j < 2 * pairs; j++) {                                                                      \
+            for (int32_t r = 0; r < 4; r++) {                                                                          \
+                int32_t sum = 0;                                                                                       \
+                for (int32_t i = 0; i < k; i++) {                                                                      \
+                    sum += a[embbert_mve_at(r, i)] * b[(j / 2 * k + i) * 2 + j % 2];                                   \
+                }                                                                                                      \
+                sums[embbert_mve_at(r, j)] = sum;                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
     }
 #endif
-EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 32, EMBBERT_MVE_DOT(1, "a"))
-EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 64, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2))
-EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 128, EMBBERT_MVE_DOT(1, "a") EMBBERT_MVE_DOT_2(2) EMBBERT_MVE_DOT_4(4))
+
+/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the pairs matrix b (pairs, k, 2), over
+ * their k columns, 32, 64 or 128 of them a round, of which k is a multiple. pairs is at least 1. */
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 2)
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 4)
+EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 8)
+
+/* The same, with as many columns a round as k, a multiple of 32, allows. */
+static inline void embbert_mve_product(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, const int32_t k)
+{
+    if (k % 128 == 0) {
+        embbert_mve_product_128(sums, a, b, pairs, k);
+    } else if (k % 64 == 0) {
+        embbert_mve_product_64(sums, a, b, pairs, k);
+    } else {
+        embbert_mve_product_32(sums, a, b, pairs, k);
+    }
+}
 
 /* The same for an interleaved matrix (pairs, stride / 2, 2), whose first k columns are read: stride in bytes, k a
  * multiple of 16. */
 #if EMBBERT_MVE
+#define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
 #define EMBBERT_MVE_STRIDED(columns, rest)                                                                             \
     __asm__ volatile("push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"                                                \
                      "1:\n" EMBBERT_MVE_TILES("r7")                                                                    \
