@@ -102,24 +102,24 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 /* The last step of a tile, and the first of the next. */
 #define EMBBERT_MVE_LAST(steps, stay, first, second)                                                                   \
     EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r1", "64*(" #steps ")-16") stay, "vld20.8 {q0, q1}, [r3]\n", \
-                        EMBBERT_MVE_ROW("q2", "r11", "0") "mov r1, r11\n", "vld21.8 {q0, q1}, [r3]!\n",                \
+                        EMBBERT_MVE_ROW("q2", "r11", "0"), "vld21.8 {q0, q1}, [r3]!\n",                               \
                         EMBBERT_MVE_ROW("q3", "r11", "16"), first, EMBBERT_MVE_ROW("q4", "r11", "32"), second)
 #define EMBBERT_MVE_FIRST                                                                                              \
-    EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r1", "48"), "strd r8, r10, [r5], #64\n",                \
-                        EMBBERT_MVE_ROW("q2", "r1", "64"), "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n",    \
-                        "strd r12, lr, [r5], #-184\n", EMBBERT_MVE_ROW("q3", "r1", "80"),                              \
-                        EMBBERT_MVE_ROW("q4", "r1", "96"))
+    EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r11", "48"), "strd r8, r10, [r5], #64\n",               \
+                        EMBBERT_MVE_ROW("q2", "r11", "64"), "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n",   \
+                        "strd r12, lr, [r5], #-184\n", EMBBERT_MVE_ROW("q3", "r11", "80"),                             \
+                        EMBBERT_MVE_ROW("q4", "r11", "96"))
 /* `middle`: the steps between the first and the last of a round. */
 #define EMBBERT_MVE_IN_ROUNDS(steps, middle)                                                                           \
     "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n mov r7, r3\n mov r1, r11\n"                                       \
     "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START "b 5f\n"                               \
     "1:\n" EMBBERT_MVE_LAST(steps, "", "strd r0, r2, [r5], #64\n", "strd r4, r6, [r5], #64\n") EMBBERT_MVE_FIRST       \
-    "2:\n" middle "cmp r1, r9\n bne 4f\n"                                                                              \
-    "3:\n cmp r3, r7\n bne 1b\n"                                                                                       \
+    "mov r1, r11\n"                                                                                                    \
+    "2:\n" middle "cmp r1, r9\n bne 4f\n cmp r3, r7\n bne 1b\n"                                                       \
     EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it eq\n subeq r3, r1, #32\n", "", "")                         \
     "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n"             \
     "beq 6f\n"                                                                                                         \
-    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n"                                    \
+    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n mov r1, r11\n"                     \
     EMBBERT_MVE_EVEN("", 0) "b 2b\n"                                                                                   \
     "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_EVEN("a", 0) "b 2b\n"                                                   \
     "6:\n" EMBBERT_MVE_LEAVE
@@ -425,10 +425,11 @@ static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen words at `p` to Q0 to Q3 (LOW) or Q4 to Q7 (HIGH): the first of each four, the second, ... And one operation
- * on all sixteen in Q0 to Q3. */
+/* Sixteen words at `p` to Q0 to Q3: the first of each four, the second, ... EIGHT words to two registers, the first of
+ * each two and the second, which VQMOVNB and VQMOVNT put in order. And one operation on all sixteen in Q0 to Q3. */
 #define EMBBERT_MVE_LOW(p) EMBBERT_MVE_LOAD("{q0, q1, q2, q3}", p)
 #define EMBBERT_MVE_HIGH(p) EMBBERT_MVE_LOAD("{q4, q5, q6, q7}", p)
+#define EMBBERT_MVE_EIGHT(q, p) "vld20.32 {" q "}, [" p "]\n vld21.32 {" q "}, [" p "]\n"
 #define EMBBERT_MVE_LOAD(q, p)                                                                                         \
     "vld40.32 " q ", [" p "]\n vld41.32 " q ", [" p "]\n vld42.32 " q ", [" p "]\n vld43.32 " q ", [" p "]\n"
 #define EMBBERT_MVE_EACH(operation, x)                                                                                 \
@@ -452,14 +453,24 @@ static inline void embbert_mve_requantize(int8_t *out, const int32_t *sums, cons
                                           const int32_t *multiplier, int32_t n)
 {
 #if EMBBERT_MVE
-    for (int32_t j = 0; j < n; j += 16) {
-        for (int32_t r = 0; r < 4; r++, sums += 16, out += 16) {
-            __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_HIGH("%1") EMBBERT_MVE_BOTH("vadd.i32")
-                             EMBBERT_MVE_HIGH("%2") EMBBERT_MVE_BOTH("vrmulh.s32") EMBBERT_MVE_NARROW
-                             "vstrb.8 q0, [%3]\n"
+    for (int32_t j = 0; j < n; j += 16, sums += 64, out += 64) {
+        for (int32_t half = 0; half < 16; half += 8) {
+            const int32_t *from = sums + half, *added = bias + j + half, *by = multiplier + j + half;
+            __asm__ volatile(EMBBERT_MVE_EIGHT("q4, q5", "%0") EMBBERT_MVE_EIGHT("q6, q7", "%1")
                              :
-                             : "r"(sums), "r"(bias + j), "r"(multiplier + j), "r"(out)
-                             : EMBBERT_MVE_ALL_REGISTERS);
+                             : "r"(added), "r"(by)
+                             : "q4", "q5", "q6", "q7", "memory");
+            for (int32_t r = 0; r < 4; r += 2) {
+                __asm__ volatile(
+                    EMBBERT_MVE_EIGHT("q0, q1", "%0") "vld20.32 {q2, q3}, [%1]\n vadd.i32 q0, q0, q4\n"
+                    "vld21.32 {q2, q3}, [%1]\n vadd.i32 q1, q1, q5\n vrmulh.s32 q0, q0, q6\n vadd.i32 q2, q2, q4\n"
+                    "vrmulh.s32 q1, q1, q7\n vadd.i32 q3, q3, q5\n vrmulh.s32 q2, q2, q6\n vqmovnb.s32 q0, q0\n"
+                    "vrmulh.s32 q3, q3, q7\n vqmovnt.s32 q0, q1\n vqmovnb.s32 q2, q2\n vqmovnb.s16 q0, q0\n"
+                    "vqmovnt.s32 q2, q3\n vstrb.16 q0, [%2]\n vqmovnb.s16 q2, q2\n vstrb.16 q2, [%2, #16]\n"
+                    :
+                    : "r"(from + 16 * r), "r"(from + 16 * r + 16), "l"(out + 16 * r + half)
+                    : EMBBERT_MVE_LOW_REGISTERS);
+            }
         }
     }
 #else
@@ -477,16 +488,22 @@ static inline void embbert_mve_requantize(int8_t *out, const int32_t *sums, cons
 static inline void embbert_mve_rescale(int8_t *out, const int32_t *sums, const int32_t *factor, int32_t n)
 {
 #if EMBBERT_MVE
-    for (int32_t r = 0; r < 4; r++) {
-        const int32x4_t row = vdupq_n_s32(factor[r]);
+    for (int32_t r = 0; r < 4; r += 2) {
+        const int32x4_t factor0 = vdupq_n_s32(factor[r]), factor1 = vdupq_n_s32(factor[r + 1]);
         const int32_t *from = sums + 16 * r;
         int8_t *to = out + 16 * r;
         for (int32_t j = 0; j < n; j += 16, from += 64, to += 64) {
-            __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vrmulh.s32", "%q1") EMBBERT_MVE_NARROW
-                             "vstrb.8 q0, [%2]\n"
-                             :
-                             : "r"(from), "w"(row), "r"(to)
-                             : EMBBERT_MVE_LOW_REGISTERS);
+            for (int32_t half = 0; half < 16; half += 8) {
+                __asm__ volatile(
+                    EMBBERT_MVE_EIGHT("q0, q1", "%0") "vld20.32 {q2, q3}, [%1]\n vrmulh.s32 q0, q0, %q3\n"
+                    "vld21.32 {q2, q3}, [%1]\n vrmulh.s32 q1, q1, %q3\n vqmovnb.s32 q0, q0\n"
+                    "vrmulh.s32 q2, q2, %q4\n vqmovnt.s32 q0, q1\n vrmulh.s32 q3, q3, %q4\n vqmovnb.s16 q0, q0\n"
+                    "vqmovnb.s32 q2, q2\n vstrb.16 q0, [%2]\n vqmovnt.s32 q2, q3\n vqmovnb.s16 q2, q2\n"
+                    "vstrb.16 q2, [%2, #16]\n"
+                    :
+                    : "r"(from + half), "r"(from + half + 16), "l"(to + half), "w"(factor0), "w"(factor1)
+                    : EMBBERT_MVE_LOW_REGISTERS);
+            }
         }
     }
 #else
@@ -562,18 +579,26 @@ static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int3
                                      int32_t epsilon, int32_t n)
 {
 #if EMBBERT_MVE
-    for (int32_t r = 0; r < 4; r++) {
-        int32_t *row = sums + 16 * r;
-        int64_t square = epsilon;
-        for (int32_t j = 0; j < n; j += 16, row += 64) {
-            for (int32_t i = 0; i < 16; i += 4) {
-                const int32x4_t start = vaddq_s32(vld1q_s32(row + i), vld1q_s32(bias + j + i));
-                const int32x4_t scaled = vrmulhq_s32(start, vld1q_s32(common + j + i));
-                vst1q_s32(row + i, scaled);
-                square = vmlaldavaq_s32(square, scaled, scaled);
+    for (int32_t r = 0; r < 4; r += 2) {
+        int64_t square0 = epsilon, square1 = epsilon;
+        for (int32_t j = 0; j < n; j += 16) {
+            for (int32_t i = 0; i < 16; i += 8) {
+                int32_t *row = sums + 4 * j + 16 * r + i;
+                /* Eight columns of two rows. */
+                __asm__ volatile(
+                    "vldrw.u32 q4, [%3]\n vldrw.u32 q0, [%2]\n vldrw.u32 q1, [%2, #64]\n vadd.i32 q0, q0, q4\n"
+                    "vldrw.u32 q5, [%4]\n vadd.i32 q1, q1, q4\n vldrw.u32 q6, [%3, #16]\n vrmulh.s32 q0, q0, q5\n"
+                    "vldrw.u32 q2, [%2, #16]\n vrmulh.s32 q1, q1, q5\n vldrw.u32 q3, [%2, #80]\n vadd.i32 q2, q2, q6\n"
+                    "vstrw.32 q0, [%2]\n vmlaldava.s32 %Q0, %R0, q0, q0\n vldrw.u32 q7, [%4, #16]\n vadd.i32 q3, q3, q6\n"
+                    "vmlaldava.s32 %Q1, %R1, q1, q1\n vstrw.32 q1, [%2, #64]\n vrmulh.s32 q2, q2, q7\n"
+                    "vrmulh.s32 q3, q3, q7\n vmlaldava.s32 %Q0, %R0, q2, q2\n vstrw.32 q2, [%2, #16]\n"
+                    "vmlaldava.s32 %Q1, %R1, q3, q3\n vstrw.32 q3, [%2, #80]\n"
+                    : "+r"(square0), "+r"(square1)
+                    : "r"(row), "r"(bias + j + i), "r"(common + j + i)
+                    : EMBBERT_MVE_ALL_REGISTERS);
             }
         }
-        squares[r] = square;
+        squares[r] = square0, squares[r + 1] = square1;
     }
 #else
     for (int32_t r = 0; r < 4; r++) {
@@ -594,29 +619,26 @@ static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32
                                          const int32_t *inverse, const int32_t *gain, int32_t n)
 {
 #if EMBBERT_MVE
-    /* Sixteen of one row, in Q0. */
-#define EMBBERT_MVE_UNITS(row, shift, factor)                                                                          \
-    EMBBERT_MVE_LOW(row)                                                                                               \
-    "vdup.32 q4, " factor "\n vshl.s32 q0, " shift "\n vshl.s32 q1, " shift "\n vshl.s32 q2, " shift "\n"              \
-    "vshl.s32 q3, " shift "\n" EMBBERT_MVE_EACH("vrmulh.s32", "q4") EMBBERT_MVE_HIGH("%[gain]")                        \
-        EMBBERT_MVE_BOTH("vrmulh.s32") EMBBERT_MVE_NARROW
     for (int32_t r = 0; r < 4; r += 2) {
-        const int32_t *row = scaled + 16 * r;
+        const int32x4_t inverse0 = vdupq_n_s32(inverse[r]), inverse1 = vdupq_n_s32(inverse[r + 1]);
         int8_t *out = r == 0 ? out0 : out1;
-        int8_t even[16];
-        for (int32_t j = 0; j < n; j += 16, row += 64, out += 32) {
-            __asm__ volatile(EMBBERT_MVE_UNITS("%[row0]", "%[left0]", "%[inverse0]") "vstrb.8 q0, [%[even]]\n"
-                             EMBBERT_MVE_UNITS("%[row1]", "%[left1]", "%[inverse1]")
-                             "vmov q1, q0\n vldrb.u8 q0, [%[even]]\n"
-                             "vst20.8 {q0, q1}, [%[out]]\n vst21.8 {q0, q1}, [%[out]]\n"
-                             :
-                             : [row0] "r"(row), [row1] "r"(row + 16), [left0] "r"(left[r]), [left1] "r"(left[r + 1]),
-                               [inverse0] "r"(inverse[r]), [inverse1] "r"(inverse[r + 1]), [gain] "r"(gain + j),
-                               [even] "r"(even), [out] "r"(out)
-                             : EMBBERT_MVE_ALL_REGISTERS);
+        const int32_t left0 = left[r], left1 = left[r + 1], *row0 = scaled + 16 * r, *row1 = row0 + 16, *by = gain;
+        for (int32_t j = 0; j < n; j += 16, out += 32, row0 += 56, row1 += 56) {
+            /* Eight columns of two rows, which lie side by side when the second's bytes go on top of the first's. */
+#define EMBBERT_MVE_UNITS(step, at)                                                                                    \
+    "vld20.32 {q0, q1}, [%0]\n vld21.32 {q0, q1}, [%0]" step "\n vld20.32 {q2, q3}, [%1]\n vshl.s32 q0, %4\n"           \
+    "vld21.32 {q2, q3}, [%1]" step "\n vshl.s32 q1, %4\n vrmulh.s32 q0, q0, %q6\n vld20.32 {q4, q5}, [%2]\n"           \
+    "vshl.s32 q2, %5\n vrmulh.s32 q1, q1, %q6\n vld21.32 {q4, q5}, [%2]!\n vshl.s32 q3, %5\n"                          \
+    "vrmulh.s32 q2, q2, %q7\n vrmulh.s32 q0, q0, q4\n vrmulh.s32 q3, q3, %q7\n vqmovnb.s32 q0, q0\n"                   \
+    "vrmulh.s32 q1, q1, q5\n vrmulh.s32 q2, q2, q4\n vqmovnt.s32 q0, q1\n vrmulh.s32 q3, q3, q5\n"                     \
+    "vqmovnb.s32 q2, q2\n vqmovnb.s16 q0, q0\n vqmovnt.s32 q2, q3\n vqmovnt.s16 q0, q2\n vstrw.32 q0, [%3, #" at "]\n"
+            __asm__ volatile(EMBBERT_MVE_UNITS("!", "0") EMBBERT_MVE_UNITS("", "16")
+                             : "+r"(row0), "+r"(row1), "+r"(by)
+                             : "r"(out), "r"(left0), "r"(left1), "w"(inverse0), "w"(inverse1)
+                             : EMBBERT_MVE_LOW_REGISTERS, "q4", "q5");
+#undef EMBBERT_MVE_UNITS
         }
     }
-#undef EMBBERT_MVE_UNITS
 #else
     for (int32_t r = 0; r < 4; r++) {
         for (int32_t j = 0; j < n; j++) {
@@ -800,24 +822,40 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
         const int16x8_t samples = vldrhq_gather_offset_z_s16((const int16_t *)(const void *)from, offsets, there);
         vst1q_s8(at, vreinterpretq_s8_s16(samples));
     }
-    /* Four outputs from sample o on. */
-#define EMBBERT_MVE_FOUR(o, second)                                                                                    \
-    EMBBERT_MVE_ONE("0+" #o, "%0", second) EMBBERT_MVE_ONE("1+" #o, "%1", second)                                      \
-    EMBBERT_MVE_ONE("2+" #o, "%2", second) EMBBERT_MVE_ONE("3+" #o, "%3", second)                                      \
-    "strd %0, %1, [%5, #4*" #o "]\n strd %2, %3, [%5, #4*" #o "+8]\n"
-#define EMBBERT_MVE_ONE(o, sum, second) "vldrb.u8 q0, [%4, #" o "]\n vmladav.s8 " sum ", q0, %q6\n" second(o, sum)
-#define EMBBERT_MVE_SECOND(o, sum) "vldrb.u8 q1, [%4, #16+" o "]\n vmladava.s8 " sum ", q1, %q7\n"
+    /* Output o into a register; two such into two words of a vector; eight, in two vectors, into halfwords. */
+#define EMBBERT_MVE_ONE(o, sum, second)                                                                                \
+    "vldrb.u8 q0, [%[at], #" #o "]\n vmladav.s8 %[" #sum "], q0, %q[w0]\n" second(o, sum)
+#define EMBBERT_MVE_SECOND(o, sum) "vldrb.u8 q0, [%[at], #16+" #o "]\n vmladava.s8 %[" #sum "], q0, %q[w1]\n"
 #define EMBBERT_MVE_NO_SECOND(o, sum)
-#define EMBBERT_MVE_SIXTEEN(second, at, w0)                                                                            \
-    __asm__ volatile(EMBBERT_MVE_FOUR(0, second) EMBBERT_MVE_FOUR(4, second) EMBBERT_MVE_FOUR(8, second)               \
-                         EMBBERT_MVE_FOUR(12, second)                                                                  \
-                     : "=&Te"(s0), "=&Te"(s1), "=&Te"(s2), "=&Te"(s3)                                                  \
-                     : "r"(at), "r"(sums), "w"(w0), "w"(w1)                                                            \
-                     : EMBBERT_MVE_LOW_REGISTERS)
-    const int32x4_t factor = vdupq_n_s32(multiplier);
+#define EMBBERT_MVE_TWO(q, i, k, s, t) "vmov " q "[" #k "], " q "[" #i "], %[" #s "], %[" #t "]\n"
+#define EMBBERT_MVE_HALVES(p, q)                                                                                       \
+    "vadd.i32 " p ", " p ", %[bias]\n", "vadd.i32 " q ", " q ", %[bias]\n vrmulh.s32 " p ", " p ", q3\n",               \
+        "vrmulh.s32 " q ", " q ", q3\n vqmovnb.s32 " p ", " p "\n", "vqmovnt.s32 " p ", " q "\n"
+    /* Every other output from o on. w, x, y, z: what else is done meanwhile. */
+#define EMBBERT_MVE_EVERY_OTHER(o, p, q, second, w, x, y, z)                                                           \
+    EMBBERT_MVE_ONE(0+o, s0, second) EMBBERT_MVE_ONE(8+o, s1, second) w EMBBERT_MVE_ONE(4+o, s2, second)               \
+    EMBBERT_MVE_TWO(p, 0, 2, s0, s1) EMBBERT_MVE_ONE(12+o, s3, second) x EMBBERT_MVE_ONE(2+o, s0, second)              \
+    EMBBERT_MVE_TWO(p, 1, 3, s2, s3) EMBBERT_MVE_ONE(10+o, s1, second) y EMBBERT_MVE_ONE(6+o, s2, second)              \
+    EMBBERT_MVE_TWO(q, 0, 2, s0, s1) EMBBERT_MVE_ONE(14+o, s3, second) z
+#define EMBBERT_MVE_EVERY_OTHER_(...) EMBBERT_MVE_EVERY_OTHER(__VA_ARGS__)
+#define EMBBERT_MVE_ALL_OF(w, x, y, z) w x y z
+#define EMBBERT_MVE_ALL_OF_(...) EMBBERT_MVE_ALL_OF(__VA_ARGS__)
+#define EMBBERT_MVE_SIXTEEN(second, place, first)                                                                      \
+    __asm__ volatile("vdup.32 q3, %[factor]\n"                                                                         \
+                     EMBBERT_MVE_EVERY_OTHER(0, "%q[out]", "q1", second, "", "", "", "")                               \
+                     EMBBERT_MVE_TWO("q1", 1, 3, s2, s3)                                                               \
+                     EMBBERT_MVE_EVERY_OTHER_(1, "q4", "q2", second, EMBBERT_MVE_HALVES("%q[out]", "q1"))              \
+                     EMBBERT_MVE_TWO("q2", 1, 3, s2, s3)                                                               \
+                     EMBBERT_MVE_ALL_OF_(EMBBERT_MVE_HALVES("q4", "q2"))                                               \
+                     "vqmovnb.s16 %q[out], %q[out]\n vqmovnt.s16 %q[out], q4\n"                                        \
+                     : [s0] "=&Te"(s0), [s1] "=&Te"(s1), [s2] "=&Te"(s2), [s3] "=&Te"(s3), [out] "=&w"(levels)         \
+                     : [at] "r"(place), [bias] "r"(bias), [factor] "r"(multiplier), [w0] "w"(first), [w1] "w"(w1)      \
+                     : EMBBERT_MVE_LOW_REGISTERS, "q4")
+    const int8x16_t sign = vdupq_n_s8(-128);
     at = line + 1;
     for (int32_t p = 0; p < pairs; p += 8, at += 16, out += 16 * channels) {
-        int32_t sums[16], s0, s1, s2, s3;
+        int32_t s0, s1, s2, s3;
+        int8x16_t levels;
         if (taps == 32 && p == 0) {
             /* The first half of the taps meets what lies before the text. */
             EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at + 16, w1);
@@ -826,18 +864,19 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
         } else {
             EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at, w0);
         }
-        __asm__ volatile(EMBBERT_MVE_LOW("%0") EMBBERT_MVE_EACH("vadd.i32", "%1") EMBBERT_MVE_EACH("vrmulh.s32", "%q2")
-                         EMBBERT_MVE_NARROW
-                         "vmov.i8 q1, #128\n veor q0, q0, q1\n vldrb.u8 q1, [%3, q0]\n"
-                         "vctp.16 %4\n vpst\n vstrht.16 q1, [%5, %q6]\n"
-                         :
-                         : "r"(sums), "r"(bias), "w"(factor), "r"(table), "r"(pairs - p), "r"(out), "w"(offsets)
-                         : EMBBERT_MVE_LOW_REGISTERS);
+        const int8x16_t made = vldrbq_gather_offset_s8(table, vreinterpretq_u8_s8(veorq_s8(levels, sign)));
+        vstrhq_scatter_offset_p_s16((int16_t *)(void *)out, offsets, vreinterpretq_s16_s8(made),
+                                    vctp16q((uint32_t)(pairs - p)));
     }
-#undef EMBBERT_MVE_FOUR
 #undef EMBBERT_MVE_ONE
 #undef EMBBERT_MVE_SECOND
 #undef EMBBERT_MVE_NO_SECOND
+#undef EMBBERT_MVE_TWO
+#undef EMBBERT_MVE_HALVES
+#undef EMBBERT_MVE_EVERY_OTHER
+#undef EMBBERT_MVE_EVERY_OTHER_
+#undef EMBBERT_MVE_ALL_OF
+#undef EMBBERT_MVE_ALL_OF_
 #undef EMBBERT_MVE_SIXTEEN
 }
 #endif
