@@ -818,9 +818,10 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
     int8_t *at = line + taps;
     const int8_t *from = x;
     for (int32_t p = 0; p < pairs; p += 8, at += 16, from += 16 * channels) {
-        const mve_pred16_t there = vctp16q((uint32_t)(pairs - p));
-        const int16x8_t samples = vldrhq_gather_offset_z_s16((const int16_t *)(const void *)from, offsets, there);
-        vst1q_s8(at, vreinterpretq_s8_s16(samples));
+        __asm__ volatile("vctp.16 %0\n vpst\n vldrht.u16 q0, [%1, %q2]\n vstrb.8 q0, [%3]\n"
+                         :
+                         : "r"(pairs - p), "r"(from), "w"(offsets), "r"(at)
+                         : "q0", "memory");
     }
     /* Output o into a register; two such into two words of a vector; eight, in two vectors, into halfwords. */
 #define EMBBERT_MVE_ONE(o, sum, second)                                                                                \
@@ -851,7 +852,6 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
                      : [s0] "=&Te"(s0), [s1] "=&Te"(s1), [s2] "=&Te"(s2), [s3] "=&Te"(s3), [out] "=&w"(levels)         \
                      : [at] "r"(place), [bias] "r"(bias), [factor] "r"(multiplier), [w0] "w"(first), [w1] "w"(w1)      \
                      : EMBBERT_MVE_LOW_REGISTERS, "q4")
-    const int8x16_t sign = vdupq_n_s8(-128);
     at = line + 1;
     for (int32_t p = 0; p < pairs; p += 8, at += 16, out += 16 * channels) {
         int32_t s0, s1, s2, s3;
@@ -864,9 +864,11 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
         } else {
             EMBBERT_MVE_SIXTEEN(EMBBERT_MVE_NO_SECOND, at, w0);
         }
-        const int8x16_t made = vldrbq_gather_offset_s8(table, vreinterpretq_u8_s8(veorq_s8(levels, sign)));
-        vstrhq_scatter_offset_p_s16((int16_t *)(void *)out, offsets, vreinterpretq_s16_s8(made),
-                                    vctp16q((uint32_t)(pairs - p)));
+        __asm__ volatile("vmov.i8 q1, #128\n vctp.16 %0\n veor q0, %q1, q1\n vldrb.u8 q1, [%2, q0]\n"
+                         "vpst\n vstrht.16 q1, [%3, %q4]\n"
+                         :
+                         : "r"(pairs - p), "w"(levels), "r"(table), "r"(out), "w"(offsets)
+                         : "q0", "q1", "memory");
     }
 #undef EMBBERT_MVE_ONE
 #undef EMBBERT_MVE_SECOND
@@ -915,8 +917,13 @@ static inline void embbert_mve_filter_laid(int8_t *out, const int8_t *x, int8_t 
                                            const int32_t channels, const int32_t taps)
 {
 #if EMBBERT_MVE
-    const int8x16_t w0 = vldrbq_z_s8(weight, vctp8q((uint32_t)taps));
-    const int8x16_t w1 = vldrbq_z_s8(weight + 16, vctp8q((uint32_t)(taps > 16 ? taps - 16 : 0)));
+    const int8x16_t w0 = taps < 16 ? vldrbq_z_s8(weight, vctp8q((uint32_t)taps)) : vld1q_s8(weight);
+    int8x16_t w1 = vdupq_n_s8(0);
+    if (taps == 32) {
+        w1 = vld1q_s8(weight + 16);
+    } else if (taps > 16) {
+        w1 = vldrbq_z_s8(weight + 16, vctp8q((uint32_t)(taps - 16)));
+    }
     embbert_mve_filter_by(out, x, line, w0, w1, bias, multiplier, table, pairs, channels, taps);
 #else
     for (int32_t k = 0; k < taps; k++) {
