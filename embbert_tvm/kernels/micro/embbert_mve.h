@@ -222,87 +222,101 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns in Q2 and Q3 against the block operand in Q4 to Q7, and meanwhile the next sixteen:
- * columns by `first` and `second`, which gather, the operand by `loads`. A gather keeps the port to memory for eight
- * cycles, in which there are four multiplications; what else needs the port comes between the two. x, y, z: what else
- * is to do. */
-#define EMBBERT_MVE_CONTEXT(a, first, second, x, y, z, loads)                                                          \
-    "vmladav" a ".s8 r0, q4, q2\n" x "vmladav" a ".s8 r4, q5, q2\n" y "vmladav" a ".s8 r8, q6, q2\n" z                 \
-    "vmladav" a ".s8 r12, q7, q2\n" first "vmladav" a ".s8 r2, q4, q3\n vmladav" a ".s8 r6, q5, q3\n"                  \
-    "vmladav" a ".s8 r10, q6, q3\n vmladav" a ".s8 lr, q7, q3\n" loads second
-#define EMBBERT_MVE_SOME(at) "vpst\n vldrht.u16 q2, [" at ", q0]\n", "vpst\n vldrht.u16 q3, [" at ", q1]\n"
-#define EMBBERT_MVE_ALL "vldrh.u16 q2, [r3, q0]\n", "vldrh.u16 q3, [r3, q1]\n"
-#define EMBBERT_MVE_CONTEXT_STEP(...) EMBBERT_MVE_CONTEXT(__VA_ARGS__)
-#define EMBBERT_MVE_ROWS_AT(r)                                                                                         \
-    "vldrw.u32 q4, [" r "]\n vldrw.u32 q5, [" r ", #16]\n vldrw.u32 q6, [" r ", #32]\n vldrw.u32 q7, [" r ", #48]\n"
-/* On to the next two columns, at R11, and their last rows, at R3, unless these are the last, which lie at [SP + 16]. */
-#define EMBBERT_MVE_NEXT_COLUMNS                                                                                       \
-    "ldr r1, [sp, #16]\n add r11, r11, #4\n", "cmp r11, r1\n", "ite hi\n movhi r11, r1\n addls r3, r3, #4\n"
+/* Sixteen rows of two columns, in Q1 and b, against the block operand in Q4 to Q7, and meanwhile the next sixteen. Words
+ * of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords: `odd` brings
+ * the odd pairs of rows into `free`, `even` the even ones into Q1; then their halves change places. The last row of the
+ * operand comes late from `last`, as its register is needed for that. `row0` to `row2`: where the first three of the next
+ * operand lie; x, y: what else is to do. */
+#define EMBBERT_MVE_CONTEXT(a, b, free, last, odd, x, even, y, row0, row1, row2)                                       \
+    "vmladav" a ".s8 r0, q4, q1\n" odd "vmladav" a ".s8 r4, q5, q1\n" x "vmladav" a ".s8 r8, q6, q1\n"                 \
+    "vldrw.u32 q7, " last "\n vmladav" a ".s8 r12, q7, q1\n" even "vmladav" a ".s8 lr, q7, " b "\n" y                  \
+    "vmladav" a ".s8 r2, q4, " b "\n vldrw.u32 q4, " row0 "\n vmladav" a ".s8 r6, q5, " b "\n"                         \
+    "vldrw.u32 q5, " row1 "\n vmov q7, q1\n vmladav" a ".s8 r10, q6, " b "\n vsli.32 q1, " free ", #16\n"              \
+    "vldrw.u32 q6, " row2 "\n vsri.32 " free ", q7, #16\n"
+#define EMBBERT_MVE_CONTEXT_(...) EMBBERT_MVE_CONTEXT(__VA_ARGS__)
+#define EMBBERT_MVE_ROWS_AT(r, at) "[" r ", #" at "]", "[" r ", #" at "+16]", "[" r ", #" at "+32]"
+#define EMBBERT_MVE_LOAD_ROWS "vldrw.u32 q4, [r9, #64]\n vldrw.u32 q5, [r9, #80]\n vldrw.u32 q6, [r9, #96]\n"
+/* The next sixteen rows of the same columns. */
+#define EMBBERT_MVE_CONTEXT_MORE(b, free)                                                                              \
+    EMBBERT_MVE_CONTEXT("a", b, free, "[r1, #48]", "vldrw.u32 " free ", [r5, q0]\n", "add r3, r3, r7\n",               \
+                        "vldrw.u32 q1, [r3, q0]\n", "add r5, r5, r7\n",                                                \
+                        "[r1, #64]!", "[r1, #16]", "[r1, #32]")
+/* The last of a tile: then come the next two columns' last rows, unless these are the last columns. */
+#define EMBBERT_MVE_CONTEXT_LAST(b, free, move)                                                                        \
+    EMBBERT_MVE_CONTEXT_("a", b, free, "[r9, #48]",                                                                    \
+                        "ldrd r1, r3, [sp, #8]\n cmp r1, r3\n it ne\n addne r1, r1, #4\n str r1, [sp, #8]\n"           \
+                        "ldrd r3, r5, [sp, #16]\n add r3, r3, r1\n add r5, r5, r3\n ldr r1, [sp, #28]\n"               \
+                        "vctp.32 r1\n vpst\n vldrwt.u32 " free ", [r5, q0]\n",                                         \
+                        "ldr r1, [sp, #24]\n vctp.32 r1\n", "vpst\n vldrwt.u32 q1, [r3, q0]\n", "ldr r5, [sp, #4]\n",  \
+                        EMBBERT_MVE_ROWS_AT("r9", "64"))                                                                \
+    move "strd r0, r2, [r5]\n strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n beq 6f\n"      \
+    "ldr r1, [sp]\n add r5, r5, #8\n cmp r5, r1\n itt eq\n addeq r5, r5, #192\n addeq r1, r5, #64\n"                   \
+    "strd r1, r5, [sp]\n"
 #endif
 
-/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the interleaved
- * matrix b (rows / 2, columns, 2), over its rows. width is even; a is 0 from `rows` to the next multiple of 16. */
+/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
+ * b (rows / 2, columns, 2), over its rows. width and columns are even, b aligned to words; a is 0 from `rows` to the next multiple of 16. */
 EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
                                                    int32_t width, int32_t columns)
 {
 #if EMBBERT_MVE
     /* The last sixteen rows, of which some may not be there, come first. */
-    const int32_t before = (rows - 1) / 16;
-    const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)(2 * columns));
-    uint16_t halves[16] __attribute__((aligned(8)));
-    vst1q_u16(halves, offsets);
-    vst1q_u16(halves + 8, vaddq_n_u16(offsets, 2));
-    const uintptr_t frame[6] __attribute__((aligned(8))) = {
-        (uintptr_t)(width / 2), (uintptr_t)a, (uintptr_t)(16 * columns * before),
-        (uintptr_t)((rows - 16 * before + 1) / 2), (uintptr_t)(16 * columns), (uintptr_t)(b + 2 * width - 4),
+    const int32_t before = (rows - 1) / 16, pairs = (rows - 16 * before + 1) / 2, stride = 2 * columns;
+    const int8_t *const tail = b + 8 * stride * before;
+    uint32_t words[4] __attribute__((aligned(8)));
+    for (int32_t i = 0; i < 4; i++) {
+        words[i] = before > 0 || 2 * i < pairs ? (uint32_t)(2 * stride * i) : 0;
+    }
+    const uintptr_t frame[8] __attribute__((aligned(8))) = {
+        (uintptr_t)(sums + 16), (uintptr_t)sums, (uintptr_t)b, (uintptr_t)(b + 2 * width - 4),
+        (uintptr_t)(tail - b), (uintptr_t)stride, (uintptr_t)((pairs + 1) / 2), (uintptr_t)(pairs / 2),
     };
-    register uintptr_t left __asm__("r1") = (uintptr_t)frame;
-    register uintptr_t right __asm__("r3") = (uintptr_t)halves;
-    register uintptr_t out __asm__("r5") = (uintptr_t)sums;
-    register uintptr_t last __asm__("r9") = (uintptr_t)(a + 64 * before);
-    register uintptr_t column __asm__("r11") = (uintptr_t)b;
-    /* [SP]: tiles left, the operand, from the first rows to the last, where the tiles of a block end, the last two
-     * columns; R7 leads from sixteen rows to the next. */
-#define EMBBERT_MVE_CONTEXT_ENTER                                                                                      \
-    "push {r7}\n ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r7, r8, [r1, #16]\n sub sp, sp, #24\n"               \
-    "strd r0, r2, [sp]\n str r4, [sp, #8]\n str r8, [sp, #16]\n"                                                       \
-    "vctp.16 r6\n vldrw.u32 q0, [r3]\n vldrw.u32 q1, [r3, #16]\n add r3, r4, r11\n"                                    \
-    "vpstt\n vldrht.u16 q2, [r3, q0]\n vldrht.u16 q3, [r3, q1]\n"                                                      \
-    "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n vldrw.u32 q7, [r9, #48]\n"
-#define EMBBERT_MVE_CONTEXT_LEAVE                                                                                      \
-    "bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"                                                                       \
-    "add sp, sp, #24\n pop {r7}\n"
+    register uintptr_t left __asm__("r11") = (uintptr_t)a;
+    register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
+    register uintptr_t even __asm__("r3") = (uintptr_t)tail;
+    register uintptr_t odd __asm__("r5") = (uintptr_t)words;
+    register uintptr_t last __asm__("r9") = (uintptr_t)a + (uintptr_t)(64 * before) - 64;
+    /* On the stack: where the tiles of a block end, where the sums go, the column and the last, from the first rows to
+     * the last, from a pair of rows to the next, of the last sixteen rows the even and the odd pairs. R7 leads from
+     * sixteen rows to the next. */
     if (before == 0) {
-        /* R7 is where the tiles of a block end, R1 the last two columns. */
-        __asm__ volatile(EMBBERT_MVE_CONTEXT_ENTER
-                         "ldr r1, [sp, #16]\n"
-                         "1:\n" EMBBERT_MVE_TILES("r7")
-                         "2:\n" EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_SOME("r11"), "add r11, r11, #4\n",
-                                                          "cmp r11, r1\n", "it hi\n movhi r11, r1\n",
-                                                          EMBBERT_MVE_TILE_STORE)
-                         "cmp r5, r7\n" EMBBERT_MVE_CONTEXT_LEAVE
-                         : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
-                         : "r"(last), "m"(frame)
-                         : EMBBERT_MVE_TILE_REGISTERS);
+        /* R1: where the sums go, R7: where the tiles of a block end, R11: the last columns. */
+        __asm__ volatile(
+            "push {r7}\n ldr r0, [r1, #28]\n vctp.32 r0\n vldrw.u32 q0, [r5]\n ldrd r0, r4, [r1, #16]\n"
+            "add r5, r3, r4\n ldr r11, [r1, #12]\n ldrd r7, r1, [r1]\n"
+            "vldrw.u32 q1, [r3, q0]\n vmov.i32 q2, #0\n vpst\n vldrwt.u32 q2, [r5, q0]\n" EMBBERT_MVE_LOAD_ROWS
+            "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
+            "2:\n cmp r3, r11\n itt ne\n addne r3, r3, #4\n addne r5, r5, #4\n"
+            "vmladav.s8 r0, q4, q1\n vpst\n vldrwt.u32 q3, [r5, q0]\n vmladav.s8 r4, q5, q1\n vmladav.s8 r8, q6, q1\n"
+            "vldrw.u32 q7, [r9, #112]\n vmladav.s8 r12, q7, q1\n vldrw.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
+            "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n vmov q7, q1\n"
+            "strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
+            "strd r8, r10, [r1, #128]\n vsri.32 q2, q7, #16\n beq 6f\n"
+            "add r1, r1, #8\n cmp r1, r7\n bne 2b\n add r1, r1, #192\n add r7, r1, #64\n b 2b\n"
+            "6:\n pop {r7}\n"
+            : "+r"(cursor), "+r"(even), "+r"(odd), "+r"(left)
+            : "r"(last), "m"(frame), "m"(words)
+            : EMBBERT_MVE_TILE_REGISTERS);
     } else {
         __asm__ volatile(
-            EMBBERT_MVE_CONTEXT_ENTER
-            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #12]\n"
-            "2:\n ldr r1, [sp, #4]\n mov r3, r11\n"
-            EMBBERT_MVE_CONTEXT_STEP("", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
-            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n beq 4f\n"
-            "3:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_ALL, "", "", "", EMBBERT_MVE_ROWS_AT("r1"))
-            "add r1, r1, #64\n add r3, r3, r7\n cmp r1, r9\n bne 3b\n"
-            "4:\n" EMBBERT_MVE_CONTEXT_STEP("a", EMBBERT_MVE_SOME("r3"), EMBBERT_MVE_NEXT_COLUMNS,
-                                            EMBBERT_MVE_ROWS_AT("r9") EMBBERT_MVE_TILE_STORE
-                                            "ldr r0, [sp, #12]\n")
-            "cmp r5, r0\n" EMBBERT_MVE_CONTEXT_LEAVE
-            : "+r"(left), "+r"(right), "+r"(out), "+r"(column)
-            : "r"(last), "m"(frame)
+            "push {r7}\n vldrw.u32 q0, [r5]\n sub sp, sp, #32\n"
+            "ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r8, r10, [r1, #16]\n ldrd r12, lr, [r1, #24]\n"
+            "strd r0, r2, [sp]\n strd r4, r6, [sp, #8]\n strd r8, r10, [sp, #16]\n strd r12, lr, [sp, #24]\n"
+            "lsl r7, r10, #3\n add r5, r3, r10\n"
+            "vctp.32 r12\n vpst\n vldrwt.u32 q1, [r3, q0]\n vctp.32 lr\n vpst\n vldrwt.u32 q2, [r5, q0]\n"
+            EMBBERT_MVE_LOAD_ROWS "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
+            "2:\n ldr r3, [sp, #8]\n ldr r5, [sp, #20]\n add r5, r5, r3\n mov r1, r11\n"
+            EMBBERT_MVE_CONTEXT_("", "q2", "q3", "[r9, #112]", "vldrw.u32 q3, [r5, q0]\n", "add r5, r5, r7\n",
+                                 "vldrw.u32 q1, [r3, q0]\n", "", EMBBERT_MVE_ROWS_AT("r11", "0"))
+            "3:\n cmp r1, r9\n beq 4f\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2")
+            "cmp r1, r9\n beq 5f\n" EMBBERT_MVE_CONTEXT_MORE("q2", "q3") "b 3b\n"
+            "4:\n" EMBBERT_MVE_CONTEXT_LAST("q3", "q2", "") "b 2b\n"
+            "5:\n" EMBBERT_MVE_CONTEXT_LAST("q2", "q3", "vmov q2, q3\n") "b 2b\n"
+            "6:\n add sp, sp, #32\n pop {r7}\n"
+            : "+r"(cursor), "+r"(even), "+r"(odd)
+            : "r"(last), "r"(left), "m"(frame), "m"(words)
             : EMBBERT_MVE_TILE_REGISTERS);
     }
-#undef EMBBERT_MVE_CONTEXT_ENTER
-#undef EMBBERT_MVE_CONTEXT_LEAVE
 #else
     for (int32_t c = 0; c < width; c++) {
         for (int32_t r = 0; r < 4; r++) {
