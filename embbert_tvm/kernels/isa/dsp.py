@@ -65,10 +65,10 @@ _MICRO_KERNELS = (
         {
             **{f"embbert_dsp_dot_4x2_{steps}": _tile for steps in range(_LEAST, _MOST + 1)},
             "embbert_dsp_dot_raw": _tile,
-            "embbert_dsp_context_4x2_2": _context_tile,
             "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
             "embbert_dsp_fir_4": lambda taps: 4 * taps,
             "embbert_dsp_rows": lambda n, k: n * k,
+            "embbert_dsp_softmax": lambda columns: 0,
             "embbert_dsp_widen_4": lambda width: 0,
         },
     ),
@@ -131,15 +131,20 @@ class Dsp(Isa):
         args = (address(acc, 0, 0), address(left, 0, 0, 0), address(right, pair, 0, 0), k // 2)
         call("embbert_dsp_dot_raw", *args)
 
+    def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
+        if not self.simd_intrinsic:
+            super().softmax_weights(weights, total, score, exp, score_multiplier, count)
+            return
+        args = (address(total, 0), address(score, 0, 0, 0), address(exp, 0), score_multiplier, count)
+        call("embbert_dsp_softmax", address(weights, 0, 0, 0), *args)
+
     def context_tile(self, acc, weights, values, column, pairs) -> None:
         stride = int(values.shape[1]) * INTERLEAVE
-        steps = next((s for s in (4, 2) if stride * s <= _OFFSET_BYTES), None)
-        if not self.intrinsic or steps is None:
+        if not self.intrinsic or 2 * stride > _OFFSET_BYTES:
             super().context_tile(acc, weights, values, column, pairs)
             return
-        name = "embbert_dsp_context_4x2" if steps == 4 else f"embbert_dsp_context_4x2_{steps}"
         args = (address(acc, 0, 0), address(weights, 0, 0, 0), address(values, 0, column, 0), stride, pairs)
-        call(name, *args)
+        call("embbert_dsp_context_4x2", *args)
 
     def fir(self, acc, line, start, weight, taps: int) -> None:
         if not self.intrinsic:

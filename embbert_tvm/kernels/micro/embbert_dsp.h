@@ -261,14 +261,28 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
 #if EMBBERT_DUAL_ISSUE
 #define EMBBERT_DOT_FORM SINGLE
-#define embbert_dsp_dot_4x2 embbert_dsp_dot_single_16
+#define EMBBERT_DOT_4X2_16 embbert_dsp_dot_single_16
+#define EMBBERT_DOT_4X2_32 embbert_dsp_dot_single_32
 #elif defined(__ARM_ARCH_7EM__)
 #define EMBBERT_DOT_FORM GROUPED
-#define embbert_dsp_dot_4x2 embbert_dsp_dot_grouped_16
+#define EMBBERT_DOT_4X2_16 embbert_dsp_dot_grouped_16
+#define EMBBERT_DOT_4X2_32 embbert_dsp_dot_grouped_32
 #else
 #define EMBBERT_DOT_FORM LDRD
-#define embbert_dsp_dot_4x2 embbert_dsp_dot_ldrd_16
+#define EMBBERT_DOT_4X2_16 embbert_dsp_dot_ldrd_16
+#define EMBBERT_DOT_4X2_32 embbert_dsp_dot_ldrd_32
 #endif
+
+/* The form chosen by hand. pairs is a multiple of 16. */
+EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
+{
+    if (pairs % 32 == 0) {
+        EMBBERT_DOT_4X2_32(acc, a, b, pairs);
+    } else {
+        EMBBERT_DOT_4X2_16(acc, a, b, pairs);
+    }
+}
+
 /* For other widths: as many pairs between two branches as divide them. */
 #define EMBBERT_DSP_DOT_BY(name, steps, before) EMBBERT_DSP_DOT_OF(name, EMBBERT_DOT_FORM, steps, before)
 #define EMBBERT_DSP_DOT_OF(name, form, steps, before) EMBBERT_DSP_DOT(name, form, steps, before)
@@ -301,12 +315,14 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
  * have: k * 2^7 * 2^7 * 2^8 fits. */
 #if EMBBERT_DSP
 #if EMBBERT_DUAL_ISSUE
-EMBBERT_DSP_DOT(embbert_dsp_raw_words, RAW_SINGLE, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_raw_words_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_raw_words_32, RAW_SINGLE, 32, EMBBERT_TIMES_31)
 #else
-EMBBERT_DSP_DOT(embbert_dsp_raw_words, RAW_GROUPED, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_raw_words_16, RAW_GROUPED, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_DOT(embbert_dsp_raw_words_32, RAW_GROUPED, 32, EMBBERT_TIMES_31)
 #endif
 #endif
-EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)
+EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
 {
 #if EMBBERT_DSP
     int32_t start[4];
@@ -314,7 +330,11 @@ EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const in
         start[r] = acc[2 * r + 1];
         acc[2 * r + 1] = acc[2 * r];
     }
-    embbert_dsp_raw_words(acc, a, b, pairs);
+    if (pairs % 32 == 0) {
+        embbert_dsp_raw_words_32(acc, a, b, pairs);
+    } else {
+        embbert_dsp_raw_words_16(acc, a, b, pairs);
+    }
     for (int32_t r = 0; r < 4; r++) {
         acc[2 * r + 1] = start[r] + ((int32_t)((uint32_t)acc[2 * r + 1] - (uint32_t)acc[2 * r]) >> 8);
     }
@@ -410,8 +430,8 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
     "add r12, r12, %[stride]*" #steps "\n add lr, lr, #16*" #steps "\n ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
-/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the interleaved matrix b (pairs, stride / 2, 2),
- * over its 2 * pairs rows. `steps` pairs between two branches as long as there are so many, loads as of `form`. stride
+/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
+ * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, then two, loads as of `form`. stride
  * is in bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
 #define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
@@ -421,16 +441,20 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
         register uintptr_t right __asm__("r12") = (uintptr_t)b;                                                        \
         register uintptr_t end __asm__("r9") = (uintptr_t)(b + stride * pairs);                                        \
         register uintptr_t most __asm__("r10") = (uintptr_t)(b + stride * (pairs & ~(steps - 1)));                     \
+        register uintptr_t even __asm__("r11") = (uintptr_t)(b + stride * (pairs & ~1));                               \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
-        __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
+        __asm__ volatile("push {r7, r9, r10, r11}\n cmp r12, r10\n beq 2f\n"                                           \
                          "1:\n" EMBBERT_CONTEXT_##form##_START before(EMBBERT_CONTEXT_##form##_STEP, 0)                \
                          EMBBERT_CONTEXT_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                   \
-                         "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
-                         "3:\n" EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]") "bne 3b\n" \
-                         "4:\n pop {r7, r9, r10}\n"                                                                    \
-                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
+                         "2:\n ldr r9, [sp, #12]\n cmp r12, r9\n beq 4f\n"                                             \
+                         "3:\n" EMBBERT_CONTEXT_##form##_START EMBBERT_TIMES_1(EMBBERT_CONTEXT_##form##_STEP, 0)       \
+                         EMBBERT_CONTEXT_##form##_LAST(2, "[sp, #12]") "bne 3b\n"                                      \
+                         "4:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 5f\n"                                              \
+                         EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]")                   \
+                         "5:\n pop {r7, r9, r10, r11}\n"                                                              \
+                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most), "+r"(even)           \
                          : [stride] "i"(stride)                                                                        \
-                         : "r11", "cc", "memory");                                                                     \
+                         : "cc", "memory");                                                                            \
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #elif EMBBERT_MLA
@@ -477,12 +501,27 @@ EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_2, LDRD, 2, EMBBERT_TIMES_1)
 EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_4, LDRD, 4, EMBBERT_TIMES_3)
 EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 #if EMBBERT_DUAL_ISSUE
-#define embbert_dsp_context_4x2 embbert_dsp_context_single_4
-#define embbert_dsp_context_4x2_2 embbert_dsp_context_single_2
+#define EMBBERT_CONTEXT_4X2_2 embbert_dsp_context_single_2
+#define EMBBERT_CONTEXT_4X2_4 embbert_dsp_context_single_4
+#define EMBBERT_CONTEXT_4X2_8 embbert_dsp_context_single_8
 #else
-#define embbert_dsp_context_4x2 embbert_dsp_context_ldrd_4
-#define embbert_dsp_context_4x2_2 embbert_dsp_context_ldrd_2
+#define EMBBERT_CONTEXT_4X2_2 embbert_dsp_context_ldrd_2
+#define EMBBERT_CONTEXT_4X2_4 embbert_dsp_context_ldrd_4
+#define EMBBERT_CONTEXT_4X2_8 embbert_dsp_context_ldrd_8
 #endif
+
+/* The form chosen by hand. stride is at most 2048. */
+EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
+                                            int32_t pairs)
+{
+    if (stride <= 512) {
+        EMBBERT_CONTEXT_4X2_8(acc, a, b, stride, pairs);
+    } else if (stride <= 1024) {
+        EMBBERT_CONTEXT_4X2_4(acc, a, b, stride, pairs);
+    } else {
+        EMBBERT_CONTEXT_4X2_2(acc, a, b, stride, pairs);
+    }
+}
 
 /* The same in plain C, `rows` by `columns` sums at a time. rows divides 4, columns 2. */
 EMBBERT_INLINE void embbert_dsp_context_plain(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
