@@ -95,9 +95,17 @@ def test_every_form_computes_the_same(tmp_path, dual):
     calls, expected = [], []
     rng = (np.arange(512) * 37 % 251 - 125, (np.arange(64 * 256) * 101 % 253 - 126).astype(np.int8).astype(int))
     a = rng[0].reshape(64, 4, 2)
-    for base, scalars in (("embbert_dsp_dot_4x2", (64,)), ("embbert_dsp_context_4x2", (256, 64))):
+    for base, scalars in (
+        ("embbert_dsp_dot_4x2", (64,)),
+        ("embbert_dsp_dot_raw", (64,)),
+        ("embbert_dsp_context_4x2", (256, 64)),
+    ):
         b = rng[1]
-        if len(scalars) == 1:
+        if base == "embbert_dsp_dot_raw":
+            right = b[: 64 * 4].reshape(64, 2, 2)
+            right = np.stack([right[..., 0], right[..., 1] + (right[..., 0] < 0)], axis=2)  # what was borrowed
+            want = np.einsum("prh,phc->rc", a, right)
+        elif len(scalars) == 1:
             right = b[: 64 * 4].reshape(64, 2, 2)  # pair, column of the pair, row
             want = np.einsum("prh,phc->rc", a, right)
         else:

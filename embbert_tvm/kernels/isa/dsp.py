@@ -35,6 +35,13 @@ def _context(loads: str, steps: int) -> Variant:
     return Variant(f"embbert_dsp_context_{loads}_{steps}", fits=fits, features=(loads == "ldrd", 1, steps, 8))
 
 
+def _raw(loads: str, steps: int) -> Variant:
+    def fits(pairs: int | None) -> bool:
+        return pairs is not None and pairs % steps == 0
+
+    return Variant(f"embbert_dsp_dot_raw_{loads}_{steps}", fits=fits, features=(0, 1, steps, 8))
+
+
 def _plain(name: str) -> tuple[Variant, ...]:
     tiles = ((4, 2), (4, 1), (2, 2), (2, 1), (1, 2), (1, 1))
     return tuple(Variant(name, tile, features=(0, 0, 1, tile[0] * tile[1])) for tile in tiles)
@@ -57,14 +64,15 @@ _CONTEXTS = (
     *(_context(loads, steps) for loads in ("ldrd", "single") for steps in (2, 4, 8)),
     *_plain("embbert_dsp_context_plain"),
 )
+_RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped") for steps in (16, 32))
 _MICRO_KERNELS = (
     MicroKernel("embbert_dsp_dot_4x2", _HEADER, _tile, _DOTS),
     MicroKernel("embbert_dsp_context_4x2", _HEADER, _context_tile, _CONTEXTS),
+    MicroKernel("embbert_dsp_dot_raw", _HEADER, _tile, _RAWS),
     *listed(
         _HEADER,
         {
             **{f"embbert_dsp_dot_4x2_{steps}": _tile for steps in range(_LEAST, _MOST + 1)},
-            "embbert_dsp_dot_raw": _tile,
             "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
             "embbert_dsp_fir_4": lambda taps: 4 * taps,
             "embbert_dsp_rows": lambda n, k: n * k,

@@ -314,42 +314,56 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
  * first's: one word less is widened. pairs is a multiple of 16 and at most 256; acc needs eight bits more than its sums
  * have: k * 2^7 * 2^7 * 2^8 fits. */
 #if EMBBERT_DSP
-#if EMBBERT_DUAL_ISSUE
-EMBBERT_DSP_DOT(embbert_dsp_raw_words_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
-EMBBERT_DSP_DOT(embbert_dsp_raw_words_32, RAW_SINGLE, 32, EMBBERT_TIMES_31)
+#define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
+    EMBBERT_DSP_DOT(name##_sums, form, steps, before)                                                                  \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        int32_t start[4];                                                                                              \
+        for (int32_t r = 0; r < 4; r++) {                                                                              \
+            start[r] = acc[2 * r + 1];                                                                                 \
+            acc[2 * r + 1] = acc[2 * r];                                                                               \
+        }                                                                                                              \
+        name##_sums(acc, a, b, pairs);                                                                                 \
+        for (int32_t r = 0; r < 4; r++) {                                                                              \
+            acc[2 * r + 1] = start[r] + ((int32_t)((uint32_t)acc[2 * r + 1] - (uint32_t)acc[2 * r]) >> 8);             \
+        }                                                                                                              \
+    }
 #else
-EMBBERT_DSP_DOT(embbert_dsp_raw_words_16, RAW_GROUPED, 16, EMBBERT_TIMES_15)
-EMBBERT_DSP_DOT(embbert_dsp_raw_words_32, RAW_GROUPED, 32, EMBBERT_TIMES_31)
+#define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        for (int32_t p = 0; p < pairs; p++) {                                                                          \
+            for (int32_t h = 0; h < 2; h++) {                                                                          \
+                const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);                   \
+                for (int32_t r = 0; r < 4; r++) {                                                                      \
+                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
+                    acc[2 * r] += left * first;                                                                        \
+                    acc[2 * r + 1] += left * second;                                                                   \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
 #endif
+EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_32, RAW_SINGLE, 32, EMBBERT_TIMES_31)
+EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_16, RAW_GROUPED, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_32, RAW_GROUPED, 32, EMBBERT_TIMES_31)
+#if EMBBERT_DUAL_ISSUE
+#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_single_16
+#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_single_32
+#else
+#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_grouped_16
+#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_grouped_32
 #endif
+
+/* The form chosen by hand. */
 EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
 {
-#if EMBBERT_DSP
-    int32_t start[4];
-    for (int32_t r = 0; r < 4; r++) {
-        start[r] = acc[2 * r + 1];
-        acc[2 * r + 1] = acc[2 * r];
-    }
     if (pairs % 32 == 0) {
-        embbert_dsp_raw_words_32(acc, a, b, pairs);
+        EMBBERT_DOT_RAW_32(acc, a, b, pairs);
     } else {
-        embbert_dsp_raw_words_16(acc, a, b, pairs);
+        EMBBERT_DOT_RAW_16(acc, a, b, pairs);
     }
-    for (int32_t r = 0; r < 4; r++) {
-        acc[2 * r + 1] = start[r] + ((int32_t)((uint32_t)acc[2 * r + 1] - (uint32_t)acc[2 * r]) >> 8);
-    }
-#else
-    for (int32_t p = 0; p < pairs; p++) {
-        for (int32_t h = 0; h < 2; h++) {
-            const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);
-            for (int32_t r = 0; r < 4; r++) {
-                const int32_t left = a[8 * p + 2 * r + h];
-                acc[2 * r] += left * first;
-                acc[2 * r + 1] += left * second;
-            }
-        }
-    }
-#endif
 }
 
 /* t (width / 2, pairs, 2, 2) of the interleaved matrix y (pairs, width, 2): of two columns, one after the other, a
