@@ -556,16 +556,26 @@ static inline void embbert_mve_softmax(int8_t *weights, int32_t *total, int32_t 
         const int32x4_t peak = vdupq_n_s32(vmaxvq_s32(INT32_MIN, largest));
         int8_t *out = weights + 16 * r;
         int32_t sum = 0;
+        int32_t groups = (columns + 15) / 16;
         score = row;
-        for (int32_t j = 0; j < columns; j += 16, score += 64, out += 64) {
-            __asm__ volatile("vctp.8 %5\n" EMBBERT_MVE_LOW("%1")
-                             "vsub.i32 q0, %q2, q0\n vsub.i32 q1, %q2, q1\n vsub.i32 q2, %q2, q2\n vsub.i32 q3, %q2, q3\n"
-                             EMBBERT_MVE_EACH("vrmulh.s32", "%q3") EMBBERT_MVE_NARROW_UNSIGNED
-                             "vpst\n vldrbt.u8 q1, [%4, q0]\n vstrb.8 q1, [%6]\n vaddva.s8 %0, q1\n"
-                             : "+Te"(sum)
-                             : "r"(score), "w"(peak), "w"(steps), "r"(table), "r"(columns - j), "r"(out)
-                             : EMBBERT_MVE_LOW_REGISTERS);
-        }
+        /* Sixteen entries of the table are gathered while the next sixteen indices are made. */
+#define EMBBERT_MVE_INDICES(meanwhile)                                                                                 \
+    "vsub.i32 q0, %q[peak], q0\n vsub.i32 q1, %q[peak], q1\n vrmulh.s32 q0, q0, %q[steps]\n"                           \
+    "vsub.i32 q2, %q[peak], q2\n vrmulh.s32 q1, q1, %q[steps]\n vsub.i32 q3, %q[peak], q3\n"                           \
+    "vrmulh.s32 q2, q2, %q[steps]\n vqmovunb.s32 q0, q0\n vrmulh.s32 q3, q3, %q[steps]\n vqmovunb.s32 q1, q1\n"        \
+    "vqmovunt.s32 q0, q2\n" meanwhile "vqmovunt.s32 q1, q3\n vqmovnb.u16 q0, q0\n vqmovnt.u16 q0, q1\n vmov q7, q0\n"
+        __asm__ volatile(EMBBERT_MVE_LOW("%[score]") EMBBERT_MVE_INDICES("") "b 2f\n"
+                         "1:\n add %[score], %[score], #256\n" EMBBERT_MVE_LOW("%[score]")
+                         "vldrb.u8 q6, [%[table], q7]\n"
+                         EMBBERT_MVE_INDICES("vstrb.8 q6, [%[out]], #64\n vaddva.s8 %[sum], q6\n")
+                         "2:\n subs %[groups], %[groups], #1\n bne 1b\n"
+                         "vctp.8 %[rest]\n vpst\n vldrbt.u8 q6, [%[table], q7]\n vstrb.8 q6, [%[out]]\n"
+                         "vaddva.s8 %[sum], q6\n"
+                         : [sum] "+Te"(sum), [score] "+r"(score), [out] "+r"(out), [groups] "+r"(groups)
+                         : [peak] "w"(peak), [steps] "w"(steps), [table] "r"(table),
+                           [rest] "r"(columns - 16 * groups + 16)
+                         : EMBBERT_MVE_LOW_REGISTERS, "q6", "q7", "cc");
+#undef EMBBERT_MVE_INDICES
         total[r] = sum;
     }
 #else
