@@ -107,7 +107,7 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
     EMBBERT_MLA_PAIR("16*" #n, "%c[stride]*" #n "+1", "%c[stride]*" #n "+3",                                           \
                      EMBBERT_MLA_FIRST("%c[stride]*" #n, "%c[stride]*" #n "+2"), EMBBERT_MLA_LOAD("16*" #n))
 #define EMBBERT_MLA_CONTEXT_LAST(steps)                                                                                \
-    EMBBERT_MLA_PAIR("0", "1", "3", EMBBERT_MLA_FIRST("0", "2"), "ldrsh r7, [lr], #16*" #steps "\n")                    \
+    EMBBERT_MLA_PAIR("0", "1", "3", EMBBERT_MLA_FIRST("0", "2"), "ldrsh r7, [lr], #16*" #steps "\n")                   \
     "add r12, r12, #%c[stride]*" #steps "\n"
 #define EMBBERT_MLA_LOOP(body) "push {r7}\n 1:\n" body "cmp r12, r9\n bne 1b\n pop {r7}\n"
 
@@ -311,8 +311,8 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_23, 23, EMBBERT_TIMES_22)
 EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
 
 /* The same with b of raw words (kernels/raw_words.py), whose halfwords are 256 times the second row's weight and the
- * first's: one word less is widened. pairs is a multiple of 16 and at most 256; acc needs eight bits more than its sums
- * have: k * 2^7 * 2^7 * 2^8 fits. */
+ * first's: one word less is widened. pairs is a multiple of 16 and at most 256; acc needs eight bits more than its
+ * sums have: k * 2^7 * 2^7 * 2^8 fits. */
 #if EMBBERT_DSP
 #define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
     EMBBERT_DSP_DOT(name##_sums, form, steps, before)                                                                  \
@@ -444,9 +444,9 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
     "add r12, r12, %[stride]*" #steps "\n add lr, lr, #16*" #steps "\n ldr r9, " end "\n cmp r12, r9\n"
 #endif
 
-/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the pairs matrix b (pairs, stride / 2, 2), over its
- * 2 * pairs rows. `steps` pairs between two branches as long as there are so many, then two, loads as of `form`. stride
- * is in bytes, a constant, and at most 4096 / steps. */
+/* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the interleaved matrix b (pairs, stride / 2, 2),
+ * over its 2 * pairs rows. `steps` pairs between two branches as long as there are so many, then two, loads as of
+ * `form`. stride is in bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
 #define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
@@ -465,7 +465,7 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
                          EMBBERT_CONTEXT_##form##_LAST(2, "[sp, #12]") "bne 3b\n"                                      \
                          "4:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 5f\n"                                              \
                          EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]")                   \
-                         "5:\n pop {r7, r9, r10, r11}\n"                                                              \
+                         "5:\n pop {r7, r9, r10, r11}\n"                                                               \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most), "+r"(even)           \
                          : [stride] "i"(stride)                                                                        \
                          : "cc", "memory");                                                                            \
@@ -582,9 +582,10 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
 }
 
 #if EMBBERT_DSP
-/* A step of the filter below: the pair of samples in `s` with the taps for even outputs in `e` and `f`, for odd outputs
- * in `o` and, those of the step before, in `third`. What later steps need is loaded over what is done with: between
- * multiplications where two instructions issue at once, else together, as a load after a load takes a cycle. */
+/* A step of the filter below: the pair of samples in `s` with the taps for even outputs in `e` and `f`, for odd
+ * outputs in `o` and, those of the step before, in `third`. What later steps need is loaded over what is done with:
+ * between multiplications where two instructions issue at once, else together, as a load after a load takes a cycle.
+ */
 #define EMBBERT_FIR_MULTIPLY(c, x, y) "smlad %[" c "], %[" x "], %[" y "], %[" c "]\n"
 #define EMBBERT_FIR_SAMPLE(i, t) "ldr %[" t "], [%[line], #4*(" #i ")+8]\n"
 #define EMBBERT_FIR_ODD(i, p) "ldr %[" p "], [%[taps], #8*(" #i ")+8]\n"
@@ -600,9 +601,9 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
 #endif
 /* Steps 2m + 1 and 2m + 2. */
 #define EMBBERT_FIR_TWO(m)                                                                                             \
-    EMBBERT_FIR_STEP("s0", "e1", "e0", "o1", EMBBERT_FIR_MULTIPLY("c3", "s0", "o0"), EMBBERT_FIR_SAMPLE(2*(m)+1, "s1"),\
+    EMBBERT_FIR_STEP("s0", "e1", "e0", "o1", EMBBERT_FIR_MULTIPLY("c3", "s0", "o0"), EMBBERT_FIR_SAMPLE(2*(m)+1, "s1"), \
                      EMBBERT_FIR_ODD(2*(m)+1, "o0"), EMBBERT_FIR_EVEN(2*(m)+1, "e1"))                                  \
-    EMBBERT_FIR_STEP("s1", "e0", "e1", "o0", EMBBERT_FIR_MULTIPLY("c3", "s1", "o1"), EMBBERT_FIR_SAMPLE(2*(m)+2, "s0"),\
+    EMBBERT_FIR_STEP("s1", "e0", "e1", "o0", EMBBERT_FIR_MULTIPLY("c3", "s1", "o1"), EMBBERT_FIR_SAMPLE(2*(m)+2, "s0"), \
                      EMBBERT_FIR_ODD(2*(m)+2, "o1"), EMBBERT_FIR_EVEN(2*(m)+2, "e0"))
 #define EMBBERT_FIR(last, before)                                                                                      \
     __asm__ volatile(                                                                                                  \

@@ -1,11 +1,8 @@
 /* Micro-kernels for MVE, Helium (VMLADAV: sixteen 8-bit products and their sum an instruction). Under #else of each
- * stands its plain C, which is its specification and what every other CPU runs.
- *
- * Layouts. A row-interleaved matrix (n / 2, k, 2) holds rows 2i and 2i + 1 side by side: VLD20 and VLD21 take sixteen
- * columns of both apart. A block (k / 16, 4, 16) holds four rows, sixteen columns of each together: int8 as an operand,
- * int32 as the sums of a product. Where k is no multiple of 16 the last columns hold anything, unless it says
- * otherwise.
- */
+ * stands its plain C, which is its specification and what every other CPU runs. Layouts. A row-interleaved matrix (n
+ * / 2, k, 2) holds rows 2i and 2i + 1 side by side: VLD20 and VLD21 take sixteen columns of both apart. A block (k /
+ * 16, 4, 16) holds four rows, sixteen columns of each together: int8 as an operand, int32 as the sums of a product.
+ * Where k is no multiple of 16 the last columns hold anything, unless it says otherwise. */
 #ifndef EMBBERT_MVE_H
 #define EMBBERT_MVE_H
 
@@ -36,8 +33,8 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 /* The tile to the block of sums at R5, and R5 on to the next tile. */
 #define EMBBERT_MVE_TILE_STORE                                                                                         \
     "strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n strd r0, r2, [r5], #8\n"
-/* Eight tiles stand side by side in a block of sums, then come the next sixteen columns. Of the tiles left, whose count
- * lies at [SP], take up to eight; `end` is where the last of them ends. */
+/* Eight tiles stand side by side in a block of sums, then come the next sixteen columns. Of the tiles left, whose
+ * count lies at [SP], take up to eight; `end` is where the last of them ends. */
 #define EMBBERT_MVE_TILES(end)                                                                                         \
     "ldr r0, [sp]\n subs r2, r0, #8\n it lt\n movlt r2, #0\n str r2, [sp]\n sub r0, r0, r2\n add " end ", r5, r0, lsl #3\n"
 /* Set the flags for whether tiles are left. */
@@ -78,9 +75,9 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 
 #if EMBBERT_MVE
 /* One tile after another. What a tile's last step has summed is stored in that step and the next tile's first, whose
- * stores and loads together keep the port to memory as long as the multiplications take. On the stack: where the matrix
- * ends, the bytes of eight tiles' rows. R7 is where the rows of the next eight tiles begin, R9 the operand's last round
- * of steps. */
+ * stores and loads together keep the port to memory as long as the multiplications take. On the stack: where the
+ * matrix ends, the bytes of eight tiles' rows. R7 is where the rows of the next eight tiles begin, R9 the operand's
+ * last round of steps. */
 #define EMBBERT_MVE_STEP_OF(a, v, w, s0, s1, s2, s3, s4, s5, s6, s7)                                                   \
     "vmladav" a ".s8 r0, q2, " v "\n" s0 "vmladav" a ".s8 r2, q2, " w "\n" s1 "vmladav" a ".s8 r4, q3, " v "\n" s2     \
     "vmladav" a ".s8 r6, q3, " w "\n" s3 "vmladav" a ".s8 r8, q4, " v "\n" s4 "vmladav" a ".s8 r10, q4, " w "\n" s5    \
@@ -98,11 +95,13 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), n, "", "r1", "64*(" #n ")+64")
 /* The last step of a round before another. */
 #define EMBBERT_MVE_TURN(steps)                                                                                        \
-    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), steps-1, "add r1, r1, #64*" #steps "\n", "r1", "0")
+    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), steps-1, "add r1, r1, #64*" #steps "\n",       \
+                         "r1", "0")
 /* The last step of a tile, and the first of the next. */
 #define EMBBERT_MVE_LAST(steps, stay, first, second)                                                                   \
-    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r1", "64*(" #steps ")-16") stay, "vld20.8 {q0, q1}, [r3]\n", \
-                        EMBBERT_MVE_ROW("q2", "r11", "0"), "vld21.8 {q0, q1}, [r3]!\n",                               \
+    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r1", "64*(" #steps ")-16") stay,                       \
+                        "vld20.8 {q0, q1}, [r3]\n",                                                                    \
+                        EMBBERT_MVE_ROW("q2", "r11", "0"), "vld21.8 {q0, q1}, [r3]!\n",                                \
                         EMBBERT_MVE_ROW("q3", "r11", "16"), first, EMBBERT_MVE_ROW("q4", "r11", "32"), second)
 #define EMBBERT_MVE_FIRST                                                                                              \
     EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r11", "48"), "strd r8, r10, [r5], #64\n",               \
@@ -115,11 +114,11 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START "b 5f\n"                               \
     "1:\n" EMBBERT_MVE_LAST(steps, "", "strd r0, r2, [r5], #64\n", "strd r4, r6, [r5], #64\n") EMBBERT_MVE_FIRST       \
     "mov r1, r11\n"                                                                                                    \
-    "2:\n" middle "cmp r1, r9\n bne 4f\n cmp r3, r7\n bne 1b\n"                                                       \
+    "2:\n" middle "cmp r1, r9\n bne 4f\n cmp r3, r7\n bne 1b\n"                                                        \
     EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it eq\n subeq r3, r1, #32\n", "", "")                         \
     "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n"             \
     "beq 6f\n"                                                                                                         \
-    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n mov r1, r11\n"                     \
+    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n mov r1, r11\n"                      \
     EMBBERT_MVE_EVEN("", 0) "b 2b\n"                                                                                   \
     "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_EVEN("a", 0) "b 2b\n"                                                   \
     "6:\n" EMBBERT_MVE_LEAVE
@@ -157,8 +156,8 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     }
 #endif
 
-/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the pairs matrix b (pairs, k, 2), over
- * their k columns, 32, 64 or 128 of them a round, of which k is a multiple. pairs is at least 1. */
+/* The sums (pairs / 8, 4, 16) of the block operand a (k / 16, 4, 16) . rows of the interleaved matrix b (pairs, k,
+ * 2), over their k columns, 32, 64 or 128 of them a round, of which k is a multiple. pairs is at least 1. */
 EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_32, 2)
 EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_64, 4)
 EMBBERT_MVE_PRODUCT_BY(embbert_mve_product_128, 8)
@@ -180,12 +179,12 @@ static inline void embbert_mve_product(int32_t *sums, const int8_t *a, const int
 #if EMBBERT_MVE
 #define EMBBERT_MVE_DOT_2(n) EMBBERT_MVE_DOT(n, "a") EMBBERT_MVE_DOT(n+1, "a")
 #define EMBBERT_MVE_STRIDED(columns, rest)                                                                             \
-    __asm__ volatile("push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"                                                \
+    __asm__ volatile("push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"                                                 \
                      "1:\n" EMBBERT_MVE_TILES("r7")                                                                    \
-                     "2:\n mov r1, r11\n" EMBBERT_MVE_DOT(0, "") "b 4f\n"                                             \
+                     "2:\n mov r1, r11\n" EMBBERT_MVE_DOT(0, "") "b 4f\n"                                              \
                      "3:\n" EMBBERT_MVE_DOT(0, "a")                                                                    \
-                     "4:\n" rest "add r1, r1, #4*" #columns "\n cmp r1, r9\n bne 3b\n" EMBBERT_MVE_TILE_STORE         \
-                     "ldr r0, [sp, #4]\n add r3, r3, r0\n cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"    \
+                     "4:\n" rest "add r1, r1, #4*" #columns "\n cmp r1, r9\n bne 3b\n" EMBBERT_MVE_TILE_STORE          \
+                     "ldr r0, [sp, #4]\n add r3, r3, r0\n cmp r5, r7\n bne 2b\n" EMBBERT_MVE_TILES_LEFT "bne 1b\n"     \
                      "add sp, sp, #8\n pop {r7}\n"                                                                     \
                      : "+r"(cursor), "+r"(right), "+r"(out)                                                            \
                      : "r"(end), "r"(left)                                                                             \
@@ -222,11 +221,11 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns, in Q1 and b, against the block operand in Q4 to Q7, and meanwhile the next sixteen. Words
- * of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords: `odd` brings
- * the odd pairs of rows into `free`, `even` the even ones into Q1; then their halves change places. The last row of the
- * operand comes late from `last`, as its register is needed for that. `row0` to `row2`: where the first three of the next
- * operand lie; x, y: what else is to do. */
+/* Sixteen rows of two columns, in Q1 and b, against the block operand in Q4 to Q7, and meanwhile the next sixteen.
+ * Words of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords:
+ * `odd` brings the odd pairs of rows into `free`, `even` the even ones into Q1; then their halves change places. The
+ * last row of the operand comes late from `last`, as its register is needed for that. `row0` to `row2`: where the
+ * first three of the next operand lie; x, y: what else is to do. */
 #define EMBBERT_MVE_CONTEXT(a, b, free, last, odd, x, even, y, row0, row1, row2)                                       \
     "vmladav" a ".s8 r0, q4, q1\n" odd "vmladav" a ".s8 r4, q5, q1\n" x "vmladav" a ".s8 r8, q6, q1\n"                 \
     "vldrw.u32 q7, " last "\n vmladav" a ".s8 r12, q7, q1\n" even "vmladav" a ".s8 lr, q7, " b "\n" y                  \
@@ -248,14 +247,15 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
                         "ldrd r3, r5, [sp, #16]\n add r3, r3, r1\n add r5, r5, r3\n ldr r1, [sp, #28]\n"               \
                         "vctp.32 r1\n vpst\n vldrwt.u32 " free ", [r5, q0]\n",                                         \
                         "ldr r1, [sp, #24]\n vctp.32 r1\n", "vpst\n vldrwt.u32 q1, [r3, q0]\n", "ldr r5, [sp, #4]\n",  \
-                        EMBBERT_MVE_ROWS_AT("r9", "64"))                                                                \
-    move "strd r0, r2, [r5]\n strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n beq 6f\n"      \
+                        EMBBERT_MVE_ROWS_AT("r9", "64"))                                                               \
+    move "strd r0, r2, [r5]\n strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n beq 6f\n" \
     "ldr r1, [sp]\n add r5, r5, #8\n cmp r5, r1\n itt eq\n addeq r5, r5, #192\n addeq r1, r5, #64\n"                   \
     "strd r1, r5, [sp]\n"
 #endif
 
-/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the pairs matrix
- * b (rows / 2, columns, 2), over its rows. width and columns are even, b aligned to words; a is 0 from `rows` to the next multiple of 16. */
+/* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the
+ * interleaved matrix b (rows / 2, columns, 2), over its rows. width and columns are even, b aligned to words; a is 0
+ * from `rows` to the next multiple of 16. */
 EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
                                                    int32_t width, int32_t columns)
 {
@@ -289,8 +289,8 @@ EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *
             "2:\n cmp r3, r11\n itt ne\n addne r3, r3, #4\n addne r5, r5, #4\n"
             "vmladav.s8 r0, q4, q1\n vpst\n vldrwt.u32 q3, [r5, q0]\n vmladav.s8 r4, q5, q1\n vmladav.s8 r8, q6, q1\n"
             "vldrw.u32 q7, [r9, #112]\n vmladav.s8 r12, q7, q1\n vldrw.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
-            "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n vmov q7, q1\n"
-            "strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
+            "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n"
+            "vmov q7, q1\n strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
             "strd r8, r10, [r1, #128]\n vsri.32 q2, q7, #16\n beq 6f\n"
             "add r1, r1, #8\n cmp r1, r7\n bne 2b\n add r1, r1, #192\n add r7, r1, #64\n b 2b\n"
             "6:\n pop {r7}\n"
@@ -366,8 +366,8 @@ static inline void embbert_mve_transpose(int8_t *t, const int8_t *y, int32_t row
 #endif
 }
 
-/* embbert_mve_context of a matrix that lies transposed: the sums (width / 16, 4, 16) of the block operand a
- * (groups, 4, 16) . t (width / 2, groups, 2, 16). width is even. Gathers nothing: 16 cycles for 128 multiplications. */
+/* embbert_mve_context of a matrix that lies transposed: the sums (width / 16, 4, 16) of the block operand a (groups,
+ * 4, 16) . t (width / 2, groups, 2, 16). width is even. Gathers nothing: 16 cycles for 128 multiplications. */
 EMBBERT_MVE_APART void embbert_mve_context_transposed(int32_t *sums, const int8_t *a, const int8_t *t, int32_t groups,
                                                       int32_t width)
 {
@@ -413,8 +413,8 @@ EMBBERT_MVE_APART void embbert_mve_context_transposed(int32_t *sums, const int8_
 #endif
 }
 
-/* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of an interleaved matrix. k is a multiple of
- * 16. */
+/* The block operand a (k / 16, 4, 16) of four rows: pairs b0 and b1 (k, 2) of an interleaved matrix. k is a multiple
+ * of 16. */
 static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *b1, int32_t k)
 {
 #if EMBBERT_MVE
@@ -440,23 +440,11 @@ static inline void embbert_mve_widen(int8_t *a, const int8_t *b0, const int8_t *
 
 #if EMBBERT_MVE
 /* Sixteen words at `p` to Q0 to Q3: the first of each four, the second, ... EIGHT words to two registers, the first of
- * each two and the second, which VQMOVNB and VQMOVNT put in order. And one operation on all sixteen in Q0 to Q3. */
-#define EMBBERT_MVE_LOW(p) EMBBERT_MVE_LOAD("{q0, q1, q2, q3}", p)
-#define EMBBERT_MVE_HIGH(p) EMBBERT_MVE_LOAD("{q4, q5, q6, q7}", p)
+ * each two and the second, which VQMOVNB and VQMOVNT put in order. */
+#define EMBBERT_MVE_LOW(p)                                                                                             \
+    "vld40.32 {q0, q1, q2, q3}, [" p "]\n vld41.32 {q0, q1, q2, q3}, [" p "]\n"                                        \
+    "vld42.32 {q0, q1, q2, q3}, [" p "]\n vld43.32 {q0, q1, q2, q3}, [" p "]\n"
 #define EMBBERT_MVE_EIGHT(q, p) "vld20.32 {" q "}, [" p "]\n vld21.32 {" q "}, [" p "]\n"
-#define EMBBERT_MVE_LOAD(q, p)                                                                                         \
-    "vld40.32 " q ", [" p "]\n vld41.32 " q ", [" p "]\n vld42.32 " q ", [" p "]\n vld43.32 " q ", [" p "]\n"
-#define EMBBERT_MVE_EACH(operation, x)                                                                                 \
-    operation " q0, q0, " x "\n" operation " q1, q1, " x "\n" operation " q2, q2, " x "\n" operation " q3, q3, " x "\n"
-#define EMBBERT_MVE_BOTH(operation)                                                                                    \
-    operation " q0, q0, q4\n" operation " q1, q1, q5\n" operation " q2, q2, q6\n" operation " q3, q3, q7\n"
-/* The sixteen in Q0 to Q3 clamped to 8 bits and in order in Q0, signed or unsigned. */
-#define EMBBERT_MVE_NARROW                                                                                             \
-    "vqmovnb.s32 q0, q0\n vqmovnb.s32 q1, q1\n vqmovnt.s32 q0, q2\n vqmovnt.s32 q1, q3\n"                              \
-    "vqmovnb.s16 q0, q0\n vqmovnt.s16 q0, q1\n"
-#define EMBBERT_MVE_NARROW_UNSIGNED                                                                                    \
-    "vqmovunb.s32 q0, q0\n vqmovunb.s32 q1, q1\n vqmovunt.s32 q0, q2\n vqmovunt.s32 q1, q3\n"                          \
-    "vqmovnb.u16 q0, q0\n vqmovnt.u16 q0, q1\n"
 #define EMBBERT_MVE_LOW_REGISTERS "q0", "q1", "q2", "q3", "memory"
 #define EMBBERT_MVE_ALL_REGISTERS EMBBERT_MVE_LOW_REGISTERS, "q4", "q5", "q6", "q7"
 #endif
@@ -613,8 +601,8 @@ static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int3
                     "vldrw.u32 q4, [%3]\n vldrw.u32 q0, [%2]\n vldrw.u32 q1, [%2, #64]\n vadd.i32 q0, q0, q4\n"
                     "vldrw.u32 q5, [%4]\n vadd.i32 q1, q1, q4\n vldrw.u32 q6, [%3, #16]\n vrmulh.s32 q0, q0, q5\n"
                     "vldrw.u32 q2, [%2, #16]\n vrmulh.s32 q1, q1, q5\n vldrw.u32 q3, [%2, #80]\n vadd.i32 q2, q2, q6\n"
-                    "vstrw.32 q0, [%2]\n vmlaldava.s32 %Q0, %R0, q0, q0\n vldrw.u32 q7, [%4, #16]\n vadd.i32 q3, q3, q6\n"
-                    "vmlaldava.s32 %Q1, %R1, q1, q1\n vstrw.32 q1, [%2, #64]\n vrmulh.s32 q2, q2, q7\n"
+                    "vstrw.32 q0, [%2]\n vmlaldava.s32 %Q0, %R0, q0, q0\n vldrw.u32 q7, [%4, #16]\n"
+                    "vadd.i32 q3, q3, q6\n vmlaldava.s32 %Q1, %R1, q1, q1\n vstrw.32 q1, [%2, #64]\n vrmulh.s32 q2, q2, q7\n"
                     "vrmulh.s32 q3, q3, q7\n vmlaldava.s32 %Q0, %R0, q2, q2\n vstrw.32 q2, [%2, #16]\n"
                     "vmlaldava.s32 %Q1, %R1, q3, q3\n vstrw.32 q3, [%2, #80]\n"
                     : "+r"(square0), "+r"(square1)
@@ -650,7 +638,7 @@ static inline void embbert_mve_normalize(int8_t *out0, int8_t *out1, const int32
         for (int32_t j = 0; j < n; j += 16, out += 32, row0 += 56, row1 += 56) {
             /* Eight columns of two rows, which lie side by side when the second's bytes go on top of the first's. */
 #define EMBBERT_MVE_UNITS(step, at)                                                                                    \
-    "vld20.32 {q0, q1}, [%0]\n vld21.32 {q0, q1}, [%0]" step "\n vld20.32 {q2, q3}, [%1]\n vshl.s32 q0, %4\n"           \
+    "vld20.32 {q0, q1}, [%0]\n vld21.32 {q0, q1}, [%0]" step "\n vld20.32 {q2, q3}, [%1]\n vshl.s32 q0, %4\n"          \
     "vld21.32 {q2, q3}, [%1]" step "\n vshl.s32 q1, %4\n vrmulh.s32 q0, q0, %q6\n vld20.32 {q4, q5}, [%2]\n"           \
     "vshl.s32 q2, %5\n vrmulh.s32 q1, q1, %q6\n vld21.32 {q4, q5}, [%2]!\n vshl.s32 q3, %5\n"                          \
     "vrmulh.s32 q2, q2, %q7\n vrmulh.s32 q0, q0, q4\n vrmulh.s32 q3, q3, %q7\n vqmovnb.s32 q0, q0\n"                   \
@@ -734,8 +722,8 @@ static inline void embbert_mve_residual(int32_t *sums, const int8_t *a, const in
 #endif
 }
 
-/* scale, less the mean of the first `width` columns, cut to an integer: squares[r] is epsilon and the squares of those.
- * bias and common are 0 from `width` on. n is a multiple of 16. */
+/* scale, less the mean of the first `width` columns, cut to an integer: squares[r] is epsilon and the squares of
+ * those. bias and common are 0 from `width` on. n is a multiple of 16. */
 static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *common,
                                              int32_t epsilon, int32_t n, int32_t width)
 {
@@ -854,7 +842,7 @@ static inline void embbert_mve_filter_by(int8_t *out, const int8_t *x, int8_t *l
 #define EMBBERT_MVE_NO_SECOND(o, sum)
 #define EMBBERT_MVE_TWO(q, i, k, s, t) "vmov " q "[" #k "], " q "[" #i "], %[" #s "], %[" #t "]\n"
 #define EMBBERT_MVE_HALVES(p, q)                                                                                       \
-    "vadd.i32 " p ", " p ", %[bias]\n", "vadd.i32 " q ", " q ", %[bias]\n vrmulh.s32 " p ", " p ", q3\n",               \
+    "vadd.i32 " p ", " p ", %[bias]\n", "vadd.i32 " q ", " q ", %[bias]\n vrmulh.s32 " p ", " p ", q3\n",              \
         "vrmulh.s32 " q ", " q ", q3\n vqmovnb.s32 " p ", " p "\n", "vqmovnt.s32 " p ", " q "\n"
     /* Every other output from o on. w, x, y, z: what else is done meanwhile. */
 #define EMBBERT_MVE_EVERY_OTHER(o, p, q, second, w, x, y, z)                                                           \
