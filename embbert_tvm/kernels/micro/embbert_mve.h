@@ -243,14 +243,12 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 /* The last of a tile: then come the next two columns' last rows, unless these are the last columns. */
 #define EMBBERT_MVE_CONTEXT_LAST(b, free, move)                                                                        \
     EMBBERT_MVE_CONTEXT_("a", b, free, "[r9, #48]",                                                                    \
-                        "ldrd r1, r3, [sp, #8]\n cmp r1, r3\n it ne\n addne r1, r1, #4\n str r1, [sp, #8]\n"           \
-                        "ldrd r3, r5, [sp, #16]\n add r3, r3, r1\n add r5, r5, r3\n ldr r1, [sp, #28]\n"               \
-                        "vctp.32 r1\n vpst\n vldrwt.u32 " free ", [r5, q0]\n",                                         \
-                        "ldr r1, [sp, #24]\n vctp.32 r1\n", "vpst\n vldrwt.u32 q1, [r3, q0]\n", "ldr r5, [sp, #4]\n",  \
-                        EMBBERT_MVE_ROWS_AT("r9", "64"))                                                               \
-    move "strd r0, r2, [r5]\n strd r4, r6, [r5, #64]\n strd r8, r10, [r5, #128]\n strd r12, lr, [r5, #192]\n beq 6f\n" \
-    "ldr r1, [sp]\n add r5, r5, #8\n cmp r5, r1\n itt eq\n addeq r5, r5, #192\n addeq r1, r5, #64\n"                   \
-    "strd r1, r5, [sp]\n"
+                         "ldrd r3, r1, [sp, #8]\n cmp r3, r1\n it ne\n addne r3, r3, #4\n str r3, [sp, #8]\n"          \
+                         "add r5, r3, r7, lsr #3\n vpst\n vldrwt.u32 " free ", [r5, q0]\n",                            \
+                         "", "vpst\n vldrwt.u32 q1, [r3, q0]\n", "ldr r5, [sp, #4]\n",                                 \
+                         EMBBERT_MVE_ROWS_AT("r9", "64"))                                                              \
+    move "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #-184\n"     \
+    "beq 6f\n ldr r1, [sp]\n cmp r5, r1\n itt eq\n addeq r5, r5, #192\n addeq r1, r5, #64\n strd r1, r5, [sp]\n"
 #endif
 
 /* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the
@@ -261,60 +259,59 @@ EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *
 {
 #if EMBBERT_MVE
     /* The last sixteen rows, of which some may not be there, come first. */
-    const int32_t before = (rows - 1) / 16, pairs = (rows - 16 * before + 1) / 2, stride = 2 * columns;
+    const int32_t before = (rows - 1) / 16, stride = 2 * columns;
     const int8_t *const tail = b + 8 * stride * before;
     uint32_t words[4] __attribute__((aligned(8)));
     for (int32_t i = 0; i < 4; i++) {
-        words[i] = before > 0 || 2 * i < pairs ? (uint32_t)(2 * stride * i) : 0;
+        words[i] = (uint32_t)(2 * stride * i);
     }
     const uintptr_t frame[8] __attribute__((aligned(8))) = {
-        (uintptr_t)(sums + 16), (uintptr_t)sums, (uintptr_t)b, (uintptr_t)(b + 2 * width - 4),
-        (uintptr_t)(tail - b), (uintptr_t)stride, (uintptr_t)((pairs + 1) / 2), (uintptr_t)(pairs / 2),
+        (uintptr_t)(sums + 16), (uintptr_t)sums, (uintptr_t)tail, (uintptr_t)(tail + 2 * width - 4),
+        (uintptr_t)(tail - b), (uintptr_t)a, (uintptr_t)stride, (uintptr_t)((rows - 16 * before + 3) / 4),
     };
-    register uintptr_t left __asm__("r11") = (uintptr_t)a;
+    register uintptr_t even_steps __asm__("r11") = (uintptr_t)a + (uintptr_t)(before > 0 ? 64 * ((before - 1) & ~1) : 0);
     register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
     register uintptr_t even __asm__("r3") = (uintptr_t)tail;
     register uintptr_t odd __asm__("r5") = (uintptr_t)words;
     register uintptr_t last __asm__("r9") = (uintptr_t)a + (uintptr_t)(64 * before) - 64;
-    /* On the stack: where the tiles of a block end, where the sums go, the column and the last, from the first rows to
-     * the last, from a pair of rows to the next, of the last sixteen rows the even and the odd pairs. R7 leads from
-     * sixteen rows to the next. */
+    /* On the stack: where the tiles of a block end, where the sums go, the columns' last rows and those of the last
+     * columns, from the first rows to them, the operand. R7 leads from sixteen rows to the next, an eighth of it from a
+     * pair to the next. Of the last rows so many pairs of pairs are there. */
     if (before == 0) {
         /* R1: where the sums go, R7: where the tiles of a block end, R11: the last columns. */
         __asm__ volatile(
-            "push {r7}\n ldr r0, [r1, #28]\n vctp.32 r0\n vldrw.u32 q0, [r5]\n ldrd r0, r4, [r1, #16]\n"
+            "push {r7}\n ldrd r4, r0, [r1, #24]\n vctp.32 r0\n vldrw.u32 q0, [r5]\n"
             "add r5, r3, r4\n ldr r11, [r1, #12]\n ldrd r7, r1, [r1]\n"
-            "vldrw.u32 q1, [r3, q0]\n vmov.i32 q2, #0\n vpst\n vldrwt.u32 q2, [r5, q0]\n" EMBBERT_MVE_LOAD_ROWS
+            "vpstt\n vldrwt.u32 q1, [r3, q0]\n vldrwt.u32 q2, [r5, q0]\n" EMBBERT_MVE_LOAD_ROWS
             "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
             "2:\n cmp r3, r11\n itt ne\n addne r3, r3, #4\n addne r5, r5, #4\n"
             "vmladav.s8 r0, q4, q1\n vpst\n vldrwt.u32 q3, [r5, q0]\n vmladav.s8 r4, q5, q1\n vmladav.s8 r8, q6, q1\n"
-            "vldrw.u32 q7, [r9, #112]\n vmladav.s8 r12, q7, q1\n vldrw.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
+            "vldrw.u32 q7, [r9, #112]\n vmladav.s8 r12, q7, q1\n vpst\n vldrwt.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
             "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n"
             "vmov q7, q1\n strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
             "strd r8, r10, [r1, #128]\n vsri.32 q2, q7, #16\n beq 6f\n"
             "add r1, r1, #8\n cmp r1, r7\n bne 2b\n add r1, r1, #192\n add r7, r1, #64\n b 2b\n"
             "6:\n pop {r7}\n"
-            : "+r"(cursor), "+r"(even), "+r"(odd), "+r"(left)
+            : "+r"(cursor), "+r"(even), "+r"(odd), "+r"(even_steps)
             : "r"(last), "m"(frame), "m"(words)
             : EMBBERT_MVE_TILE_REGISTERS);
     } else {
         __asm__ volatile(
-            "push {r7}\n vldrw.u32 q0, [r5]\n sub sp, sp, #32\n"
-            "ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r8, r10, [r1, #16]\n ldrd r12, lr, [r1, #24]\n"
-            "strd r0, r2, [sp]\n strd r4, r6, [sp, #8]\n strd r8, r10, [sp, #16]\n strd r12, lr, [sp, #24]\n"
-            "lsl r7, r10, #3\n add r5, r3, r10\n"
-            "vctp.32 r12\n vpst\n vldrwt.u32 q1, [r3, q0]\n vctp.32 lr\n vpst\n vldrwt.u32 q2, [r5, q0]\n"
+            "push {r7}\n vldrw.u32 q0, [r5]\n sub sp, sp, #24\n"
+            "ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r8, r10, [r1, #16]\n ldrd r7, lr, [r1, #24]\n"
+            "strd r0, r2, [sp]\n strd r4, r6, [sp, #8]\n strd r8, r10, [sp, #16]\n vctp.32 lr\n"
+            "add r5, r3, r7\n lsl r7, r7, #3\n vpstt\n vldrwt.u32 q1, [r3, q0]\n vldrwt.u32 q2, [r5, q0]\n"
             EMBBERT_MVE_LOAD_ROWS "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
-            "2:\n ldr r3, [sp, #8]\n ldr r5, [sp, #20]\n add r5, r5, r3\n mov r1, r11\n"
+            "2:\n ldr r3, [sp, #8]\n ldrd r5, r1, [sp, #16]\n sub r3, r3, r5\n add r5, r3, r7, lsr #3\n"
             EMBBERT_MVE_CONTEXT_("", "q2", "q3", "[r9, #112]", "vldrw.u32 q3, [r5, q0]\n", "add r5, r5, r7\n",
-                                 "vldrw.u32 q1, [r3, q0]\n", "", EMBBERT_MVE_ROWS_AT("r11", "0"))
-            "3:\n cmp r1, r9\n beq 4f\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2")
-            "cmp r1, r9\n beq 5f\n" EMBBERT_MVE_CONTEXT_MORE("q2", "q3") "b 3b\n"
-            "4:\n" EMBBERT_MVE_CONTEXT_LAST("q3", "q2", "") "b 2b\n"
-            "5:\n" EMBBERT_MVE_CONTEXT_LAST("q2", "q3", "vmov q2, q3\n") "b 2b\n"
-            "6:\n add sp, sp, #32\n pop {r7}\n"
+                                 "vldrw.u32 q1, [r3, q0]\n", "cmp r1, r11\n", EMBBERT_MVE_ROWS_AT("r1", "0"))
+            "beq 4f\n"
+            "3:\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2") EMBBERT_MVE_CONTEXT_MORE("q2", "q3") "cmp r1, r11\n bne 3b\n"
+            "4:\n cmp r1, r9\n bne 5f\n" EMBBERT_MVE_CONTEXT_LAST("q3", "q2", "") "b 2b\n"
+            "5:\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2") EMBBERT_MVE_CONTEXT_LAST("q2", "q3", "vmov q2, q3\n") "b 2b\n"
+            "6:\n add sp, sp, #24\n pop {r7}\n"
             : "+r"(cursor), "+r"(even), "+r"(odd)
-            : "r"(last), "r"(left), "m"(frame), "m"(words)
+            : "r"(last), "r"(even_steps), "m"(frame), "m"(words)
             : EMBBERT_MVE_TILE_REGISTERS);
     }
 #else
