@@ -1,4 +1,4 @@
-# make demo    from nothing to sentences classified on an emulated Cortex-M7
+# make demo    from nothing to sentences classified on an emulated Cortex-M7; make demo-assistant: lines from the terminal
 # make test    every test; make lint: style, types and words; make docs: the pages as a site; make clean
 # make fuzz    every fuzzer for FUZZ_SECONDS each; findings lie in build/fuzz; make fuzz-counts: until the goals are met
 #
@@ -38,10 +38,13 @@ TEST_SYSTEM = $(SYSTEM) clang=clang clang:libclang_rt.fuzzer-$(shell uname -m).a
          xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \
          qemu-system-riscv32=qemu-system-misc qemu-system-xtensa=qemu-system-misc
 
-.PHONY: demo test fuzz fuzz-counts lint docs system test-system venv test-venv clean distclean
+.PHONY: demo demo-assistant test fuzz fuzz-counts lint docs system test-system venv test-venv clean distclean
 
 demo: venv
 	@$(VENV)/bin/python benchmarks/demo.py $(MODEL) $(PACKAGE) $(DATA)
+
+demo-assistant: venv
+	@$(VENV)/bin/python benchmarks/assistant.py $(MODEL)
 
 test: test-venv
 	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES)

@@ -46,23 +46,29 @@ def main() -> None:
     expected = np.array([labels.index(x.label) if x.label in labels else len(labels) for x in test])
     rejection = package.rejection
     temperature = 1.0 if rejection is None else rejection.temperature
-    print(f"{source.name}, {options.precision}: accuracy {np.mean(known.argmax(1) == expected):.4f}")
-    shares = softmax(known, temperature)
+    logits, others_logits = known[:, : len(labels)], strange[:, : len(labels)]
+    print(f"{source.name}, {options.precision}: accuracy {np.mean(logits.argmax(1) == expected):.4f}")
+    shares = softmax(logits, temperature)
     print(report(confidence(shares, expected), outside_of(rejection, known, strange)))
     rows: list[tuple[str, ...]] = [("score", "AUROC", "accepted at 95 %")]
     kept = [Rejection(score, temperature, 0.0) for score in (MAX_SOFTMAX, ENERGY)]
-    for by in [*kept, *([rejection] if rejection is not None and rejection.means else [])]:
-        found = outside(by.known(known), by.known(strange))
+    if rejection is not None and rejection.means:
+        kept.append(rejection)
+    for by in kept:
+        pair = (known, strange) if by is rejection else (logits, others_logits)
+        found = outside(*map(by.known, pair))
         rows.append((by.score, f"{found.auroc:.4f}", f"{100 * found.fpr_at_95_recall:.1f} %"))
     print(f"\n{table(rows, right=(1, 2))}")
 
 
 def logits_of(package: Package, examples: list[Example]) -> np.ndarray:
-    """Logits (N, classes) of the package's C on this machine."""
+    """Logits (N, classes) of the package's C on this machine, and what else tells none of these."""
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     with open_place("host", package, None) as device:
         ids = [tokenize(tokenizer, x.text, max_length=package.max_length).ids for x in examples]
-        return np.stack([device.run(one).logits for one in ids])
+        parts = [package.split(device.run(one).logits) for one in ids]
+    rejection = package.rejection
+    return np.stack([one[0] if rejection is None else rejection.values(one, package.more) for one in parts])
 
 
 if __name__ == "__main__":

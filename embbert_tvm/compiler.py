@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tvm
-from tvm import IRModule, relax
+from tvm import IRModule
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
-from embbert_tvm.codegen.program import Schedules, build_programs, limits
+from embbert_tvm.codegen.limits import limits
+from embbert_tvm.codegen.program import Schedules, build_programs
 from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
 from embbert_tvm.data.dataset import read_examples
@@ -31,6 +31,7 @@ from embbert_tvm.graph.door import Door, content
 from embbert_tvm.graph.door.cut_tables import cut_tables
 from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
+from embbert_tvm.graph.llvm_run import llvm_runner as llvm_runner
 from embbert_tvm.graph.precision import PrecisionPlan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import KernelSelection, Quantized
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
@@ -108,7 +109,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     if written_of(mod) is not None:
         _check_asked_of_quantized(source, options)
     vocabulary, positions = limits(mod)
-    max_length = _max_length(options.max_length, positions, door.least)
+    max_length = _max_length(options.max_length, positions, door.least, source.most_tokens)
     scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
     if scheme is not None and scheme.vocabulary > vocabulary:
         raise InputError(
@@ -155,6 +156,10 @@ def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser |
     schemes = tuple(named_plan(name.strip()).default for name in names)
     if base.default not in schemes:
         raise InputError(f"--choices {options.choices}: {base.default} must be among them")
+    if source.more:
+        raise InputError(
+            f"{source.name}: --precision mixed chooses by one output, this model has {1 + len(source.more)}"
+        )
     if source.tokenizer is None or source.labels is None:
         raise InputError(
             f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
@@ -223,7 +228,7 @@ class Compiled:
         for text, pair in some_texts():
             ids = encode(tokenizer, text, pair, self.front.max_length)
             if len(ids) >= self.program.min_length:
-                found.append((text, pair, self._run(ids) + source.wide.logits([text], [pair])[0]))
+                found.append((text, pair, source.wide.added_to(self._run(ids), text, pair)))
         return found
 
     def _vectors(self, lengths: Iterable[int], seed: int) -> list[tuple[list[int], np.ndarray]]:
@@ -263,6 +268,10 @@ def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndar
 def _check_head(source: Source, compiled: Compiled) -> None:
     """InputError where what is said of a model's outputs is not what it gives."""
     program, labels = compiled.program, source.labels
+    given = [(output.classes, output.of_tokens) for output in program.more]
+    if given != [(head.values, head.of_tokens) for head in source.more]:
+        names = ", ".join(head.name for head in source.more) or "none"
+        raise InputError(f"{source.onnx}: the outputs beside the first are not those of the heads named ({names})")
     if labels is not None and program.classes != len(labels):
         each = " a token" if program.of_tokens else ""
         raise InputError(
@@ -301,6 +310,7 @@ def contents(
         origins=known.origins,
         head=compiled.head,
         rejection=source.rejection if compiled.head == ONE_LABEL else None,
+        more=source.more,
         linear=source.wide,
         example=source.example,
     )
@@ -344,9 +354,11 @@ def kernel_calls(
     return KernelCalls(intrinsic, reference, front.vocabulary, limits(front.mod)[1])
 
 
-def _max_length(asked: int | None, positions: int | None, least: int) -> int:
+def _max_length(asked: int | None, positions: int | None, least: int, most: int | None = None) -> int:
+    """most: the longest where nothing is asked for."""
     if asked is None:
-        return positions or DEFAULT_MAX_LENGTH
+        longest = positions or DEFAULT_MAX_LENGTH
+        return longest if most is None else min(longest, max(most, least))
     if asked < least:
         why = "" if least == 1 else ", the fewest tokens that the model takes"
         raise InputError(f"--max-length {asked}: must be at least {least}{why}")
@@ -380,20 +392,3 @@ def reference_lengths(program: Program) -> list[int]:
 def _multiplications(program: Program, lengths: Iterable[int]) -> int:
     known = [step.macs for step in program.steps if step.macs is not None]
     return sum(c0 + c1 * n + c2 * n * n for n in map(int, lengths) for c0, c1, c2 in known)
-
-
-def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int]], np.ndarray]:
-    """A function from token ids to logits (classes,): the module as TVM's LLVM build runs it on this machine.
-
-    optimized: whether LLVM optimizes it; the bits are the same.
-    """
-    target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
-    # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
-    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
-        machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
-
-    def run(ids: Sequence[int]) -> np.ndarray:
-        logits: np.ndarray = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32))).numpy()
-        return logits.reshape(-1)
-
-    return run

@@ -257,7 +257,7 @@ def live_bytes(mod: IRModule, length: int) -> int:
         return math.prod(dims) * np.dtype(str(var.ty.dtype)).itemsize
 
     last = {used: n for n, (_, value) in enumerate(graph.bindings) for used in variables(value)}
-    last[graph.output] = len(graph.bindings)
+    last |= {output: len(graph.bindings) for output in graph.outputs}
     alive: dict = {}
     most = 0
     for n, (var, _) in enumerate(graph.bindings):

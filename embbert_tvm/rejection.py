@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import FurtherHead
 
 NONE_TEXT = "none of these"
 MAX_SOFTMAX = "max softmax"  # the largest of the scores
 ENERGY = "energy"  # T log sum exp(logits / T)
 DISTANCE = "distance"  # the squared distance of the logits to the nearest class's mean, negated
-SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE)
+MAHALANOBIS = "mahalanobis"  # the same of what the head reads, in steps of its spread within a class
+SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE, MAHALANOBIS)
+KNOWN_HEAD = "known"  # of MAHALANOBIS: the further head that gives what the head reads in such steps
+_MOST_MEAN = 127
 _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 1e-3, 1e3
 
 
@@ -25,16 +29,32 @@ class Rejection:
     score: str  # one of SCORES
     temperature: float  # scores are the softmax of logits / temperature
     threshold: float  # a text whose score is below is none of these
-    means: tuple[tuple[float, ...], ...] | None = None  # of DISTANCE: each class's mean logits
+    # of DISTANCE each class's mean logits; of MAHALANOBIS its mean vector, whole numbers of `step`
+    means: tuple[tuple[float, ...], ...] | None = None
+    step: float | None = None
 
-    def known(self, logits: np.ndarray) -> np.ndarray:
-        """How known each text looks, (N,), by logits (N, classes)."""
-        means = None if self.means is None else np.array(self.means)
-        return KNOWN[self.score](np.asarray(logits, np.float64), self.temperature, means)
+    @property
+    def classes(self) -> int | None:
+        """How many logits stand before the vector, None where there is none."""
+        return len(self.means) if self.means is not None and self.score == MAHALANOBIS else None
 
-    def labels(self, logits: np.ndarray) -> np.ndarray:
-        """The index of each text's label by logits (N, classes); the number of classes for none of these."""
-        return np.where(self.known(logits) >= self.threshold, logits.argmax(1), logits.shape[1])
+    def known(self, values: np.ndarray) -> np.ndarray:
+        """How known each text looks, (N,), by logits (N, classes), behind which the vector of MAHALANOBIS stands."""
+        means = None if self.means is None else np.array(self.means) * (self.step or 1.0)
+        asked = np.asarray(values, np.float64)[:, self.classes or 0 :]
+        return KNOWN[self.score](asked, self.temperature, means)
+
+    def labels(self, values: np.ndarray) -> np.ndarray:
+        """The index of each text's label by what `known` takes; the number of classes for none of these."""
+        logits = values[:, : self.classes]
+        return np.where(self.known(values) >= self.threshold, logits.argmax(1), logits.shape[1])
+
+    def values(self, parts: Sequence[np.ndarray], more: Sequence[FurtherHead]) -> np.ndarray:
+        """What `known` takes of one text, by what each head of its model gives, the first one's logits first."""
+        if self.classes is None:
+            return parts[0]
+        number = next(n for n, head in enumerate(more, 1) if head.name == KNOWN_HEAD)
+        return np.concatenate([parts[0], parts[number]])
 
     def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -42,6 +62,8 @@ class Rejection:
             "temperature": self.temperature,
             "threshold": self.threshold,
         }
+        if self.step is not None:
+            found["step"] = self.step
         return found if self.means is None else found | {"means": [list(row) for row in self.means]}
 
 
@@ -75,11 +97,15 @@ KNOWN: Mapping[str, Callable[[np.ndarray, float, np.ndarray | None], np.ndarray]
     MAX_SOFTMAX: _max_softmax,
     ENERGY: _energy,
     DISTANCE: _distance,
+    MAHALANOBIS: _distance,
 }
 
 
-def read_rejection(document: object, classes: int) -> Rejection | None:
-    """What `to_dict` wrote of a model of so many classes; None for None. Raises InputError that says what is wrong."""
+def read_rejection(document: object, classes: int, more: Sequence[FurtherHead] = ()) -> Rejection | None:
+    """What `to_dict` wrote of a model of so many classes; None for None. Raises InputError that says what is wrong.
+
+    more: the model's further heads.
+    """
     if document is None:
         return None
     if not isinstance(document, dict):
@@ -90,9 +116,18 @@ def read_rejection(document: object, classes: int) -> Rejection | None:
     temperature, threshold = _number(document, "temperature"), _number(document, "threshold")
     if not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
         raise InputError(f"{NONE_TEXT}: temperature must be {_LEAST_TEMPERATURE:g} to {_MOST_TEMPERATURE:g}")
-    if (score == DISTANCE) != (means is not None):
-        raise InputError(f"{NONE_TEXT}: means go with the score {DISTANCE!r}, and with it alone")
-    return Rejection(score, temperature, threshold, None if means is None else _means(means, classes))
+    if (score in (DISTANCE, MAHALANOBIS)) != (means is not None):
+        raise InputError(f"{NONE_TEXT}: means go with the scores {DISTANCE!r} and {MAHALANOBIS!r}, and with them alone")
+    if score != MAHALANOBIS:
+        return Rejection(score, temperature, threshold, None if means is None else _means(means, classes, classes))
+    width = next((head.width for head in more if head.name == KNOWN_HEAD), None)
+    if width is None:
+        raise InputError(f"{NONE_TEXT}: the score {MAHALANOBIS!r} needs a head {KNOWN_HEAD!r} that gives a vector")
+    step = _number(document, "step")
+    rows = _means(means, classes, width)
+    if step <= 0 or any(value != round(value) or abs(value) > _MOST_MEAN for row in rows for value in row):
+        raise InputError(f"{NONE_TEXT}: means must be whole numbers of -{_MOST_MEAN} to {_MOST_MEAN} steps above 0")
+    return Rejection(score, temperature, threshold, rows, step)
 
 
 def _number(document: Mapping[str, Any], key: str) -> float:
@@ -102,11 +137,11 @@ def _number(document: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def _means(rows: object, classes: int) -> tuple[tuple[float, ...], ...]:
+def _means(rows: object, classes: int, width: int) -> tuple[tuple[float, ...], ...]:
     try:
         found = np.array(rows, np.float64)
     except (TypeError, ValueError):
         found = np.zeros(0)
-    if found.shape != (classes, classes) or not (np.abs(found) <= np.finfo(np.float32).max).all():
-        raise InputError(f"{NONE_TEXT}: means must be {classes} rows of {classes} numbers")
+    if found.shape != (classes, width) or not (np.abs(found) <= np.finfo(np.float32).max).all():
+        raise InputError(f"{NONE_TEXT}: means must be {classes} rows of {width} numbers")
     return tuple(tuple(row) for row in found.tolist())

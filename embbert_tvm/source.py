@@ -11,8 +11,9 @@ from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embbert_tvm.device.package import MAX_LOGITS
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import ONE_LABEL, head_named
+from embbert_tvm.heads import ONE_LABEL, FurtherHead, head_named
 from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
@@ -44,8 +45,17 @@ class ModelSource:
     rejection: Rejection | None = None
     # hashed n-grams of the whole text, whose logits are added to the model's
     wide: NgramModel | None = None
+    # heads beside the first
+    more: tuple[FurtherHead, ...] = ()
     # a text of its own kind, None where it is not known
     example: str | None = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens whose logits of further heads fit in a reply of the device; None without such heads."""
+        a_token = sum(head.values for head in self.more if head.of_tokens)
+        of_the_text = len(self.labels or "1") + sum(head.values for head in self.more if not head.of_tokens)
+        return max(1, (MAX_LOGITS - of_the_text) // a_token) if a_token else None
 
 
 def find_source(path: Path, labels: str | None = None) -> ModelSource:
@@ -78,6 +88,7 @@ def _source(path: Path) -> ModelSource:
             *files,
             folder.trained_precision,
             rejection=folder.rejection,
+            more=folder.more,
             wide=wide_of(path, folder.labels),
             example=example_of(path),
         )

@@ -57,25 +57,42 @@ def words(text: str) -> Counter:
     return found
 
 
+TAGS = ("O", "B-time", "I-time", "B-place", "I-place")
+MOODS = ("good", "bad")
+
+
 @functools.cache
 def folder() -> Path:
     """A model folder: EmbBERT of two layers with random weights, exported and calibrated. Do not write into it."""
+    return _folder("small")
+
+
+@functools.cache
+def folder_of_heads() -> Path:
+    """The same with two heads more: "slots" of the words, behind the first layer, and "mood" of the text."""
+    from embbert_tvm.heads import ONE_LABEL, TOKENS, VITERBI, FurtherHead
+
+    heads = FurtherHead("slots", TOKENS, TAGS, 1, VITERBI), FurtherHead("mood", ONE_LABEL, MOODS)
+    return _folder("heads", heads)
+
+
+def _folder(name: str, more: tuple = ()) -> Path:
     import torch
 
     from embbert_tvm.data.tokenizer import train_tokenizer
     from embbert_tvm.graph.float_tensors import calibrate_folder
     from embbert_tvm.graph.onnx_export import export_folder
     from embbert_tvm.models.config import EmbBertConfig
-    from embbert_tvm.models.embbert import EmbBert
+    from embbert_tvm.models.registry import build
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    path = Path(tempfile.mkdtemp(prefix="embbert-tests-")) / "small"
+    path = Path(tempfile.mkdtemp(prefix="embbert-tests-")) / name
     atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     tokenizer = train_tokenizer([*TEXTS] * 3, 300)
     config = EmbBertConfig(tokenizer.get_vocab_size(), 48, 32, 16, kernel_size=8, expansion=1, layers=2)
     torch.manual_seed(0)
-    model = EmbBert(config, len(LABELS))
+    model = build(config, len(LABELS), more=more)
     with torch.no_grad():
         # What is one and the same at the start of training differs in a trained model.
         for name, parameter in model.named_parameters():
@@ -84,7 +101,7 @@ def folder() -> Path:
             elif re.search("token|position|segment", name):
                 parameter.normal_(0, 0.5)
         model.embedder.segment.weight[0] = 0
-    saved = model.save_pretrained(path, name="small", labels=LABELS, tokenizer=tokenizer)
+    saved = model.save_pretrained(path, name=name, labels=LABELS, tokenizer=tokenizer)
     export_folder(saved)
     calibrate_folder(path, [some_ids(n, config.vocabulary_size, n) for n in range(1, 49)])
     torch.set_num_threads(threads)

@@ -68,6 +68,7 @@ def _one(
     from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.report import classes
     from embbert_tvm.report.confidence import text as confidence_text
+    from embbert_tvm.report.training import tagging as tagging_text
     from embbert_tvm.training.evaluate import evaluate, read_any_folder
 
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
@@ -99,6 +100,7 @@ def _one(
             "confused": [asdict(x) for x in found.confused],
             "confidence": found.confidence and asdict(found.confidence),
             "outside": found.outside and asdict(found.outside),
+            "tagging": found.tagging and asdict(found.tagging),
         }
         click.echo(json.dumps(document))
     else:
@@ -106,6 +108,8 @@ def _one(
             click.echo(f"{classes.text(found.classes, found.confused)}\n")
         if found.confidence is not None:
             click.echo(f"{confidence_text(found.confidence, found.outside)}\n")
+        if found.tagging is not None:
+            click.echo(f"slots: {tagging_text(found.tagging)}")
         click.echo(f"{found.task}: {found.metric} {found.value:.4f} on {found.examples} examples")
 
 

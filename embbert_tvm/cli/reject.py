@@ -16,15 +16,17 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--outside", type=_PATH, help="TSV of texts that have none of the labels; its labels are not read.")
 @click.option("--keep", type=_SHARE, help="Share of dev's texts that are to be accepted.  [default: 0.95]")
 @click.option("--accept", type=_SHARE, help="In place of --keep: the share of --outside that may be accepted.")
+@click.option("--vector", is_flag=True, help="Give the model a vector of the text, by which a board learns intents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
-    model: Path, dev: Path, outside: Path | None, keep: float | None, accept: float | None, as_json: bool
+    model: Path, dev: Path, outside: Path | None, keep: float | None, accept: float | None, vector: bool, as_json: bool
 ) -> None:
     """Fit a temperature and a threshold on --dev and write them to MODEL/config.json; compile the model again after.
 
-    Three measures of how known a text looks are compared: the largest score, the energy of the logits and their
-    distance to the means of classes. The one that tells --outside best is kept; without such texts, the one that tells
-    the texts of each label from the rest when the model has to do without that label.
+    Measures of how known a text looks are compared: the largest score, the energy of the logits, their distance to the
+    means of classes, and that of what the head reads, in steps of its spread (Mahalanobis). The one that tells
+    --outside best is kept; without such texts, the one that tells the texts of each label from the rest when the model
+    has to do without that label, and of two labels the largest score.
     """
     import json
     import sys
@@ -43,7 +45,7 @@ def command(
             bar.total = total
             bar.update(done - bar.n)
 
-        found = fit_folder(read_folder(model), dev, outside, keep, accept, on_step)
+        found = fit_folder(read_folder(model), dev, outside, keep, accept, on_step, vector)
     rejection = found.rejection
     if as_json:
         document = {
@@ -58,6 +60,7 @@ def command(
         click.echo(json.dumps(document))
         return
     compared = ", ".join(f"{score} {value:.4f}" for score, value in found.compared.items())
-    click.echo(f"AUROC by {compared}")
+    if compared:
+        click.echo(f"AUROC by {compared}")
     click.echo(f"ECE on dev {found.before.ece:.4f}, with temperature {rejection.temperature:.3f} {found.dev.ece:.4f}")
     click.echo(f"{model}: none of these where {rejection.score} is below {rejection.threshold:.6g}")

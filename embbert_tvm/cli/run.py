@@ -68,6 +68,10 @@ def command(
         for answer in answers:
             result: dict[str, Any] = {"text": answer.text, "label": answer.label, "scores": answer.scores}
             result |= _more(answer, opened.head)
+            if answer.slots is not None:
+                result["slots"] = [asdict(slot) for slot in answer.slots]
+            if answer.heads is not None:
+                result["heads"] = {name: asdict(head) for name, head in answer.heads.items()}
             if opened.rejection is not None or examples is not None:
                 result["none"] = answer.none
             counts = {"instructions": answer.instructions, "cycles": answer.cycles}
@@ -107,7 +111,11 @@ def _what(answer: Answer) -> str:
         return f"{first}{', …' * (len(answer.vector) > _NUMBERS)} ({len(answer.vector)} numbers)"
     if answer.labels is not None:
         return ", ".join(answer.labels) or "none"
-    return answer.label if answer.label is not None else f"{answer.value:.4f}"
+    if answer.label is None:
+        return f"{answer.value:.4f}"
+    slots = [f"{slot.slot}={shortened(slot.text)}" for slot in answer.slots or ()]
+    others = [f"{name}: {head.label}" for name, head in (answer.heads or {}).items()]
+    return "; ".join([answer.label, *slots, *others])
 
 
 def _score(answer: Answer) -> str:

@@ -20,6 +20,7 @@ OF_THE_JOB = (
     "regression",
     "precision",
     "lora",
+    "tag_layer",
     "wide",
     "budget",
 )
@@ -35,8 +36,18 @@ OF_THE_JOB = (
     help="An encoder or classifier that the model learns from too, if dev gains by it. auto: minilm, where "
     "embbert-tvm[distil] is installed.",
 )
-def command(tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str, **options: Any) -> None:
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="RATE",
+    help="Let the model say that a text has none of its labels: this share of --dev is refused.",
+)
+def command(
+    tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str, reject: float | None, **options: Any
+) -> None:
     """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair].
+
+    Of a TSV with the header label<TAB>text<TAB>tags, one BIO tag a white-space word, it learns label and slots.
 
     A linear model of hashed n-grams is fitted first, and its logits are added to the model's where dev gains by them.
     A teacher is fine-tuned next; where it is better on dev, a second model learns from it, and the better one is kept.
@@ -48,6 +59,8 @@ def command(tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str,
     from embbert_tvm.training.job import Job
 
     of_the_job = {name: options.pop(name) for name in OF_THE_JOB}
+    if reject is not None and (of_the_job["dev"] is None or of_the_job["regression"]):
+        raise click.UsageError("--reject needs --dev, of texts that are not trained on, and a model of labels")
     limits = limits_of(options)
     job = Job(tsv, output, Recipe(**options), **of_the_job, limits=limits, command=command_line())
-    run_and_report(job, as_json, measure, teaching_of(teacher))
+    run_and_report(job, as_json, measure, teaching_of(teacher), None if reject is None else 1 - reject)

@@ -56,6 +56,11 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
         ),
         click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text."),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
+        click.option(
+            "--tag-layer",
+            type=click.IntRange(min=1),
+            help="Of a TSV with tags: the layer behind which they are read.  [default: the last but one]",
+        ),
     ]
 
 
@@ -98,6 +103,7 @@ def training_options(command: Callable) -> Callable:
         recipe_option("--dropout", "Of the attention weights."),
         recipe_option("--token-dropout", "Share of the tokens replaced by [UNK]."),
         recipe_option("--average", "Decay of the running mean of the weights that is kept; 0: the last weights."),
+        recipe_option("--tag-weight", "Of the loss of words' tags beside that of the label."),
         recipe_option(
             "--select",
             "What of dev chooses the epoch: its metric, or its loss, which tells more where few texts are wrong.",
@@ -138,18 +144,25 @@ def limits_of(options: dict[str, Any]) -> Limits:
     return Limits(None if size is None else int(size), options.pop("time_limit"))
 
 
-def run_and_report(job: Job, as_json: bool, measure: bool, teaching: Teaching | None = None) -> None:
-    """Train, alone and by a teacher where there is one, show progress on stderr, print the result."""
+def run_and_report(
+    job: Job, as_json: bool, measure: bool, teaching: Teaching | None = None, keep: float | None = None
+) -> None:
+    """Train, alone and by a teacher where there is one, show progress on stderr, print the result.
+
+    keep: the share of dev that is not to be none of the labels.
+    """
     import json
 
     from tqdm import tqdm
 
     from embbert_tvm.errors import InputError
+    from embbert_tvm.models.folder import ModelFolder, read_folder
     from embbert_tvm.report import classes
-    from embbert_tvm.report.training import advice, compared, recipes
+    from embbert_tvm.report.training import advice, compared, recipes, tagging
     from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
     from embbert_tvm.training.finetune import Epoch, Progress
+    from embbert_tvm.training.reject import fit_folder
 
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
@@ -169,6 +182,9 @@ def run_and_report(job: Job, as_json: bool, measure: bool, teaching: Teaching | 
         progress = Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
         tuning = teacher_progress(bar)
         result = run_best(job, teaching, progress, measure_folder if measure else None, tuning)
+        if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
+            fitted = fit_folder(read_folder(job.output), job.dev, keep=keep).rejection
+            progress.on_note(f"none of these where {fitted.score} is below {fitted.threshold:.6g}")
     if as_json:
         click.echo(json.dumps(_document(job, result)))
     else:
@@ -178,6 +194,8 @@ def run_and_report(job: Job, as_json: bool, measure: bool, teaching: Teaching | 
             click.echo(f"{recipes(result)}\n")
         if result.candidates:
             click.echo(f"{compared(result)}\n")
+        for rule, figures in (result.tagging or {}).items():
+            click.echo(f"slots on dev by the rule {rule!r}: {tagging(figures)}")
         if note := advice(result):
             click.echo(note, err=True)
         epoch = f" in epoch {result.best_epoch}" if result.history else ""
@@ -221,6 +239,7 @@ def _document(job: Job, result: Result) -> dict[str, Any]:
         "classes": [dataclasses.asdict(x) for x in result.classes],
         "confused": [dataclasses.asdict(x) for x in result.confused],
         "wide_weight": result.wide_weight,
+        "tagging": result.tagging and {rule: dataclasses.asdict(x) for rule, x in result.tagging.items()},
         "candidates": [dataclasses.asdict(x) for x in result.candidates],
         "recipes": [{"lr": x.lr, "epochs": x.epochs, "value": value} for x, value in result.recipes],
     }

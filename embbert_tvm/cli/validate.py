@@ -108,6 +108,9 @@ def _figures(result: Validation, place: str) -> dict[str, Any]:
         "unknown": result.unknown,
         "classes": [asdict(x) for x in result.classes],
         "confused": [asdict(x) for x in result.confused],
+        "tagging": result.tagging_float
+        and result.tagging_compiled
+        and {"float": asdict(result.tagging_float), "compiled": asdict(result.tagging_compiled)},
     }
 
 
@@ -121,6 +124,10 @@ def _shown(result: Validation, place: str) -> str:
     lines.append(f"{result.examples} examples, on {place}")
     if result.metric is not None:
         lines.append(f"{result.metric:10} float {result.accuracy_float:.4f}, compiled {result.accuracy_compiled:.4f}")
+    for name, tagged in (("float", result.tagging_float), ("compiled", result.tagging_compiled)):
+        if tagged is not None:
+            both = f"label and all slots right of {100 * tagged.both:.1f} %"
+            lines.append(f"slots      {name} F1 {tagged.entity_f1:.4f}, {both}")
     lines.append(f"agreement  {result.agreement:.4f}")
     lines.append(f"bit-exact  {bits.equal} of {bits.checked} runs")
     if result.tokenized.checked:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embbert_tvm.codegen import c_tags
 from embbert_tvm.codegen.c_rejection import RESULT_COMMENTS
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.steps import Program
+from embbert_tvm.codegen.steps import OUTPUT, Program
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment
-from embbert_tvm.heads import HEADS, MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.heads import HEADS, MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, FurtherHead
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ _TEXT_COMPLETE = template("complete_text.h.in")
 _EMBED_CALL = template("calls_embed.h.in")
 _TOKENS_CALLS = template("calls_tokens.h.in")
 _OFFSETS_CALL = template("calls_offsets.h.in")
+_FURTHER = template("head.h.in")
+_NAMES = "const char *@PREFIX@_@NAME@_label(size_t index); /* the name of a class, UTF-8; NULL past the last one */\n"
+_LOGITS_OF = "#define @UPPER@_LOGITS_OF(tokens) (@LOGITS_OF@) /* that a text of so many tokens has */\n"
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,43 @@ def _head_macros(head: str) -> dict[str, object]:
         "heads": "\n".join(f"#define @UPPER@_HEAD_{name} {number}" for number, name in enumerate(names)),
         "head": head.upper().replace(" ", "_"),
         "of_tokens": int(of_tokens),
-        "logits_of_run": "@UPPER@_CLASSES values a token" if of_tokens else "@UPPER@_CLASSES values",
-        "logits": "(@UPPER@_MAX_LENGTH * @UPPER@_CLASSES)" if of_tokens else "@UPPER@_CLASSES",
         **_HEAD_WORDS[head].values,
     }
+
+
+def _logits_macros(program: Program) -> dict[str, object]:
+    """How many logits there are."""
+    first = "@UPPER@_CLASSES"
+    if program.more:
+        logits_of = " + ".join(output.values_at("(tokens)") for output in program.outputs)
+        return {
+            "logits_of_run": "@UPPER@_LOGITS_OF(n) values, those of one head after another's",
+            "logits_of": _LOGITS_OF.replace("@LOGITS_OF@", logits_of),
+            "logits": "@UPPER@_LOGITS_OF(@UPPER@_MAX_LENGTH)",
+            "result_logits": "@UPPER@_LOGITS",
+        }
+    return {
+        "logits_of_run": f"{first} values a token" if program.of_tokens else f"{first} values",
+        "logits_of": "",
+        "logits": f"(@UPPER@_MAX_LENGTH * {first})" if program.of_tokens else first,
+        "result_logits": first,
+    }
+
+
+def _further_heads(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
+    """What the header says of the heads beside the first."""
+    found = "".join(_further(program, head, prefix) for head in more)
+    return found and f"{found}\n{c_tags.calls(program, more, prefix)}"
+
+
+def _further(program: Program, head: FurtherHead, prefix: str) -> str:
+    """What the header says of a head beside the first."""
+    names = [output.name for output in program.outputs]
+    number = names.index(f"{OUTPUT}_{head.name}")
+    at = " + ".join(output.values_at("(tokens)") for output in program.outputs[:number])
+    values = {"name": head.name, "upper_name": head.name.upper(), "classes": head.values, "at": at}
+    are = f"logits{' of each token' * head.of_tokens}, one a label" if head.labels else "numbers of a vector"
+    return substitute(_FURTHER, prefix, names=_NAMES if head.labels else "", are=are, **values)
 
 
 _PADDING = "#define @UPPER@_PADDING @PADDING@ /* id that fills a text up to the one length that there is */\n"
@@ -157,6 +194,7 @@ def header(
     rejects: bool = False,
     linear: bool = False,
     places: Mapping[str, object] = LINKED,
+    more: Sequence[FurtherHead] = (),
 ) -> str:
     """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS; rejects: whether a text may have
     none of the labels; linear: whether hashed n-grams of the text add to the logits, or, of a program without a
@@ -170,8 +208,9 @@ def header(
         _HEADER,
         prefix,
         padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
-        **(_head_macros(head) | _label_words(rejects) | places),
+        **(_head_macros(head) | _label_words(rejects) | _logits_macros(program) | places),
         offsets=_OFFSETS_CALL if program.text is not None and program.text.offsets else "",
+        more=_further_heads(program, more, prefix),
         title=c_comment(model_name),
         precision=precision,
         kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, micro_headers
+from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tags, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_formula, c_string
-from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, FurtherHead
 from embbert_tvm.rejection import NONE_TEXT, Rejection
 
 _MODEL = template("model.c.in")
@@ -62,6 +62,8 @@ _NO_TOKENS = template("answer_tokens_none.c.in")
 
 _EMBED = template("embed.c.in")
 
+_HEAD_LABELS = template("head_labels.c.in")
+
 _SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 _KERNELS_HEADER = template("kernels.h.in")
 
@@ -86,12 +88,13 @@ def entry(
     linear: bool = False,
     places: Mapping[str, object] = c_api.LINKED,
     members: Mapping[str, str] | None = None,
+    more: Sequence[FurtherHead] = (),
 ) -> str:
     """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
     outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels; linear:
     whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is;
-    places, members: as Blob has them, where the constants lie in one."""
-    lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
+    places, members: as Blob has them, where the constants lie in one; more: heads beside the first."""
+    lines = _pointers(program)
     outputs = 0
     for number, step in enumerate(program.steps):
         lines += ["", f"    if (model->step == {number}) {{"]
@@ -127,6 +130,7 @@ def entry(
         body=body,
         steps=len(program.steps),
         checks=checks,
+        heads=_heads(more, prefix) + c_tags.source(program, more, prefix),
         label=_label_body(
             labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix, members is not None
         ),
@@ -174,6 +178,12 @@ def _reason(step: Step, reasons: dict[str, str], prefix: str) -> str:
     return reasons.get(step.name) or reasons.get(kernel) or "operators without a kernel of ours, fused"
 
 
+def _pointers(program: Program) -> list[str]:
+    """Where tensors lie in the arena, and further outputs behind the first."""
+    lines = [f"    {_pointer(t.name, t)}" for t in program.tensors if t.block is not None]
+    return lines + [f"    float *const {o.name} = {OUTPUT} + {program.place_of(o.name)};" for o in program.more]
+
+
 def _pointer(name: str, tensor: Tensor) -> str:
     kind = C_TYPES[tensor.dtype]
     return f"{kind} *const {name} = ({kind} *)(void *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
@@ -208,6 +218,18 @@ def _wrapped(start: str, parts: Sequence[str], end: str, width: int = 110, inden
             line = " " * indent
         line += piece + " "
     return [*lines, line.rstrip()]
+
+
+def _heads(more: Sequence[FurtherHead], prefix: str) -> str:
+    """The names of what each further head tells."""
+    return "".join(
+        substitute(
+            _HEAD_LABELS, prefix, name=head.name, upper_name=head.name.upper(),
+            names=",\n".join(f"        {c_string(label)}" for label in head.labels),
+        )
+        for head in more
+        if head.labels
+    )  # fmt: skip
 
 
 def _legend() -> str:

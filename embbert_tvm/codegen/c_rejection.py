@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from embbert_tvm.codegen.c_expressions import real
 from embbert_tvm.codegen.templates import template
-from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection
+from embbert_tvm.rejection import DISTANCE, ENERGY, KNOWN_HEAD, MAHALANOBIS, MAX_SOFTMAX, Rejection
 
 _KNOWN = {
     MAX_SOFTMAX: template("known_largest.c.in"),
     ENERGY: template("known_energy.c.in"),
     DISTANCE: template("known_distance.c.in"),
+    MAHALANOBIS: template("known_mahalanobis.c.in"),
 }
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
@@ -35,5 +36,9 @@ def scores(rejection: Rejection, in_blob: bool = False) -> str:
         return found.replace("@MEANS@", _MEANS_IN_BLOB).replace("means[i][j]", "means[i * @UPPER@_CLASSES + j]")
     found = found.replace("@INVERSE@", real(1 / rejection.temperature))
     found = found.replace("@THRESHOLD@", real(rejection.threshold)).replace("@MOST@", real(-rejection.threshold))
-    rows = [f"        {{{', '.join(map(real, row))}}}," for row in rejection.means or ()]
+    number = real if rejection.step is None else lambda value: str(int(value))
+    rows = [f"        {{{', '.join(map(number, row))}}}," for row in rejection.means or ()]
+    found = found.replace("@STEP@", real(rejection.step or 1.0)).replace("@HEAD@", KNOWN_HEAD.upper())
+    if rejection.score == MAHALANOBIS:  # whose template has the table itself
+        return found.replace("@MEANS@", "\n".join(rows))
     return found.replace("@MEANS@", _MEANS.replace("@ROWS@", "\n".join(rows)))

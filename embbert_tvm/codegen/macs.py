@@ -7,7 +7,7 @@ scores, contexts and filters; not the squares of a norm, not scaling.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from tvm import s_tir, tirx
@@ -16,6 +16,7 @@ from tvm.ir import Call, TensorLoad, Var
 from embbert_tvm.kernels.isa import MICRO_KERNELS
 from embbert_tvm.kernels.row_block.kernel import ROWS_FOR_ONE
 
+COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
 # Lengths at which kernels of any row block compute no row too many.
 _LENGTHS = (32, 64, 96, 128)
 
@@ -149,3 +150,10 @@ def _value(expr, where: Mapping[str, int]) -> int:
     if type(expr) in _BINARY:
         return _BINARY[type(expr)](_value(expr.a, where), _value(expr.b, where))
     raise _Unknown
+
+
+def cost_text(macs: tuple[int, int, int] | None, counts: Sequence[str]) -> str:
+    """A C expression in L: multiplications, and what elements cost that come of none. counts: of what is made."""
+    c0, c1, c2 = macs or (0, 0, 0)
+    terms = [str(c0)] * bool(c0) + [f"L * ({c1} + L * {c2})" if c2 else f"L * {c1}"] * bool(c1 or c2)
+    return " + ".join([*terms, *(f"{COST_OF_ELEMENT} * ({count})" for count in counts)])

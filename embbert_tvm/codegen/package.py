@@ -18,9 +18,10 @@ from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
+from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import KernelSelection
-from embbert_tvm.heads import ONE_LABEL
+from embbert_tvm.heads import ONE_LABEL, FurtherHead
 from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.rejection import Rejection
 from embbert_tvm.target import Board, Cpu
@@ -60,6 +61,7 @@ class Contents:
     linear: NgramModel | None = None
     example: str | None = None  # a text of the model's own kind
     in_blob: bool = False
+    more: tuple[FurtherHead, ...] = ()  # heads beside the first
 
     @property
     def streams(self) -> bool:
@@ -70,6 +72,8 @@ class Contents:
 def files(contents: Contents) -> dict[str, bytes]:
     """Every file of the package by its path, but for its reference. The same contents give the same bytes."""
     program, prefix = contents.program, contents.prefix
+    if contents.in_blob and contents.more:
+        raise InputError(f"{contents.model_name}: weights in a blob go with a model of one head, this has more")
     tokenizer: dict[str, bytes] = {}
     tables = None
     if contents.scheme is not None:
@@ -87,7 +91,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found[f"{_HOST}/include/{prefix}.h"] = _header(contents, made, digest).encode()
     texts = {
         "plan.json": contents.plan,
-        "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, [s.name for s in program.steps]),
+        "memory.txt": memory_text(program.arena.blocks, program.arena_bytes, _step_names(program)),
         "metadata.json": json.dumps(metadata(contents, digest, model), indent=2, ensure_ascii=False) + "\n",
     }
     found |= {path: text.encode() for path, text in texts.items()}
@@ -111,6 +115,7 @@ def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
             linear is not None,
             places,
             None if made is None else made.members,
+            contents.more,
         ),
         f"{prefix}_weights.h": c_files.weights_header(program, name, prefix) if made is None else made.header(),
     }
@@ -168,7 +173,13 @@ def _header(contents: Contents, made: Blob | None, digest: int) -> str:
         contents.rejection is not None,
         contents.linear is not None,
         c_api.LINKED if made is None else made.places(),
+        contents.more,
     )
+
+
+def _step_names(program: Program) -> list[str]:
+    """Of the steps, and of what is behind the last."""
+    return [*(step.name for step in program.steps), *["slots"] * (program.tagging is not None)]
 
 
 def _beside(contents: Contents) -> dict[str, bytes]:
@@ -228,6 +239,7 @@ def metadata(contents: Contents, digest: int, model: int) -> dict:
         "labels": None if contents.labels is None else list(contents.labels),
         "classes": program.classes,
         "head": contents.head,
+        "heads": [head.to_dict() for head in contents.more],
         "padding": program.padding,
         "none_of_these": None if contents.rejection is None else contents.rejection.to_dict(),
         "vocabulary": program.vocabulary,

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 from tvm import IRModule, relax, sym, tirx
-from tvm.ir import Call, GenericConst, PrimType, TupleGetItem, Var
+from tvm.ir import Call, GenericConst, PrimType, Tuple, TupleGetItem, Var
 
 from embbert_tvm.c_names import API_NAMES, c_name
 from embbert_tvm.codegen.c_expressions import Expressions, shape_text
 from embbert_tvm.codegen.c_function import CFunction, c_function
 from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
-from embbert_tvm.codegen.macs import macs, polynomial
+from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
 from embbert_tvm.codegen.plan import Block, solve
-from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step, Tensor, Text
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, ProgramOutput, Step, Tagging, Tensor, Text
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
-from embbert_tvm.graph.door.normalize import HEAD, MOST
-from embbert_tvm.graph.door.outputs import TOKENS
+from embbert_tvm.graph.door.normalize import HEAD, OUTPUTS
+from embbert_tvm.graph.door.outputs import TOKENS, heads_in
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
@@ -44,42 +44,14 @@ _BYTES = {
     "float32": 4,
 }
 WINDOW = "tokenizer.window"
+TAG_IDS, TAG_WINDOW, TAG_WORDS = "tags.ids", "tags.window", "tags.words"  # behind the last step
+_BYTES_OF_A_WORD = 12  # word_t of templates/tag.c.in
 # From a kernel's name and PrimFunc to it scheduled, None for the default schedule.
 Schedules = Callable[[str, tirx.PrimFunc], tirx.PrimFunc | None]
-_COST_OF_ELEMENT = 4  # of what a step makes, in multiplications
 _MOST_COST = 2**30  # of a step, which int32_t counts; one that may cost more is taken to cost this at any length
 # What no tensor may be called in the entry function.
 _LOCALS = {INPUT, OUTPUT, "arena", "blob", "L", "model", "budget", "count", "end", "infer"}
 _LOCALS |= {"spend", "slice_end", "next_step"}
-
-
-def limits(mod: IRModule) -> tuple[int, int | None]:
-    """(vocabulary size, most tokens) of a simplified module: the rows of the tables that ids and positions index."""
-    graph = Dataflow(mod)
-    (ids,) = graph.function.params
-    vocabulary, positions = [], []
-    for _, value in graph.bindings:
-        name = op_name(value)
-        table = constant(value.args[0]) if name in ("take", "strided_slice") else None
-        if table is None:
-            continue
-        if name == "take" and _reshaped(value.args[1], graph).same_as(ids):
-            vocabulary.append(len(table))
-        elif name == "strided_slice" and not isinstance(value.args[3].fields[0], tirx.IntImm):
-            cut = zip(value.args[1].fields, value.args[3].fields, strict=True)
-            positions += [table.shape[int(axis)] for axis, end in cut if not isinstance(end, tirx.IntImm)]
-    if not vocabulary:
-        raise InputError("the model looks nothing up by its input: it is no text classifier")
-    if most := int(graph.function.attrs[MOST]) if MOST in graph.function.attrs else 0:
-        positions.append(most)
-    return min(vocabulary), min(positions, default=None)
-
-
-def _reshaped(expr: relax.Expr, graph: Dataflow) -> relax.Expr:
-    """What a tensor holds in another shape."""
-    while op_name(made := graph.producer(expr)) in ("reshape", "expand_dims", "squeeze", "astype"):
-        expr = made.args[0]
-    return graph.producer(expr)
 
 
 @functools.cache
@@ -126,11 +98,15 @@ class _Builder:
         self.calls: list[_Call] = []
         self.macs: list[tuple[int, int, int] | None] = []
         self.outputs: list[tuple[Output, ...]] = []
-        self.result = self.graph.output
-        while isinstance(self.graph.binding(self.result), Var):
-            self.result = self.graph.binding(self.result)
+        self.results = [self.made_of(output) for output in self.graph.outputs]
         for var, value in self.graph.bindings:
             self.bind(var, value)
+
+    def made_of(self, expr: relax.Expr) -> relax.Expr:
+        """The variable that a chain of renamings ends in."""
+        while isinstance(made := self.graph.binding(expr), Var):
+            expr = made
+        return expr
 
     def bytes_of(self, dims: list, dtype_: str, where: dict | None = None) -> int:
         count = 1
@@ -208,13 +184,15 @@ class _Builder:
                 found.append(index)
         outs = [var.ty] if isinstance(var.ty, relax.TensorType) else list(var.ty.fields)
         for index, out in enumerate(outs, len(args)):
-            if str(out.dtype) == "float32" and not var.same_as(self.result):
+            if str(out.dtype) == "float32" and not any(var.same_as(result) for result in self.results):
                 found.append(index)
         return tuple(found)
 
     def bind(self, var: Var, value) -> None:
         if isinstance(value, Var):
             self.values[var] = self.values[value]
+        elif isinstance(value, Tuple):
+            return  # of the outputs
         elif isinstance(value, TupleGetItem):
             self.values[var] = self.parts[value.tuple_value][value.index]
         elif op_name(value) in ("call_tir", "call_tir_inplace"):
@@ -287,13 +265,11 @@ class _Builder:
 
     def finish(self, max_length: int, window_bytes: int | None = None) -> Program:
         self.max_length = max_length
-        result = self.values[self.graph.output]
-        if result not in self.made or self.made[result][0] != "float32":
-            raise InputError("the model must end in float32 logits that it computes")
+        results = self.output_names()
         blocks = [
             Block(name, self.bytes_of(dims, kind), step, self.last_use[name])
             for name, (kind, dims, step) in self.made.items()
-            if name != result
+            if name not in results
         ]
         for step, call in enumerate(self.calls):
             for w in call.function.workspaces:
@@ -302,30 +278,58 @@ class _Builder:
         if window_bytes is not None:
             blocks.append(Block(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
             blocks.append(Block(WINDOW, window_bytes, 0, 0))
+        tags = window_bytes is not None and self.has_tags()
+        if window_bytes is not None and tags:
+            sizes = {TAG_IDS: 4 * max_length, TAG_WINDOW: window_bytes, TAG_WORDS: _BYTES_OF_A_WORD * max_length}
+            blocks += [Block(name, size, len(self.calls), len(self.calls)) for name, size in sizes.items()]
         arena = solve(blocks)
         at = {b.name: b for b in arena.blocks}
         made = zip(self.calls, self.macs, self.outputs, strict=True)
-        steps = tuple(self._step(*one, at, result) for one in made)
+        steps = tuple(self._step(*one, at, results) for one in made)
         tensors = tuple(
             Tensor(name, kind, shape_text(dims), at.get(name)) for name, (kind, dims, _) in self.made.items()
         )
-        dims = self.made[result][1]
-        attributes = self.graph.function.attrs
-        of_tokens = HEAD in attributes and str(attributes[HEAD]) == TOKENS
-        classes = int(np.prod(dims[2:] if of_tokens else dims))
+        first, *more = self.program_outputs(results)
         return Program(
             tuple(self.functions.values()),
             self.constants,
             tensors,
             steps,
             arena,
-            classes,
+            first.classes,
             self.vocabulary,
             self.max_length,
-            None if window_bytes is None else Text(at[INPUT], at[WINDOW], of_tokens),
+            None if window_bytes is None else Text(at[INPUT], at[WINDOW], first.of_tokens),
             longest_slice=self.longest_slice(),
-            of_tokens=of_tokens,
+            of_tokens=first.of_tokens,
+            more=tuple(more),
+            tagging=Tagging(at[TAG_IDS], at[TAG_WINDOW], at[TAG_WORDS]) if tags else None,
         )
+
+    def has_tags(self) -> bool:
+        """Whether a further output is of tokens."""
+        attributes = self.graph.function.attrs
+        return HEAD in attributes and TOKENS in heads_in(str(attributes[HEAD]))[1:]
+
+    def output_names(self) -> dict[str, str]:
+        """By the name of a value that the model gives, what it is called among the outputs."""
+        found = [self.values.get(result, "") for result in self.results]
+        if any(name not in self.made or self.made[name][0] != "float32" for name in found):
+            raise InputError("the model must end in float32 logits that it computes")
+        if len(set(found)) != len(found):
+            raise InputError("two of the model's outputs are the same tensor: leave one out")
+        attributes = self.graph.function.attrs
+        more = str(attributes[OUTPUTS]).split()[1:] if OUTPUTS in attributes else []
+        return dict(zip(found, [OUTPUT, *(f"{OUTPUT}_{name}" for name in more)], strict=True))
+
+    def program_outputs(self, results: dict[str, str]) -> list[ProgramOutput]:
+        attributes = self.graph.function.attrs
+        heads = heads_in(str(attributes[HEAD])) if HEAD in attributes else [""] * len(results)
+        found = []
+        for (value, name), head in zip(results.items(), heads, strict=True):
+            dims = self.made[value][1]
+            found.append(ProgramOutput(name, int(np.prod(dims[-1:] if head == TOKENS else dims)), head == TOKENS))
+        return found
 
     def longest_slice(self) -> float:
         """The largest share of an inference of the longest text between two places where it can stop."""
@@ -338,12 +342,15 @@ class _Builder:
         return max(slices, default=1.0) / max(sum(costs), 1.0)
 
     def most_cost(self, macs: tuple[int, int, int] | None, outputs: Sequence[Output]) -> float:
-        """What `_cost` comes to at the longest text."""
+        """What `cost_text` comes to at the longest text."""
         elements = sum(float(np.prod([self.at_most(d) for d in self.made[o.name][1]])) for o in outputs)
-        return sum(c * self.max_length**n for n, c in enumerate(macs or ())) + _COST_OF_ELEMENT * elements
+        return sum(c * self.max_length**n for n, c in enumerate(macs or ())) + COST_OF_ELEMENT * elements
 
-    def _step(self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Block], result: str) -> Step:
+    def _step(
+        self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Block], results: dict[str, str]
+    ) -> Step:
         name, function, arguments, where = call.name, call.function, call.arguments, call.where
+        affordable = self.most_cost(macs, outputs) <= _MOST_COST
         expressions = Expressions(lambda v: "L", lambda b: False)
         workspaces = tuple(
             Tensor(w.name, w.dtype, shape_text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
@@ -353,21 +360,14 @@ class _Builder:
             name,
             function,
             tuple(expressions(where[s]) if not isinstance(where[s], int) else str(where[s]) for s in function.scalars),
-            tuple(OUTPUT if a == result else a for a in arguments),
+            tuple(results.get(a, a) for a in arguments),
             workspaces,
             macs,
-            tuple(replace(o, name=OUTPUT) if o.name == result else o for o in outputs),
+            tuple(replace(o, name=results.get(o.name, o.name)) for o in outputs),
             count,
-            _cost(macs, outputs) if self.most_cost(macs, outputs) <= _MOST_COST else str(_MOST_COST),
-            equations(call.spec, [OUTPUT if a == result else a.removeprefix(f"{self.prefix}_") for a in arguments]),
+            cost_text(macs, [o.count for o in outputs]) if affordable else str(_MOST_COST),
+            equations(call.spec, [results.get(a, a.removeprefix(f"{self.prefix}_")) for a in arguments]),
         )
-
-
-def _cost(macs: tuple[int, int, int] | None, outputs: Sequence[Output]) -> str:
-    """A C expression in L: multiplications, and what elements cost that come of none."""
-    c0, c1, c2 = macs or (0, 0, 0)
-    terms = [str(c0)] * bool(c0) + [f"L * ({c1} + L * {c2})" if c2 else f"L * {c1}"] * bool(c1 or c2)
-    return " + ".join([*terms, *(f"{_COST_OF_ELEMENT} * ({o.count})" for o in outputs)])
 
 
 def _bindings(function: CFunction, shapes: list[list]) -> dict:

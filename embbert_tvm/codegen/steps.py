@@ -37,6 +37,20 @@ class Output:
 
 
 @dataclass(frozen=True)
+class ProgramOutput:
+    """One of what a program gives: its name, how many values it has, and whether each token has so many. They lie one
+    after another where `logits` points to."""
+
+    name: str
+    classes: int
+    of_tokens: bool = False
+
+    def values_at(self, tokens: str) -> str:
+        """A C expression: how many values it has of so many tokens."""
+        return f"{self.classes} * {tokens}" if self.of_tokens else str(self.classes)
+
+
+@dataclass(frozen=True)
 class Step:
     """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
 
@@ -68,6 +82,16 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Tagging:
+    """What finding slots needs in the arena behind the last step: ids of a word, the tokenizer's window, and the words
+    of the text."""
+
+    ids: Block
+    window: Block
+    words: Block
+
+
+@dataclass(frozen=True)
 class Program:
     """What is left to print. constants: by C name, in the order of their first use."""
 
@@ -84,6 +108,17 @@ class Program:
     longest_slice: float = 1.0  # the largest share of an inference that is not interrupted, by cost at max_length
     of_tokens: bool = False  # whether every token has so many logits
     padding: int | None = None  # the id that fills a text up, where a model takes but one length
+    more: tuple[ProgramOutput, ...] = ()  # outputs beside the first
+    tagging: Tagging | None = None  # of a model of tags that takes texts
+
+    @property
+    def outputs(self) -> tuple[ProgramOutput, ...]:
+        return (ProgramOutput(OUTPUT, self.classes, self.of_tokens), *self.more)
+
+    def place_of(self, output: str) -> str:
+        """Where the values of an output begin behind `logits`, a C expression in L."""
+        before = [one.values_at("L") for one in self.outputs[: [o.name for o in self.outputs].index(output)]]
+        return " + ".join(before)
 
     @property
     def arena_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Labelled sets: a TSV with the header `label<TAB>text[<TAB>text_pair]`, plain, .gz or .xz."""
+"""Labelled sets: a TSV with the header `label<TAB>text[<TAB>text_pair|<TAB>tags]`, plain, .gz or .xz."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from pathlib import Path
 from typing import TypeVar
 
 from embbert_tvm.data.files import open_binary, write_atomically
+from embbert_tvm.data.slots import read_tags
 from embbert_tvm.errors import InputError
 
 _QUOTED = (
     "is quoted as CSV is, and a TSV here has no quoting: write texts as they are (pandas: to_csv with "
     "quoting=csv.QUOTE_NONE and no tabs or line ends in them)"
 )
-_HEADERS = (["label", "text"], ["label", "text", "text_pair"])
+_TAGS = "tags"
+_HEADERS = (["label", "text"], ["label", "text", "text_pair"], ["label", "text", _TAGS])
 CALIBRATION_TEXTS = 256
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled text, or pair of texts. For regression the label is a number, kept as it was written."""
+    """One labelled text, or pair of texts. For regression the label is a number, kept as it was written.
+
+    tags: a BIO tag for each white-space word, None where the set has none.
+    """
 
     label: str
     text: str
     text_pair: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 def read_examples(path: Path, labels: Sequence[str] | None = None, regression: bool = False) -> list[Example]:
@@ -52,7 +58,8 @@ def read_examples(path: Path, labels: Sequence[str] | None = None, regression: b
                 if columns not in _HEADERS:
                     quoted = [field.strip('"') for field in columns] in _HEADERS
                     raise InputError(
-                        f"{path}, line 1: must be the header label<TAB>text or label<TAB>text<TAB>text_pair"
+                        f"{path}, line 1: must be the header label<TAB>text, label<TAB>text<TAB>text_pair or "
+                        "label<TAB>text<TAB>tags"
                         f"{f': {_QUOTED}' if quoted else ''}"
                     )
             elif fields != [""]:
@@ -107,6 +114,8 @@ def _example(
         raise InputError(f"{where}: label {label!r} is not a number, which regression needs")
     if known is not None and label not in known:
         raise InputError(f"{where}: label {label!r} is not the model's, which knows {', '.join(sorted(known))}")
+    if columns[-1] == _TAGS:
+        return Example(label, fields[1], None, read_tags(fields[1], fields[2], where))
     return Example(label, fields[1], fields[2] if len(fields) > 2 else None)
 
 
@@ -149,8 +158,8 @@ def task_name(path: Path) -> str:
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write a TSV that `read_examples` reads, compressed as its name says; white space in a field is collapsed."""
-    pairs = any(x.text_pair is not None for x in examples)
-    header = "label\ttext\ttext_pair\n" if pairs else "label\ttext\n"
+    more = next((f"\t{name}" for name in ("text_pair", _TAGS) if any(getattr(x, name) for x in examples)), "")
+    header = f"label\ttext{more}\n"
     content = (header + "".join(f"{line}\n" for line in map(_line, examples))).encode("utf-8")
     packed = {".xz": lzma.compress, ".gz": lambda data: gzip.compress(data, mtime=0)}.get(Path(path).suffix, bytes)
     write_atomically(path, packed(content))
@@ -163,5 +172,5 @@ def examples_sha256(examples: Iterable[Example]) -> str:
 
 
 def _line(example: Example) -> str:
-    fields = (example.label, example.text, example.text_pair)
+    fields = (example.label, example.text, example.text_pair, example.tags and " ".join(example.tags))
     return "\t".join(" ".join(field.split()) for field in fields if field is not None)

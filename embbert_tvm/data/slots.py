@@ -1,29 +1,19 @@
-"""Slots: BIO tags of white-space words, from a TSV `label<TAB>text<TAB>tags`; spans, entity F1, the best valid tags."""
+"""Slots: BIO tags of the white-space words of a text; spans, entity F1, the best valid tags."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from embbert_tvm.data.files import open_binary
+from embbert_tvm.data.tokenizer import Encoded
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import VITERBI
 
-HEADER = ["label", "text", "tags"]
 OUTSIDE = "O"
 _TAG = re.compile(r"O|[BI]-\S+")
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """A text with its label and a tag for each of its white-space words."""
-
-    label: str
-    text: str
-    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -35,39 +25,24 @@ class Span:
     slot: str
 
 
-def read_tagged(path: Path) -> list[Tagged]:
-    """The examples of a TSV, in order; blank lines are skipped. Raises InputError, which names the line."""
-    found: list[Tagged] = []
-    with open_binary(Path(path)) as lines:
-        for number, raw in enumerate(lines, 1):
-            where = f"{path}, line {number}"
-            try:
-                fields = raw.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n").split("\t")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where}: is not UTF-8") from error
-            if number == 1:
-                if fields != HEADER:
-                    raise InputError(f"{where}: must be the header label<TAB>text<TAB>tags")
-            elif fields != [""]:
-                found.append(_tagged(fields, where))
-    if not found:
-        raise InputError(f"{path}: holds no examples")
-    return found
-
-
-def _tagged(fields: Sequence[str], where: str) -> Tagged:
-    if len(fields) != len(HEADER):
-        raise InputError(f"{where}: has {len(fields)} columns, not {len(HEADER)}")
-    label, text, tags = fields[0], fields[1], tuple(fields[2].split(" "))
-    words = text.split()
-    if not label or not words:
-        raise InputError(f"{where}: the label or the text is empty")
+def read_tags(text: str, field: str, where: str) -> tuple[str, ...]:
+    """The tags of a column: one for each white-space word of the text. Raises InputError."""
+    tags, words = tuple(field.split(" ")), text.split()
+    if not words:
+        raise InputError(f"{where}: the text is empty")
     if len(words) != len(tags):
         raise InputError(f"{where}: {len(words)} words have {len(tags)} tags: give one a white-space word")
     for tag in tags:
         if not _TAG.fullmatch(tag):
             raise InputError(f"{where}: the tag {tag!r} is none of O, B-slot and I-slot")
-    return Tagged(label, text, tags)
+    return tags
+
+
+def tag_list(texts: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """O, then of every slot that occurs its B-, and its I- where that occurs: the order of a model's outputs."""
+    known = {tag for tags in texts for tag in tags}
+    slots = sorted({tag[2:] for tag in known if tag != OUTSIDE})
+    return (OUTSIDE, *(tag for slot in slots for tag in (f"B-{slot}", f"I-{slot}") if tag[0] == "B" or tag in known))
 
 
 def spans_of(tags: Sequence[str]) -> list[Span]:
@@ -94,26 +69,69 @@ def entity_f1(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     return 2 * right / total if total else 0.0
 
 
+@dataclass(frozen=True)
+class TagFigures:
+    """The share of labels that are right, the F1 of entities, and the share of texts with label and all tags right."""
+
+    label_accuracy: float
+    entity_f1: float
+    both: float
+
+
+def tag_figures(right: np.ndarray, expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> TagFigures:
+    """Figures of texts by whether each label is right (N,), and their tags."""
+    exact = np.array([list(a) == list(b) for a, b in zip(expected, found, strict=True)])
+    return TagFigures(float(np.mean(right)), entity_f1(expected, found), float(np.mean(exact & right)))
+
+
 def follows(tag: str, before: str) -> bool:
     """Whether a tag may stand behind another: I- only behind B- or I- of its slot."""
     return not tag.startswith("I-") or (before[:1] in "BI" and before[1:] == tag[1:])
 
 
-def best_tags(scores: np.ndarray, tags: Sequence[str]) -> list[str]:
-    """The valid tags of the largest sum of scores (words, tags), by Viterbi's rule; the first of equals."""
+def decode(scores: np.ndarray, tags: Sequence[str], rule: str = VITERBI) -> list[str]:
+    """The tags of words by their scores (words, tags), by one of heads.RULES; no I- stands without its B- or I-."""
+    if not len(scores):
+        return []
     allowed = np.array([[follows(tag, before) for tag in tags] for before in tags])
-    total = np.where([follows(tag, OUTSIDE) for tag in tags], scores[0], -np.inf)
+    start = np.array([follows(tag, OUTSIDE) for tag in tags])
+    path = _viterbi(scores, allowed, start) if rule == VITERBI else _greedy(scores, allowed, start)
+    return [tags[i] for i in path]
+
+
+def word_tags(scores: np.ndarray, words: Sequence[int | None], tags: Sequence[str], rule: str = VITERBI) -> list[str]:
+    """The tag of each word by the scores (tokens, tags) of its first token; O of a word without one."""
+    found: list[str] = []
+    run: list[int] = []
+    for word in (*words, None):  # words that stand one behind the other are tagged together
+        if word is not None and word < len(scores):
+            run.append(word)
+            continue
+        found += [*decode(scores[run], tags, rule), OUTSIDE]
+        run = []
+    return found[:-1]
+
+
+def _viterbi(scores: np.ndarray, allowed: np.ndarray, start: np.ndarray) -> list[int]:
+    """The valid path of the largest sum, the first of equals."""
+    total = np.where(start, scores[0], -np.inf)
     back = []
     for row in scores[1:]:
         reached = np.where(allowed, total[:, None], -np.inf)
         back.append(reached.argmax(0))
         total = reached.max(0) + row
-    at = int(total.argmax())
-    path = [at]
+    path = [int(total.argmax())]
     for choice in reversed(back):
-        at = int(choice[at])
-        path.append(at)
-    return [tags[i] for i in reversed(path)]
+        path.append(int(choice[path[-1]]))
+    return path[::-1]
+
+
+def _greedy(scores: np.ndarray, allowed: np.ndarray, start: np.ndarray) -> list[int]:
+    path: list[int] = []
+    for row in scores:
+        may = allowed[path[-1]] if path else start
+        path.append(int(np.where(may, row, -np.inf).argmax()))
+    return path
 
 
 def word_places(text: str) -> list[tuple[int, int]]:
@@ -136,3 +154,15 @@ def first_tokens(text: str, places: Sequence[tuple[int, int] | None]) -> list[in
         inside = (n for n, place in enumerate(places) if place is not None and place[0] < end and place[1] > begin)
         found.append(next(inside, None))
     return found
+
+
+def words_of(text: str, encoded: Encoded) -> list[int | None]:
+    """`first_tokens` of a text by what the tokenizer made of it alone."""
+    return first_tokens(text, [None if part is None else (begin, end) for part, begin, end in encoded.places])
+
+
+def spans_in_bytes(text: str, tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(begin, end, slot) of what the tags of a text's words mark, in bytes of its UTF-8."""
+    places = word_places(text)
+    at = np.cumsum([0, *(len(character.encode()) for character in text)]).tolist()
+    return [(at[places[x.begin][0]], at[places[x.end - 1][1]], x.slot) for x in spans_of(tags)]

@@ -150,13 +150,15 @@ def _job(package: Package, cpu: Cpu, board: Board | None, flags: Sequence[str], 
             )
         names += [*BOARD_SUPPORT, board.uart.driver]
         headers.append((board_header.NAME, board_header.board_header(board, emulated=emulated)))
+    examples = [firmware("examples")] if any(flag.startswith("-DSERVER_EXAMPLES") for flag in flags) else []
     return Job(
         cpu=cpu,
         sources=(
             *package_sources(package),
+            *(("firmware.embbert_examples", folder / "embbert_examples.c") for folder in examples),
             *((f"firmware.{Path(name).stem}", firmware("src", name)) for name in names),
         ),
-        includes=(*package.includes, firmware("include")),
+        includes=(*package.includes, firmware("include"), *examples),
         flags=(*server_names(package), *_room_for_texts(package, board is None, emulated), *flags),
         link_flags=(*cpu.ldflags, "-Wl,--gc-sections"),
         script=linker_script(board, package) if board else None,

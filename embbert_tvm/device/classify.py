@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
+from embbert_tvm.data.slots import OUTSIDE, spans_in_bytes, word_tags, words_of
 from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.heads import MANY_LABELS, TOKENS, VECTOR
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, VECTOR, VITERBI
 from embbert_tvm.rejection import Rejection
 from embbert_tvm.rejection import softmax as softmax_at
 
@@ -27,6 +28,24 @@ class TokenAnswer:
     score: float
     begin: int | None
     end: int | None
+
+
+@dataclass(frozen=True)
+class SlotAnswer:
+    """What fills a slot: bytes begin to end - 1 of the text in UTF-8, and their words."""
+
+    slot: str
+    text: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class HeadAnswer:
+    """What a further head of the text says."""
+
+    label: str
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,8 @@ class Answer:
     labels: tuple[str, ...] | None = None
     vector: tuple[float, ...] | None = None
     token_labels: tuple[TokenAnswer, ...] | None = None
+    slots: tuple[SlotAnswer, ...] | None = None  # of a model whose words have tags
+    heads: dict[str, HeadAnswer] | None = None  # of each further head that is of the text, by its name
     none: bool = False  # a text of none of the labels; label is None then, the scores tell what is nearest
 
 
@@ -78,6 +99,8 @@ def _encoded(tokenizer: Tokenizer, text: str, package: Package) -> Encoded:
 def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     """The text goes to the device as it is where that has a tokenizer and room for it, else as token ids made here."""
     package = device.package
+    if package.more:
+        return _of_many_heads(device, text, tokens)
     said: int | None = None
     if device.takes(text):
         found = device.classify(text)
@@ -95,6 +118,12 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
         return replace(answer, vector=tuple(logits.tolist()))
     if names is None:
         return replace(answer, value=float(logits[0]))
+    return _labelled(answer, package, logits, said)
+
+
+def _labelled(answer: Answer, package: Package, logits: np.ndarray, said: int | None) -> Answer:
+    """said: the label by the device, None where it was given ids."""
+    names = package.answers or ()
     if package.rejection is not None:
         return _or_none(answer, package.rejection, logits, names, said)
     many = package.head == MANY_LABELS
@@ -102,6 +131,51 @@ def _answer(device: Device, text: str, tokens: Encoded) -> Answer:
     labels = tuple(name for name, share in zip(names, shares, strict=True) if share > 0.5) if many else None
     scores = dict(zip(names, shares, strict=True))
     return replace(answer, label=names[int(np.argmax(logits))], scores=scores, labels=labels)
+
+
+def _of_many_heads(device: Device, text: str, tokens: Encoded) -> Answer:
+    """An answer of a package with further heads. Slots are found on the device where that takes the text and no other
+    head is asked."""
+    package = device.package
+    tagger = next((head for head in package.more if head.of_tokens), None)
+    asked = [head for head in package.more if head.head == ONE_LABEL]
+    if tagger is not None and not asked and device.takes(text) and device.can_tag:
+        found = device.tag(text)
+        result, count, said = found.text.run, found.text.tokens, found.text.label
+        parts = [result.logits]
+        kinds = list(dict.fromkeys(tag[2:] for tag in tagger.labels if tag != OUTSIDE))
+        spans = [(begin, end, kinds[kind]) for begin, end, kind in found.slots]
+    elif package.reads_text and not device.takes(text):
+        raise InputError(too_long(device, text))
+    else:
+        if device.takes(text):
+            whole = device.classify(text)
+            result, count, said = whole.run, whole.tokens, whole.label
+        else:
+            result, count, said = device.run(tokens.ids), len(tokens.ids), None
+        parts, spans = package.split(result.logits), []
+        if tagger is not None:
+            scores = parts[1 + package.more.index(tagger)]
+            spans = spans_in_bytes(
+                text, word_tags(scores, words_of(text, tokens), tagger.labels, tagger.rule or VITERBI)
+            )
+    counts = result.instructions, result.cycles
+    answer = Answer(text, None, None, None, count, tokens.full_length - count, *counts)
+    if said is None and package.rejection is not None:
+        said = int(package.rejection.labels(package.rejection.values(parts, package.more)[None])[0])
+    answer = _labelled(answer, package, parts[0], said)
+    raw = text.encode()
+    slots = tuple(SlotAnswer(slot, raw[begin:end].decode(), begin, end) for begin, end, slot in spans)
+    others = {
+        head.name: _head_answer(part, head.labels)
+        for head, part in zip(package.more, parts[1:], strict=False)
+        if head in asked
+    }
+    return replace(answer, slots=slots if tagger is not None else None, heads=others or None)
+
+
+def _head_answer(logits: np.ndarray, labels: Sequence[str]) -> HeadAnswer:
+    return HeadAnswer(labels[int(np.argmax(logits))], dict(zip(labels, softmax(logits).tolist(), strict=True)))
 
 
 def _or_none(

@@ -57,6 +57,15 @@ class TextResult:
 
 
 @dataclass(frozen=True)
+class TagResult:
+    """What the device said of a text, with the label's logits alone, and (begin, end, kind) of each slot: bytes of the
+    text, and the number of the slot's name."""
+
+    text: TextResult
+    slots: list[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
 class Slices:
     """An inference in slices: how many there were, and the instructions, or where the place cannot tell them cycles, of
     the longest and of all."""
@@ -165,7 +174,25 @@ class Device:
         """Classify a text that the device `takes`: tokenizer and model run there. Errors are those of `run`."""
         packed = _packed(text, pair)
         reply = self._request(protocol.TEXT, packed, self.patience(len(packed)))
-        found = protocol.unpack_text(reply, self.package.classes, self.package.of_tokens)
+        return self._text_result(protocol.unpack_text(reply, self.package.logits_of))
+
+    def request(self, kind: int, payload: bytes) -> bytes:
+        """The payload of the reply to a request about a text or nothing. Errors are those of `run`."""
+        return self._request(kind, payload, self.patience(len(payload)))
+
+    @property
+    def can_tag(self) -> bool:
+        """Whether it finds slots in texts by itself."""
+        return self.holds is not None and bool(self.holds.features & protocol.FEATURE_TAG)
+
+    def tag(self, text: str) -> TagResult:
+        """Classify a text that the device `takes`, and find its slots: both run there. Errors are those of `run`."""
+        packed = _packed(text, None)
+        reply = self._request(protocol.TAG, packed, self.patience(len(packed)))
+        found, slots = protocol.unpack_tag(reply, self.package.classes)
+        return TagResult(self._text_result(found), slots)
+
+    def _text_result(self, found: protocol.Text) -> TextResult:
         self._check_status(found.status)
         instructions = self._instructions(found.ticks)
         cycles = found.ticks or None if instructions is None else None

@@ -54,5 +54,6 @@ def memory_script(board: Board, arena: int, data: int, weights: int = 0) -> str:
 def _server_bytes(package: Package) -> int:
     """About what the protocol server keeps beside the arena: ids, a frame, logits, guards, the C library's own."""
     logits = package.logits_of(package.max_length)
-    tokens = 16 * package.max_length if package.of_tokens else 0  # what it says of each
+    # what it says of each token, and of slots
+    tokens = 16 * package.max_length * (package.of_tokens + any(head.of_tokens for head in package.more))
     return (4 + id_bytes(package.vocabulary) + 2) * package.max_length + tokens + 16 * logits + 512

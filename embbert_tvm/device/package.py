@@ -14,14 +14,14 @@ import numpy as np
 
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import HEADS, REGRESSION, TOKENS, VECTOR, head_for, head_named
+from embbert_tvm.heads import HEADS, REGRESSION, TOKENS, VECTOR, FurtherHead, head_for, head_named, read_heads
 from embbert_tvm.rejection import Rejection, read_rejection
 from embbert_tvm.target import Board, board_of, known_cpus
 
 _FORMAT = "embbert-tvm 1"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float16", "float32")
-_MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
+MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Package:
     min_length: int  # tokens that the model needs at least
     layout: int | None  # the hash that a blob for its firmware has; None where its weights are linked
     padding: int | None  # the id that fills a text up, of a model that takes but one length; None for others
+    more: tuple[FurtherHead, ...]  # heads beside the first
     metadata: Mapping[str, Any]
 
     @property
@@ -113,12 +114,25 @@ class Package:
         return tuple(map(str, range(self.classes))) if self.labels is None else self.labels
 
     def logits_of(self, tokens: int) -> int:
-        """How many logits a text of so many tokens has."""
-        return self.classes * (tokens if self.of_tokens else 1)
+        """How many logits a text of so many tokens has, those of all heads together."""
+        more = sum(head.values * (tokens if head.of_tokens else 1) for head in self.more)
+        return self.classes * (tokens if self.of_tokens else 1) + more
 
     def shaped(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (classes,), or of each token (tokens, classes)."""
-        return logits.reshape(-1, self.classes) if self.of_tokens else logits
+        """Logits (classes,), or of each token (tokens, classes); of several heads all of them, flat."""
+        return logits.reshape(-1, self.classes) if self.of_tokens and not self.more else logits
+
+    def split(self, logits: np.ndarray) -> list[np.ndarray]:
+        """The logits of each head, the first first: (classes,), or (tokens, classes), of what `shaped` gave."""
+        if not self.more:
+            return [logits]
+        widths = [(self.classes, self.of_tokens), *((head.values, head.of_tokens) for head in self.more)]
+        of_the_text = sum(width for width, of_tokens in widths if not of_tokens)
+        a_token = sum(width for width, of_tokens in widths if of_tokens)
+        tokens = (len(logits) - of_the_text) // a_token if a_token else 0
+        ends = np.cumsum([width * (tokens if of_tokens else 1) for width, of_tokens in widths])[:-1]
+        parts = zip(np.split(logits, ends), widths, strict=True)
+        return [part.reshape(-1, width) if of_tokens else part for part, (width, of_tokens) in parts]
 
     @property
     def linear(self) -> Path:
@@ -186,6 +200,7 @@ def load_package(path: Path | str) -> Package:
         steps=tuple(_step(entry, i, where) for i, entry in enumerate(_get(document, "steps", list, where))),
         board=_board(document, where),
         rejection=_rejection(document, classes, where),
+        more=_heads(document, where),
         outputs=tuple(
             _output(entry, i, where) for i, entry in enumerate(_optional(document, "outputs", list, where) or [])
         ),
@@ -198,9 +213,9 @@ def load_package(path: Path | str) -> Package:
         padding=None if document.get("padding") is None else _count(document, "padding", where, least=0),
         metadata=document,
     )
-    if (logits := package.logits_of(package.max_length)) > _MAX_LOGITS:
-        shorter = ": compile it with a smaller --max-length" if package.of_tokens else ""
-        raise InputError(f"{where}: {logits} logits are too many for a reply, {_MAX_LOGITS} is the most{shorter}")
+    if (logits := package.logits_of(package.max_length)) > MAX_LOGITS:
+        shorter = ": compile it with a smaller --max-length" if package.logits_of(2) > package.logits_of(1) else ""
+        raise InputError(f"{where}: {logits} logits are too many for a reply, {MAX_LOGITS} is the most{shorter}")
     return package
 
 
@@ -229,7 +244,7 @@ def load_text_vectors(package: Package) -> list[TextVector]:
         text, pair = entry["text"], entry.get("text_pair")
         if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
             raise InputError(f"{where}: text and text_pair must be texts: compile the model again")
-        if len(logits) != package.classes:
+        if len(logits) < package.classes or (len(logits) > package.classes and not package.more):
             raise InputError(f"{where}.logits: must be {package.classes}, is {len(logits)}")
         vectors.append(TextVector(text, pair, logits))
     return vectors
@@ -278,7 +293,14 @@ def _target(document: Mapping[str, Any], where: Path) -> str:
 
 def _rejection(document: Mapping[str, Any], classes: int, where: Path) -> Rejection | None:
     try:
-        return read_rejection(document.get("none_of_these"), classes)
+        return read_rejection(document.get("none_of_these"), classes, _heads(document, where))
+    except InputError as error:
+        raise InputError(f"{where}: {error}: compile the model again") from None
+
+
+def _heads(document: Mapping[str, Any], where: Path) -> tuple[FurtherHead, ...]:
+    try:
+        return read_heads(document.get("heads"))
     except InputError as error:
         raise InputError(f"{where}: {error}: compile the model again") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from embbert_tvm.errors import WorkError
 
 SYNC = b"\xeb\xb7"
 VERSION = 2
-INFO, RUN, PROFILE, TEXT, SELF_TEST, TOKENIZE, TRACE, SLICES = range(1, 9)
+INFO, RUN, PROFILE, TEXT, SELF_TEST, TOKENIZE, TRACE, SLICES, TAG, EXAMPLES = range(1, 11)
 REPLY, ERROR = 0x80, 0xFF
 ERROR_DAMAGED, ERROR_TYPE, ERROR_LENGTH, ERROR_VERSION, ERROR_FAULT, ERROR_STACK = range(1, 7)
 ERROR_NAMES = {
@@ -48,7 +48,8 @@ _STATUSES = (
     "E_SIZE",
 )
 STATUS_NAMES = {value: f"EMBBERT_{name}" for value, name in enumerate(_STATUSES)}
-FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS, FEATURE_SLICES = 1, 2, 4, 8, 16
+FEATURE_TEXT, FEATURE_PROFILE, FEATURE_TRACE, FEATURE_OF_TOKENS, FEATURE_SLICES, FEATURE_TAG = 1, 2, 4, 8, 16, 32
+FEATURE_EXAMPLES = 64
 EVERY = 0xFFFF  # TRACE: not one output but the CRC of each
 TRACE_BYTES = 16384  # of an output, the most in a reply
 
@@ -60,6 +61,7 @@ _RUN = struct.Struct("<BxHQ")
 _PROFILE = struct.Struct("<BxH")
 _SLICES = struct.Struct("<BxxxIQQ")
 _TEXT = struct.Struct("<BBHQHH")
+_TAG = struct.Struct("<BBHQHHH")
 _TOKENIZE = struct.Struct("<BBH")
 _TEXTS = struct.Struct("<BxH")
 _TRACE = struct.Struct("<HxxI")
@@ -211,15 +213,26 @@ def pack_texts(text: bytes, pair: bytes | None) -> bytes:
     return _TEXTS.pack(pair is not None, len(text)) + text + (pair or b"")
 
 
-def unpack_text(payload: bytes, classes: int, of_tokens: bool = False) -> Text:
-    """of_tokens: whether each token has so many logits."""
+def unpack_text(payload: bytes, logits_of: Callable[[int], int]) -> Text:
+    """logits_of: how many logits there must be of so many tokens."""
     if len(payload) < _TEXT.size:
         raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
     status, truncated, stack, ticks, label, tokens = _TEXT.unpack_from(payload)
-    if len(payload) != _TEXT.size + 4 * classes * (tokens if of_tokens else 1):
+    if len(payload) != _TEXT.size + 4 * logits_of(tokens):
         raise WorkError(f"the device's TEXT reply has {len(payload)} bytes: its firmware holds another model")
     logits = np.frombuffer(payload, "<f4", offset=_TEXT.size).astype(np.float32)
     return Text(status, bool(truncated), stack, ticks, label, tokens, logits)
+
+
+def unpack_tag(payload: bytes, classes: int) -> tuple[Text, list[tuple[int, int, int]]]:
+    """What TEXT's reply has, with the label's logits alone; (begin, end, kind) of each slot, in bytes of the text."""
+    least = _TAG.size + 4 * classes
+    if len(payload) < least or len(payload) != least + 6 * _TAG.unpack_from(payload)[-1]:
+        raise WorkError(f"the device's TAG reply has {len(payload)} bytes: its firmware holds another model")
+    status, truncated, stack, ticks, label, tokens, _ = _TAG.unpack_from(payload)
+    logits = np.frombuffer(payload, "<f4", classes, _TAG.size).astype(np.float32)
+    slots = [tuple(row) for row in np.frombuffer(payload, "<u2", offset=least).reshape(-1, 3).tolist()]
+    return Text(status, bool(truncated), stack, ticks, label, tokens, logits), slots
 
 
 def unpack_tokenize(payload: bytes, size: int = 2) -> tuple[int, bool, list[int]]:

@@ -13,6 +13,7 @@ from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, con
 from embbert_tvm.data.dataset import Example, unknown_labels
 from embbert_tvm.data.metrics import accuracy, mean_cosine, micro_f1, spearman
 from embbert_tvm.data.predictions import Prediction, predictions_of
+from embbert_tvm.data.slots import TagFigures, tag_figures, word_tags, words_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.classify import too_long
 from embbert_tvm.device.device import Device, RunResult
@@ -66,6 +67,9 @@ class Validation:
     unknown: dict[str, int] = field(default_factory=dict)
     classes: list[ClassFigures] = field(default_factory=list)
     confused: list[Confusion] = field(default_factory=list)
+    # Of words' tags, where the package and the set have such.
+    tagging_float: TagFigures | None = None
+    tagging_compiled: TagFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,7 @@ def validate(
     with ExitStack() as stack:
         device = stack.enter_context(open_place(place, package, timeout))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
-        deepest = None
-        for number, vector in enumerate(load_vectors(package), 1):
-            run = device.run(vector.ids)
-            deepest = run.stack
-            compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
-        for number, text in enumerate(load_text_vectors(package), 1):
-            if device.takes(text.text, text.text_pair):
-                run = device.classify(text.text, text.text_pair).run
-                compared.add(run.logits, text.logits, f"text {number} of reference.json")
+        deepest = _compare_reference(device, compared)
         for number, example in enumerate(progress(examples), 1):
             encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
             ids, cut = encoded.ids, cut + (encoded.truncated and not package.streams)
@@ -121,9 +117,14 @@ def validate(
             _check_finite(run.logits, "the package", number)
             if host is not None:
                 compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
+    float_parts, compiled_parts = ([package.split(x) for x in all_] for all_ in (float_logits, compiled_logits))
+    compiled_logits = [parts[0] for parts in compiled_parts]
     scoring = scoring_of(package.head, package.answers)
     expected = None if scoring.metric is None else scoring.expected([example.label for example in examples])
-    float_answers, compiled_answers = scoring.predict(float_logits), scoring.predict(compiled_logits)
+    float_answers, compiled_answers = (
+        scoring.predict([parts[0] for parts in float_parts]),
+        scoring.predict(compiled_logits),
+    )
     found = Validation(
         examples=len(examples),
         accuracy_float=None if expected is None else scoring.score(expected, float_answers),
@@ -136,7 +137,46 @@ def validate(
         tokenized=Tokenized(checked, checked - len(wrong), wrong[0] if wrong else None),
         truncated=cut,
     )
+    right = [answers == expected for answers in (float_answers, compiled_answers)]
+    found = _with_tags(found, package, examples, (float_parts, compiled_parts), right)
     return _with_answers(found, package, examples, compiled_logits, expected, compiled_answers)
+
+
+def _compare_reference(device: Device, compared: Comparer) -> int | None:
+    """Run everything of reference.json; the deepest stack."""
+    deepest = None
+    for number, vector in enumerate(load_vectors(device.package), 1):
+        run = device.run(vector.ids)
+        deepest = run.stack
+        compared.add(run.logits, vector.logits, f"vector {number} of reference.json")
+    for number, text in enumerate(load_text_vectors(device.package), 1):
+        if device.takes(text.text, text.text_pair):
+            run = device.classify(text.text, text.text_pair).run
+            compared.add(run.logits, text.logits, f"text {number} of reference.json")
+    return deepest
+
+
+def _with_tags(
+    found: Validation,
+    package: Package,
+    examples: Sequence[Example],
+    parts: Sequence[Sequence[Sequence[np.ndarray]]],
+    right: Sequence[np.ndarray],
+) -> Validation:
+    """What the float model and the package make of words' tags, where they and the set have such.
+
+    parts: of each of the two and each example the logits of every head. right: of each of the two, which labels are.
+    """
+    number, head = next(((n, head) for n, head in enumerate(package.more, 1) if head.of_tokens), (0, None))
+    if head is None or any(x.tags is None for x in examples):
+        return found
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
+    words = [words_of(x.text, tokenize(tokenizer, x.text, max_length=package.max_length)) for x in examples]
+    figures = []
+    for answers, labels in zip(parts, right, strict=True):
+        tags = [word_tags(y[number], w, head.labels, str(head.rule)) for y, w in zip(answers, words, strict=True)]
+        figures.append(tag_figures(labels, [x.tags or () for x in examples], tags))
+    return replace(found, tagging_float=figures[0], tagging_compiled=figures[1])
 
 
 def _with_answers(
@@ -168,7 +208,7 @@ def predict(package: Package, examples: Sequence[Example], place: str = "host") 
         logits = []
         for x in examples:
             ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
-            logits.append(_run(device, x, ids).logits)
+            logits.append(package.split(_run(device, x, ids).logits)[0])
     return predictions_of(examples, np.array(logits), package.answers)
 
 

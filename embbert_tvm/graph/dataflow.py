@@ -27,6 +27,9 @@ class Dataflow:
         self.bindings = [(b.var, b.value) for block in blocks for b in block.bindings]
         self.output = self.function.body.body
         self._producer = dict(self.bindings)
+        given = self.producer(self.output)
+        # Of several, a tuple of them is what is bound last.
+        self.outputs: list[Expr] = list(given.fields) if isinstance(given, Tuple) else [self.output]
         self.refused: dict[Var, str] = {}
         self._uses: Counter[Var] = Counter()
         for _, value in self.bindings:

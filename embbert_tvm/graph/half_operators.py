@@ -53,8 +53,9 @@ class _Writer:
         self._rows: dict[Var, Expr] = {}
         self._real: dict[Var, Expr] = {}
         self._head: set[Expr] = set()
-        if (match := product.match(self.graph, self.graph.output)) is not None:
-            self._leave(self.graph.output, product.inputs(self.graph, match))
+        for output in self.graph.outputs:
+            if (match := product.match(self.graph, output)) is not None:
+                self._leave(output, product.inputs(self.graph, match))
 
     def _leave(self, expr: Expr, inputs: list[Expr]) -> None:
         """Leave everything from `inputs` to `expr` as it is."""

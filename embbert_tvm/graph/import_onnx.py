@@ -18,8 +18,8 @@ from embbert_tvm.graph.door import Door, normalize
 from embbert_tvm.graph.door.endings import SIGMOID
 from embbert_tvm.graph.door.forms import check_finite, plain_constants
 from embbert_tvm.graph.door.inputs import describe
-from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL
-from embbert_tvm.graph.door.outputs import TEXT, TOKENS
+from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL, OUTPUTS
+from embbert_tvm.graph.door.outputs import heads_in
 from embbert_tvm.graph.names import name_bindings, scopes_of
 from embbert_tvm.graph.recurrent import CONVERTERS as RECURRENT
 from embbert_tvm.graph.refused import check_types
@@ -77,7 +77,7 @@ def open_door(
         return normalize(model, longest, separator, padding)
     check_finite(model)
     least, most, head, scores = (*known.get(NORMAL, f"1 {known.get(MAX_LENGTH, 0)} text").split(), "", "", "")[:4]
-    if not (least.isdigit() and most.isdigit() and head in (TEXT, TOKENS)):
+    if not (least.isdigit() and most.isdigit() and len(heads_in(head)) == len(graph.output)):
         raise InputError(f"{NORMAL} of the model is {known[NORMAL]!r}, not what embbert-tvm writes: export it again")
     return Door(model, int(least), int(most) or None, head, (), scores == SIGMOID)
 
@@ -85,7 +85,7 @@ def open_door(
 def import_onnx(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> IRModule:
     """A Relax module whose `main` takes ids (1, L) and whose bindings are named after the model's parameters.
 
-    Takes the arguments of `open_door`. Its attributes LEAST, MOST and HEAD say what the door found.
+    Takes the arguments of `open_door`. Its attributes LEAST, MOST, HEAD and OUTPUTS say what the door found.
     Raises InputError for an operator that the importer does not know, or a model that the door refuses.
     """
     door = open_door(model, longest, separator)
@@ -109,6 +109,7 @@ def import_onnx(model: onnx.ModelProto, longest: int | None = None, separator: i
             + ", ".join(f"{p.name} {dtype(p)} {tuple(shape(p))}" for p in params)
         )
     initializers = {t.name: numpy_helper.to_array(t) for t in (*model.graph.initializer, *door.model.graph.initializer)}
-    found = {LEAST: door.least, MOST: door.most or 0, HEAD: door.head}
+    names = " ".join(output.name for output in door.model.graph.output)
+    found = {LEAST: door.least, MOST: door.most or 0, HEAD: door.head, OUTPUTS: names}
     mod["main"] = mod["main"].with_attrs(found)
     return name_bindings(mod, scopes_of(initializers))

@@ -15,6 +15,8 @@ from onnx import numpy_helper
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph import selective_scan
+from embbert_tvm.graph.door.normalize import NORMAL
+from embbert_tvm.graph.door.outputs import joined_heads
 from embbert_tvm.models.folder import MAX_LENGTH, WEIGHTS_SHA256, ModelFolder
 from embbert_tvm.models.reference import Reference
 
@@ -51,10 +53,11 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
     model = load_classifier(folder)
     exported = export_model(model)
-    onnx.helper.set_model_props(
-        exported,
-        {WEIGHTS_SHA256: folder.weights_sha256(), MAX_LENGTH: str(folder.config.max_length)},
-    )
+    props = {WEIGHTS_SHA256: folder.weights_sha256(), MAX_LENGTH: str(folder.config.max_length)}
+    if folder.more:
+        heads = joined_heads([False, *(head.of_tokens for head in folder.more)])
+        props[NORMAL] = f"1 {folder.config.max_length} {heads}"
+    onnx.helper.set_model_props(exported, props)
     content = exported.SerializeToString(deterministic=True)
     differences = _compare(model, content, f"{folder.onnx}")
     write_atomically(folder.onnx, content)
@@ -62,7 +65,10 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
 
 def export_model(model: TextClassifier) -> onnx.ModelProto:
-    """The ONNX of a model, the same bytes each time: `ids` int64 (1, L) to `logits` float32 (1, classes)."""
+    """The ONNX of a model, the same bytes each time: `ids` int64 (1, L) to `logits` float32 (1, classes).
+
+    A further head's output is called by its name: (1, classes), or (1, L, classes) of tokens.
+    """
     import torch
 
     length = torch.export.Dim("L", min=1, max=model.config.max_length)
@@ -77,7 +83,7 @@ def export_model(model: TextClassifier) -> onnx.ModelProto:
                 model.eval(),
                 (example,),
                 input_names=["ids"],
-                output_names=["logits"],
+                output_names=["logits", *(head.name for head in model.more)],
                 dynamo=True,
                 dynamic_shapes=({1: length},),
                 opset_version=_OPSET,
@@ -135,8 +141,8 @@ def _compare(model: TextClassifier, content: bytes, where: str) -> dict[int, flo
         if length > 2:
             ids[0, length // 2] = 4  # a [SEP]: both segments
         with torch.no_grad():
-            expected = model(ids)[0].numpy()
-        found = reference(ids[0].tolist())
+            expected = np.concatenate([x.numpy().ravel() for x in model.answers(model.read_by_heads(ids))])
+        found = reference.flat(ids[0].tolist())
         difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-6))
         if not difference <= TOLERANCE:
             raise WorkError(

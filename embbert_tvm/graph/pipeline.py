@@ -31,6 +31,7 @@ from embbert_tvm.graph.passes.batch_of_one import keep_batch
 from embbert_tvm.graph.passes.causal_conv import pad_causally
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.graph.passes.dead_rows import drop_dead_rows
+from embbert_tvm.graph.passes.flat_outputs import keep_outputs_flat
 from embbert_tvm.graph.passes.fold_layouts import fold_layouts
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
@@ -142,6 +143,7 @@ def calls() -> Pass:
     return _phase(
         CALLS,
         (
+            keep_outputs_flat,
             call_cumsum,
             relax.backend.DispatchSortScan(),
             relax.transform.LegalizeOps(),

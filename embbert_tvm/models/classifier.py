@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from embbert_tvm.data.files import check_is_here, write_atomically
 from embbert_tvm.data.tokenizer import save_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.config import ModelConfig
 from embbert_tvm.models.embeddings import Embedder
 from embbert_tvm.models.folder import ModelFolder, write_config
@@ -30,19 +31,53 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.config, self.classes = config, classes
         self.embedder = Embedder(config)
+        self.more: tuple[FurtherHead, ...] = ()
+
+    def add_heads(self, more: Sequence[FurtherHead]) -> None:
+        """Give the model new heads beside those it has."""
+        if not self.more:
+            self.heads = nn.ModuleDict()
+        self.more = (*self.more, *more)
+        self.heads.update({head.name: nn.Linear(self.config.hidden_size, head.values) for head in more})
 
     def states(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Rows (B, L, d) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
         raise NotImplementedError
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end."""
-        return self.classify(self.features(ids, mask))
+    def layers(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """The rows behind each layer, those of `states` last; of an architecture that tells no others, these alone."""
+        return [self.states(ids, mask)]
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        """Logits (B, classes) of ids (B, L) int64; `mask` (B, L) bool is False on padding, at the end.
+
+        With further heads, the logits of each head, as `answers` has them.
+        """
+        found = self.answers(self.read_by_heads(ids, mask))
+        return found if self.more else found[0]
+
+    def read_by_heads(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """What each head reads, the first of them first: (B, d), or (B, L, d) of tokens."""
+        if not self.more:
+            return [self.features(ids, mask)]
+        rows = self.layers(ids, mask)
+        found = [self._pool(rows[-1], mask)]
+        for head in self.more:
+            read = rows[-1] if head.layer is None or len(rows) == 1 else rows[head.layer - 1]
+            found.append(read if head.of_tokens else self._pool(read, mask))
+        return found
+
+    def answers(self, read: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The logits of each head by what it reads: (B, classes), or (B, L, classes) of tokens."""
+        more = zip(self.more, read[1:], strict=True)
+        return (self.classify(read[0]), *(self.heads[head.name](x) for head, x in more))
 
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the head reads, (B, d)."""
-        x = self.states(ids, mask)
-        return root_mean_square(x, mask) if self.pooled else x[:, 0]
+        return self._pool(self.states(ids, mask), mask)
+
+    def _pool(self, rows: Tensor, mask: Tensor | None) -> Tensor:
+        return root_mean_square(rows, mask) if self.pooled else rows[:, 0]
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes) of what the head reads."""
@@ -60,7 +95,7 @@ class TextClassifier(nn.Module):
 
         Raises InputError where the labels or the tokenizer do not fit the model.
         """
-        folder = ModelFolder(Path(path), name, self.config, None if labels is None else tuple(labels))
+        folder = ModelFolder(Path(path), name, self.config, None if labels is None else tuple(labels), more=self.more)
         if folder.classes != self.classes:
             raise InputError(f"{folder.classes} labels do not fit a head of {self.classes} outputs")
         if tokenizer.get_vocab_size() != self.config.vocabulary_size:

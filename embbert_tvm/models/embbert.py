@@ -80,10 +80,15 @@ class EmbBert(TextClassifier):
         self.head = nn.Linear(config.hidden_size, classes)
 
     def states(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.layers(ids, mask)[-1]
+
+    def layers(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         x = self.embedder(ids, mask)
+        found = []
         for block in self.blocks:
             x = block(x, mask)
-        return x
+            found.append(x)
+        return found
 
     def folded(self) -> dict[str, Tensor]:
         return {

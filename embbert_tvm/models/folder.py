@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import FurtherHead, read_heads
 from embbert_tvm.models import ngrams
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
 from embbert_tvm.rejection import Rejection, read_rejection
@@ -32,6 +33,7 @@ class ModelFolder:
     config: ModelConfig
     labels: tuple[str, ...] | None
     rejection: Rejection | None = None  # by what a text has none of the labels
+    more: tuple[FurtherHead, ...] = ()  # heads beside the one of the labels
 
     @property
     def classes(self) -> int:
@@ -119,7 +121,8 @@ def read_folder(path: Path) -> ModelFolder:
     if not isinstance(name, str) or not name:
         raise InputError(f"{file}: name must be a string, not {name!r}")
     labels = _labels(document, file)
-    return ModelFolder(path, name, config, labels, _rejection(document, file, labels))
+    more = _heads(document, file, config)
+    return ModelFolder(path, name, config, labels, _rejection(document, file, labels, more), more)
 
 
 def wide_of(path: Path, labels: tuple[str, ...] | None) -> ngrams.NgramModel | None:
@@ -147,13 +150,27 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
     return tuple(labels)
 
 
-def _rejection(document: dict[str, Any], file: Path, labels: tuple[str, ...] | None) -> Rejection | None:
+def _rejection(
+    document: dict[str, Any], file: Path, labels: tuple[str, ...] | None, more: tuple[FurtherHead, ...]
+) -> Rejection | None:
     try:
-        found = read_rejection(document.get("none_of_these"), len(labels or ()))
+        found = read_rejection(document.get("none_of_these"), len(labels or ()), more)
     except InputError as error:
         raise InputError(f"{file}: {error}: write it with `embbert-tvm reject`") from None
     if found is not None and labels is None:
         raise InputError(f"{file}: a regression has no labels that a text could have none of")
+    return found
+
+
+def _heads(document: dict[str, Any], file: Path, config: ModelConfig) -> tuple[FurtherHead, ...]:
+    try:
+        found = read_heads(document.get("heads"))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    layers = getattr(config, "layers", 1)
+    for head in found:
+        if head.layer is not None and head.layer > layers:
+            raise InputError(f"{file}: head {head.name}: reads behind layer {head.layer}, the model has {layers}")
     return found
 
 
@@ -183,7 +200,7 @@ def example_of(folder: Path) -> str | None:
 
 def write_config(folder: ModelFolder) -> None:
     """Write config.json of `folder`."""
-    document = {
+    document: dict[str, Any] = {
         "architecture": folder.config.architecture,
         "config": folder.config.to_dict(),
         "labels": None if folder.labels is None else list(folder.labels),
@@ -191,6 +208,8 @@ def write_config(folder: ModelFolder) -> None:
     }
     if folder.rejection is not None:
         document["none_of_these"] = folder.rejection.to_dict()
+    if folder.more:
+        document["heads"] = [head.to_dict() for head in folder.more]
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder.path / "config.json", text.encode("utf-8"))
 

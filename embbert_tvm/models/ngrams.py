@@ -51,6 +51,12 @@ class NgramModel:
         """What the table, the projection and the bias take in flash."""
         return self.table.nbytes + self.bias.nbytes + (0 if self.projection is None else self.projection.nbytes)
 
+    def added_to(self, logits: np.ndarray, text: str, pair: str | None = None) -> np.ndarray:
+        """A model's flat logits of a text, those of its first head with what the n-grams say."""
+        found, more = logits.copy(), self.logits([text], [pair])[0]
+        found[: len(more)] += more
+        return found
+
     def logits(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> np.ndarray:
         """(N, classes) float32."""
         return self.logits_of(hash_texts(self.features, texts, pairs))

@@ -14,7 +14,7 @@ class Reference:
     """Logits of one text at a time, computed in float32 by onnxruntime on one thread; of a model that is quantized
     already as its file says, as onnxruntime's own integer kernels would round it otherwise.
 
-    Raises InputError for a file that is not an ONNX model of one input `ids` and one output `logits`.
+    Raises InputError for a file that is not an ONNX model of one input `ids` whose first output is `logits`.
     """
 
     def __init__(self, model: Path | bytes) -> None:
@@ -38,12 +38,21 @@ class Reference:
             raise InputError(f"{where}: onnxruntime cannot load it ({error})") from error
         inputs = [x.name for x in self._session.get_inputs()]
         outputs = [x.name for x in self._session.get_outputs()]
-        if (inputs, outputs) != (["ids"], ["logits"]):
+        if inputs != ["ids"] or outputs[:1] != ["logits"]:
             raise InputError(f"{where}: takes {inputs} and gives {outputs}, not ids and logits")
+        self.count = len(outputs)
 
     def __call__(self, ids: list[int]) -> np.ndarray:
         """Float32 logits (classes,) of one list of token ids."""
         return self._session.run(["logits"], {"ids": np.asarray([ids], dtype=np.int64)})[0][0]
+
+    def outputs(self, ids: list[int]) -> list[np.ndarray]:
+        """What each head gives: logits (classes,), or (tokens, classes)."""
+        return [made[0] for made in self._session.run(None, {"ids": np.asarray([ids], dtype=np.int64)})]
+
+    def flat(self, ids: list[int]) -> np.ndarray:
+        """All of `outputs`, one after the other."""
+        return np.concatenate([made.ravel() for made in self.outputs(ids)])
 
 
 class TextReference:
@@ -57,10 +66,12 @@ class TextReference:
         self._model = None if self._linear is not None and not model.is_file() else Reference(model)
 
     def __call__(self, ids: list[int], text: str, pair: str | None = None) -> np.ndarray:
-        """Float32 logits (classes,)."""
-        logits: np.ndarray | None = None if self._model is None else self._model(ids)
+        """Float32 logits (classes,), or (tokens, classes); of a model of several heads all of them, flat."""
+        logits: np.ndarray | None = None
+        if self._model is not None:
+            logits = self._model(ids) if self._model.count == 1 else self._model.flat(ids)
         if self._linear is None:
             assert logits is not None
             return logits
-        more: np.ndarray = self._linear.logits([text], [pair])[0]
-        return more if logits is None else logits + more
+        alone: np.ndarray = self._linear.logits([text], [pair])[0]
+        return alone if logits is None else self._linear.added_to(logits, text, pair)

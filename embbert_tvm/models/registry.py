@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.bert import Bert
 from embbert_tvm.models.bert_ea import BertEa
 from embbert_tvm.models.classifier import TextClassifier, load_weights
@@ -26,9 +28,12 @@ MODELS: dict[str, type[TextClassifier]] = {
 }
 
 
-def build(config: ModelConfig, classes: int, dropout: float = 0.1) -> TextClassifier:
-    """A new model of `config` with a head of `classes` outputs. `dropout` is of the attention weights."""
-    return MODELS[config.architecture](config, classes, dropout)
+def build(config: ModelConfig, classes: int, dropout: float = 0.1, more: Sequence[FurtherHead] = ()) -> TextClassifier:
+    """A new model of `config` with a head of `classes` outputs, and more. `dropout` is of the attention weights."""
+    model = MODELS[config.architecture](config, classes, dropout)
+    if more:
+        model.add_heads(more)
+    return model
 
 
 def load_classifier(folder: ModelFolder | Path) -> TextClassifier:
@@ -37,7 +42,7 @@ def load_classifier(folder: ModelFolder | Path) -> TextClassifier:
         folder = read_folder(folder)
     tensors = load_weights(folder.weights)
     with torch.device("meta"):  # a config.json of absurd sizes costs no memory
-        model = build(folder.config, folder.classes)
+        model = build(folder.config, folder.classes, more=folder.more)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     for key in sorted(set(expected) | set(tensors)):
         if key not in tensors:

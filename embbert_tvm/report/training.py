@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embbert_tvm.data.slots import TagFigures
 from embbert_tvm.table import table
 from embbert_tvm.training.candidates import BOARD, Candidate, smallest_near_best
 
@@ -35,6 +36,11 @@ def recipes(result: Result) -> str:
     rows = [("", "lr", "epochs", f"{result.metric} on dev")]
     rows += [("*" * (x == result.recipe), f"{x.lr:g}", f"{x.epochs}", f"{value:.4f}") for x, value in result.recipes]
     return table(rows, right=(1, 2, 3))
+
+
+def tagging(figures: TagFigures) -> str:
+    """How well words are tagged beside the label."""
+    return f"F1 {figures.entity_f1:.4f}, label and all slots right of {100 * figures.both:.1f} % of the texts"
 
 
 def advice(result: Result) -> str | None:

@@ -12,10 +12,26 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.slots import words_of
 from embbert_tvm.data.tokenizer import PAD, tokenize
 
 UNLABELLED = -1
 _BUCKET = 50  # batches whose texts are sorted by length together
+
+
+@dataclass(frozen=True)
+class WordTags:
+    """The tags of the words of a set's texts. names: of a model's outputs; words: the first token of each word, None
+    of one that was cut off."""
+
+    names: tuple[str, ...]
+    expected: list[tuple[str, ...]]
+    words: list[list[int | None]]
+
+    def targets(self, row: int) -> dict[int, int]:
+        """By token the number of its tag, of the first token of each word whose tag the model has."""
+        pairs = zip(self.words[row], self.expected[row], strict=True)
+        return {word: self.names.index(tag) for word, tag in pairs if word is not None and tag in self.names}
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class TokenizedSet:
     truncated: int
     teacher: np.ndarray | None = None
     hidden: np.ndarray | None = None
+    tags: WordTags | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,26 +56,43 @@ class TokenizedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states."""
+    """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states.
+
+    tags (B, L): the number of the tag of each token that is the first of a word, else UNLABELLED. rows: which texts of
+    the set they are.
+    """
 
     ids: Tensor
     mask: Tensor
     targets: Tensor
     teacher: Tensor | None = None
     hidden: Tensor | None = None
+    tags: Tensor | None = None
+    rows: Sequence[int] = ()
 
 
 def tokenize_set(
-    tokenizer: Tokenizer, examples: Sequence[Example], labels: Sequence[str] | None, max_length: int
+    tokenizer: Tokenizer,
+    examples: Sequence[Example],
+    labels: Sequence[str] | None,
+    max_length: int,
+    tags: Sequence[str] | None = None,
 ) -> TokenizedSet:
-    """Ids and targets of examples whose labels are all in `labels`, or are numbers where that is None."""
+    """Ids and targets of examples whose labels are all in `labels`, or are numbers where that is None.
+
+    tags: of a model that tags words, where every example has tags.
+    """
     encoded = [tokenize(tokenizer, x.text, x.text_pair, max_length) for x in examples]
     if labels is None:
         targets: list = [float(x.label) for x in examples]
     else:
         index = {label: i for i, label in enumerate(labels)}
         targets = [index[x.label] for x in examples]
-    return TokenizedSet([x.ids for x in encoded], targets, sum(x.truncated for x in encoded))
+    known = None
+    if tags is not None:
+        words = [words_of(x.text, one) for x, one in zip(examples, encoded, strict=True)]
+        known = WordTags(tuple(tags), [x.tags or () for x in examples], words)
+    return TokenizedSet([x.ids for x in encoded], targets, sum(x.truncated for x in encoded), tags=known)
 
 
 def in_order(data: TokenizedSet, batch_size: int) -> Iterator[Batch]:
@@ -87,4 +121,10 @@ def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
     for row, i in enumerate(rows):
         ids[row, : len(data.ids[i])] = torch.tensor(data.ids[i])
     teacher, hidden = (None if x is None else torch.from_numpy(x[rows]) for x in (data.teacher, data.hidden))
-    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher, hidden)
+    tags = None
+    if data.tags is not None:
+        tags = torch.full(ids.shape, UNLABELLED)
+        for row, i in enumerate(rows):
+            for token, tag in data.tags.targets(i).items():
+                tags[row, token] = tag
+    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher, hidden, tags, rows)

@@ -59,7 +59,7 @@ def run_best(
     """
     progress = progress or Progress()
     alone = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS:
+    if teaching is None or job.preset == NGRAMS or alone.tagging is not None:  # no teacher here tags words
         return alone
     if is_encoder(teaching.teacher):
         progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")

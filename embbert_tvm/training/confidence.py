@@ -69,9 +69,12 @@ def outside_of(rejection: Rejection | None, logits: np.ndarray, others: np.ndarr
     """Figures by the logits of the known texts and the others; by the largest score where nothing was fitted."""
     by = rejection or Rejection(MAX_SOFTMAX, 1.0, 0.0)
     known, strange = by.known(logits), by.known(others)
+    return outside(known, strange) if rejection is None else outside_by(rejection, known, strange)
+
+
+def outside_by(rejection: Rejection, known: np.ndarray, strange: np.ndarray) -> Outside:
+    """Figures of how known the known texts and the others look, with what a threshold makes of it."""
     found = outside(known, strange)
-    if rejection is None:
-        return found
     rejected, accepted = np.mean(known < rejection.threshold), np.mean(strange >= rejection.threshold)
     return replace(found, rejected_known=float(rejected), accepted=float(accepted))
 

@@ -18,6 +18,7 @@ from embbert_tvm.data.dataset import Example, check_labels, read_examples, task_
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
 from embbert_tvm.data.predictions import Prediction, predictions_of
+from embbert_tvm.data.slots import TagFigures, tag_figures, word_tags, words_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
@@ -52,6 +53,7 @@ class Evaluation:
     predictions: list[Prediction] = field(default_factory=list)
     confidence: Confidence | None = None  # of labels
     outside: Outside | None = None  # of texts that have none of the labels, where they are given
+    tagging: TagFigures | None = None  # of words' tags, where the model and the set have such
 
 
 def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
@@ -88,6 +90,7 @@ def evaluate(
     rejection = folder.rejection if isinstance(folder, ModelFolder) else None
     if strangers:
         outside = outside_of(rejection, logits, _logits(folder, Texts.of(folder, strangers), on_step))
+    logits = logits[:, : rejection.classes if rejection is not None else None]
     names = 1 if folder.labels is None else len(folder.labels)
     if logits.shape[1] != names:
         raise InputError(f"{folder.path}: the model gives {logits.shape[1]} logits, but {names} labels are named")
@@ -105,7 +108,22 @@ def evaluate(
         confused=confusions(texts.expected, predicted, folder.labels),
         confidence=confidence(shares, texts.expected),
         outside=outside,
+        tagging=_tagging(folder, examples, predicted == texts.expected),
     )
+
+
+def _tagging(folder: ModelFolder | NgramFolder, examples: Sequence[Example], right: np.ndarray) -> TagFigures | None:
+    """right (N,): whether the label of each example is."""
+    more = folder.more if isinstance(folder, ModelFolder) else ()
+    number = next((n for n, head in enumerate(more, 1) if head.of_tokens), None)
+    if number is None or not isinstance(folder, ModelFolder) or any(x.tags is None for x in examples):
+        return None
+    head, reference, found = more[number - 1], Reference(fresh_onnx(folder)), []
+    for x in examples:
+        tokens = tokenize(folder.tokenizer, x.text, max_length=folder.config.max_length)
+        scores = reference.outputs(tokens.ids)[number]
+        found.append(word_tags(scores, words_of(x.text, tokens), head.labels, str(head.rule)))
+    return tag_figures(right, [x.tags or () for x in examples], found)
 
 
 def _seen(folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> int | None:
@@ -164,7 +182,11 @@ class Texts:
 
     def together(self, logits: np.ndarray) -> np.ndarray:
         """What the model says, of the logits that it gives for token ids: those of the texts' n-grams are added."""
-        return logits if self.linear is None else logits + self.linear
+        if self.linear is None:
+            return logits
+        found = logits.copy()
+        found[:, : self.linear.shape[1]] += self.linear
+        return found
 
     def score(self, metric: str, logits: np.ndarray) -> float:
         """A metric of logits (N, classes)."""
@@ -174,9 +196,16 @@ class Texts:
 
 
 def float_runner(folder: ModelFolder) -> Callable[[], AbstractContextManager[Runner]]:
-    """What `run_all` opens to run the float model in onnxruntime."""
-    path = fresh_onnx(folder)
-    return lambda: nullcontext(Reference(path))
+    """What `run_all` opens to run the float model in onnxruntime: it gives logits, and what tells none of these."""
+    path, rejection = fresh_onnx(folder), folder.rejection
+    if rejection is None or rejection.classes is None:
+        return lambda: nullcontext(Reference(path))
+
+    def with_vector() -> AbstractContextManager[Runner]:
+        reference = Reference(path)
+        return nullcontext(lambda ids: rejection.values(reference.outputs(ids), folder.more))
+
+    return with_vector
 
 
 def run_all(

@@ -18,10 +18,11 @@ from embbert_tvm.data import metrics
 from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.training.batches import UNLABELLED, Batch, TokenizedSet, in_order, shuffled
+from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
 from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.tagging import Tagger, label_loss, tag_loss
 
 _FIRST_TEXT_ID = 5  # ids below are special tokens, which token dropout leaves
 
@@ -142,7 +143,10 @@ def _merit(recipe: Recipe, metric: float, loss: float) -> tuple[float, ...]:
 
 
 def evaluate_model(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> tuple[float, float]:
-    """MCC (Spearman for one output) and mean loss of the model on a set."""
+    """MCC (Spearman for one output; the share of texts whose label and tags are right, for tags) and mean loss."""
+    if data.tags is not None:
+        tagger = Tagger(model, data)
+        return tagger.figures().both, tagger.loss
     logits, expected, loss = predict(model, data, batch_size)
     if model.classes == 1:
         return metrics.spearman(expected, logits[:, 0]), loss
@@ -155,8 +159,8 @@ def predict(model: TextClassifier, data: TokenizedSet, batch_size: int = 64) -> 
     outputs, targets, losses = [], [], []
     with torch.no_grad():
         for batch in in_order(data, batch_size):
-            logits = model(batch.ids, batch.mask)
-            losses.append(_loss(logits, batch.targets, 0.0).item() * len(batch.targets))
+            logits = model.classify(model.features(batch.ids, batch.mask))
+            losses.append(label_loss(logits, batch.targets, 0.0).item() * len(batch.targets))
             outputs.append(logits)
             targets.append(batch.targets)
     return torch.cat(outputs).numpy(), torch.cat(targets).numpy(), float(np.sum(losses)) / len(data)
@@ -175,32 +179,21 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     if recipe.token_dropout:
         dropped = (torch.rand(ids.shape) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
         ids = ids.masked_fill(dropped, UNK)
-    features = model.features(ids, batch.mask)
-    logits = model.classify(features)
-    loss = _loss(logits, batch.targets, recipe.label_smoothing)
+    features, *others = model.read_by_heads(ids, batch.mask)
+    logits, *more = model.answers([features, *others])
+    loss = label_loss(logits, batch.targets, recipe.label_smoothing)
     if batch.teacher is not None:
         soft = distillation_loss(logits, batch.teacher, recipe.temperature)
         loss = (1 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
     if batch.hidden is not None:
         loss = loss + recipe.hidden_weight * (1 - F.cosine_similarity(features, batch.hidden).mean())
+    if batch.tags is not None:
+        loss = loss + recipe.tag_weight * tag_loss(more, batch.tags, recipe.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()
-
-
-def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-    """The mean over the labelled texts of a batch; 0 where there is none."""
-    if logits.shape[1] == 1:
-        labelled = ~targets.isnan()
-        losses = F.mse_loss(logits[:, 0], targets.nan_to_num().float(), reduction="none") * labelled
-    else:
-        labelled = targets != UNLABELLED
-        losses = F.cross_entropy(
-            logits, targets, label_smoothing=label_smoothing, ignore_index=UNLABELLED, reduction="none"
-        )
-    return losses.sum() / labelled.sum().clamp(min=1)
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -231,6 +224,7 @@ def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, 
         model.config.to_dict(),
         dataclasses.asdict(recipe),
         *([data.ids, data.targets] for data in (train, dev)),
+        [data.tags and [data.tags.names, data.tags.expected] for data in (train, dev)],
         torch.__version__,
     ]
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())

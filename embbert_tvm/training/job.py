@@ -35,6 +35,7 @@ from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, search
 from embbert_tvm.training.selection import NGRAMS, Variant, select, told, variants_of
 from embbert_tvm.training.sets import JobSets, more_texts, read_sets
+from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
 
 if TYPE_CHECKING:
     from embbert_tvm.training.tune_teacher import TeacherProgress
@@ -67,6 +68,7 @@ class Job:
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to label: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
+    tag_layer: int | None = None  # behind how many layers tags are read; None: all but the last of an EmbBERT
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     mixed: int = 0  # new texts for each, of its start and the end of another, for the teacher to label
     noised: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
@@ -99,11 +101,11 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         progress.on_note(note)
     if job.preset == NGRAMS:
         return _ngrams_alone(job, sets, progress, measure)
-    model, tokenizer = _start(job, sets.labels, sets.train)
+    model, tokenizer = _start(job, sets)
     baseline = _baseline(sets, progress)
     config = model.config
-    train_set = tokenize_set(tokenizer, sets.train, sets.labels, config.max_length)
-    dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length)
+    train_set = tokenize_set(tokenizer, sets.train, sets.labels, config.max_length, sets.tags)
+    dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     more: list[Example] = []
     if job.teachers:
         from embbert_tvm.training.taught import with_teachers
@@ -117,10 +119,11 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     best = [epoch for epoch in found.history if epoch.best][-1]
+    tagging, name = choose_rule(found.model, dev_set), job.output.resolve().name
     result = Result(
-        folder=ModelFolder(job.output, job.output.resolve().name, config, sets.labels and tuple(sets.labels)),
+        folder=ModelFolder(job.output, name, config, sets.labels and tuple(sets.labels), more=found.model.more),
         task=task_name(job.train),
-        metric="spearman" if job.regression else "mcc",
+        metric="spearman" if job.regression else "mcc" if tagging is None else BOTH,
         value=best.dev_metric,
         examples=len(sets.dev),
         recipe=found.recipe,
@@ -129,6 +132,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         history=found.history,
         baseline=baseline,
         recipes=found.tried,
+        tagging=tagging,
     )
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
@@ -148,7 +152,7 @@ def _searched(
     """The model that dev prefers of those that the job's recipe and budget give."""
 
     def start(recipe: Recipe) -> tuple[TextClassifier, TextClassifier]:
-        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets.labels, sets.train)
+        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets)
         return made, _recovering(job, made, sets.dev, tokenizer)
 
     checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
@@ -295,14 +299,15 @@ def check_output(path: Path) -> None:
         raise InputError(f"{path}: is a file, not a folder: name another output")
 
 
-def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tuple[TextClassifier, Tokenizer]:
+def _start(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
     """The model to train, fresh or from a base, and its tokenizer."""
     torch.manual_seed(job.recipe.seed)
+    labels, train = sets.labels, sets.train
     classes = 1 if labels is None else len(labels)
     if job.base is not None:
         if job.tokenizer is not None or job.preset is not None:
             raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-        return _from_base(job, read_folder(find_model(job.base)), labels, classes)
+        return _from_base(job, read_folder(find_model(job.base)), labels, classes, sets.tags)
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     config = PRESETS[job.preset or "base"]
@@ -314,20 +319,24 @@ def _start(job: Job, labels: list[str] | None, train: Sequence[Example]) -> tupl
     config = dataclasses.replace(
         config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
     )
-    return build(config, classes, job.recipe.dropout), tokenizer
+    return build(config, classes, job.recipe.dropout, slots_head(sets.tags, config, job.tag_layer)), tokenizer
 
 
-def _from_base(job: Job, base: ModelFolder, labels: list[str] | None, classes: int) -> tuple[TextClassifier, Tokenizer]:
+def _from_base(
+    job: Job, base: ModelFolder, labels: list[str] | None, classes: int, tags: tuple[str, ...] | None
+) -> tuple[TextClassifier, Tokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
-    model = build(config, classes, job.recipe.dropout)
+    model = build(config, classes, job.recipe.dropout, slots_head(tags, config, job.tag_layer))
     weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (labels and tuple(labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+    if base.more != model.more:
+        weights = {key: value for key, value in weights.items() if not key.startswith("heads.")}
     model.load_state_dict(weights, strict=False)
     return model, base.tokenizer
 

@@ -26,6 +26,7 @@ class Recipe:
     teacher_weight: float = 0.8  # share of a teacher's logits in the loss, where there is one; the labels have the rest
     temperature: float = 2.0  # that a teacher's logits and the model's are divided by
     hidden_weight: float = 0.0  # of 1 - cosine between what the head reads and the teacher's last state
+    tag_weight: float = 1.0  # of the mean loss of words' tags beside that of the label, where words have tags
     select: str = "metric"  # of dev, that chooses the epoch: its metric, and of equals its loss; or "loss" alone
 
     def __post_init__(self) -> None:
@@ -34,7 +35,7 @@ class Recipe:
                 raise InputError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not self.lr > 0:
             raise InputError(f"lr must be more than 0, not {self.lr}")
-        for name in ("weight_decay", "warmup_steps", "hidden_weight"):
+        for name in ("weight_decay", "warmup_steps", "hidden_weight", "tag_weight"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name.replace('_', '-')} must not be negative")
         if not self.temperature > 0:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import ModelFolder, write_config
-from embbert_tvm.rejection import DISTANCE, KNOWN, MAX_SOFTMAX, SCORES, Rejection, softmax
-from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_of
+from embbert_tvm.rejection import DISTANCE, KNOWN, MAHALANOBIS, MAX_SOFTMAX, SCORES, Rejection, softmax
+from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_by
 from embbert_tvm.training.evaluate import OnStep, Texts, float_runner, run_all
 
+if TYPE_CHECKING:
+    from embbert_tvm.training.whitening import Distances
+
 KEEP = 0.95
+_LEAST_CLASSES = 3  # of which one can be left out: with one class left all look alike
 MOST_MEANS = 64  # classes whose table of means, 16 kB, is worth its flash
 _TEMPERATURES = (0.05, 20.0)
 _ROUNDS = 60  # of the golden section, which end at a relative 1e-12
@@ -23,7 +29,8 @@ _ROUNDS = 60  # of the golden section, which end at a relative 1e-12
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted on dev. compared: by score the AUROC by which the best was chosen; dev: after calibration."""
+    """What was fitted on dev. compared: by score the AUROC by which the best was chosen, nothing
+    where there is nothing to compare by; dev: after calibration."""
 
     rejection: Rejection
     compared: Mapping[str, float]
@@ -39,23 +46,44 @@ def fit_folder(
     keep: float | None = None,
     accept: float | None = None,
     on_step: OnStep = lambda done, total: None,
+    vector: bool = False,
 ) -> Fitted:
     """Fit on a TSV of the model's labels, and where given one of texts that have none, and write config.json.
 
     keep: the share of dev that is accepted, KEEP where neither is given; accept: in its place, the share of the others.
+    vector: whether the model gets the head of MAHALANOBIS, a vector of the text, even where another score is kept.
     """
     if folder.labels is None:
         raise InputError(f"{folder.path}: is a regression: only a model of labels can say none of them")
     if accept is not None and others is None:
         raise InputError("a share of accepted texts needs texts that are none of the labels: give --outside TSV")
-    examples = read_examples(dev, list(folder.labels))
-    texts = Texts.of(folder, examples)
-    strangers = [] if others is None else Texts.of(folder, read_examples(others)).ids
-    logits = run_all(float_runner(folder), [*texts.ids, *strangers], on_step=on_step)
-    count = len(texts.ids)
-    found = fit(logits[:count], texts.expected, logits[count:] if others is not None else None, keep, accept)
+    texts = Texts.of(folder, read_examples(dev, list(folder.labels)))
+    strange = None if others is None else Texts.of(folder, read_examples(others))
+    ids = [*texts.ids, *(strange.ids if strange is not None else [])]
+    count, classes = len(texts.ids), len(folder.labels)
+    logits = run_all(float_runner(replace(folder, rejection=None)), ids, on_step=on_step)
+    outside = None if strange is None else strange.together(logits[count:])
+    whitened = _whitened(folder, ids, texts.expected, classes)
+    found = fit(texts.together(logits[:count]), texts.expected, outside, keep, accept, whitened)
+    if vector and whitened is None:
+        raise InputError(f"{folder.path}: a vector needs torch, model.safetensors and not too many labels")
+    if whitened is not None and (vector or found.rejection.score == MAHALANOBIS):
+        from embbert_tvm.training.whitening import add_known_head
+
+        folder = add_known_head(folder, whitened.map, texts.ids)
     write_config(replace(folder, rejection=found.rejection))
     return found
+
+
+def _whitened(folder: ModelFolder, ids: Sequence[list[int]], expected: np.ndarray, classes: int) -> Distances | None:
+    """Distances by what the head reads; None where that needs torch, the weights or a table that are not there."""
+    if find_spec("torch") is None or not folder.weights.is_file():
+        return None
+    from embbert_tvm.training.whitening import MOST_BYTES, distances, load_features
+
+    if classes * folder.config.hidden_size > MOST_BYTES or classes < 2:
+        return None
+    return distances(load_features(folder, ids), expected, classes)
 
 
 def fit(
@@ -64,24 +92,46 @@ def fit(
     others: np.ndarray | None = None,
     keep: float | None = None,
     accept: float | None = None,
+    whitened: Distances | None = None,
 ) -> Fitted:
-    """Fit on logits (N, classes) of texts with these class numbers, and (M, classes) of texts that have none."""
+    """Fit on logits (N, classes) of texts with these class numbers, and (M, classes) of texts that have none.
+
+    whitened: of the same texts, the distances by what the head reads.
+    """
     logits = np.asarray(logits, np.float64)
     temperature, before, after = _calibrated(logits, expected)
     means = class_means(logits, expected)
-    compared = {
-        score: _separation(score, logits, expected, others, temperature, means)
-        for score in SCORES
-        if score != DISTANCE or logits.shape[1] <= MOST_MEANS
-    }
-    best = max(compared, key=lambda score: compared[score])
-    kept = tuple(tuple(row) for row in means.tolist()) if best == DISTANCE else None
-    without = Rejection(best, temperature, 0.0, kept)
-    known = without.known(logits)
-    threshold = _threshold(known, None if others is None else without.known(others), keep, accept)
-    rejection = replace(without, threshold=threshold)
-    figures = None if others is None else outside_of(rejection, logits, others)
+    compared: dict[str, float] = {}
+    if others is not None or logits.shape[1] >= _LEAST_CLASSES:
+        compared = {
+            score: _separation(score, logits, expected, others, temperature, means)
+            for score in SCORES
+            if score != MAHALANOBIS and (score != DISTANCE or logits.shape[1] <= MOST_MEANS)
+        }
+        if whitened is not None:
+            compared[MAHALANOBIS] = _separation_by_distances(whitened, expected)
+    best = max(compared, key=lambda score: compared[score], default=MAX_SOFTMAX)
+    if best == MAHALANOBIS and whitened is not None:
+        rows = np.round(whitened.map.means / whitened.step)
+        without = Rejection(best, temperature, 0.0, tuple(map(tuple, rows.tolist())), whitened.step)
+        known, strange = -whitened.dev.min(1), None if whitened.others is None else -whitened.others.min(1)
+    else:
+        kept = tuple(tuple(row) for row in means.tolist()) if best == DISTANCE else None
+        without = Rejection(best, temperature, 0.0, kept)
+        known, strange = without.known(logits), None if others is None else without.known(others)
+    rejection = replace(without, threshold=_threshold(known, strange, keep, accept))
+    figures = None if strange is None else outside_by(rejection, known, strange)
     return Fitted(rejection, compared, before, after, figures)
+
+
+def _separation_by_distances(found: Distances, expected: np.ndarray) -> float:
+    """What `_separation` is of other scores: without the others, of each class, its mean is left out."""
+    if found.others is not None:
+        return auroc(-found.dev.min(1), -found.others.min(1))
+    classes = found.dev.shape[1]
+    rest = [(-np.delete(found.dev, c, 1).min(1), expected == c) for c in range(classes)]
+    several = [auroc(known[~own], known[own]) for known, own in rest if 0 < own.sum() < len(own)]
+    return float(np.mean(several)) if several else 0.0
 
 
 def _calibrated(logits: np.ndarray, expected: np.ndarray) -> tuple[float, Confidence, Confidence]:
@@ -125,8 +175,6 @@ def _separation(
     if others is not None:
         return auroc(known(logits, temperature, means), known(np.asarray(others, np.float64), temperature, means))
     classes = logits.shape[1]
-    if classes < 3:  # with one class left all look alike
-        return float(score == MAX_SOFTMAX)
     found = []
     for c in range(classes):
         if 0 < (expected == c).sum() < len(expected):

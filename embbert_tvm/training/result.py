@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from embbert_tvm.data.classes import ClassFigures, Confusion
+from embbert_tvm.data.slots import TagFigures
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.training.candidates import Candidate
@@ -24,7 +25,8 @@ class Result:
     Of a classifier dev's accuracy, per-class figures and most confused pairs; `baseline` is what hashed n-grams with a
     linear classifier give (training/linear.py), None for regression. `wide_weight` is that of the n-grams which are
     added to the model, None without. `candidates` are the models that were tried, `kept` the one in the folder;
-    `recipes` are those of a search with dev's metric of each, `recipe` the one of the model that is kept.
+    `recipes` are those of a search with dev's metric of each, `recipe` the one of the model that is kept. `tagging` are
+    dev's figures of label and tags by rule, None where words have no tags.
     """
 
     folder: ModelFolder | NgramFolder
@@ -44,6 +46,7 @@ class Result:
     candidates: list[Candidate] = field(default_factory=list)
     kept: Candidate | None = None
     recipes: list[tuple[Recipe, float]] = field(default_factory=list)
+    tagging: dict[str, TagFigures] | None = None
 
 
 def card(result: Result, record: TrainingRecord, dev_is_cut: bool) -> str:

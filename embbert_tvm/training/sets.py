@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from embbert_tvm.data.corpus import add_noise, mix_sentences, read_texts, replace_spans
 from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.leaks import HeldOut, example_key
+from embbert_tvm.data.slots import tag_list
 from embbert_tvm.data.splits import cut
 from embbert_tvm.errors import InputError
 from embbert_tvm.training.record import RecordedSet, recorded_set
@@ -30,6 +31,12 @@ class JobSets:
     held_out: HeldOut
     files: list[RecordedSet]  # the held-out files
     left_out: dict[str, int]
+
+    @property
+    def tags(self) -> tuple[str, ...] | None:
+        """The tags of words, None where the set has none."""
+        found = [x.tags for x in self.train if x.tags is not None]
+        return tag_list(found) if found else None
 
     def notes(self, train: Path) -> list[str]:
         """What a user should know of texts that train shares with dev or test."""
@@ -55,6 +62,7 @@ def read_sets(job: Job) -> JobSets:
         train, dev = examples, read_examples(job.dev, labels, job.regression)
     else:
         train, dev = _cut(job.train, examples, job.recipe.seed)
+    _check_tags(job, examples, dev)
     held = {path: read_examples(path) for path in job.held_out}
     held_out = HeldOut.of(dev, *held.values())
     kept, left_out = held_out.filter_examples(train)
@@ -91,3 +99,17 @@ def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example],
     if len({example_key(x) for x in examples}) < 2:
         raise InputError(f"{path}: one text cannot be cut in train and dev: give --dev")
     return cut(examples, str(seed), least=1)
+
+
+def _check_tags(job: Job, examples: list[Example], dev: list[Example]) -> None:
+    """InputError for tags where they cannot be learned, or be judged by dev."""
+    tagged = [x.tags is not None for x in (examples[0], dev[0])]
+    if tagged[0] != tagged[1]:
+        having, lacking = (job.train, job.dev) if tagged[0] else (job.dev, job.train)
+        raise InputError(f"{having}: has tags, {lacking} has none: give both or neither")
+    if tagged[0] and not any(tag != "O" for x in examples for tag in x.tags or ()):
+        raise InputError(f"{job.train}: every tag is O: there is no slot to learn")
+    other = {"--regression": job.regression, "--precision": job.precision, "--lora": job.lora, "teachers": job.teachers}
+    for name, given in other.items() if tagged[0] else ():
+        if given:
+            raise InputError(f"{job.train}: has tags, which {name} does not go with: leave one out")

@@ -59,3 +59,13 @@ def test_bad_use_is_named(sets, tmp_path, cli):
     result = cli("evaluate", folder, "--data", dev)
     assert (result.status, "choose from max softmax" in result.err) == (2, True)
     assert cli("evaluate", small.folder(), "--data", dev, "--outside", tmp_path / "nowhere.tsv").status == 2
+
+
+def test_a_vector_is_given_when_asked_for(sets, tmp_path, cli):
+    dev, _ = sets
+    folder = small.copy_of_folder(tmp_path / "small")
+    assert cli("reject", folder, "--dev", dev, "--vector").status == 0
+    assert [(head.name, head.head, head.width) for head in read_folder(folder).more] == [("known", "vector", 32)]
+    (folder / "model.safetensors").unlink()
+    result = cli("reject", folder, "--dev", dev, "--vector")
+    assert (result.status, "a vector needs torch" in result.err) == (2, True)

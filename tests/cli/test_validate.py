@@ -43,6 +43,7 @@ def test_figures(cli, toy_package, tsv, place, limit, checked):
         "unknown": {},
         "classes": result.json["classes"],
         "confused": result.json["confused"],
+        "tagging": None,
     }
     assert [x["label"] for x in result.json["classes"]] == list(toy.LABELS)
     wrong = sum(x["count"] for x in result.json["confused"])

@@ -59,7 +59,7 @@ int main(void)
 def complete(rejection: Rejection) -> tuple[str, str]:
     """The header, and a program around embbert_complete()."""
     figures = dict.fromkeys(("min_length", "max_length", "vocabulary", "arena_bytes", "longest_slice"), 16)
-    program = SimpleNamespace(**figures, classes=CLASSES, text=None, padding=None)
+    program = SimpleNamespace(**figures, classes=CLASSES, text=None, padding=None, more=(), of_tokens=False)
     body = c_files._EXPONENTIAL + c_files._COMPLETE
     source = substitute(body, "embbert", scores=c_rejection.scores(rejection), **c_api.LINKED)
     header = c_api.header(program, "a test", "int8", "embbert", 16, rejects=True)

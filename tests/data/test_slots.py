@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import small
 
+from embbert_tvm.data.dataset import Example, examples_sha256, read_examples, write_examples
 from embbert_tvm.data.slots import (
     Span,
-    Tagged,
-    best_tags,
+    decode,
     entity_f1,
     first_tokens,
     follows,
-    read_tagged,
+    spans_in_bytes,
     spans_of,
+    tag_list,
     word_places,
+    word_tags,
 )
 from embbert_tvm.data.tokenizer import train_tokenizer
 from embbert_tvm.errors import InputError
+from embbert_tvm.heads import GREEDY, RULES
 
 TAGS = ("O", "B-time", "I-time", "B-city", "I-city")
 
@@ -31,12 +35,18 @@ def test_what_is_written_is_read(tmp_path):
     path.write_text(
         "label\ttext\ttags\nwake\twake me at six sharp\tO O O B-time I-time\n\nrain\tgrüß  Köln\tO B-city\n"
     )
-    assert read_tagged(path) == [
-        Tagged("wake", "wake me at six sharp", ("O", "O", "O", "B-time", "I-time")),
-        Tagged("rain", "grüß  Köln", ("O", "B-city")),
+    read = read_examples(path)
+    assert read == [
+        Example("wake", "wake me at six sharp", None, ("O", "O", "O", "B-time", "I-time")),
+        Example("rain", "grüß  Köln", None, ("O", "B-city")),
     ]
+    assert tag_list([x.tags for x in read]) == ("O", "B-city", "B-time", "I-time")
+    assert tag_list([("I-a", "O")]) == ("O", "B-a", "I-a")
+    write_examples(tmp_path / "again.tsv", read)
+    again = read_examples(tmp_path / "again.tsv")
+    assert [x.tags for x in again] == [x.tags for x in read]
+    assert examples_sha256(read) == examples_sha256(again) != examples_sha256([replace(x, tags=None) for x in read])
     for text, words in (
-        ("label\ttext\nx\ty\n", "line 1: must be the header"),
         ("label\ttext\ttags\n", "holds no examples"),
         ("label\ttext\ttags\nx\ta b\tO\n", "line 2: 2 words have 1 tags"),
         ("label\ttext\ttags\nx\ta b\tO X-time\n", "the tag 'X-time' is none of"),
@@ -46,10 +56,10 @@ def test_what_is_written_is_read(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=words):
-            read_tagged(path)
+            read_examples(path)
     path.write_bytes(b"label\ttext\ttags\nx\t\xff\tO\n")
     with pytest.raises(InputError, match="not UTF-8"):
-        read_tagged(path)
+        read_examples(path)
 
 
 def reference_spans(tags: list[str]) -> set[tuple[int, int, str]]:
@@ -101,8 +111,26 @@ def test_the_best_tags_are_valid_and_best():
         for _ in range(20):
             scores = rng.normal(0, 2, (length, len(TAGS)))
             best = max(valid, key=lambda path: sum(scores[n, i] for n, i in enumerate(path)))
-            assert best_tags(scores, TAGS) == [TAGS[i] for i in best]
-    assert best_tags(np.array([[0.0, 0, 9, 0, 0]]), TAGS) != ["I-time"]
+            assert decode(scores, TAGS) == [TAGS[i] for i in best]
+            greedy = decode(scores, TAGS, GREEDY)
+            for n, tag in enumerate(greedy):
+                may = [t for t in TAGS if follows(t, greedy[n - 1] if n else "O")]
+                assert tag == max(may, key=lambda t, row=scores[n]: row[TAGS.index(t)])
+    for rule in RULES:
+        assert decode(np.array([[0.0, 0, 9, 0, 0]]), TAGS, rule) != ["I-time"]
+        assert decode(np.zeros((0, 5)), TAGS, rule) == []
+
+
+def test_a_word_without_tokens_ends_a_slot():
+    scores = np.full((4, 5), -9.0)
+    scores[1, 1] = scores[2, 2] = scores[3, 2] = 9  # B-time I-time I-time, by tokens 1 to 3
+    assert word_tags(scores, [1, 2, 3], TAGS) == ["B-time", "I-time", "I-time"]
+    for rule in RULES:
+        tags = word_tags(scores, [1, None, 3, 7], TAGS, rule)
+        assert (tags[:2], tags[2][0] == "I", tags[3]) == (["B-time", "O"], False, "O")
+    text = "wake  me ät six ö'clock"
+    found = spans_in_bytes(text, ["O", "O", "O", "B-time", "I-time"])
+    assert [(text.encode()[b:e].decode(), slot) for b, e, slot in found] == [("six ö'clock", "time")]
 
 
 def test_words_have_their_first_tokens():

@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection, read_rejection, softmax
+from embbert_tvm.heads import VECTOR, FurtherHead
+from embbert_tvm.rejection import (
+    DISTANCE,
+    ENERGY,
+    KNOWN_HEAD,
+    MAHALANOBIS,
+    MAX_SOFTMAX,
+    Rejection,
+    read_rejection,
+    softmax,
+)
 from embbert_tvm.training.confidence import accepted_at, auprc, auroc, calibration_error, confidence
 from embbert_tvm.training.reject import fit, fit_temperature
+from embbert_tvm.training.whitening import distances, fit_map
 
 CLASSES = 4
 
@@ -93,7 +104,8 @@ def test_without_others_a_score_is_chosen_too():
     assert found.compared[found.rejection.score] == max(found.compared.values()) > 0.9
     assert found.outside is None
     assert np.mean(found.rejection.labels(logits) < CLASSES) >= 0.95
-    assert fit(logits[:, :2], expected % 2).rejection.score == MAX_SOFTMAX
+    two = fit(logits[:, :2], expected % 2)
+    assert (two.rejection.score, two.compared) == (MAX_SOFTMAX, {})
 
 
 def test_what_is_written_is_read_and_the_rest_refused():
@@ -105,7 +117,8 @@ def test_what_is_written_is_read_and_the_rest_refused():
     assert read_rejection(None, 2) is None
     good = {"score": MAX_SOFTMAX, "temperature": 1.0, "threshold": 0.5}
     for wrong, words in (
-        ({"score": "mood"}, "choose from max softmax, energy, distance"),
+        ({"score": "mood"}, "choose from max softmax, energy, distance, mahalanobis"),
+        ({"score": MAHALANOBIS, "means": [[1, 2], [3, 4]], "step": 0.5}, "needs a head 'known'"),
         ({"temperature": 0}, "temperature must be"),
         ({"threshold": "high"}, "threshold must be a number"),
         ({"threshold": float("nan")}, "threshold must be a number"),
@@ -116,3 +129,50 @@ def test_what_is_written_is_read_and_the_rest_refused():
     ):
         with pytest.raises(InputError, match=words):
             read_rejection(good | wrong, 2)
+
+
+def stretched(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features whose classes lie along one direction, far in another that says nothing."""
+    rng = np.random.default_rng(seed)
+    expected = rng.integers(0, 3, count)
+    features = rng.normal(0, 1, (count, 6)) * np.array([10, 1, 1, 1, 1, 0.1])
+    features[:, 1] += 8 * expected
+    return features, expected
+
+
+def test_distances_are_in_steps_of_the_spread_within_a_class():
+    features, expected = stretched(600, 0)
+    found = fit_map(features, expected, 3)
+    moved = features @ found.weight.T + found.bias
+    spread = np.cov((moved - found.means[expected]).T)
+    assert np.allclose(spread, np.diag(np.diag(spread)), atol=1e-6)
+    assert np.diag(spread).max() <= 1.01
+    by_hand = ((moved[:, None] - found.means[None]) ** 2).sum(2)
+    assert np.allclose(found.distances(features), by_hand)
+    assert np.mean(by_hand.argmin(1) == expected) > 0.9
+
+
+def test_the_distance_of_what_the_head_reads_is_kept_where_it_tells_most():
+    features, expected = stretched(300, 1)
+    rng = np.random.default_rng(2)
+    others = rng.normal(0, 1, (200, 6)) + np.array([0, 8, 12, 0, 0, 0])
+    logits = 9 * np.eye(3)[expected] + rng.normal(0, 1, (300, 3))  # as sure of the others
+    strange = 9 * np.eye(3)[rng.integers(0, 3, 200)] + rng.normal(0, 1, (200, 3))
+    whitened = distances(np.concatenate([features, others]), expected, 3)
+    found = fit(logits, expected, strange, whitened=whitened)
+    rejection = found.rejection
+    assert rejection.score == MAHALANOBIS
+    assert found.compared[MAHALANOBIS] > 0.95 > found.compared[ENERGY]
+    # The distances of dev are of maps that were fitted without it: on new texts as many are kept.
+    new, classes = stretched(2000, 3)
+    vectors = new @ whitened.map.weight.T + whitened.map.bias
+    values = np.concatenate([9 * np.eye(3)[classes], vectors], 1)
+    labels = rejection.labels(values)
+    assert np.mean(labels < 3) == pytest.approx(0.95, abs=0.03)
+    assert np.mean(labels == classes) > 0.9
+    head = FurtherHead(KNOWN_HEAD, VECTOR, (), width=6)
+    assert read_rejection(rejection.to_dict(), 3, (head,)) == rejection
+    assert np.array_equal(rejection.values([values[0, :3], vectors[0]], (head,)), values[0])
+    wrong = rejection.to_dict() | {"means": [[0.5] * 6] * 3}
+    with pytest.raises(InputError, match="whole numbers"):
+        read_rejection(wrong, 3, (head,))

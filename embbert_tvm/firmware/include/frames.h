@@ -22,6 +22,8 @@ enum { /* types of request; a reply is its request's with REPLY set */
     TOKENIZE = 0x06,
     TRACE = 0x07, /* known to a firmware that is built with EMBBERT_TRACE */
     SLICES = 0x08,
+    TAG = 0x09, /* known where the model finds slots in texts */
+    EXAMPLES = 0x0A, /* known to a firmware that is built with SERVER_EXAMPLES */
     REPLY = 0x80,
     ERROR = 0xFF
 };

@@ -14,7 +14,7 @@
 #define EMBBERT_OF_TOKENS 0
 #endif
 
-enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_OF_TOKENS = 8, FEATURE_SLICES = 16 };
+enum { FEATURE_TEXT = 1, FEATURE_PROFILE = 2, FEATURE_TRACE = 4, FEATURE_OF_TOKENS = 8, FEATURE_SLICES = 16, FEATURE_TAG = 32, FEATURE_EXAMPLES = 64 };
 
 #if defined(EMBBERT_API) && EMBBERT_API >= 2
 #define HAS_API_2
@@ -80,6 +80,12 @@ static void answer_info(void)
 #ifdef HAS_API_2
     features |= FEATURE_SLICES;
 #endif
+#ifdef EMBBERT_HAS_SLOTS
+    features |= FEATURE_TAG;
+#endif
+#ifdef SERVER_EXAMPLES
+    features |= FEATURE_EXAMPLES;
+#endif
     reply_begin(&request, 24);
     put_u16(EMBBERT_MAX_LENGTH);
     put_u16(EMBBERT_CLASSES);
@@ -105,7 +111,9 @@ typedef struct {
 /* How many logits a text of so many tokens has. */
 static size_t logits_of(size_t tokens)
 {
-#if EMBBERT_OF_TOKENS
+#ifdef EMBBERT_LOGITS_OF
+    return EMBBERT_LOGITS_OF(tokens);
+#elif EMBBERT_OF_TOKENS
     return tokens * EMBBERT_CLASSES;
 #else
     (void)tokens;
@@ -389,6 +397,55 @@ static void answer_text(void)
     reply_end();
 }
 
+#ifdef EMBBERT_HAS_SLOTS
+
+/* The label of a text, its logits, and the slots of a text: what its words fill. */
+static void answer_tag(void)
+{
+    texts_t texts;
+    if (!texts_of_request(&texts) || texts.pair != NULL) {
+        reply_error(&request, ERROR_LENGTH);
+        return;
+    }
+    static embbert_result_t result;
+    static embbert_slot_t slots[EMBBERT_MAX_LENGTH];
+    memset(&result, 0, sizeof result);
+    size_t count = 0;
+    port_ticks_restart();
+    embbert_status_t status =
+        embbert_tag(&model, texts.text, texts.text_bytes, &result, slots, EMBBERT_MAX_LENGTH, &count);
+    uint64_t ticks = port_ticks();
+    uint32_t stack = port_stack_used();
+    if (stack == PORT_STACK_OVER) {
+        stack_ran_over();
+    }
+    if (status != EMBBERT_OK)
+        count = 0;
+    memcpy(logits, result.logits, EMBBERT_CLASSES * sizeof logits[0]);
+    reply_begin(&request, (uint16_t)(18u + 4u * EMBBERT_CLASSES + 6u * count));
+    put_u8((uint8_t)status);
+    put_u8(result.truncated);
+    put_u16((uint16_t)(stack > 0xFFFFu ? 0xFFFFu : stack));
+    put_u64(ticks);
+    put_u16((uint16_t)result.label);
+    put_u16((uint16_t)result.tokens);
+    put_u16((uint16_t)count);
+    for (size_t i = 0; i < EMBBERT_CLASSES; i++)
+        put_u32(logit_bits(i));
+    for (size_t i = 0; i < count; i++) {
+        put_u16((uint16_t)slots[i].begin);
+        put_u16((uint16_t)slots[i].end);
+        put_u16((uint16_t)slots[i].slot);
+    }
+    reply_end();
+}
+
+#endif
+
+#ifdef SERVER_EXAMPLES
+#include "examples.h"
+#endif
+
 static void answer_tokenize(void)
 {
     texts_t texts;
@@ -511,6 +568,16 @@ int main(void)
         case TOKENIZE:
             answer_tokenize();
             break;
+#ifdef SERVER_EXAMPLES
+        case EXAMPLES:
+            answer_examples();
+            break;
+#endif
+#ifdef EMBBERT_HAS_SLOTS
+        case TAG:
+            answer_tag();
+            break;
+#endif
 #endif
         default:
             reply_error(&request, ERROR_TYPE);

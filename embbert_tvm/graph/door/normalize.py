@@ -30,7 +30,8 @@ _SAMPLES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
 TOLERANCE = 1e-4  # of the largest output
 _PROBED = 1000  # ids below this are tried where a model looks nothing up
 NORMAL = "embbert.normal"  # the key that says of a model that it has come through the door
-LEAST, MOST, HEAD = "embbert.least", "embbert.most", "embbert.head"  # attributes of an imported module's `main`
+# Attributes of an imported module's `main`; OUTPUTS are the names of its outputs, one after the other.
+LEAST, MOST, HEAD, OUTPUTS = "embbert.least", "embbert.most", "embbert.head", "embbert.outputs"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Door:
     """A model in the one form that is compiled.
 
     least, most: the shortest and the longest text that it takes, most None where it knows no limit. head: what each
-    row of its output is of, "text" or "tokens". notes: what its owner should know. many_labels: the model ended in
-    a sigmoid, so that each score is a probability of its own.
+    row of its output is of, "text" or "tokens"; of several outputs joined by "+". notes: what its owner should know.
+    many_labels: the model ended in a sigmoid, so that each score is a probability of its own.
     """
 
     model: onnx.ModelProto

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 from onnx import TensorProto, helper
@@ -12,6 +12,18 @@ from embbert_tvm.graph.door.inputs import describe, rename
 
 LOGITS = "logits"
 TEXT, TOKENS = "text", "tokens"  # what each row of the output is of
+_AND = "+"  # between those of several outputs
+
+
+def joined_heads(of_tokens: Iterable[bool]) -> str:
+    """What each row of each output is of, in one word."""
+    return _AND.join(TOKENS if each else TEXT for each in of_tokens)
+
+
+def heads_in(word: str) -> list[str]:
+    """What `joined_heads` joined; nothing for another word."""
+    found = word.split(_AND)
+    return found if set(found) <= {TEXT, TOKENS} else []
 
 
 def one_output(graph: onnx.GraphProto) -> onnx.ValueInfoProto:

@@ -121,7 +121,7 @@ class Quantizer:
             with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
                 with self.builder.dataflow():
                     out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
-                    self.origins["logits"] = (self.graph.output.name, None)
+                    self.origins["logits"] = (self.graph.outputs[0].name, None)
                 self.builder.emit_func_output(out)
         except BaseException:
             abandon_function(self.builder)

@@ -23,7 +23,7 @@ static @prefix@_status_t classify(@prefix@_t *model, size_t *label)
 static @prefix@_status_t classify(@prefix@_t *model, size_t *label)
 {
     static const int32_t ids[] = {@ids@};
-    static float logits[@upper@_CLASSES];
+    static float logits[@upper@_LOGITS];
     @prefix@_status_t status = @prefix@_run(model, ids, sizeof ids / sizeof ids[0], logits);
     *label = 0;
     for (size_t i = 1; i < @upper@_CLASSES; i++) {

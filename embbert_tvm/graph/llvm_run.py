@@ -1,0 +1,28 @@
+"""A module run by TVM's LLVM build on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tvm
+from tvm import IRModule, relax
+
+
+def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int]], np.ndarray]:
+    """A function from token ids to all logits, flat: the module as TVM's LLVM build runs it on this machine.
+
+    optimized: whether LLVM optimizes it; the bits are the same.
+    """
+    target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
+    # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
+
+    def run(ids: Sequence[int]) -> np.ndarray:
+        made = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32)))
+        outputs = [made] if isinstance(made, tvm.runtime.Tensor) else list(made)
+        logits: np.ndarray = np.concatenate([output.numpy().reshape(-1) for output in outputs])
+        return logits
+
+    return run
