@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embbert_tvm.device.package import Package
     from embbert_tvm.device.profile import LengthProfile, Profile
 
-DEFAULT = (32, 64, 128, 256)
+DEFAULT = (12, 32, 64, 128, 256)
 MOST_FUNCTIONS = 8  # of which cycles are shown
 
 
@@ -29,7 +29,7 @@ MOST_FUNCTIONS = 8  # of which cycles are shown
     "--length",
     "lengths",
     metavar="N,N,...",
-    help="Tokens of the texts.  [default: those of 32,64,128,256 that the package takes]",
+    help="Tokens of the texts.  [default: those of 12,32,64,128,256 that the package takes]",
 )
 @click.option("--board", metavar="BOARD", help="Whose time and energy to estimate. Default: the package's.")
 @click.option(
@@ -71,7 +71,7 @@ def command(
         if found.slices is not None:
             document["longest_slice"] = found.slices.longest
         if weighs:
-            document["cycles"] = [account.document(opened.target, one) for one in weighed]
+            document["cycles"] = [account.document(opened.target, one) | _weighed_time(how, one) for one in weighed]
         click.echo(json.dumps(document | {"estimate": how and asdict(how)}))
         return
     unit = "cycles" if found.lengths[0].total_instructions is None else "instructions"
@@ -81,6 +81,9 @@ def command(
         click.echo(_costs_text(how, found))
     for one in weighed:
         lines = [account.text(one, MOST_FUNCTIONS), *account.notes(one)]
+        if how is not None:
+            time = _weighed_time(how, one)["milliseconds"]
+            lines.append(f"{time:,.3g} ms for {how.board} at {how.clock_hz / 1e6:g} MHz by the worst; no wait states")
         click.echo(
             "\n".join([f"\nEstimated cycles at L={one.length}, by model and by the worst, block by block:", *lines])
         )
@@ -108,6 +111,13 @@ def _estimate(package: Package, board: str | None, found: Profile) -> Estimate |
     if chosen.cpu != package.target:
         raise InputError(f"{chosen.name} has a {chosen.cpu}, the package was compiled for {package.target}")
     return estimate(chosen, load_cpu(package.target), found.clock_hz)
+
+
+def _weighed_time(how: Estimate | None, one: WholeCycles) -> dict[str, float | None]:
+    """Milliseconds of a whole inference by the models of the core's pipeline, None without a board."""
+    from embbert_tvm.cycles.whole import WORST
+
+    return {"milliseconds": None if how is None else how.milliseconds_of_cycles(one.cycles[WORST])}
 
 
 def _cost(how: Estimate | None, one: LengthProfile) -> dict[str, float | None]:

@@ -27,6 +27,10 @@ class Estimate:
     def milliseconds(self, count: int) -> float:
         return count * self.cycles_per_count / self.clock_hz * 1e3
 
+    def milliseconds_of_cycles(self, cycles: float) -> float:
+        """The time of cycles that a model of the core's pipeline gives."""
+        return cycles / self.clock_hz * 1e3
+
     def millijoules(self, count: int) -> float | None:
         if self.milliamperes is None or self.volts is None:
             return None

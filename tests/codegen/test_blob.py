@@ -20,7 +20,7 @@ from embbert_tvm import api
 from embbert_tvm.codegen.blob import layout_hash
 from embbert_tvm.device.package import Package, load_text_vectors, load_vectors
 from embbert_tvm.device.places import open_place
-from embbert_tvm.device.project import load_template, write_project
+from embbert_tvm.device.project import known_templates, load_template, write_project
 from embbert_tvm.device.protocol import STATUS_NAMES
 from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.options import CompileOptions
@@ -216,6 +216,19 @@ def test_updates_and_the_way_back(pair, shorter, place, tmp_path):
         says("magic", E_MAGIC), says("version", E_VERSION), says("layout", E_LAYOUT), says("size", E_SIZE),
         says("crc", E_DAMAGED), says("last", E_DAMAGED), says("askew", E_ALIGN), says("none", E_ARGUMENT),
     ]  # fmt: skip
+
+
+def test_projects_take_it(pair, tmp_path):
+    """The examples of all templates begin with the blob that was compiled with them; the bare one boots."""
+    board = load_board("mps2_an385")
+    for name in known_templates():
+        write_project(pair[1], load_template(name), tmp_path / name, board=board)
+        sources = [path.read_text() for kind in ("c", "cpp", "ino") for path in (tmp_path / name).rglob(f"*.{kind}")]
+        calls = [line for text in sources for line in text.splitlines() if "embbert_init(&model" in line]
+        assert any("sizeof arena, &embbert_blob)" in line for line in calls), name
+    subprocess.run(["make", "-s"], cwd=tmp_path / "bare", check=True)
+    out = subprocess.run(["make", "-s", "run"], cwd=tmp_path / "bare", capture_output=True, text=True, check=True)
+    assert any(label in out.stdout + out.stderr for label in pair[1].labels)
 
 
 @pytest.mark.parametrize("rank", [0, 3])

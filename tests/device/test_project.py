@@ -58,6 +58,13 @@ def run(*command: object, cwd: Path | None = None, stdin: str = "") -> str:
     return done.stdout
 
 
+def configure(folder: Path, cpu: str) -> None:
+    """What a user's first call of CMake does."""
+    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
+    given = ["-G", "Ninja", ninja, "-S", ".", "-B", "build", "--toolchain", f"cmake/{cpu}.cmake"]
+    run(PROGRAMS / "cmake", *given, cwd=folder)
+
+
 def expected_label(package: Package) -> str:
     """What the example should print: of its text, or where the package takes only token ids, of a reference vector."""
     header = next(h for folder in package.includes for h in folder.glob(f"{package.prefix}.h")).read_text()
@@ -74,20 +81,7 @@ def test_the_templates_of_the_issue_ship():
 
 def test_cmake_builds_and_boots(board_package, tmp_path):
     folder = project(board_package, "cmake", tmp_path / "fw", board=load_board("netduinoplus2"))
-    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
-    run(
-        PROGRAMS / "cmake",
-        "-G",
-        "Ninja",
-        ninja,
-        "-S",
-        ".",
-        "-B",
-        "build",
-        "--toolchain",
-        "cmake/cortex-m4.cmake",
-        cwd=folder,
-    )
+    configure(folder, "cortex-m4")
     built = run(PROGRAMS / "cmake", "--build", "build", "--verbose", cwd=folder)
     assert "warning" not in built
     (kernels,) = (line for line in built.splitlines() if " -c " in line and "intent_kernels.c" in line)
@@ -121,6 +115,19 @@ def two_flashes(tmp_path):
     return load_board(str(path))
 
 
+def test_halves_of_weights_beyond_the_itcm_boot(tmp_path):
+    """An M55 in fp16: the ITCM has room for code alone, so that weights go to the flash behind it."""
+    package = load_package(small.package("fp16", "cortex-m55", PREFIX))
+    text = board_text(load_board("mps3_an547")).replace("name: mps3_an547", "name: small_itcm")
+    text, cut = re.subn(r"(name: ITCM, kind: flash, origin: 0x0+, bytes: )0x80000", r"\g<1>0x20000", text)
+    assert cut == 1
+    (tmp_path / "small_itcm.yaml").write_text(text)
+    folder = project(package, "cmake", tmp_path / "fw", board=load_board(str(tmp_path / "small_itcm.yaml")))
+    configure(folder, "cortex-m55")
+    assert expected_label(package) in run(PROGRAMS / "cmake", "--build", "build", "--target", "run", cwd=folder)
+    assert weights_section(package, folder / "build/firmware.elf")[0] == 0x11000000
+
+
 def weights_section(package: Package, image: Path) -> tuple[int, int]:
     """Address and size of .weights."""
     listing = run("arm-none-eabi-objdump", "-h", image)
@@ -133,9 +140,7 @@ def weights_section(package: Package, image: Path) -> tuple[int, int]:
 def test_weights_go_to_another_flash_whatever_names_and_links_the_objects(board_package, two_flashes, tmp_path):
     """CMake's objects have other names than make's; link-time optimization has none. Blanks stand in the paths."""
     folder = project(board_package, "cmake", tmp_path / "a project", board=two_flashes)
-    ninja = f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}"
-    configure = [PROGRAMS / "cmake", "-G", "Ninja", ninja, "-S", ".", "-B", "build"]
-    run(*configure, "--toolchain", "cmake/cortex-m4.cmake", cwd=folder)
+    configure(folder, "cortex-m4")
     assert expected_label(board_package) in run(PROGRAMS / "cmake", "--build", "build", "--target", "run", cwd=folder)
     assert weights_section(board_package, folder / "build/firmware.elf")[0] == 0x100000
     folder = project(board_package, "bare", tmp_path / "a bare one", board=two_flashes)
@@ -164,16 +169,16 @@ target_link_libraries(app PRIVATE intent::intent)
 def test_cmakes_folder_is_a_part_of_another_project_and_a_package(board_package, tmp_path):
     folder = project(board_package, "cmake", tmp_path / "vendor", board=load_board("mps2_an386"))
     (tmp_path / "app.cpp").write_text("#include <intent.h>\nsize_t classes() { return INTENT_CLASSES; }\n")
-    configure = [PROGRAMS / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}", "-S", "."]
-    configure += ["--toolchain", folder / "cmake/cortex-m4.cmake"]
+    command = [PROGRAMS / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}", "-S", "."]
+    command += ["--toolchain", folder / "cmake/cortex-m4.cmake"]
     (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "add_subdirectory(vendor)"))
-    run(*configure, "-B", "one", cwd=tmp_path)
+    run(*command, "-B", "one", cwd=tmp_path)
     run(PROGRAMS / "cmake", "--build", "one", cwd=tmp_path)
     assert not (tmp_path / "one/vendor/firmware.elf").exists(), "the example is for a project of its own"
     run(PROGRAMS / "cmake", "--install", "one", "--prefix", tmp_path / "installed", cwd=tmp_path)
     (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "find_package(intent REQUIRED)"))
     root = ["-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH", f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"]
-    run(*configure, "-B", "two", *root, cwd=tmp_path)
+    run(*command, "-B", "two", *root, cwd=tmp_path)
     run(PROGRAMS / "cmake", "--build", "two", cwd=tmp_path)
 
 
