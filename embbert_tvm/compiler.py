@@ -133,7 +133,7 @@ def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
 def plan_of(options: CompileOptions) -> PrecisionPlan:
     """The plan that is requested, of operators in one precision or as it is given."""
     plan = read_plan(options.plan) if isinstance(options.plan, Path) else options.plan
-    plan = named_plan(options.precision) if plan is None else plan
+    plan = named_plan(options.precision, options.experimental) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
     return replace(plan, method=method, rounding=rounding)
 
