@@ -72,7 +72,7 @@ embbert-tvm run build/snips --on qemu "turn the lights off"
 @click.option(
     "--experimental",
     is_flag=True,
-    help="Take precisions that only answer a question of the paper (docs/quantization.md).",
+    help="Take precisions that only answer a question of the paper (docs/notebook/linear-layers.md).",
 )
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
 @click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
