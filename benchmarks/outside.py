@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embbert-outside-") as scratch:
         source = find_source(find_model(options.model))
         out = Path(scratch) / "package"
-        compile_model(source, load_cpu("host"), out, CompileOptions(precision=options.precision))
+        compile_model(source, load_cpu("host"), out, CompileOptions(precision=options.precision, experimental=True))
         package = load_package(out)
         test, others = read_examples(options.test), read_examples(options.outside)
         known, strange = logits_of(package, test), logits_of(package, others)

@@ -15,7 +15,7 @@ from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
 from embbert_tvm.codegen.limits import limits
-from embbert_tvm.codegen.program import Schedules, build_programs
+from embbert_tvm.codegen.program import Lowering, Schedules, build_programs
 from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
 from embbert_tvm.data.dataset import read_examples
@@ -134,7 +134,7 @@ def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
 def plan_of(options: CompileOptions) -> PrecisionPlan:
     """The plan that is requested, of operators in one precision or as it is given."""
     plan = read_plan(options.plan) if isinstance(options.plan, Path) else options.plan
-    plan = named_plan(options.precision) if plan is None else plan
+    plan = named_plan(options.precision, options.experimental) if plan is None else plan
     method, rounding = options.calibration_method or plan.method, options.rounding or plan.rounding
     return replace(plan, method=method, rounding=rounding)
 
@@ -148,6 +148,7 @@ def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser |
         return None
     from embbert_tvm.graph.precision import CHOICES, named_plan
     from embbert_tvm.mixed import Chooser, parse_budget
+    from embbert_tvm.sensitivity import Trials
 
     if options.budget is None or options.dev is None:
         raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
@@ -171,7 +172,7 @@ def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser |
     def ids(max_length: int) -> list[list[int]]:
         return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
 
-    return Chooser(limits, cpu.features, ids, labels, schemes, base)
+    return Chooser(limits, cpu.features, ids, labels, Trials(schemes, base))
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,8 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: PrecisionPlan, prefix: str, tuned:
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.scheme is None else window_bytes(front.scheme)
-    at_length = build_programs(mod, known.constants, prefix, front.vocabulary, window, tuned, known.plan.half)
+    how = Lowering(prefix, front.vocabulary, window, tuned, known.plan.half)
+    at_length = build_programs(mod, known.constants, how)
     if front.source.wide is not None:
         at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
     compiled = Compiled(front, known, quantized, at_length)

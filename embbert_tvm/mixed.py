@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -22,10 +22,10 @@ from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
-from embbert_tvm.graph.precision import CHOICES, PLANS, SCHEMES, PrecisionPlan
+from embbert_tvm.graph.precision import CHOICES, SCHEMES, PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
-from embbert_tvm.sensitivity import Sensitivity, Texts, constants_bytes, logits, measure
+from embbert_tvm.sensitivity import Sensitivity, Texts, Trials, constants_bytes, logits, measure
 
 # Single operators are measured on so many texts, whole plans on all.
 TEXTS = 96
@@ -65,6 +65,9 @@ class Tried:
     drop: float
 
 
+_TRIALS = Trials(CHOICES)
+
+
 class Chooser:
     """Gives a plan for a simplified module, again and again with less room where a package turns out too large.
 
@@ -77,14 +80,12 @@ class Chooser:
         features: Sequence[str],
         ids: Callable[[int], Sequence[Sequence[int]]],
         labels: Sequence[int] | None = None,
-        schemes: Sequence[str] = CHOICES,
-        base: PrecisionPlan = PLANS["int8"],
-        progress: Callable[[list], Iterable] = iter,
+        trials: Trials = _TRIALS,
     ) -> None:
-        self.budget, self.base, self.progress = budget, base, progress
+        self.budget, self.base, self._trials = budget, trials.base, trials
         self.isa = isa_of(features)
         self._sets = (*(["half"] if computes_in_half(features) else []), self.isa.name)
-        self._ids, self._labels, self._schemes = ids, labels, schemes
+        self._ids, self._labels = ids, labels
         self._constants, self._live = budget.flash, budget.ram
         self._table: list[Sensitivity] | None = None
         self._tried: dict[tuple[str, ...], Tried] = {}
@@ -106,7 +107,7 @@ class Chooser:
         if self._table is None:
             self._texts = Texts(mod, self._ids(max_length), self._labels)
             few = self._texts.first(TEXTS)
-            self._table = measure(mod, calibration, few, self._schemes, self.isa, self.progress, self.base)
+            self._table = measure(mod, calibration, few, self.isa, self._trials)
             whole = fuse_row_blocks(quantize(mod, calibration, self.base), self.isa).mod
             self._least = constants_bytes(whole)
         names = list(dict.fromkeys(row.operator for row in self._table))

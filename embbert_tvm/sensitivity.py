@@ -104,17 +104,21 @@ def operator_macs(quantized: Quantized, length: int = LENGTH) -> dict[str, int]:
     return counted
 
 
-def measure(
-    mod: IRModule,
-    calibration: Calibration,
-    texts: Texts,
-    schemes: Iterable[str],
-    isa: Isa,
-    progress: Callable[[list], Iterable] = iter,
-    base: PrecisionPlan = PLANS["int8"],
-) -> list[Sensitivity]:
-    """Every operator of a simplified module in every scheme, but where that changes nothing of `base`, whose ranges all
-    are calibrated by."""
+@dataclass(frozen=True)
+class Trials:
+    """What is tried: schemes, over the plan `base`, by whose ranges all are calibrated.
+
+    progress: shows how far a list is worked off.
+    """
+
+    schemes: Sequence[str]
+    base: PrecisionPlan = PLANS["int8"]
+    progress: Callable[[list], Iterable] = iter
+
+
+def measure(mod: IRModule, calibration: Calibration, texts: Texts, isa: Isa, trials: Trials) -> list[Sensitivity]:
+    """Every operator of a simplified module in every scheme, but where that changes nothing of the base."""
+    schemes, base, progress = trials.schemes, trials.base, trials.progress
     whole = quantize(mod, calibration, base)
     counts, least = operator_macs(whole), constants_bytes(fuse_row_blocks(whole, isa).mod)
     every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]

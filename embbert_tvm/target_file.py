@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -19,32 +19,35 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _FLASH_ORIGIN, _RAM_ORIGIN = 0x00000000, 0x20000000  # of the Cortex-M memory map: code and SRAM
 
 
-def new_board(
-    name: str,
-    cpu: str,
-    flash: Sequence[str],
-    ram: Sequence[str],
-    clock: str,
-    stack: str = "4k",
-    *,
-    description: str = "",
-    source: str = "",
-) -> Board:
-    """A board from what its data sheet says: memories as `512k@0x08000000`, the clock as `80MHz`.
+@dataclass(frozen=True)
+class DataSheet:
+    """What a board's data sheet says: memories as `512k@0x08000000`, the clock as `80MHz`."""
+
+    cpu: str
+    flash: Sequence[str]
+    ram: Sequence[str]
+    clock: str
+    stack: str = "4k"
+    description: str = ""
+    source: str = ""
+
+
+def new_board(name: str, sheet: DataSheet) -> Board:
+    """A board from its data sheet.
 
     Without an address, the first flash begins at 0, the first RAM at 0x20000000, any other where the one before
     it ends.
     Raises InputError for what makes no board.
     """
-    memory = [*_regions("flash", "FLASH", flash, _FLASH_ORIGIN), *_regions("ram", "RAM", ram, _RAM_ORIGIN)]
+    memory = [*_regions("flash", "FLASH", sheet.flash, _FLASH_ORIGIN), *_regions("ram", "RAM", sheet.ram, _RAM_ORIGIN)]
     document = {
         "name": name,
-        "description": description or f"{name} ({cpu})",
-        "cpu": cpu,
-        "clock_hz": _clock(clock),
+        "description": sheet.description or f"{name} ({sheet.cpu})",
+        "cpu": sheet.cpu,
+        "clock_hz": _clock(sheet.clock),
         "memory": memory,
-        "stack_bytes": _size(stack, "--stack"),
-        "source": source,
+        "stack_bytes": _size(sheet.stack, "--stack"),
+        "source": sheet.source,
     }
     return board_of(document)
 

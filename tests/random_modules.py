@@ -376,7 +376,7 @@ def random_half_module(seed: int, steps: int = 3) -> Quantized:
 def write_package(quantized: Quantized, target: str, folder: Path, isa: Isa | None = None) -> Path:
     """The package of a module's row-block kernels for a CPU; the folder. isa: in place of what the CPU runs best."""
     from embbert_tvm.codegen import package
-    from embbert_tvm.codegen.program import build_programs
+    from embbert_tvm.codegen.program import Lowering, build_programs
     from embbert_tvm.graph import pipeline
     from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
     from embbert_tvm.target import load_cpu
@@ -385,7 +385,7 @@ def write_package(quantized: Quantized, target: str, folder: Path, isa: Isa | No
     known = fuse_row_blocks(quantized, isa or isa_of(cpu.features))
     mod = pipeline.run((pipeline.calls(),), known.mod)
     assert any(choice.kernel.startswith("row_block") for choice in known.choices)
-    program = build_programs(mod, known.constants, "embbert", VOCABULARY, None, None, False)(POSITIONS)
+    program = build_programs(mod, known.constants, Lowering("embbert", VOCABULARY))(POSITIONS)
     empty, answer = (None, None), ([0], np.zeros(CLASSES, np.float32))
     contents = package.Contents(program, "random", cpu, "int8", None, known.choices, "{}\n", "", b"", *empty, answer)
     folder.mkdir(parents=True)

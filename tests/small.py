@@ -138,7 +138,8 @@ def package(precision: str = "int8", target: str = "host", prefix: str = "embber
     from embbert_tvm.target import load_cpu
 
     out = folder().parent / f"package-{precision}-{target}-{prefix}"
-    compile_model(find_source(folder()), load_cpu(target), out, CompileOptions(precision=precision, prefix=prefix))
+    options = CompileOptions(precision=precision, prefix=prefix, experimental=True)
+    compile_model(find_source(folder()), load_cpu(target), out, options)
     return out
 
 

@@ -13,7 +13,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.kernels.isa import DSP
 from embbert_tvm.mixed import Budget, parse_budget
-from embbert_tvm.sensitivity import Texts, measure
+from embbert_tvm.sensitivity import Texts, Trials, measure
 
 
 def test_a_budget_is_read():
@@ -32,7 +32,7 @@ def measured():
     """Every operator of the small EmbBERT in int8 and fp16."""
     mod, ids = small.simplified(), [small.some_ids(n, 70) for n in (5, 17)]
     statistics = load_calibration(small.folder() / "calibration.json", sha256(small.folder() / "model.onnx"))
-    return measure(mod, statistics, Texts(mod, ids), ("int8", "fp16"), DSP)
+    return measure(mod, statistics, Texts(mod, ids), DSP, Trials(("int8", "fp16")))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import board_of, known_boards, load_board
-from embbert_tvm.target_file import board_text, new_board
+from embbert_tvm.target_file import DataSheet, board_text, new_board
 
 
 @pytest.mark.parametrize("name", known_boards())
@@ -19,7 +19,7 @@ def test_the_text_of_a_board_is_its_file(name):
 
 
 def test_addresses_follow_the_memory_map():
-    board = new_board("b", "cortex-m4", ["512k", "1M@0x90000000"], ["96k", "32K", "16k@0x10000000"], "80MHz")
+    board = new_board("b", DataSheet("cortex-m4", ["512k", "1M@0x90000000"], ["96k", "32K", "16k@0x10000000"], "80MHz"))
     found = [(r.name, r.kind, r.origin, r.bytes) for r in board.memory]
     assert found == [
         ("FLASH", "flash", 0, 512 * 1024),
@@ -37,7 +37,10 @@ def test_addresses_follow_the_memory_map():
 )  # fmt: skip
 def test_what_is_written_is_read(flash, ram, origin, megahertz, words):
     board = new_board(
-        "b", "cortex-m7", [f"{flash}"], [f"{ram}@{origin:#x}"], f"{megahertz}MHz", "8", description=words, source=words
+        "b",
+        DataSheet(
+            "cortex-m7", [f"{flash}"], [f"{ram}@{origin:#x}"], f"{megahertz}MHz", "8", description=words, source=words
+        ),
     )
     assert board_of(yaml.safe_load(board_text(board))) == board
 
@@ -59,4 +62,4 @@ def test_what_is_written_is_read(flash, ram, origin, megahertz, words):
 def test_what_makes_no_board_is_refused(change, message):
     figures = {"name": "b", "cpu": "cortex-m4", "flash": ["512k"], "ram": ["96k"], "clock": "80MHz"} | change
     with pytest.raises(InputError, match=message):
-        new_board(**figures)
+        new_board(figures.pop("name"), DataSheet(**figures))

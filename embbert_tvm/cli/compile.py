@@ -22,7 +22,7 @@ _GROUPS = {
     "How small": ("precision", "plan", "budget", "choices", "dev", "prune_vocabulary", "vocabulary_size"),
     "Where to": ("target", "board", "output", "weights", "prefix"),
     "What is printed": ("as_json", "list_operators", "help"),
-    "For experts": ("calibration_method", "rounding", "no_tuning", "dump_ir"),
+    "For experts": ("calibration_method", "rounding", "no_tuning", "experimental", "dump_ir"),
 }
 _EXAMPLE = """\
 embbert-tvm compile models/embbert-snips --board nucleo_h743zi2 -o build/snips
@@ -69,6 +69,11 @@ embbert-tvm run build/snips --on qemu "turn the lights off"
 @click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
 @click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
 @click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
+@click.option(
+    "--experimental",
+    is_flag=True,
+    help="Take precisions that only answer a question of the paper (docs/notebook/linear-layers.md).",
+)
 @click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
 @click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
 @click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
@@ -93,6 +98,7 @@ def command(
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
+    experimental: bool,
     dump_ir: Path | None,
     list_operators: bool,
     output: Path,
@@ -122,6 +128,7 @@ def command(
         prefix=prefix,
         tokenizer=not no_tokenizer,
         tuning=not no_tuning,
+        experimental=experimental,
         dump_ir=dump_ir,
     )
     report = api.compile(api.load_model(model, labels), found, output, options, _finish).report

@@ -136,13 +136,13 @@ def new(
     """Write FILE, a .yaml file that describes a board; `compile --board FILE` takes it."""
     from embbert_tvm.data.files import write_atomically
     from embbert_tvm.errors import InputError
-    from embbert_tvm.target_file import board_text, new_board, plain
+    from embbert_tvm.target_file import DataSheet, board_text, new_board, plain
 
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: must end in .yaml, by which a board file is known")
     if file.exists():
         raise InputError(f"{file}: exists already: name another file, or edit this one")
-    board = new_board(name or file.stem, cpu, flash, ram, clock, stack, description=description, source=source)
+    board = new_board(name or file.stem, DataSheet(cpu, flash, ram, clock, stack, description, source))
     write_atomically(file, board_text(board).encode())
     if as_json:
         click.echo(json.dumps(plain(board)))

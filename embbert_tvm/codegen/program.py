@@ -380,21 +380,27 @@ def _bindings(function: CFunction, shapes: list[list]) -> dict:
     return where
 
 
-def build_programs(
-    mod: IRModule,
-    names: dict[str, str],
-    prefix: str,
-    vocabulary: int,
-    window_bytes: int | None = None,
-    tuned: Schedules | None = None,
-    half: bool = False,
-) -> Callable[[int], Program]:
+@dataclass(frozen=True)
+class Lowering:
+    """How calls become C.
+
+    prefix: what every name begins with. vocabulary: ids that the model takes. window_bytes: of the tokenizer's window,
+    None without one. tuned: schedules to use in the place of the default. half: whether what is float32 between the
+    calls is stored as float16.
+    """
+
+    prefix: str
+    vocabulary: int
+    window_bytes: int | None = None
+    tuned: Schedules | None = None
+    half: bool = False
+
+
+def build_programs(mod: IRModule, names: dict[str, str], how: Lowering) -> Callable[[int], Program]:
     """Lower every call of a module of calls (`lower.to_calls`); what is returned places, for texts of at most so many
     tokens, what the calls need.
 
-    names: C names of constants by fingerprint. window_bytes: of the tokenizer's window, None without one. tuned:
-    schedules to use in the place of the default. half: whether what is float32 between the calls is stored as float16.
-    Raises WorkError for what has no C.
+    names: C names of constants by fingerprint. Raises WorkError for what has no C.
     """
-    builder = _Builder(mod, names, prefix, vocabulary, tuned, half)
-    return lambda max_length: builder.finish(max_length, window_bytes)
+    builder = _Builder(mod, names, how.prefix, how.vocabulary, how.tuned, how.half)
+    return lambda max_length: builder.finish(max_length, how.window_bytes)

@@ -143,7 +143,7 @@ def _exact(
     real = output.scale or 1.0
     values = found.astype(np.float64) * real, expected.astype(np.float64) * real
     bits = found.view(f"u{found.itemsize}") != expected.view(f"u{found.itemsize}")
-    difference = _difference(package, output, example, ids, *values, int(bits.sum()))
+    difference = _difference(package, output, (example, len(ids)), *values, int(bits.sum()))
     if found.dtype.kind == "f" and difference.relative <= FLOAT_TOLERANCE:
         return None
     return difference
@@ -156,7 +156,9 @@ def _close(
     expected = tensor.reshape(-1, tensor.shape[-1]).astype(np.float64)
     real = rows(output, found, *expected.shape).astype(np.float64) * (output.scale or 1.0)
     step = output.scale or FLOAT_TOLERANCE * float(np.abs(expected).max(initial=0.0))
-    return _difference(package, output, example, ids, real, expected, int((np.abs(real - expected) > step).sum()))
+    return _difference(
+        package, output, (example, len(ids)), real, expected, int((np.abs(real - expected) > step).sum())
+    )
 
 
 def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray:
@@ -173,12 +175,12 @@ def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray
 def _difference(
     package: Package,
     output: Output,
-    example: int,
-    ids: Sequence[int],
+    text: tuple[int, int],
     found: np.ndarray,
     expected: np.ndarray,
     differing: int,
 ) -> Difference:
+    """text: its number and its tokens. differing: how many elements do."""
     errors = np.abs(found - expected)
     errors[np.isnan(errors)] = np.inf
     at = int(errors.argmax()) if errors.size else 0
@@ -190,8 +192,8 @@ def _difference(
         step=step.name,
         kernel=step.kernel,
         output=output.name,
-        example=example,
-        tokens=len(ids),
+        example=text[0],
+        tokens=text[1],
         element=at,
         found=float(found.flat[at]),
         expected=float(expected.flat[at]),

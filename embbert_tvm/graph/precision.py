@@ -32,13 +32,14 @@ class Scheme:
     rows into (rows: int8, a step a row; outliers: the same but for large elements; int16). weights, tables: the formats
     of its matrices and of the embedding tables that it reads (kernels/low_bits.py). times: instructions of a
     multiplication over those of int8 in blocked kernels, by instruction set, "half" being any that computes in fp16;
-    measured at 64 tokens, to weigh choices by."""
+    measured at 64 tokens, to weigh choices by. experimental: it only answers a question of the paper."""
 
     name: str
     activations: str
     weights: str
     tables: str
     times: Mapping[str, float] = field(default_factory=dict)
+    experimental: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -69,12 +70,13 @@ SCHEMES = {
         Scheme("int3", "int8", "int3b32", "int3b16", _LOW_BITS),
         Scheme("int2", "int8", "int2b32", "int2b16", _LOW_BITS),
         Scheme("ternary", "int8", "ternaryb32", "ternaryb16", _LOW_BITS),
-        Scheme("binary", "int8", "binaryb32", "int2b16", _LOW_BITS),
-        Scheme("int8-rows", "rows", "int8", "float32", _FLOAT),
-        Scheme("int8-outliers", "outliers", "int8", "float32", _FLOAT),
-        Scheme("int16", "int16", "int8", "float32", _FLOAT),
+        Scheme("binary", "int8", "binaryb32", "int2b16", _LOW_BITS, experimental=True),
+        Scheme("int8-rows", "rows", "int8", "float32", _FLOAT, experimental=True),
+        Scheme("int8-outliers", "outliers", "int8", "float32", _FLOAT, experimental=True),
+        Scheme("int16", "int16", "int8", "float32", _FLOAT, experimental=True),
     )
 }
+OFFERED = tuple(name for name, scheme in SCHEMES.items() if not scheme.experimental)
 # What a search chooses from.
 CHOICES = ("int8", "int6", "int4", "int4-embeddings", "int3", "int2", "fp16")
 
@@ -222,6 +224,9 @@ def read_plan(path: Path) -> PrecisionPlan:
 PLANS = {name: PrecisionPlan(name) for name in SCHEMES}
 
 
-def named_plan(name: str) -> PrecisionPlan:
-    """The uniform plan of a name. Raises InputError, which lists the names, for another."""
-    return PLANS[_known("precision", name, PLANS)]
+def named_plan(name: str, experimental: bool = False) -> PrecisionPlan:
+    """The uniform plan of a name. Raises InputError, which lists the names, for another, and for the name of an
+    experimental scheme where those are not requested."""
+    if name in PLANS and name not in OFFERED and not experimental:
+        raise InputError(f"precision {name} only answers a question of the paper: give --experimental to compile it")
+    return PLANS[_known("precision", name, PLANS if experimental else OFFERED)]

@@ -94,8 +94,8 @@ def _through(x: Tensor, window: Window) -> Tensor:
     return torch.cat([padded[window.dilation * t : window.dilation * t + length] for t in range(window.taps)], 1)
 
 
-def _accumulate(run: Run, user: Expr, inner: Expr, found: Sum) -> Accumulators:
-    """What the product that makes `user` adds up, of `inner`."""
+def _accumulate(run: Run, user: Expr, found: Sum) -> Accumulators:
+    """What the product that makes `user` adds up."""
     stored, operands, residuals = False, [], []
     for term in found.terms:
         table = _table(run, user, term.x)
@@ -109,7 +109,7 @@ def _accumulate(run: Run, user: Expr, inner: Expr, found: Sum) -> Accumulators:
     most = [product.MOST_STEPS["int16" if a.x in run.q.streams else "int8"] for a in found.residuals]
     sizes = [s.scale * np.abs(a.by).max() / m for s, a, m in zip(residuals, found.residuals, most, strict=True)]
     finest = len(residuals) * float(max(sizes, default=0.0))
-    channels = _channels(run, user, inner, found, operands, finest, stored)
+    channels = _channels(run, user, found, operands, finest, stored)
     acc = channels.to_steps(run.of_match(user, "bias", found.bias)).expand(1, -1)
     for n, (table, ids) in enumerate(found.lookups):
         lookup = channels.to_steps(run.of_match(user, f"lookup {n}", table))
@@ -132,11 +132,9 @@ def _by(run: Run, user: Expr, number: int, by: np.ndarray | float) -> Tensor | f
     return float(np.reshape(by, -1)[0]) if np.size(by) == 1 else run.of_match(user, f"by {number}", np.asarray(by))
 
 
-def _channels(
-    run: Run, user: Expr, inner: Expr, found: Sum, operands: list[Steps], finest: float, stored: bool
-) -> Channels:
+def _channels(run: Run, user: Expr, found: Sum, operands: list[Steps], finest: float, stored: bool) -> Channels:
     def make() -> Channels:
-        n = rows_of(inner)[1]
+        n = rows_of(user)[1]
         terms = [run.of_match(user, f"weight {i}", term.weight) for i, term in enumerate(found.terms)]
         if not terms:
             return per_channel(torch.zeros(n, 0), finest, stored)
@@ -187,12 +185,12 @@ def _normalized(run: Run, expr: Expr, found: product.Match, acc: Accumulators) -
 
 
 def product_rows(run: Run, expr: Expr, found: product.Match) -> Steps:
-    acc = _accumulate(run, expr, found.inner, found.sum)
+    acc = _accumulate(run, expr, found.sum)
     return _finished(run, expr, found.inner, acc) if found.norm is None else _normalized(run, expr, found, acc)
 
 
 def product_wide(run: Run, expr: Expr, found: product.Match) -> Steps:
-    acc = _accumulate(run, expr, found.inner, found.sum)
+    acc = _accumulate(run, expr, found.sum)
     scale = acc.least(run.wide_scale(expr.name))
     return Steps(clamp_to(acc.in_steps_of(scale), 2**15), scale)
 
@@ -200,7 +198,7 @@ def product_wide(run: Run, expr: Expr, found: product.Match) -> Steps:
 def product_real(run: Run, expr: Expr, found: product.Match) -> Tensor | None:
     if found.norm is not None or not expr.same_as(found.inner):
         return None
-    acc = _accumulate(run, expr, found.inner, found.sum)
+    acc = _accumulate(run, expr, found.sum)
     return as_shape(run.setting, acc.value * acc.scale, expr, channels_first(expr))
 
 

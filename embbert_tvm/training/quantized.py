@@ -87,7 +87,7 @@ class QuantizedClassifier(TextClassifier):
         exported: onnx.ModelProto | None = None,
     ) -> None:
         nn.Module.__init__(self)
-        plan = named_plan(precision)
+        plan = named_plan(precision, experimental=True)
         if plan.scheme("").activations != "int8":
             raise InputError(f"training rounds to int8 rows, which precision {precision} has none of")
         self.config, self.classes = model.config, model.classes

@@ -204,7 +204,7 @@ def compiled_runner(folder: ModelFolder, scratch: Path, precision: str = "int8")
     from embbert_tvm.target import load_cpu
 
     out = scratch / "package"
-    compile_model(find_source(folder.path), load_cpu("host"), out, CompileOptions(precision))
+    compile_model(find_source(folder.path), load_cpu("host"), out, CompileOptions(precision, experimental=True))
     package = load_package(out)
     with _compiled(package) as run:
         for vector in load_vectors(package):

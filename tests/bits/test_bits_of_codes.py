@@ -41,7 +41,8 @@ def check(folder: Path, precision: str, target: str, place: str, lengths: tuple[
     """A package of the model gives at each length what its int8 module gives."""
     mod, calibration = simplified(folder)
     run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod)
-    compile_model(find_source(folder), load_cpu(target), tmp / "package", CompileOptions(precision=precision))
+    options = CompileOptions(precision=precision, experimental=True)
+    compile_model(find_source(folder), load_cpu(target), tmp / "package", options)
     with open_place(place, load_package(tmp / "package")) as device:
         for length in lengths:
             ids = small.some_ids(length, vocabulary, length)

@@ -10,7 +10,7 @@ import pytest
 import small
 
 from embbert_tvm.graph import onnx_export
-from embbert_tvm.target_file import board_text, new_board
+from embbert_tvm.target_file import DataSheet, board_text, new_board
 
 
 def tree(folder: Path) -> set[str]:
@@ -209,7 +209,7 @@ def test_bad_input_is_refused_in_one_line(cli, model, tmp_path, monkeypatch, nam
 
 def board_file(folder: Path, ram: int) -> Path:
     path = folder / f"ram{ram}.yaml"
-    path.write_text(board_text(new_board("small", "cortex-m4", ["512k"], [f"{ram}"], "80MHz", "1k")))
+    path.write_text(board_text(new_board("small", DataSheet("cortex-m4", ["512k"], [f"{ram}"], "80MHz", "1k"))))
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 from small import classifier, folder, normal
 
 from embbert_tvm.codegen.macs import at, macs, polynomial
-from embbert_tvm.codegen.program import build_programs
+from embbert_tvm.codegen.program import Lowering, build_programs
 from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import calls, run, simplify
@@ -69,7 +69,7 @@ def test_of_a_float_graph():
 
     model = classifier(body, table=normal(40, 16), w=normal(16, 24), v=normal(24, 3), axes=np.array([1]))
     mod = run((calls(),), keep_float(simplify(import_onnx(model))).mod)
-    steps = build_programs(mod, {}, "embbert", 40)(32).steps
+    steps = build_programs(mod, {}, Lowering("embbert", 40))(32).steps
     assert [sum(s.macs[i] for s in steps) for i in range(3)] == [24 * 3, 16 * 24, 0]
 
 

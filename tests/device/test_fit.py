@@ -16,7 +16,7 @@ from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.target import load_board
-from embbert_tvm.target_file import board_text, new_board
+from embbert_tvm.target_file import DataSheet, board_text, new_board
 
 F405 = load_board("netduinoplus2")
 SRAM, CCM = F405.regions("ram")
@@ -41,7 +41,7 @@ def test_one_region_or_two(arena, data, expected):
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(5000, 50_000), min_size=1, max_size=4), st.integers(1, 60_000), st.integers(1, 60_000))
 def test_places_hold_what_they_are_given(sizes, arena, data):
-    board = new_board("b", "cortex-m4", ["1M"], [f"{n}" for n in sizes], "80MHz", "8")
+    board = new_board("b", DataSheet("cortex-m4", ["1M"], [f"{n}" for n in sizes], "80MHz", "8"))
     found = places(board, arena, data)
     apart = any(
         arena <= a and data <= d for i, a in enumerate(sizes) for j, d in enumerate(sizes) if i != j
@@ -65,7 +65,7 @@ def test_places_hold_what_they_are_given(sizes, arena, data):
     ],
 )
 def test_weights_that_leave_code_no_room_go_apart(flash, weights, code, region, words):
-    board = new_board("b", "cortex-m4", flash, ["64k"], "80MHz", "8")
+    board = new_board("b", DataSheet("cortex-m4", flash, ["64k"], "80MHz", "8"))
     where = board.regions("flash")[region]
     assert weights_region(board, weights) == where
     found = missing(board, Need(weights + code, 8, 8, weights))
@@ -76,7 +76,7 @@ def test_weights_that_leave_code_no_room_go_apart(flash, weights, code, region, 
 
 @given(st.integers(1, 400), st.integers(1, 1000), st.integers(0, 3000))
 def test_the_longest_length_that_fits_is_named(length, slope, base):
-    board = new_board("b", "cortex-m4", ["64k"], ["64k"], "80MHz", "8")
+    board = new_board("b", DataSheet("cortex-m4", ["64k"], ["64k"], "80MHz", "8"))
 
     def need_at(n: int) -> Need:
         return Need(1000, base + slope * n, 8)

@@ -131,10 +131,39 @@ CASES = [
                 "multiply*3 mean add sqrt divide negative",
             ),
             (
-                "with a scalar gain stays",
+                "with a scalar gain",
                 ("Mul(x, x)", ROOT, "u = Mul(x, q)", "Mul(u, eps)"),
                 "multiply*3 mean add sqrt divide",
-                "multiply*3 mean add sqrt divide",
+                "nn.rms_norm multiply",
+            ),
+            (
+                "as a quotient",
+                ("Mul(x, x)", "r = Sqrt(e)", "u = Div(x, r)", "Mul(u, g__weight)"),
+                "multiply*2 mean add sqrt divide",
+                "nn.rms_norm",
+            ),
+            (
+                "without a gain",
+                ("Mul(x, x)", "r = Sqrt(e)", "u = Div(x, r)", "Neg(u)"),
+                "multiply mean add sqrt divide negative",
+                "nn.rms_norm negative",
+            ),
+            (
+                "by a power",
+                (
+                    "Pow(x, two)",
+                    "h = Constant<value = float {-0.5}>()\nq = Pow(e, h)",
+                    "u = Mul(x, q)",
+                    "Mul(u, g__weight)",
+                ),
+                "power*2 mean add multiply*2",
+                "nn.rms_norm",
+            ),
+            (
+                "divided by another's root stays",
+                ("Mul(x, x)", "r = Sqrt(e)", "z = Neg(x)\nu = Div(z, r)", "Mul(u, g__weight)"),
+                "multiply*2 mean add sqrt divide negative",
+                "multiply*2 mean add sqrt divide negative",
             ),
         ]
     ),

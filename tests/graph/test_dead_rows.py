@@ -9,7 +9,7 @@ import small
 from small import classifier, normal, operators, some_ids, words
 
 from embbert_tvm.codegen.macs import at
-from embbert_tvm.codegen.program import build_programs
+from embbert_tvm.codegen.program import Lowering, build_programs
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.dataflow import Dataflow, shape
@@ -54,7 +54,7 @@ def test_the_same_logits():
 def test_fewer_multiplications(whole_and_pruned, length):
     counts = []
     for quantized in whole_and_pruned:
-        program = build_programs(run((calls(),), quantized.mod), quantized.constants, "embbert", 70)(48)
+        program = build_programs(run((calls(),), quantized.mod), quantized.constants, Lowering("embbert", 70))(48)
         counts.append(sum(at(step.macs, length) for step in program.steps if step.macs is not None))
     whole, pruned = counts
     layer = length * (32 * 32 + 2 * length * 32 + 8 * 32 + 64 * 32)

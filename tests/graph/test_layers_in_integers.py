@@ -50,7 +50,10 @@ def test_a_plan_may_mix_them_with_int8():
 
 def test_the_c_is_near_the_float_model(tmp_path):
     compile_model(
-        find_source(small.folder()), load_cpu("host"), tmp_path / "package", CompileOptions(precision="int8-outliers")
+        find_source(small.folder()),
+        load_cpu("host"),
+        tmp_path / "package",
+        CompileOptions(precision="int8-outliers", experimental=True),
     )
     reference = Reference(small.folder() / "model.onnx")
     with open_place("host", load_package(tmp_path / "package")) as device:

@@ -1,22 +1,26 @@
-"""x * (1 / sqrt(mean(x^2) + eps)) * g, as the importer writes it, becomes rms_norm(x, g, eps)."""
+"""x over sqrt(mean(x^2) + eps), times a gain or not, becomes rms_norm(x, g, eps).
+
+Exporters write the division as one, as a product with 1 / sqrt or rsqrt, or by powers of 1/2 and -1/2.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite
+from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite, shape
 
 
 def _scalar(expr: relax.Expr, graph: Rebuilder) -> float | None:
     value = constant(graph.producer(expr))
-    return float(value) if value is not None and value.size == 1 else None
+    return float(value.reshape(())) if value is not None and value.size == 1 else None
 
 
 def _mean_square(expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
     """x, where `expr` is the mean of x^2 over the last axis."""
     mean = graph.match(expr, "mean")
-    if mean is None or not mean.attrs.keepdims or len(mean.attrs.axis) != 1:
+    if mean is None or not mean.attrs.keepdims or mean.attrs.axis is None or len(mean.attrs.axis) != 1:
         return None
     rank = len(mean.args[0].ty.shape.values)
     if int(mean.attrs.axis[0]) not in (-1, rank - 1):
@@ -24,51 +28,75 @@ def _mean_square(expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
     if (power := graph.match(mean.args[0], "power")) is not None:
         return power.args[0] if _scalar(power.args[1], graph) == 2.0 else None
     square = graph.match(mean.args[0], "multiply")
-    return square.args[0] if square is not None and square.args[0].same_as(square.args[1]) else None
-
-
-def _reciprocal_rms(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, float] | None:
-    """(x, eps), where `expr` is 1 / sqrt(mean(x^2) + eps)."""
-    if (rsqrt := graph.match(expr, "rsqrt")) is not None:
-        inside = rsqrt.args[0]
-    else:
-        divide = graph.match(expr, "divide")
-        if divide is None or _scalar(divide.args[0], graph) != 1.0:
-            return None
-        root = graph.match(divide.args[1], "sqrt")
-        if root is None:
-            return None
-        inside = root.args[0]
-    total = graph.match(inside, "add")
-    if total is None or (eps := _scalar(total.args[1], graph)) is None:
+    if square is None or not graph.producer(square.args[0]).same_as(graph.producer(square.args[1])):
         return None
-    x = _mean_square(total.args[0], graph)
-    return None if x is None else (x, eps)
+    return square.args[0]
 
 
-def _normalized(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, float] | None:
-    """(x, eps), where `expr` is x over its root mean square."""
-    product = graph.match(expr, "multiply")
-    if product is None:
+def _power(expr: relax.Expr, root: str, exponent: float, graph: Rebuilder) -> relax.Expr | None:
+    """x, where `expr` is x to the power of `exponent`, by the operator `root` or as a power."""
+    if (found := graph.match(expr, root)) is not None:
+        return found.args[0]
+    power = graph.match(expr, "power")
+    return power.args[0] if power is not None and _scalar(power.args[1], graph) == exponent else None
+
+
+def _root(expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
+    """x, where `expr` is sqrt(x)."""
+    return _power(expr, "sqrt", 0.5, graph)
+
+
+def _reciprocal_root(expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
+    """x, where `expr` is 1 / sqrt(x)."""
+    if (inside := _power(expr, "rsqrt", -0.5, graph)) is not None:
+        return inside
+    divide = graph.match(expr, "divide")
+    if divide is not None and _scalar(divide.args[0], graph) == 1.0:
+        return _root(divide.args[1], graph)
+    return None
+
+
+def _epsilon(square: relax.Expr | None, x: relax.Expr, graph: Rebuilder) -> float | None:
+    """eps, where `square` is mean(x^2) + eps."""
+    total = graph.match(square, "add") if square is not None else None
+    for mean, other in (total.args, reversed(total.args)) if total is not None else ():
+        eps, of = _scalar(other, graph), _mean_square(mean, graph)
+        if eps is not None and of is not None and graph.producer(of).same_as(graph.producer(x)):
+            return eps
+    return None
+
+
+def _normalized(call: Call, graph: Rebuilder) -> relax.Expr | None:
+    """rms_norm without a gain, where `call` is x over its root mean square."""
+    x, by = call.args
+    if op_name(call) == "divide":
+        found = _epsilon(_root(by, graph), x, graph)
+    elif (found := _epsilon(_reciprocal_root(by, graph), x, graph)) is None:
+        x, by = by, x
+        found = _epsilon(_reciprocal_root(by, graph), x, graph)
+    if found is None or not isinstance(width := shape(x)[-1], int):
         return None
-    for x, scale in (product.args, reversed(product.args)):
-        found = _reciprocal_rms(scale, graph)
-        if found is not None and graph.producer(found[0]).same_as(graph.producer(x)):
-            return x, found[1]
+    return relax.op.nn.rms_norm(x, relax.const(np.ones(width, np.float32)), axes=-1, epsilon=found)
+
+
+def _with_gain(call: Call, graph: Rebuilder) -> relax.Expr | None:
+    """A gain behind an rms_norm that has none, taken into it."""
+    for rows, gain in (call.args, reversed(call.args)):
+        norm, weight = graph.match(rows, "nn.rms_norm"), constant(graph.producer(gain))
+        if norm is None or weight is None or weight.ndim != 1 or not graph.single_use(rows):
+            continue
+        known = constant(norm.args[1])
+        if known is not None and known.shape == weight.shape and np.all(known == 1):
+            epsilon = float(norm.attrs.epsilon)
+            return relax.op.nn.rms_norm(norm.args[0], relax.const(weight), axes=-1, epsilon=epsilon)
     return None
 
 
 def fuse_rms_norm(mod: IRModule) -> IRModule:
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
-        if op_name(call) != "multiply":
+        if op_name(call) not in ("multiply", "divide"):
             return None
-        for x, gain in (call.args, reversed(call.args)):
-            weight = constant(graph.producer(gain))
-            if weight is None or weight.ndim != 1:
-                continue
-            found = _normalized(x, graph)
-            if found is not None:
-                return relax.op.nn.rms_norm(found[0], relax.const(weight), axes=-1, epsilon=found[1])
-        return None
+        made = _normalized(call, graph)
+        return _with_gain(call, graph) if made is None and op_name(call) == "multiply" else made
 
     return rewrite(mod, rule)

@@ -9,7 +9,7 @@ import numpy as np
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.kernels import attention as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
 
@@ -80,13 +80,12 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     names = {3: "exp", 4: "step", 5: "ratio"}
     spec = kernel.Attention(width, single)
     made = q.kernel(
-        kernel.attention(spec),
+        Kernel(kernel.attention(spec), spec),
         name,
         args,
         ([1 if single else q.length, width], "int8"),
         "scores, softmax and context a row",
         names,
-        spec,
     )
     return Rows(made, scale)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, rows_of, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import finish, low_bit, per_channel, under_activation
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 
@@ -87,13 +87,12 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     spec = DepthwiseConv(taps, count, last.kind, x.row, expansion=count // rows_of(found.x)[1])
     spec = replace(spec, after=found.after, dilation=found.dilation)
     made = q.kernel(
-        depthwise_conv(spec),
+        Kernel(depthwise_conv(spec), spec),
         plain(expr.name),
         args,
         ([shape(x.expr)[0] if x.row is None else 1, count], "int8"),
         f"convolution and {last.kind.name} in one kernel",
         names,
-        spec,
     )
     return Rows(made, last.scale)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.kernels import gate as kernel
 from embbert_tvm.kernels.fixed_point import rescaled
 
@@ -49,7 +49,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     args = [parts[0].expr, parts[1].expr, factor]
     out = ([1 if single else shape(parts[0].expr)[0], spec.width], "int8")
     reason = "two values, element by element"
-    made = q.kernel(kernel.gate(spec), plain(expr.name), args, out, reason, {2: "multiplier"}, spec)
+    made = q.kernel(Kernel(kernel.gate(spec), spec), plain(expr.name), args, out, reason, {2: "multiplier"})
     return Rows(made, scale)
 
 

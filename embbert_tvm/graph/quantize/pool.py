@@ -10,7 +10,7 @@ from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, number, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.kernels import pool as kernel
 from embbert_tvm.kernels.fixed_point import rescaled
 
@@ -111,7 +111,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     names[len(args)] = "multiplier"
     args.append(factor)
     reason = f"the {spec.kind} of all rows, as they come"
-    made = q.kernel(kernel.pool(spec), plain(expr.name), args, ([1, spec.width], "int8"), reason, names, spec)
+    made = q.kernel(Kernel(kernel.pool(spec), spec), plain(expr.name), args, ([1, spec.width], "int8"), reason, names)
     return Rows(made, scale)
 
 

@@ -11,7 +11,7 @@ from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.sums import NORMS, Sum, Term, convolution_sum, find_sum
 from embbert_tvm.graph.quantize.weights import (
     Channels,
@@ -213,7 +213,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
     parts = [f"{len(group)} {what}{'s' * (len(group) > 1)}" for group, what in
              ((sources, "linear map"), (residuals, "residual")) if group]  # fmt: skip
     reason = f"{', '.join(parts)} and {last.kind.name} in one product"
-    return q.kernel(product(spec), name, args, out, reason, names, spec)
+    return q.kernel(Kernel(product(spec), spec), name, args, out, reason, names)
 
 
 def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogue:

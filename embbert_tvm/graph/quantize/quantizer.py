@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from tvm import IRModule, relax
+from tvm import IRModule, relax, tirx
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.calibrate import Calibration
@@ -53,6 +53,15 @@ class Rows:
     scale: float
     row: int | None = None
     dtype: str = "int8"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A PrimFunc to call, what it was made from, and the precision that it computes in."""
+
+    func: tirx.PrimFunc
+    spec: object = None
+    precision: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -249,27 +258,18 @@ class Quantizer:
             self.origins.setdefault(made.name, (expr.name, None))
         return made
 
-    def kernel(
-        self,
-        func,
-        name: str,
-        args: list,
-        out: tuple,
-        reason: str,
-        names: dict | None = None,
-        spec: object = None,
-        precision: str = "int8",
-    ) -> Var:
+    def kernel(self, kernel: Kernel, name: str, args: list, out: tuple, reason: str, names: dict | None = None) -> Var:
         """Emit a call of a kernel. out: (shape, dtype). args: tensors, or numpy arrays for constants, which are named
-        after `name` and `names` (index of the argument -> suffix). spec: what the kernel was made from."""
+        after `name` and `names` (index of the argument -> suffix)."""
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
-        target = self.builder.add_func(with_spec(func, spec), func.attrs[KERNEL])
+        called = str(kernel.func.attrs[KERNEL])
+        target = self.builder.add_func(with_spec(kernel.func, kernel.spec), called)
         call = relax.call_tir(target, tensors, relax.TensorType(out[0], out[1]))
         made = self.builder.emit(call, name_hint=name)
         for index, suffix in (names or {}).items():
             self.name_constant(args[index], f"{made.name}_{suffix}")
-        self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), precision, reason))
-        self.specs[made.name] = spec
+        self.choices.append(KernelSelection(made.name, called, kernel.precision, reason))
+        self.specs[made.name] = kernel.spec
         return made
 
     def name_constant(self, value: np.ndarray, name: str) -> None:
@@ -316,7 +316,7 @@ class Quantizer:
         args = [real, inverse]
         reason = f"its consumer is {dtype}"
         made = self.kernel(
-            convert.quantize(width, dtype), name, args, ([rows, width], dtype), reason, {1: "inverse_scale"}
+            Kernel(convert.quantize(width, dtype)), name, args, ([rows, width], dtype), reason, {1: "inverse_scale"}
         )
         return Rows(made, scale, 0 if rows == 1 else None, dtype)
 
@@ -330,7 +330,9 @@ class Quantizer:
         out = ([1 if wide.row is not None else count, width], "int8")
         name = f"{plain(expr.name)}_narrow"
         reason = "an int16 path that int8 rows are made of"
-        made = self.kernel(convert.narrow(spec), name, [wide.expr, factor], out, reason, {1: "multiplier"}, spec)
+        made = self.kernel(
+            Kernel(convert.narrow(spec), spec), name, [wide.expr, factor], out, reason, {1: "multiplier"}
+        )
         return Rows(made, scale, None if wide.row is None else 0)
 
     def _observed(self, expr: Var) -> Expr:
@@ -350,7 +352,7 @@ class Quantizer:
         args = [steps, np.array([rows.scale], np.float32)]
         out = ([1, count, width], "float32")
         made = self.kernel(
-            convert.dequantize(width, rows.dtype), name, args, out, "its consumer is float32", {1: "scale"}
+            Kernel(convert.dequantize(width, rows.dtype)), name, args, out, "its consumer is float32", {1: "scale"}
         )
         if channels_first(expr):
             return self.builder.emit(relax.op.permute_dims(made, [0, 2, 1]), name_hint=name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, constant, op_name, shape
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import per_channel
 from embbert_tvm.kernels import integer_recurrence as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
@@ -82,7 +82,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     names = dict(enumerate([*suffixes, "sigmoid", "tanh", "state_multiplier"], start=1))
     out = ([shape(given.expr)[0], found.width], "int8")
     reason = "gates and state of a token in one kernel"
-    made = q.kernel(kernel.integer_recurrence(spec), plain(expr.name), args, out, reason, names, spec)
+    made = q.kernel(Kernel(kernel.integer_recurrence(spec), spec), plain(expr.name), args, out, reason, names)
     return Rows(made, scale)
 
 

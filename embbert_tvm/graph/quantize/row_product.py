@@ -10,7 +10,7 @@ from tvm import relax
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize import row_slice
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import per_channel
 from embbert_tvm.kernels.row_product import RowProduct, most_columns, row_product
 
@@ -71,7 +71,7 @@ def real(q: Quantizer, expr: Expr, found: Match) -> Expr:
     names = dict(zip(range(1, len(args)), (["step"] if spec.static else []) + ["weight", "scale", "bias"], strict=True))
     reason = f"a linear layer of {spec.dtype} rows between float32"
     made = q.kernel(
-        row_product(spec), plain(expr.name), args, ([1, rows, n], "float32"), reason, names, spec, spec.dtype
+        Kernel(row_product(spec), spec, spec.dtype), plain(expr.name), args, ([1, rows, n], "float32"), reason, names
     )
     return made if len(dims) == 3 else q.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=expr.name)
 

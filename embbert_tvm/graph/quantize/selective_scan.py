@@ -9,7 +9,7 @@ import numpy as np
 from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, constant, op_name
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize import activations
-from embbert_tvm.graph.quantize.quantizer import Quantizer, Rows
+from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.kernels import integer_scan as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
 
@@ -144,7 +144,7 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     spec = kernel.IntegerScan(channels, state, bits)
     out = ([q.length, channels], "int8")
     reason = "the recurrence and what skips it in one kernel"
-    made = q.kernel(kernel.integer_scan(spec), plain(expr.name), args, out, reason, names, spec)
+    made = q.kernel(Kernel(kernel.integer_scan(spec), spec), plain(expr.name), args, out, reason, names)
     return Rows(made, scale)
 
 
