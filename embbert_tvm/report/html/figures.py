@@ -17,9 +17,10 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_cpu
 
 FILE = "report.json"
-_LAYER = re.compile(r".*?\d+(?=_|$)")
-# What a constant is for, by the end of its name; all others are scales.
-_KINDS = {"weight": "weights", "codes": "weights", "table": "tables", "lookup": "tables", "exp": "tables"}
+_LAYER = re.compile(r".*?_\d+(?=_|$)")
+# How a constant is stored, and what it is for, by the end of its name; all others are scales.
+_STORED = re.compile(r"(_(pairs|codes|int8|int16))+$")
+_KINDS = {"weight": "weights", "table": "tables", "lookup": "tables", "exp": "tables"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def by_layer(constants: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Bytes of constants by layer and kind, layers in the order of the constants."""
     found: dict[str, dict[str, int]] = {}
     for name, size in constants.items():
+        name = _STORED.sub("", name)
         kind = _KINDS.get(name.rpartition("_")[2], "scales")
         kinds = found.setdefault(layer_of(name), {"weights": 0, "scales": 0, "tables": 0})
         kinds[kind] += size
