@@ -163,9 +163,13 @@ def _recorded(package: Package) -> dict[str, dict[str, int | None]] | None:
     """What `record` kept; None where there is nothing, or of other C."""
     try:
         kept = json.loads((package.path / FILE).read_text(encoding="utf-8"))
-        right = kept["hash"] == f"{package.hash:08x}"
-        return {kind: dict(kept[kind]) for kind in ("flash_bytes", "ram_bytes")} if right else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if kept["hash"] != f"{package.hash:08x}":
+            return None
+        return {
+            kind: {str(part): None if size is None else int(size) for part, size in kept[kind].items()}
+            for kind in ("flash_bytes", "ram_bytes")
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -186,6 +190,12 @@ def _profile(path: Path, steps: Sequence[Step]) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = [[layer["name"] for layer in one["layers"]] for one in found["lengths"]]
+        for one in found["lengths"]:
+            numbers = [one["length"], one["total_instructions"], one["total_cycles"], one.get("milliseconds")]
+            for layer in one["layers"]:
+                numbers += [layer["instructions"], layer["cycles"], float(layer["share"])]
+            sum(float(number) for number in numbers if number is not None)
+        str(found["on"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what `profile --json` printed: {error}") from error
     if not names or any(of_length != [step.name for step in steps] for of_length in names):
