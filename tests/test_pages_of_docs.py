@@ -61,7 +61,7 @@ def test_commands_are_taken_as_they_stand():
                 command = group.get_command(click.Context(group), name)
                 context = command.make_context(name, list(arguments))
                 if isinstance(command, click.Group):
-                    inner, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+                    inner, found, rest = command.resolve_command(context, list(arguments))
                     found.make_context(inner, rest)
             except (click.ClickException, ValueError, AttributeError) as error:
                 wrong.append(f"{page.relative_to(ROOT)}: {line}: {getattr(error, 'message', error)}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.options import plot_option
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -22,6 +24,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="For --suite.")
 @click.option("--download", is_flag=True, help="For --suite: fetch what --data lacks through the datasets library.")
 @click.option("-o", "--output", type=_PATH, help="TSV to write: label, answer, probability and text of each example.")
+@plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path | None,
@@ -36,17 +39,16 @@ def command(
     processes: int,
     download: bool,
     output: Path | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set, or a suite's models on their tests."""
-    if suite is not None and runs is not None and not any((model, metric, limit, output, outside)):
+    if suite is not None and runs is not None and not any((model, metric, limit, output, outside, plot)):
         _suite(suite, data, runs, compiled, processes, download, as_json)
     elif model is not None and suite is None and runs is None and not (compiled or download):
-        _one(model, data, metric, limit, seed, output, as_json, outside)
+        _one(model, data, metric, limit, seed, output, plot, as_json, outside)
     else:
-        raise click.UsageError(
-            "give either MODEL, or --suite with --runs (which take no --metric, --limit, --outside and --output)"
-        )
+        raise click.UsageError("give either MODEL, or --suite with --runs, which take none of the other options")
 
 
 def _one(
@@ -56,6 +58,7 @@ def _one(
     limit: int | None,
     seed: int,
     output: Path | None,
+    plot: Path | None,
     as_json: bool,
     outside: Path | None,
 ) -> None:
@@ -66,11 +69,13 @@ def _one(
     from tqdm import tqdm
 
     from embbert_tvm.data.predictions import write_predictions
-    from embbert_tvm.report import classes
+    from embbert_tvm.report import classes, plots
     from embbert_tvm.report.confidence import text as confidence_text
     from embbert_tvm.report.training import tagging as tagging_text
     from embbert_tvm.training.evaluate import evaluate, read_any_folder
 
+    if plot is not None:
+        plots.check(plot)
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
@@ -86,6 +91,8 @@ def _one(
         click.echo(classes.unknown(found.unknown), err=True)
     if output is not None:
         write_predictions(output, found.predictions)
+    if plot is not None:
+        plots.answers(plot, found.predictions)
     if as_json:
         document = {
             "task": found.task,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,10 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="For one text. Default: what the device's clock and the text's length ask for.",
+)
+
+plot_option = click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="PNG|SVG", help="Draw the figures into this file."
 )
 
 

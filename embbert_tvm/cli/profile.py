@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from embbert_tvm.cli.options import timeout_option
+from embbert_tvm.cli.options import plot_option, timeout_option
 from embbert_tvm.table import table
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ MOST_FUNCTIONS = 8  # of which cycles are shown
     help="Estimate the cycles of each function by several models of the core's pipeline. Needs QEMU and llvm-mca.",
 )
 @timeout_option
+@plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     package: str,
@@ -47,6 +49,7 @@ def command(
     board: str | None,
     weighs: bool,
     timeout: float | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Count the instructions of each step of PACKAGE at several lengths of text."""
@@ -55,7 +58,10 @@ def command(
     from embbert_tvm.cycles import account
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.profile import profile
+    from embbert_tvm.report import plots
 
+    if plot is not None:
+        plots.check(plot)
     opened = load_package(package)
     if lengths is None:
         asked = [n for n in DEFAULT if n <= opened.max_length] or [opened.max_length]
@@ -63,6 +69,8 @@ def command(
         asked = _numbers(lengths)
     quiet = not sys.stderr.isatty()
     found = profile(opened, place, asked, lambda items: tqdm(items, unit="length", leave=False, disable=quiet), timeout)
+    if plot is not None:
+        plots.profile(plot, found)
     how = _estimate(opened, board, found)
     weighed = _weigh(opened, place, asked) if weighs else []
     if as_json:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from embbert_tvm.cli.options import plot_option
+
+if TYPE_CHECKING:
+    from embbert_tvm.tuning.logs import Manifest
 
 _PATH = click.Path(path_type=Path)
 
@@ -27,6 +33,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--prune", is_flag=True, help="Keep the best record of each kernel alone.")
 @click.option("-o", "--output", type=_PATH, metavar="LOG", help="Default: schedules/<target>/<model>-<precision>.")
+@plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,
@@ -42,15 +49,19 @@ def command(
     calibration: Path | None,
     prune: bool,
     output: Path | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Search faster schedules for MODEL, a model folder or an ONNX file. An interrupted search goes on where it was."""
     from embbert_tvm.api import load_model
     from embbert_tvm.errors import InputError
     from embbert_tvm.ngram_compiler import NgramSource
+    from embbert_tvm.report import plots
     from embbert_tvm.tuning.places import find_places
     from embbert_tvm.tuning.session import find_target, tune
 
+    if plot is not None:
+        plots.check(plot)
     found, source = find_target(target), load_model(model)
     if isinstance(source, NgramSource):
         raise InputError(f"{model}: a model of n-grams has no kernels to tune")
@@ -58,11 +69,12 @@ def command(
     places, runner = find_places(found, place, flash, tracker, key, objective)
     path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"
 
-    shown = False
+    shown, costs = False, []
 
     def show(now) -> None:
         nonlocal shown
         shown = True
+        costs.append((now.trials, now.cost))
         left = "{}:{:02} left".format(*divmod(round(now.left), 60)) if now.left < 1e6 else ""
         words = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}"
         failed = f", {now.failures} failed" if now.failures else ""
@@ -87,6 +99,8 @@ def command(
     finally:
         if shown:
             click.echo("", err=True)
+    if plot is not None:
+        plots.search(plot, costs, objective)
     if prune:
         from embbert_tvm.tuning.logs import Log
 
@@ -97,10 +111,15 @@ def command(
         document = asdict(manifest) | {"log": str(path), "before": before, "after": after}
         click.echo(json.dumps(document))
         return
+    click.echo(_text(manifest, path, objective, before, after))
+
+
+def _text(manifest: Manifest, path: Path, objective: str, before: float, after: float) -> str:
+    """Each kernel that was searched, and the whole."""
+    lines = []
     for kernel in sorted(manifest.kernels.values(), key=lambda k: k.before * k.calls, reverse=True):
         if kernel.trials:
             change = kernel.after / kernel.before - 1
-            click.echo(f"{kernel.name:<44} {kernel.before:>12,.0f} {kernel.after:>12,.0f} {change:>+7.1%}")
-    click.echo(
-        f"{path}: {manifest.trials} trials, {objective} {before:,.0f} -> {after:,.0f} ({after / before - 1:+.1%})"
-    )
+            lines.append(f"{kernel.name:<44} {kernel.before:>12,.0f} {kernel.after:>12,.0f} {change:>+7.1%}")
+    all_of_it = f"{objective} {before:,.0f} -> {after:,.0f} ({after / before - 1:+.1%})"
+    return "\n".join([*lines, f"{path}: {manifest.trials} trials, {all_of_it}"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embbert_tvm.cli.options import timeout_option
+from embbert_tvm.cli.options import plot_option, timeout_option
 
 if TYPE_CHECKING:
     from embbert_tvm.data.dataset import Example
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     help="TSV to write: label, answer, probability and text of each example.",
 )
 @timeout_option
+@plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     package: str,
@@ -44,6 +45,7 @@ def command(
     limit: int | None,
     output: Path | None,
     timeout: float | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Run the compiled PACKAGE and its float model on labelled text and compare them.
@@ -62,8 +64,10 @@ def command(
     from embbert_tvm.device.validate import validate
     from embbert_tvm.errors import InputError, WorkError
     from embbert_tvm.heads import ONE_LABEL, REGRESSION
-    from embbert_tvm.report import classes
+    from embbert_tvm.report import classes, plots
 
+    if plot is not None:
+        plots.check(plot)
     opened = load_package(package)
     if output is not None and opened.head not in (ONE_LABEL, REGRESSION):
         raise InputError(f"--output {output}: writes a label or a value a text, and the model gives {opened.head}")
@@ -78,6 +82,8 @@ def command(
         click.echo(classes.unknown(result.unknown), err=True)
     if output is not None:
         write_predictions(output, result.predictions)
+    if plot is not None:
+        plots.answers(plot, result.predictions)
     bits = result.comparison
     click.echo(json.dumps(_figures(result, place)) if as_json else _shown(result, place))
     if result.tokenized.first_failure:

@@ -48,7 +48,7 @@ def test_examples_are_taken_by_their_commands(example):
     assert program == "embbert-tvm"
     context = command.make_context(name, list(arguments))
     if isinstance(command, click.Group):
-        inner, found, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+        inner, found, rest = command.resolve_command(context, list(arguments))
         found.make_context(inner, rest)
 
 

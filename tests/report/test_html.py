@@ -57,15 +57,18 @@ def test_sizes_are_measured_or_as_recorded(package, figures, tmp_path):
     kept = json.loads((copy / "report.json").read_text())
     (copy / "report.json").write_text(json.dumps(kept | {"hash": "00000000"}))
     assert read_figures(copy).flash == figures.flash
+    (copy / "report.json").write_text(json.dumps(kept | {"flash_bytes": {"code": []}}))
+    assert read_figures(copy).flash == figures.flash
 
 
 def test_layers_account_for_every_byte_of_constants(figures):
     assert sum(sum(kinds.values()) for kinds in figures.constants.values()) == figures.package.weights_bytes
     assert {"blocks_0", "blocks_1", "head"} <= figures.constants.keys()
     assert layer_of("bert_encoder_layer_11_output_dense") == "bert_encoder_layer_11"
-    assert by_layer({"a_0_weight": 8, "a_0_table": 4, "b_gain": 2}) == {
+    names = {"a_0_weight": 8, "a_0_table_codes": 4, "b_gain": 2, "b_weight_pairs": 16, "b_bias_int8": 1}
+    assert by_layer(names) == {
         "a_0": {"weights": 8, "scales": 0, "tables": 4},
-        "b": {"weights": 0, "scales": 2, "tables": 0},
+        "b": {"weights": 16, "scales": 3, "tables": 0},
     }
 
 
@@ -133,11 +136,16 @@ def test_the_page_needs_nothing_else(package, figures, data):
 def test_a_profile_is_of_this_package(package, figures, tmp_path):
     names = [step.name for step in figures.package.steps]
     layers = [{"name": n, "instructions": 7, "cycles": None, "macs": 1, "share": 0.5} for n in names]
-    one = {"length": 9, "total_instructions": 123456, "layers": layers, "milliseconds": None}
+    one = {"length": 9, "total_instructions": 123456, "total_cycles": None, "layers": layers, "milliseconds": None}
     path = tmp_path / "profile.json"
     path.write_text(json.dumps({"target": TARGET, "on": "qemu", "lengths": [one]}))
     assert "123,456" in page.page_of([read_figures(package, path)])
-    for wrong in ({"lengths": [one | {"layers": layers[1:]}]}, {"lengths": []}, []):
+    for wrong in (
+        {"lengths": [one | {"layers": layers[1:]}]},
+        {"lengths": [one | {"length": "x"}]},
+        {"lengths": []},
+        [],
+    ):
         path.write_text(json.dumps(wrong))
         with pytest.raises(InputError, match=r"profile\.json: is"):
             read_figures(package, path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from embbert_tvm.report.html.figures import PackageFigures, layer_of
 
 WIDTH, HEIGHT = 960, 320
-LEFT, RIGHT, TOP, BOTTOM = 76, 12, 14, 40  # of a chart's plane
+LEFT, RIGHT, TOP, BOTTOM = 76, 34, 14, 40  # of a chart's plane
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 _CHARACTER = 6.6  # of the labels' type
 

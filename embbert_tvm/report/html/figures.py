@@ -17,9 +17,10 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_cpu
 
 FILE = "report.json"
-_LAYER = re.compile(r".*?\d+(?=_|$)")
-# What a constant is for, by the end of its name; all others are scales.
-_KINDS = {"weight": "weights", "codes": "weights", "table": "tables", "lookup": "tables", "exp": "tables"}
+_LAYER = re.compile(r".*?_\d+(?=_|$)")
+# How a constant is stored, and what it is for, by the end of its name; all others are scales.
+_STORED = re.compile(r"(_(pairs|codes|int8|int16))+$")
+_KINDS = {"weight": "weights", "table": "tables", "lookup": "tables", "exp": "tables"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def by_layer(constants: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Bytes of constants by layer and kind, layers in the order of the constants."""
     found: dict[str, dict[str, int]] = {}
     for name, size in constants.items():
+        name = _STORED.sub("", name)
         kind = _KINDS.get(name.rpartition("_")[2], "scales")
         kinds = found.setdefault(layer_of(name), {"weights": 0, "scales": 0, "tables": 0})
         kinds[kind] += size
@@ -161,9 +163,13 @@ def _recorded(package: Package) -> dict[str, dict[str, int | None]] | None:
     """What `record` kept; None where there is nothing, or of other C."""
     try:
         kept = json.loads((package.path / FILE).read_text(encoding="utf-8"))
-        right = kept["hash"] == f"{package.hash:08x}"
-        return {kind: dict(kept[kind]) for kind in ("flash_bytes", "ram_bytes")} if right else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if kept["hash"] != f"{package.hash:08x}":
+            return None
+        return {
+            kind: {str(part): None if size is None else int(size) for part, size in kept[kind].items()}
+            for kind in ("flash_bytes", "ram_bytes")
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -184,6 +190,12 @@ def _profile(path: Path, steps: Sequence[Step]) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = [[layer["name"] for layer in one["layers"]] for one in found["lengths"]]
+        for one in found["lengths"]:
+            numbers = [one["length"], one["total_instructions"], one["total_cycles"], one.get("milliseconds")]
+            for layer in one["layers"]:
+                numbers += [layer["instructions"], layer["cycles"], float(layer["share"])]
+            sum(float(number) for number in numbers if number is not None)
+        str(found["on"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what `profile --json` printed: {error}") from error
     if not names or any(of_length != [step.name for step in steps] for of_length in names):

@@ -1,0 +1,116 @@
+"""Figures as pictures, PNG or SVG, by matplotlib (the extra `plot`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.predictions import Prediction
+from embbert_tvm.device.profile import Profile
+from embbert_tvm.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = (".png", ".svg")
+_BINS = 10
+_MOST_NAMES = 40  # of classes that axes name
+
+
+def check(path: Path) -> None:
+    """InputError for a file that no picture goes into, or without matplotlib: before the work, not after it."""
+    if path.suffix.lower() not in KINDS:
+        raise InputError(f"--plot {path}: give a name that ends in {' or '.join(KINDS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"--plot {path}: needs matplotlib: pip install 'embbert-tvm[plot]'") from error
+
+
+def answers(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Draw which labels are taken for which, and how often answers are right by their probability; values as dots."""
+    if not predictions:
+        raise InputError(f"--plot {path}: the model gives neither a label nor a value a text")
+    figure = _figure(12, 5)
+    if any(p.probability is None for p in predictions):
+        axes = figure.subplots()
+        axes.scatter([float(p.example.label) for p in predictions], [float(p.predicted) for p in predictions], s=8)
+        axes.set(xlabel="expected", ylabel="predicted")
+    else:
+        left, right = figure.subplots(1, 2)
+        _confusion(left, predictions)
+        _calibration(right, predictions)
+    _write(figure, path)
+
+
+def profile(path: Path, found: Profile) -> None:
+    """Draw what each layer of an inference takes, at each length."""
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    cycles = found.lengths[0].total_instructions is None
+    counts = [[(x.cycles if cycles else x.instructions) or 0 for x in one.layers] for one in found.lengths]
+    most, bottoms = max(map(sum, counts)), [0.0] * len(counts)
+    for number, layer in enumerate(found.lengths[-1].layers):
+        heights = [of_length[number] / 1e6 for of_length in counts]
+        if max(heights) >= most / 2e8:  # a two hundredth of the largest bar
+            axes.bar([str(one.length) for one in found.lengths], heights, bottom=bottoms, label=layer.name)
+        bottoms = [below + height for below, height in zip(bottoms, heights, strict=True)]
+    axes.set(xlabel="tokens", ylabel=f"million {'cycles' if cycles else 'instructions'}", title=f"on {found.on}")
+    axes.legend(fontsize="small")
+    _write(figure, path)
+
+
+def search(path: Path, costs: Sequence[tuple[int, float]], objective: str) -> None:
+    """Draw the cost of an inference by the best schedules, after each number of trials."""
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    axes.step([trials for trials, _ in costs], [cost / 1e6 for _, cost in costs], where="post")
+    axes.set(xlabel="trials", ylabel=f"million {objective} of an inference")
+    _write(figure, path)
+
+
+def _confusion(axes: Any, predictions: Sequence[Prediction]) -> None:
+    labels = sorted({p.example.label for p in predictions} | {p.predicted for p in predictions})
+    places = {label: number for number, label in enumerate(labels)}
+    counts = [[0] * len(labels) for _ in labels]
+    for p in predictions:
+        counts[places[p.example.label]][places[p.predicted]] += 1
+    axes.imshow(counts, cmap="Blues")
+    if len(labels) <= _MOST_NAMES:
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize="small")
+        axes.set_yticks(range(len(labels)), labels, fontsize="small")
+        for row, of_label in enumerate(counts):
+            for column, count in enumerate(of_label):
+                if count:
+                    dark = count > max(map(max, counts)) / 2
+                    axes.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
+    axes.set(xlabel="predicted", ylabel="label")
+
+
+def _calibration(axes: Any, predictions: Sequence[Prediction]) -> None:
+    bins: list[list[bool]] = [[] for _ in range(_BINS)]
+    for p in predictions:
+        bins[min(int((p.probability or 0.0) * _BINS), _BINS - 1)].append(p.right)
+    shares = [(n, sum(right) / len(right)) for n, right in enumerate(bins) if right]
+    axes.bar([(n + 0.5) / _BINS for n, _ in shares], [share for _, share in shares], width=0.9 / _BINS)
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
+    axes.set(xlabel="probability", ylabel="right", xlim=(0, 1), ylim=(0, 1))
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Put the picture in place; the same figures give the same bytes."""
+    import matplotlib
+
+    kind, buffer = path.suffix.lower().lstrip("."), io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "embbert-tvm"}):
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    write_atomically(path, buffer.getvalue())
