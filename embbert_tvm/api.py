@@ -317,7 +317,7 @@ def _import_compiler() -> None:
 def _dumped(folder: Path | None) -> Iterator[None]:
     from embbert_tvm.graph import pipeline
 
-    with nullcontext() if folder is None else pipeline.instrumented(pipeline.dump_to(folder)):
+    with nullcontext() if folder is None else pipeline.dumped(folder):
         yield
 
 

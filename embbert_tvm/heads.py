@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 # What `export` wrote before.
 _OLDER = {"labels": ONE_LABEL, "embedding": VECTOR}
+
+
+def check_printable(labels: Iterable[str], where: object) -> None:
+    """Raises InputError for a label that is no line of text: with a control character, or half of a surrogate pair."""
+    if any(not label.isprintable() for label in labels):
+        what = "a control character, as a line end or NUL, or a surrogate"
+        raise InputError(f"{where}: labels holds {what}: labels are one line of text")
 
 
 def head_named(name: object) -> str | None:

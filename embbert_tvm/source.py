@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from embbert_tvm.device.package import MAX_LOGITS
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import ONE_LABEL, FurtherHead, head_named
+from embbert_tvm.heads import ONE_LABEL, FurtherHead, check_printable, head_named
 from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
@@ -117,6 +117,7 @@ def _foreign(path: Path) -> ModelSource | None:
     named = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
     if not (labels is None or named) or head is None or not isinstance(name, str):
         raise InputError(f"{path / 'config.json'}: labels, head or name are not what `export` writes: export it again")
+    check_printable(labels or (), path / "config.json")
 
     def there(file: str) -> Path | None:
         return path / file if (path / file).is_file() else None
@@ -181,4 +182,5 @@ def read_labels(given: str) -> tuple[str, ...]:
     labels = [label.strip() for label in labels]
     if not all(labels) or len(set(labels)) != len(labels):
         raise InputError(f"--labels {given}: a label is empty or there twice")
+    check_printable(labels, f"--labels {given}")
     return tuple(labels)

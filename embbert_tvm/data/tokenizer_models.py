@@ -33,6 +33,8 @@ def _bpe(model: dict[str, Any], refuse: Refuse) -> Bpe:
     ranks: dict[tuple[int, int], tuple[int, int]] = {}
     for rank, merge in enumerate(model["merges"]):
         left, right = merge.split(" ") if isinstance(merge, str) else merge
+        if not {left, right, left + right} <= vocabulary.keys():
+            refuse(f"a merge of {left!r} and {right!r}, of which the vocabulary lacks one or what they make,")
         pair = (vocabulary[left], vocabulary[right])
         ranks[pair] = (rank, vocabulary[left + right])  # the last of equals counts, as in the library
     merges = [(*pair, made) for pair, (_, made) in sorted(ranks.items(), key=lambda item: item[1])]

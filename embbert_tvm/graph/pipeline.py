@@ -19,6 +19,7 @@ from tvm import IRModule, relax
 from tvm.ir.instrument import PassInstrument
 from tvm.ir.transform import Pass, PassContext, PassInfo, Sequential
 
+from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import qdq
 from embbert_tvm.graph.attributes import account_of, with_account, with_written, written_of
@@ -185,14 +186,20 @@ def _phase(name: str, passes: Iterable[Any]) -> Pass:
 
 @tvm.ir.instrument.pass_instrument
 class DumpPhases:
-    """A pass instrument that writes the module after each phase to a folder, as a file named for the phase."""
+    """A pass instrument that keeps the module after each phase as text, until `write` makes a file of each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.texts: dict[str, str] = {}
 
     def run_after_pass(self, mod: IRModule, info: PassInfo) -> None:
         if info.name in PHASES:
-            (self.folder / f"{info.name}.py").write_text(mod.script(show_meta=False) + "\n")
+            self.texts[info.name] = mod.script(show_meta=False) + "\n"
+
+    def write(self) -> None:
+        """Write the files; not in a pass, where TVM makes a RuntimeError of what the system says of a full disk."""
+        for name, text in self.texts.items():
+            write_atomically(self.folder / f"{name}.py", text.encode("utf-8"))
 
 
 @contextmanager
@@ -210,10 +217,16 @@ def instrumented(*instruments: PassInstrument) -> Iterator[None]:
         yield
 
 
-def dump_to(folder: Path) -> DumpPhases:
-    """The instrument of `--dump-ir`. Raises InputError where there cannot be such a folder."""
+@contextmanager
+def dumped(folder: Path) -> Iterator[None]:
+    """Write the module after each phase to a folder, also where the block fails. Raises InputError for no folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    return DumpPhases(folder)
+    phases = DumpPhases(folder)
+    try:
+        with instrumented(phases):
+            yield
+    finally:
+        phases.write()

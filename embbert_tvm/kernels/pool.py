@@ -95,8 +95,9 @@ def pool(spec: Pool) -> tirx.PrimFunc:
 
 def _quotient(total, count, bits: int):
     """total / count with `bits` fraction bits, both int32, towards zero in the quotient and in its fraction."""
-    whole = tirx.truncdiv(total, count)
-    return whole * i32(2**bits) + tirx.truncdiv((total - whole * count) * i32(2**bits), count)
+    # Not total - whole * count, whose product with 2^bits TVM distributes: total * 2^bits overflows.
+    whole, rest = tirx.truncdiv(total, count), tirx.truncmod(total, count)
+    return whole * i32(2**bits) + tirx.truncdiv(rest * i32(2**bits), count)
 
 
 def _root(level, total, count, epsilon, dtype: str) -> None:

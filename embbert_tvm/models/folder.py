@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import FurtherHead, read_heads
+from embbert_tvm.heads import FurtherHead, check_printable, read_heads
 from embbert_tvm.models import ngrams
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
 from embbert_tvm.rejection import Rejection, read_rejection
@@ -143,8 +143,7 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
         return None
     if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(x, str) and x for x in labels):
         raise InputError(f"{file}: labels must be null or a list of two or more strings")
-    if any(not label.isprintable() for label in labels):
-        raise InputError(f"{file}: labels holds a control character, as a line end or NUL: labels are one line of text")
+    check_printable(labels, file)
     if len(set(labels)) != len(labels):
         raise InputError(f"{file}: labels holds a label twice")
     return tuple(labels)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.tokenizer import load_tokenizer
 from embbert_tvm.errors import InputError
@@ -36,10 +35,10 @@ def padding_of(tokenizer: Path | None) -> int | None:
     if tokenizer is None:
         return None
     try:
-        own = Tokenizer.from_file(str(tokenizer)).padding
         loaded = load_tokenizer(tokenizer)
-    except Exception:  # likewise; the library raises nothing else
+    except InputError:  # likewise
         return None
+    own = json.loads(tokenizer.read_text(encoding="utf-8")).get("padding")
     if own is not None:
         return int(own["pad_id"])
     return next((number for token in _PADDING if (number := loaded.token_to_id(token)) is not None), None)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
+from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, check_printable
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +115,7 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     labels = tuple(label for _, label in ordered)
     if [n for n, _ in ordered] != list(range(len(ordered))) or len(set(labels)) != len(labels):
         raise InputError("config.json: id2label leaves out an id, or names two alike")
+    check_printable(labels, "config.json")
     return labels
 
 

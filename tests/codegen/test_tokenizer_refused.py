@@ -12,6 +12,7 @@ from tokenizers_by_name import document_of
 from embbert_tvm.codegen.tokenizer_tables import pair_tables
 from embbert_tvm.codegen.tokenizer_trie import build, codes_of, symbols_of
 from embbert_tvm.data.tokenizer_json import read_spec
+from embbert_tvm.data.tokenizer_models import read_model
 from embbert_tvm.errors import InputError
 
 
@@ -55,6 +56,17 @@ def test_what_the_device_cannot_do_is_refused_by_name(changes, named, tmp_path):
         read_spec(tmp_path / "t.json")
     assert "--no-tokenizer" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_merge_of_what_the_vocabulary_lacks_is_refused():
+    """Such files passed the library and ended in a KeyError."""
+
+    def refuse(what):
+        raise InputError(what)
+
+    model = {"type": "BPE", "vocab": {"s": 0, "i": 1}, "merges": [["s", "i"]], "unk_token": None}
+    with pytest.raises(InputError, match="a merge of 's' and 'i'"):
+        read_model(model, refuse)
 
 
 @settings(max_examples=30, deadline=None)

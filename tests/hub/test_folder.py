@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from embbert_tvm import hub_export
 from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
-from embbert_tvm.models.foreign import separator_of
+from embbert_tvm.models.foreign import padding_of, separator_of
 from embbert_tvm.models.huggingface import read_hub_folder
 from embbert_tvm.source import find_source, read_labels
 
@@ -194,9 +194,28 @@ def test_labels_are_named(tmp_path):
     (tmp_path / "labels.txt").write_text("on\noff\n")
     assert read_labels(str(tmp_path / "labels.txt")) == ("on", "off")
     assert read_labels("on, off") == ("on", "off")
-    for wrong, match in (("on,,off", "empty or there twice"), ("on,on", "there twice"), ("none.txt", "no such file")):
+    for wrong, match in (
+        ("on,,off", "empty or there twice"),
+        ("on,on", "there twice"),
+        ("none.txt", "no such file"),
+        ("on,o\ud800", "a surrogate"),  # which no file holds
+    ):
         with pytest.raises(InputError, match=match):
             read_labels(wrong)
+
+
+def test_padding_of_a_tokenizer_that_makes_the_library_panic(tmp_path, capfd):
+    made = tokenizer()
+    made.enable_padding(pad_id=1, pad_token="[UNK]")
+    path = tmp_path / "tokenizer.json"
+    made.save(str(path))
+    assert padding_of(path) == 1
+    document = json.loads(path.read_text())
+    document["model"] |= {"type": "BPE", "merges": [["a", "b"]], "continuing_subword_prefix": "longer than a merge"}
+    document["model"]["vocab"] |= {"a": 500, "b": 501}
+    path.write_text(json.dumps(document))
+    assert padding_of(path) is None
+    assert capfd.readouterr().err == ""
 
 
 def test_a_tokenizer_without_types_has_no_separator(tmp_path):

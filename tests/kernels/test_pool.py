@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pytest
 from running import Kernel, extreme_int8, multiply_high, saturate
+from test_mve import in_c
 
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.pool import BITS, KINDS, SQUARE_BITS, Pool, pool
@@ -84,3 +85,15 @@ def test_as_many_rows_as_it_takes_of_the_extremes(kind, dtype):
 def test_epsilon_keeps_a_root_from_zero():
     x = np.zeros((3, 2), np.int8)
     assert run("rms", x, 1.0, 4 << SQUARE_BITS).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["mean", "rms"])
+def test_a_quotient_does_not_overflow_in_c(kind):
+    """TVM distributed the remainder's product with 2^14: total * 2^14 is past int32, which C leaves undefined."""
+    rows = np.full((40, 4), 127, np.int8)
+    epsilon = [np.array([1], np.int32)] if kind == "rms" else []
+    scale = multiplier(np.array([2.0**-10])).astype(np.int32)
+    arrays = [rows, *epsilon, scale, np.zeros((1, 4), np.int8)]
+    found = in_c(pool(Pool(kind, 4)), arrays, {"L": len(rows)})  # under the undefined-behaviour sanitizer
+    expected = saturate(multiply_high(pooled(kind, rows, 1), scale[0]))
+    np.testing.assert_array_equal(found[0], expected)
