@@ -109,7 +109,7 @@ def seeds(folder: Path) -> Path:
     shutil.copy(targets / "cpus/cortex-m7.yaml", folder / "cpu.yaml")
     log = folder / "schedules/host/x"
     log.parent.mkdir(parents=True)
-    shutil.copytree(HERE.parent / "schedules/cortex-m7/tiny-int8", log)
+    shutil.copytree(HERE.parent / "schedules/cortex-m7/embbert-snips-int8", log)
     toy.complete(toy.write_package(folder / "package"))
     return folder
 
