@@ -357,7 +357,7 @@ def kernel_calls(
 
 
 def _max_length(asked: int | None, positions: int | None, least: int, most: int | None = None) -> int:
-    """most: the longest where nothing is asked for."""
+    """most: the longest where none is requested."""
     if asked is None:
         longest = positions or DEFAULT_MAX_LENGTH
         return longest if most is None else min(longest, max(most, least))

@@ -95,10 +95,10 @@ def _folder(name: str, more: tuple = ()) -> Path:
     model = build(config, len(LABELS), more=more)
     with torch.no_grad():
         # What is one and the same at the start of training differs in a trained model.
-        for name, parameter in model.named_parameters():
-            if re.search("norm", name):
+        for key, parameter in model.named_parameters():
+            if re.search("norm", key):
                 parameter.uniform_(0.5, 1.5)
-            elif re.search("token|position|segment", name):
+            elif re.search("token|position|segment", key):
                 parameter.normal_(0, 0.5)
         model.embedder.segment.weight[0] = 0
     saved = model.save_pretrained(path, name=name, labels=LABELS, tokenizer=tokenizer)

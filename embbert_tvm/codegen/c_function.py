@@ -308,3 +308,13 @@ def c_function(
         tuple(printer.choices),
         None if printer.main is None else printer.main.extent,
     )
+
+
+def bindings(function: CFunction, shapes: list[list]) -> dict:
+    """What each shape variable of a function's parameters is in a call with arguments of these shapes."""
+    where = {}
+    for buffer, dims in zip(function.buffers, shapes, strict=True):
+        for formal, actual in zip(buffer.shape, dims, strict=True):
+            if isinstance(formal, Var):
+                where.setdefault(formal, tirx.const(actual, "int64") if isinstance(actual, int) else actual)
+    return where

@@ -178,7 +178,7 @@ def _header(contents: Contents, made: Blob | None, digest: int) -> str:
 
 
 def _step_names(program: Program) -> list[str]:
-    """Of the steps, and of what is behind the last."""
+    """Names of the steps, and of what is behind the last."""
     return [*(step.name for step in program.steps), *["slots"] * (program.tagging is not None)]
 
 

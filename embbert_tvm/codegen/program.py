@@ -14,7 +14,7 @@ from tvm.ir import Call, GenericConst, PrimType, Tuple, TupleGetItem, Var
 
 from embbert_tvm.c_names import API_NAMES, c_name
 from embbert_tvm.codegen.c_expressions import Expressions, shape_text
-from embbert_tvm.codegen.c_function import CFunction, c_function
+from embbert_tvm.codegen.c_function import CFunction, bindings, c_function
 from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
@@ -220,7 +220,7 @@ class _Builder:
             places = [arguments[index - len(lengths)] if index >= 0 else None for index in taken]
         made = self.make(var, step, arguments, shapes, len(arguments) + len(lengths) in half, places)
         self.outputs.append(tuple(self.output(var, name) for name in made))
-        where = _bindings(function, shapes)
+        where = bindings(function, shapes)
         where |= dict(zip(function.lengths, lengths, strict=True))
         missing = [s.name for s in function.scalars if s not in where]
         if missing:
@@ -312,7 +312,7 @@ class _Builder:
         return HEAD in attributes and TOKENS in heads_in(str(attributes[HEAD]))[1:]
 
     def output_names(self) -> dict[str, str]:
-        """By the name of a value that the model gives, what it is called among the outputs."""
+        """Names of the outputs, by the values that the model gives."""
         found = [self.values.get(result, "") for result in self.results]
         if any(name not in self.made or self.made[name][0] != "float32" for name in found):
             raise InputError("the model must end in float32 logits that it computes")
@@ -368,16 +368,6 @@ class _Builder:
             cost_text(macs, [o.count for o in outputs]) if affordable else str(_MOST_COST),
             equations(call.spec, [results.get(a, a.removeprefix(f"{self.prefix}_")) for a in arguments]),
         )
-
-
-def _bindings(function: CFunction, shapes: list[list]) -> dict:
-    """What each shape variable of a function's parameters is in a call with arguments of these shapes."""
-    where = {}
-    for buffer, dims in zip(function.buffers, shapes, strict=True):
-        for formal, actual in zip(buffer.shape, dims, strict=True):
-            if isinstance(formal, Var):
-                where.setdefault(formal, tirx.const(actual, "int64") if isinstance(actual, int) else actual)
-    return where
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class WordTags:
     words: list[list[int | None]]
 
     def targets(self, row: int) -> dict[int, int]:
-        """By token the number of its tag, of the first token of each word whose tag the model has."""
+        """Numbers of tags by token: the first of each word whose tag the model has."""
         pairs = zip(self.words[row], self.expected[row], strict=True)
         return {word: self.names.index(tag) for word, tag in pairs if word is not None and tag in self.names}
 

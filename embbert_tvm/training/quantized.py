@@ -90,7 +90,9 @@ class QuantizedClassifier(TextClassifier):
         plan = named_plan(precision, experimental=True)
         if plan.scheme("").activations != "int8":
             raise InputError(f"training rounds to int8 rows, which precision {precision} has none of")
-        self.config, self.classes = model.config, model.classes
+        if model.more:
+            raise InputError("a model of several heads does not train through its rounding: leave out --precision")
+        self.config, self.classes, self.more = model.config, model.classes, ()
         self._parameters, self._modules, self._buffers = model._parameters, model._modules, model._buffers
         self._folded = model.folded
         self._dropout = max((m.p for m in model.modules() if isinstance(m, nn.Dropout)), default=0.0)

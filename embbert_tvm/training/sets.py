@@ -102,7 +102,7 @@ def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example],
 
 
 def _check_tags(job: Job, examples: list[Example], dev: list[Example]) -> None:
-    """InputError for tags where they cannot be learned, or be judged by dev."""
+    """InputError for tags where they cannot be learned, or dev cannot score them."""
     tagged = [x.tags is not None for x in (examples[0], dev[0])]
     if tagged[0] != tagged[1]:
         having, lacking = (job.train, job.dev) if tagged[0] else (job.dev, job.train)

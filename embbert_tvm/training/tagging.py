@@ -1,4 +1,4 @@
-"""Label and tags together: the losses, and what a model of both is judged by."""
+"""Label and tags together: the losses, and the metrics of a model of both."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_table(cli, toy_package):
     assert result.status == 0
     title, head, *rows = result.out.splitlines()
     assert title == "toy, int8 for cortex-m7, on qemu:mps2_an500: instructions"
-    assert head.split() == ["step", "kernel", "L=16", "share", "MAC", "MAC/instr"]  # it takes no more than 16
+    assert head.split() == ["step", "kernel", "L=12", "share", "MAC", "MAC/instr"]  # it takes no more than 16
     assert [row.split()[0] for row in rows[:3]] == ["loops", "sums", "all"]
     assert rows[4].endswith("QEMU counts instructions, not cycles.")
 

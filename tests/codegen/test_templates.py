@@ -15,10 +15,10 @@ MODULES = sorted(FOLDER.parent.glob("*.py"))
 
 def test_every_file_is_used():
     named = {
-        node.args[0].value
+        node.value
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "template"
+        if isinstance(node, ast.Constant) and str(node.value).endswith(".in")
     }
     assert named == {path.name for path in FOLDER.glob("*.in")}
 
