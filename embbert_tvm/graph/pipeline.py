@@ -20,7 +20,7 @@ from tvm.ir.instrument import PassInstrument
 from tvm.ir.transform import Pass, PassContext, PassInfo, Sequential
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import EmbbertError, InputError
 from embbert_tvm.graph import qdq
 from embbert_tvm.graph.attributes import account_of, with_account, with_written, written_of
 from embbert_tvm.graph.calibrate import Calibration
@@ -186,20 +186,22 @@ def _phase(name: str, passes: Iterable[Any]) -> Pass:
 
 @tvm.ir.instrument.pass_instrument
 class DumpPhases:
-    """A pass instrument that keeps the module after each phase as text, until `write` makes a file of each."""
+    """A pass instrument that writes the module after each phase to a folder, as a file named for the phase.
+
+    What the system refuses is kept as `error`: of an error that is raised in a pass TVM makes a RuntimeError.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.texts: dict[str, str] = {}
+        self.error: EmbbertError | None = None
 
     def run_after_pass(self, mod: IRModule, info: PassInfo) -> None:
-        if info.name in PHASES:
-            self.texts[info.name] = mod.script(show_meta=False) + "\n"
-
-    def write(self) -> None:
-        """Write the files; not in a pass, where TVM makes a RuntimeError of what the system says of a full disk."""
-        for name, text in self.texts.items():
-            write_atomically(self.folder / f"{name}.py", text.encode("utf-8"))
+        if info.name in PHASES and self.error is None:
+            try:
+                text = mod.script(show_meta=False) + "\n"
+                write_atomically(self.folder / f"{info.name}.py", text.encode("utf-8"))
+            except EmbbertError as error:
+                self.error = error
 
 
 @contextmanager
@@ -219,14 +221,13 @@ def instrumented(*instruments: PassInstrument) -> Iterator[None]:
 
 @contextmanager
 def dumped(folder: Path) -> Iterator[None]:
-    """Write the module after each phase to a folder, also where the block fails. Raises InputError for no folder."""
+    """Write the module after each phase to a folder. Raises InputError, or WorkError for a full disk."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     phases = DumpPhases(folder)
-    try:
-        with instrumented(phases):
-            yield
-    finally:
-        phases.write()
+    with instrumented(phases):
+        yield
+    if phases.error is not None:
+        raise phases.error
