@@ -70,6 +70,11 @@ class FurtherHead:
     def of_tokens(self) -> bool:
         return self.head == TOKENS
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names that stand behind B- and I- in the labels of words, in the order of the C's numbers."""
+        return tuple(dict.fromkeys(tag[2:] for tag in self.labels if tag != "O"))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -111,8 +116,9 @@ def _read_head(document: Mapping[str, Any]) -> FurtherHead:
 
 
 def _read_names(name: str, labels: object, kind: str) -> tuple[str, ...]:
-    if not isinstance(labels, Sequence) or not all(isinstance(x, str) and x and x.isprintable() for x in labels):
-        raise InputError(f"head {name}: labels must be strings without control characters")
+    if not isinstance(labels, Sequence) or not all(isinstance(x, str) and x for x in labels):
+        raise InputError(f"head {name}: labels must be strings")
+    check_printable(labels, f"head {name}")
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise InputError(f"head {name}: labels must be two or more, each once")
     if kind == TOKENS:

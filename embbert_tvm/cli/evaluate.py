@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from embbert_tvm.cli.options import plot_option
+from embbert_tvm.cli.progress import steps_in
 
 _PATH = click.Path(path_type=Path)
 
@@ -77,12 +78,7 @@ def _one(
     if plot is not None:
         plots.check(plot)
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
-
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        found = evaluate(read_any_folder(model), data, metric, limit, seed, on_step, outside)
+        found = evaluate(read_any_folder(model), data, metric, limit, seed, steps_in(bar), outside)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:
@@ -143,11 +139,7 @@ def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, d
             bar.set_description(what)
             bar.reset()
 
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        progress = suite.Progress(on_run, on_step, lambda note: tqdm.write(note, file=sys.stderr))
+        progress = suite.Progress(on_run, steps_in(bar), lambda note: tqdm.write(note, file=sys.stderr))
         figures = suite.measure(found, data, compiled, processes, progress)
     summaries = suite.summarize(figures)
     means = suite.suite_means(summaries, tasks)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.progress import steps_in
 from embbert_tvm.cli.training import PATH, command_line, need_torch
 from embbert_tvm.training.recipe import ELECTRA, PAPER, PretrainRecipe
 
@@ -96,10 +97,6 @@ def command(
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes; the only one that speaks
     with tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, disable=not first) as bar:
 
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         def on_point(point: Point) -> None:
             if not first:
                 return
@@ -122,7 +119,7 @@ def command(
             command=command_line(),
             on_embedded=on_embedded,
         )
-        result = run_pretraining(job, Progress(on_step, on_point, lambda note: tqdm.write(note, file=sys.stderr)))
+        result = run_pretraining(job, Progress(steps_in(bar), on_point, lambda note: tqdm.write(note, file=sys.stderr)))
     losses = result.history[-1].losses
     if not first:
         return

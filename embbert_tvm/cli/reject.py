@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.progress import steps_in
+
 _PATH = click.Path(path_type=Path)
 _SHARE = click.FloatRange(0, 1)
 
@@ -40,12 +42,7 @@ def command(
     if keep is not None and accept is not None:
         raise click.UsageError("give --keep or --accept, not both")
     with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
-
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        found = fit_folder(read_folder(model), dev, outside, keep, accept, on_step, vector)
+        found = fit_folder(read_folder(model), dev, outside, keep, accept, steps_in(bar), vector)
     rejection = found.rejection
     if as_json:
         document = {

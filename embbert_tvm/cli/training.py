@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE
+from embbert_tvm.cli.progress import steps_in
 from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
@@ -166,10 +167,6 @@ def run_and_report(
 
     with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
 
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         def on_epoch(epoch: Epoch) -> None:
             tqdm.write(
                 f"epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
@@ -179,7 +176,7 @@ def run_and_report(
 
         if job.limits and not measure:
             raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
-        progress = Progress(on_step, on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
+        progress = Progress(steps_in(bar), on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
         tuning = teacher_progress(bar)
         result = run_best(job, teaching, progress, measure_folder if measure else None, tuning)
         if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
@@ -208,15 +205,11 @@ def teacher_progress(bar: tqdm) -> TeacherProgress:
 
     from embbert_tvm.training.tune_teacher import TeacherEpoch, TeacherProgress
 
-    def on_step(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
     def on_epoch(epoch: TeacherEpoch) -> None:
         said = f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
         tqdm.write(said, file=sys.stderr)
 
-    return TeacherProgress(on_epoch, on_step, lambda note: tqdm.write(note, file=sys.stderr))
+    return TeacherProgress(on_epoch, steps_in(bar), lambda note: tqdm.write(note, file=sys.stderr))
 
 
 def _document(job: Job, result: Result) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tags, micro_headers
+from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tables, c_tags, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
@@ -357,7 +357,7 @@ def _declaration(name: str, value: np.ndarray, prefix: str) -> str:
     return f"const {C_TYPES[str(value.dtype)]} {prefix}_{name}[{value.size}] /* {shape} */"
 
 
-def values(value: np.ndarray, width: int = 110) -> str:
+def values(value: np.ndarray) -> str:
     """An array's elements as lines of a C initializer."""
     flat = value.reshape(-1)
     if flat.dtype == np.float32:
@@ -365,6 +365,4 @@ def values(value: np.ndarray, width: int = 110) -> str:
     else:
         flat = flat.view(np.uint16) if flat.dtype == np.float16 else flat
         texts = ["INT32_MIN" if v == -(2**31) else str(int(v)) for v in flat.tolist()]
-    per_line = max(1, (width - 4) // (max(map(len, texts)) + 2))
-    rows = (", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line))
-    return "\n".join(f"    {row}," for row in rows)
+    return c_tables.rows(texts)

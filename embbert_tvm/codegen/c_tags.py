@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from embbert_tvm.codegen.c_tables import rows
 from embbert_tvm.codegen.steps import Program, Tagging
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_string
@@ -20,11 +21,6 @@ def tagged_head(program: Program, more: Sequence[FurtherHead]) -> FurtherHead | 
     return next((head for head in more if head.of_tokens and program.tagging is not None), None)
 
 
-def slots_of(head: FurtherHead) -> list[str]:
-    """The names of a head's kinds of slots, in the order of the C's numbers."""
-    return list(dict.fromkeys(tag[2:] for tag in head.labels if tag != "O"))
-
-
 def source(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
     """The C of <prefix>_tag(); nothing of a model that has no slots.
 
@@ -35,7 +31,7 @@ def source(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
     if head is None:
         return ""
     assert program.tagging is not None
-    slots, number = slots_of(head), {tag: n for n, tag in enumerate(head.labels)}
+    slots, number = head.slots, {tag: n for n, tag in enumerate(head.labels)}
     slot_of = [slots.index(tag[2:]) if tag != "O" else _NO_TAG for tag in head.labels]
     begin_of = [number[f"B{tag[1:]}"] if tag.startswith("I-") else _NO_TAG for tag in head.labels]
     return substitute(
@@ -43,8 +39,8 @@ def source(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
         prefix,
         rule=_RULES[head.rule == VITERBI],
         head=head.name.upper(),
-        slot_of=_rows(map(str, slot_of)),
-        begin_of=_rows(map(str, begin_of)),
+        slot_of=rows([*map(str, slot_of)]),
+        begin_of=rows([*map(str, begin_of)]),
         slots="\n".join(f"        {c_string(name)}," for name in slots),
         **_places(program.tagging),
     )
@@ -53,7 +49,7 @@ def source(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
 def calls(program: Program, more: Sequence[FurtherHead], prefix: str) -> str:
     """What the header says of slots."""
     head = tagged_head(program, more)
-    return "" if head is None else substitute(_CALLS, prefix, count=len(slots_of(head)))
+    return "" if head is None else substitute(_CALLS, prefix, count=len(head.slots))
 
 
 def _places(tagging: Tagging) -> dict[str, object]:
@@ -64,8 +60,3 @@ def _places(tagging: Tagging) -> dict[str, object]:
         "before": 1,
         "around": 1,
     }
-
-
-def _rows(texts: Iterable[str], per_line: int = 16) -> str:
-    words = list(texts)
-    return "\n".join(f"    {', '.join(words[i : i + per_line])}," for i in range(0, len(words), per_line))

@@ -36,6 +36,15 @@ def predictions_of(examples: Sequence[Example], logits: np.ndarray, labels: Sequ
     return [Prediction(x, labels[i], float(p.max())) for x, i, p in found]
 
 
+def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[tuple[int, float, int]]:
+    """Each bin of probabilities that holds any: its number of `bins` of equal width, the share that is right, and how
+    many it holds."""
+    inside: list[list[bool]] = [[] for _ in range(bins)]
+    for probability, is_right in zip(probabilities, right, strict=True):
+        inside[min(int(probability * bins), bins - 1)].append(is_right)
+    return [(number, sum(found) / len(found), len(found)) for number, found in enumerate(inside) if found]
+
+
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write a TSV with the columns label, predicted, probability, text and, of pairs, text_pair."""
     pairs = any(x.example.text_pair is not None for x in predictions)

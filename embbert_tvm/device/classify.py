@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.slots import OUTSIDE, spans_in_bytes, word_tags, words_of
+from embbert_tvm.data.slots import spans_in_bytes, word_tags, words_of
 from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
@@ -143,8 +143,7 @@ def _of_many_heads(device: Device, text: str, tokens: Encoded) -> Answer:
         found = device.tag(text)
         result, count, said = found.text.run, found.text.tokens, found.text.label
         parts = [result.logits]
-        kinds = list(dict.fromkeys(tag[2:] for tag in tagger.labels if tag != OUTSIDE))
-        spans = [(begin, end, kinds[kind]) for begin, end, kind in found.slots]
+        spans = [(begin, end, tagger.slots[kind]) for begin, end, kind in found.slots]
     elif package.reads_text and not device.takes(text):
         raise InputError(too_long(device, text))
     else:

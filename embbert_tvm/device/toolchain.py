@@ -45,13 +45,18 @@ def call(cpu: Cpu, tool: str, arguments: Sequence[str | Path], what: str) -> str
         return done.stdout
     if overflow := _OVERFLOW.search(done.stderr):
         raise WorkError(f"{what} does not fit: {overflow[1]} is {overflow[2]} bytes too small")
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if "undefined reference" in line or "error" in line]
-    first = next(iter(telling or lines), f"status {done.returncode}")
+    first = first_error(done)
     if _MISSING_LIBRARY.search(done.stderr):
         packages = " ".join(cpu.toolchain.packages)
         raise MissingTool(f"the C library for {cpu.name} is not installed ({first}): `apt-get install {packages}`")
     raise WorkError(f"{cpu.toolchain.prefix}{tool} could not make {what}: {first}")
+
+
+def first_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The line of a tool's messages that tells most of why it failed; its status where it says nothing."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "undefined reference" in line or "error" in line]
+    return next(iter(telling or lines), f"status {done.returncode}")
 
 
 def run_tool(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.data.predictions import Prediction
+from embbert_tvm.data.predictions import Prediction, reliability
 from embbert_tvm.device.profile import Profile
 from embbert_tvm.errors import InputError
 
@@ -91,11 +91,8 @@ def _confusion(axes: Any, predictions: Sequence[Prediction]) -> None:
 
 
 def _calibration(axes: Any, predictions: Sequence[Prediction]) -> None:
-    bins: list[list[bool]] = [[] for _ in range(_BINS)]
-    for p in predictions:
-        bins[min(int((p.probability or 0.0) * _BINS), _BINS - 1)].append(p.right)
-    shares = [(n, sum(right) / len(right)) for n, right in enumerate(bins) if right]
-    axes.bar([(n + 0.5) / _BINS for n, _ in shares], [share for _, share in shares], width=0.9 / _BINS)
+    shares = reliability([p.probability or 0.0 for p in predictions], [p.right for p in predictions], _BINS)
+    axes.bar([(n + 0.5) / _BINS for n, _, _ in shares], [share for _, share, _ in shares], width=0.9 / _BINS)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
     axes.set(xlabel="probability", ylabel="right", xlim=(0, 1), ylim=(0, 1))
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ class TeacherEpoch:
 class TeacherProgress:
     """What a caller may show meanwhile."""
 
-    on_epoch: Callable[[TeacherEpoch], None] = field(default=lambda epoch: None)
-    on_step: Callable[[int, int], None] = field(default=lambda done, total: None)
-    on_note: Callable[[str], None] = field(default=lambda note: None)
+    on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None
+    on_step: Callable[[int, int], None] = lambda done, total: None
+    on_note: Callable[[str], None] = lambda note: None
 
 
 def finetune_teacher(

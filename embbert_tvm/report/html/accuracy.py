@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from embbert_tvm.data.dataset import Example, read_examples
+from embbert_tvm.data.predictions import predictions_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
@@ -66,8 +67,6 @@ def measure(package: Package, data: Path, progress: Progress = iter) -> Accuracy
     confusion = np.zeros((len(names), len(names)), int)
     known = expected >= 0
     np.add.at(confusion, (expected[known], ours[known]), 1)
-    powers = np.exp(compiled - compiled.max(1, keepdims=True))
-    certain = (powers / powers.sum(1, keepdims=True)).max(1)
     changed = np.flatnonzero(ours != theirs)
     flips = [Flip(examples[n].text, examples[n].label, names[theirs[n]], names[ours[n]]) for n in changed[:MOST_FLIPS]]
     return Accuracy(
@@ -77,7 +76,7 @@ def measure(package: Package, data: Path, progress: Progress = iter) -> Accuracy
         float((ours == expected).mean()),
         names,
         tuple(tuple(map(int, row)) for row in confusion),
-        tuple(map(float, certain)),
+        tuple(p.probability or 0.0 for p in predictions_of(examples, compiled, names)),
         tuple(map(bool, ours == expected)),
         tuple(flips),
         len(changed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embbert_tvm.data.predictions import reliability
 from embbert_tvm.report.html.figures import PackageFigures, layer_of
 
 WIDTH, HEIGHT = 960, 320
@@ -162,14 +163,10 @@ def unbeaten(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, floa
 def calibration(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> Chart:
     """The share of right answers by their probability, in bins, beside the diagonal where both are equal."""
     boxes, width = [], _INNER_WIDTH / bins
-    for number in range(bins):
-        inside = [r for p, r in zip(probabilities, right, strict=True) if min(int(p * bins), bins - 1) == number]
-        if not inside:
-            continue
-        share = sum(inside) / len(inside)
+    for number, share, count in reliability(probabilities, right, bins):
         height = _INNER_HEIGHT * share
-        title = f"{number / bins:.0%} to {(number + 1) / bins:.0%}: {share:.1%} right of {len(inside)}"
-        boxes.append(Box(LEFT + width * number, TOP + _INNER_HEIGHT - height, width, height, title, str(len(inside))))
+        title = f"{number / bins:.0%} to {(number + 1) / bins:.0%}: {share:.1%} right of {count}"
+        boxes.append(Box(LEFT + width * number, TOP + _INNER_HEIGHT - height, width, height, title, str(count)))
     diagonal = Line("as it says", f"{LEFT},{TOP + _INNER_HEIGHT} {LEFT + _INNER_WIDTH},{TOP}", TOP)
     across = tuple(Tick(LEFT + _INNER_WIDTH * n / 4, f"{n / 4:.0%}") for n in range(5))
     up = tuple(Tick(TOP + _INNER_HEIGHT * (1 - n / 4), f"{n / 4:.0%}") for n in range(5))

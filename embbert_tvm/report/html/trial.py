@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from embbert_tvm.device.package import Package
-from embbert_tvm.device.toolchain import run_tool
+from embbert_tvm.device.toolchain import first_error, run_tool
 from embbert_tvm.errors import WorkError
 
 INSTALL = "apt-get install clang lld wasi-libc"
@@ -41,11 +41,5 @@ def webassembly(package: Package) -> bytes | None:
         ]  # fmt: skip
         done = run_tool(command, "clang", "WebAssembly")
         if done.returncode:
-            raise WorkError(f"clang could not make WebAssembly of {package.path}: {first_error(done.stderr)}")
+            raise WorkError(f"clang could not make WebAssembly of {package.path}: {first_error(done)}")
         return module.read_bytes()
-
-
-def first_error(said: str) -> str:
-    """The line of a compiler's messages that tells most."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), lines[0] if lines else "no message")
