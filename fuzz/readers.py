@@ -226,6 +226,8 @@ def secrets_of(wrong: str) -> str:
 def run_batch(name: str, seed: str, count: int, folder: Path, tally: Tally, keep: Path | None) -> None:
     for path in (folder / "results", *folder.glob("finding-*")):
         path.unlink(missing_ok=True)
+    seed_file = folder / KINDS[name].file
+    right = seed_file.read_bytes()
     child = os.fork()
     if child == 0:
         try:
@@ -233,6 +235,7 @@ def run_batch(name: str, seed: str, count: int, folder: Path, tally: Tally, keep
         finally:
             os._exit(0)
     _, ended = os.waitpid(child, 0)
+    seed_file.write_bytes(right)  # which a child that was killed leaves changed
     lines = (folder / "results").read_text().splitlines() if (folder / "results").exists() else []
     for line in lines:
         wrong, status = json.loads(line)

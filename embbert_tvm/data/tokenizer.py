@@ -107,6 +107,8 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     size = id_count(tokenizer)
     if size == 0:
         raise InputError(f"{path}: holds no tokens")
+    if size > _MOST_IDS:  # the library walks over every id up to the highest, for minutes
+        raise InputError(f"{path}: has a token of the id {size - 1}, {_MOST_IDS} ids are the most")
     if vocabulary_size is not None and size > vocabulary_size:
         raise InputError(
             f"{path}: holds {size} tokens, the model has {vocabulary_size}: use the tokenizer it was trained with"
@@ -179,6 +181,7 @@ def _template(processor: dict) -> tuple[tuple[str, ...], ...]:
 
 
 _PROBE = "a probe"
+_MOST_IDS = 2**24
 _TEMPLATE = (("[CLS]", "A"), ("[CLS]", "A", "[SEP]", "B"))
 
 

@@ -21,6 +21,7 @@ from embbert_tvm.target import Board, board_of, known_cpus
 _FORMAT = "embbert-tvm 1"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float16", "float32")
+_MOST_LENGTH = 2**20  # far past what a microcontroller holds
 MAX_LOGITS = 16000  # a reply's payload is counted in 16 bits
 
 
@@ -189,11 +190,11 @@ def load_package(path: Path | str) -> Package:
         hash=_hash(document, where),
         target=_target(document, where),
         precision=_get(document, "precision", str, where),
-        max_length=_count(document, "max_length", where),
+        max_length=_count(document, "max_length", where, most=_MOST_LENGTH),
         classes=classes,
         vocabulary=_count(document, "vocabulary", where),
         labels=None if labels is None else tuple(labels),
-        arena_bytes=_count(arena, "bytes", where, "arena.bytes"),
+        arena_bytes=_count({"arena.bytes": arena.get("bytes")}, "arena.bytes", where),
         weights_bytes=_count(document, "weights_bytes", where, least=0),
         sources=_paths(document, "sources", path, where, lambda p: p.is_file() and p.suffix == ".c"),
         includes=_paths(document, "includes", path, where, Path.is_dir),
@@ -368,10 +369,10 @@ def _optional(document: Mapping[str, Any], key: str, kind: type, where: Path) ->
     return None if document.get(key) is None else _get(document, key, kind, where)
 
 
-def _count(document: Mapping[str, Any], key: str, where: Path, name: str = "", least: int = 1) -> int:
+def _count(document: Mapping[str, Any], key: str, where: Path, least: int = 1, most: int = 2**31 - 1) -> int:
     value = document.get(key)
-    if type(value) is not int or value < least:
-        raise InputError(f"{where}: {name or key}: must be a whole number of {least} or more, is {value!r}")
+    if type(value) is not int or not least <= value <= most:
+        raise InputError(f"{where}: {key}: must be a whole number of {least} to {most}, is {value!r}")
     return value
 
 

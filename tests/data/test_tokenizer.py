@@ -219,6 +219,17 @@ def test_a_template_of_a_token_that_is_not_there(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_id_far_beyond_the_tokens_is_refused(tmp_path):
+    """The library writes such a tokenizer by walking over every id up to 2^31, which took longer than a minute."""
+    document = json.loads(train_tokenizer(LINES, 60).to_str())
+    last = max(document["model"]["vocab"], key=document["model"]["vocab"].get)
+    document["model"]["vocab"][last] = 2**31
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="a token of the id 2147483648, 16777216 ids are the most"):
+        load_tokenizer(path)
+
+
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds 8192 tokens, the model has 2048"):
         load_tokenizer(resource("models", "tokenizer.json"), 2048)

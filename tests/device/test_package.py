@@ -80,7 +80,7 @@ def test_malformed_reference_vectors(tmp_path, vectors):
         load_vectors(load_package(tmp_path / "p"))
 
 
-_WRONG = (True, 5, -1, 1.5, 10**400, "x", "", [], {}, [None], [[]], {"x": None}, None)
+_WRONG = (True, 5, -1, 1.5, 2**63, 10**400, "x", "", [], {}, [None], [[]], {"x": None}, None)
 
 
 def test_any_value_of_any_key_is_read_or_refused(tmp_path):
@@ -100,6 +100,7 @@ def test_any_value_of_any_key_is_read_or_refused(tmp_path):
                 continue
             assert package.filled([1])
             assert package.head in HEADS
+            assert max(package.max_length, package.classes, package.vocabulary, package.arena_bytes) < 2**31
             assert package.floating in (True, False)
             assert (type(package.min_length), type(package.streams)) == (int, bool)
             assert isinstance(package.example, str | None)
