@@ -129,7 +129,7 @@ class Chooser:
 
         def tried(choice: budget_search.PlanCandidate) -> Tried:
             if choice.options not in self._tried:
-                found = logits(quantize(mod, calibration, plan_of(choice)).mod, self._texts.ids)
+                found = logits(quantize(mod, calibration, plan_of(choice)).mod, self._texts.ids, "measuring a plan")
                 measured = (self._texts.error(found), self._texts.drop(found))
                 self._tried[choice.options] = Tried(choice.options, choice.time, choice.error, *measured)
             return self._tried[choice.options]

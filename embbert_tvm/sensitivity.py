@@ -7,7 +7,7 @@ answers is measured of whole plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.precision import PLANS, SCHEMES, PrecisionPlan
 from embbert_tvm.graph.quantize import Quantized, quantize
 from embbert_tvm.kernels.isa import Isa
+from embbert_tvm.progress import over
 
 # The length at which multiplications are weighed against each other.
 LENGTH = 64
@@ -70,10 +71,11 @@ class Texts:
         return 100 * float(was - right)
 
 
-def logits(mod: IRModule, ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """(texts, classes) by TVM's LLVM build, the same bits as the C of integer kernels."""
+def logits(mod: IRModule, ids: Sequence[Sequence[int]], what: str = "running a plan") -> np.ndarray:
+    """(texts, classes) by TVM's LLVM build, the same bits as the C of integer kernels. what: says what it does."""
     machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
-    return np.array([machine["main"](tvm.runtime.tensor(np.asarray([i], np.int32))).numpy().reshape(-1) for i in ids])
+    tensors = (tvm.runtime.tensor(np.asarray([i], np.int32)) for i in over(ids, what, "texts"))
+    return np.array([machine["main"](tensor).numpy().reshape(-1) for tensor in tensors])
 
 
 def constants_bytes(mod: IRModule, half: bool = False) -> int:
@@ -106,24 +108,20 @@ def operator_macs(quantized: Quantized, length: int = LENGTH) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Trials:
-    """What is tried: schemes, over the plan `base`, by whose ranges all are calibrated.
-
-    progress: shows how far a list is worked off.
-    """
+    """What is tried: schemes, over the plan `base`, by whose ranges all are calibrated."""
 
     schemes: Sequence[str]
     base: PrecisionPlan = PLANS["int8"]
-    progress: Callable[[list], Iterable] = iter
 
 
 def measure(mod: IRModule, calibration: Calibration, texts: Texts, isa: Isa, trials: Trials) -> list[Sensitivity]:
     """Every operator of a simplified module in every scheme, but where that changes nothing of the base."""
-    schemes, base, progress = trials.schemes, trials.base, trials.progress
+    schemes, base = trials.schemes, trials.base
     whole = quantize(mod, calibration, base)
     counts, least = operator_macs(whole), constants_bytes(fuse_row_blocks(whole, isa).mod)
     every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]
     table = []
-    for name, scheme in progress(every):
+    for name, scheme in over(every, "measuring operators", "trials"):
         one = quantize(mod, calibration, base.of({name: scheme}))
         integers = SCHEMES[scheme].activations == "int8"
         if scheme != base.default and integers and one.blocks.keys() == whole.blocks.keys():

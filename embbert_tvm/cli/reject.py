@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from embbert_tvm.cli.progress import steps_in
-
 _PATH = click.Path(path_type=Path)
 _SHARE = click.FloatRange(0, 1)
 
@@ -31,18 +29,14 @@ def command(
     has to do without that label, and of two labels the largest score.
     """
     import json
-    import sys
     from dataclasses import asdict
-
-    from tqdm import tqdm
 
     from embbert_tvm.models.folder import read_folder
     from embbert_tvm.training.reject import fit_folder
 
     if keep is not None and accept is not None:
         raise click.UsageError("give --keep or --accept, not both")
-    with tqdm(unit="text", file=sys.stderr, leave=False, dynamic_ncols=True, disable=None) as bar:
-        found = fit_folder(read_folder(model), dev, outside, keep, accept, steps_in(bar), vector)
+    found = fit_folder(read_folder(model), dev, outside, keep, accept, vector)
     rejection = found.rejection
     if as_json:
         document = {

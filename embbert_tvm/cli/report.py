@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from embbert_tvm.data.dataset import Example
+from embbert_tvm.progress import over
 
 _PATH = click.Path(path_type=Path)
 
@@ -36,8 +32,6 @@ def command(
     The page holds all it needs: memory, the arena as a picture, work by layer and length, what fell back and why, and
     where clang, lld and wasi-libc are installed the package itself, which answers texts typed into the page.
     """
-    from tqdm import tqdm
-
     from embbert_tvm.data.files import write_atomically
     from embbert_tvm.errors import InputError
     from embbert_tvm.report.html import accuracy, page, trial
@@ -47,12 +41,8 @@ def command(
         raise InputError("--profile is of one package: give one")
     where = output or (packages[0] / page.FILE if len(packages) == 1 else Path(page.FILE))
     figures = [read_figures(path, profile) for path in packages]
-
-    def shown(items: Iterable[Example]) -> Iterable[Example]:
-        return tqdm(items, unit="text", leave=False, disable=not sys.stderr.isatty())
-
-    accuracies = [] if data is None else [accuracy.measure(one.package, data, shown) for one in figures]
-    modules = [] if no_trial else [trial.webassembly(one.package) for one in figures]
+    accuracies = [] if data is None else [accuracy.measure(one.package, data) for one in figures]
+    modules = [] if no_trial else [trial.webassembly(f.package) for f in over(figures, "to WebAssembly", "packages")]
     lacking = None if no_trial else trial.missing()
     content = page.page_of(figures, accuracies, modules, lacking).encode()
     write_atomically(where, content)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm import progress
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -17,5 +19,6 @@ def command(text: tuple[Path, ...], output: Path, vocabulary_size: int) -> None:
     """Train a tokenizer on TEXT, files of UTF-8 with a paragraph a line, plain, .gz or .xz."""
     from embbert_tvm.data.tokenizer import plain_lines, save_tokenizer, train_tokenizer
 
-    save_tokenizer(train_tokenizer(plain_lines(text), vocabulary_size), output)
+    with progress.task("training a tokenizer"):
+        save_tokenizer(train_tokenizer(plain_lines(text), vocabulary_size), output)
     click.echo(f"{output}: a tokenizer of at most {vocabulary_size} tokens")

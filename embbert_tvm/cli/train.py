@@ -31,28 +31,21 @@ OF_THE_JOB = (
 @click.option(
     "--teacher",
     default="auto",
-    show_default=True,
-    metavar="auto|none|NAME|FOLDER",
-    help="An encoder or classifier that the model learns from too, if dev gains by it. auto: minilm, where "
-    "embbert-tvm[distil] is installed.",
+    metavar="NAME|FOLDER",
+    help="Learn from it too where dev gains; none: alone. Default: minilm, if installed.",
 )
 @click.option(
     "--reject",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="RATE",
-    help="Let the model say that a text has none of its labels: this share of --dev is refused.",
+    help="Let the model answer none of these; this share of --dev is refused.",
 )
 def command(
     tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str, reject: float | None, **options: Any
 ) -> None:
-    """Fine-tune a model on TSV, which has the header label<TAB>text[<TAB>text_pair].
+    """Fine-tune a model on TSV: label<TAB>text[<TAB>text_pair], or label<TAB>text<TAB>tags, in BIO.
 
-    Of a TSV with the header label<TAB>text<TAB>tags, one BIO tag a white-space word, it learns label and slots.
-
-    A linear model of hashed n-grams is fitted first, and its logits are added to the model's where dev gains by them.
-    A teacher is fine-tuned next; where it is better on dev, a second model learns from it, and the better one is kept.
-
-    An interrupted run goes on after its last whole epoch when the same command is given again.
+    A linear model is fitted first and compared. The same command resumes a run that was interrupted.
     """
     need_torch()
     from embbert_tvm.training.best import teaching_of

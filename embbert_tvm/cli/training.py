@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embbert_tvm import progress
 from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE
-from embbert_tvm.cli.progress import steps_in
 from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from embbert_tvm.training.best import Teaching
     from embbert_tvm.training.candidates import Limits
+    from embbert_tvm.training.finetune import Epoch
     from embbert_tvm.training.job import Job
     from embbert_tvm.training.result import Result
     from embbert_tvm.training.tune_teacher import TeacherProgress
@@ -26,40 +25,41 @@ PATH = click.Path(path_type=Path)
 
 
 def recipe_option(
-    name: str, help: str | None = None, recipe: type = Recipe, type: click.ParamType | None = None
+    name: str,
+    help: str | None = None,
+    recipe: type = Recipe,
+    type: click.ParamType | None = None,
+    hidden: bool = True,
 ) -> Callable[[Callable], Callable]:
-    """An option whose default is the recipe's."""
+    """An option whose default is the recipe's. hidden: whether few need it."""
     default = getattr(recipe(), name.removeprefix("--").replace("-", "_"))
-    return click.option(name, default=default, show_default=True, help=help, type=type)
+    return click.option(name, default=default, show_default=True, help=help, type=type, hidden=hidden)
 
 
 def _data_options() -> list[Callable[[Callable], Callable]]:
     """What is trained on, and from what."""
     return [
         click.argument("tsv", type=PATH),
-        click.option("--dev", type=PATH, help="TSV that chooses the epoch; a tenth of TSV is cut off where not given."),
         click.option(
-            "--held-out",
-            type=PATH,
-            multiple=True,
-            help="TSV whose texts, like dev's, nothing may be trained on: the test set; may be repeated.",
+            "--dev", type=PATH, metavar="TSV", help="The set that chooses the epoch. Default: a tenth of TSV."
         ),
         click.option(
-            "--base", type=PATH, help="Model folder to start from, or the name of one that ships, such as embbert-base."
+            "--held-out", type=PATH, multiple=True, metavar="TSV", help="A test set: nothing is trained on its texts."
         ),
-        click.option("--tokenizer", type=PATH, help="tokenizer.json; trained on TSV where not given."),
+        click.option("--base", type=PATH, metavar="MODEL", help="Start from this model, as embbert-base, which ships."),
         click.option(
             "--preset",
             "--architecture",
-            help="A new model's architecture and size: ngrams (hashed n-grams with a linear classifier, in seconds), "
-            "nano, tiny, base (default), med, big, or one of the paper's baselines: bert-2mb, mamba-2mb, embedder, "
-            "embedder-conv, bert-ne, bert-ea, bert-ne-ea, base-sum.",
+            metavar="NAME",
+            help="Of a new model: ngrams, nano, tiny, base (default), med or big.",
         ),
-        click.option("--max-length", type=click.IntRange(min=1), help="Tokens of the longest text."),
+        click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of the longest text."),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
+        click.option("--tokenizer", type=PATH, hidden=True, help="A tokenizer.json. Default: trained on TSV."),
         click.option(
             "--tag-layer",
             type=click.IntRange(min=1),
+            hidden=True,
             help="Of a TSV with tags: the layer behind which they are read.  [default: the last but one]",
         ),
     ]
@@ -68,23 +68,21 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
 def _choice_options() -> list[Callable[[Callable], Callable]]:
     """What is tried, and what of it is kept."""
     return [
+        click.option("--budget", type=DURATION, help="Search learning rate and epochs for so long, as 10m or 1h."),
+        click.option("--size-limit", type=SIZE, help="Keep the best model of at most so many bytes of flash, as 300k."),
+        click.option("--time-limit", type=MILLISECONDS, help="Likewise, of at most so many milliseconds a text."),
         click.option(
             "--wide/--no-wide",
             "wide",
             default=None,
-            help="Add what hashed n-grams of the whole text say to the logits. [default: where dev gains by it]",
+            hidden=True,
+            help="Add the logits of hashed n-grams of the whole text. [default: where dev gains by it]",
         ),
-        click.option(
-            "--budget",
-            type=DURATION,
-            help="Search learning rate and epochs by dev for so long, as 10m or 1h, beginning with those given.",
-        ),
-        click.option("--size-limit", type=SIZE, help="The most bytes of flash, as 300k: the best that fits is kept."),
-        click.option("--time-limit", type=MILLISECONDS, help="The most milliseconds for a text, likewise."),
         click.option(
             "--measure/--no-measure",
             default=True,
             show_default=True,
+            hidden=True,
             help="Compile what was tried at the end, and count its instructions in QEMU.",
         ),
     ]
@@ -94,8 +92,16 @@ def training_options(command: Callable) -> Callable:
     """What is trained on, from what, and where to, and how."""
     options = [
         *_data_options(),
-        recipe_option("--epochs"),
-        recipe_option("--lr", "Highest learning rate."),
+        recipe_option("--epochs", hidden=False),
+        recipe_option("--lr", "Highest learning rate.", hidden=False),
+        click.option(
+            "--precision",
+            metavar="NAME",
+            help="Train through this precision's rounding (quantization-aware).",
+        ),
+        *_choice_options(),
+        click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model folder to write."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
         recipe_option("--batch-size"),
         recipe_option("--seed"),
         recipe_option("--weight-decay"),
@@ -111,19 +117,12 @@ def training_options(command: Callable) -> Callable:
             type=click.Choice(SELECTIONS),
         ),
         click.option(
-            "--precision",
-            metavar="NAME",
-            help="Train through the rounding of `compile --precision NAME` (quantization-aware): int8, int4, int2, ...",
-        ),
-        click.option(
             "--lora",
             type=click.IntRange(min=1),
             metavar="RANK",
+            hidden=True,
             help="Train only terms of this rank beside the linear weights of --base; they are merged at the end.",
         ),
-        *_choice_options(),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
-        click.option("-o", "--output", type=PATH, required=True, help="Model folder to write."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -154,34 +153,24 @@ def run_and_report(
     """
     import json
 
-    from tqdm import tqdm
-
     from embbert_tvm.errors import InputError
     from embbert_tvm.models.folder import ModelFolder, read_folder
     from embbert_tvm.report import classes
     from embbert_tvm.report.training import advice, compared, recipes, tagging
     from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
-    from embbert_tvm.training.finetune import Epoch, Progress
+    from embbert_tvm.training.finetune import Progress
     from embbert_tvm.training.reject import fit_folder
 
-    with tqdm(unit="batch", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
-
-        def on_epoch(epoch: Epoch) -> None:
-            tqdm.write(
-                f"epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
-                f" (loss {epoch.dev_loss:.4f}){', the best' if epoch.best else ''}",
-                file=sys.stderr,
-            )
-
-        if job.limits and not measure:
-            raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
-        progress = Progress(steps_in(bar), on_epoch, lambda note: tqdm.write(note, file=sys.stderr))
-        tuning = teacher_progress(bar)
-        result = run_best(job, teaching, progress, measure_folder if measure else None, tuning)
-        if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
-            fitted = fit_folder(read_folder(job.output), job.dev, keep=keep).rejection
-            progress.on_note(f"none of these where {fitted.score} is below {fitted.threshold:.6g}")
+    if job.limits and not measure:
+        raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
+    with progress.task("training", "batches") as reach:
+        epochs = _Epochs("spearman" if job.regression else "mcc", reach)
+        shown = Progress(epochs.reach, epochs.add, progress.note)
+        result = run_best(job, teaching, shown, measure_folder if measure else None, teacher_progress(reach))
+    if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
+        fitted = fit_folder(read_folder(job.output), job.dev, keep=keep).rejection
+        progress.note(f"none of these where {fitted.score} is below {fitted.threshold:.6g}")
     if as_json:
         click.echo(json.dumps(_document(job, result)))
     else:
@@ -199,17 +188,32 @@ def run_and_report(
         click.echo(f"{job.output}: dev {result.metric} {result.value:.4f}{epoch}")
 
 
-def teacher_progress(bar: tqdm) -> TeacherProgress:
-    """Shows a teacher's fine-tuning in a bar, and a line for each epoch."""
-    from tqdm import tqdm
+class _Epochs:
+    """Shows the batches of epochs, dev's metric after each, and which of them is kept."""
 
+    def __init__(self, metric: str, reach: progress.Reach) -> None:
+        self._metric, self._reach, self._kept = metric, reach, ""
+
+    def reach(self, done: int, total: int) -> None:
+        self._reach(done, total, self._kept)
+
+    def add(self, epoch: Epoch) -> None:
+        dev = f"{self._metric} {epoch.dev_metric:.4f}"
+        if epoch.best:
+            self._kept = f"keeps epoch {epoch.number} with {dev}"
+        progress.note(
+            f"epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {dev}, loss {epoch.dev_loss:.4f}; {self._kept}"
+        )
+
+
+def teacher_progress(reach: progress.Reach) -> TeacherProgress:
+    """Shows a teacher's fine-tuning, and a line for each epoch."""
     from embbert_tvm.training.tune_teacher import TeacherEpoch, TeacherProgress
 
     def on_epoch(epoch: TeacherEpoch) -> None:
-        said = f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}"
-        tqdm.write(said, file=sys.stderr)
+        progress.note(f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}")
 
-    return TeacherProgress(on_epoch, steps_in(bar), lambda note: tqdm.write(note, file=sys.stderr))
+    return TeacherProgress(on_epoch, lambda done, total: reach(done, total, "the teacher"), progress.note)
 
 
 def _document(job: Job, result: Result) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embbert_tvm import progress
 from embbert_tvm.cli.options import plot_option
 
 if TYPE_CHECKING:
     from embbert_tvm.tuning.logs import Manifest
+    from embbert_tvm.tuning.search import Progress
 
 _PATH = click.Path(path_type=Path)
 
@@ -24,14 +26,17 @@ _PATH = click.Path(path_type=Path)
 @click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
 @click.option("--length", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the text to run.")
 @click.option(
-    "--objective", type=click.Choice(["instructions", "cycles", "mca"]), help="Default: what the place can count."
+    "--objective",
+    type=click.Choice(["instructions", "cycles", "mca"]),
+    metavar="NAME",
+    help="instructions, cycles or mca. Default: what the place can count.",
 )
 @click.option("--on", "place", default="qemu", show_default=True, metavar="qemu|serial:PORT")
-@click.option("--flash", metavar="COMMAND", help="Puts {image} on the board behind a serial port.")
+@click.option("--flash", metavar="COMMAND", hidden=True, help="Puts {image} on the board behind a serial port.")
 @click.option("--tracker", metavar="HOST:PORT", help="Measure on the boards of a farm instead.")
-@click.option("--key", help="Of the farm's boards. Default: the board's name.")
+@click.option("--key", hidden=True, help="Of the farm's boards. Default: the board's name.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
-@click.option("--prune", is_flag=True, help="Keep the best record of each kernel alone.")
+@click.option("--prune", is_flag=True, hidden=True, help="Keep the best record of each kernel alone.")
 @click.option("-o", "--output", type=_PATH, metavar="LOG", help="Default: schedules/<target>/<model>-<precision>.")
 @plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -69,20 +74,16 @@ def command(
     places, runner = find_places(found, place, flash, tracker, key, objective)
     path = output or Path("schedules") / found[2] / f"{source.name}-{precision}"
 
-    shown, costs = False, []
+    costs: list[tuple[int, float]] = []
 
-    def show(now) -> None:
-        nonlocal shown
-        shown = True
-        costs.append((now.trials, now.cost))
-        left = "{}:{:02} left".format(*divmod(round(now.left), 60)) if now.left < 1e6 else ""
-        words = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}"
-        failed = f", {now.failures} failed" if now.failures else ""
-        click.echo(
-            f"\r{now.trials}/{now.asked} trials{failed}, {words}, {now.rate:.2f}/s, {left}   ", err=True, nl=False
-        )
+    with progress.task("tuning", "trials", trials) as reach:
 
-    try:
+        def show(now: Progress) -> None:
+            costs.append((now.trials, now.cost))
+            failed = f", {now.failures} failed" if now.failures else ""
+            best = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}{failed}"
+            reach(now.trials, now.asked, best)
+
         manifest = tune(
             source,
             found,
@@ -96,9 +97,6 @@ def command(
             calibration=calibration,
             progress=show,
         )
-    finally:
-        if shown:
-            click.echo("", err=True)
     if plot is not None:
         plots.search(plot, costs, objective)
     if prune:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +56,6 @@ def command(
         return
     if data is None:
         raise click.UsageError("Missing option '--data'.")
-    from tqdm import tqdm
-
     from embbert_tvm.data.predictions import write_predictions
     from embbert_tvm.device.package import load_package
     from embbert_tvm.device.validate import validate
@@ -72,10 +69,7 @@ def command(
     if output is not None and opened.head not in (ONE_LABEL, REGRESSION):
         raise InputError(f"--output {output}: writes a label or a value a text, and the model gives {opened.head}")
     examples = _examples(opened, Path(data))[:limit]
-    quiet = not sys.stderr.isatty()
-    result = validate(
-        opened, examples, place, lambda items: tqdm(items, unit="text", leave=False, disable=quiet), timeout
-    )
+    result = validate(opened, examples, place, timeout)
     if result.truncated:
         click.echo(f"{result.truncated} texts are longer than the model takes and were cut", err=True)
     if result.unknown:

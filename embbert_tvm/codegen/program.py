@@ -30,6 +30,7 @@ from embbert_tvm.kernels.choices import chosen
 from embbert_tvm.kernels.isa import MVE_FP16
 from embbert_tvm.kernels.layouts import INTERLEAVE
 from embbert_tvm.kernels.specs import spec_of
+from embbert_tvm.progress import stage
 
 _BYTES = {
     "int8": 1,
@@ -392,5 +393,6 @@ def build_programs(mod: IRModule, names: dict[str, str], how: Lowering) -> Calla
 
     names: C names of constants by fingerprint. Raises WorkError for what has no C.
     """
+    stage("C")
     builder = _Builder(mod, names, how.prefix, how.vocabulary, how.tuned, how.half)
     return lambda max_length: builder.finish(max_length, how.window_bytes)

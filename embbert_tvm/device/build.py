@@ -17,6 +17,7 @@ from embbert_tvm.device.linker import linker_script
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.progress import task
 from embbert_tvm.resources import firmware
 from embbert_tvm.target import Board, Cpu
 
@@ -67,7 +68,8 @@ def build(
     place.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
     try:
-        _compile(job, work, package.model_name)
+        with task(f"building for {board.name if board else cpu.name}"):
+            _compile(job, work, package.model_name)
         work.chmod(0o755)
         try:
             os.rename(work, done)

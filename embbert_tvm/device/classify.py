@@ -15,6 +15,7 @@ from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, VECTOR, VITERBI
+from embbert_tvm.progress import over
 from embbert_tvm.rejection import Rejection
 from embbert_tvm.rejection import softmax as softmax_at
 
@@ -81,7 +82,8 @@ def classify(package: Package, texts: Sequence[str], place: str, timeout: float 
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     encoded = [_encoded(tokenizer, text, package) for text in texts]
     with open_place(place, package, timeout) as device:
-        return [_answer(device, text, tokens) for text, tokens in zip(texts, encoded, strict=True)]
+        pairs = over(list(zip(texts, encoded, strict=True)), f"running on {place}", "texts")
+        return [_answer(device, text, tokens) for text, tokens in pairs]
 
 
 def answer(device: Device, tokenizer: Tokenizer, text: str) -> Answer:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Output, Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.progress import over
 
 # By how much of a float tensor's largest magnitude two places may differ.
 FLOAT_TOLERANCE = 1e-4
@@ -79,14 +79,13 @@ def against_place(
     texts: Sequence[Sequence[int]],
     place: str,
     other: str,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Location:
     """Compare every output of every step between two places, bit for bit; floats within FLOAT_TOLERANCE."""
     found: list[Difference] = []
     with ExitStack() as stack:
         one = stack.enter_context(open_traced(place, package))
         two = stack.enter_context(open_traced(other, package))
-        for number, ids in enumerate(progress(texts), 1):
+        for number, ids in enumerate(over(texts, "comparing operators", "texts"), 1):
             differs = [a != b for a, b in zip(one.digests(ids), two.digests(ids), strict=True)]
             for index in (i for i, different in enumerate(differs) if different):
                 difference = _exact(package, index, number, ids, one.output(index, ids), two.output(index, ids))
@@ -101,7 +100,6 @@ def against_float(
     texts: Sequence[Sequence[int]],
     place: str,
     reference: Float,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Location:
     """Compare every output that stands for a float tensor with it, within QUANTIZED_TOLERANCE.
 
@@ -112,7 +110,7 @@ def against_float(
         raise InputError(f"{package.path}: no step makes what the float model has: compare it with --against host")
     every: list[Difference] = []
     with open_traced(place, package) as device:
-        for number, ids in enumerate(progress(texts), 1):
+        for number, ids in enumerate(over(texts, "comparing operators", "texts"), 1):
             tensors = reference(ids)
             for index, origin in compared:
                 every.append(_close(package, index, number, ids, device.output(index, ids), tensors[origin]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from embbert_tvm.device.device import RunResult, Slices
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
+from embbert_tvm.progress import over
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ def profile(
     package: Package,
     place: str,
     lengths: Sequence[int],
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     timeout: float | None = None,
 ) -> Profile:
     """Run the package in `place` on synthetic token ids of each length, whole and step by step.
@@ -94,7 +94,7 @@ def profile(
                 f"or build yours with {' '.join(sorted(flags))}"
             )
         found, deepest = [], None
-        for length in progress(lengths):
+        for length in over(lengths, "profiling", "lengths"):
             ids = synthetic_ids(package, length)
             run = whole.run(ids)
             deepest = run.stack

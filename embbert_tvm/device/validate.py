@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -22,6 +22,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.models.reference import TextReference
+from embbert_tvm.progress import over
 
 # By how much of the logits' largest magnitude two places may differ: all in float32, and with some kernels in
 # floating point before a rounding to integers or in fp16. Packages of integers only must give the same bits.
@@ -85,7 +86,6 @@ def validate(
     package: Package,
     examples: Sequence[Example],
     place: str,
-    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
     timeout: float | None = None,
 ) -> Validation:
     """Run the float model and the package in `place` on every example.
@@ -102,7 +102,7 @@ def validate(
         device = stack.enter_context(open_place(place, package, timeout))
         host = None if place == "host" else stack.enter_context(open_place("host", package))
         deepest = _compare_reference(device, compared)
-        for number, example in enumerate(progress(examples), 1):
+        for number, example in enumerate(over(examples, f"validating on {place}", "texts"), 1):
             encoded = tokenize(tokenizer, example.text, example.text_pair, package.max_length)
             ids, cut = encoded.ids, cut + (encoded.truncated and not package.streams)
             float_logits.append(reference(package.filled(ids), example.text, example.text_pair))
@@ -206,7 +206,7 @@ def predict(package: Package, examples: Sequence[Example], place: str = "host") 
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     with open_place(place, package) as device:
         logits = []
-        for x in examples:
+        for x in over(examples, f"running on {place}", "texts"):
             ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
             logits.append(package.split(_run(device, x, ids).logits)[0])
     return predictions_of(examples, np.array(logits), package.answers)

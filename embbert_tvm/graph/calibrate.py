@@ -22,6 +22,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import moments
 from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
+from embbert_tvm.progress import over
 
 VERSION = 1
 BINS = 512
@@ -169,7 +170,7 @@ def calibrate(
     run = runner(mod, names)
     batches = [np.asarray([ids], np.int32) for ids in texts]
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    for ids in batches:
+    for ids in over(batches, "calibrating, ranges", "texts"):
         for n, value in enumerate(run(ids)):
             # A mask may hold -inf, which no scale is to reach.
             finite = value[np.isfinite(value)]
@@ -179,7 +180,7 @@ def calibrate(
     counts = np.zeros((len(names), BINS), np.int64)
     summed = set(names) & set(moments.multiplied(mod)) if with_moments else set()
     sums: dict[str, tuple[np.ndarray, int]] = dict.fromkeys(summed, (np.zeros(()), 0))
-    for ids in batches:
+    for ids in over(batches, "calibrating, histograms", "texts"):
         for n, value in enumerate(run(ids)):
             # In float64: bins of a narrow range are finer than float32 can tell apart.
             counts[n] += np.histogram(value.astype(np.float64), BINS, (low[n], high[n]))[0]

@@ -8,12 +8,15 @@ import numpy as np
 import tvm
 from tvm import IRModule, relax
 
+from embbert_tvm.progress import stage
+
 
 def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int]], np.ndarray]:
     """A function from token ids to all logits, flat: the module as TVM's LLVM build runs it on this machine.
 
     optimized: whether LLVM optimizes it; the bits are the same.
     """
+    stage("reference")
     target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
     # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
     with tvm.transform.PassContext(config={"tirx.disable_assert": True}):

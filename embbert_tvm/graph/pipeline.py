@@ -52,6 +52,7 @@ from embbert_tvm.graph.precision import PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.tvm_workarounds import module_pass, raised_by_passes
 from embbert_tvm.kernels.isa import MVE_FP16, Isa
+from embbert_tvm.progress import stage
 
 # 1. From an ONNX model to Relax.
 IMPORTED = "1-imported"
@@ -171,6 +172,7 @@ def run(passes: Sequence[Pass], mod: IRModule | None = None) -> IRModule:
     mod = IRModule({}) if mod is None else mod
     with tvm.target.Target("llvm"), raised_by_passes():
         for one in passes:
+            stage(one.info.name)
             mod = one(mod)
     return mod
 

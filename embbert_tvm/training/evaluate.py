@@ -25,11 +25,11 @@ from embbert_tvm.graph.onnx_export import fresh_onnx
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
+from embbert_tvm.progress import task
 from embbert_tvm.rejection import softmax
 from embbert_tvm.training.confidence import Confidence, Outside, confidence, outside_of
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,6 @@ def evaluate(
     metric: str | None = None,
     limit: int | None = None,
     seed: int = 0,
-    on_step: OnStep = lambda done, total: None,
     others: Path | None = None,
 ) -> Evaluation:
     """Run the model over a TSV, or over `limit` examples of it that `seed` draws.
@@ -86,10 +85,10 @@ def evaluate(
         examples = random.Random(seed).sample(examples, max(1, limit))
     texts = Texts.of(folder, examples)
     strangers = [] if others is None else read_examples(others)
-    logits, outside = _logits(folder, texts, on_step), None
+    logits, outside = _logits(folder, texts), None
     rejection = folder.rejection if isinstance(folder, ModelFolder) else None
     if strangers:
-        outside = outside_of(rejection, logits, _logits(folder, Texts.of(folder, strangers), on_step))
+        outside = outside_of(rejection, logits, _logits(folder, Texts.of(folder, strangers)))
     logits = logits[:, : rejection.classes if rejection is not None else None]
     names = 1 if folder.labels is None else len(folder.labels)
     if logits.shape[1] != names:
@@ -131,11 +130,11 @@ def _seen(folder: ModelFolder | NgramFolder, examples: Sequence[Example]) -> int
     return len(already_read(read_text_hashes(path), examples)) if path.is_file() else None
 
 
-def _logits(folder: ModelFolder | NgramFolder, texts: Texts, on_step: OnStep) -> np.ndarray:
+def _logits(folder: ModelFolder | NgramFolder, texts: Texts) -> np.ndarray:
     """What the float model says of the texts, their n-grams included."""
     logits = texts.linear
     if isinstance(folder, ModelFolder):
-        logits = texts.together(run_all(float_runner(folder), texts.ids, on_step=on_step))
+        logits = texts.together(run_all(float_runner(folder), texts.ids))
     assert logits is not None
     return logits
 
@@ -212,9 +211,9 @@ def run_all(
     open_runner: Callable[[], AbstractContextManager[Runner]],
     ids: Sequence[list[int]],
     processes: int = 1,
-    on_step: OnStep = lambda done, total: None,
+    what: str = "running the model",
 ) -> np.ndarray:
-    """Logits (N, classes) of token ids, `processes` runners sharing them; `on_step(done, all)` counts texts."""
+    """Logits (N, classes) of token ids, `processes` runners sharing them. what: says of it what it does."""
     logits: list[np.ndarray | None] = [None] * len(ids)
     waiting = iter(range(len(ids)))
     lock = Lock()
@@ -231,9 +230,9 @@ def run_all(
                 logits[index] = run(ids[index])
                 with lock:
                     done += 1
-                    on_step(done, len(ids))
+                    reach(done, len(ids))
 
-    with ThreadPoolExecutor(processes) as pool:
+    with task(what, "texts", len(ids)) as reach, ThreadPoolExecutor(processes) as pool:
         for worker in [pool.submit(work) for _ in range(processes)]:
             worker.result()
     return np.stack(logits)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build, load_classifier
+from embbert_tvm.progress import task
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
 from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
@@ -48,7 +48,6 @@ class PretrainJob:
     most: int | None = None  # texts of a file
     held_out: tuple[Path, ...] = ()  # TSVs of dev and test sets, whose texts are not read
     command: str = ""
-    on_embedded: Callable[[int, int], None] = field(default=lambda done, total: None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,8 @@ def _data(
     cache = _beside(job.output, "teacher.npy")
     if world > 1 and rank > 0:
         dist.barrier()
-    vectors = embed_all(teacher, texts, cache, job.on_embedded)
+    with task("the teacher reads", "texts", len(texts)) as reach:
+        vectors = embed_all(teacher, texts, cache, reach)
     if world > 1 and rank == 0:
         dist.barrier()
     return Sentences(ids, vectors)

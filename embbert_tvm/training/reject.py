@@ -15,7 +15,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import ModelFolder, write_config
 from embbert_tvm.rejection import DISTANCE, KNOWN, MAHALANOBIS, MAX_SOFTMAX, SCORES, Rejection, softmax
 from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_by
-from embbert_tvm.training.evaluate import OnStep, Texts, float_runner, run_all
+from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 
 if TYPE_CHECKING:
     from embbert_tvm.training.whitening import Distances
@@ -45,7 +45,6 @@ def fit_folder(
     others: Path | None = None,
     keep: float | None = None,
     accept: float | None = None,
-    on_step: OnStep = lambda done, total: None,
     vector: bool = False,
 ) -> Fitted:
     """Fit on a TSV of the model's labels, and where given one of texts that have none, and write config.json.
@@ -61,7 +60,7 @@ def fit_folder(
     strange = None if others is None else Texts.of(folder, read_examples(others))
     ids = [*texts.ids, *(strange.ids if strange is not None else [])]
     count, classes = len(texts.ids), len(folder.labels)
-    logits = run_all(float_runner(replace(folder, rejection=None)), ids, on_step=on_step)
+    logits = run_all(float_runner(replace(folder, rejection=None)), ids)
     outside = None if strange is None else strange.together(logits[count:])
     whitened = _whitened(folder, ids, texts.expected, classes)
     found = fit(texts.together(logits[:count]), texts.expected, outside, keep, accept, whitened)

@@ -22,7 +22,8 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.folder import ModelFolder
 from embbert_tvm.models.ngrams import NgramFolder
-from embbert_tvm.training.evaluate import OnStep, Runner, Texts, check_metric, float_runner, read_any_folder, run_all
+from embbert_tvm.progress import note
+from embbert_tvm.training.evaluate import Runner, Texts, check_metric, float_runner, read_any_folder, run_all
 from embbert_tvm.training.record import FILE, TrainingRecord, read_record
 
 FLOAT, COMPILED = "float", "int8"
@@ -65,15 +66,6 @@ class Summary:
     examples: int
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a caller may show meanwhile."""
-
-    on_run: Callable[[str], None] = lambda what: None
-    on_step: OnStep = lambda done, total: None
-    on_note: Callable[[str], None] = lambda text: None
-
-
 def find_runs(folder: Path, tasks: Sequence[Task]) -> list[Run]:
     """The trained models in `folder`, one a subfolder, that are of these tasks; in the tasks' order, then the seeds'.
 
@@ -95,24 +87,21 @@ def find_runs(folder: Path, tasks: Sequence[Task]) -> list[Run]:
     return [runs[key] for key in sorted(runs, key=lambda key: (order.index(key[0]), key[1]))]
 
 
-def measure(
-    runs: Sequence[Run], data: Path, compiled: bool = False, processes: int = 1, progress: Progress | None = None
-) -> list[Figure]:
+def measure(runs: Sequence[Run], data: Path, compiled: bool = False, processes: int = 1) -> list[Figure]:
     """Every run's metrics on every test split of its task, in `data`, a folder of tasks.
 
     compiled: also of its int8 package on this machine, whose bits are checked against TVM's. All runs are checked
     first. Raises InputError for a run that must not be evaluated on this test (see `check`), WorkError where a package
     computes other bits.
     """
-    progress = progress or Progress()
     splits = {run.task.name: read_splits(data, run.task) for run in runs}
     for run in runs:
         published = read_split(data, run.task, "train")
-        if note := check(run, splits[run.task.name], published):
-            progress.on_note(note)
+        if said := check(run, splits[run.task.name], published):
+            note(said)
     figures = []
     for run in runs:
-        figures += _measure(run, splits[run.task.name].tests, compiled, processes, progress)
+        figures += _measure(run, splits[run.task.name].tests, compiled, processes)
     return figures
 
 
@@ -169,16 +158,13 @@ def suite_means(summaries: Sequence[Summary], tasks: Sequence[Task]) -> dict[str
     return means
 
 
-def _measure(
-    run: Run, tests: Mapping[str, Sequence[Example]], compiled: bool, processes: int, progress: Progress
-) -> Iterator[Figure]:
+def _measure(run: Run, tests: Mapping[str, Sequence[Example]], compiled: bool, processes: int) -> Iterator[Figure]:
     for metric in run.task.metrics:
         check_metric(run.folder, metric)
     sets = {name: Texts.of(run.folder, examples) for name, examples in tests.items()}
     with tempfile.TemporaryDirectory(prefix="embbert-") as scratch:
         for precision in (FLOAT, COMPILED) if compiled else (FLOAT,):
-            progress.on_run(f"{run.folder.name} {precision}")
-            logits_of = _runner(run.folder, precision, Path(scratch), processes, progress)
+            logits_of = _runner(run.folder, precision, Path(scratch), processes)
             for name, texts in sets.items():
                 logits = logits_of(texts)
                 for metric in run.task.metrics:
@@ -189,13 +175,13 @@ def _measure(
 
 
 def _runner(
-    folder: ModelFolder | NgramFolder, precision: str, scratch: Path, processes: int, progress: Progress
+    folder: ModelFolder | NgramFolder, precision: str, scratch: Path, processes: int
 ) -> Callable[[Texts], np.ndarray]:
     """What gives a model's logits (N, classes) of texts. Of n-grams Python's integers are those of the C."""
     if isinstance(folder, NgramFolder):
         return lambda texts: texts.linear
     opened = float_runner(folder) if precision == FLOAT else compiled_runner(folder, scratch)
-    return lambda texts: texts.together(run_all(opened, texts.ids, processes, progress.on_step))
+    return lambda texts: texts.together(run_all(opened, texts.ids, processes, f"{folder.name} {precision}"))
 
 
 def compiled_runner(folder: ModelFolder, scratch: Path, precision: str = "int8") -> Callable[[], contextmanager]:

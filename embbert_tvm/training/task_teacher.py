@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import WIDE, read_folder
 from embbert_tvm.models.registry import load_classifier
+from embbert_tvm.progress import over
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.optimization import one_thread
 from embbert_tvm.training.recipe import TeacherRecipe
@@ -89,12 +90,7 @@ class Answers:
         return np.pad(projected, ((0, 0), (0, width - projected.shape[1]))).astype(np.float32)
 
 
-def cached_answers(
-    teacher: TaskTeacher,
-    examples: Sequence[Example],
-    cache: Path,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Answers:
+def cached_answers(teacher: TaskTeacher, examples: Sequence[Example], cache: Path) -> Answers:
     """What the teacher says of the texts, kept in the folder `cache` under a hash of teacher and texts."""
     texts = [[x.text, x.text_pair] for x in examples]
     run = hashlib.sha256(json.dumps([teacher.fingerprint(), texts]).encode()).hexdigest()[:24]
@@ -102,10 +98,8 @@ def cached_answers(
     if file.is_file():
         answers = np.load(file)
     else:
-        parts = []
-        for start in range(0, len(examples), _CHUNK):
-            parts.append(teacher.answers(examples[start : start + _CHUNK]))
-            on_step(min(start + _CHUNK, len(examples)), len(examples))
+        chunks = [examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK)]
+        parts = [teacher.answers(chunk) for chunk in over(chunks, "the teacher labels", f"chunks of {_CHUNK}")]
         answers = np.concatenate(parts)
         content = io.BytesIO()
         np.save(content, answers)

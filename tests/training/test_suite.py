@@ -7,7 +7,9 @@ import random
 import numpy as np
 import pytest
 import small
+from heard import Heard
 
+from embbert_tvm import progress
 from embbert_tvm.data.dataset import Example, write_examples
 from embbert_tvm.data.splits import read_split, read_splits
 from embbert_tvm.data.tasks import Task, all_tasks
@@ -59,9 +61,11 @@ def test_float_and_compiled_on_every_example(trained, data):
     trained(1)
     runs = suite.find_runs(trained(0), [TOY])
     assert [run.record.seed for run in runs] == [0, 1]
-    notes = []
-    figures = suite.measure(runs[:1], data, compiled=True, processes=2, progress=suite.Progress(on_note=notes.append))
-    assert notes == []
+    heard = Heard()
+    with progress.heard_by(heard):
+        figures = suite.measure(runs[:1], data, compiled=True, processes=2)
+    assert heard.notes == []
+    assert [what for what in heard.tasks if what.startswith("toy-0")] == ["toy-0 float", "toy-0 int8"]
     assert [(x.precision, x.metric) for x in figures] == [
         ("float", "accuracy"),
         ("float", "mcc"),
@@ -76,10 +80,11 @@ def test_float_and_compiled_on_every_example(trained, data):
 def test_processes_do_not_change_the_order():
     folder = read_folder(small.folder())
     ids = [small.some_ids(n, folder.config.vocabulary_size) for n in (9, 1, 30, 4, 17)]
-    seen = []
-    shared = run_all(float_runner(folder), ids, 3, lambda done, total: seen.append((done, total)))
+    heard = Heard()
+    with progress.heard_by(heard):
+        shared = run_all(float_runner(folder), ids, 3)
     assert np.array_equal(shared, run_all(float_runner(folder), ids))
-    assert seen == [(n, 5) for n in range(1, 6)]
+    assert heard.tasks == {"running the model": [(n, 5, "") for n in range(1, 6)]}
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import ONE_LABEL
 from embbert_tvm.models.reference import TextReference
+from embbert_tvm.progress import over
 
 MOST_FLIPS = 50
-Progress: TypeAlias = Callable[[Iterable[Example]], Iterable[Example]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ class Accuracy:
     flipped: int
 
 
-def measure(package: Package, data: Path, progress: Progress = iter) -> Accuracy:
+def measure(package: Package, data: Path) -> Accuracy:
     """Run the package on the host, and its float model, on every example. InputError for a head without one label."""
     if package.head != ONE_LABEL or package.answers is None:
         raise InputError(f"{package.path}: --data measures models of one label a text; this one gives {package.head}")
     examples = read_examples(data)
-    compiled, plain = _logits(package, examples, progress)
+    compiled, plain = _logits(package, examples)
     names, places = package.answers, {name: n for n, name in enumerate(package.answers)}
     expected = np.array([places.get(x.label, -1) for x in examples])
     ours, theirs = compiled.argmax(1), plain.argmax(1)
@@ -83,13 +82,13 @@ def measure(package: Package, data: Path, progress: Progress = iter) -> Accuracy
     )
 
 
-def _logits(package: Package, examples: Sequence[Example], progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def _logits(package: Package, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
     """Logits of the package's C on the host, and of its float model."""
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     reference = TextReference(package.reference_model, package.linear)
     compiled, plain = [], []
     with open_place("host", package) as device:
-        for x in progress(examples):
+        for x in over(examples, f"measuring {package.path.name}", "texts"):
             ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
             run = device.classify(x.text, x.text_pair).run if package.reads_text else device.run(ids)
             compiled.append(run.logits)

@@ -1,32 +1,36 @@
-"""The help of `compile`: every option under one heading, an example that works as it stands."""
+"""Options that few need: `--help` leaves them out, `--help-all` shows them, and they work."""
 
 from __future__ import annotations
 
 import re
-import shlex
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from embbert_tvm.cli import COMMANDS, group
-from embbert_tvm.cli.compile import _EXAMPLE, _GROUPS, command
+from embbert_tvm.cli.compile import command
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan
 
 
 @pytest.fixture(scope="module")
 def printed() -> str:
-    return CliRunner().invoke(group, ["compile", "--help"]).output
+    return CliRunner().invoke(group, ["compile", "--help-all"]).output
 
 
-def test_every_option_is_in_one_group(printed):
-    headings = re.findall(r"^(\S.*):$", printed, re.MULTILINE)
-    assert headings == [*_GROUPS, "Example"]  # nothing is left for "Others"
-    for option in command.params:
-        if option.opts[0].startswith("-"):
-            assert len(re.findall(rf"^  .*{option.opts[-1]}\b", printed, re.MULTILINE)) >= 1, option.opts
-    named = [name for names in _GROUPS.values() for name in names]
-    assert len(named) == len(set(named)) == len(command.params)  # --help for the argument MODEL
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_all_shows_every_option_once(name):
+    found = group.get_command(click.Context(group), name)
+    if isinstance(found, click.Group):
+        return
+    hidden = [p for p in found.params if isinstance(p, click.Option) and p.hidden]
+    short, whole = (CliRunner().invoke(group, [name, f"--help{more}"]) for more in ("", "-all" * bool(hidden)))
+    assert (short.exit_code, whole.exit_code) == (0, 0)
+    for option in (p for p in found.params if isinstance(p, click.Option)):
+        listed = re.compile(rf"^  (?:-\S+,? )*{option.opts[-1]}(?![\w-])", re.MULTILINE)
+        assert len(listed.findall(whole.output)) == 1, option.opts
+        assert len(listed.findall(short.output)) == (option not in hidden), option.opts
 
 
 def test_schemes_that_answer_the_papers_questions_are_not_offered(printed):
@@ -45,18 +49,10 @@ def test_a_scheme_that_answers_the_papers_questions_is_taken_where_it_is_request
     assert context.params["experimental"]
 
 
-def test_made_up_texts_are_no_part_of_the_help_of_distill():
+def test_made_up_texts_are_no_part_of_the_short_help_of_distill():
     help_of = CliRunner().invoke(group, ["distill", "--help"]).output
     distill = group.get_command(None, "distill")
     context = distill.make_context("distill", ["t.tsv", "-o", "m", "--teacher", "t", "--mixed", "1", "--noised", "2"])
     assert (context.params["mixed"], context.params["noised"]) == (1, 2)
     for name in ("mixed", "noised", "replaced", "auxiliary"):
         assert f"--{name}" not in help_of
-
-
-def test_the_example_is_of_commands_and_options_that_there_are():
-    for line in _EXAMPLE.splitlines():
-        program, verb, *arguments = shlex.split(line)
-        assert (program, verb in COMMANDS) == ("embbert-tvm", True)
-        parsed = group.get_command(None, verb).make_context(verb, arguments)
-        assert parsed.params["model" if verb == "compile" else "package"] is not None
