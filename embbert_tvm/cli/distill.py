@@ -97,6 +97,7 @@ def command(
     output: Path,
     as_json: bool,
     measure: bool,
+    plot: Path | None,
     teachers: tuple[Path, ...],
     teacher_output: Path | None,
     teacher_seeds: int,
@@ -123,4 +124,4 @@ def command(
         recipe = dataclasses.replace(recipe, epochs=teacher_epochs, least_steps=0)
     with progress.task("training", "batches") as reach:
         job = finetune_job_teachers(job, kept, recipe, teacher_seeds, teacher_progress(reach))
-    run_and_report(job, as_json, measure)
+    run_and_report(job, as_json, measure, plot)

@@ -41,7 +41,14 @@ OF_THE_JOB = (
     help="Let the model answer none of these; this share of --dev is refused.",
 )
 def command(
-    tsv: Path, output: Path, as_json: bool, measure: bool, teacher: str, reject: float | None, **options: Any
+    tsv: Path,
+    output: Path,
+    as_json: bool,
+    measure: bool,
+    plot: Path | None,
+    teacher: str,
+    reject: float | None,
+    **options: Any,
 ) -> None:
     """Fine-tune a model on TSV: label<TAB>text[<TAB>text_pair], or label<TAB>text<TAB>tags, in BIO.
 
@@ -56,4 +63,4 @@ def command(
         raise click.UsageError("--reject needs --dev, of texts that are not trained on, and a model of labels")
     limits = limits_of(options)
     job = Job(tsv, output, Recipe(**options), **of_the_job, limits=limits, command=command_line())
-    run_and_report(job, as_json, measure, teaching_of(teacher), None if reject is None else 1 - reject)
+    run_and_report(job, as_json, measure, plot, teaching_of(teacher), None if reject is None else 1 - reject)

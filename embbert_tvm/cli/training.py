@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embbert_tvm import progress
-from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE
+from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE, plot_option
 from embbert_tvm.training.recipe import SELECTIONS, Recipe
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def training_options(command: Callable) -> Callable:
         ),
         *_choice_options(),
         click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model folder to write."),
+        plot_option,
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
         recipe_option("--batch-size"),
         recipe_option("--seed"),
@@ -145,18 +146,25 @@ def limits_of(options: dict[str, Any]) -> Limits:
 
 
 def run_and_report(
-    job: Job, as_json: bool, measure: bool, teaching: Teaching | None = None, keep: float | None = None
+    job: Job,
+    as_json: bool,
+    measure: bool,
+    plot: Path | None = None,
+    teaching: Teaching | None = None,
+    keep: float | None = None,
 ) -> None:
     """Train, alone and by a teacher where there is one, show progress on stderr, print the result.
 
-    keep: the share of dev that is not to be none of the labels.
+    Args:
+        plot: the file that curves are drawn into.
+        keep: the share of dev that is not to be none of the labels.
     """
     import json
 
     from embbert_tvm.errors import InputError
     from embbert_tvm.models.folder import ModelFolder, read_folder
-    from embbert_tvm.report import classes
-    from embbert_tvm.report.training import advice, compared, recipes, tagging
+    from embbert_tvm.report import classes, plots
+    from embbert_tvm.report.training import advice, compared, curves, curves_of, recipes, tagging
     from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
     from embbert_tvm.training.finetune import Progress
@@ -164,16 +172,22 @@ def run_and_report(
 
     if job.limits and not measure:
         raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
+    if plot is not None:
+        plots.check(plot)
     with progress.task("training", "batches") as reach:
-        epochs = _Epochs("spearman" if job.regression else "mcc", reach)
+        epochs = _Epochs(reach)
         shown = Progress(epochs.reach, epochs.add, progress.note)
         result = run_best(job, teaching, shown, measure_folder if measure else None, teacher_progress(reach))
     if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
         fitted = fit_folder(read_folder(job.output), job.dev, keep=keep).rejection
         progress.note(f"none of these where {fitted.score} is below {fitted.threshold:.6g}")
+    if plot is not None:
+        plots.training(plot, curves_of(result), result.best_epoch)
     if as_json:
         click.echo(json.dumps(_document(job, result)))
     else:
+        if result.history:
+            click.echo(f"{curves(curves_of(result))}\n")
         if result.baseline is not None:
             click.echo(f"{classes.text(result.classes, result.confused)}\n")
         if len(result.recipes) > 1:
@@ -191,19 +205,17 @@ def run_and_report(
 class _Epochs:
     """Shows the batches of epochs, dev's metric after each, and which of them is kept."""
 
-    def __init__(self, metric: str, reach: progress.Reach) -> None:
-        self._metric, self._reach, self._kept = metric, reach, ""
+    def __init__(self, reach: progress.Reach) -> None:
+        self._reach, self._kept = reach, ""
 
     def reach(self, done: int, total: int) -> None:
         self._reach(done, total, self._kept)
 
     def add(self, epoch: Epoch) -> None:
-        dev = f"{self._metric} {epoch.dev_metric:.4f}"
         if epoch.best:
-            self._kept = f"keeps epoch {epoch.number} with {dev}"
-        progress.note(
-            f"epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {dev}, loss {epoch.dev_loss:.4f}; {self._kept}"
-        )
+            self._kept = f"keeps epoch {epoch.number}, dev {epoch.dev_metric:.4f}"
+        losses = f"loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f} (loss {epoch.dev_loss:.4f})"
+        progress.note(f"epoch {epoch.number}: {losses}; {self._kept}")
 
 
 def teacher_progress(reach: progress.Reach) -> TeacherProgress:

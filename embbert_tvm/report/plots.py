@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,24 @@ def search(path: Path, costs: Sequence[tuple[int, float]], objective: str) -> No
     axes = figure.subplots()
     axes.step([trials for trials, _ in costs], [cost / 1e6 for _, cost in costs], where="post")
     axes.set(xlabel="trials", ylabel=f"million {objective} of an inference")
+    _write(figure, path)
+
+
+def training(path: Path, curves: Mapping[str, Sequence[float]], kept: int) -> None:
+    """Draw the losses of each epoch and, beside them, the last of the curves, dev's metric, with the epoch kept."""
+    *losses, metric = curves
+    values = curves[metric]
+    if not values:
+        raise InputError(f"--plot {path}: a linear model has no epochs to draw")
+    figure, numbers = _figure(12, 5), range(1, len(values) + 1)
+    left, right = figure.subplots(1, 2)
+    for name in losses:
+        left.plot(numbers, curves[name], label=name)
+    left.set(xlabel="epoch", ylabel="loss")
+    left.legend(fontsize="small")
+    right.plot(numbers, values)
+    right.plot([kept], [values[kept - 1]], "o", color="black")
+    right.set(xlabel="epoch", ylabel=metric, title=f"kept: epoch {kept}, {values[kept - 1]:.4f}")
     _write(figure, path)
 
 

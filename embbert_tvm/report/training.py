@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from embbert_tvm.data.slots import TagFigures
@@ -12,6 +14,36 @@ if TYPE_CHECKING:
     from embbert_tvm.training.result import Result
 
 _AS_GOOD = 0.002  # of accuracy: what few texts of dev decide
+_HEIGHTS = "▁▂▃▄▅▆▇█"
+_MOST_EPOCHS = 60  # that a line of curves has room for
+
+
+def curves(series: Mapping[str, Sequence[float]]) -> str:
+    """Curves by their name, a line each: their shape from the lowest to the highest value, the first and the last.
+
+    What is not finite is drawn as a gap; of more epochs than a line has room for, evenly spread ones are.
+    """
+    width = max(map(len, series))
+    return "\n".join(f"{name:{width}}  {_curve(v)}  {v[0]:.4f} to {v[-1]:.4f}" for name, v in series.items())
+
+
+def _curve(values: Sequence[float]) -> str:
+    if len(values) > _MOST_EPOCHS:
+        values = [values[round(n * (len(values) - 1) / (_MOST_EPOCHS - 1))] for n in range(_MOST_EPOCHS)]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(_HEIGHTS) - 1) / ((high - low) or 1)
+    return "".join(_HEIGHTS[round((v - low) * scale)] if math.isfinite(v) else " " for v in values)
+
+
+def curves_of(result: Result) -> dict[str, list[float]]:
+    """By their name the losses of each epoch, and last dev's metric."""
+    history = result.history
+    return {
+        "loss on train": [x.train_loss for x in history],
+        "loss on dev": [x.dev_loss for x in history],
+        f"{result.metric} on dev": [x.dev_metric for x in history],
+    }
 
 
 def compared(result: Result) -> str:

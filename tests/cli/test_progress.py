@@ -93,15 +93,15 @@ def test_the_stages_of_compile_are_those_that_it_goes_through(tmp_path):
 def test_each_epoch_says_devs_metric_and_what_is_kept():
     heard = Heard()
     with progress.heard_by(heard), progress.task("training", "batches") as reach:
-        epochs = _Epochs("mcc", reach)
+        epochs = _Epochs(reach)
         for epoch in (Epoch(1, 0.9, 0.5, 0.8, True), Epoch(2, 0.7, 0.4, 0.9, False)):
             epochs.reach(epoch.number, 2)
             epochs.add(epoch)
     assert heard.notes == [
-        "epoch 1: loss 0.9000, dev mcc 0.5000, loss 0.8000; keeps epoch 1 with mcc 0.5000",
-        "epoch 2: loss 0.7000, dev mcc 0.4000, loss 0.9000; keeps epoch 1 with mcc 0.5000",
+        "epoch 1: loss 0.9000, dev 0.5000 (loss 0.8000); keeps epoch 1, dev 0.5000",
+        "epoch 2: loss 0.7000, dev 0.4000 (loss 0.9000); keeps epoch 1, dev 0.5000",
     ]
-    assert heard.tasks["training"] == [(1, 2, ""), (2, 2, "keeps epoch 1 with mcc 0.5000")]
+    assert heard.tasks["training"] == [(1, 2, ""), (2, 2, "keeps epoch 1, dev 0.5000")]
 
 
 def test_every_command_can_be_quiet():

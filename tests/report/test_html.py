@@ -133,6 +133,26 @@ def test_the_page_needs_nothing_else(package, figures, data):
     assert "say &#34;on&#34;" in text  # a label with quotes
 
 
+def test_sensitivity_is_shown_where_a_search_has_measured_it(package, figures, tmp_path):
+    assert "Sensitivity" not in page.page_of([figures])
+    copy = small.copy_of_package(package, tmp_path / "copy")
+    plan = json.loads((copy / "plan.json").read_text())
+    rows = [
+        {"operator": "head", "scheme": "int8", "error": 1e-5, "changed": 0.0, "flash": 0},
+        {"operator": "head", "scheme": "int4", "error": 2e-3, "changed": 0.125, "flash": -64},
+    ]
+    plan |= {"operators": {"head": "int4"}, "measured": {"operators": rows, "texts": 96, "drop": 0.25}}
+    (copy / "plan.json").write_text(json.dumps(plan))
+    text = page.page_of([read_figures(copy)])
+    assert "loses 0.25 points of accuracy on 96 texts" in text
+    assert re.search(
+        r'<td>int4</td><td class="n".*>0\.00 %</td><td class="n right" title="error 0\.002 .*>12\.50 %</td>', text
+    )
+    (copy / "plan.json").write_text('{"measured": 1}')
+    with pytest.raises(InputError, match="is not the plan of a package"):
+        page.page_of([read_figures(copy)])
+
+
 def test_a_profile_is_of_this_package(package, figures, tmp_path):
     names = [step.name for step in figures.package.steps]
     layers = [{"name": n, "instructions": 7, "cycles": None, "macs": 1, "share": 0.5} for n in names]

@@ -13,6 +13,7 @@ from embbert_tvm.data.predictions import Prediction
 from embbert_tvm.device.profile import Layer, LengthProfile, Profile
 from embbert_tvm.errors import InputError
 from embbert_tvm.report import plots
+from embbert_tvm.report.training import curves
 
 
 def texts_of(svg) -> str:
@@ -47,6 +48,21 @@ def test_a_profile_is_drawn_by_layer(tmp_path):
 def test_a_search_is_drawn(tmp_path):
     plots.search(tmp_path / "s.svg", [(0, 9e6), (8, 7e6), (16, 7e6)], "cycles")
     assert "<!-- million cycles of an inference -->" in texts_of((tmp_path / "s.svg").read_bytes())
+
+
+def test_a_training_is_drawn_with_the_epoch_that_is_kept(tmp_path):
+    curves = {"loss on train": [0.9, 0.5], "loss on dev": [0.8, 0.9], "mcc on dev": [0.7, 0.6]}
+    plots.training(tmp_path / "t.svg", curves, 1)
+    text = texts_of((tmp_path / "t.svg").read_bytes())
+    assert all(f"<!-- {words} -->" in text for words in ("loss on train", "mcc on dev", "kept: epoch 1, 0.7000"))
+    with pytest.raises(InputError, match="no epochs to draw"):
+        plots.training(tmp_path / "t.svg", {key: [] for key in curves}, 0)
+
+
+def test_curves_are_lines_of_text():
+    lines = curves({"loss": [0.9, 0.55, 0.2], "mcc on dev": [0.5, float("nan"), 0.75]}).splitlines()
+    assert lines == ["loss        █▅▁  0.9000 to 0.2000", "mcc on dev  ▁ █  0.5000 to 0.7500"]
+    assert "▁" * 60 in curves({"level": [1.0] * 500})
 
 
 @pytest.mark.parametrize("command", ["validate", "evaluate", "profile"])

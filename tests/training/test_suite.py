@@ -65,7 +65,7 @@ def test_float_and_compiled_on_every_example(trained, data):
     with progress.heard_by(heard):
         figures = suite.measure(runs[:1], data, compiled=True, processes=2)
     assert heard.notes == []
-    assert [what for what in heard.tasks if what.startswith("toy-0")] == ["toy-0 float", "toy-0 int8"]
+    assert [what.split()[-1] for what in heard.tasks if what.startswith(runs[0].folder.name)] == ["float", "int8"]
     assert [(x.precision, x.metric) for x in figures] == [
         ("float", "accuracy"),
         ("float", "mcc"),

@@ -14,6 +14,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.report.html import charts
 from embbert_tvm.report.html.accuracy import Accuracy
 from embbert_tvm.report.html.figures import PackageFigures, read_figures
+from embbert_tvm.report.html.sensitivity import read_sensitivity
 
 if TYPE_CHECKING:
     import jinja2
@@ -101,6 +102,7 @@ def _package(
         "lengths": lengths,
         "steps": steps,
         "fell_back": [o for o in figures.operators if o.fell_back],
+        "sensitivity": read_sensitivity(package.path),
         "accuracy": accuracy,
         "calibration": None if accuracy is None else charts.calibration(accuracy.probabilities, accuracy.right),
         "trial": None if module is None else _trial(figures, module),
