@@ -176,16 +176,19 @@ def load_package(path: str | Path) -> Package:
 
 
 def load_model(path: str | Path, labels: str | None = None) -> ModelSource | NgramSource:
-    """A model folder, a hub's folder, or an ONNX file with tokenizer.json and calibration.json beside it.
+    """A model folder, the name of one that ships, a hub's folder, or an ONNX file with tokenizer.json and
+    calibration.json beside it.
 
     labels: names of the classes in place of the model's own: a file with one a line, or "a,b,c". InputError for none.
     """
     _import_compiler()
     from embbert_tvm.compiler import find_source
+    from embbert_tvm.models.folder import find_model
     from embbert_tvm.models.ngrams import is_ngram_folder
     from embbert_tvm.ngram_compiler import find_ngram_source
 
-    return (find_ngram_source if is_ngram_folder(Path(path)) else find_source)(Path(path), labels)
+    found = find_model(Path(path))
+    return (find_ngram_source if is_ngram_folder(found) else find_source)(found, labels)
 
 
 def find_target(cpu: str | None = None, board: str | None = None) -> Target:

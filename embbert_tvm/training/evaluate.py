@@ -22,7 +22,7 @@ from embbert_tvm.data.slots import TagFigures, tag_figures, word_tags, words_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import fresh_onnx
-from embbert_tvm.models.folder import ModelFolder, read_folder
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.progress import task
@@ -57,7 +57,8 @@ class Evaluation:
 
 
 def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
-    """A model folder of tokens or of hashed n-grams. Raises InputError for what is neither."""
+    """A model folder of tokens or of hashed n-grams, or one that ships. Raises InputError for what is neither."""
+    path = find_model(path)
     return read_ngram_folder(path) if is_ngram_folder(path) else read_folder(path)
 
 
