@@ -57,8 +57,8 @@ def python_page() -> str:
 def c_page(header: str) -> str:
     """Markdown of a package's header: a heading for each function or group of types, the whole at the end."""
     parts = [
-        f"# C\n\nThe C API of a package, from the `embbert.h` that `compile` writes for `{_MODEL}`. Another model's has "
-        "other numbers, and what its heads need beside.\n"
+        f"# C\n\nThe C API of a package, from the `embbert.h` that `compile` writes for `{_MODEL}`. The header of "
+        "another model has other numbers, and what its heads need beside.\n"
     ]
     for comment, code in _DECLARED.findall(header[header.index("typedef enum") :]):
         words = re.sub(r"\s*\n \* ", " ", comment).replace("*", "\\*")

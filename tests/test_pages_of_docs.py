@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -76,6 +77,49 @@ def test_the_site_has_a_page_of_every_command_and_names_every_page():
     named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     there = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
     assert named == there | set(site_hooks.PAGES)
+
+
+def test_formats_stand_with_the_versions_that_the_code_has():
+    """A version that is raised is told where users look it up."""
+    from embbert_tvm.codegen import blob, package
+    from embbert_tvm.device import examples, protocol
+    from embbert_tvm.graph import calibrate, precision
+    from embbert_tvm.tuning import logs
+
+    api = re.search(r"#define @UPPER@_API (\d+)", (ROOT / "embbert_tvm/codegen/templates/api.h.in").read_text())[1]
+    versions = {
+        "a package's `metadata.json`": f"`{package.FORMAT}`; {package.MLF_VERSION}",
+        "`plan.json`": f"`{precision.FORMAT}`",
+        "`calibration.json`": f"{calibrate.VERSION}",
+        "`weights.bin`": f"{blob.VERSION}",
+        "intents by example, a blob": f"{examples._VERSION}",
+        "a tuning log's `manifest.json`": f"{logs.FORMAT}",
+        "frames of the [protocol](protocol.md)": f"{protocol.VERSION}",
+        "`embbert.h`": api,
+    }
+    rows = re.findall(r"^\| (.*?) \| .*? \| (.*?) \|", (ROOT / "docs/formats.md").read_text(), re.MULTILINE)
+    assert dict(rows[1:]) == versions
+
+
+def test_the_page_of_c_has_every_function_of_the_header():
+    text = site_hooks.c_page(
+        "typedef enum {\n    EMBBERT_OK = 0 /* done */\n} embbert_status_t;\n\n"
+        "/* A model. */\ntypedef struct {\n    int32_t n; /* tokens */\n} embbert_t;\n\n"
+        "/* Run it\n * on ids. */\nembbert_status_t embbert_run(embbert_t *model,\n              size_t n);\n"
+        "embbert_status_t embbert_again(embbert_t *model);\n"
+    )
+    assert "## `embbert_t`\n\nA model." in text
+    assert "## `embbert_run`, `embbert_again`\n\nRun it on ids.\n\n```c\nembbert_status_t embbert_run(" in text
+
+
+def test_the_page_of_python_has_every_public_name():
+    import embbert_tvm
+
+    text = site_hooks.python_page()
+    for path in re.findall(r"^::: (\S+)$", text, re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+    assert [name for name in embbert_tvm.__all__ if f".{name}\n" not in text] == ["__version__"]
 
 
 def test_the_readme_is_short():
