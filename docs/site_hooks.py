@@ -68,6 +68,7 @@ def c_page(header: str) -> str:
 
 
 def _title(code: str) -> str:
+    code = re.sub(r"/\*.*?\*/", "", code, flags=re.DOTALL)
     functions = re.findall(r"(\w+)\(", code)
     found = [f"`{name}`" for name in (functions or re.findall(r"} (\w+);", code))]
     return ", ".join(dict.fromkeys(found))

@@ -104,7 +104,7 @@ def test_formats_stand_with_the_versions_that_the_code_has():
 def test_the_page_of_c_has_every_function_of_the_header():
     text = site_hooks.c_page(
         "typedef enum {\n    EMBBERT_OK = 0 /* done */\n} embbert_status_t;\n\n"
-        "/* A model. */\ntypedef struct {\n    int32_t n; /* tokens */\n} embbert_t;\n\n"
+        "/* A model. */\ntypedef struct {\n    int32_t n; /* as embbert_run() takes it */\n} embbert_t;\n\n"
         "/* Run it\n * on ids. */\nembbert_status_t embbert_run(embbert_t *model,\n              size_t n);\n"
         "embbert_status_t embbert_again(embbert_t *model);\n"
     )
