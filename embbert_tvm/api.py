@@ -4,7 +4,7 @@
 
     package = embbert_tvm.compile("models/embbert-snips", "cortex-m7", "build/snips")
     with package.open("qemu") as device:
-        print(device.classify("turn the lights off").label)
+        print(device.classify("play some jazz").label)
 
 Everything heavy, TVM above all, is imported when it is first needed.
 """

@@ -37,7 +37,7 @@ def _curve(values: Sequence[float]) -> str:
 
 
 def curves_of(result: Result) -> dict[str, list[float]]:
-    """By their name the losses of each epoch, and last dev's metric."""
+    """Losses of each epoch by their name and, as the last, dev's metric."""
     history = result.history
     return {
         "loss on train": [x.train_loss for x in history],
