@@ -101,6 +101,12 @@ def test_formats_stand_with_the_versions_that_the_code_has():
     assert dict(rows[1:]) == versions
 
 
+def test_tests_that_pages_name_are_there():
+    for page in PAGES:
+        for name in re.findall(r"`(tests/[\w/.]+)`", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.relative_to(ROOT)}: {name}"
+
+
 def test_the_page_of_c_has_every_function_of_the_header():
     text = site_hooks.c_page(
         "typedef enum {\n    EMBBERT_OK = 0 /* done */\n} embbert_status_t;\n\n"
