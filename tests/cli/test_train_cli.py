@@ -42,8 +42,9 @@ def call(monkeypatch, capsys):
 
 def test_train_export_evaluate(tsv, tmp_path, call):
     model = tmp_path / "model"
-    status, out, err = call("train", tsv, *OPTIONS, "--json", "-o", model)
+    status, out, err = call("train", tsv, *OPTIONS, "--json", "--plot", tmp_path / "curves.png", "-o", model)
     assert status == 0, err
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(out)
     assert len(out.splitlines()) == 1
     assert {"model", "task", "metric", "value", "examples", "seed"} <= set(found)

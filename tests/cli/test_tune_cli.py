@@ -44,7 +44,7 @@ def here(folder, monkeypatch) -> Path:
 def log(here, cli) -> Path:
     """A log where `tune` puts it by itself, at most one search."""
     if not LOG.is_dir():
-        done = cli("tune", "toy.onnx", *SEARCH, "--trials", 12, "--json")
+        done = cli("tune", "toy.onnx", *SEARCH, "--trials", 12, "--plot", "tune.svg", "--json")
         assert done.status == 0, done.err
         (here / "tune.json").write_text(done.out)
         (here / "tune.err").write_text(done.err)
@@ -67,6 +67,7 @@ def test_the_json_is_one_object(log, here):
 
 def test_a_file_is_told_no_progress(log, here):
     assert (here / "tune.err").read_text() == ""
+    assert "<!-- million instructions of an inference -->" in (here / "tune.svg").read_text()
 
 
 def test_what_is_done_is_told_again_and_pruned(log, here, cli):
