@@ -125,7 +125,7 @@ def _foreign(path: Path) -> ModelSource | None:
     tokenizer = there("tokenizer.json")
     files = (None if labels is None else tuple(labels), tokenizer, there("calibration.json"))
     own = None, separator_of(tokenizer), padding_of(tokenizer), head
-    return ModelSource(name, path / "model.onnx", *files, *own)
+    return ModelSource(name, path / "model.onnx", *files, *own, wide=wide_of(path, files[0]))
 
 
 def folder_while_running(prefix: str) -> Path:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from embbert_tvm.data.dataset import calibration_sample, read_examples
 from embbert_tvm.data.files import folder_in_place, write_atomically
@@ -19,42 +22,71 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.onnx_export import export_model
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.heads import VECTOR
-from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.folder import ModelFolder
+from embbert_tvm.models.classifier import TextClassifier, mean_row
+from embbert_tvm.models.folder import WIDE, ModelFolder
+from embbert_tvm.models.ngrams import sketch
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.source import FOREIGN
+from embbert_tvm.training.optimization import one_thread
+
+_MOST_TEXTS = 4000  # that the directions are found from
+_SKETCH_LENGTH = 0.8  # of what n-grams give, beside what the encoder gives
 
 
-def export_vector(folder: ModelFolder, out: Path, texts: Path) -> int:
-    """Write the model folder `out` whose outputs are what the head of a model reads, less their mean over some texts.
+def export_vector(folder: ModelFolder, out: Path, texts: Path, sketched: int | None = None) -> int:
+    """Write the model folder `out` whose outputs are a text's vector.
 
-    texts: a labelled TSV whose texts give the mean and the statistics of int8; its labels are not read. Gives the
-    width of the vector. Raises InputError where `out` is there already.
+    Its last numbers are the mean of the text's rows in their main directions over some texts, of like spreads, together
+    about of length 1. The first are a sketch of the text's hashed n-grams (`models/ngrams.py`): two texts are
+    near where they mean the same to the encoder or share words.
+
+    Args:
+        texts: a labelled TSV whose texts give the directions and the statistics of int8; its labels are not read.
+        sketched: how many numbers are the sketch; half of them where not given.
+
+    Gives the width of the vector. Raises InputError where `out` is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already: name another output")
-    longest = folder.config.max_length
-    sample = calibration_sample(read_examples(texts))
-    ids = [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in sample]
-    model = with_vector(load_classifier(folder), ids)
+    width, longest = folder.config.hidden_size, folder.config.max_length
+    sketched = width // 2 if sketched is None else sketched
+    if not 0 <= sketched < width:
+        raise InputError(f"--sketch {sketched}: the vector has {width} numbers, and the encoder gives the others")
+    examples = read_examples(texts)
+    sample = [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in calibration_sample(examples)]
+    shown = random.Random(0).sample(examples, min(_MOST_TEXTS, len(examples)))
+    model = with_vector(
+        load_classifier(folder), [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in shown], sketched
+    )
     exported = export_model(model)
     with folder_in_place(out) as place:
         write_atomically(place / "model.onnx", exported.SerializeToString(deterministic=True))
         write_atomically(place / "tokenizer.json", folder.tokenizer_path.read_bytes())
         config = {"architecture": FOREIGN, "head": VECTOR, "labels": None, "name": f"{folder.name}-vector"}
         write_atomically(place / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        if sketched:
+            sketch(sketched, _SKETCH_LENGTH / math.sqrt(2)).save(place / WIDE, f"{folder.name}-sketch")
         mod = simplify(import_onnx(onnx.load_from_string((place / "model.onnx").read_bytes())))
-        save_calibration(calibrate(mod, ids, sha256(place / "model.onnx")), place / "calibration.json")
-    return model.classes
+        save_calibration(calibrate(mod, sample, sha256(place / "model.onnx")), place / "calibration.json")
+    return width
 
 
-def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]]) -> TextClassifier:
-    """The model with a linear head that gives what the head read, less its mean over these texts."""
+def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]], first: int = 0) -> TextClassifier:
+    """The model with a linear head that gives `first` zeros, and a text's mean row in the main directions of these.
+
+    A direction is divided by sqrt(its variance + the mean variance), all of them by the mean length that this gives.
+    """
+    one_thread()
+    model.pool = mean_row
     with torch.no_grad():
-        features = torch.cat([model.features(torch.tensor([one])) for one in ids])
-        mean: Tensor = features.mean(0)
-        head = nn.Linear(len(mean), len(mean))
-        head.weight.copy_(torch.eye(len(mean)))
-        head.bias.copy_(-mean)
-    model.head, model.classes = head, len(mean)
+        rows = torch.cat([model.features(torch.tensor([one])) for one in ids]).double().numpy()
+    mean, width = rows.mean(0), rows.shape[1]
+    variances, directions = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    weight = np.zeros((width, width))
+    weight[first:] = (directions / np.sqrt(variances + variances.mean())).T[::-1][: width - first]
+    weight /= np.linalg.norm((rows - mean) @ weight.T, axis=1).mean()
+    model.head, model.classes = nn.Linear(width, width), width
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight))
+        model.head.bias.copy_(torch.from_numpy(-weight @ mean))
     return model.eval()

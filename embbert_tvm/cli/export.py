@@ -13,7 +13,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("model", type=_PATH)
 @click.option("-o", "--output", type=_PATH, metavar="FOLDER", help="For a hub's folder: the model folder to write.")
 @click.option("--calibration", type=_PATH, help="TSV, or lines of text, that give calibration statistics.")
-@click.option("--vector", is_flag=True, help="A model of texts' vectors, written to --output: what MODEL's head reads.")
+@click.option("--vector", is_flag=True, help="A model of texts' vectors, written to --output.")
+@click.option(
+    "--sketch",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="For --vector: how many of its numbers are of the text's n-grams. [default: half of them]",
+)
 @click.option(
     "--prune-vocabulary",
     type=_PATH,
@@ -29,6 +35,7 @@ def command(
     prune_vocabulary: Path | None,
     vocabulary_size: int | None,
     vector: bool,
+    sketch: int | None,
     as_json: bool,
 ) -> None:
     """Write MODEL/model.onnx and, from the texts of --calibration, MODEL/calibration.json.
@@ -51,8 +58,10 @@ def command(
     if prune_vocabulary is not None or vocabulary_size is not None:
         raise InputError(f"{model}: is a model folder of ours: prune its vocabulary with `compile --prune-vocabulary`")
     if vector:
-        _of_vectors(model, output, calibration, as_json)
+        _of_vectors(model, output, calibration, sketch, as_json)
         return
+    if sketch is not None:
+        raise InputError("--sketch goes with --vector")
     if output is not None:
         raise InputError(f"--output {output}: {model} is a model folder of ours, whose model.onnx lies in it")
     try:
@@ -86,7 +95,9 @@ def command(
             click.echo(f"{folder.calibration}: from {texts} texts")
 
 
-def _of_vectors(model: Path, output: Path | None, calibration: Path | None, as_json: bool) -> None:
+def _of_vectors(
+    model: Path, output: Path | None, calibration: Path | None, sketch: int | None, as_json: bool
+) -> None:
     import json
 
     from embbert_tvm.cli.training import need_torch
@@ -98,7 +109,7 @@ def _of_vectors(model: Path, output: Path | None, calibration: Path | None, as_j
     need_torch()
     from embbert_tvm.vector_export import export_vector
 
-    width = export_vector(read_folder(find_model(model)), output, calibration)
+    width = export_vector(read_folder(find_model(model)), output, calibration, sketch)
     if as_json:
         click.echo(json.dumps({"onnx": str(output / "model.onnx"), "width": width}))
     else:

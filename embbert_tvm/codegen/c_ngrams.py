@@ -27,6 +27,10 @@ _TABLE = """\
 #define NGRAMS_EMIT(state, bucket) \\
     ngrams_add_row((state)->sums, &@PREFIX@_linear_table[(bucket) * NGRAMS_COLUMNS])
 """
+# A bucket's number spells the row: the signs and the places of its two numbers.
+_SIGNS = """\
+#define NGRAMS_EMIT(state, bucket) ngrams_add_signs((state)->sums, bucket)
+"""
 _TABLE_OF_STATE = """\
 #define NGRAMS_STATE const int8_t *table;
 #define NGRAMS_EMIT(state, bucket) ngrams_add_row((state)->sums, &(state)->table[(bucket) * NGRAMS_COLUMNS])
@@ -36,6 +40,8 @@ _HEADER = template("linear.h.in")
 _SOURCE = template("linear.c.in")
 _PLAIN = template("linear_plain.c.in").rstrip("\n")
 _PROJECTED = template("linear_projected.c.in").rstrip("\n")
+_ADD_ROW = template("linear_add_row.c.in").rstrip("\n")
+_ADD_SIGNS = template("linear_add_signs.c.in").rstrip("\n")
 _OF_TWO = "        logits[0] += -z / 2;\n        logits[1] += z / 2;"
 
 # Of a package of nothing else, in the place of the functions that call a tokenizer.
@@ -54,8 +60,8 @@ def bytes_text() -> str:
 
 def constants(model: NgramModel) -> dict[str, np.ndarray]:
     """The arrays of <prefix>_weights.c, by their names without the prefix."""
-    found = {"linear_table": model.table, "linear_bias": model.bias}
-    return found if model.projection is None else found | {"linear_projection": model.projection}
+    arrays = {"linear_table": model.table, "linear_bias": model.bias, "linear_projection": model.projection}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def factor(model: NgramModel) -> float:
@@ -80,21 +86,22 @@ def files(
         prefix,
         title=c_comment(title),
         formula="bias + (table[bucket 1] + ... + table[bucket n])" + " projection" * projected + " scale / sqrt(n)",
+        add=_ADD_SIGNS if model.table is None else _ADD_ROW,
         words=f"1 to {features.words}" if features.words > 1 else "1",
         characters=runs,
         buckets=features.buckets,
-        columns=model.table.shape[1],
+        columns=model.columns,
         order=features.words,
         shortest=features.shortest,
         longest=features.longest,
         tables=fold_tables(),
         factor="blob->linear_factor[0]" if in_blob else real(factor(model)),
-        table=_TABLE_OF_STATE if in_blob else _TABLE,
-        table_of_state="    state.table = blob->linear_table;\n" if in_blob else "",
+        table=_SIGNS if model.table is None else _TABLE_OF_STATE if in_blob else _TABLE,
+        table_of_state="    state.table = blob->linear_table;\n" if in_blob and model.table is not None else "",
         blob_name="blob, " if in_blob else "",
         **places,
         logits=logits,
-        classes=len(model.labels),
+        classes=len(model.labels) or outputs,
         next_text=NEXT_TEXT,
     )
     return {

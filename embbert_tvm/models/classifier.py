@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import safetensors.torch
 import torch
@@ -22,10 +21,31 @@ from embbert_tvm.models.folder import ModelFolder, write_config
 _POOL_EPSILON = 1e-12  # keeps the root's gradient finite
 
 
-class TextClassifier(nn.Module):
-    """A text classifier: `states` makes rows, the head reads the first of them, or where `pooled` their RMS."""
+def first_row(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, d) -> (B, d)."""
+    return rows[:, 0]
 
-    pooled: ClassVar[bool] = False
+
+def mean_row(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, d) -> (B, d): the mean over the rows that are no padding."""
+    if mask is None:
+        return rows.mean(1)
+    kept = mask[:, :, None]
+    return rows.masked_fill(~kept, 0.0).sum(1) / kept.sum(1)
+
+
+def root_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, d) -> (B, d): the root of the mean square over the rows that are no padding."""
+    if mask is None:
+        return x.pow(2).mean(1).add(_POOL_EPSILON).sqrt()
+    kept = mask[:, :, None]
+    return (x.pow(2).masked_fill(~kept, 0.0).sum(1) / kept.sum(1)).add(_POOL_EPSILON).sqrt()
+
+
+class TextClassifier(nn.Module):
+    """A text classifier: `states` makes rows, and the head reads what `pool` makes of them."""
+
+    pool = staticmethod(first_row)
 
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
@@ -61,10 +81,10 @@ class TextClassifier(nn.Module):
         if not self.more:
             return [self.features(ids, mask)]
         rows = self.layers(ids, mask)
-        found = [self._pool(rows[-1], mask)]
+        found = [self.pool(rows[-1], mask)]
         for head in self.more:
             read = rows[-1] if head.layer is None or len(rows) == 1 else rows[head.layer - 1]
-            found.append(read if head.of_tokens else self._pool(read, mask))
+            found.append(read if head.of_tokens else self.pool(read, mask))
         return found
 
     def answers(self, read: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -74,10 +94,7 @@ class TextClassifier(nn.Module):
 
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the head reads, (B, d)."""
-        return self._pool(self.states(ids, mask), mask)
-
-    def _pool(self, rows: Tensor, mask: Tensor | None) -> Tensor:
-        return root_mean_square(rows, mask) if self.pooled else rows[:, 0]
+        return self.pool(self.states(ids, mask), mask)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes) of what the head reads."""
@@ -108,14 +125,6 @@ class TextClassifier(nn.Module):
         save_tokenizer(tokenizer, folder.tokenizer_path)
         write_config(folder)
         return folder
-
-
-def root_mean_square(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, L, d) -> (B, d): the root of the mean square over the rows that are no padding."""
-    if mask is None:
-        return x.pow(2).mean(1).add(_POOL_EPSILON).sqrt()
-    kept = mask[:, :, None]
-    return (x.pow(2).masked_fill(~kept, 0.0).sum(1) / kept.sum(1)).add(_POOL_EPSILON).sqrt()
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.classifier import TextClassifier, root_mean_square
 from embbert_tvm.models.config import EmbedderConfig
 
 
 class EmbedderClassifier(TextClassifier):
     """The embedder's rows, filtered where the configuration asks for it, and a linear head on their RMS."""
 
-    pooled = True
+    pool = staticmethod(root_mean_square)
 
     def __init__(self, config: EmbedderConfig, classes: int, dropout: float = 0.1) -> None:
         """`dropout` is of attention weights, of which there are none."""

@@ -130,7 +130,7 @@ def wide_of(path: Path, labels: tuple[str, ...] | None) -> ngrams.NgramModel | N
     if not (path / WIDE).is_dir():
         return None
     model = ngrams.load_ngram_model(path / WIDE)
-    if model.labels != labels:
+    if model.labels != (labels or ()):
         raise InputError(f"{path / WIDE}: has other labels than {path}: train the model again")
     return model
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.classifier import TextClassifier, root_mean_square
 from embbert_tvm.models.config import MambaConfig
 from embbert_tvm.models.selective_scan import selective_scan
 
@@ -50,7 +50,7 @@ class Block(nn.Module):
 class Mamba(TextClassifier):
     """Mamba with a linear head on the RMS of its rows: it is causal, so that the first row knows one token."""
 
-    pooled = True
+    pool = staticmethod(root_mean_square)
 
     def __init__(self, config: MambaConfig, classes: int, dropout: float = 0.1) -> None:
         """`dropout` is of attention weights, of which there are none."""

@@ -7,6 +7,10 @@ The logits of a text whose n-grams fall in the buckets b1..bn (embbert_tvm/data/
 the sum and the root in integers, the rest in float32, each operation rounded; of two classes the table has one column
 z, and the logits are -z/2 and z/2. Where there is a projection (rank, classes) the table has `rank` columns, and what
 the scaled sum gives is multiplied by it, a column after the other. codegen/c_ngrams.py writes the same in C.
+
+A table of signs is not stored: of its 4 C^2 rows of C columns each has a -1 or 1 in two columns, which the bucket's
+number spells, and each such row is there once. The sums are then a random projection of the bag of n-grams (a count
+sketch of two hashes), whose inner products are about those of the bags.
 """
 
 from __future__ import annotations
@@ -36,12 +40,13 @@ _FILES = ("config.json", "model.safetensors")
 class NgramModel:
     """A linear classifier of hashed n-grams. `table` int8 (buckets, columns), `bias` float32 (outputs,).
 
-    `projection` is int8 (columns, outputs), or None where each column is an output.
+    `projection` is int8 (columns, outputs), or None where each column is an output. Without a table the rows are signs
+    (`sketch` makes such a model), there is no projection, and no labels either.
     """
 
     features: NgramFeatures
     labels: tuple[str, ...]
-    table: np.ndarray
+    table: np.ndarray | None
     scale: float
     bias: np.ndarray
     projection: np.ndarray | None = None
@@ -49,7 +54,16 @@ class NgramModel:
     @property
     def bytes(self) -> int:
         """What the table, the projection and the bias take in flash."""
-        return self.table.nbytes + self.bias.nbytes + (0 if self.projection is None else self.projection.nbytes)
+        return sum(0 if array is None else array.nbytes for array in (self.table, self.bias, self.projection))
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a row."""
+        return len(self.bias) if self.table is None else int(self.table.shape[1])
+
+    def rows(self, buckets: np.ndarray) -> np.ndarray:
+        """The rows of buckets (n,), int8 (n, columns)."""
+        return sign_rows(buckets, self.columns) if self.table is None else self.table[buckets]
 
     def added_to(self, logits: np.ndarray, text: str, pair: str | None = None) -> np.ndarray:
         """A model's flat logits of a text, those of its first head with what the n-grams say."""
@@ -77,9 +91,9 @@ class NgramModel:
 
     def logits_of(self, bags: Bags) -> np.ndarray:
         """(N, classes) float32 of texts whose features are known."""
-        sums = np.zeros((len(bags), self.table.shape[1]), np.int32)
+        sums = np.zeros((len(bags), self.columns), np.int32)
         for i in range(len(bags)):
-            sums[i] = self.table[bags.of(i)].sum(0, dtype=np.int32)
+            sums[i] = self.rows(bags.of(i)).sum(0, dtype=np.int32)
         counts = np.maximum(np.diff(bags.starts), 1)
         roots = np.array([math.isqrt(int(n) << 24) for n in counts], np.float32)
         factors = np.float32(np.float32(self.scale) * np.float32(4096)) / roots
@@ -107,9 +121,9 @@ class NgramModel:
             "name": name,
         }
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        tensors = {"table": self.table, "scale": np.array([self.scale], np.float32), "bias": self.bias}
-        if self.projection is not None:
-            tensors["projection"] = self.projection
+        tensors = {"scale": np.array([self.scale], np.float32), "bias": self.bias}
+        tensors |= {} if self.table is None else {"table": self.table}
+        tensors |= {} if self.projection is None else {"projection": self.projection}
         return dict(zip(_FILES, (text.encode("utf-8"), save(tensors)), strict=True))
 
     def save(self, path: Path, name: str | None = None) -> None:
@@ -136,6 +150,27 @@ class NgramFolder:
         return len(self.model.labels)
 
 
+def sketch(columns: int, scale: float, features: NgramFeatures | None = None) -> NgramModel:
+    """A model whose rows are signs. The length of its logits is about `scale` sqrt(2), whatever the text's.
+
+    features: which n-grams are hashed, as `NgramFeatures`; how many buckets follows from the columns.
+    """
+    kinds = features or NgramFeatures(1)
+    hashed = NgramFeatures(4 * columns**2, kinds.words, kinds.shortest, kinds.longest)
+    return NgramModel(hashed, (), None, scale, np.zeros(columns, np.float32))
+
+
+def sign_rows(buckets: np.ndarray, columns: int) -> np.ndarray:
+    """The rows (n, columns), int8, that the numbers of buckets (n,) below 4 columns^2 spell: two signs, two places."""
+    rest, first = np.divmod(buckets, columns)
+    signs, second = np.divmod(rest, columns)
+    found = np.zeros((len(buckets), columns), np.int8)
+    at = np.arange(len(buckets))
+    found[at, first] = 1 - 2 * (signs & 1)
+    found[at, second] += (1 - 2 * (signs >> 1)).astype(np.int8)
+    return found
+
+
 def relabelled(model: NgramModel, labels: tuple[str, ...]) -> NgramModel:
     """The model with other names of its classes; InputError for another number of them."""
     if len(labels) != len(model.labels):
@@ -160,6 +195,8 @@ def is_ngram_folder(path: Path) -> bool:
 def read_ngram_folder(path: Path) -> NgramFolder:
     """The `ngrams` model of a folder with its name. Raises InputError where it is none."""
     model = load_ngram_model(path)
+    if model.table is None:
+        raise InputError(f"{path}: is what the n-grams add to a text's vector, and no model of its own")
     name = json.loads((Path(path) / _FILES[0]).read_text(encoding="utf-8")).get("name")
     return NgramFolder(Path(path), name if isinstance(name, str) and name else Path(path).resolve().name, model)
 
@@ -178,10 +215,12 @@ def load_ngram_model(path: Path) -> NgramModel:
         if document["architecture"] != ARCHITECTURE:
             raise InputError(f"{config}: is of the architecture {document['architecture']!r}, not {ARCHITECTURE!r}")
         features, labels = NgramFeatures(**document["config"]), tuple(document["labels"])
-        table, scale, bias = tensors["table"], float(tensors["scale"][0]), tensors["bias"]
+        scale, bias = float(tensors["scale"][0]), tensors["bias"]
+        table = tensors["table"] if labels or "table" in tensors else None
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a model of n-grams ({error!r} is missing or wrong)") from error
-    if len(labels) < 2 or len(set(labels)) != len(labels) or not all(isinstance(x, str) and x for x in labels):
+    names_classes = len(labels) >= 2 and all(isinstance(x, str) and x for x in labels)
+    if table is not None and (not names_classes or len(set(labels)) != len(labels)):
         raise InputError(f"{config}: labels must be a list of two or more different strings")
     model = NgramModel(features, labels, table, scale, bias, tensors.get("projection"))
     _check_shapes(model, weights)
@@ -190,13 +229,17 @@ def load_ngram_model(path: Path) -> NgramModel:
 
 def _check_shapes(model: NgramModel, weights: Path) -> None:
     """InputError where the tensors do not fit what config.json says, or are not numbers."""
-    outputs = outputs_of(len(model.labels))
+    outputs = len(model.bias) if model.table is None else outputs_of(len(model.labels))
     projection, columns = model.projection, outputs
     fits = model.bias.dtype == np.float32 and model.bias.shape == (outputs,)
     if projection is not None:
         columns = len(projection)
         fits = fits and projection.dtype == np.int8 and projection.shape == (columns, outputs)
     shape = (model.features.buckets, columns)
-    fits = fits and model.table.dtype == np.int8 and model.table.shape == shape
+    if model.table is None:
+        fits = fits and projection is None and model.features.buckets == 4 * columns**2
+    else:
+        fits = fits and model.table.dtype == np.int8 and model.table.shape == shape
     if not fits or not np.isfinite(model.bias).all() or not np.isfinite(model.scale):
-        raise InputError(f"{weights}: its tensors do not fit config.json, which asks for an int8 table of {shape}")
+        asked = f"{4 * columns**2} buckets of signs" if model.table is None else f"an int8 table of {shape}"
+        raise InputError(f"{weights}: its tensors do not fit config.json, which asks for {asked}")

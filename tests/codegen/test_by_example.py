@@ -12,8 +12,10 @@ import small
 import torch
 
 from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.ngrams import load_ngram_model
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.vector_export import export_vector
@@ -36,16 +38,40 @@ def vectors(texts) -> Path:
     return out
 
 
-def test_the_vectors_are_what_the_head_reads_less_their_mean(vectors, texts):
+def test_the_vectors_are_the_mean_rows_in_their_main_directions_behind_a_sketch(vectors, texts, tmp_path):
     model, run = load_classifier(small.folder()), Reference(vectors / "model.onnx")
     tokenizer = read_folder(small.folder()).tokenizer
     ids = [tokenizer.encode(text).ids for text in small.TEXTS]
     with torch.no_grad():
-        features = torch.cat([model.features(torch.tensor([one])) for one in ids]).numpy()
+        rows = torch.cat([model.states(torch.tensor([one])).mean(1) for one in ids]).numpy()
     found = np.stack([run(one) for one in ids])
-    np.testing.assert_allclose(found, features - features.mean(0), atol=1e-4)
+    np.testing.assert_allclose(found[:, :16], 0, atol=1e-6)
+    assert np.linalg.norm(found, axis=1).mean() == pytest.approx(1, abs=1e-4)
+    spread = np.cov(found[:, 16:].T)  # along main directions, the strongest first
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-5)
+    assert (np.diff(np.diag(spread)) < 1e-6).all()
+    # Nothing of the rows is lost where there is no sketch: a linear map gives them back.
+    assert export_vector(read_folder(small.folder()), tmp_path / "whole", texts, 0) == 32
+    assert not (tmp_path / "whole" / "wide").exists()
+    whole = np.stack([Reference(tmp_path / "whole" / "model.onnx")(one) for one in ids])
+    back, *_ = np.linalg.lstsq(np.c_[whole, np.ones(len(ids))], rows, rcond=None)
+    np.testing.assert_allclose(np.c_[whole, np.ones(len(ids))] @ back, rows, atol=1e-3)
+    for sketched in (-1, 32):
+        with pytest.raises(InputError, match="the encoder gives the others"):
+            export_vector(read_folder(small.folder()), tmp_path / "none", texts, sketched)
     with pytest.raises(InputError, match="is there already"):
         export_vector(read_folder(small.folder()), vectors, texts)
+
+
+def test_the_sketch_is_the_same_in_c_and_of_the_whole_text(vectors, tmp_path, cli):
+    assert cli("compile", vectors, "--target", "cortex-m7", "-o", tmp_path / "p").status == 0
+    package, signs = load_package(tmp_path / "p"), load_ngram_model(vectors / "wide")
+    long = "please turn the kitchen lights off again " * 100
+    for place in ("host", "qemu"):
+        with open_place(place, package) as device:
+            for text in (*small.TEXTS[:2], long):
+                found = device.classify(text).run.logits
+                np.testing.assert_array_equal(found[:16], signs.logits([text])[0])
 
 
 def test_compiled_they_find_their_own_examples(vectors, texts, tmp_path, cli):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.c_ngrams import RUNTIME, constants, files, fold_tables
 from embbert_tvm.data.ngrams import FOLDS, NgramFeatures, hash_texts
-from embbert_tvm.models.ngrams import NEXT_TEXT, NgramModel, outputs_of
+from embbert_tvm.models.ngrams import NEXT_TEXT, NgramModel, outputs_of, sketch
 
 STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-pedantic", "-ffp-contract=off"]
 FEATURES = [
@@ -135,15 +135,23 @@ def weights_header(model, prefix):
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize(("classes", "rank"), [(2, 0), (3, 0), (150, 0), (2, 3), (150, 7)])
-def test_logits_have_pythons_bits(tmp_path, classes, rank):
+def random_model(classes, rank):
     rng = np.random.default_rng(classes)
     outputs = outputs_of(classes)
     features = NgramFeatures(700)
     table = rng.integers(-127, 128, (700, rank or outputs)).astype(np.int8)
     bias = rng.standard_normal(outputs).astype(np.float32)
     projection = rng.integers(-127, 128, (rank, outputs)).astype(np.int8) if rank else None
-    model = NgramModel(features, tuple(map(str, range(classes))), table, 0.0123, bias, projection)
+    return NgramModel(features, tuple(map(str, range(classes))), table, 0.0123, bias, projection)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [*(random_model(*x) for x in [(2, 0), (3, 0), (150, 0), (2, 3), (150, 7)]), sketch(2, 0.5), sketch(64, 0.7)],
+    ids=lambda model: f"{len(model.labels)} labels, {model.columns} columns",
+)
+def test_logits_have_pythons_bits(tmp_path, model):
+    classes = len(model.labels) or model.columns
     library = built(tmp_path, files(model, "mine", "a model") | {"mine_weights.h": weights_header(model, "mine")})
     cases = [
         ("", None),
