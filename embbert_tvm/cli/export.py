@@ -95,9 +95,7 @@ def command(
             click.echo(f"{folder.calibration}: from {texts} texts")
 
 
-def _of_vectors(
-    model: Path, output: Path | None, calibration: Path | None, sketch: int | None, as_json: bool
-) -> None:
+def _of_vectors(model: Path, output: Path | None, calibration: Path | None, sketch: int | None, as_json: bool) -> None:
     import json
 
     from embbert_tvm.cli.training import need_torch
