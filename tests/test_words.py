@@ -83,6 +83,29 @@ def test_words_are_told_from_everyday_english(text, lines):
     assert lines_with("|".join(INSTEAD), text) == lines
 
 
+LONGEST_SENTENCE = 40  # words; parts between semicolons or colons count apart
+
+
+def prose(page: str) -> list[str]:
+    """The sentences of a page, without code, tables and headings."""
+    page = re.sub(r"```.*?```|`[^`]*`", "code", page, flags=re.DOTALL)
+    page = re.sub(r"^(    .*|\|.*|#.*)$", "", page, flags=re.MULTILINE)
+    page = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", page)
+    parts = re.split(r"\n\s*\n|\n(?=- |\d+\. )", page)
+    return [sentence for part in parts for sentence in re.split(r"(?<=[.:;])\s+", " ".join(part.split()))]
+
+
+def test_sentences_of_pages_have_one_thought():
+    pages = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
+    found = [
+        f"{path.relative_to(ROOT)}: {sentence}"
+        for path in pages
+        for sentence in prose(path.read_text(encoding="utf-8"))
+        if len(sentence.split()) > LONGEST_SENTENCE
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_docstrings_begin_with_a_noun_or_a_verb():
     """Not with a preposition, which leaves out what the sentence is about."""
     found = []
