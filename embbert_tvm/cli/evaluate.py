@@ -14,11 +14,17 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", type=_PATH, required=False)
 @click.option("--data", type=_PATH, required=True, help="TSV with the model's labels; for --suite a folder of tasks.")
-@click.option("--metric", help="accuracy (default), mcc, f1 or f1_positive; spearman or pearson for regression.")
-@click.option("--outside", type=_PATH, help="TSV of texts that have none of the model's labels: how it tells them.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many examples, drawn by --seed.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--suite", help="tinynlp, glue or tasks such as emotion,limit: measure the models in --runs.")
+@click.option(
+    "--metric", metavar="NAME", help="accuracy (default), mcc, f1 or f1_positive; spearman or pearson for regression."
+)
+@click.option(
+    "--outside", type=_PATH, help="TSV of texts that have none of the labels: also say how well the model tells them."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only N examples, drawn by --seed.")
+@click.option("--seed", default=0, show_default=True, metavar="N", help="Of --limit.")
+@click.option(
+    "--suite", metavar="NAMES", help="Measure the models in --runs: tinynlp, glue or tasks such as emotion,limit."
+)
 @click.option("--runs", type=_PATH, help="Folder of models that benchmarks/suite.py trained.")
 @click.option("--compiled", is_flag=True, hidden=True, help="For --suite: also their int8 packages, on this machine.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, hidden=True, help="For --suite.")
@@ -44,7 +50,10 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the float MODEL (its ONNX in onnxruntime) on a labelled set, or a suite's models on their tests."""
+    """Measure the float MODEL on a labelled set, or the models of a suite on their tests.
+
+    The model is its ONNX, run by onnxruntime.
+    """
     if suite is not None and runs is not None and not any((model, metric, limit, output, outside, plot)):
         _suite(suite, data, runs, compiled, processes, download, as_json)
     elif model is not None and suite is None and runs is None and not (compiled or download):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm import progress
+
 _PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("model", type=_PATH)
 @click.option("-o", "--output", type=_PATH, metavar="FOLDER", help="For a hub's folder: the model folder to write.")
-@click.option("--calibration", type=_PATH, help="TSV, or lines of text, that give calibration statistics.")
-@click.option("--vector", is_flag=True, help="A model of texts' vectors, written to --output.")
+@click.option("--calibration", type=_PATH, help="Texts to take calibration statistics of: a TSV, or lines.")
+@click.option("--vector", is_flag=True, help="Write a model of texts' vectors to --output.")
 @click.option(
     "--sketch",
     type=click.IntRange(min=0),
@@ -24,9 +26,11 @@ _PATH = click.Path(path_type=Path)
     "--prune-vocabulary",
     type=_PATH,
     metavar="TSV|TXT",
-    help="For a hub's folder: keep only the tokens that these need.",
+    help="For a hub's folder: keep only the tokens that these texts need.",
 )
-@click.option("--vocabulary-size", type=click.IntRange(min=1), help="For --prune-vocabulary: how many tokens at most.")
+@click.option(
+    "--vocabulary-size", type=click.IntRange(min=1), metavar="N", help="The most tokens that --prune-vocabulary keeps."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,
@@ -75,7 +79,8 @@ def command(
     folder = read_folder(model)
     examples = read_examples(calibration) if calibration else []
     stale = folder.onnx_is_stale()
-    differences = export_folder(folder)
+    with progress.task("exporting"):
+        differences = export_folder(folder)
     texts = calibrate(folder, examples) if examples else 0
     if stale and not examples and folder.calibration.is_file():
         click.echo(f"{folder.calibration} is of other weights: give --calibration to renew it", err=True)
@@ -107,7 +112,8 @@ def _of_vectors(model: Path, output: Path | None, calibration: Path | None, sket
     need_torch()
     from embbert_tvm.vector_export import export_vector
 
-    width = export_vector(read_folder(find_model(model)), output, calibration, sketch)
+    with progress.task("exporting"):
+        width = export_vector(read_folder(find_model(model)), output, calibration, sketch)
     if as_json:
         click.echo(json.dumps({"onnx": str(output / "model.onnx"), "width": width}))
     else:
@@ -133,7 +139,8 @@ def _of_a_hub(
         raise InputError(f"{model}: is a hub's folder: name the model folder to write with -o FOLDER")
     if most is not None and corpus is None:
         raise InputError("--vocabulary-size goes with --prune-vocabulary")
-    done = export_hub_folder(model, output, calibration, corpus, most)
+    with progress.task("exporting"):
+        done = export_hub_folder(model, output, calibration, corpus, most)
     texts, pruned = done.calibration_texts, done.pruned
     if as_json:
         document = {"onnx": str(output / "model.onnx"), "calibration_texts": texts}

@@ -26,14 +26,21 @@ _WHAT = {
 
 @click.command("firmware")
 @click.argument("package", type=click.Path())
-@click.option("--board", metavar="BOARD", help="Default: the one that the package was compiled for.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where files go.")
-@click.option("--flash", "to_flash", is_flag=True, help="Put it on the board, with the tool that is installed.")
+@click.option("--board", metavar="BOARD", help="The board. Default: the one that the package was compiled for.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder that the files are written to.",
+)
+@click.option("--flash", "to_flash", is_flag=True, help="Flash the board too, with the tool that is installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, board: str | None, output: Path, to_flash: bool, as_json: bool) -> None:
     """Build an image of the compiled PACKAGE that speaks the protocol over the board's serial port.
 
-    With it on the board, `run`, `validate`, `profile` and `pytest` take --on serial:PORT.
+    With the image on the board, `run`, `validate`, `profile` and `pytest` take --on serial:PORT.
     """
     from embbert_tvm.device.firmware import flash, make_firmware
     from embbert_tvm.device.package import load_package

@@ -9,16 +9,21 @@ from embbert_tvm import progress
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--all", "every", is_flag=True, help="Every preset: the paper's family, ablation and baselines.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the formula. Default: the longest text.")
-@click.option("--planned", is_flag=True, help="Compile presets too; needs torch, seconds to minutes each.")
-@click.option("--target", default="cortex-m7", show_default=True, metavar="CPU", help="What the plan is for.")
+@click.option("--all", "every", is_flag=True, help="Show every preset: the paper's family, ablation and baselines.")
+@click.option(
+    "--length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of a text in the formula. Default: the longest text.",
+)
+@click.option("--planned", is_flag=True, help="Compile presets too. This needs torch, and seconds to minutes each.")
+@click.option("--target", default="cortex-m7", show_default=True, metavar="CPU", help="The CPU that the plan is for.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(model: str | None, every: bool, length: int | None, planned: bool, target: str, as_json: bool) -> None:
     """Say what MODEL, a model folder or a preset, takes in memory.
 
-    By the paper's formula: float32 weights and the activations that the largest step holds. Beside it for a model
-    folder what is planned in int8: constants in flash and the arena in RAM, at the longest text.
+    The paper's formula counts float32 weights and the activations that the largest step holds. For a model folder the
+    plan in int8 stands beside it: constants in flash and the arena in RAM, at the longest text.
     """
     import json
 

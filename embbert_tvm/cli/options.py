@@ -11,7 +11,7 @@ timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="For one text. Default: what the device's clock and the text's length ask for.",
+    help="The longest a text may take. Default: by the device's clock and the text's length.",
 )
 
 plot_option = click.option(

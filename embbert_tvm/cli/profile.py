@@ -24,14 +24,16 @@ MOST_FUNCTIONS = 8  # of which cycles are shown
 
 @click.command("profile")
 @click.argument("package", type=click.Path())
-@click.option("--on", "place", default="qemu", show_default=True, help="qemu, qemu:BOARD or serial:PORT[@BAUD]")
+@click.option(
+    "--on", "place", default="qemu", show_default=True, metavar="PLACE", help="qemu, qemu:BOARD or serial:PORT[@BAUD]"
+)
 @click.option(
     "--length",
     "lengths",
     metavar="N,N,...",
-    help="Tokens of the texts.  [default: those of 12,32,64,128,256 that the package takes]",
+    help="Lengths of text in tokens.  [default: those of 12,32,64,128,256 that the package takes]",
 )
-@click.option("--board", metavar="BOARD", help="Whose time and energy to estimate. Default: the package's.")
+@click.option("--board", metavar="BOARD", help="The board whose time and energy are estimated. Default: the package's.")
 @click.option(
     "--cycles",
     "weighs",

@@ -13,8 +13,15 @@ import click
 @click.option(
     "--template", "name", required=True, metavar="TEMPLATE", help="cmake, zephyr, arduino, esp-idf, platformio or bare"
 )
-@click.option("--board", metavar="BOARD", help="For cmake and bare. Default: the package's, else one in QEMU.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New or empty.")
+@click.option("--board", metavar="BOARD", help="The board of cmake and bare. Default: the package's, else one in QEMU.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder to write, new or empty.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, name: str, board: str | None, output: Path, as_json: bool) -> None:
     """Make a folder that builds from the compiled PACKAGE."""

@@ -14,7 +14,9 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("packages", nargs=-1, required=True, type=_PATH, metavar="PACKAGE...")
-@click.option("--data", type=_PATH, metavar="TSV", help="Labelled text: accuracy, confusions, calibration, flips.")
+@click.option(
+    "--data", type=_PATH, metavar="TSV", help="Labelled text, for accuracy, confusions, calibration and flips."
+)
 @click.option("--profile", type=_PATH, metavar="JSON", help="What `profile --json` printed of the package.")
 @click.option("--no-trial", is_flag=True, help="Leave out the package's C as WebAssembly.")
 @click.option("-o", "--output", type=_PATH, help="The page. Default: report.html in the package, or here for several.")
@@ -29,8 +31,8 @@ def command(
 ) -> None:
     """Write one HTML page of a PACKAGE, or a comparison of several.
 
-    The page holds all it needs: memory, the arena as a picture, work by layer and length, what fell back and why, and
-    where clang, lld and wasi-libc are installed the package itself, which answers texts typed into the page.
+    The page shows memory, the arena as a picture, work by layer and length, and what fell back and why. It needs no
+    network. Where clang, lld and wasi-libc are installed, the package itself answers texts typed into the page.
     """
     from embbert_tvm.data.files import write_atomically
     from embbert_tvm.errors import InputError

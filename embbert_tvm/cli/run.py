@@ -25,11 +25,25 @@ _NUMBERS = 4  # of a vector that are shown
 @click.argument("package", type=click.Path())
 @click.argument("text", nargs=-1)
 @click.option(
-    "--file", "path", metavar="FILE", help="Texts, one a line, or a TSV's with its header; - is standard input."
+    "--file", "path", metavar="FILE", help="File of texts, one a line, or a TSV with a header; - is standard input."
 )
-@click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
-@click.option("--examples", type=click.Path(path_type=Path), help="TSV of intents: label and text; for vectors.")
-@click.option("--threshold", type=float, help="Of --examples: the least cosine that counts.  [default: 0.5]")
+@click.option(
+    "--on",
+    "place",
+    default="host",
+    show_default=True,
+    metavar="PLACE",
+    help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
+)
+@click.option(
+    "--examples",
+    type=click.Path(path_type=Path),
+    metavar="TSV",
+    help="Intents, label and text, by which vectors get labels.",
+)
+@click.option(
+    "--threshold", type=float, metavar="COSINE", help="The least cosine that counts for --examples.  [default: 0.5]"
+)
 @timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -42,9 +56,9 @@ def command(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Classify each TEXT with the compiled PACKAGE, or its tokens, or make its vector, as the model does.
+    """Run the compiled PACKAGE on each TEXT and print what it says: a label, labels of tokens, or a vector.
 
-    Without TEXT the texts are those of --file, or of standard input.
+    Without TEXT, texts are read from --file or from standard input.
     """
     if path is not None or not text:
         text = (*text, *_texts(path or "-"))

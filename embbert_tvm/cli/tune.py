@@ -22,22 +22,44 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", type=_PATH)
 @click.option("--target", required=True, metavar="CPU|BOARD|FILE.yaml", help="What to tune for.")
-@click.option("--trials", type=click.IntRange(1), default=256, show_default=True, help="In the log when done.")
-@click.option("--precision", default="int8", show_default=True, metavar="int8|fp32")
-@click.option("--length", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the text to run.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Trials in the log at the end, earlier ones included.",
+)
+@click.option("--precision", default="int8", show_default=True, metavar="int8|fp32", help="What is tuned.")
+@click.option(
+    "--length",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Tokens of the text that is run.",
+)
 @click.option(
     "--objective",
     type=click.Choice(["instructions", "cycles", "mca"]),
     metavar="NAME",
     help="instructions, cycles or mca. Default: what the place can count.",
 )
-@click.option("--on", "place", default="qemu", show_default=True, metavar="qemu|serial:PORT")
+@click.option(
+    "--on", "place", default="qemu", show_default=True, metavar="qemu|serial:PORT", help="Where trials are measured."
+)
 @click.option("--flash", metavar="COMMAND", hidden=True, help="Puts {image} on the board behind a serial port.")
 @click.option("--tracker", metavar="HOST:PORT", help="Measure on the boards of a farm instead.")
 @click.option("--key", hidden=True, help="Of the farm's boards. Default: the board's name.")
 @click.option("--calibration", type=_PATH, help="Labelled TSV to calibrate on instead of the model's statistics.")
 @click.option("--prune", is_flag=True, hidden=True, help="Keep the best record of each kernel alone.")
-@click.option("-o", "--output", type=_PATH, metavar="LOG", help="Default: schedules/<target>/<model>-<precision>.")
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    metavar="LOG",
+    help="The log to write. Default: schedules/<target>/<model>-<precision>.",
+)
 @plot_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
@@ -57,7 +79,10 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Search faster schedules for MODEL, a model folder or an ONNX file. An interrupted search goes on where it was."""
+    """Search faster schedules for MODEL, a model folder or an ONNX file.
+
+    The same command resumes a search that was interrupted.
+    """
     from embbert_tvm.api import load_model
     from embbert_tvm.errors import InputError
     from embbert_tvm.ngram_compiler import NgramSource

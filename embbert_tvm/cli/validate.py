@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 @click.command("validate")
 @click.argument("package", type=click.Path())
-@click.option("--data", type=click.Path(), help="TSV of labelled text; .gz and .xz are read as they are.")
-@click.option("--on", "place", default="host", show_default=True, help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]")
+@click.option("--data", type=click.Path(), metavar="TSV", help="Labelled text; .gz and .xz are read as they are.")
+@click.option(
+    "--on",
+    "place",
+    default="host",
+    show_default=True,
+    metavar="PLACE",
+    help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
+)
 @click.option(
     "--against",
     metavar="host|float|PLACE",
@@ -47,9 +54,9 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the compiled PACKAGE and its float model on labelled text and compare them.
+    """Run the compiled PACKAGE and its float model on labelled text, and compare them.
 
-    With --against, compare what each operator makes, on the texts of --data or on made-up token ids.
+    With --against, the outputs of each operator are compared, on the texts of --data or on synthetic token ids.
     """
     if against is not None:
         _locate(package, data, place, against, limit, as_json)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
+from embbert_tvm.progress import task
 
 BOARD = "nucleo_h743zi2"  # that costs are told of
 _WITHIN = 0.01  # of the best accuracy: the smallest that near is pointed out
@@ -109,7 +110,8 @@ def measured(measure: Measure | None, folder: Path, example: Example, on_note: C
     if measure is None:
         return None
     try:
-        return measure(folder, example)
+        with task("compiling, and counting instructions"):
+            return measure(folder, example)
     except EmbbertError as error:
         on_note(f"the cost of {folder.name} is not known: {error}")
         return None

@@ -24,6 +24,7 @@ from embbert_tvm.models.config import PRESETS
 from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
+from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, measured, median_text
 from embbert_tvm.training.finetune import Progress
@@ -137,7 +138,8 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = found.model.save_pretrained(path, name=result.folder.name, labels=sets.labels, tokenizer=tokenizer)
-        export_folder(written)
+        with task("exporting"):
+            export_folder(written)
         write_record(path, _record(job, result, sets))  # which calibration reads
         calibrate(written, sets.dev)
         result = _selected(job, result, sets, found.dev_logits, path, measure, progress)
@@ -222,7 +224,8 @@ def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
     """Hashed n-grams with a linear classifier on the same sets: what a larger model has to beat."""
     if sets.labels is None:
         return None
-    fit = fit_ngrams(sets.train, sets.dev, sets.labels)
+    with task("fitting the linear model"):
+        fit = fit_ngrams(sets.train, sets.dev, sets.labels)
     progress.on_note(
         f"ngrams, a linear model of {fit.model.bytes / 1000:.0f} kB: {100 * fit.dev_accuracy:.2f} % on dev"
     )
