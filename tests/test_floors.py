@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; what stands on one line may not import what stands beside it.
 FLOORS = """
-    errors version escape resources table progress
+    errors version escape resources table progress reasons
     heads
     c_names data rejection target
     target_file models

@@ -35,8 +35,7 @@ from embbert_tvm.kernels.row_block import half
 from embbert_tvm.kernels.row_block.filter import filter_along_text
 from embbert_tvm.kernels.row_block.scratch import UnsharedError
 from embbert_tvm.kernels.specs import with_spec
-
-ROW_BY_ROW = "a row at a time"
+from embbert_tvm.reasons import ROW_BY_ROW
 
 
 class _UnfusableError(Exception):

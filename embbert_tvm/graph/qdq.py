@@ -18,11 +18,12 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, Rebuilder, callee, constant, dtype, op_name, rewrite, shape
 from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import PrecisionPlan
-from embbert_tvm.graph.quantize.quantizer import KERNEL, REQUESTED, KernelSelection, Quantized
+from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quantized
 from embbert_tvm.kernels.epilogues import Dequantize
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.product import Product, ProductInput, product
 from embbert_tvm.kernels.specs import spec_of, with_spec
+from embbert_tvm.reasons import REQUESTED
 
 _TYPES = ("int8", "uint8", "int16", "uint16", "int32")
 # |x - zero| is at most 255 and |weight| 128: so many of their products fit an int32.

@@ -11,12 +11,13 @@ import pytest
 import small
 from random_ngrams import model_of
 
+from embbert_tvm import reasons
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
 from embbert_tvm.report.html import accuracy, charts, page, trial
-from embbert_tvm.report.html.figures import by_layer, layer_of, read_figures, record
+from embbert_tvm.report.html.figures import Operator, by_layer, layer_of, read_figures, record
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_board
 
@@ -131,6 +132,23 @@ def test_the_page_needs_nothing_else(package, figures, data):
         assert f"{tensor.name}: {tensor.bytes:,} bytes at {tensor.offset:,}" in text
     assert "Confusion matrix" in text
     assert "say &#34;on&#34;" in text  # a label with quotes
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason", "remedy"),
+    [
+        ("int8", f"{reasons.ROW_BY_ROW}: no stage for Product with these operands", "a stage of the loops"),
+        ("float32", "no int8 kernel takes sin with these operands", "another operator"),
+        ("float32", reasons.REQUESTED, None),
+        ("float16", "scores, softmax and context in half precision", None),
+        ("int8", "3 operators in one loop over blocks of 4 rows", None),
+    ],
+)
+def test_what_fell_back_says_what_would_help(precision, reason, remedy):
+    """The page looked for other words than the compiler writes, so that no slow row was ever shown."""
+    found = Operator("x", "kernel", precision, reason)
+    assert found.fell_back == (remedy is not None)
+    assert (remedy or "") in (found.remedy or "")
 
 
 def test_sensitivity_is_shown_where_a_search_has_measured_it(package, figures, tmp_path):

@@ -38,9 +38,9 @@ from embbert_tvm.kernels import convert
 from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 from embbert_tvm.kernels.specs import with_spec
+from embbert_tvm.reasons import REQUESTED
 
 KERNEL = "embbert.kernel"
-REQUESTED = "requested"
 # What gives a part of its first argument, or all of it in another shape.
 PARTS = ("take", "strided_slice", "reshape", "squeeze")
 

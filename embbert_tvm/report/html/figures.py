@@ -14,6 +14,7 @@ from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.package import Package, Step, load_package
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError
+from embbert_tvm.reasons import REQUESTED, ROW_BY_ROW
 from embbert_tvm.target import load_cpu
 
 FILE = "report.json"
@@ -46,8 +47,16 @@ class Operator:
     @property
     def fell_back(self) -> bool:
         """Whether it runs in floating point, or outside of the loops over blocks of rows, though not asked to."""
-        in_float = self.precision.startswith("float") and self.reason != "requested"
-        return in_float or self.reason.startswith("row by row")
+        return self.remedy is not None
+
+    @property
+    def remedy(self) -> str | None:
+        """What would help; None where nothing fell back."""
+        if self.reason.startswith(ROW_BY_ROW):
+            return "a stage of the loops over blocks of rows that takes it (docs/adding-an-operator.md)"
+        if self.precision == "float32" and self.reason != REQUESTED:
+            return "another operator in the model (docs/quantization.md), or a kernel (docs/adding-an-operator.md)"
+        return None
 
 
 @dataclass(frozen=True)
