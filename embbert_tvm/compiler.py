@@ -338,7 +338,7 @@ def compile_model(
 def check_output(out: Path) -> None:
     """Raise InputError where a package would take the place of something else."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "metadata.json").is_file())):
-        raise InputError(f"{out}: holds something that is no package: name another output")
+        raise InputError(f"{out}: holds something that is not a package: name another output")
 
 
 def kernel_calls(

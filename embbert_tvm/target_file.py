@@ -71,7 +71,7 @@ def _regions(kind: str, name: str, texts: Sequence[str], origin: int) -> list[di
 def _size(text: str, option: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise InputError(f"{option}: {text!r} is no size: give bytes, or a number with k or M, as in 512k")
+        raise InputError(f"{option}: {text!r} is not a size: give bytes, or a number with k or M, as in 512k")
     return int(match[1]) * _UNITS[match[2].lower()]
 
 

@@ -49,7 +49,7 @@ def test_what_is_written_is_read(flash, ram, origin, megahertz, words):
     ("change", "message"),
     [
         ({"cpu": "z80"}, "cpu: unknown 'z80', known: cortex-m0plus"),
-        ({"flash": ["lots"]}, "--flash lots: 'lots' is no size: give bytes, or a number with k or M, as in 512k"),
+        ({"flash": ["lots"]}, "--flash lots: 'lots' is not a size: give bytes, or a number with k or M, as in 512k"),
         ({"flash": ["512k@here"]}, "--flash 512k@here: the address must be a number"),
         ({"ram": ["0"]}, "bytes: must be a positive number"),
         ({"ram": ["96k@0x1000"]}, "FLASH and RAM overlap"),

@@ -25,7 +25,7 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
             cut = zip(value.args[1].fields, value.args[3].fields, strict=True)
             positions += [table.shape[int(axis)] for axis, end in cut if not isinstance(end, tirx.IntImm)]
     if not vocabulary:
-        raise InputError("the model looks nothing up by its input: it is no text classifier")
+        raise InputError("the model looks nothing up by its input: it is not a text classifier")
     if most := int(graph.function.attrs[MOST]) if MOST in graph.function.attrs else 0:
         positions.append(most)
     return min(vocabulary), min(positions, default=None)

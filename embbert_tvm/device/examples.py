@@ -94,7 +94,7 @@ class Examples:
 def load_examples(blob: bytes) -> Examples:
     """The store of a blob; InputError for what is none, or damaged."""
     if len(blob) < _HEADER.size + 4 or blob[:4] != _MAGIC:
-        raise InputError("this is no store of examples")
+        raise InputError("this is not a store of examples")
     _, version, width, count = _HEADER.unpack_from(blob)
     entry_bytes = NAME_BYTES + 6 + width
     end = _HEADER.size + count * entry_bytes

@@ -388,7 +388,7 @@ def _paths(document: Mapping[str, Any], key: str, root: Path, where: Path, right
     found = []
     for entry in _get(document, key, list, where):
         if not isinstance(entry, str) or not _PATH.fullmatch(entry):
-            raise InputError(f"{where}: {key}: {entry!r} is no path of letters, digits, _, - and .")
+            raise InputError(f"{where}: {key}: {entry!r} is not a path of letters, digits, _, - and .")
         path = (root / str(entry)).resolve()
         if not path.is_relative_to(root.resolve()):
             raise InputError(f"{where}: {key}: {entry!r} lies outside the package")

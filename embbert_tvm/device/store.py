@@ -25,7 +25,7 @@ _STATUSES = (
     "the name is empty, too long, or not there",
     "the store is full",
     "the text has no direction",
-    "this is no store of this model, or a damaged one",
+    "this is not a store of this model, or a damaged one",
 )
 
 

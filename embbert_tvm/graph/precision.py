@@ -200,7 +200,7 @@ def read_plan(path: Path) -> PrecisionPlan:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise InputError(f"{path}: is no JSON: {error}") from None
+        raise InputError(f"{path}: is not JSON: {error}") from None
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise InputError(f'{path}: is not a plan file, an object whose "format" is "{FORMAT}"')
     # What a package adds for its reader is no part of the choice.

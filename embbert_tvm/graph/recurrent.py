@@ -45,7 +45,7 @@ def _converted(kind: str, bb: relax.BlockBuilder, inputs: Any, attr: Any, params
     name = kind.upper()
     w, r = _weights(inputs, params, 1), _weights(inputs, params, 2)
     if w is None or r is None:
-        raise InputError(f"the {name}'s weights are no constants")
+        raise InputError(f"the {name}'s weights are not constants")
     directions, width = r.shape[0], r.shape[2]
     b = _weights(inputs, params, 3)
     b = np.zeros((directions, 2 * w.shape[1]), np.float32) if b is None else b

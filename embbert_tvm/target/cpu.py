@@ -127,7 +127,9 @@ class Cpu:
             require_strings(getattr(self, key), key)
         for key in ("cflags", "optimize", "ldflags", "libraries"):
             for flag in getattr(self, key):
-                what = f"{flag!r} is no flag that is known to run, read or write nothing (target/checks.py lists them)"
+                what = (
+                    f"{flag!r} is not a flag that is known to run, read or write nothing (target/checks.py lists them)"
+                )
                 require(bool(FLAG.fullmatch(flag)), key, what)
         object.__setattr__(self, "features", with_implied(self.features))
         for name in self.features:

@@ -245,7 +245,7 @@ def finetune_job_teachers(
 
     encoders = [path for path in job.teachers if is_encoder(path)]
     if seeds > 1 and not encoders:
-        raise InputError(f"{job.teachers[0]}: is no encoder to fine-tune {seeds} times: leave out --teacher-seeds")
+        raise InputError(f"{job.teachers[0]}: is not an encoder to fine-tune {seeds} times: leave out --teacher-seeds")
     teachers = [path for path in job.teachers if path not in encoders]
     tunings = [(encoder, seed) for encoder in encoders for seed in range(seeds)]
     kept = {
@@ -297,7 +297,7 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         others = sorted({entry.name for entry in path.iterdir()} - _FILES)
         if others:
-            raise InputError(f"{path}: holds {others[0]}, which is no part of a model: name another output")
+            raise InputError(f"{path}: holds {others[0]}, which is not part of a model: name another output")
     elif path.exists():
         raise InputError(f"{path}: is a file, not a folder: name another output")
 

@@ -55,7 +55,7 @@ class Teacher:
             raise InputError("distillation needs sentence-transformers: pip install 'embbert-tvm[distil]'") from error
         self.folder = Path(folder)
         if not (self.folder / "modules.json").is_file():
-            raise InputError(f"{folder}: is no sentence-transformers folder (it has no modules.json)")
+            raise InputError(f"{folder}: is not a sentence-transformers folder (it has no modules.json)")
         torch.set_num_threads(1)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:

@@ -190,7 +190,7 @@ def farm_places(tracker: str, key: str) -> Sequence[FarmPlace]:
     try:
         summary = rpc.connect_tracker(host, port).summary()
     except Exception as error:  # of whatever kind TVM's RPC raises
-        raise InputError(f"--tracker {tracker}: what listens there is no tracker") from error
+        raise InputError(f"--tracker {tracker}: what listens there is not a tracker") from error
     servers = [s for s in summary["server_info"] if s["key"] == f"server:{key}"]
     if not servers:
         others = sorted({s["key"].removeprefix("server:") for s in summary["server_info"]})

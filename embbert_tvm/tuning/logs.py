@@ -145,7 +145,7 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: is no manifest of tuning ({error})") from error
+        raise InputError(f"{where}: is not a manifest of tuning ({error})") from error
 
 
 class TunedSchedules:

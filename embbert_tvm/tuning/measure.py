@@ -149,7 +149,7 @@ class SerialPlace:
         try:
             parts = shlex.split(self.flash)
         except ValueError as error:
-            raise InputError(f"--flash {self.flash}: is no command line ({str(error).lower()})") from error
+            raise InputError(f"--flash {self.flash}: is not a command line ({str(error).lower()})") from error
         if not any("{image}" in part for part in parts):
             raise InputError(f"--flash {self.flash!r}: has no {{image}}, the place of the file to put on the board")
 

@@ -278,7 +278,7 @@ def test_a_bad_onnx_file_is_refused(cli, tmp_path, content):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("file", "holds something that is no package"), ("folder", "holds something that is no package"),
+    [("file", "holds something that is not a package"), ("folder", "holds something that is not a package"),
      ("below a file", "cannot be written")],
 )  # fmt: skip
 def test_an_output_that_cannot_be_is_refused(cli, tmp_path, kind, message):

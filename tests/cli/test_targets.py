@@ -64,7 +64,7 @@ def test_new(cli, tmp_path):
     ("options", "message"),
     [
         (("--cpu", "z80"), "cpu: unknown 'z80'"),
-        (("--stack", "big"), "--stack: 'big' is no size"),
+        (("--stack", "big"), "--stack: 'big' is not a size"),
         (("--clock", "fast"), "--clock fast: give it as in 80MHz"),
     ],
 )

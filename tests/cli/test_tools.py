@@ -93,9 +93,9 @@ def test_seconds_that_are_none(seconds, cli, model, tmp_path, monkeypatch):
         ("target", "../../evil.yaml", "target: unknown"),
         ("prefix", "x\ny", "prefix 'x\\ny'"),
         ("prefix", "stdint", "is a header of C"),
-        ("sources", ["codegen/host/src/$(touch x).c"], "is no path of letters"),
+        ("sources", ["codegen/host/src/$(touch x).c"], "is not a path of letters"),
         ("sources", ["../x.c"], "lies outside the package"),
-        ("includes", [7], "is no path of letters"),
+        ("includes", [7], "is not a path of letters"),
         ("labels", ["a\nb", "c", "d"], "labels: must be null or a list"),
     ],
 )

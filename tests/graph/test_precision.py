@@ -62,7 +62,7 @@ def test_a_whole_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlie
 
 
 BAD = [
-    ("no JSON", "{", "is no JSON"),
+    ("no JSON", "{", "is not JSON"),
     ("a list", "[]", "is not a plan file"),
     ("another format", '{"format": "x"}', "is not a plan file"),
     ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),

@@ -303,7 +303,7 @@ def test_what_runs_in_float_says_why():
         ),
         (
             "t = Transpose<perm=[0,2,1]>(x)\ns = MatMul(x, t)\nr = Relu(s)\na = Softmax<axis=-1>(r)\ny = MatMul(a, x)",
-            "is no product of queries and keys that this alone reads",
+            "is not a product of queries and keys that this alone reads",
         ),
     ],
 )

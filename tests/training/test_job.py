@@ -193,7 +193,7 @@ def test_a_dev_label_that_train_lacks_is_refused(tsv, tmp_path):
 @pytest.mark.usefixtures("without_export")
 def test_only_a_model_folder_is_replaced(tsv, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"set\.tsv, which is no part of a model"):
+    with pytest.raises(InputError, match=r"set\.tsv, which is not part of a model"):
         run_job(job(tsv, tmp_path))
     with pytest.raises(InputError, match="is a file"):
         run_job(job(tsv, tmp_path / "thesis.txt"))

@@ -91,7 +91,7 @@ def test_a_log_of_something_else_is_not_resumed(tuned, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("tvm", "0.1", "was tuned with TVM 0.1"), ("format", 0, "format 0"), ("kernels", 3, "is no manifest")],
+    [("tvm", "0.1", "was tuned with TVM 0.1"), ("format", 0, "format 0"), ("kernels", 3, "is not a manifest")],
 )
 def test_a_log_of_another_version_is_left_out_with_a_warning(tuned, tmp_path, key, value, words):
     root, _ = tuned

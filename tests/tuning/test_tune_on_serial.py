@@ -89,7 +89,7 @@ def test_tune_flashes_a_board_and_asks_it_for_cycles(model, board, cli):
         ("serial:/dev/ttyNONE9", "true {image}", 2, "/dev/ttyNONE9: cannot be opened"),
         ("serial:/dev/ttyNONE9", "false {image}", 1, "--flash: false failed: 1"),
         ("serial:/dev/ttyNONE9", "true", 2, "has no {image}"),
-        ("serial:/dev/ttyNONE9", "it's {image}", 2, "is no command line (no closing quotation)"),
+        ("serial:/dev/ttyNONE9", "it's {image}", 2, "is not a command line (no closing quotation)"),
         ("serial:/dev/ttyNONE9", "no-such-flasher {image}", 2, "--flash: no-such-flasher cannot be run"),
     ],
 )

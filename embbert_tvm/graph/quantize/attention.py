@@ -29,10 +29,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if softmax is None:
         return None
     if int(softmax.attrs.axis) not in (-1, 2) or graph.uses(context.args[0]) != 1:
-        return graph.refuse(expr, f"{context.args[0].name} is no softmax of the last axis that this alone reads")
+        return graph.refuse(expr, f"{context.args[0].name} is not a softmax of the last axis that this alone reads")
     scores = graph.match(softmax.args[0], "matmul")
     if scores is None or graph.uses(softmax.args[0]) != 1:
-        return graph.refuse(expr, f"{softmax.args[0].name} is no product of queries and keys that this alone reads")
+        return graph.refuse(expr, f"{softmax.args[0].name} is not a product of queries and keys that this alone reads")
     transposed = graph.match(scores.args[1], "permute_dims")
     if transposed is None or [int(a) for a in transposed.attrs.axes] != [0, 2, 1]:
         return graph.refuse(expr, f"the keys {scores.args[1].name} are not transposed rows")

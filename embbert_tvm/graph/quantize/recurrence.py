@@ -38,7 +38,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     given, weight, bias = made.args[1].fields
     weight, bias = constant(weight), constant(bias)
     if weight is None or bias is None:
-        return graph.refuse(expr, "its weights are no constants")
+        return graph.refuse(expr, "its weights are not constants")
     kind, width = name.group(1), weight.shape[1]
     # Sums of as many products are shifted by what `_bits` leaves.
     if _bits(width, np.zeros(1)) < 0:
