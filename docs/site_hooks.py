@@ -60,7 +60,10 @@ def c_page(header: str) -> str:
         f"# C\n\nThe C API of a package, from the `embbert.h` that `compile` writes for `{_MODEL}`. The header of "
         "another model has other numbers, and what its heads need beside.\n"
     ]
-    for comment, code in _DECLARED.findall(header[header.index("typedef enum") :]):
+    declared = header[header.index("typedef enum") :]
+    statuses = declared[: declared.index(";") + 1]
+    parts.append(f"## {_title(statuses)}\n\nWhat every call returns.\n\n```c\n{statuses}\n```\n")
+    for comment, code in _DECLARED.findall(declared):
         words = re.sub(r"\s*\n \* ", " ", comment).replace("*", "\\*")
         parts.append(f"## {_title(code)}\n\n{words}\n\n```c\n{code.rstrip()}\n```\n")
     parts.append(f"## The whole header\n\n```c\n{header.rstrip()}\n```\n")

@@ -1,5 +1,8 @@
 """How far long work has come, said to whoever listens: the command line draws it, and so may a caller of the library.
 
+    import embbert_tvm
+    from embbert_tvm import progress
+
     with progress.heard_by(listener):
         embbert_tvm.compile("models/embbert-snips", "cortex-m7", "build/snips")
 

@@ -114,6 +114,7 @@ def test_the_page_of_c_has_every_function_of_the_header():
         "/* Run it\n * on ids. */\nembbert_status_t embbert_run(embbert_t *model,\n              size_t n);\n"
         "embbert_status_t embbert_again(embbert_t *model);\n"
     )
+    assert "## `embbert_status_t`\n\nWhat every call returns." in text
     assert "## `embbert_t`\n\nA model." in text
     assert "## `embbert_run`, `embbert_again`\n\nRun it on ids.\n\n```c\nembbert_status_t embbert_run(" in text
 

@@ -93,6 +93,7 @@ def command(
     if (objective == "distil") != (teacher is not None):
         raise InputError("distil learns from a teacher: give --teacher FOLDER, or another --objective")
     need_torch()
+    from embbert_tvm.report.training import curves
     from embbert_tvm.training.pretrain import Point, Progress
     from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
     from embbert_tvm.training.teacher import find_teacher
@@ -128,4 +129,5 @@ def command(
         document = {"model": str(output), "texts": result.texts, "tokens": result.tokens, "losses": losses}
         click.echo(json.dumps(document))
     else:
+        click.echo(f"{curves({'loss': [point.losses['total'] for point in result.history]})}\n")
         click.echo(f"{output}: {result.texts:,} texts, loss {losses['total']:.4f}")

@@ -86,6 +86,8 @@ def training(path: Path, curves: Mapping[str, Sequence[float]], kept: int) -> No
     left.legend(fontsize="small")
     right.plot(numbers, values)
     right.plot([kept], [values[kept - 1]], "o", color="black")
+    for axes in (left, right):
+        axes.locator_params(axis="x", integer=True)
     right.set(xlabel="epoch", ylabel=metric, title=f"kept: epoch {kept}, {values[kept - 1]:.4f}")
     _write(figure, path)
 
