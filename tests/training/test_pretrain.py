@@ -216,7 +216,7 @@ def test_what_is_held_out_is_not_read_and_what_is_read_is_listed(tmp_path, book,
         ({"preset": "huge"}, "not known"),
         ({"base": Path("x")}, "brings its own"),
         ({"texts": (Path("none.txt"),)}, "none.txt"),
-        ({"teacher": Path("none")}, "no sentence-transformers folder"),
+        ({"teacher": Path("none")}, "not a sentence-transformers folder"),
     ],
 )
 def test_bad_input_leaves_nothing(tmp_path, book, tokenizer_file, options, message):

@@ -67,7 +67,7 @@ def test_distillation_from_text_to_a_base_model(teacher_folder, tmp_path):
 
 
 def test_what_is_no_teacher_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no sentence-transformers folder"):
+    with pytest.raises(InputError, match="not a sentence-transformers folder"):
         Teacher(tmp_path)
     (tmp_path / "modules.json").write_text("[{}]")
     with pytest.raises(InputError, match="not a sentence encoder that loads"):
