@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from embbert_tvm.device.package import MAX_LOGITS
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import ONE_LABEL, FurtherHead, check_printable, head_named
-from embbert_tvm.models.folder import example_of, read_folder, trained_precision, wide_of
+from embbert_tvm.models.folder import example_of, nearest_model, read_folder, trained_precision, wide_of
 from embbert_tvm.models.foreign import FOREIGN, padding_of, separator_of
 from embbert_tvm.models.huggingface import is_hub_folder
 from embbert_tvm.models.ngrams import NgramModel, relabelled
@@ -93,7 +93,7 @@ def _source(path: Path) -> ModelSource:
             example=example_of(path),
         )
     if not path.exists():
-        raise InputError(f"{path}: no such model folder or ONNX file")
+        raise InputError(f"{path}: no such model folder or ONNX file{nearest_model(path)}")
 
     def beside(name: str) -> Path | None:
         return path.with_name(name) if path.with_name(name).is_file() else None

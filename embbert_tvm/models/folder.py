@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer
-from embbert_tvm.errors import InputError
+from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.heads import FurtherHead, check_printable, read_heads
 from embbert_tvm.models import ngrams
 from embbert_tvm.models.config import ARCHITECTURES, ModelConfig
@@ -95,12 +95,17 @@ def find_model(path: Path) -> Path:
     return shipped if not path.exists() and path == Path(path.name) and shipped.is_dir() else path
 
 
+def nearest_model(path: Path) -> str:
+    """What ends a message about a folder that there is not: the shipped model that was meant, or nothing."""
+    return nearest(path.name, (shipped.name for shipped in resource("models").iterdir() if shipped.is_dir()))
+
+
 def read_folder(path: Path) -> ModelFolder:
     """Read and check config.json; the rest is read when requested. Raises InputError."""
     path = Path(path)
     file = path / "config.json"
     if not path.is_dir():
-        raise InputError(f"{path}: no such model folder")
+        raise InputError(f"{path}: no such model folder{nearest_model(path)}")
     check_is_here(file)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))

@@ -18,6 +18,8 @@ from embbert_tvm.errors import nearest
         (["compile", "x", "--target", "cortexm4", "-o", "y"], "cortex-m4"),
         (["compile", "x", "--board", "nucleo_f44re", "-o", "y"], "nucleo_f446re"),
         (["footprint", "bert2mb"], "bert-2mb"),
+        (["compile", "embert-snips", "-o", "y"], "embbert-snips"),
+        (["evaluate", "models/embbert-snip", "--data", "x.tsv"], "embbert-snips"),
     ],
 )
 def test_the_nearest_name_is_suggested(arguments, meant, tmp_path):
