@@ -4,9 +4,9 @@
     embbert-tvm compile VECTORS --target host -o PACKAGE
     python benchmarks/by_example.py PACKAGE --train train.tsv --test test.tsv
 
-draws `--examples` sentences a label from --train by each of --seeds, keeps them as the device does (int8, one direction
-a label) and asks every text of --test, by the package's C on this machine. Nothing is trained on the labels. Printed for
-the whole vector, and for the sketch of n-grams and what the encoder gives alone.
+draws `--examples` sentences a label from --train by each of --seeds, keeps them as the device does (int8, one
+direction a label) and asks every text of --test, by the package's C on this machine. Nothing is trained on the labels.
+Printed for the whole vector, and for the sketch of n-grams and what the encoder gives alone.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ FLOORS = """
     hub_export
     source
     ngram_compiler
-    compiler vector_export
+    compiler
     tuning
     api
     training

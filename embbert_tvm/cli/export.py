@@ -110,7 +110,7 @@ def _of_vectors(model: Path, output: Path | None, calibration: Path | None, sket
     if output is None or calibration is None:
         raise InputError("--vector needs --output FOLDER, and --calibration TSV for the mean and the statistics")
     need_torch()
-    from embbert_tvm.vector_export import export_vector
+    from embbert_tvm.training.vector_export import export_vector
 
     with progress.task("exporting"):
         width = export_vector(read_folder(find_model(model)), output, calibration, sketch)

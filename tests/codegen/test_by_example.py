@@ -18,7 +18,7 @@ from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.ngrams import load_ngram_model
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.vector_export import export_vector
+from embbert_tvm.training.vector_export import export_vector
 
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O1")
 

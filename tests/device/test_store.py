@@ -16,7 +16,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_cpu
-from embbert_tvm.vector_export import export_vector
+from embbert_tvm.training.vector_export import export_vector
 
 TAUGHT = (("lights", "turn the lights off and on"), ("song", "play the song again"), ("lights", "lights off"))
 
