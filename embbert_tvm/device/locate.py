@@ -49,6 +49,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class OutputError:
+    """What a step makes, and its rms as of `Difference`, in the mean over texts."""
+
+    output: str
+    step: str
+    kernel: str
+    rms: float
+
+
+@dataclass(frozen=True)
 class Location:
     """outputs: how many tensors were compared. first: in the program's order, None where all agree; worst: of all
     compared, the one of the largest rms."""
@@ -105,6 +115,27 @@ def against_float(
 
     reference: from token ids to the float tensors by name.
     """
+    every = _from_float(package, texts, place, reference)
+    outputs = sum(output.origin is not None for output in package.outputs)
+    first = [d for d in every if not d.rms <= QUANTIZED_TOLERANCE]
+    location = _location(package, place, "float", texts, outputs, first)
+    return Location(place, "float", len(texts), outputs, location.first, max(every, key=_rms, default=None))
+
+
+def output_errors(
+    package: Package, texts: Sequence[Sequence[int]], place: str, reference: Float
+) -> tuple[OutputError, ...]:
+    """The error of every output that stands for a float tensor, as of `against_float`, in the program's order."""
+    found: dict[str, list[Difference]] = {}
+    for difference in _from_float(package, texts, place, reference):
+        found.setdefault(difference.output, []).append(difference)
+    return tuple(
+        OutputError(output, of[0].step, of[0].kernel, sum(d.rms for d in of) / len(of)) for output, of in found.items()
+    )
+
+
+def _from_float(package: Package, texts: Sequence[Sequence[int]], place: str, reference: Float) -> list[Difference]:
+    """The differences of each text's outputs from the float model's tensors."""
     compared = [(i, output.origin) for i, output in enumerate(package.outputs) if output.origin is not None]
     if not compared:
         raise InputError(f"{package.path}: no step makes what the float model has: compare it with --against host")
@@ -114,9 +145,7 @@ def against_float(
             tensors = reference(ids)
             for index, origin in compared:
                 every.append(_close(package, index, number, ids, device.output(index, ids), tensors[origin]))
-    first = [d for d in every if not d.rms <= QUANTIZED_TOLERANCE]
-    location = _location(package, place, "float", texts, len(compared), first)
-    return Location(place, "float", len(texts), len(compared), location.first, max(every, key=_rms, default=None))
+    return every
 
 
 def _rms(difference: Difference) -> float:

@@ -13,6 +13,7 @@ from random_ngrams import model_of
 
 from embbert_tvm import reasons
 from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.device.locate import QUANTIZED_TOLERANCE
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
@@ -123,6 +124,9 @@ def test_accuracy_is_what_validate_finds(figures, data):
     right = sum(row[n] for n, row in enumerate(found.confusion))
     assert right == sum(found.right) == round(found.compiled_share * found.examples)
     assert sum(map(sum, found.confusion)) == found.examples == len(small.TEXTS)
+    of_float = {output.name for output in figures.package.outputs if output.origin is not None}
+    assert {error.output for error in found.errors} == of_float
+    assert all(0 < error.rms < QUANTIZED_TOLERANCE for error in found.errors)
 
 
 def test_the_page_needs_nothing_else(package, figures, data):

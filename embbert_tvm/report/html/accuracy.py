@@ -11,6 +11,7 @@ import numpy as np
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.predictions import predictions_of
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
+from embbert_tvm.device.locate import OutputError, output_errors
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
@@ -19,6 +20,7 @@ from embbert_tvm.models.reference import TextReference
 from embbert_tvm.progress import over
 
 MOST_FLIPS = 50
+ERROR_TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Accuracy:
         confusion: examples by their label and by the package's.
         probabilities, right: of the package's answers, one an example.
         flips: texts that the two answer differently, the first of them; flipped: how many there are.
+        errors: of what each step makes, against the float model, on the first ERROR_TEXTS texts.
     """
 
     data: str
@@ -52,6 +55,7 @@ class Accuracy:
     right: tuple[bool, ...]
     flips: tuple[Flip, ...]
     flipped: int
+    errors: tuple[OutputError, ...] = ()
 
 
 def measure(package: Package, data: Path) -> Accuracy:
@@ -79,7 +83,20 @@ def measure(package: Package, data: Path) -> Accuracy:
         tuple(map(bool, ours == expected)),
         tuple(flips),
         len(changed),
+        _errors(package, examples[:ERROR_TEXTS]),
     )
+
+
+def _errors(package: Package, examples: Sequence[Example]) -> tuple[OutputError, ...]:
+    names = {output.origin for output in package.outputs if output.origin is not None}
+    if not names:
+        return ()
+    from embbert_tvm.graph.float_tensors import float_tensors
+
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
+    ids = [tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids for x in examples]
+    reference = float_tensors(package.reference_model, names)
+    return output_errors(package, [package.filled(one) for one in ids], "host", reference)
 
 
 def _logits(package: Package, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
