@@ -45,14 +45,20 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _stage: ContextVar[Callable[[str], None] | None] = ContextVar("stage", default=None)
 
 
-@contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
-    """Tell a listener of all that is done inside."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
+class heard_by:
+    """Tell a listener of all that is done inside.
+
+    No generator: one that is never left would end, and change who listens, whenever it is collected.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._heard = listener
+
+    def __enter__(self) -> None:
+        self._token = _listener.set(self._heard)
+
+    def __exit__(self, *error: object) -> None:
+        _listener.reset(self._token)
 
 
 @contextmanager

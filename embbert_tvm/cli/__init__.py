@@ -44,6 +44,8 @@ EXAMPLES = {
     "evaluate": "embbert-tvm evaluate models/embbert-snips --data data/snips/test.tsv.xz",
     "export": "embbert-tvm export a-hub-model/ -o models/mine --calibration train.tsv",
     "farm": "embbert-tvm farm tracker",
+    "farm serve": "embbert-tvm farm serve --tracker 127.0.0.1:9190 --board mps2_an500",
+    "farm tracker": "embbert-tvm farm tracker --port 9190",
     "firmware": "embbert-tvm firmware build/mine --board nucleo_h743zi2 -o build/firmware",
     "footprint": "embbert-tvm footprint models/embbert-snips",
     "pretrain": "embbert-tvm pretrain corpus.txt -o models/base",
@@ -53,6 +55,9 @@ EXAMPLES = {
     "report": "embbert-tvm report build/mine build/mine-int4 --data test.tsv -o report.html",
     "run": 'embbert-tvm run build/mine --on qemu "turn the lights off"',
     "targets": "embbert-tvm targets list",
+    "targets list": "embbert-tvm targets list",
+    "targets new": "embbert-tvm targets new mine.yaml --cpu cortex-m4 --flash 1M@0x08000000 --ram 96k --clock 80MHz",
+    "targets show": "embbert-tvm targets show nucleo_h743zi2",
     "tokenizer": "embbert-tvm tokenizer corpus.txt -o tokenizer.json",
     "train": "embbert-tvm train train.tsv --base embbert-base -o models/mine",
     "tune": "embbert-tvm tune models/mine --target cortex-m7 --trials 64",
@@ -70,7 +75,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         found: click.Command = importlib.import_module(f"embbert_tvm.cli.{name}").command
-        return complete(found, EXAMPLES[name])
+        return complete(found, name, EXAMPLES)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -5,6 +5,7 @@ An option that few need is declared with `hidden=True`: `--help` leaves it out, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeGuard
 
 import click
@@ -13,14 +14,20 @@ from embbert_tvm import progress
 from embbert_tvm.cli.progress import Display
 
 
-def complete(command: click.Command, example: str) -> click.Command:
-    """Add to a command, and to those of a group, what every command has; once, however often it is looked up."""
+def complete(command: click.Command, name: str, examples: Mapping[str, str]) -> click.Command:
+    """Add to a command, and to those of a group, what every command has; once, however often it is looked up.
+
+    examples: by the names of commands, those of a group behind its own.
+    """
     if command.epilog is None:
-        command.epilog = f"\b\nExample:\n  {example}"
-        for inner in command.commands.values() if isinstance(command, click.Group) else (command,):
-            inner.params.append(_quiet())
-            if any(map(_is_hidden, inner.params)):
-                inner.params.append(_help_all())
+        command.epilog = f"\b\nExample:\n  {examples[name]}"
+        if isinstance(command, click.Group):
+            for inner, found in command.commands.items():
+                complete(found, f"{name} {inner}", examples)
+        else:
+            command.params.append(_quiet())
+            if any(map(_is_hidden, command.params)):
+                command.params.append(_help_all())
     return command
 
 
