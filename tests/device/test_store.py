@@ -66,7 +66,7 @@ def test_a_device_learns_answers_forgets_and_keeps(package):
         with pytest.raises(InputError, match="must have 1 to 21 bytes"):
             store.add(device, "n" * 22, "play")
         with pytest.raises(InputError, match="has no room for a text"):
-            store.add(device, "long", "lights " * 40)
+            store.add(device, "long", "l" * device.holds.payload)
 
 
 def test_a_firmware_without_a_store_says_so(package):

@@ -31,17 +31,19 @@ typedef struct {
     size_t tail_bytes;
 } examples_reply_t;
 
-/* The vector of a text in `logits`; NULL where there is none. */
+/* The vector of a text in `logits`; NULL where there is none. By the text, since its n-grams may add to the vector. */
 static const float *vector_of(const char *text, size_t n, examples_reply_t *reply)
 {
-    size_t tokens = 0;
-    bool truncated = false;
     port_ticks_restart();
-    reply->status = embbert_tokenize(&model, text, n, NULL, 0, ids, &tokens, &truncated);
-    if (reply->status == EMBBERT_OK)
-        reply->status = embbert_run(&model, ids, tokens, logits);
+    embbert_status_t status = embbert_begin(&model, text, n, NULL, 0);
+    if (status == EMBBERT_OK) {
+        do {
+            status = embbert_continue(&model, INT32_MAX, logits);
+        } while (status == EMBBERT_MORE);
+    }
     reply->model_ticks = port_ticks();
-    return reply->status == EMBBERT_OK ? logits + VECTOR_AT(tokens) : NULL;
+    reply->status = status;
+    return status == EMBBERT_OK ? logits + VECTOR_AT((size_t)model.tokens) : NULL;
 }
 
 static void find_nearest(const float *vector, float threshold, examples_reply_t *reply)
