@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.device import board_header
 from embbert_tvm.device.build import FIRMWARE, library_folders, library_sources, served_names
@@ -129,13 +130,12 @@ def _board(package: Package, cpu: Cpu, board: Board | None, template: Template) 
 
 
 def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
-    slug = re.sub(r"[^a-z0-9]+", "-", package.model_name.lower()).strip("-") or package.prefix
     vectors = load_vectors(package)
     ids = vectors[len(vectors) // 2].ids if vectors else (0,)
     run, words = _run(board)
     return {
         "model": package.model_name,
-        "slug": slug[:50].rstrip("-"),
+        "slug": project_name(package),
         "version": __version__,
         "prefix": package.prefix,
         "upper": package.prefix.upper(),
@@ -162,6 +162,16 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "run": run,
         "run_words": words,
     }
+
+
+def project_name(package: Package) -> str:
+    """The name of the library or module, of at most 50 letters, digits and hyphens: the model's.
+
+    Of two packages of one model in one firmware, which differ by prefix, Zephyr and Arduino would drop one.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", package.model_name.lower()).strip("-") or package.prefix
+    end = "" if package.prefix == DEFAULT_PREFIX else f"-{package.prefix.replace('_', '-')}"
+    return slug[: 50 - len(end)].rstrip("-") + end
 
 
 # What an image has beside arena and weights: an operating system's stacks and static data; its code and the package's.

@@ -12,6 +12,7 @@ from embbert_tvm.device.package import Step
 from embbert_tvm.device.protocol import Info
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import Power, load_board, load_cpu
+from embbert_tvm.target_file import board_text
 
 POWER = Power(milliamperes=6.3, at_hz=64_000_000, volts=3.0, source="the data sheet of nRF52840")
 NRF = replace(load_board("nrf52840dk"), power=POWER)  # at 64 MHz
@@ -52,6 +53,22 @@ def test_profile_shows_time_and_energy_of_a_board(cli, toy_package):
     assert "Estimate for nucleo_h743zi2: cortex-m7 at 400 MHz;" in shown
     refused = cli("profile", toy_package, "--length", "4", "--board", "nrf52840dk")
     assert (refused.status, "nrf52840dk has a cortex-m4" in refused.err) == (2, True)
+
+
+def test_a_data_sheets_current_becomes_millijoules(cli, toy_package, tmp_path):
+    """A board file that its owner filled in, from its text to the figure."""
+    power = "power: {milliamperes: 100, at_hz: 200000000, volts: 3.3, source: a data sheet}\n"
+    (tmp_path / "mine.yaml").write_text(board_text(load_board("nucleo_h743zi2")) + power)
+    arguments = ("profile", toy_package, "--length", "4", "--board", tmp_path / "mine.yaml")
+    (one,) = (found := cli(*arguments, "--json").json)["lengths"]
+    assert one["millijoules"] == pytest.approx(one["milliseconds"] * 200e-3 * 3.3)  # twice the clock, twice the current
+    assert "100 mA at 200 MHz, 3.3 V (a data sheet)" in found["estimate"]["assumptions"]
+    shown = cli(*arguments).out
+    assert "millijoules" in shown
+    assert "(a data sheet)" in shown
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("volts: 3.3, ", ""))
+    refused = cli(*arguments)
+    assert (refused.status, "volts" in refused.err) == (2, True)
 
 
 class Silent:

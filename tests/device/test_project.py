@@ -16,9 +16,10 @@ import small
 import yaml
 from toy import write_package
 
+from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.device.classify import classify
 from embbert_tvm.device.package import Package, load_package, load_vectors
-from embbert_tvm.device.project import EXAMPLE, known_templates, load_template, write_project
+from embbert_tvm.device.project import EXAMPLE, known_templates, load_template, project_name, write_project
 from embbert_tvm.target import load_board
 from embbert_tvm.target_file import board_text
 
@@ -231,6 +232,16 @@ def test_zephyr_is_a_module(host_package, tmp_path):
     assert (
         listing.index("ZEPHYR_EXTRA_MODULES") < found < listing.index("project(") < listing.index("target_sources(app")
     )
+
+
+def test_two_packages_of_a_model_are_two_modules(host_package, tmp_path):
+    """Zephyr took one of the two for the other, and dropped it: both had the model's name."""
+    default = replace(host_package, prefix=DEFAULT_PREFIX)
+    long = replace(host_package, prefix="a_prefix", model_name="m" * 60)
+    names = [project_name(package) for package in (default, host_package, long)]
+    assert names[1:] == [f"{names[0]}-{PREFIX}", "m" * 41 + "-a-prefix"]
+    folder = project(host_package, "zephyr", tmp_path / "fw")
+    assert yaml.safe_load((folder / "zephyr/module.yml").read_text())["name"] == names[1]
 
 
 ZEPHYR = """\

@@ -182,7 +182,20 @@ def test_a_profile_is_of_this_package(package, figures, tmp_path):
     path = tmp_path / "profile.json"
     path.write_text(json.dumps({"target": TARGET, "on": "qemu", "lengths": [one]}))
     assert "123,456" in page.page_of([read_figures(package, path)])
+    costly = one | {"milliseconds": 1.25, "millijoules": 0.125}
+    how = {"board": "a board", "assumptions": "5 mA, of a data sheet"}
+    path.write_text(json.dumps({"on": "qemu", "lengths": [costly], "estimate": how, "longest_slice": 1234}))
+    text = page.page_of([read_figures(package, path)])
+    for said in (
+        "1.25",
+        "millijoules",
+        "0.125",
+        "Estimate for a board: 5 mA, of a data sheet.",
+        "1,234 instructions, 1.00 %",
+    ):
+        assert said in text
     for wrong in (
+        {"on": "qemu", "lengths": [costly], "estimate": {"board": 7}},
         {"lengths": [one | {"layers": layers[1:]}]},
         {"lengths": [one | {"length": "x"}]},
         {"lengths": []},

@@ -200,11 +200,15 @@ def _profile(path: Path, steps: Sequence[Step]) -> Mapping[str, Any]:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = [[layer["name"] for layer in one["layers"]] for one in found["lengths"]]
         for one in found["lengths"]:
-            numbers = [one["length"], one["total_instructions"], one["total_cycles"], one.get("milliseconds")]
+            numbers = [one["length"], one["total_instructions"], one["total_cycles"], found.get("longest_slice")]
+            numbers += [one.get(cost) for cost in ("milliseconds", "millijoules")]
             for layer in one["layers"]:
                 numbers += [layer["instructions"], layer["cycles"], float(layer["share"])]
             sum(float(number) for number in numbers if number is not None)
-        str(found["on"])
+        said = [found["on"]]
+        if (estimate := found.get("estimate")) is not None:
+            said += [estimate["board"], estimate["assumptions"]]
+        " ".join(said)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what `profile --json` printed: {error}") from error
     if not names or any(of_length != [step.name for step in steps] for of_length in names):
