@@ -4,7 +4,7 @@
 
 A row for each board, C library and application: a build of what `embbert-tvm project` wrote, with its warnings and what
 it takes of flash and RAM, and what it prints in QEMU; boards that QEMU does not know are built alone. The applications
-are the template's sample, and zephyr_threads: C++ with two models in threads, whose modules lie in a folder with a
+are the template's sample, and zephyr_threads: C++ with models in threads, whose modules lie in a folder with a
 blank in its name (an application may not: Zephyr 3.4 itself cuts its path there).
 
 ZEPHYR_TREE is Zephyr 3.4 or newer, TREE its modules: cmsis for Arm, picolibc for the C library of that name, hal_stm32
@@ -56,16 +56,23 @@ PRINTS_WITHIN = 120  # seconds
 
 @dataclass(frozen=True)
 class Machine:
-    """A board of Zephyr's: the CPU to compile for, and QEMU's arguments, none where it does not emulate the board."""
+    """A board of Zephyr's.
+
+    Args:
+        cpu: to compile for.
+        qemu: the program and its arguments; none where it does not emulate the board.
+        models: in one image of zephyr_threads, as many as its flash holds.
+    """
 
     cpu: str
     qemu: tuple[str, ...] = ()
+    models: int = 2
 
 
 MACHINES = {
     "mps2_an385": Machine("cortex-m3", ("qemu-system-arm", "-M", "mps2-an385")),
     "mps2_an521": Machine("cortex-m33", ("qemu-system-arm", "-M", "mps2-an521")),
-    "mps3_an547": Machine("cortex-m55", ("qemu-system-arm", "-M", "mps3-an547")),
+    "mps3_an547": Machine("cortex-m55", ("qemu-system-arm", "-M", "mps3-an547"), models=1),
     "qemu_riscv32": Machine("rv32imac", ("qemu-system-riscv32", "-M", "virt", "-bios", "none")),
     "nucleo_f446re": Machine("cortex-m4"),
     "nucleo_h743zi": Machine("cortex-m7"),
@@ -136,6 +143,8 @@ class Tools:
             "ZEPHYR_EXTRA_MODULES": ";".join(map(str, modules)),
             **dict.fromkeys(("Python3_EXECUTABLE", "PYTHON_EXECUTABLE", "WEST_PYTHON"), self.python),
         }
+        if len(modules) > 1:
+            given["CONFIG_TWO"] = "y"
         if case.libc == PICOLIBC:
             (out.parent / "Kconfig").write_text(KCONFIG)
             given |= {"KCONFIG_ROOT": str(out.parent / "Kconfig"), "CONFIG_PICOLIBC": "y"}
@@ -148,7 +157,9 @@ class Tools:
             )  # fmt: skip
             printed += done.stdout
             if done.returncode:
-                faults = (line for line in printed.splitlines() if re.search(r"\berror: |undefined|Error at", line))
+                faults = (
+                    line for line in printed.splitlines() if re.search(r"\berror: |undefined|overflow|Error at", line)
+                )
                 raise WorkError(next(faults, "the build failed"))
         return printed
 
@@ -167,14 +178,15 @@ def printed_in_qemu(command: tuple[str, ...], image: Path) -> str:
             process.kill()
 
 
-def written(case: Case, cpu: str, folder: Path, packages: Packages) -> tuple[Path, list[Path]]:
+def written(case: Case, folder: Path, packages: Packages) -> tuple[Path, list[Path]]:
     """The application's folder and the modules that it does not name itself."""
+    machine = MACHINES[case.board]
     if case.application == SAMPLE:
-        write_project(packages(cpu, case.precision, "embbert"), load_template("zephyr"), folder / "module")
+        write_project(packages(machine.cpu, case.precision, "embbert"), load_template("zephyr"), folder / "module")
         return folder / "module/samples/classify", []
-    modules = [folder / "a module" / "one", folder / "a module" / "two"]
+    modules = [folder / "a module" / name for name in ("one", "two")[: machine.models]]
     for module in modules:
-        write_project(packages(cpu, case.precision, module.name), load_template("zephyr"), module)
+        write_project(packages(machine.cpu, case.precision, module.name), load_template("zephyr"), module)
     return resource("benchmarks") / "zephyr_threads", modules
 
 
@@ -182,7 +194,7 @@ def run(case: Case, tools: Tools, packages: Packages, scratch: Path) -> Row:
     """Write, build and boot a case."""
     machine = MACHINES[case.board]
     folder = Path(tempfile.mkdtemp(prefix="case-", dir=scratch))
-    source, modules = written(case, machine.cpu, folder, packages)
+    source, modules = written(case, folder, packages)
     try:
         said = tools.build(case, source, modules, folder / "build")
     except WorkError as error:

@@ -26,6 +26,10 @@ from embbert_tvm.target_file import board_text
 PREFIX = "intent"
 PROGRAMS = Path(sys.executable).parent  # where pip puts cmake and ninja
 SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+QEMU = (
+    "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "none",
+    "-semihosting-config", "enable=on,target=native", "-kernel",
+)  # fmt: skip
 HOST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1")
 
 
@@ -162,25 +166,60 @@ CONSUMER = """\
 cmake_minimum_required(VERSION 3.21)
 project(consumer C CXX)
 FIND
-add_library(app STATIC app.cpp)
-target_link_libraries(app PRIVATE intent::intent)
+set(vendor "${CMAKE_CURRENT_SOURCE_DIR}/a vendor")
+set(board "${vendor}/example/start.c" "${vendor}/example/board.c" "${vendor}/example/registers.c")
+add_executable(app.elf app.cpp ${board})
+target_include_directories(app.elf PRIVATE "${vendor}/example")
+target_compile_options(app.elf PRIVATE -Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror -fno-exceptions)
+target_link_libraries(app.elf PRIVATE intent::intent)
+target_link_options(app.elf PRIVATE -T "${vendor}/link.ld" -Wl,--gc-sections)
+set_target_properties(app.elf PROPERTIES LINKER_LANGUAGE C) # Debian's GCC has no C++ library of its own
+"""
+CONSUMER_CPP = """\
+#include <string.h>
+#include <intent.h>
+#include "semihosting.h"
+extern "C" {
+#include "start.h"
+void server_fault(uint32_t, uint32_t) { semihosting_exit(0); }
+}
+struct Constructed {
+    int value;
+    Constructed() : value(1) {}
+} constructed;
+alignas(INTENT_ARENA_ALIGN) static uint8_t arena[INTENT_ARENA_BYTES];
+static intent_t model;
+static intent_result_t result;
+int main()
+{
+    static const char text[] = "TEXT";
+    if (constructed.value && intent_init(&model, arena, sizeof arena) == INTENT_OK &&
+        intent_classify(&model, text, strlen(text), &result) == INTENT_OK)
+        semihosting_write(result.label_text);
+    semihosting_exit(1);
+}
 """
 
 
-def test_cmakes_folder_is_a_part_of_another_project_and_a_package(board_package, tmp_path):
-    folder = project(board_package, "cmake", tmp_path / "vendor", board=load_board("mps2_an386"))
-    (tmp_path / "app.cpp").write_text("#include <intent.h>\nsize_t classes() { return INTENT_CLASSES; }\n")
+def test_cmakes_folder_is_a_part_of_a_cpp_project_and_a_package(board_package, tmp_path):
+    """With blanks in paths, strict warnings and link-time optimization."""
+    folder = project(board_package, "cmake", tmp_path / "a vendor", board=load_board("mps2_an386"))
+    (tmp_path / "app.cpp").write_text(CONSUMER_CPP.replace("TEXT", EXAMPLE))
     command = [PROGRAMS / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={PROGRAMS / 'ninja'}", "-S", "."]
     command += ["--toolchain", folder / "cmake/cortex-m4.cmake"]
-    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "add_subdirectory(vendor)"))
-    run(*command, "-B", "one", cwd=tmp_path)
-    run(PROGRAMS / "cmake", "--build", "one", cwd=tmp_path)
-    assert not (tmp_path / "one/vendor/firmware.elf").exists(), "the example is for a project of its own"
-    run(PROGRAMS / "cmake", "--install", "one", "--prefix", tmp_path / "installed", cwd=tmp_path)
-    (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", "find_package(intent REQUIRED)"))
-    root = ["-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH", f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"]
-    run(*command, "-B", "two", *root, cwd=tmp_path)
-    run(PROGRAMS / "cmake", "--build", "two", cwd=tmp_path)
+
+    def build_and_boot(build: str, find: str, *options: str) -> None:
+        (tmp_path / "CMakeLists.txt").write_text(CONSUMER.replace("FIND", find))
+        run(*command, *options, "-B", build, cwd=tmp_path)
+        assert "warning" not in run(PROGRAMS / "cmake", "--build", build, cwd=tmp_path)
+        assert run(*QEMU, tmp_path / build / "app.elf") == expected_label(board_package)
+
+    build_and_boot("one", 'add_subdirectory("a vendor")', "-DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON")
+    assert not (tmp_path / "one/a vendor/firmware.elf").exists(), "the example is for a project of its own"
+    build_and_boot("two", 'add_subdirectory("a vendor/intent")')
+    run(PROGRAMS / "cmake", "--install", "two", "--prefix", tmp_path / "an installed", cwd=tmp_path)
+    root = ["-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH", f"-DCMAKE_PREFIX_PATH={tmp_path / 'an installed'}"]
+    build_and_boot("three", "find_package(intent REQUIRED)", *root)
 
 
 def test_constructors_run_before_main(board_package, tmp_path):
