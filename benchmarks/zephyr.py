@@ -32,12 +32,12 @@ from embbert_tvm import api
 from embbert_tvm.device.classify import classify
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.project import EXAMPLE, load_template, write_project
-from embbert_tvm.device.toolchain import find_tool
+from embbert_tvm.device.toolchain import call, find_tool
 from embbert_tvm.errors import WorkError
 from embbert_tvm.options import CompileOptions
 from embbert_tvm.resources import resource
 from embbert_tvm.table import table
-from embbert_tvm.target import load_cpu
+from embbert_tvm.target import Cpu, load_cpu
 
 MODEL = resource("models") / "embbert-snips"
 MINIMAL, PICOLIBC = "minimal", "picolibc"
@@ -124,6 +124,11 @@ def compiled(cpu: str, precision: str, prefix: str, scratch: Path) -> Package:
     return load_package(out)
 
 
+def libgcc(cpu: Cpu) -> Path:
+    """The folder of GCC's own library for a CPU."""
+    return Path(call(cpu, "gcc", [*cpu.cflags, "-print-libgcc-file-name"], "its library").strip()).parent
+
+
 @dataclass(frozen=True)
 class Tools:
     """Where Zephyr and its modules lie, and the Python that its build runs."""
@@ -134,13 +139,16 @@ class Tools:
 
     def build(self, case: Case, source: Path, modules: list[Path], out: Path) -> str:
         """Configure and build; what both printed. Raises WorkError with its first error line."""
-        prefix = find_tool(load_cpu(MACHINES[case.board].cpu), "gcc").removesuffix("gcc")
+        cpu = load_cpu(MACHINES[case.board].cpu)
+        prefix = find_tool(cpu, "gcc").removesuffix("gcc")
         variables = {"ZEPHYR_BASE": str(self.zephyr), "ZEPHYR_TOOLCHAIN_VARIANT": "cross-compile"}
         environment = {**os.environ, **variables, "CROSS_COMPILE": prefix}
         given = {
             "BOARD": case.board,
             "ZEPHYR_MODULES": ";".join(map(str, self.modules)),
             "ZEPHYR_EXTRA_MODULES": ";".join(map(str, modules)),
+            # Debian's GCC for RISC-V has no libgcc under the name that Zephyr gives the architecture (with _zicsr).
+            "CMAKE_EXE_LINKER_FLAGS": f"-L{libgcc(cpu)}" if cpu.arch == "riscv" else "",
             **dict.fromkeys(("Python3_EXECUTABLE", "PYTHON_EXECUTABLE", "WEST_PYTHON"), self.python),
         }
         if len(modules) > 1:

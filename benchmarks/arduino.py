@@ -1,0 +1,163 @@
+"""The template `arduino` compiled and linked by the recipes of a real core, STM32's.
+
+    python benchmarks/arduino.py CORE_TREE --cmsis TREE [--board Nucleo_64.NUCLEO_F446RE] [--property K=V ...]
+
+For the core's own optimization and for the one that the library's README names: warnings in the library and the sketch at
+-Wall -Wextra, and the bytes of flash and RAM of the image, core included. Nothing is run: QEMU has no clock controller of
+this chip.
+
+CORE_TREE is stm32duino/Arduino_Core_STM32 with its submodule cores/arduino/api, TREE a CMSIS that holds CMSIS/Core/Include. The compiler is Debian's gcc-arm-none-eabi with libstdc++-arm-none-eabi-newlib. --property is that of
+arduino-cli's --build-property.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from embbert_tvm import api
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.project import load_template, write_project
+from embbert_tvm.errors import WorkError
+from embbert_tvm.resources import resource
+from embbert_tvm.table import table
+from embbert_tvm.target import load_cpu
+
+MODEL = resource("models") / "embbert-snips"
+CPU = "cortex-m4"
+KINDS = {".c": "c", ".cpp": "cpp", ".ino": "cpp", ".S": "S"}
+
+
+def properties(text: str) -> dict[str, str]:
+    """The lines `key=value` of platform.txt or boards.txt."""
+    lines = (line.strip() for line in text.splitlines())
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)
+
+
+def expanded(name: str, known: Mapping[str, str]) -> str:
+    """A property with those that it names in braces put in; what is not known is empty, as arduino-cli has it."""
+    text = known.get(name, "")
+    while (filled := re.sub(r"\{([\w.-]+)\}", lambda match: known.get(match[1], ""), text)) != text:
+        text = filled
+    return text
+
+
+def words(command: str) -> list[str]:
+    """A command as arduino-cli splits it: quotes hold a word together where it begins with one, else they are its own."""
+    return [a or b or c for a, b, c in re.findall(r"""\"([^"]*)\"|'([^']*)'|(\S+)""", command)]
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core's folder and the properties of a board of it, `group.number` as boards.txt and its menu have it."""
+
+    folder: Path
+    known: Mapping[str, str]
+
+    def sources(self) -> Iterator[Path]:
+        """Every file of the core, of the board's variant, and of the library that the core always takes."""
+        for folder in (
+            self.known["build.core.path"],
+            self.known["build.variant.path"],
+            self.folder / "cores/arduino/api",
+        ):
+            yield from sorted(path for path in Path(folder).rglob("*") if path.suffix in KINDS)
+        wrapper = self.folder / "libraries/SrcWrapper/src"
+        yield from sorted(path for path in wrapper.rglob("*") if path.suffix in KINDS)
+
+    def call(self, recipe: str, **given: str) -> str:
+        """Run a recipe; what it prints. Raises WorkError with its first error line."""
+        command = words(expanded(f"recipe.{recipe}.pattern", {**self.known, **given}))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise WorkError(next((line for line in done.stderr.splitlines() if "rror" in line), done.stderr[-200:]))
+        return done.stderr
+
+
+def load_core(options: argparse.Namespace, build: Path, optimize: str) -> Core:
+    """The core for a board, as a build in a folder wants it."""
+    group, number = options.board.split(".")
+    known = properties((options.core / "platform.txt").read_text())
+    of_board = properties((options.core / "boards.txt").read_text())
+    for prefix in (f"{group}.", f"{group}.menu.pnum.{number}."):
+        known |= {key.removeprefix(prefix): value for key, value in of_board.items() if key.startswith(prefix)}
+    known |= {
+        "runtime.ide.version": "10607",
+        "runtime.platform.path": str(options.core),
+        "build.arch": "STM32",
+        "build.path": str(build),
+        "build.project_name": "sketch",
+        "build.source.path": str(build / "sketch"),
+        "build.system.path": str(options.core / "system"),
+        "build.core.path": str(options.core / "cores" / known["build.core"]),
+        "build.variant.path": str(options.core / "variants" / known["build.variant"]),
+        "compiler.path": "",
+        "cmsis_dir": str(options.cmsis / "CMSIS"),
+        "compiler.warning_flags": "-Wall -Wextra",
+        "compiler.c.extra_flags": optimize,
+        **dict(text.split("=", 1) for text in options.property),
+    }
+    return Core(options.core, known)
+
+
+def build(core: Core, library: Path, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """Compile the sketch, the library and the core, and link them: warnings of the first two, bytes by section."""
+    sketch = folder / "sketch"
+    sketch.mkdir(parents=True)
+    (sketch / "build.opt").write_text("")
+    (origin,) = (library / "examples").rglob("*.ino")
+    (sketch / "Classify.ino.cpp").write_text(f"#include <Arduino.h>\n#line 1\n{origin.read_text()}")
+    ours = [sketch / "Classify.ino.cpp", *sorted((library / "src").rglob("*.c"))]
+    includes = " ".join(
+        f'"-I{path}"' for path in (core.known["build.core.path"], core.known["build.variant.path"], library / "src")
+    )
+    objects, said = [], ""
+    for number, source in enumerate([*ours, *core.sources()]):
+        objects.append(str(folder / f"{number}-{source.name}.o"))
+        recipe = f"{KINDS[source.suffix]}.o"
+        printed = core.call(recipe, source_file=str(source), object_file=objects[-1], includes=includes)
+        said += printed if source in ours else ""
+    core.call("c.combine", object_files=" ".join(f'"{path}"' for path in objects), archive_file_path="")
+    size = subprocess.run(
+        ["arm-none-eabi-size", "-A", folder / "sketch.elf"], capture_output=True, text=True, check=True
+    )
+    sections = {name: int(count) for name, count in re.findall(r"^(\.\w+) +(\d+)", size.stdout, re.MULTILINE)}
+    return [line for line in said.splitlines() if "warning:" in line], sections
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("core", type=lambda text: Path(text).resolve(), metavar="CORE_TREE")
+    parser.add_argument("--cmsis", type=lambda text: Path(text).resolve(), required=True, metavar="TREE")
+    parser.add_argument("--board", default="Nucleo_64.NUCLEO_F446RE")
+    parser.add_argument("--property", nargs="+", default=[], metavar="K=V")
+    options = parser.parse_args()
+    rows = [("optimization", "warnings", "flash", "RAM, static")]
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="embbert ") as scratch:
+        api.compile(MODEL, CPU, Path(scratch) / "package")
+        library = Path(scratch) / "a library"
+        write_project(load_package(Path(scratch) / "package"), load_template("arduino"), library)
+        for name, optimize in (("the core's", ""), ("README's", " ".join(load_cpu(CPU).optimize))):
+            folder = Path(scratch) / f"build {len(rows)}"
+            try:
+                warnings, sections = build(load_core(options, folder, optimize), library, folder)
+            except WorkError as error:
+                print(error, file=sys.stderr)
+                return 1
+            print(*warnings, sep="\n", end="", file=sys.stderr)
+            status |= bool(warnings)
+            flash = sum(sections.get(s, 0) for s in (".isr_vector", ".text", ".rodata", ".data"))
+            rows.append((name, str(len(warnings)), f"{flash:,}", f"{sections['.data'] + sections['.bss']:,}"))
+    print(table(rows, right=(1, 2, 3)))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
