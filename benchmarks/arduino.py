@@ -2,11 +2,12 @@
 
     python benchmarks/arduino.py CORE_TREE --cmsis TREE [--board Nucleo_64.NUCLEO_F446RE] [--property K=V ...]
 
-For the core's own optimization and for the one that the library's README names: warnings in the library and the sketch at
--Wall -Wextra, and the bytes of flash and RAM of the image, core included. Nothing is run: QEMU has no clock controller of
-this chip.
+For the core's own optimization and for the one that the library's README names: warnings in the library and the sketch
+at -Wall -Wextra, and the bytes of flash and RAM of the image, core included. Nothing is run: QEMU has no clock
+controller of this chip.
 
-CORE_TREE is stm32duino/Arduino_Core_STM32 with its submodule cores/arduino/api, TREE a CMSIS that holds CMSIS/Core/Include. The compiler is Debian's gcc-arm-none-eabi with libstdc++-arm-none-eabi-newlib. --property is that of
+CORE_TREE is stm32duino/Arduino_Core_STM32 with its submodule cores/arduino/api, TREE a CMSIS that holds
+CMSIS/Core/Include. The compiler is Debian's gcc-arm-none-eabi with libstdc++-arm-none-eabi-newlib. --property is
 arduino-cli's --build-property.
 """
 
@@ -49,7 +50,7 @@ def expanded(name: str, known: Mapping[str, str]) -> str:
 
 
 def words(command: str) -> list[str]:
-    """A command as arduino-cli splits it: quotes hold a word together where it begins with one, else they are its own."""
+    """A command as arduino-cli splits it: quotes hold a word together where one begins it, else they are letters."""
     return [a or b or c for a, b, c in re.findall(r"""\"([^"]*)\"|'([^']*)'|(\S+)""", command)]
 
 

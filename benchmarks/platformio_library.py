@@ -4,8 +4,8 @@
     embbert-tvm project build/snips --template platformio -o lib/
     python benchmarks/platformio_library.py lib/
 
-Reads library.json by PlatformIO's parser and schema, packs the library, reads the example's platformio.ini, and installs the
-example's dependency, the library itself, by its link. A build is `pio run`, which downloads a compiler.
+Reads library.json by its parser and schema, packs the library, reads the platformio.ini of the example, and installs
+what the example depends on, the library itself, by its link. A build is `pio run`, which downloads a compiler.
 """
 
 from __future__ import annotations
