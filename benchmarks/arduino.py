@@ -77,7 +77,8 @@ class Core:
         command = words(expanded(f"recipe.{recipe}.pattern", {**self.known, **given}))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise WorkError(next((line for line in done.stderr.splitlines() if "rror" in line), done.stderr[-200:]))
+            faults = (line for line in done.stderr.splitlines() if re.search("error: |undefined|cannot find", line))
+            raise WorkError(next(faults, done.stderr[-200:]))
         return done.stderr
 
 
