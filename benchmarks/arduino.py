@@ -14,6 +14,7 @@ arduino-cli's --build-property.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +55,17 @@ def words(command: str) -> list[str]:
     return [a or b or c for a, b, c in re.findall(r"""\"([^"]*)\"|'([^']*)'|(\S+)""", command)]
 
 
+def sources_below(*folders: str | Path) -> list[Path]:
+    """The files of folders that a compiler takes, links into other folders followed."""
+    found = (
+        Path(root) / name
+        for folder in folders
+        for root, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
+    return sorted(path for path in found if path.suffix in KINDS)
+
+
 @dataclass(frozen=True)
 class Core:
     """A core's folder and the properties of a board of it, `group.number` as boards.txt and its menu have it."""
@@ -61,16 +73,9 @@ class Core:
     folder: Path
     known: Mapping[str, str]
 
-    def sources(self) -> Iterator[Path]:
-        """Every file of the core, of the board's variant, and of the library that the core always takes."""
-        for folder in (
-            self.known["build.core.path"],
-            self.known["build.variant.path"],
-            self.folder / "cores/arduino/api",
-        ):
-            yield from sorted(path for path in Path(folder).rglob("*") if path.suffix in KINDS)
-        wrapper = self.folder / "libraries/SrcWrapper/src"
-        yield from sorted(path for path in wrapper.rglob("*") if path.suffix in KINDS)
+    def sources(self) -> list[Path]:
+        """The files of the board's variant, and of the library that the core always takes."""
+        return sources_below(self.known["build.variant.path"], self.folder / "libraries/SrcWrapper/src")
 
     def call(self, recipe: str, **given: str) -> str:
         """Run a recipe; what it prints. Raises WorkError with its first error line."""
@@ -119,13 +124,22 @@ def build(core: Core, library: Path, folder: Path) -> tuple[list[str], dict[str,
     includes = " ".join(
         f'"-I{path}"' for path in (core.known["build.core.path"], core.known["build.variant.path"], library / "src")
     )
-    objects, said = [], ""
-    for number, source in enumerate([*ours, *core.sources()]):
-        objects.append(str(folder / f"{number}-{source.name}.o"))
-        recipe = f"{KINDS[source.suffix]}.o"
-        printed = core.call(recipe, source_file=str(source), object_file=objects[-1], includes=includes)
-        said += printed if source in ours else ""
-    core.call("c.combine", object_files=" ".join(f'"{path}"' for path in objects), archive_file_path="")
+    said = ""
+
+    def compiled(sources: list[Path]) -> Iterator[str]:
+        nonlocal said
+        for source in sources:
+            made = str(folder / f"{len(list(folder.glob('*.o')))}-{source.name}.o")
+            given = {"source_file": str(source), "object_file": made, "includes": includes}
+            printed = core.call(f"{KINDS[source.suffix]}.o", **given)
+            said += printed if source in ours else ""
+            yield made
+
+    archive = str(folder / "core.a")
+    for made in compiled(sources_below(core.known["build.core.path"])):
+        core.call("ar", archive_file_path=archive, object_file=made)
+    objects = " ".join(f'"{made}"' for made in compiled([*ours, *core.sources()]))
+    core.call("c.combine", object_files=objects, archive_file_path=archive, archive_file="core.a")
     size = subprocess.run(
         ["arm-none-eabi-size", "-A", folder / "sketch.elf"], capture_output=True, text=True, check=True
     )
