@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,38 +113,33 @@ def load_core(options: argparse.Namespace, build: Path, optimize: str) -> Core:
     return Core(options.core, known)
 
 
-def build(core: Core, library: Path, folder: Path) -> tuple[list[str], dict[str, int]]:
-    """Compile the sketch, the library and the core, and link them: warnings of the first two, bytes by section."""
-    sketch = folder / "sketch"
-    sketch.mkdir(parents=True)
-    (sketch / "build.opt").write_text("")
-    (origin,) = (library / "examples").rglob("*.ino")
-    (sketch / "Classify.ino.cpp").write_text(f"#include <Arduino.h>\n#line 1\n{origin.read_text()}")
-    ours = [sketch / "Classify.ino.cpp", *sorted((library / "src").rglob("*.c"))]
+def compiled(core: Core, sources: list[Path], folder: Path, include: Path) -> tuple[list[str], str]:
+    """The objects of sources, in a folder made for them, and what the compilers printed."""
+    folder.mkdir()
     includes = " ".join(
-        f'"-I{path}"' for path in (core.known["build.core.path"], core.known["build.variant.path"], library / "src")
+        f'"-I{path}"' for path in (core.known["build.core.path"], core.known["build.variant.path"], include)
     )
-    said = ""
+    objects, said = [], ""
+    for number, source in enumerate(sources):
+        objects.append(str(folder / f"{number}-{source.name}.o"))
+        given = {"source_file": str(source), "object_file": objects[-1], "includes": includes}
+        said += core.call(f"{KINDS[source.suffix]}.o", **given)
+    return objects, said
 
-    def compiled(sources: list[Path]) -> Iterator[str]:
-        nonlocal said
-        for source in sources:
-            made = str(folder / f"{len(list(folder.glob('*.o')))}-{source.name}.o")
-            given = {"source_file": str(source), "object_file": made, "includes": includes}
-            printed = core.call(f"{KINDS[source.suffix]}.o", **given)
-            said += printed if source in ours else ""
-            yield made
 
-    archive = str(folder / "core.a")
-    for made in compiled(sources_below(core.known["build.core.path"])):
-        core.call("ar", archive_file_path=archive, object_file=made)
-    objects = " ".join(f'"{made}"' for made in compiled([*ours, *core.sources()]))
-    core.call("c.combine", object_files=objects, archive_file_path=archive, archive_file="core.a")
-    size = subprocess.run(
-        ["arm-none-eabi-size", "-A", folder / "sketch.elf"], capture_output=True, text=True, check=True
-    )
-    sections = {name: int(count) for name, count in re.findall(r"^(\.\w+) +(\d+)", size.stdout, re.MULTILINE)}
-    return [line for line in said.splitlines() if "warning:" in line], sections
+def core_of(core: Core, build: Path, library: Path) -> tuple[Path, list[str]]:
+    """The core as an archive, and the objects of what belongs to the board."""
+    objects, _ = compiled(core, sources_below(core.known["build.core.path"]), build / "core", library / "src")
+    archive = build / "core.a"
+    for path in objects:
+        core.call("ar", archive_file_path=str(archive), object_file=path)
+    return archive, compiled(core, core.sources(), build / "board", library / "src")[0]
+
+
+def sections_of(image: Path) -> dict[str, int]:
+    """Bytes by section."""
+    size = subprocess.run(["arm-none-eabi-size", "-A", image], capture_output=True, text=True, check=True)
+    return {name: int(count) for name, count in re.findall(r"^(\.\w+) +(\d+)", size.stdout, re.MULTILINE)}
 
 
 def main() -> int:
@@ -154,22 +149,27 @@ def main() -> int:
     parser.add_argument("--board", default="Nucleo_64.NUCLEO_F446RE")
     parser.add_argument("--property", nargs="+", default=[], metavar="K=V")
     options = parser.parse_args()
-    rows = [("optimization", "warnings", "flash", "RAM, static")]
-    status = 0
+    rows, status = [("optimization", "warnings", "flash", "RAM, static")], 0
     with tempfile.TemporaryDirectory(prefix="embbert ") as scratch:
-        api.compile(MODEL, CPU, Path(scratch) / "package")
-        library = Path(scratch) / "a library"
-        write_project(load_package(Path(scratch) / "package"), load_template("arduino"), library)
+        package, library, build = (Path(scratch) / name for name in ("package", "a library", "a build"))
+        api.compile(MODEL, CPU, package)
+        write_project(load_package(package), load_template("arduino"), library)
+        (build / "sketch").mkdir(parents=True)
+        (build / "sketch/build.opt").write_text("")
+        (origin,) = (library / "examples").rglob("*.ino")
+        sketch = build / "sketch/Classify.ino.cpp"
+        sketch.write_text(f"#include <Arduino.h>\n#line 1\n{origin.read_text()}")
+        archive, board = core_of(load_core(options, build, ""), build, library)
         for name, optimize in (("the core's", ""), ("README's", " ".join(load_cpu(CPU).optimize))):
-            folder = Path(scratch) / f"build {len(rows)}"
-            try:
-                warnings, sections = build(load_core(options, folder, optimize), library, folder)
-            except WorkError as error:
-                print(error, file=sys.stderr)
-                return 1
-            print(*warnings, sep="\n", end="", file=sys.stderr)
+            core = load_core(options, build, optimize)
+            ours, said = compiled(core, [sketch, *sources_below(library / "src")], build / name, library / "src")
+            objects = " ".join(f'"{path}"' for path in [*ours, *board])
+            core.call("c.combine", object_files=objects, archive_file_path=str(archive), archive_file=archive.name)
+            warnings = [line for line in said.splitlines() if "warning:" in line]
+            print(*warnings, sep="\n", file=sys.stderr)
             status |= bool(warnings)
-            flash = sum(sections.get(s, 0) for s in (".isr_vector", ".text", ".rodata", ".data"))
+            sections = sections_of(build / "sketch.elf")
+            flash = sum(sections.get(section, 0) for section in (".isr_vector", ".text", ".rodata", ".data"))
             rows.append((name, str(len(warnings)), f"{flash:,}", f"{sections['.data'] + sections['.bss']:,}"))
     print(table(rows, right=(1, 2, 3)))
     return status

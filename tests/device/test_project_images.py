@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import small
 from projects import PREFIX, PROGRAMS, QEMU, configure, expected_label, project, run
 from toy import write_package
 
+from embbert_tvm.device.build import FIRMWARE
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.project import EXAMPLE
 from embbert_tvm.target import load_board
@@ -168,6 +170,36 @@ def test_constructors_run_before_main(board_package, tmp_path):
     main.write_text(main.read_text().replace("int main(void)", early + "int main(void)"))
     printed = run("make", "run", cwd=folder).splitlines()
     assert printed.index("constructed") < printed.index(expected_label(board_package))
+
+
+TICKS = """\
+#include "port.h"
+#include "semihosting.h"
+#include "start.h"
+
+void server_fault(uint32_t status, uint32_t address) { (void)status, (void)address, semihosting_exit(0); }
+
+int main(void)
+{
+    uint32_t before, after;
+    (void)port_ticks();
+    __asm__ volatile("mrs %0, primask\\n\\tcpsid i" : "=r"(before));
+    (void)port_ticks();
+    __asm__ volatile("mrs %0, primask" : "=r"(after));
+    semihosting_write(before == 0u && after == 1u ? "kept" : "changed");
+    semihosting_exit(1);
+}
+"""
+
+
+def test_reading_the_time_leaves_interrupts_as_they_were(board_package, tmp_path):
+    """It ended in `cpsie i`, whatever was before: in a critical section of its caller interrupts came."""
+    folder = project(board_package, "bare", tmp_path / "fw")
+    (folder / "main.c").write_text(TICKS)
+    for name in ("src/cortex_m_systick.c", "include/port.h"):
+        shutil.copy(FIRMWARE / name, folder)
+    objects = "main.o start.o board.o registers.o cortex_m_systick.o"
+    assert run("make", f"OBJECTS={objects}", "run", cwd=folder).endswith("kept")
 
 
 def test_a_fault_ends_the_example(tmp_path):
