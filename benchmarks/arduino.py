@@ -166,7 +166,8 @@ def main() -> int:
             objects = " ".join(f'"{path}"' for path in [*ours, *board])
             core.call("c.combine", object_files=objects, archive_file_path=str(archive), archive_file=archive.name)
             warnings = [line for line in said.splitlines() if "warning:" in line]
-            print(*warnings, sep="\n", file=sys.stderr)
+            for line in warnings:
+                print(line, file=sys.stderr)
             status |= bool(warnings)
             sections = sections_of(build / "sketch.elf")
             flash = sum(sections.get(section, 0) for section in (".isr_vector", ".text", ".rodata", ".data"))

@@ -60,6 +60,10 @@ def test_gives_the_reference_bits_on_two_kilobytes_of_stack(compiled):
     assert computed + SERVER <= 2048
 
 
+def test_the_longest_slice_is_a_hundredth_of_an_inference_at_most(compiled):
+    assert 0 < compiled.report.longest_slice <= 0.01
+
+
 def symbols(compiled: Compiled, image: Path) -> dict[str, tuple[str, int]]:
     """Section and size of each object in an image, by name."""
     command = [find_tool(compiled.cpu, "objdump"), "-t", image]
