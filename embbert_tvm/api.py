@@ -312,9 +312,9 @@ def _pruned(source: ModelSource, options: CompileOptions) -> tuple[ModelSource, 
 
 
 def _import_compiler() -> None:
-    from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch
+    from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras
 
-    import_tvm_without_torch()
+    import_tvm_without_extras()
 
 
 @contextmanager

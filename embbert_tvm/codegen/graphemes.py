@@ -20,6 +20,7 @@ from embbert_tvm.codegen.unicode_map import (
     REMOVED,
     SEVERAL,
     Outputs,
+    Sequences,
     asked,
     library_normalizer,
     points_of,
@@ -62,7 +63,7 @@ def read(charsmap: bytes) -> GraphemeMap:
                 raise InputError(f"the normalizer Precompiled with an entry for {key!r} is not supported on the device")
             if len(key) == 2:
                 pairs.append((first, ord(key[1]), points))
-    return GraphemeMap(Outputs(one, several), tuple(pairs), flags)
+    return GraphemeMap(Outputs(one, Sequences.of(several)), tuple(pairs), flags)
 
 
 def _stays_together(key: str, flags: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ _DEFINED = re.compile(
     re.MULTILINE,
 )
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_IF, _ENDIF = (re.compile(rf"^ *# *{word}", re.MULTILINE) for word in ("if", "endif"))
+_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
 _PASTED = re.compile(r"\b\w*(?:##\w+)+\b")
 
 
@@ -109,9 +111,10 @@ def _part(text: str) -> tuple[str, list[str], str]:
 
 def _paragraphs(body: str) -> Iterator[str]:
     """Pieces between empty lines outside of every `#if`, brace and comment; what is whole on one line by itself."""
+    found = [*body.splitlines(), ""]
     lines: list[str] = []
     depth = 0
-    for line in [*body.splitlines(), ""]:
+    for line, depth_after in zip(found, _depths(found), strict=True):
         if not lines and not line:
             continue
         whole = depth == 0 and _WHOLE.match(line)
@@ -123,18 +126,23 @@ def _paragraphs(body: str) -> Iterator[str]:
             lines = []
         elif line or lines:
             lines.append(line)
-            depth = _depth("\n".join(lines))
+            depth = depth_after
 
 
-def _depth(text: str) -> int:
-    """Depth of nesting in `#if` and braces, 1 within a comment."""
-    bare = _COMMENT.sub(" ", text)
-    if "/*" in bare:
-        return 1
-    directives = len(re.findall(r"^ *# *if", bare, re.MULTILINE)) - len(re.findall(r"^ *# *endif", bare, re.MULTILINE))
-    code = re.sub(r'"(?:\\.|[^"\\\n])*"', "", bare)
-    continued = code.endswith("\\")
-    return directives + code.count("{") - code.count("}") + continued
+def _depths(lines: Sequence[str]) -> Iterator[int]:
+    """Depth of nesting in `#if`, braces and comments after each line."""
+    nesting, commented = 0, ""
+    for line in lines:
+        bare = _COMMENT.sub(" ", f"{commented}{line}")
+        if "/*" in bare:
+            commented += f"{line}\n"
+            yield nesting + 1
+            continue
+        commented = ""
+        nesting += len(_IF.findall(bare)) - len(_ENDIF.findall(bare))
+        code = _STRING.sub("", bare)
+        nesting += code.count("{") - code.count("}")
+        yield nesting + code.endswith("\\")
 
 
 def _item(header: str, text: str) -> _Item:

@@ -13,7 +13,7 @@ from embbert_tvm.codegen.tokenizer_splitters import kinds_of, splitter_stages, u
 from embbert_tvm.codegen.tokenizer_stages import Stage, lookup, map_stage, order_stage, raw_units
 from embbert_tvm.codegen.tokenizer_steps import step_stage
 from embbert_tvm.codegen.tokenizer_tables import CharacterTable, trie
-from embbert_tvm.codegen.unicode_map import Outputs, combining_classes, identity, members, outputs
+from embbert_tvm.codegen.unicode_map import Outputs, combining_classes, identity, made_of, members, outputs
 from embbert_tvm.data.tokenizer_spec import (
     AddedToken,
     Begin,
@@ -70,8 +70,11 @@ def stages(spec: TokenizerSpec, values: np.ndarray) -> Chain:
 
 
 def _outputs(maps: Sequence[str]) -> Outputs:
-    steps = tuple(part for each in maps for part in each.split("\n"))
-    return outputs(steps) if steps else identity()
+    return outputs(_parts(maps)) if maps else identity()
+
+
+def _parts(maps: Sequence[str]) -> tuple[str, ...]:
+    return tuple(part for each in maps for part in each.split("\n"))
 
 
 def _fused(steps: Sequence[Normalizer]) -> list[Normalizer]:
@@ -94,9 +97,10 @@ def _without_order(steps: list[Normalizer], units: np.ndarray) -> list[Normalize
     place = len(steps) - (2 if ordered else 1)
     if steps[place].compose:
         return steps
-    rest = _outputs([steps[-1].normalizer]) if ordered else identity()
     marks = np.flatnonzero(combining_classes())
-    left = {tuple(units[list(rest.of(mark))].tolist()) for mark in marks.tolist()} - {()}
+    rest = _parts([steps[-1].normalizer]) if ordered else ()
+    made = made_of(rest, marks)
+    left = {tuple(units[list(made[mark])].tolist()) for mark in marks.tolist()} - {()}
     if len(left) > 1:
         return steps
     return _fused([step for number, step in enumerate(steps) if number != place])

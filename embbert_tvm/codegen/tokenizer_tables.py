@@ -15,6 +15,7 @@ from embbert_tvm.codegen.unicode_map import (
     SURROGATES,
     SYLLABLES,
     Outputs,
+    Sequences,
     asked,
 )
 from embbert_tvm.errors import WorkError
@@ -74,17 +75,16 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     entries = unit_of[np.clip(one, 0, None)].copy()
     raw = entries & RAW != 0
     entries[raw] = entries[raw] & ~POINT_MASK | (entries - points)[raw] & POINT_MASK
-    sequences: dict[tuple[int, ...], int] = {}
     hangul = _is_hangul(found)
-    made = {p: parts for p, parts in found.several.items() if not (hangul and HANGUL <= p < HANGUL + SYLLABLES)}
-    used = sorted({part for parts in made.values() for part in parts})
-    unit = dict(zip(used, unit_of[used].tolist(), strict=True))
-    for point, parts in made.items():
-        key = tuple(unit[part] for part in parts)
-        entries[point] = -1 - sequences.setdefault(key, len(sequences))
+    several = found.several
+    if hangul:
+        several = several.where((several.points < HANGUL) | (several.points >= HANGUL + SYLLABLES))
+    numbers, sequences = _numbered(several, unit_of)
+    entries[several.points] = -1 - numbers
     removed = one == REMOVED
     if removed.any():
-        entries[removed] = -1 - sequences.setdefault((), len(sequences))
+        entries[removed] = -1 - len(sequences)
+        sequences.append(())
     entries[SURROGATES] = entries[1]  # no text has them; syllables are not looked up
     if hangul:
         entries[HANGUL : HANGUL + SYLLABLES] = entries[1]
@@ -93,11 +93,10 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     units = np.unique(asked_for[asked_for >= 0])
     actions = np.where(single, np.searchsorted(units, entries), len(units) - 1 - entries)
     actions, direct, listed = _listed(actions)
-    lengths = [len(key) for key in sequences]
     return CharacterTable(
         tuple(units.tolist()),
-        tuple(unit for key in sequences for unit in key),
-        tuple(int(n) for n in np.cumsum([0, *lengths])),
+        tuple(unit for each in sequences for unit in each),
+        tuple(int(n) for n in np.cumsum([0, *map(len, sequences)])),
         *trie(actions),
         hangul,
         direct,
@@ -120,16 +119,38 @@ def _listed(actions: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], tuple[tup
     return coded, tuple(direct.tolist()), tuple(zip(points.tolist(), actions[points].tolist(), strict=True))
 
 
+def _numbered(several: Sequences, unit_of: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """(the number of each one's sequence of units, the different sequences as they first come)."""
+    units, starts, lengths = unit_of[several.made], several.at[:-1], several.lengths
+    codes = np.zeros(len(lengths), np.int64)  # the same for the same beginning
+    for place in range(int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > place)
+        begun = codes[longer] << 32 | units[starts[longer] + place]
+        codes[longer] = np.searchsorted(np.unique(begun), begun)
+    whole = lengths << 32 | codes
+    different = np.unique(whole)
+    code, first = np.searchsorted(different, whole), np.empty(len(different), np.int64)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    order = np.argsort(first)
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    places = [(starts[at], starts[at] + lengths[at]) for at in first[order]]
+    return number[code], [tuple(units[start:end].tolist()) for start, end in places]
+
+
 def _is_hangul(found: Outputs) -> bool:
     """Whether every syllable becomes what its letters do, by the arithmetic of Unicode 3.12."""
-    if found.one[HANGUL] != SEVERAL:
+    if (found.one[HANGUL : HANGUL + SYLLABLES] != SEVERAL).any():
         return False
     leads, vowels, tails = (
         [found.of(first + index) if first + index >= least else () for index in range(count)]
         for first, least, count in ((0x1100, 0, 19), (0x1161, 0, 21), (0x11A7, 0x11A8, 28))
     )
-    letters = (lead + vowel + tail for lead in leads for vowel in vowels for tail in tails)
-    return all(found.several.get(HANGUL + index) == expected for index, expected in enumerate(letters))
+    letters = [lead + vowel + tail for lead in leads for vowel in vowels for tail in tails]
+    points = found.several.points
+    syllables = found.several.where((points >= HANGUL) & (points < HANGUL + SYLLABLES))
+    lengths = [len(each) for each in letters]
+    return syllables.lengths.tolist() == lengths and syllables.made.tolist() == [c for each in letters for c in each]
 
 
 def trie(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:

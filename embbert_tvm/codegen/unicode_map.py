@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,20 +23,55 @@ HANGUL, SYLLABLES = 0xAC00, 11172
 _ALIKE = (slice(0x36000, 0xE0000), slice(0xE1000, 0xF0000), slice(0xF0000, POINTS))
 _SAMPLE = 997
 _SEPARATORS = "|\x01\u2e31"  # between code points; the first that nothing else becomes, and that stays, is taken
+_CHUNK = 4096
 _LOWEST_MARK, _HIGHEST_MARK = 0x334, 0x345  # combining classes 1 and 240, the ends of the scale
 
 REMOVED, SEVERAL = -1, -2
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Texts of several code points by the code point that becomes them.
+
+    points: int64 (n,), ascending. made: int64, the texts one after the other. at: int64 (n + 1,), where each begins.
+    """
+
+    points: np.ndarray
+    made: np.ndarray
+    at: np.ndarray
+
+    @classmethod
+    def of(cls, made: Mapping[int, Sequence[int]]) -> Sequences:
+        ordered = sorted(made.items())
+        at = np.cumsum([0, *(len(points) for _, points in ordered)])
+        flat = [point for _, points in ordered for point in points]
+        return cls(np.array([point for point, _ in ordered], np.int64), np.array(flat, np.int64), at)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.at)
+
+    def __getitem__(self, point: int) -> tuple[int, ...]:
+        place = int(np.searchsorted(self.points, point))
+        return tuple(self.made[self.at[place] : self.at[place + 1]].tolist())
+
+    def where(self, chosen: np.ndarray) -> Sequences:
+        """Those that are chosen, by bool (n,)."""
+        lengths = self.lengths
+        return Sequences(
+            self.points[chosen], self.made[np.repeat(chosen, lengths)], np.cumsum([0, *lengths[chosen].tolist()])
+        )
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What becomes of each code point.
 
-    one: int32 (POINTS,), the code point that it becomes, REMOVED, or SEVERAL. several: those, by code point.
+    one: int32 (POINTS,), the code point that it becomes, REMOVED, or SEVERAL. several: what those become.
     """
 
     one: np.ndarray
-    several: Mapping[int, tuple[int, ...]]
+    several: Sequences
 
     def of(self, point: int) -> tuple[int, ...]:
         one = int(self.one[point])
@@ -44,7 +79,7 @@ class Outputs:
 
 
 def identity() -> Outputs:
-    return Outputs(np.arange(POINTS, dtype=np.int32), {})
+    return Outputs(np.arange(POINTS, dtype=np.int32), Sequences.of({}))
 
 
 @functools.cache
@@ -58,6 +93,11 @@ def asked() -> np.ndarray:
     for plane in range(POINTS >> 16):
         keep[plane << 16 | 0xFFFE : (plane + 1) << 16] = True  # no characters
     return np.flatnonzero(keep).astype(np.uint32)
+
+
+def _chunks(text: str) -> list[str]:
+    """Parts of a text that fit a processor's cache with all that the library notes of each character."""
+    return [text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK)]
 
 
 def text_of(points: np.ndarray) -> str:
@@ -76,30 +116,31 @@ def library_normalizer(steps: tuple[str, ...]) -> normalizers.Normalizer:
     return Tokenizer.from_str(json.dumps(blank)).normalizer
 
 
+def made_of(steps: tuple[str, ...], points: np.ndarray) -> Sequences:
+    """What normalizers make of code points, ascending, of which each stands alone: texts of none, one or several."""
+    normalizer = library_normalizer(steps)
+    for separator in map(ord, _SEPARATORS):
+        others = points[points != separator].astype(np.int64)
+        text = np.full(2 * len(others), separator, np.uint32)
+        text[::2] = others
+        found = np.concatenate([points_of(normalizer.normalize_str(part)) for part in _chunks(text_of(text))])
+        ends = np.flatnonzero(found == separator)
+        if len(ends) == len(others):
+            at = np.concatenate([[0], ends - np.arange(len(ends))])
+            return Sequences(others, found[found != separator].astype(np.int64), at)
+    raise WorkError("a normalizer makes of a character what no table of characters can say")
+
+
 @functools.lru_cache(maxsize=16)
 def outputs(steps: tuple[str, ...]) -> Outputs:
     """What normalizers make of each code point that stands alone."""
-    normalizer = library_normalizer(steps)
-    for separator in map(ord, _SEPARATORS):
-        points = asked()[asked() != separator]
-        text = np.full(2 * len(points) + 1, separator, np.uint32)
-        text[1::2] = points
-        found = points_of(normalizer.normalize_str(text_of(text)))
-        edges = np.flatnonzero(found == separator)
-        if len(edges) == len(points) + 1:
-            break
-    else:
-        raise WorkError("a normalizer makes of a character what no table of characters can say")
-    lengths = np.diff(edges) - 1
+    found = made_of(steps, asked())
+    lengths = found.lengths
     one = np.arange(POINTS, dtype=np.int32)
     single = lengths == 1
-    one[points[single]] = found[edges[:-1][single] + 1]
-    one[points[lengths == 0]] = REMOVED
-    one[points[lengths > 1]] = SEVERAL
-    places = np.flatnonzero(lengths > 1)
-    parts = zip(points[places].tolist(), (edges[places] + 1).tolist(), edges[places + 1].tolist(), strict=True)
-    made = found.tolist()
-    several = {point: tuple(made[start:end]) for point, start, end in parts}
+    one[found.points[single]] = found.made[found.at[:-1][single]]
+    one[found.points[lengths == 0]] = REMOVED
+    one[found.points[lengths > 1]] = SEVERAL
     for part in _ALIKE:
         sample = asked()[(asked() >= part.start) & (asked() < part.stop) & (asked() & 0xFFFE != 0xFFFE)]
         if (one[sample] == REMOVED).all():
@@ -108,7 +149,7 @@ def outputs(steps: tuple[str, ...]) -> Outputs:
             one[asked()] = kept
         elif (one[sample] != sample).any():
             raise WorkError("code points that should be alike are not in this version of tokenizers")
-    return Outputs(one, several)
+    return Outputs(one, found.where(lengths > 1))
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,8 +171,7 @@ def members(name: str) -> np.ndarray:
     elif name == "word":
         places = _words() == 1
     elif name == "numeric":
-        digits = pre_tokenizers.Digits(False)
-        places = _by_piece(digits, lambda c: len(digits.pre_tokenize_str(f"a{c}a")) == 3) == 1
+        places = _by_piece(pre_tokenizers.Digits(False)) == 2
     else:
         places = ~_kept(pre_tokenizers.Split(Regex(f"(?:{name})+"), "removed"))
     found = np.zeros(POINTS, bool)
@@ -144,26 +184,27 @@ def members(name: str) -> np.ndarray:
 @functools.cache
 def _words() -> np.ndarray:
     """What Whitespace takes each code point for: 0 space, 1 word, 2 other."""
-    splitter = pre_tokenizers.Whitespace()
-    return _by_piece(splitter, lambda c: len(splitter.pre_tokenize_str(f"a{c}a")) == 1)
+    return _by_piece(pre_tokenizers.Whitespace())
 
 
-def _by_piece(splitter: pre_tokenizers.PreTokenizer, test: Callable[[str], bool]) -> np.ndarray:
-    """0 for what the splitter removes, 1 in pieces whose first character passes the test, 2 in others."""
-    text = _asked_text()
+def _by_piece(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
+    """0 for what the splitter removes, 1 in pieces of what it leaves together with letters, 2 in others."""
+    text = text_of(asked())
     found = np.zeros(len(text), np.uint8)
-    for _, (start, end) in splitter.pre_tokenize_str(text):
-        found[start:end] = 1 if test(text[start]) else 2
+    places = [
+        (number * _CHUNK + start, number * _CHUNK + end)
+        for number, part in enumerate(_chunks(text))
+        for _, (start, end) in splitter.pre_tokenize_str(part)
+    ]
+    between = " ".join(f"a{text[start]}a" for start, _ in places)
+    parted = {start for _, (start, _) in splitter.pre_tokenize_str(between)}
+    for number, (start, end) in enumerate(places):
+        found[start:end] = 2 if 4 * number + 1 in parted else 1
     return found
 
 
 def _kept(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
-    return _by_piece(splitter, lambda _: True) > 0
-
-
-@functools.cache
-def _asked_text() -> str:
-    return text_of(asked())
+    return _by_piece(splitter) > 0
 
 
 @functools.cache
@@ -171,8 +212,9 @@ def combining_classes() -> np.ndarray:
     """A number above 0 for each mark that NFD moves, uint8 (POINTS,), in the order of their combining classes."""
     nfd, strip = normalizers.NFD(), normalizers.StripAccents()
     kept = np.isin(asked(), points_of(strip.normalize_str(text_of(asked()))))
-    plain = outputs(('{"type": "NFD"}',)).one
-    marks = [int(c) for c in asked()[~kept] if plain[c] == c]
+    apart = made_of(('{"type": "NFD"}',), asked()[~kept])
+    first = apart.made[np.minimum(apart.at[:-1], len(apart.made) - 1)]
+    marks = apart.points[(apart.lengths == 1) & (first == apart.points)].tolist()
 
     def moves(firsts: list[int], seconds: list[int]) -> list[bool]:
         """Whether each second mark goes before its first."""
@@ -202,7 +244,9 @@ def combining_classes() -> np.ndarray:
 def compositions() -> tuple[tuple[int, int, int], ...]:
     """(first, second, made) of the pairs that NFC joins, Hangul's letters left out, sorted."""
     nfd, nfc = outputs(('{"type": "NFD"}',)), outputs(('{"type": "NFC"}',))
-    made = [c for c in nfd.several if nfc.one[c] == c and not HANGUL <= c < HANGUL + SYLLABLES]
-    heads = "|".join("".join(map(chr, nfd.several[c][:-1])) for c in made)
-    firsts = normalizers.NFC().normalize_str(heads).split("|")
-    return tuple(sorted((ord(first), nfd.several[c][-1], c) for first, c in zip(firsts, made, strict=True)))
+    several = nfd.several.points
+    kept = (nfc.one[several] == several) & ~((several >= HANGUL) & (several < HANGUL + SYLLABLES))
+    made = {c: nfd.several[c] for c in several[kept].tolist()}
+    firsts = normalizers.NFC().normalize_str("|".join("".join(map(chr, parts[:-1])) for parts in made.values()))
+    joined = zip(firsts.split("|"), made.items(), strict=True)
+    return tuple(sorted((ord(first), parts[-1], c) for first, (c, parts) in joined))

@@ -20,6 +20,7 @@ _KEPT = (*_ENTRIES, "blob")  # by the linker
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \(([\w,]+)")
+_VALUES = re.compile(r"(\[\d+\][^;={}]*= )\{[^{}]*\}")
 _FLASH = (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab")
 
 # Bytes of stack allowed for a function of the C library with all that it calls: the deepest, expf on a CPU without
@@ -54,9 +55,11 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
 
     Raises InputError where the toolchain is missing, WorkError for C whose worst stack cannot be known.
     """
-    job = Job(cpu, package_sources(package), package.includes, ("-fcallgraph-info=su",), (), None)
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
+        sources = tuple((name, _without_values(path, folder)) for name, path in package_sources(package))
+        includes = (*package.includes, *{path.parent for path in package.sources})
+        job = Job(cpu, sources, includes, ("-fcallgraph-info=su",), (), None)
         objects = compile_objects(job, folder)
         images, parts = objects, {}
         if cpu.toolchain.freestanding:
@@ -84,6 +87,15 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
     deepest = [_deepest(entry, frames, calls) for entry in entries if entry in frames]
     stack, unknown = max(stack for stack, _ in deepest), set().union(*(names for _, names in deepest))
     return Footprint(flash - weights - tokenizer, weights, tokenizer, static, stack, tuple(sorted(unknown)), parts)
+
+
+def _without_values(source: Path, folder: Path) -> Path:
+    """Weights with the same sections and sizes, all of value 0, which the compiler need not read; other C as it is."""
+    if not source.stem.endswith("_weights"):
+        return source
+    short = folder / source.name
+    short.write_text(_VALUES.sub(r"\1{0}", source.read_text(encoding="utf-8")), encoding="utf-8")
+    return short
 
 
 def _total(cpu: Cpu, files: list[Path], sections: tuple[str, ...]) -> int:

@@ -20,20 +20,34 @@ if TYPE_CHECKING:
 _failed = threading.local()
 
 
-def import_tvm_without_torch() -> None:
-    """Import TVM, and keep tvm_ffi from importing PyTorch with it.
+_AUTOLOAD = "TVM_DEVICE_BACKEND_AUTOLOAD"
 
-    Where PyTorch is installed, tvm_ffi/__init__.py and _convert.py of 0.1.14 import it to avoid a clash of symbols on
-    Windows: 1.7 s and 200 MB of every compilation. Where either is imported already, nothing is done. PyTorch can be
-    imported afterwards; only tvm_ffi's direct conversion of its tensors, which nothing here uses, is missing then.
+
+def import_tvm_without_extras() -> None:
+    """Import TVM, and keep it from importing with it what nothing here uses.
+
+    PyTorch: where it is installed, tvm_ffi/__init__.py and _convert.py of 0.1.14 import it to avoid a clash of symbols
+    on Windows: 1.7 s and 200 MB of every compilation. It can be imported afterwards; only tvm_ffi's direct conversion
+    of its tensors is missing then. The back ends of GPUs, which import their instructions and schedules, and the
+    runtime of many devices, which the wheel lacks: TVM looks for its C++ and catches the error, but what makes that,
+    the first of all, reads the symbols of every library for its backtrace: 0.25 s together. Where TVM or PyTorch is
+    imported already, nothing is done.
     """
     if "tvm_ffi" in sys.modules or "torch" in sys.modules:
         return
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    absent = ("torch", "tvm.runtime.disco")
+    given = os.environ.get(_AUTOLOAD)
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    os.environ[_AUTOLOAD] = "0"
     try:
         importlib.import_module("tvm")
     finally:
-        del sys.modules["torch"]
+        for name in absent:
+            del sys.modules[name]
+        if given is None:
+            del os.environ[_AUTOLOAD]
+        else:
+            os.environ[_AUTOLOAD] = given
 
 
 def without_gpu_intrinsics() -> None:
@@ -76,6 +90,25 @@ def importer_knows(operators: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         onnx_frontend._get_convert_map = known
+
+
+@contextmanager
+def topi_indexes_once() -> Iterator[None]:
+    """Let topi's scans index a buffer by one expression without asking first whether that is a list.
+
+    tvm/tirx/script/builder/utils.py unpacks the index to find out and catches what TVM's C++ raises. The first error in
+    a process takes 0.2 s: its backtrace reads the symbols of every library.
+    """
+    from tvm.tirx.script.builder import utils
+
+    normalize = utils._BufferProxy._normalize_index
+    utils._BufferProxy._normalize_index = lambda self, index: normalize(
+        self, index if isinstance(index, tuple | list) else [index]
+    )
+    try:
+        yield
+    finally:
+        utils._BufferProxy._normalize_index = normalize
 
 
 def abandon_function(builder: relax.BlockBuilder) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from embbert_tvm.errors import EmbbertError, InputError, WorkError
-from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch
+from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras
 from embbert_tvm.target import Board, load_board
 from embbert_tvm.tuning.measure import TIMEOUT, Place, QemuPlace, Reading, SerialPlace
 
@@ -85,7 +85,7 @@ def _serve_in_thread(start: Callable[[], Any]) -> Any:
 
 def track(host: str, port: int):
     """Start a tracker; its `thread` goes on until the process ends. Raises InputError where it cannot listen."""
-    import_tvm_without_torch()
+    import_tvm_without_extras()
     from tvm.rpc.tracker import PopenTrackerServerState
 
     return _serve_in_thread(lambda: PopenTrackerServerState(host, port=port, port_end=port + 1, silent=True))
@@ -114,7 +114,7 @@ def serve(
     if serial is None and flash:
         raise InputError("--flash: is of a board behind --serial PORT")
     check_reachable(tracker)
-    import_tvm_without_torch()
+    import_tvm_without_extras()
     from tvm.rpc.server import PopenRPCServerState
 
     _register(known, serial, flash)

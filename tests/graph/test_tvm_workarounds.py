@@ -34,8 +34,8 @@ def has_torch() -> bool:
 def test_tvm_imports_torch_unless_it_is_kept_from_it():
     assert has_torch()
     asked = "import sys\nprint('torch' in sys.modules)"
-    assert said(f"import tvm\n{asked}") == "True", "tvm_ffi no longer imports torch: drop import_tvm_without_torch"
-    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_torch\nimport_tvm_without_torch()\n"
+    assert said(f"import tvm\n{asked}") == "True", "tvm_ffi no longer imports torch: drop import_tvm_without_extras"
+    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
     assert said(f"{ours}import tvm\n{asked}") == "False"
     # PyTorch is there for whoever wants it, beside TVM.
     both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
