@@ -139,6 +139,10 @@ def substitute(expr: Expr, remap: dict[Var, Expr]) -> Expr:
     return expr
 
 
+class _Changes(Exception):  # noqa: N818 (no error)
+    """A rule that only looks at a graph wants to add to it."""
+
+
 Rule = Callable[[Call, "Rebuilder"], "Expr | None"]
 
 
@@ -157,6 +161,7 @@ class Rebuilder:
         self._wanted: dict[Var, str] = {}
         self._made: dict[Var, Expr] = {}
         self._origin: dict[Var, Var] = {}
+        self._looking = False
 
     def producer(self, expr: Expr) -> Expr:
         while isinstance(expr, Var) and expr in self._made:
@@ -185,10 +190,20 @@ class Rebuilder:
     def emit(self, expr: Expr, name: str) -> Var:
         if isinstance(expr, Var):
             return expr
+        if self._looking:
+            raise _Changes
         var = self.builder.emit(expr, name_hint=name)
         self._made[var] = expr
         self._wanted[var] = name
         return var
+
+    def changes(self, rule: Rule) -> bool:
+        """Whether the rule replaces anything. It is given the old graph as if it were new."""
+        self._looking, self._made = True, dict(self.source.bindings)
+        try:
+            return any(isinstance(v, Call) and rule(v, self) is not None for _, v in self.source.bindings)
+        except _Changes:
+            return True
 
     def run(self, rule: Rule) -> IRModule:
         remap: dict[Var, Expr] = dict(zip(self.source.function.params, self.params, strict=True))
@@ -220,4 +235,5 @@ def keep(call: Call, graph: Rebuilder) -> None:
 
 
 def rewrite(mod: IRModule, rule: Rule) -> IRModule:
-    return Rebuilder(mod).run(rule)
+    """The module with a rule applied; as it is where the rule replaces nothing."""
+    return Rebuilder(mod).run(rule) if Rebuilder(mod).changes(rule) else mod

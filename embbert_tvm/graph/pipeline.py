@@ -33,6 +33,7 @@ from embbert_tvm.graph.passes.causal_conv import pad_causally
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.graph.passes.dead_rows import drop_dead_rows
 from embbert_tvm.graph.passes.flat_outputs import keep_outputs_flat
+from embbert_tvm.graph.passes.fold_constants import fold_constants
 from embbert_tvm.graph.passes.fold_layouts import fold_layouts
 from embbert_tvm.graph.passes.fold_scales import fold_scales
 from embbert_tvm.graph.passes.importer_tir import raise_importer_tir
@@ -71,7 +72,7 @@ SIMPLIFICATION = (
     take_in_bounds,
     drop_index_guards,
     fold_layouts,
-    relax.transform.FoldConstant(),
+    fold_constants,
     # Constants that folding has made (a constant index, say) remove the guards that were left.
     drop_index_guards,
     narrow_integers,
