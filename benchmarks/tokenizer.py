@@ -136,7 +136,7 @@ def write_sources(
     )
     for name, content in c_tokenizer.files(spec, "embbert", "tokenizer", window).items():
         (folder / name).write_bytes(content)
-    (folder / "embbert.h").write_text(c_api.header(program, "tokenizer", "no", "embbert", 0))
+    (folder / "embbert.h").write_text(c_api.header(program, c_api.Interface("embbert", "tokenizer"), "no", 0))
     return [folder / "embbert_tokenizer.c"]
 
 

@@ -101,7 +101,7 @@ def main() -> None:
     from embbert_tvm.cli.net import guarded
 
     # Imports and graphs make hundreds of thousands of objects that stay: collections on the way find nothing.
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(500_000, 20, 20)
     status = guarded(lambda: group.main(prog_name="embbert-tvm", standalone_mode=False))
     gc.freeze()  # else the interpreter looks through all of them once more as it ends
     sys.exit(status)

@@ -18,14 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.c_names import c_name
-from embbert_tvm.codegen import c_files, c_ngrams
+from embbert_tvm.codegen import c_api, c_files, c_ngrams
 from embbert_tvm.codegen.c_expressions import C_TYPES
 from embbert_tvm.codegen.integrity import BLOB_CRC_END, KnownAnswer
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_string
 from embbert_tvm.models.ngrams import NgramModel
-from embbert_tvm.rejection import NONE_TEXT, Rejection
 
 FILE = "weights.bin"
 MAGIC = int.from_bytes(b"EMBW", "little")
@@ -160,23 +159,16 @@ def _initializer(value: np.ndarray) -> str:
 
 
 def make_blob(
-    prefix: str,
-    title: str,
-    constants: Mapping[str, np.ndarray],
-    answer: KnownAnswer,
-    labels: Sequence[str] | None = None,
-    rejection: Rejection | None = None,
-    linear: NgramModel | None = None,
+    model: c_api.Interface, constants: Mapping[str, np.ndarray], answer: KnownAnswer, linear: NgramModel | None = None
 ) -> Blob:
     """Place what one model has and the next of its kind may have otherwise.
 
     Args:
         constants: the arrays of kernels by their C names without the prefix.
         answer: the known answer.
-        labels: names of the classes, None where they have none.
-        rejection: by what a text has none of them.
         linear: hashed n-grams that add to the logits, whose arrays are among the constants.
     """
+    prefix, rejection = model.prefix, model.rejection
     arrays: dict[str, tuple[np.ndarray, str]] = {}
     members, paddings = {}, {f"padding_{n}" for n in range(len(constants) + len(_EXTRAS) + 1)}
     for name, value in constants.items():
@@ -195,13 +187,13 @@ def make_blob(
     if linear is not None:
         factor = np.array([c_ngrams.factor(linear)], np.float32)
         arrays["linear_factor"] = factor, "of the sums of n-grams"
-    if labels is not None:
-        arrays["labels"] = _texts(labels if rejection is None else (*labels, NONE_TEXT)), "UTF-8, ended by 0"
+    if model.named is not None:
+        arrays["labels"] = _texts(model.named), "UTF-8, ended by 0"
     fields, at = [], HEADER_BYTES
     for name, (value, comment) in arrays.items():
         fields.append(Field(name, value, comment, _aligned(at)))
         at = fields[-1].end
-    return Blob(prefix, title, tuple(fields), members)
+    return Blob(prefix, model.model_name, tuple(fields), members)
 
 
 _EXTRAS = ("known_answer", "known_answer_tolerance", "none_of_these", "class_means", "linear_factor", "labels")

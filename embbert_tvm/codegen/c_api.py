@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embbert_tvm.codegen import c_tags
 from embbert_tvm.codegen.c_rejection import RESULT_COMMENTS
@@ -12,6 +12,7 @@ from embbert_tvm.codegen.steps import OUTPUT, Program
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment
 from embbert_tvm.heads import HEADS, MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, FurtherHead
+from embbert_tvm.rejection import NONE_TEXT, Rejection
 
 
 @dataclass(frozen=True)
@@ -184,22 +185,34 @@ _LINEAR = """\
 """
 
 
-def header(
-    program: Program,
-    model_name: str,
-    precision: str,
-    prefix: str,
-    digest: int,
-    head: str = ONE_LABEL,
-    rejects: bool = False,
-    linear: bool = False,
-    places: Mapping[str, object] = LINKED,
-    more: Sequence[FurtherHead] = (),
-) -> str:
-    """<prefix>.h. digest: of the package's other sources, 32 bits; head: one of HEADS; rejects: whether a text may have
-    none of the labels; linear: whether hashed n-grams of the text add to the logits, or, of a program without a
-    tokenizer, are all there is; places: where the weights lie."""
+@dataclass(frozen=True)
+class Interface:
+    """What a package's C says of a model beside its program: its names, its outputs, where its constants lie."""
+
+    prefix: str
+    model_name: str
+    labels: Sequence[str] | None = None
+    head: str = ONE_LABEL  # one of HEADS
+    rejection: Rejection | None = None  # by what a text has none of the labels
+    more: Sequence[FurtherHead] = ()  # heads beside the first
+    # Whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is.
+    linear: bool = False
+    # As Blob has them, where the constants lie in one.
+    places: Mapping[str, object] = field(default_factory=lambda: LINKED)
+    members: Mapping[str, str] | None = None
+
+    @property
+    def named(self) -> Sequence[str] | None:
+        """Names of all classes, the one of no label among them."""
+        return self.labels if self.labels is None or self.rejection is None else (*self.labels, NONE_TEXT)
+
+
+def header(program: Program, model: Interface, precision: str, digest: int) -> str:
+    """<prefix>.h. digest: of the package's other sources, 32 bits."""
+    prefix, linear = model.prefix, model.linear
     streams = linear and program.text is None
+    values = _head_macros(model.head) | _label_words(model.rejection is not None) | _logits_macros(program)
+    values |= model.places
     rows = [
         f"    @UPPER@_{s.name}{' = 0' if not n else ''}{',' if n < len(STATUSES) - 1 else ''} /* {s.comment} */"
         for n, s in enumerate(STATUSES)
@@ -208,10 +221,10 @@ def header(
         _HEADER,
         prefix,
         padding="" if program.padding is None else substitute(_PADDING, prefix, padding=program.padding),
-        **(_head_macros(head) | _label_words(rejects) | _logits_macros(program) | places),
+        **values,
         offsets=_OFFSETS_CALL if program.text is not None and program.text.offsets else "",
-        more=_further_heads(program, more, prefix),
-        title=c_comment(model_name),
+        more=_further_heads(program, model.more, prefix),
+        title=c_comment(model.model_name),
         precision=precision,
         kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",
         long_texts=_STREAMS if streams else _CUT_BUT_FOR_NGRAMS if linear else _CUT,

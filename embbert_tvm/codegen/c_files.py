@@ -14,7 +14,6 @@ from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, Step, Tensor
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_formula, c_string
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, FurtherHead
-from embbert_tvm.rejection import NONE_TEXT, Rejection
 
 _MODEL = template("model.c.in")
 
@@ -76,24 +75,10 @@ def licensed(text: str) -> str:
     return text if text.startswith(_SPDX) else _SPDX + text
 
 
-def entry(
-    program: Program,
-    model_name: str,
-    labels: Sequence[str] | None,
-    reasons: dict[str, str],
-    prefix: str,
-    head: str = ONE_LABEL,
-    checks: str = "",
-    rejection: Rejection | None = None,
-    linear: bool = False,
-    places: Mapping[str, object] = c_api.LINKED,
-    members: Mapping[str, str] | None = None,
-    more: Sequence[FurtherHead] = (),
-) -> str:
-    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; head: what the
-    outputs are, one of HEADS; checks: the C of integrity.py; rejection: by what a text has none of the labels; linear:
-    whether hashed n-grams of the text add to the logits, or, of a program without a tokenizer, are all there is;
-    places, members: as Blob has them, where the constants lie in one; more: heads beside the first."""
+def entry(program: Program, model: c_api.Interface, reasons: Mapping[str, str], checks: str) -> str:
+    """<prefix>_model.c. reasons: what a comment says of a step, by its name or its kernel's; checks: the C of
+    integrity.py."""
+    prefix, members, rejection = model.prefix, model.members, model.rejection
     lines = _pointers(program)
     outputs = 0
     for number, step in enumerate(program.steps):
@@ -109,18 +94,18 @@ def entry(
     return substitute(
         _MODEL,
         prefix,
-        **_texts(program, head, linear),
+        **_texts(program, model.head, model.linear),
         arena=_ARENA if "arena + " in body else "",
         slice_end=_SLICE_END if "slice_end(" in body else "",
         fill=_TOO_SHORT if program.padding is None else _FILL,
         given="(int32_t)tokens" if program.padding is None else "@UPPER@_MAX_LENGTH",
-        scores=_SCORES.get(head, "") if rejection is None else c_rejection.scores(rejection, members is not None),
+        scores=_SCORES.get(model.head, "") if rejection is None else c_rejection.scores(rejection, members is not None),
         ids_offset=program.text and program.text.ids.offset,
         window_offset=program.text and program.text.window.offset,
         status_texts="\n".join(
             f"    case @UPPER@_{status.name}:\n        return {c_string(status.text)};" for status in c_api.STATUSES
         ),
-        title=c_comment(model_name),
+        title=c_comment(model.model_name),
         input=INPUT,
         output=OUTPUT,
         max_length=program.max_length,
@@ -130,11 +115,9 @@ def entry(
         body=body,
         steps=len(program.steps),
         checks=checks,
-        heads=_heads(more, prefix) + c_tags.source(program, more, prefix),
-        label=_label_body(
-            labels if labels is None or rejection is None else (*labels, NONE_TEXT), prefix, members is not None
-        ),
-        **places,
+        heads=_heads(model.more, prefix) + c_tags.source(program, model.more, prefix),
+        label=_label_body(model.named, prefix, members is not None),
+        **model.places,
     )
 
 
@@ -364,5 +347,7 @@ def values(value: np.ndarray) -> str:
         texts = [real(v) for v in flat.tolist()]
     else:
         flat = flat.view(np.uint16) if flat.dtype == np.float16 else flat
-        texts = ["INT32_MIN" if v == -(2**31) else str(int(v)) for v in flat.tolist()]
+        texts = list(map(str, flat.astype(np.int64).tolist()))
+        if flat.dtype.itemsize >= 4:
+            texts = ["INT32_MIN" if text == "-2147483648" else text for text in texts]
     return c_tables.rows(texts)

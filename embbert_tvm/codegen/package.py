@@ -101,22 +101,10 @@ def files(contents: Contents) -> dict[str, bytes]:
 def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
     """The model's own C by name, but for the weights' values."""
     program, name, prefix, linear = contents.program, contents.model_name, contents.prefix, contents.linear
-    places = c_api.LINKED if made is None else made.places()
+    model = _interface(contents, made)
+    reasons = {key: c.reason for c in contents.choices for key in (c.kernel, c.name)}
     sources = {
-        f"{prefix}_model.c": c_files.entry(
-            program,
-            name,
-            contents.labels,
-            {key: c.reason for c in contents.choices for key in (c.kernel, c.name)},
-            prefix,
-            contents.head,
-            checks,
-            contents.rejection,
-            linear is not None,
-            places,
-            None if made is None else made.members,
-            contents.more,
-        ),
+        f"{prefix}_model.c": c_files.entry(program, model, reasons, checks),
         f"{prefix}_weights.h": c_files.weights_header(program, name, prefix) if made is None else made.header(),
     }
     if program.functions:
@@ -125,20 +113,12 @@ def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
         sources |= {f"{prefix}_kernels.h": kernels, f"{prefix}_kernels.c": code}
         sources |= micro_headers.shipped(kernels, code)
     if linear is not None:
-        sources |= c_ngrams.files(linear, prefix, name, places, made is not None)
+        sources |= c_ngrams.files(linear, prefix, name, model.places, made is not None)
     return sources
 
 
 def _blob(contents: Contents, answer: integrity.KnownAnswer) -> Blob:
-    return make_blob(
-        contents.prefix,
-        contents.model_name,
-        contents.program.constants,
-        answer,
-        contents.labels,
-        contents.rejection,
-        contents.linear,
-    )
+    return make_blob(_interface(contents, None), contents.program.constants, answer, contents.linear)
 
 
 def _with_weights(contents: Contents, made: Blob | None, found: dict[str, bytes]) -> tuple[dict[str, bytes], int, int]:
@@ -163,17 +143,20 @@ def blob_file(found: Mapping[str, bytes]) -> tuple[int, int] | None:
 
 
 def _header(contents: Contents, made: Blob | None, digest: int) -> str:
-    return c_api.header(
-        contents.program,
-        contents.model_name,
-        contents.precision,
-        contents.prefix,
-        digest,
-        contents.head,
-        contents.rejection is not None,
-        contents.linear is not None,
-        c_api.LINKED if made is None else made.places(),
-        contents.more,
+    return c_api.header(contents.program, _interface(contents, made), contents.precision, digest)
+
+
+def _interface(contents: Contents, made: Blob | None) -> c_api.Interface:
+    return c_api.Interface(
+        prefix=contents.prefix,
+        model_name=contents.model_name,
+        labels=contents.labels,
+        head=contents.head,
+        rejection=contents.rejection,
+        more=contents.more,
+        linear=contents.linear is not None,
+        places=c_api.LINKED if made is None else made.places(),
+        members=None if made is None else made.members,
     )
 
 

@@ -91,7 +91,7 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
 
 def _without_values(source: Path, folder: Path) -> Path:
     """Weights with the same sections and sizes, all of value 0, which the compiler need not read; other C as it is."""
-    if not source.stem.endswith("_weights"):
+    if not source.stem.endswith("weights"):
         return source
     short = folder / source.name
     short.write_text(_VALUES.sub(r"\1{0}", source.read_text(encoding="utf-8")), encoding="utf-8")

@@ -139,7 +139,7 @@ def substitute(expr: Expr, remap: dict[Var, Expr]) -> Expr:
     return expr
 
 
-class _Changes(Exception):  # noqa: N818 (no error)
+class _Changes(Exception):
     """A rule that only looks at a graph wants to add to it."""
 
 

@@ -40,7 +40,8 @@ def import_tvm_without_extras() -> None:
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     os.environ[_AUTOLOAD] = "0"
     try:
-        importlib.import_module("tvm")
+        with _names_listed_once():
+            importlib.import_module("tvm")
     finally:
         for name in absent:
             del sys.modules[name]
@@ -48,6 +49,29 @@ def import_tvm_without_extras() -> None:
             del os.environ[_AUTOLOAD]
         else:
             os.environ[_AUTOLOAD] = given
+
+
+@contextmanager
+def _names_listed_once() -> Iterator[None]:
+    """Let tvm_ffi list the names of all functions, a call each, where there are new ones.
+
+    TVM fills some fifty modules with functions by the beginnings of their names, and tvm_ffi lists all for each.
+    """
+    registry: Any = importlib.import_module("tvm_ffi.registry")
+    listing, found = registry.list_global_func_names, list[str]()
+
+    def names() -> list[str]:
+        name_of = registry.get_global_func("ffi.FunctionListGlobalNamesFunctor")()
+        count = name_of(-1)
+        if len(found) != count:
+            found[:] = [name_of(number) for number in range(count)]
+        return found
+
+    registry.list_global_func_names = names
+    try:
+        yield
+    finally:
+        registry.list_global_func_names = listing
 
 
 def without_gpu_intrinsics() -> None:

@@ -62,7 +62,8 @@ def complete(rejection: Rejection) -> tuple[str, str]:
     program = SimpleNamespace(**figures, classes=CLASSES, text=None, padding=None, more=(), of_tokens=False)
     body = c_files._EXPONENTIAL + c_files._COMPLETE
     source = substitute(body, "embbert", scores=c_rejection.scores(rejection), **c_api.LINKED)
-    header = c_api.header(program, "a test", "int8", "embbert", 16, rejects=True)
+    model = c_api.Interface("embbert", "a test", rejection=rejection)
+    header = c_api.header(program, model, "int8", 16)
     return header, f'#include "embbert.h"\n{source}{MAIN}'
 
 

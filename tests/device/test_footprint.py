@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from embbert_tvm.device.build import build
-from embbert_tvm.device.footprint import LIBRARY_FRAME, footprint
+from embbert_tvm.device.footprint import LIBRARY_FRAME, _without_values, footprint
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.errors import WorkError
@@ -35,6 +35,29 @@ def test_flash_and_ram_of_the_image_hold_the_package(toy):
     assert sections[".text"] > measured.code
     assert sections[".stack"] == board.stack_bytes
     assert sections[".bss"] >= toy.arena_bytes
+
+
+def test_weights_are_measured_without_their_values(toy, tmp_path):
+    """Reading them is a third of a compiler's work; their sections, sizes and alignment are all that counts."""
+    (weights,) = (path for path in toy.sources if path.stem == "weights")
+    short = _without_values(weights, tmp_path).read_text()
+    assert "= {0};" in short
+    assert len(short) < len(weights.read_text())
+    assert all(_without_values(path, tmp_path) == path for path in toy.sources if path != weights)
+
+    def sizes(text: str) -> list[str]:
+        source = tmp_path / "measured.c"
+        source.write_text(text)
+        flags = [f"-I{weights.parent}", "-c", "-o", tmp_path / "measured.o"]
+        subprocess.run(["arm-none-eabi-gcc", *flags, source], check=True)
+        printed = subprocess.run(["arm-none-eabi-size", "-A", tmp_path / "measured.o"], capture_output=True, text=True)
+        return [line for line in printed.stdout.splitlines() if ".comment" not in line]
+
+    text = weights.read_text() + "\nconst short unsized[] = {1, 2};\nconst int rows[2][2] = {{1, 2}, {3, 4}};\n"
+    copied = tmp_path / "more" / weights.name
+    copied.parent.mkdir()
+    copied.write_text(text)
+    assert sizes(_without_values(copied, tmp_path).read_text()) == sizes(text)
 
 
 ENTRY = "embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits)\n{"

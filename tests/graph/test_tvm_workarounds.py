@@ -9,15 +9,17 @@ import sys
 
 import pytest
 import small
-from tvm import IRModule
+from tvm import IRModule, tirx
 from tvm.ir.transform import module_pass as tvms_module_pass
 from tvm.relax.frontend.onnx import from_onnx, onnx_frontend
+from tvm.tirx.script.builder import utils
 
 from embbert_tvm.graph.tvm_workarounds import (
     importer_knows,
     module_pass,
     quiet_importer,
     raised_by_passes,
+    topi_indexes_once,
 )
 
 
@@ -40,6 +42,54 @@ def test_tvm_imports_torch_unless_it_is_kept_from_it():
     # PyTorch is there for whoever wants it, beside TVM.
     both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
     assert said(f"{ours}{both}") == "2.0 2"
+
+
+def test_tvm_imports_other_devices_unless_it_is_kept_from_it():
+    program = """
+import sys
+{}import tvm
+print("tvm.backend.cuda.ptx" in sys.modules, tvm.runtime.disco)
+"""
+    plain = said(program.format("import os\n"))
+    assert plain.split()[0] == "True", "TVM loads no back ends on its own: drop TVM_DEVICE_BACKEND_AUTOLOAD"
+    assert plain.split()[1] == "None", "this TVM has the runtime of many devices: import it"
+    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
+    assert said(program.format(ours)) == "False None"
+    assert said(f"import os\n{ours}print('TVM_DEVICE_BACKEND_AUTOLOAD' in os.environ)") == "False"
+
+
+def test_modules_of_functions_are_the_same_by_one_listing():
+    """A module that is filled from names listed too early would lack functions that are registered later."""
+    program = """
+import sys
+{}import tvm
+modules = [m for n, m in sorted(sys.modules.items()) if n.startswith("tvm.") and n.endswith("_ffi_api")]
+modules = [m for m in modules if "disco" not in m.__name__ and "backend" not in m.__name__]
+print(len(modules), *sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in vars(m)))
+"""
+    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
+    plain = said(program.format("")).split()
+    assert int(plain[0]) > 30, "TVM fills few modules by names: drop _names_listed_once"
+    assert said(program.format(ours)).split() == plain
+
+
+def test_topi_asks_an_index_whether_it_is_a_list_unless_it_is_kept_from_it():
+    """TVM's C++ says no by an error, and the first of a process takes a backtrace of 0.2 s."""
+
+    class Index:
+        asked = 0
+
+        def __iter__(self):
+            Index.asked += 1
+            raise TypeError
+
+    proxy = utils._BufferProxy(tirx.decl_buffer([4], "int32"))
+    proxy._normalize_index(Index())
+    assert Index.asked == 1, "topi no longer asks: drop topi_indexes_once"
+    with topi_indexes_once():
+        proxy._normalize_index(Index())
+        assert [int(i) for i in proxy._normalize_index((2,))] == [2]
+    assert Index.asked == 1
 
 
 def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it():

@@ -35,6 +35,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        optimized=False,  # each template is rendered once
     )
     found.filters["thousands"] = charts.thousands
     return found
