@@ -23,7 +23,7 @@ from noisy_line import FAULTS, BoardOnTerminal, NoisyLine
 
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import encode, load_tokenizer
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.serial_port import SerialLink
@@ -41,7 +41,7 @@ def ask(package: Package, line: NoisyLine, texts: list[list[int]], frames: int, 
         expected = [host.run(ids).logits.tobytes() for ids in texts]
     found: Counter[str] = Counter()
     longest, start = 0.0, time.monotonic()
-    with Device(SerialLink(line.port), package, "the board", TIMEOUT, attempts=ATTEMPTS) as device:
+    with Device(SerialLink(line.port), package, "the board", TIMEOUT, PlaceTraits(attempts=ATTEMPTS)) as device:
         device.check()
         device.retries, line.rate = 0, rate
         for number in range(frames):

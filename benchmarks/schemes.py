@@ -53,16 +53,14 @@ def measure(
     data: Path,
     label: str,
     how: Sequence[str],
-    target: str,
-    length: int,
-    limit: int | None,
+    asked: argparse.Namespace,
     folder: Path,
 ) -> dict[str, Any]:
     """One model in one scheme: its row of the table. models: it, or what is compared with and it."""
     package = folder / "package"
     shutil.rmtree(package, ignore_errors=True)
-    compiled = call("compile", models[-1], "--target", target, *how, "-o", package)
-    limited = ["--limit", limit] if limit else []
+    compiled = call("compile", models[-1], "--target", asked.target, *how, "-o", package)
+    limited = ["--limit", asked.limit] if asked.limit else []
     checked = call("validate", package, "--data", data, "--on", "host", *limited)
     # `validate` compares with what was compiled.
     unlike = len(models) > 1
@@ -80,8 +78,8 @@ def measure(
         "arena": compiled["ram_bytes"]["arena"],
         "ram": compiled["ram_bytes"]["total"],
     }
-    if length:
-        row["instructions"] = instructions(package, length)
+    if asked.length:
+        row["instructions"] = instructions(package, asked.length)
     return row
 
 
@@ -166,8 +164,7 @@ def main() -> None:
                 label = scheme + (", trained" if len(models) > 1 else "")
                 if (models[0].name, label) in known:
                     continue
-                where = (options.target, options.length, options.limit, Path(folder))
-                rows.append(measure(models, Path(data), label, how, *where))
+                rows.append(measure(models, Path(data), label, how, options, Path(folder)))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                 if options.rows is not None:
                     with options.rows.open("a") as file:

@@ -84,15 +84,14 @@ def recipe(
 def command(
     task: Task,
     seed: int,
-    train: Path,
-    dev: Path,
+    sets: tuple[Path, Path],
     output: Path,
     options: Mapping[str, Any],
-    base: Path | None,
     held_out: Sequence[Path] = (),
 ) -> list[str]:
-    """The arguments of `embbert-tvm` that make one run; nothing is trained on that `held_out`, the tests, holds."""
-    given = {"base": base, **options} if base else dict(options)
+    """The arguments of `embbert-tvm` that make one run on train and dev; nothing is trained on that `held_out`, the
+    tests, holds."""
+    (train, dev), given = sets, options
     words = [str(given.get("verb", "train")), str(train), "--dev", str(dev)]
     if task.regression:
         words.append("--regression")
@@ -162,8 +161,9 @@ def main() -> int:
         for seed in seeds:
             output = arguments.output / f"{task.name}-{seed}"
             options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")
+            options = {"base": arguments.base, **options} if arguments.base else options
             tests = [split_path(arguments.data, task, test) for test in task.tests]
-            words = command(task, seed, train, dev, output, options, arguments.base, tests)
+            words = command(task, seed, (train, dev), output, options, tests)
             with exclusively(output) as free:
                 if not free:
                     say(f"{output.name}: another process is at work on it")

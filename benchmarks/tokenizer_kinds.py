@@ -37,25 +37,26 @@ def corpus() -> tuple[str, ...]:
 
 def _bpe(normalizer=None, pre_tokenizer=None, *, size=900, special=("<s>", "<pad>", "</s>", "<unk>"), **options):
     tokenizer = Tokenizer(models.BPE(**options))
-    return _trained(
-        tokenizer, normalizer, pre_tokenizer, trainers.BpeTrainer, size, special, options.get("byte_fallback")
-    )
+    fallback = bool(options.get("byte_fallback"))
+    special = [*special, *(f"<0x{b:02X}>" for b in range(256) if fallback)]
+    trained = _trained(tokenizer, normalizer, pre_tokenizer, trainers.BpeTrainer, size, special)
+    if not fallback:
+        return trained
+    # Bytes are tokens, but none that is found in a text.
+    document = json.loads(trained.to_str())
+    document["added_tokens"] = [t for t in document["added_tokens"] if not t["content"].startswith("<0x")]
+    return Tokenizer.from_str(json.dumps(document))
 
 
-def _trained(tokenizer, normalizer, pre_tokenizer, trainer, size, special, fallback=False, **options):
+def _trained(tokenizer, normalizer, pre_tokenizer, trainer, size, special, **options):
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     if pre_tokenizer is not None:
         tokenizer.pre_tokenizer = pre_tokenizer
     if "ByteLevel" in str(pre_tokenizer):
         options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
-    special = [*special, *(f"<0x{b:02X}>" for b in range(256) if fallback)]
-    trained = trainer(vocab_size=size, special_tokens=special, show_progress=False, **options)
+    trained = trainer(vocab_size=size, special_tokens=list(special), show_progress=False, **options)
     tokenizer.train_from_iterator(corpus(), trained)
-    if fallback:  # bytes are tokens, but none that is found in a text
-        document = json.loads(tokenizer.to_str())
-        document["added_tokens"] = [t for t in document["added_tokens"] if not t["content"].startswith("<0x")]
-        tokenizer = Tokenizer.from_str(json.dumps(document))
     return tokenizer
 
 

@@ -126,21 +126,20 @@ def known(tracker: str, board: str, servers: int) -> None:
     raise WorkError(f"{tracker}: not all servers came to the tracker in {REGISTRATION} s")
 
 
-def search(model: Path, target: str, trials: int, precision: str, length: int, servers: int, folder: Path) -> dict:
+def search(asked: argparse.Namespace, target: str, servers: int, folder: Path) -> dict:
     """A search's speed in one QEMU (servers 0) or on a farm, from when it proposes its first trial to its last."""
     from embbert_tvm.compiler import find_source
     from embbert_tvm.tuning.places import find_places
-    from embbert_tvm.tuning.session import find_target, tune
+    from embbert_tvm.tuning.session import TuneOptions, find_target, tune
 
     found = find_target(target)
     with farm(servers, found[1].name) if servers else contextlib.nullcontext((None, [])) as (tracker, processes):
         places, runner = find_places(found, "qemu", None, tracker, None, "instructions")
         marks: list[tuple[int, Spent]] = []
-        options = {"trials": trials, "runner": runner, "precision": precision, "length": length}
-        tune(
-            find_source(model), found, places, folder / f"{target}-{servers}", **options,
-            progress=lambda now: marks.append((now.trials, spent(processes))),
-        )  # fmt: skip
+        options = TuneOptions(asked.trials, runner, precision=asked.precision, length=asked.length)
+        path = folder / f"{target}-{servers}"
+        source = find_source(asked.model)
+        tune(source, found, places, path, options, lambda now: marks.append((now.trials, spent(processes))))
     (first, start), (last, end) = marks[0], marks[-1]
     each = {key: value / (last - first) for key, value in asdict(end.since(start)).items()}
     return {"target": target, "servers": servers, "trials": last - first, "rate": 1 / each["clock"], "a_trial": each}
@@ -149,7 +148,7 @@ def search(model: Path, target: str, trials: int, precision: str, length: int, s
 def speed(options: argparse.Namespace, folder: Path) -> None:
     rows = []
     for target, servers in itertools.product(options.target, (0, 1, options.servers)):
-        rows.append(search(options.model, target, options.trials, options.precision, options.length, servers, folder))
+        rows.append(search(options, target, servers, folder))
         print(json.dumps(rows[-1]), file=sys.stderr)
     if options.json:
         print(json.dumps({"model": str(options.model), "precision": options.precision, "rows": rows}))

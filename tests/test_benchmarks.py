@@ -137,7 +137,8 @@ def test_a_suites_run_is_one_command(tmp_path):
         "mrpc": {"lr": None, "teacher": "t/{task}-{seed}", "flag": True, "of": [1, "{data}/x"]},
     }
     options = suite.recipe(recipes, mrpc, 4, tmp_path)
-    words = suite.command(mrpc, 4, tmp_path / "a", tmp_path / "b", tmp_path / "o", options, tmp_path / "base")
+    options = {"base": tmp_path / "base", **options}
+    words = suite.command(mrpc, 4, (tmp_path / "a", tmp_path / "b"), tmp_path / "o", options)
     assert words == [
         *("train", f"{tmp_path}/a", "--dev", f"{tmp_path}/b", "--base", f"{tmp_path}/base", "--epochs", "3"),
         *(
@@ -154,12 +155,12 @@ def test_a_suites_run_is_one_command(tmp_path):
             f"{tmp_path}/o",
         ),
     ]
-    words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {"verb": "distill", "base": "other"}, tmp_path)
+    words = suite.command(stsb, 0, (tmp_path, tmp_path), tmp_path, {"verb": "distill", "base": "other"})
     assert words[0] == "distill"
     assert words.count("--base") == 1
     assert "other" in words
     assert "--regression" in words
-    words = suite.command(stsb, 0, tmp_path, tmp_path, tmp_path, {}, None, [tmp_path / "t.tsv", tmp_path / "u.tsv"])
+    words = suite.command(stsb, 0, (tmp_path, tmp_path), tmp_path, {}, [tmp_path / "t.tsv", tmp_path / "u.tsv"])
     assert [words[i + 1] for i, word in enumerate(words) if word == "--held-out"] == [
         f"{tmp_path}/t.tsv",
         f"{tmp_path}/u.tsv",

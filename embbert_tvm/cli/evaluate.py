@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from embbert_tvm.cli.options import plot_option
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.evaluate import EvaluationOptions
 
 _PATH = click.Path(path_type=Path)
 
@@ -55,23 +59,19 @@ def command(
     The model is its ONNX, run by onnxruntime.
     """
     if suite is not None and runs is not None and not any((model, metric, limit, output, outside, plot)):
-        _suite(suite, data, runs, compiled, processes, download, as_json)
+        if download:
+            _fetch(suite, data, runs)
+        _suite(suite, data, runs, compiled, processes, as_json)
     elif model is not None and suite is None and runs is None and not (compiled or download):
-        _one(model, data, metric, limit, seed, output, plot, as_json, outside)
+        from embbert_tvm.training.evaluate import EvaluationOptions
+
+        _one(model, data, EvaluationOptions(metric, limit, seed, outside), output, plot, as_json)
     else:
         raise click.UsageError("give either MODEL, or --suite with --runs, which take none of the other options")
 
 
 def _one(
-    model: Path,
-    data: Path,
-    metric: str | None,
-    limit: int | None,
-    seed: int,
-    output: Path | None,
-    plot: Path | None,
-    as_json: bool,
-    outside: Path | None,
+    model: Path, data: Path, options: EvaluationOptions, output: Path | None, plot: Path | None, as_json: bool
 ) -> None:
     import json
     from dataclasses import asdict
@@ -84,7 +84,7 @@ def _one(
 
     if plot is not None:
         plots.check(plot)
-    found = evaluate(read_any_folder(model), data, metric, limit, seed, outside)
+    found = evaluate(read_any_folder(model), data, options)
     if found.truncated:
         click.echo(f"{found.truncated} texts are longer than the model takes and were cut", err=True)
     if found.seen:
@@ -122,20 +122,26 @@ def _one(
         click.echo(f"{found.task}: {found.metric} {found.value:.4f} on {found.examples} examples")
 
 
-def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, download: bool, as_json: bool) -> None:
+def _fetch(names: str, data: Path, runs: Path) -> None:
+    """Download what the runs are measured on, where it is not there."""
+    from embbert_tvm.data.hub import fetch_missing
+    from embbert_tvm.data.tasks import find_tasks
+    from embbert_tvm.training import suite
+
+    for task in {run.task.name: run.task for run in suite.find_runs(runs, find_tasks(names))}.values():
+        fetch_missing(task, data)
+
+
+def _suite(names: str, data: Path, runs: Path, compiled: bool, processes: int, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from embbert_tvm.data.hub import fetch_missing
     from embbert_tvm.data.tasks import find_tasks
     from embbert_tvm.report.suite import text
     from embbert_tvm.training import suite
 
     tasks = find_tasks(names)
     found = suite.find_runs(runs, tasks)
-    if download:
-        for task in {run.task.name: run.task for run in found}.values():
-            fetch_missing(task, data)
     figures = suite.measure(found, data, compiled, processes)
     summaries = suite.summarize(figures)
     means = suite.suite_means(summaries, tasks)

@@ -32,11 +32,11 @@ def command(
     from dataclasses import asdict
 
     from embbert_tvm.models.folder import read_folder
-    from embbert_tvm.training.reject import fit_folder
+    from embbert_tvm.training.reject import RejectOptions, fit_folder
 
     if keep is not None and accept is not None:
         raise click.UsageError("give --keep or --accept, not both")
-    found = fit_folder(read_folder(model), dev, outside, keep, accept, vector)
+    found = fit_folder(read_folder(model), dev, RejectOptions(outside, keep, accept, vector))
     rejection = found.rejection
     if as_json:
         document = {

@@ -168,7 +168,7 @@ def run_and_report(
     from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
     from embbert_tvm.training.finetune import Progress
-    from embbert_tvm.training.reject import fit_folder
+    from embbert_tvm.training.reject import RejectOptions, fit_folder
 
     if job.limits and not measure:
         raise InputError("--size-limit and --time-limit need what --no-measure leaves out")
@@ -179,7 +179,7 @@ def run_and_report(
         shown = Progress(epochs.reach, epochs.add, progress.note)
         result = run_best(job, teaching, shown, measure_folder if measure else None, teacher_progress(reach))
     if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
-        fitted = fit_folder(read_folder(job.output), job.dev, keep=keep).rejection
+        fitted = fit_folder(read_folder(job.output), job.dev, RejectOptions(keep=keep)).rejection
         progress.note(f"none of these where {fitted.score} is below {fitted.threshold:.6g}")
     if plot is not None:
         plots.training(plot, curves_of(result), result.best_epoch)

@@ -88,7 +88,7 @@ def command(
     from embbert_tvm.ngram_compiler import NgramSource
     from embbert_tvm.report import plots
     from embbert_tvm.tuning.places import find_places
-    from embbert_tvm.tuning.session import find_target, tune
+    from embbert_tvm.tuning.session import TuneOptions, find_target, tune
 
     if plot is not None:
         plots.check(plot)
@@ -109,19 +109,8 @@ def command(
             best = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}{failed}"
             reach(now.trials, now.asked, best)
 
-        manifest = tune(
-            source,
-            found,
-            places,
-            path,
-            trials=trials,
-            runner=runner,
-            objective=objective,
-            precision=precision,
-            length=length,
-            calibration=calibration,
-            progress=show,
-        )
+        options = TuneOptions(trials, runner, objective, precision, length, calibration)
+        manifest = tune(source, found, places, path, options, show)
     if plot is not None:
         plots.search(plot, costs, objective)
     if prune:

@@ -13,7 +13,7 @@ from embbert_tvm.cycles.caches import Caches, Fills, read_fills
 from embbert_tvm.cycles.counting import Counts, joined, options, plugin, read_counts
 from embbert_tvm.cycles.image import Code, read_code
 from embbert_tvm.cycles.model import Model, model_of
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.profile import synthetic_ids
 from embbert_tvm.device.qemu import TIMEOUT, emulation, start_qemu
@@ -80,8 +80,9 @@ def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None
             package,
             f"qemu:{board.name}",
             10 * TIMEOUT,
-            board.qemu.instructions_per_tick,
-            drops_input_until_enabled=board.qemu.drops_input_until_enabled,
+            PlaceTraits(
+                board.qemu.instructions_per_tick, drops_input_until_enabled=board.qemu.drops_input_until_enabled
+            ),
         )
         found = []
         with closing(device):

@@ -76,30 +76,40 @@ class Slices:
     logits: np.ndarray
 
 
+@dataclass(frozen=True)
+class PlaceTraits:
+    """What is peculiar to a place.
+
+    Args:
+        instructions_per_tick: of its clock, None where ticks are cycles.
+        attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing.
+        hint: what a user is asked then.
+        drops_input_until_enabled: what is sent before the firmware listens is lost.
+    """
+
+    instructions_per_tick: float | None = None
+    attempts: int = 1
+    hint: str = ""
+    drops_input_until_enabled: bool = False
+
+
+PLAIN = PlaceTraits()
+
+
 class Device:
     """A package at work in some place. Use it as a context manager: leaving ends what was started."""
 
     def __init__(
-        self,
-        link: Link,
-        package: Package,
-        place: str,
-        timeout: float | None,
-        instructions_per_tick: float | None = None,
-        attempts: int = 1,
-        hint: str = "",
-        drops_input_until_enabled: bool = False,
+        self, link: Link, package: Package, place: str, timeout: float | None, traits: PlaceTraits = PLAIN
     ) -> None:
         """timeout: the most seconds that one request may take, None for as long as the device's clock and the text's
-        length ask for. instructions_per_tick: None where ticks are cycles.
-        attempts: how often a request is sent before the device is given up, 1 for a link that loses nothing; hint: what
-        a user is asked then. drops_input_until_enabled: what is sent before the firmware listens is lost."""
+        length ask for."""
         self.place = place
         self.package = package
         self._link = link
         self._timeout = timeout
-        self._instructions_per_tick = instructions_per_tick
-        self._attempts, self._hint = attempts, f": {hint}" * bool(hint)
+        self._instructions_per_tick = traits.instructions_per_tick
+        self._attempts, self._hint = traits.attempts, f": {traits.hint}" * bool(traits.hint)
         self._id_bytes = protocol.id_bytes(package.vocabulary)
         logits = package.logits_of(package.max_length)
         longest = max(64, 20 + 4 * logits, 4 + protocol.profile_bytes(len(package.steps)))
@@ -107,7 +117,7 @@ class Device:
         self._reader = protocol.FrameReader(longest)
         # Zeros that end what a device without a clock may still hold of a request that came damaged.
         self._flush = bytes(2 * self._id_bytes * package.max_length + 8 + protocol.OVERHEAD)
-        self._drops_input_until_enabled = drops_input_until_enabled
+        self._drops_input_until_enabled = traits.drops_input_until_enabled
         self._sequence = secrets.randbelow(65536)
         self.holds: protocol.Info | None = None
         self._restarted = False  # after a fault the firmware begins anew, and may not listen yet

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from embbert_tvm.device.build import build
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.link import ProcessLink
 from embbert_tvm.device.package import Package
 from embbert_tvm.errors import InputError
@@ -71,6 +71,5 @@ def open_qemu(
         package,
         f"qemu:{board.name}",
         timeout or TIMEOUT,
-        board.qemu.instructions_per_tick,
-        drops_input_until_enabled=board.qemu.drops_input_until_enabled,
+        PlaceTraits(board.qemu.instructions_per_tick, drops_input_until_enabled=board.qemu.drops_input_until_enabled),
     )

@@ -8,7 +8,7 @@ import time
 import serial
 from serial.tools.list_ports import comports
 
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import Package
 from embbert_tvm.errors import InputError, WorkError
 
@@ -62,8 +62,10 @@ def open_serial(package: Package, where: str, timeout: float | None = None) -> D
         package,
         f"serial:{port}",
         timeout,
-        attempts=ATTEMPTS,
-        hint=f"is the board powered, and does it run the firmware of {package.path} at {baud} baud?",
+        PlaceTraits(
+            attempts=ATTEMPTS,
+            hint=f"is the board powered, and does it run the firmware of {package.path} at {baud} baud?",
+        ),
     )
 
 

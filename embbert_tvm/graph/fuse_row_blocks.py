@@ -138,19 +138,16 @@ class _Writer:
 
     # Emitting calls.
 
-    def call(
-        self, func, name: str, args: list, outs: list, reason: str, *, inplace: int | None = None, length: bool = True
-    ) -> list[Var]:
-        """Emit a call of a kernel, which takes L first where `length` is set. outs: the types of what it makes, the
-        first of which lies in the place of argument `inplace` where that is given."""
+    def call(self, func, name: str, args: list, outs: list, reason: str, inplace: int | None = None) -> list[Var]:
+        """Emit a call of a kernel. outs: the types of what it makes, the first of which lies in the place of argument
+        `inplace` where that is given."""
         target = self.builder.add_func(func, func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in args]
-        operands = [self.length, *tensors] if length else tensors
         types = outs if len(outs) > 1 else outs[0]
         if inplace is None:
-            call = relax.call_tir(target, operands, types)
+            call = relax.call_tir(target, tensors, types)
         else:
-            call = relax.op.call_tir_inplace(target, operands, [inplace + length, *[-1] * (len(outs) - 1)], types)
+            call = relax.op.call_tir_inplace(target, tensors, [inplace, *[-1] * (len(outs) - 1)], types)
         made = self.builder.emit(call, name_hint=name)
         precision = "float16" if self.isa.operand_dtype == "float16" else "int8"
         self.choices.append(KernelSelection(made.name, str(func.attrs[KERNEL]), precision, reason))
@@ -225,7 +222,7 @@ class _Writer:
         func = with_spec(func, replace(found.spec, channels=wide, pairs=True, form=form))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
         out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
-        (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text", length=False)
+        (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text")
         self.stored[node.values[0]] = Stored(made, node.parts)
         self.finish(node)
 
@@ -235,7 +232,7 @@ class _Writer:
         dims = [isa.groups_of(self.length), isa.padded(spec.channels), isa.interleave]
         func, args = half.filter_along_text(spec, isa), [stored.expr, *constants]
         outs = [relax.TensorType(dims, "float16")]
-        (made,) = self.call(func, node.values[0].name, args, outs, "filters along the text", length=False)
+        (made,) = self.call(func, node.values[0].name, args, outs, "filters along the text")
         self.stored[node.values[0]] = Stored(made, node.parts)
         self.finish(node)
 

@@ -218,7 +218,7 @@ class KernelCall:
         tensors = [self.inputs[i][0] for i in order] + [self.outputs[o].tensor for o in outs]
         stages = tuple(_renumbered(s, number) for s in self.stages)
         spec = RowBlock(tuple(self.values), tuple(tensors), stages, self.single, self.skipped)
-        args = [self.inputs[i][1] for i in order] + self.constants
+        args = [self.writer.length, *(self.inputs[i][1] for i in order), *self.constants]
         inplace = None
         if pair is not None:
             inplace = len(args)
@@ -229,7 +229,7 @@ class KernelCall:
         rows = "one row" if self.single else f"one loop over blocks of {self.isa.rows} rows"
         reason = reason or f"{count} operator{'s' * (count != 1)} in {rows}"
         name = made_by[-1].node.values[0].name
-        (call,) = self.writer.call(func, name, args, [o.type for o in made_by], reason, inplace=inplace)
+        (call,) = self.writer.call(func, name, args, [o.type for o in made_by], reason, inplace)
         for index, out in enumerate(made_by):
             var = call if len(made_by) == 1 else self.writer.emit_part(call, index, out.node.values[0].name)
             self.keep(out, var)

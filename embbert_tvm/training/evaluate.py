@@ -62,23 +62,36 @@ def read_any_folder(path: Path) -> ModelFolder | NgramFolder:
     return read_ngram_folder(path) if is_ngram_folder(path) else read_folder(path)
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is measured.
+
+    Args:
+        metric: accuracy unless said otherwise, spearman for regression.
+        limit: how many examples `seed` draws, None for all.
+        others: a TSV of texts that have none of the labels.
+    """
+
+    metric: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    others: Path | None = None
+
+
+DEFAULTS = EvaluationOptions()
+
+
 def evaluate(
     folder: ModelFolder | NgramFolder,
     data: Path,
-    metric: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    others: Path | None = None,
+    options: EvaluationOptions = DEFAULTS,
 ) -> Evaluation:
-    """Run the model over a TSV, or over `limit` examples of it that `seed` draws.
-
-    `metric` is accuracy unless said otherwise, spearman for regression. others: a TSV of texts that have none of the
-    labels. Raises InputError.
-    """
+    """Run the model over a TSV. Raises InputError."""
+    limit, seed, others = options.limit, options.seed, options.others
     if others is not None and folder.labels is None:
         raise InputError(f"{folder.path}: a regression has no labels that the texts of {others} could have none of")
     known = REGRESSION if folder.labels is None else CLASSIFICATION
-    metric = metric or next(iter(known))
+    metric = options.metric or next(iter(known))
     check_metric(folder, metric)
     examples = read_examples(data, regression=folder.labels is None)
     check_labels(str(data), examples, folder.labels)

@@ -68,7 +68,7 @@ def finetune(
     optimizer = adamw(model.parameters(), recipe.lr, recipe.weight_decay)
     state = _resume(model, optimizer, checkpoint, run, progress)
     while state.epoch < recipe.epochs:
-        state = _epoch(model, optimizer, state, train, dev, recipe, progress)
+        state = _epoch(model, optimizer, state, (train, dev), recipe, progress)
         save_checkpoint(checkpoint, state, run)
         progress.on_epoch(Epoch(**state.history[-1]))
     model.load_state_dict(state.best)
@@ -98,12 +98,12 @@ def _epoch(
     model: TextClassifier,
     optimizer: torch.optim.AdamW,
     state: Checkpoint,
-    train: TokenizedSet,
-    dev: TokenizedSet,
+    sets: tuple[TokenizedSet, TokenizedSet],
     recipe: Recipe,
     progress: Progress,
 ) -> Checkpoint:
-    """Train for one epoch and evaluate the mean weights on dev."""
+    """Train for one epoch on the first of the sets and evaluate the mean weights on the second, dev."""
+    train, dev = sets
     number, step, mean = state.epoch + 1, state.step, state.mean
     total = recipe.epochs * -(-len(train) // recipe.batch_size)
     # Seeded an epoch at a time: a run resumed here draws the same numbers as one that never stopped.

@@ -26,15 +26,15 @@ from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
-from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, measured, median_text
+from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 from embbert_tvm.training.result import Result, card
-from embbert_tvm.training.search import Found, search
-from embbert_tvm.training.selection import NGRAMS, Variant, select, told, variants_of
+from embbert_tvm.training.search import Found, Training, search
+from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of
 from embbert_tvm.training.sets import JobSets, more_texts, read_sets
 from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
 
@@ -109,10 +109,14 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     more: list[Example] = []
     if job.teachers:
-        from embbert_tvm.training.taught import with_teachers
+        from embbert_tvm.training.taught import answers_of_teachers, with_answers
 
         more, left_out = more_texts(job, sets)
-        train_set = with_teachers(job, sets, more, train_set, tokenizer, config, baseline, progress)
+        answers = answers_of_teachers(job, sets, more, baseline, progress)
+        if answers is not None:
+            encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
+            hidden = config.hidden_size if job.recipe.hidden_weight else None
+            train_set = with_answers(train_set, answers, encoded, hidden, sets.labels is None)
         sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
@@ -142,7 +146,10 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
             export_folder(written)
         write_record(path, _record(job, result, sets))  # which calibration reads
         calibrate(written, sets.dev)
-        result = _selected(job, result, sets, found.dev_logits, path, measure, progress)
+        if measure is not None:
+            progress.on_note(f"compiling for {BOARD}, and counting instructions")
+        criteria = Criteria(job.limits, measure, median_text(sets.dev), job.wide, progress.on_note)
+        result = _selected(result, sets, found.dev_logits, path, criteria)
         _write_about(path, job, result, sets, more)
     found.clean_up()
     return result
@@ -159,34 +166,20 @@ def _searched(
 
     checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
     finish = merge_lora if job.lora is not None else lambda model: None
-    return search(job.recipe, job.budget, start, finish, train, dev, checkpoint, progress)
+    return search(job.recipe, job.budget, Training(start, finish, train, dev, checkpoint), progress)
 
 
-def _selected(
-    job: Job,
-    result: Result,
-    sets: JobSets,
-    dev_logits: np.ndarray,
-    path: Path,
-    measure: Measure | None,
-    progress: Progress,
-) -> Result:
+def _selected(result: Result, sets: JobSets, dev_logits: np.ndarray, path: Path, criteria: Criteria) -> Result:
     """The model in `path`, with n-grams beside it or in its place, whatever dev and the limits prefer."""
-    if measure is not None:
-        progress.on_note(f"compiling for {BOARD}, and counting instructions")
     assert isinstance(result.folder, ModelFolder)
     title = result.folder.config.title
     if result.baseline is None or sets.labels is None:
-        cost = measured(measure, path, median_text(sets.dev), progress.on_note)
-        candidates = [Candidate(title, result.value, cost)]
-        best_within(candidates, job.limits)
+        candidates = [Candidate(title, result.value, criteria.cost(path))]
+        best_within(candidates, criteria.limits)
         return dataclasses.replace(result, candidates=candidates, kept=candidates[0])
     expected = np.array([sets.labels.index(x.label) for x in sets.dev])
-    variants = variants_of(title, dev_logits, expected, result.baseline, job.wide)
-    text = median_text(sets.dev)
-    chosen, candidates = select(
-        path, result.folder.name, variants, job.wide, job.limits, measure, text, progress.on_note
-    )
+    variants = variants_of(title, dev_logits, expected, result.baseline, criteria.wide)
+    chosen, candidates = select(path, result.folder.name, variants, criteria)
     return told(result, chosen, candidates, expected, sets.labels)
 
 
@@ -205,8 +198,8 @@ def _ngrams_alone(job: Job, sets: JobSets, progress: Progress, measure: Measure 
     result = Result(folder, task_name(job.train), "mcc", 0.0, len(sets.dev), job.recipe, baseline=baseline)
     only_ngrams = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
     with folder_in_place(job.output) as path:
-        text = median_text(sets.dev)
-        chosen, candidates = select(path, name, [only_ngrams], None, job.limits, measure, text, progress.on_note)
+        criteria = Criteria(job.limits, measure, median_text(sets.dev), on_note=progress.on_note)
+        chosen, candidates = select(path, name, [only_ngrams], criteria)
         result = told(result, chosen, candidates, expected, sets.labels)
         _write_about(path, job, result, sets, [])
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,6 @@ def fit_ngrams(
     features: NgramFeatures | None = None,
     table_bytes: int = DEFAULT_BYTES,
     strengths: Sequence[float] | None = None,
-    on_strength: Callable[[float, float], None] = lambda strength, accuracy: None,
 ) -> LinearFit:
     """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths by accuracy, then loss.
 
@@ -93,7 +92,6 @@ def fit_ngrams(
         model = _rounded(features, labels, table * weights[:, None], bias, projection)
         accuracy, loss = _scores(model.logits_of(bags[1]), expected)
         tried.append((strength, accuracy))
-        on_strength(strength, accuracy)
         if best is None or (accuracy, -loss) > best[0]:
             best, worse = ((accuracy, -loss), model, strength), 0
         else:

@@ -68,14 +68,14 @@ def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> Pretr
     Raises InputError, and WorkError where the training diverges.
     """
     progress = progress or Progress()
-    rank, world, _ = place()
+    rank, _, _ = place()
     check_output(job.output)
     if job.base is not None and (job.tokenizer is not None or job.preset is not None):
         raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
     teacher = None if job.teacher is None else Teacher(job.teacher)
     model, tokenizer = _start(job, teacher)
     texts, left_out = _texts(job)
-    data = _data(job, model, tokenizer, teacher, texts, rank, world)
+    data = _data(job, model, tokenizer, teacher, texts)
     tokens = sum(map(len, data.ids)) if isinstance(data, Sentences) else sum(len(s) for d in data.sentences for s in d)
     checkpoint = _beside(job.output, "pretraining.safetensors")
     history = pretrain(model, data, job.recipe, checkpoint, progress)
@@ -128,8 +128,6 @@ def _data(
     tokenizer: Tokenizer,
     teacher: Teacher | None,
     documents: list[list[str]],
-    rank: int,
-    world: int,
 ) -> Sentences | Documents:
     """The texts as ids; the first process asks the teacher, the others read its answers."""
     texts = [text for document in documents for text in document]
@@ -138,6 +136,7 @@ def _data(
         each = iter(encoded)
         sentences = [[ids for _ in document if (ids := next(each).ids)] for document in documents]
         return Documents([s for s in sentences if s], model.config.max_length)
+    rank, world, _ = place()
     most = model.config.max_length - 1
     ids = [[CLS, *x.ids[:most]] for x in encoded]
     cache = _beside(job.output, "teacher.npy")

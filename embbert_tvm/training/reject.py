@@ -39,22 +39,36 @@ class Fitted:
     outside: Outside | None
 
 
+@dataclass(frozen=True)
+class RejectOptions:
+    """How a model is to say that a text has none of its labels.
+
+    Args:
+        others: a TSV of texts that have none.
+        keep: the share of dev that is accepted, KEEP where neither is given.
+        accept: in its place, the share of the others.
+        vector: whether the model gets the head of MAHALANOBIS, a vector of the text, even where another score is kept.
+    """
+
+    others: Path | None = None
+    keep: float | None = None
+    accept: float | None = None
+    vector: bool = False
+
+
+DEFAULTS = RejectOptions()
+
+
 def fit_folder(
     folder: ModelFolder,
     dev: Path,
-    others: Path | None = None,
-    keep: float | None = None,
-    accept: float | None = None,
-    vector: bool = False,
+    options: RejectOptions = DEFAULTS,
 ) -> Fitted:
-    """Fit on a TSV of the model's labels, and where given one of texts that have none, and write config.json.
-
-    keep: the share of dev that is accepted, KEEP where neither is given; accept: in its place, the share of the others.
-    vector: whether the model gets the head of MAHALANOBIS, a vector of the text, even where another score is kept.
-    """
+    """Fit on a TSV of the model's labels, and where given one of texts that have none, and write config.json."""
+    others, vector = options.others, options.vector
     if folder.labels is None:
         raise InputError(f"{folder.path}: is a regression: only a model of labels can say none of them")
-    if accept is not None and others is None:
+    if options.accept is not None and others is None:
         raise InputError("a share of accepted texts needs texts that are none of the labels: give --outside TSV")
     texts = Texts.of(folder, read_examples(dev, list(folder.labels)))
     strange = None if others is None else Texts.of(folder, read_examples(others))
@@ -63,7 +77,7 @@ def fit_folder(
     logits = run_all(float_runner(replace(folder, rejection=None)), ids)
     outside = None if strange is None else strange.together(logits[count:])
     whitened = _whitened(folder, ids, texts.expected, classes)
-    found = fit(texts.together(logits[:count]), texts.expected, outside, keep, accept, whitened)
+    found = fit(texts.together(logits[:count]), texts.expected, outside, options.keep, options.accept, whitened)
     if vector and whitened is None:
         raise InputError(f"{folder.path}: a vector needs torch, model.safetensors and not too many labels")
     if whitened is not None and (vector or found.rejection.score == MAHALANOBIS):

@@ -36,26 +36,34 @@ class Found:
             path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Training:
+    """What is trained with each recipe.
+
+    Args:
+        start: a model to train, and what is trained in its place (through a rounding, or with low-rank terms).
+        finish: what is done to the model after its training.
+        checkpoint: of the first recipe; the others' have a number behind its stem.
+    """
+
+    start: Callable[[Recipe], tuple[TextClassifier, TextClassifier]]
+    finish: Callable[[TextClassifier], None]
+    train: TokenizedSet
+    dev: TokenizedSet
+    checkpoint: Path
+
+
 def search(
     first: Recipe,
     budget: float | None,
-    start: Callable[[Recipe], tuple[TextClassifier, TextClassifier]],
-    finish: Callable[[TextClassifier], None],
-    train: TokenizedSet,
-    dev: TokenizedSet,
-    checkpoint: Path,
+    of: Training,
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
     """Train with `first`; then, as long as the budget lasts, with other rates and epochs.
 
-    A recipe that by the time of an epoch would not be done within the budget is not begun.
-
-    Args:
-        budget: seconds, None for the first recipe alone.
-        start: a model to train, and what is trained in its place (through a rounding, or with low-rank terms).
-        finish: what is done to the model after its training.
-        checkpoint: of the first recipe; the others' have a number behind its stem.
+    A recipe that by the time of an epoch would not be done within the budget is not begun. budget: seconds, None for
+    the first recipe alone.
     """
     began = clock()
     found: list[Found] = []
@@ -64,13 +72,15 @@ def search(
     def attempt(recipe: Recipe) -> float:
         """Train with a recipe; gives the seconds of an epoch."""
         number = len(paths)
-        paths.append(checkpoint.with_name(f"{checkpoint.stem}-{number}{checkpoint.suffix}") if number else checkpoint)
-        model, trained = start(recipe)
+        first_of_all = of.checkpoint
+        numbered = first_of_all.with_name(f"{first_of_all.stem}-{number}{first_of_all.suffix}")
+        paths.append(numbered if number else first_of_all)
+        model, trained = of.start(recipe)
         before = clock()
-        history = finetune(trained, train, dev, recipe, paths[-1], progress)
+        history = finetune(trained, of.train, of.dev, recipe, paths[-1], progress)
         seconds = (clock() - before) / recipe.epochs
-        logits = logits_in_order(trained, dev)
-        finish(model)
+        logits = logits_in_order(trained, of.dev)
+        of.finish(model)
         found.append(Found(model, recipe, history, logits, [], ()))
         return seconds
 

@@ -54,30 +54,41 @@ def variants_of(
     return [linear, base, both]
 
 
-def select(
-    path: Path,
-    name: str,
-    variants: Sequence[Variant],
-    wide: bool | None,
-    limits: Limits,
-    measure: Measure | None,
-    example: Example,
-    on_note: Callable[[str], None] = lambda note: None,
-) -> tuple[Variant, list[Candidate]]:
+@dataclass(frozen=True)
+class Criteria:
+    """What decides which of several variants is chosen.
+
+    Args:
+        limits: on what it costs, as `measure` tells it of `example`.
+        wide: whether n-grams are added to a model of tokens, None for as dev prefers.
+    """
+
+    limits: Limits
+    measure: Measure | None
+    example: Example
+    wide: bool | None = None
+    on_note: Callable[[str], None] = lambda note: None
+
+    def cost(self, path: Path) -> Cost | None:
+        """What the model in a folder costs."""
+        return measured(self.measure, path, self.example, self.on_note)
+
+
+def select(path: Path, name: str, variants: Sequence[Variant], criteria: Criteria) -> tuple[Variant, list[Candidate]]:
     """Make of the model folder `path`, which holds the model of tokens, the variant that is best on dev.
 
-    Without limits the n-grams are added where dev gains by them, or where `wide` says so, and the n-grams alone are
+    Without limits the n-grams are added where dev gains by them, or where the criteria say so; the n-grams alone are
     never chosen: they are told beside. Gives the variant and what was measured of each.
-    example: the text that costs are told of. WorkError where nothing is within the limits.
+    WorkError where nothing is within the limits.
     """
-    costs = [_cost(path, name, variant, measure, example, on_note) for variant in variants]
+    costs = [_cost(path, name, variant, criteria) for variant in variants]
     figures = [dataclasses.replace(v.candidate, cost=cost) for v, cost in zip(variants, costs, strict=True)]
-    if limits:
-        chosen = variants[figures.index(best_within(figures, limits))]
+    if criteria.limits:
+        chosen = variants[figures.index(best_within(figures, criteria.limits))]
     else:
         chosen = next((v for v in variants if v.tokens and v.ngrams is None), variants[0])
         both = next((v for v in variants if v.tokens and v.ngrams is not None), None)
-        if both is not None and (wide or both.candidate.accuracy > chosen.candidate.accuracy):
+        if both is not None and (criteria.wide or both.candidate.accuracy > chosen.candidate.accuracy):
             chosen = both
     if chosen.ngrams is not None and chosen.tokens:
         chosen.ngrams.save(path / WIDE, name)
@@ -88,24 +99,17 @@ def select(
     return chosen, figures
 
 
-def _cost(
-    path: Path,
-    name: str,
-    variant: Variant,
-    measure: Measure | None,
-    example: Example,
-    on_note: Callable[[str], None],
-) -> Cost | None:
-    if measure is None:
+def _cost(path: Path, name: str, variant: Variant, criteria: Criteria) -> Cost | None:
+    if criteria.measure is None:
         return None
     if variant.ngrams is None:
-        return measured(measure, path, example, on_note)
+        return criteria.cost(path)
     with tempfile.TemporaryDirectory(prefix="embbert-") as scratch:
         folder = Path(scratch) / name
         if variant.tokens:
             shutil.copytree(path, folder)
         variant.ngrams.save(folder / WIDE if variant.tokens else folder, name)
-        return measured(measure, folder, example, on_note)
+        return criteria.cost(folder)
 
 
 def told(

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example
-from embbert_tvm.data.tokenizer import tokenize
+from embbert_tvm.data.tokenizer import Encoded
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.config import ModelConfig
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.linear import LinearFit
@@ -25,19 +23,12 @@ if TYPE_CHECKING:
     from embbert_tvm.training.job import Job
 
 
-def with_teachers(
-    job: Job,
-    sets: JobSets,
-    more: Sequence[Example],
-    data: TokenizedSet,
-    tokenizer: Tokenizer,
-    config: ModelConfig,
-    baseline: LinearFit | None,
-    progress: Progress,
-) -> TokenizedSet:
-    """The set with the teachers' logits, and after it `more`, unlabelled texts, which have nothing else.
+def answers_of_teachers(
+    job: Job, sets: JobSets, more: Sequence[Example], baseline: LinearFit | None, progress: Progress
+) -> Answers | None:
+    """What the job's teachers say together of the training set and of `more`, unlabelled texts after it.
 
-    A teacher that dev says is worse than the linear model does not teach; where none is better the set stays as it is.
+    A teacher that dev says is worse than the linear model does not teach; None where none is better.
     """
     labels, train = sets.labels, sets.train
     teachers = {path: open_teacher(path) for path in job.teachers}
@@ -47,22 +38,30 @@ def with_teachers(
     if baseline is not None and labels is not None and not job.weak_teachers:
         teachers = _worth_hearing(teachers, sets.dev, baseline, progress)
         if not teachers:
-            return data
+            return None
     found = []
     for path, teacher in teachers.items():
         progress.on_note(f"{path} labels {len(train) + len(more)} texts")
         answers = cached_answers(teacher, [*train, *more], job.output.parent / ".teacher-answers")
         order = [0] if labels is None else [teacher.labels.index(label) for label in labels]
         found.append(Answers(answers.logits[:, order], answers.hidden))
-    answers = Answers.together(found)
-    encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
-    nothing = UNLABELLED if labels is not None else math.nan
+    return Answers.together(found)
+
+
+def with_answers(
+    data: TokenizedSet, answers: Answers, encoded: Sequence[Encoded], hidden_size: int | None, regression: bool
+) -> TokenizedSet:
+    """The set with answers of teachers, and after it unlabelled texts, which have nothing else.
+
+    hidden_size: of the model, where it is to learn the teachers' hidden states, too.
+    """
+    nothing = math.nan if regression else UNLABELLED
     return TokenizedSet(
         data.ids + [x.ids for x in encoded],
-        [*data.targets, *[nothing] * len(more)],
+        [*data.targets, *[nothing] * len(encoded)],
         data.truncated + sum(x.truncated for x in encoded),
         answers.logits,
-        answers.projected(config.hidden_size) if job.recipe.hidden_weight else None,
+        None if hidden_size is None else answers.projected(hidden_size),
     )
 
 

@@ -84,10 +84,10 @@ class Pool:
                 left = dict(job.pending)
                 try:
                     for at, reading in measure(place, job.image, list(left)):
-                        if reading.lost:
-                            self._lose(work, done, job, number, at, left, reading)
-                        else:
-                            done.put((left.pop(at), reading))
+                        lost = reading.lost
+                        told = self._lose(work, job, number, at, left, reading) if lost else [(left.pop(at), reading)]
+                        for each in told:
+                            done.put(each)
                 except BaseException as error:
                     work.leave(number)
                     work.put(_Job(job.image, list(left.items()), job.lost_by))
@@ -133,12 +133,16 @@ class Pool:
             work.close()
 
     @staticmethod
-    def _lose(work: _Jobs, done: queue.Queue, job: _Job, place: int, at: int, left: dict, reading: Reading) -> None:
-        """A trial that cost a place is given to another once: either may be at fault. The rest is as it was."""
+    def _lose(
+        work: _Jobs, job: _Job, place: int, at: int, left: dict[int, Any], reading: Reading
+    ) -> list[tuple[Any, Reading]]:
+        """A trial that cost a place is given to another once: either may be at fault. The rest is as it was.
+
+        What there is to tell: of a trial that is given up.
+        """
         name = left.pop(at)
-        if job.lost_by:
-            done.put((name, Reading(error=f"its place was lost twice: {reading.error}")))
-        else:
+        if not job.lost_by:
             work.put(_Job(job.image, [(at, name)], frozenset({place})))
         if left:
             work.put(_Job(job.image, list(left.items())))
+        return [(name, Reading(error=f"its place was lost twice: {reading.error}"))] if job.lost_by else []

@@ -85,15 +85,15 @@ class Search:
     def __init__(
         self,
         tasks: Sequence[Task],
-        cpu: Cpu,
-        board: Board,
+        target: tuple[Cpu, Board],
         places: Sequence[Place],
         log: Log,
         folder: Path,
         seed: int = 0,
     ) -> None:
         """folder: to work in. Measures what is not yet on record of the untuned kernels."""
-        self._cpu, self._board, self._log, self._folder, self._seed = cpu, board, log, folder, seed
+        self._cpu, self._board = target
+        self._log, self._folder, self._seed = log, folder, seed
         self._pool = Pool(places)
         self._number = 0
         self._places = len(places)

@@ -6,6 +6,7 @@ import datetime
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
@@ -47,30 +48,44 @@ def resume(path: Path, manifest: Manifest) -> Manifest:
     return known
 
 
+@dataclass(frozen=True)
+class TuneOptions:
+    """What is searched, and for how long.
+
+    Args:
+        trials: how many are in the log at the end.
+        runner: what the log says of the places that measure.
+        length: tokens of the texts that are measured.
+        calibration: a TSV to take statistics from, in place of the model's own.
+    """
+
+    trials: int
+    runner: str
+    objective: str = "instructions"
+    precision: str = "int8"
+    length: int = 64
+    calibration: Path | None = None
+    seed: int = 0
+
+
 def tune(
     source: Source,
     target: tuple[Cpu, Board, str],
     places: Sequence[Place],
     path: Path,
-    *,
-    trials: int,
-    runner: str,
-    objective: str = "instructions",
-    precision: str = "int8",
-    length: int = 64,
-    calibration: Path | None = None,
-    seed: int = 0,
+    options: TuneOptions,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Manifest:
-    """Search until `trials` are in the log at `path`; its manifest."""
+    """Search until `options.trials` are in the log at `path`; its manifest."""
     cpu, board, name = target
+    precision, length = options.precision, options.length
     version = call(cpu, "gcc", ["--version"], "its version").splitlines()[0]
     today = datetime.date.today().isoformat()
     manifest = Manifest(
-        source.name, name, precision, objective, runner, length, version, today, tvm.__version__, FORMAT
+        source.name, name, precision, options.objective, options.runner, length, version, today, tvm.__version__, FORMAT
     )
     manifest = resume(path, manifest)
-    calls = kernel_calls(source, cpu, precision, calibration)
+    calls = kernel_calls(source, cpu, precision, options.calibration)
     if not 1 <= length <= (calls.positions or length):
         raise InputError(f"--length {length}: the model takes 1 to {calls.positions} tokens")
     tasks = find_tasks(calls.intrinsic, calls.reference, random_ids(calls.vocabulary, length))
@@ -78,13 +93,13 @@ def tune(
         new = not path.exists()
         log = Log(path, manifest)
         try:
-            search = Search(tasks, cpu, board, places, log, Path(folder), seed)
+            search = Search(tasks, (cpu, board), places, log, Path(folder), options.seed)
         except BaseException:
             if new:
                 shutil.rmtree(path)
             raise
         try:
-            search.run(trials, progress)
+            search.run(options.trials, progress)
         finally:
             search.close()
             log.save()

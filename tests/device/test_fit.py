@@ -131,7 +131,7 @@ def test_a_board_without_a_driver_says_so(tmp_path):
 
 def test_a_request_that_comes_before_the_firmware_listens_is_asked_again(tmp_path):
     """As on QEMU's STM32, whose USART drops it."""
-    from embbert_tvm.device.device import Device
+    from embbert_tvm.device.device import Device, PlaceTraits
     from embbert_tvm.device.host import open_host
 
     package = load_package(write_package(tmp_path / "p", "host"))
@@ -153,6 +153,8 @@ def test_a_request_that_comes_before_the_firmware_listens_is_asked_again(tmp_pat
         def close(self) -> None:
             self.link.close()
 
-    with Device(Deaf(open_host(package)._link), package, "deaf", 12.0, drops_input_until_enabled=True) as device:
+    with Device(
+        Deaf(open_host(package)._link), package, "deaf", 12.0, PlaceTraits(drops_input_until_enabled=True)
+    ) as device:
         device.check()
         assert device.retries == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toy import MAX_LENGTH, logits
 
 from embbert_tvm.device import protocol
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.protocol import Frame, FrameReader, pack
@@ -200,7 +200,7 @@ def test_a_request_that_arrives_damaged_is_sent_again_under_its_number(toy):
         asked.append(data)
         return pack(error(protocol.ERROR_DAMAGED, request.sequence))
 
-    device = Device(Scripted(answer), toy, "here", 1, attempts=3)
+    device = Device(Scripted(answer), toy, "here", 1, PlaceTraits(attempts=3))
     with pytest.raises(WorkError, match="arrived damaged, asked 3 times"):
         device.run([1])
     assert len(asked) == 3
@@ -233,7 +233,7 @@ def test_an_answer_that_comes_damaged_is_asked_for_again_at_once(toy):
         whole = run_reply(data, request.sequence, [1])
         return whole if len(asked) == 3 else whole[:-3]
 
-    assert list(Device(Scripted(answer), toy, "here", 60, attempts=3).run([1]).logits) == list(logits([1]))
+    assert list(Device(Scripted(answer), toy, "here", 60, PlaceTraits(attempts=3)).run([1]).logits) == list(logits([1]))
 
 
 def test_another_version_is_told_clearly(toy):

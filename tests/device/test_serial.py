@@ -18,7 +18,7 @@ from toy import LABELS, MAX_LENGTH, STEPS, logits, write_package
 
 from embbert_tvm.device import protocol
 from embbert_tvm.device.build import build
-from embbert_tvm.device.device import Device
+from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.device.serial_port import SerialLink
@@ -67,7 +67,7 @@ def board(toy):
 def test_no_fault_of_the_line_makes_a_wrong_answer_or_a_hang(toy, place, questions):
     noise = random.Random(3)
     with line_to(place(toy), seed=4) as line:
-        with Device(SerialLink(line.port), toy, "the board", 0.2, attempts=5) as device:
+        with Device(SerialLink(line.port), toy, "the board", 0.2, PlaceTraits(attempts=5)) as device:
             device.check()
             line.rate = 0.006
             right = failed = 0
@@ -97,13 +97,16 @@ def test_a_device_survives_noise_alone(toy, place):
         for _ in range(40):
             os.write(writes, noise.choice([b"", b"\xeb\xb7", b"\xeb\xb7\x02\x02"]) + noise.randbytes(60))
         with closing(NoisyLine(reads, writes)) as line:
-            with Device(SerialLink(line.port), toy, "the board", 5, attempts=4) as device:
+            with Device(SerialLink(line.port), toy, "the board", 5, PlaceTraits(attempts=4)) as device:
                 assert list(device.run([1, 2]).logits) == list(logits([1, 2]))
 
 
 @pytest.mark.parametrize("place", [on_host, on_qemu])
 def test_half_a_frame_does_not_swallow_the_next(toy, place):
-    with line_to(place(toy)) as line, Device(SerialLink(line.port), toy, "the board", 5, attempts=4) as device:
+    with (
+        line_to(place(toy)) as line,
+        Device(SerialLink(line.port), toy, "the board", 5, PlaceTraits(attempts=4)) as device,
+    ):
         device.check()
         for cut in (1, 9, 24):
             device._link.write(protocol.pack(protocol.Frame(protocol.RUN, 5, bytes(20)))[:-cut])

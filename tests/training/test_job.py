@@ -19,7 +19,7 @@ from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.report.training import advice, compared
 from embbert_tvm.resources import resource
 from embbert_tvm.training import evaluate as evaluate_module
-from embbert_tvm.training.evaluate import evaluate
+from embbert_tvm.training.evaluate import EvaluationOptions, evaluate
 from embbert_tvm.training.finetune import Progress
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
@@ -49,10 +49,11 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     found = evaluate(folder, tsv)
     assert (found.task, found.metric, found.examples, found.truncated) == ("set", "accuracy", 80, 0)
     assert found.value > 0.8
-    assert evaluate(folder, tsv, limit=10, seed=3) == evaluate(folder, tsv, limit=10, seed=3)
-    assert evaluate(folder, tsv, "mcc", limit=10).examples == 10
+    drawn = EvaluationOptions(limit=10, seed=3)
+    assert evaluate(folder, tsv, drawn) == evaluate(folder, tsv, drawn)
+    assert evaluate(folder, tsv, EvaluationOptions("mcc", limit=10)).examples == 10
     with pytest.raises(InputError, match="choose from accuracy, mcc, f1"):
-        evaluate(folder, tsv, "spearman")
+        evaluate(folder, tsv, EvaluationOptions("spearman"))
     assert found.unknown == {}
     dev = {example_key(x) for x in read_sets(job(tsv, output)).dev}
     assert found.seen == len({x.text for x in read_examples(tsv) if example_key(x) not in dev}) > 0
@@ -68,7 +69,7 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
     assert with_unknown.unknown == {"dim": 20}
     assert with_unknown.value == pytest.approx(found.value * 80 / 100)
     assert {x.expected for x in with_unknown.confused} >= {"(another)"}
-    assert evaluate(folder, more, "mcc").value < 1
+    assert evaluate(folder, more, EvaluationOptions("mcc")).value < 1
     more.write_text("label\ttext\ndim\tturn the lights down\n")
     with pytest.raises(InputError, match="not one label is the model's, which knows off, on"):
         evaluate(folder, more)

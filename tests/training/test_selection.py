@@ -21,7 +21,7 @@ from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import read_record
 from embbert_tvm.training.task_teacher import open_teacher
-from embbert_tvm.training.taught import with_teachers
+from embbert_tvm.training.taught import answers_of_teachers
 from embbert_tvm.training.wide import WEIGHTS, fit_wide, mean_loss
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -226,17 +226,9 @@ def test_a_teacher_that_is_worse_than_the_linear_model_does_not_teach(tsv, tmp_p
     sets = read_sets(job)
     baseline = dataclasses.make_dataclass("Fit", ["dev_accuracy"])(0.9)
     notes = []
-    from embbert_tvm.training.batches import TokenizedSet
-
-    data = TokenizedSet([[5]] * len(sets.train), [0] * len(sets.train), 0)
-    same = with_teachers(job, sets, [], data, None, None, baseline, Progress(on_note=notes.append))
-    assert same is data
+    assert answers_of_teachers(job, sets, [], baseline, Progress(on_note=notes.append)) is None
     assert "wrong has 0.00 % on dev, less than the linear model, so it does not teach" in notes[0]
     job = dataclasses.replace(job, teachers=(tmp_path / "wrong", tmp_path / "right"))
-    found = with_teachers(job, sets, [], data, None, _config(), baseline, Progress(on_note=notes.append))
+    found = answers_of_teachers(job, sets, [], baseline, Progress(on_note=notes.append))
     wanted = Teacher(True).answers(sets.train)[:, [1, 0]]
-    np.testing.assert_array_equal(found.teacher, wanted)
-
-
-def _config():
-    return dataclasses.make_dataclass("Config", ["max_length", "hidden_size"])(16, 16)
+    np.testing.assert_array_equal(found.logits, wanted)

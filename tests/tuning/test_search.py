@@ -75,9 +75,8 @@ def searched(tmp_path, monkeypatch):
         tasks = [Task(str(n), func, 2 - n, 32, ()) for n, func in enumerate(KERNELS)]
         manifest = Manifest("m", "t", "int8", "instructions", "fake", 32, "gcc", "today")
         log = Log(tmp_path / name, manifest)
-        made = Search(
-            tasks, load_cpu("cortex-m7"), load_board("mps2_an500"), [Place(n) for n in range(places)], log, tmp_path
-        )
+        target = (load_cpu("cortex-m7"), load_board("mps2_an500"))
+        made = Search(tasks, target, [Place(n) for n in range(places)], log, tmp_path)
         told = []
         try:
             made.run(trials, told.append)

@@ -17,7 +17,7 @@ from embbert_tvm.tuning import search
 from embbert_tvm.tuning.logs import TunedSchedules, read_manifest
 from embbert_tvm.tuning.measure import QemuPlace, Reading
 from embbert_tvm.tuning.pool import Pool
-from embbert_tvm.tuning.session import find_target, tune
+from embbert_tvm.tuning.session import TuneOptions, find_target, tune
 from embbert_tvm.tuning.task import find_tasks
 from tests import small
 
@@ -29,9 +29,10 @@ def places():
     return [QemuPlace(load_board("mps2_an500"))]
 
 
-def run(path: Path, trials: int, **options):
+def run(path: Path, trials: int, progress=None, **options):
     options = {"length": 32, "runner": "qemu"} | options
-    return tune(find_source(small.folder()), find_target(TARGET), places(), path, trials=trials, **options)
+    given = (TuneOptions(trials, **options), *([progress] if progress else []))
+    return tune(find_source(small.folder()), find_target(TARGET), places(), path, *given)
 
 
 @pytest.fixture(scope="module")
