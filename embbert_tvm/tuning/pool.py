@@ -84,10 +84,9 @@ class Pool:
                 left = dict(job.pending)
                 try:
                     for at, reading in measure(place, job.image, list(left)):
-                        lost = reading.lost
-                        told = self._lose(work, job, number, at, left, reading) if lost else [(left.pop(at), reading)]
-                        for each in told:
-                            done.put(each)
+                        lost = self._lose(work, job, number, at, left, reading) if reading.lost else None
+                        for told in [(left.pop(at), reading)] if lost is None else lost:
+                            done.put(told)
                 except BaseException as error:
                     work.leave(number)
                     work.put(_Job(job.image, list(left.items()), job.lost_by))
