@@ -84,8 +84,7 @@ class Pool:
                 left = dict(job.pending)
                 try:
                     for at, reading in measure(place, job.image, list(left)):
-                        lost = self._lose(work, job, number, at, left, reading) if reading.lost else None
-                        for told in [(left.pop(at), reading)] if lost is None else lost:
+                        for told in self._told(work, job, number, at, left, reading):
                             done.put(told)
                 except BaseException as error:
                     work.leave(number)
@@ -132,14 +131,16 @@ class Pool:
             work.close()
 
     @staticmethod
-    def _lose(
+    def _told(
         work: _Jobs, job: _Job, place: int, at: int, left: dict[int, Any], reading: Reading
     ) -> list[tuple[Any, Reading]]:
-        """A trial that cost a place is given to another once: either may be at fault. The rest is as it was.
+        """What there is to tell of a reading: nothing yet where it cost a place.
 
-        What there is to tell: of a trial that is given up.
+        Such a trial is given to another once: either may be at fault. The rest is as it was.
         """
         name = left.pop(at)
+        if not reading.lost:
+            return [(name, reading)]
         if not job.lost_by:
             work.put(_Job(job.image, [(at, name)], frozenset({place})))
         if left:
