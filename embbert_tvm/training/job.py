@@ -123,22 +123,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         texts = len(sets.train) + len(sets.dev)
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
-    best = [epoch for epoch in found.history if epoch.best][-1]
-    tagging, name = choose_rule(found.model, dev_set), job.output.resolve().name
-    result = Result(
-        folder=ModelFolder(job.output, name, config, sets.labels and tuple(sets.labels), more=found.model.more),
-        task=task_name(job.train),
-        metric="spearman" if job.regression else "mcc" if tagging is None else BOTH,
-        value=best.dev_metric,
-        examples=len(sets.dev),
-        recipe=found.recipe,
-        best_epoch=best.number,
-        truncated=truncated,
-        history=found.history,
-        baseline=baseline,
-        recipes=found.tried,
-        tagging=tagging,
-    )
+    result = _result(job, sets, found, dev_set, baseline, truncated)
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = found.model.save_pretrained(path, name=result.folder.name, labels=sets.labels, tokenizer=tokenizer)
@@ -153,6 +138,30 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
         _write_about(path, job, result, sets, more)
     found.clean_up()
     return result
+
+
+def _result(
+    job: Job, sets: JobSets, found: Found, dev_set: TokenizedSet, baseline: LinearFit | None, truncated: int
+) -> Result:
+    """What there is to tell of the model that was found, before any is chosen in its place."""
+    best = [epoch for epoch in found.history if epoch.best][-1]
+    tagging, name = choose_rule(found.model, dev_set), job.output.resolve().name
+    return Result(
+        folder=ModelFolder(
+            job.output, name, found.model.config, sets.labels and tuple(sets.labels), more=found.model.more
+        ),
+        task=task_name(job.train),
+        metric="spearman" if job.regression else "mcc" if tagging is None else BOTH,
+        value=best.dev_metric,
+        examples=len(sets.dev),
+        recipe=found.recipe,
+        best_epoch=best.number,
+        truncated=truncated,
+        history=found.history,
+        baseline=baseline,
+        recipes=found.tried,
+        tagging=tagging,
+    )
 
 
 def _searched(
