@@ -10,7 +10,7 @@ import numpy as np
 
 from embbert_tvm.codegen import tokenizer_chain
 from embbert_tvm.codegen.c_tables import array
-from embbert_tvm.codegen.templates import substitute
+from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.codegen.tokenizer_models import model_tables, window_bytes
 from embbert_tvm.data.tokenizer_spec import AddedToken, Begin, TokenizerSpec
 from embbert_tvm.resources import firmware
@@ -19,168 +19,31 @@ __all__ = ["files", "header", "source", "window_bytes"]
 
 _FOLDER = firmware("tokenizer")
 
-_HEADER = """\
-/* @TITLE@: the tokenizer. Made by embbert-tvm; do not edit. */
-#ifndef @UPPER@_TOKENIZER_H
-#define @UPPER@_TOKENIZER_H
+_HEADER = template("tokenizer_header.h.in")
 
-#include "@PREFIX@.h"
+_OFFSETS_DECLARATION = "\n" + template("tokenizer_offsets_declaration.h.in")
 
-#define @UPPER@_WINDOW_BYTES @WINDOW_BYTES@
+_SOURCE = template("tokenizer_source.c.in").rstrip("\n")
 
-/* @PREFIX@_tokenize() with its arguments checked. window: @UPPER@_WINDOW_BYTES bytes, aligned to 8. */
-@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
-                               int32_t *ids, size_t *tokens, bool *truncated);
-@DECLARATION@
-#endif
-"""
+_OPENING = template("tokenizer_opening.c.in").rstrip("\n")
 
-_OFFSETS_DECLARATION = """
-/* The same for @PREFIX@_tokenize_offsets(). */
-@PREFIX@_status_t @PREFIX@_tokenizer_offsets(uint8_t *window, const char *utf8, size_t n, const char *pair,
-                                       size_t pair_n, int32_t *ids, uint16_t *begin, uint16_t *end, size_t *tokens,
-                                       bool *truncated);
-"""
+_OFFSETS_OPENING = template("tokenizer_offsets_opening.c.in").rstrip("\n")
 
-_SOURCE = """\
-/* @TITLE@: the tokenizer, @VOCABULARY@ tokens (embbert-tvm's docs/tokenizer.md). Made by embbert-tvm; do not edit. */
-#include "@PREFIX@_tokenizer.h"
-
-@OPTIONS@
-#define TOKENIZER_STATE \\
-@STATE@
-
-typedef @SYMBOL@ tokenizer_symbol_t;
-
-@TABLES@
-
-#include "embbert_text.h"
-#include "embbert_unicode.h"
-#include "@MODEL@"
-@WORD@
-@STAGES@
-static void tokenize_plain(tokenizer_t *t, const uint8_t *bytes, size_t n)
-{
-@FIRST@    while (n > 0 && t->end == TOKENIZER_DONE) {
-        size_t used;
-        uint32_t c = decode(bytes, n, &used);
-@PLACE@        @CHARACTER@(t, c);
-        bytes += used;
-        n -= used;
-    }
-    if (t->end == TOKENIZER_DONE) {
-        @CHARACTER@_end(t);
-    }
-}
-
-@ADDED@static void tokenize_text(tokenizer_t *t, const uint8_t *bytes, size_t n, size_t room, bool counts_on)
-{
-    t->n = 0;
-    t->count = 0;
-    t->room = room;
-    t->counts_on = counts_on;
-    t->end = TOKENIZER_DONE;
-@RESET@
-    @PIECES@(t, bytes, n);
-}
-
-@TEMPLATES@
-#include "embbert_template.h"
-
-@OPENING@
-    size_t added = pair != NULL ? @ADDED_TO_PAIR@u : @ADDED_TO_SINGLE@u; /* that stand around the texts */
-    if (added > @UPPER@_MAX_LENGTH) {
-        return @UPPER@_E_LENGTH;
-    }
-    tokenizer_end_t how =
-        tokenize_texts(window, utf8, n, pair, pair_n, ids, @UPPER@_MAX_LENGTH, tokens, truncated@BOTH@);
-    return how == TOKENIZER_LOST ? @UPPER@_E_WORD : @UPPER@_OK;
-}
-@CLOSING@"""
-
-_OPENING = """\
-@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
-                               int32_t *ids, size_t *tokens, bool *truncated)
-{"""
-
-_OFFSETS_OPENING = """\
-@PREFIX@_status_t @PREFIX@_tokenizer_offsets(uint8_t *window, const char *utf8, size_t n, const char *pair,
-                                       size_t pair_n, int32_t *ids, uint16_t *begin, uint16_t *end, size_t *tokens,
-                                       bool *truncated)
-{"""
-
-_OFFSETS_CLOSING = """
-@PREFIX@_status_t @PREFIX@_tokenizer(uint8_t *window, const char *utf8, size_t n, const char *pair, size_t pair_n,
-                               int32_t *ids, size_t *tokens, bool *truncated)
-{
-    return @PREFIX@_tokenizer_offsets(window, utf8, n, pair, pair_n, ids, NULL, NULL, tokens, truncated);
-}
-"""
+_OFFSETS_CLOSING = "\n" + template("tokenizer_offsets_closing.c.in")
 
 # Where the bytes of a character stand.
-_PLACE = """\
-        t->place.begin = (uint16_t)(bytes - t->start);
-        t->place.end = (uint16_t)(t->place.begin + used);
-"""
+_PLACE = template("tokenizer_place.c.in")
 
-_WORD = """
-static inline void word(tokenizer_t *t, uint32_t unit)
-{
-    uint32_t value = UNIT_VALUE(unit);
-    @PUSH@
-}
+_WORD = "\n" + template("tokenizer_word.c.in")
 
-static inline void word_end(tokenizer_t *t)
-{
-    if (t->n > 0) {
-        end_word(t);
-    }
-}
-"""
+_RAW = template("tokenizer_raw.c.in").rstrip("\n")
 
-_RAW = """if (value & TOKENIZER_RAW) {
-        push_bytes(t, UNIT_POINT(value));
-    } else {
-        push(t, value);
-    }"""
-
-_PIECES = """\
-static void tokenize_added_@N@(tokenizer_t *t, const uint8_t *bytes, size_t n)
-{
-    size_t begin = 0, from = 0;
-    added_found_t found;
-    while (t->end == TOKENIZER_DONE && find_added(&added_@N@, bytes, n, begin, &from, &found)) {
-        if (found.start > begin) {
-            @NEXT@(t, bytes + begin, found.start - begin);
-        }
-        if (t->end == TOKENIZER_DONE) {
-@PLACE@            WRITE_ID(t, found.id, place);
-        }
-        begin = found.end;
-    }
-    if (begin < n && t->end == TOKENIZER_DONE) {
-        @NEXT@(t, bytes + begin, n - begin);
-    }
-}
-
-"""
+_PIECES = template("tokenizer_pieces.c.in")
 
 
-_ADDED_PLACE = """\
-            size_t before = (size_t)(bytes - t->start);
-            place_t place = {(uint16_t)(before + found.start), (uint16_t)(before + found.end)};
-"""
+_ADDED_PLACE = template("tokenizer_added_place.c.in")
 
-_ADDED_TRIMMED = """\
-            size_t used;
-            while (place.begin < place.end && is_white_space(decode(t->start + place.begin, place.end, &used))) {
-                place.begin = (uint16_t)(place.begin + used);
-            }
-            t->first_is_blank = t->count == 0 && place.begin == before + found.start + 1u;
-            while (place.begin < place.end && is_white_space(decode_before(t->start, place.end, &used))) {
-                place.end = (uint16_t)(place.end - used);
-            }
-"""
+_ADDED_TRIMMED = template("tokenizer_added_trimmed.c.in")
 
 
 def files(spec: TokenizerSpec, prefix: str, title: str, window: int | None = None) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from embbert_tvm.codegen import graphemes
 from embbert_tvm.codegen.c_tables import array, sequence_arrays, triples
+from embbert_tvm.codegen.templates import fill, template
 from embbert_tvm.codegen.tokenizer_splitters import kinds_of, splitter_stages, units_of
 from embbert_tvm.codegen.tokenizer_stages import Stage, lookup, map_stage, order_stage, raw_units
 from embbert_tvm.codegen.tokenizer_steps import step_stage
@@ -123,28 +124,7 @@ def _normalizer_stage(
     return step_stage(name, following, step, tells_removed)
 
 
-_GRAPHEMES = """\
-static inline uint32_t grapheme_flags(uint32_t c)
-{{
-    return c < 0x80u ? (c < 0x20u || c == 0x7Fu ? {control}u : 0u) | ({keys}) : grapheme_flag_entry(c);
-}}
-
-#define GRAPHEME_PAIRS {count}u
-#define GRAPHEME_ONE {name}_map
-#define GRAPHEME_PUT {next}
-#define GRAPHEME_END {name}_map_end
-#include "embbert_graphemes.h"
-
-static inline void {name}(tokenizer_t *t, uint32_t c)
-{{
-    split_graphemes(t, c);
-}}
-
-static inline void {name}_end(tokenizer_t *t)
-{{
-    split_graphemes_end(t);
-}}
-"""
+_GRAPHEMES = template("tokenizer_graphemes.c.in")
 
 
 def _grapheme_stage(name: str, following: str, step: MapGraphemes) -> Stage:
@@ -162,7 +142,8 @@ def _grapheme_stage(name: str, following: str, step: MapGraphemes) -> Stage:
             lookup("grapheme_flag", flags).rstrip("\n"),
             triples("grapheme_pairs", pairs or [(0, 0, 0)]),
             sequence_arrays("grapheme", at, made),
-            _GRAPHEMES.format(
+            fill(
+                _GRAPHEMES,
                 name=name,
                 next=following,
                 count=len(pairs),
@@ -181,15 +162,7 @@ def _grapheme_stage(name: str, following: str, step: MapGraphemes) -> Stage:
     return Stage(code, state, [*(f"t->{field} = 0;" for field in zero), "t->in_cluster = false;"])
 
 
-_MATCH = """\
-{tables}
-
-#define MATCH_TOKENS {count}u
-#define MATCH_LONGEST {longest}u
-#define MATCH_PUT units
-#define MATCH_END(t) {end}
-#include "embbert_match.h"
-"""
+_MATCH = template("tokenizer_match.c.in")
 
 
 def added_flags(token: AddedToken) -> int:
@@ -227,5 +200,5 @@ def _match_stage(spec: TokenizerSpec, tokens: Sequence[AddedToken], tells_remove
     if any(token.single_word for token in spec.added):
         state.append("bool behind_is_word;")
         reset.append("t->behind_is_word = false;")
-    code = _MATCH.format(tables="\n\n".join(tables), count=len(ranked), longest=longest, end=end)
+    code = fill(_MATCH, tables="\n\n".join(tables), count=len(ranked), longest=longest, end=end)
     return Stage(code, state, reset)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.codegen.c_tables import array
+from embbert_tvm.codegen.templates import fill, template
 from embbert_tvm.codegen.tokenizer_stages import Stage
 from embbert_tvm.codegen.tokenizer_tables import KIND_SHIFT
 from embbert_tvm.codegen.unicode_map import POINTS, members
@@ -90,74 +91,13 @@ _BETWEEN = {
     "merged_with_next": lambda a, b: bool(b),
 }
 
-_DELIMIT = """\
-static void {name}(tokenizer_t *t, uint32_t unit)
-{{
-    uint32_t kind = UNIT_KIND(unit);
-    if ({between}) {{
-        {next}_end(t);
-    }}
-    t->{name}_kind = (uint8_t)(kind + 1u); /* 0 at a piece's beginning */
-{put}}}
+_DELIMIT = template("tokenizer_split_delimit.c.in")
 
-static void {name}_end(tokenizer_t *t)
-{{
-    {next}_end(t);
-    t->{name}_kind = 0;
-}}
-"""
+_BEGIN = template("tokenizer_split_begin.c.in")
 
-_BEGIN = """\
-/* {what} */
-static void {name}(tokenizer_t *t, uint32_t unit)
-{{
-    if (!t->begun) {{
-        t->begun = true;
-        if ({test}) {{
-#if TOKENIZER_OFFSETS && TOKENIZER_TRIMS
-            place_t here = t->place;
-            t->place.end = here.begin;
-            t->place.begin = TOKENIZER_TRIMS == 2 && t->count == 0 ? here.begin : (uint16_t)(here.begin + 1u);
-            {next}(t, {prefix:#x}u);
-            t->place = here;
-#else
-            {next}(t, {prefix:#x}u);
-#endif
-        }}
-    }}
-    {next}(t, unit);
-}}
+_PATTERN = template("tokenizer_split_pattern.c.in")
 
-static void {name}_end(tokenizer_t *t)
-{{
-    {next}_end(t);
-    t->begun = false;
-}}
-"""
-
-_PATTERN = """\
-{classes}
-#define PATTERN_PUT {next}
-#define PATTERN_END {next}_end
-#include "{header}"
-
-static inline void {name}(tokenizer_t *t, uint32_t unit)
-{{
-    split_pattern(t, unit);
-}}
-
-static inline void {name}_end(tokenizer_t *t)
-{{
-    split_pattern_end(t);
-}}
-"""
-
-_CLASS_OF = """\
-static inline uint32_t pattern_class(uint32_t kind)
-{{
-    return {value};
-}}
-"""
+_CLASS_OF = template("tokenizer_split_class_of.c.in")
 
 
 def splitter_stages(splitters: Sequence[Splitter], kinds: Kinds, unit_of: np.ndarray, last: str) -> list[Stage]:
@@ -215,7 +155,7 @@ def _delimit(name: str, following: str, splitters: Sequence[Delimit], columns: S
     if gone:
         kept = f"kind != {gone[0]}u" if len(gone) == 1 else f"!({_mask(gone):#x}u >> kind & 1u)"
         put = f"    if ({kept}) {{\n        {following}(t, unit);\n    }}\n"
-    code += _DELIMIT.format(name=name, next=following, between=test, put=put)
+    code += fill(_DELIMIT, name=name, next=following, between=test, put=put)
     return Stage(code, [f"uint8_t {name}_kind;"], [f"t->{name}_kind = 0;"])
 
 
@@ -232,7 +172,7 @@ def _begin(name: str, following: str, splitter: Begin, column: Sequence[int], un
         where = "the text's first piece"
     what = f"U+{ord(splitter.character):04X} before {where}, if it does not begin with one."
     prefix = int(unit_of[ord(splitter.character)])
-    code = _BEGIN.format(name=name, next=following, what=what, test=" && ".join(tests), prefix=prefix)
+    code = fill(_BEGIN, name=name, next=following, what=what, test=" && ".join(tests), prefix=f"{prefix:#x}")
     return Stage(code, ["bool begun;"], reset)
 
 
@@ -243,7 +183,7 @@ def _pattern(name: str, following: str, splitter: SplitPattern, column: Sequence
     else:
         classes = array("pattern_classes", np.array(column, np.uint8)) + "\n\n"
         value = "pattern_classes[kind]"
-    classes += _CLASS_OF.format(value=value)
+    classes += fill(_CLASS_OF, value=value)
     if splitter.newlines:
         classes += f"\n#define TOKENIZER_DIGITS {splitter.digits}"
     state = ["uint8_t within;", "uint32_t held_unit;", "uint32_t held_letter;"]
@@ -253,7 +193,7 @@ def _pattern(name: str, following: str, splitter: SplitPattern, column: Sequence
         state += ["held_t spaces;", "uint8_t numbers;", "bool newline;"]
         reset += ["t->spaces.n = 0;", "t->numbers = 0;", "t->newline = false;"]
     header = "embbert_llama3.h" if splitter.newlines else "embbert_gpt2.h"
-    return Stage(_PATTERN.format(name=name, next=following, classes=classes, header=header), state, reset)
+    return Stage(fill(_PATTERN, name=name, next=following, classes=classes, header=header), state, reset)
 
 
 def units_of(kinds: Kinds, values: np.ndarray) -> np.ndarray:
