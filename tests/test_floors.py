@@ -192,3 +192,9 @@ def test_no_cpu_is_named_in_python():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
                 raise AssertionError(f"{path}:{node.lineno} names {node.value}")
+
+
+def test_one_module_asks_the_library_for_ids():
+    """What `tokenizers` raises is a bare Exception or a panic: data/tokenizer.py makes InputErrors of both."""
+    asked = re.compile(r"\.encode_batch\(|\b(?:tokenizer|loaded|merged|before|after)\.encode\(")
+    assert [m.name for m in MODULES if asked.search(m.read_text())] == ["tokenizer.py"]

@@ -13,6 +13,7 @@ from embbert_tvm.codegen import tokenizer_trie
 from embbert_tvm.codegen.c_tables import array
 from embbert_tvm.codegen.tokenizer_tables import BYTE_CHARACTERS, NONE, RAW, merges_ordered, pair_tables, smallest
 from embbert_tvm.codegen.unicode_map import POINTS
+from embbert_tvm.data.tokenizer import encoding
 from embbert_tvm.data.tokenizer_models import byte_token
 from embbert_tvm.data.tokenizer_spec import Bpe, Delimit, TokenizerSpec, Unigram, WordLevel, WordPiece
 from embbert_tvm.errors import InputError
@@ -227,7 +228,7 @@ def _wholes(spec: TokenizerSpec, model: Bpe, window: int) -> list[tuple[tuple[in
     for token, number in model.vocabulary.items():
         if len(token) < 2 or token in found_first or (spec.byte_level and not set(token) <= set(BYTE_CHARACTERS)):
             continue
-        ids = tuple(merged.encode(token).ids)
+        ids = tuple(encoding(merged, token).ids)
         if ids == (number,):
             continue
         if "".join(names[i] for i in ids) != token or len(token) > window:

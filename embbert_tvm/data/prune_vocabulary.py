@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.tokenizer import is_embbert
+from embbert_tvm.data.tokenizer import encoding, encodings, is_embbert
 from embbert_tvm.data.tokenizer_models import byte_token
 from embbert_tvm.errors import InputError
 
@@ -39,7 +39,7 @@ def prune_tokenizer(
         also: ids that are kept in any case, as that of padding.
     """
     document = json.loads(tokenizer.to_str())
-    counts = Counter(i for encoded in tokenizer.encode_batch(list(texts)) for i in encoded.ids)
+    counts = Counter(i for encoded in encodings(tokenizer, texts) for i in encoded.ids)
     parts = _parts(document["model"])
     kept = _closed(_always(document, tokenizer) | set(also), parts)
     if most is not None and len(kept) > most:
@@ -62,8 +62,8 @@ def split_otherwise(before: Tokenizer, after: PrunedTokenizer, texts: Iterable[s
     counts = Counter(word for text in texts for word in text.split())
     changed = 0
     for word, count in counts.items():
-        now = [after.kept[i] for i in after.tokenizer.encode(word, add_special_tokens=False).ids]
-        changed += count * (now != before.encode(word, add_special_tokens=False).ids)
+        now = [after.kept[i] for i in encoding(after.tokenizer, word, special_tokens=False).ids]
+        changed += count * (now != encoding(before, word, special_tokens=False).ids)
     return changed / max(1, counts.total())
 
 
@@ -87,9 +87,9 @@ def _always(document: dict[str, Any], tokenizer: Tokenizer) -> set[int]:
             kept.add(model["unk_id"])
         # The lowest score says what an unknown character costs.
         kept.add(min(range(len(model["vocab"])), key=lambda number: model["vocab"][number][1]))
-    elif model.get("unk_token") is not None:
+    elif model.get("unk_token") in vocabulary:
         kept.add(vocabulary[model["unk_token"]])
-    return kept | set(tokenizer.encode("", "").ids) | set(tokenizer.encode("").ids)
+    return kept | set(encoding(tokenizer, "", "").ids) | set(encoding(tokenizer, "").ids)
 
 
 def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:

@@ -192,6 +192,31 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     write_atomically(Path(path), (text + "\n").encode("utf-8"))
 
 
+def encoding(tokenizer: Tokenizer, text: str, text_pair: str | None = None, special_tokens: bool = True) -> Encoding:
+    """The library's encoding of a text or pair. Raises InputError where it cannot: its unknown token is not there, ..."""
+    with _reading(text):
+        return tokenizer.encode(text, text_pair, add_special_tokens=special_tokens)
+
+
+def encodings(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool = True) -> list[Encoding]:
+    """`encoding` of many texts, by as many threads as there are cores."""
+    with _reading(texts[0] if texts else ""):
+        return tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
+
+
+@contextmanager
+def _reading(text: str) -> Iterator[None]:
+    """Raise InputError for whatever the library raises of texts, the first of which is `text`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exception of an unknown token that is not there; a panic is no Exception
+        raise InputError(
+            f"the tokenizer cannot read the text {text[:40]!r} ({error}): repair its tokenizer.json"
+        ) from error
+
+
 def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> Encoded:
     """The library's `encode` of a text or pair, special tokens included, cut to `max_length` as the library cuts.
 
@@ -203,14 +228,7 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
             each.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"the text is not valid UTF-8 (character {error.start + 1}): re-encode it") from error
-    try:
-        whole = tokenizer.encode(text, text_pair)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic is no Exception
-        raise InputError(
-            f"the tokenizer cannot read the text {text[:40]!r} ({error}): repair its tokenizer.json"
-        ) from error
+    whole = encoding(tokenizer, text, text_pair)
     if len(whole.ids) <= max_length:
         return _encoded(whole, len(whole.ids))
     added = tokenizer.num_special_tokens_to_add(text_pair is not None)
@@ -218,7 +236,7 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
         raise InputError(f"a text of {max_length} tokens has no room for the tokenizer's {added} special tokens")
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        return _encoded(tokenizer.encode(text, text_pair), len(whole.ids))
+        return _encoded(encoding(tokenizer, text, text_pair), len(whole.ids))
     finally:
         tokenizer.no_truncation()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from embbert_tvm.data.tokenizer import load_tokenizer
+from embbert_tvm.data.tokenizer import encoding, load_tokenizer
 from embbert_tvm.errors import InputError
 
 FOREIGN = "onnx"  # the architecture, in config.json, of such a folder
@@ -16,10 +16,9 @@ def separator_of(tokenizer: Path | None) -> int | None:
     if tokenizer is None:
         return None
     try:
-        loaded = load_tokenizer(tokenizer)
+        pair = encoding(load_tokenizer(tokenizer), "a", "b")
     except InputError:  # what is no tokenizer is refused where it is used
         return None
-    pair = loaded.encode("a", "b")
     if 1 not in pair.type_ids or pair.type_ids[0] != 0:
         return None
     separator = pair.ids[pair.type_ids.index(1) - 1]

@@ -14,7 +14,7 @@ from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
-from embbert_tvm.data.tokenizer import CLS, load_embbert_tokenizer
+from embbert_tvm.data.tokenizer import CLS, encodings, load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS
@@ -131,7 +131,7 @@ def _data(
 ) -> Sentences | Documents:
     """The texts as ids; the first process asks the teacher, the others read its answers."""
     texts = [text for document in documents for text in document]
-    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    encoded = encodings(tokenizer, texts, special_tokens=False)
     if teacher is None:
         each = iter(encoded)
         sentences = [[ids for _ in document if (ids := next(each).ids)] for document in documents]

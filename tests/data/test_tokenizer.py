@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from embbert_tvm.data.prune_vocabulary import prune_tokenizer
 from embbert_tvm.data.tokenizer import (
     CLS,
     SEP,
     SPECIAL_TOKENS,
     UNK,
     encode,
+    encoding,
+    encodings,
     is_embbert,
     load_embbert_tokenizer,
     load_tokenizer,
@@ -24,6 +27,7 @@ from embbert_tvm.data.tokenizer import (
     train_tokenizer,
 )
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.foreign import separator_of
 from embbert_tvm.resources import resource
 
 SHIPPED = load_tokenizer(resource("models", "tokenizer.json"), 8192)
@@ -127,6 +131,25 @@ def test_another_models_tokenizer_is_taken_as_it_is(tmp_path):
     assert encode(loaded, "playing playing", max_length=4) == [3, 6, 7, 4]
     with pytest.raises(InputError, match=r"\[UNK\] has id 2"):
         load_embbert_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_an_unknown_token_that_is_not_there_is_told_wherever_a_text_is_encoded(tmp_path):
+    """Texts of known tokens are encoded; at any other the library raises a bare Exception, which once ended in a trace
+    in whatever had called it: the id between two texts, pruning, pre-training."""
+    tokenizer = Tokenizer(models.WordPiece({"play": 0, "##ing": 1, "[SEP]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    loaded = load_tokenizer(path)
+    assert encode(loaded, "playing") == [0, 1]
+    assert [x.ids for x in encodings(loaded, ["play", "playing"])] == [[0], [0, 1]]
+    assert prune_tokenizer(loaded, ["playing"]).kept == (0, 1)
+    calls = [lambda: encoding(loaded, "stop"), lambda: encodings(loaded, ["play", "stop"])]
+    calls += [lambda: prune_tokenizer(loaded, ["stop"]), lambda: encode(loaded, "play", "stop")]
+    for call in calls:
+        with pytest.raises(InputError, match="cannot read the text 'stop'|cannot read the text 'play'"):
+            call()
+    assert separator_of(path) is None  # what is wrong with the tokenizer is said where it is used
 
 
 def test_the_ids_alone_do_not_make_a_tokenizer_embberts(tmp_path):
