@@ -141,9 +141,7 @@ def _channels(run: Run, user: Expr, found: Sum, operands: list[Steps], finest: f
         weight = torch.cat([term * x.scale for term, x in zip(terms, operands, strict=True)]).t()
         form = run.weight_format(user)
         if form.stored:
-            channels = run.weights.fits.levels((user.name, "weight"), weight, form.within(weight.shape[1]))
-            if float(channels.scale.min()) >= finest:
-                return channels
+            return run.weights.fits.levels((user.name, "weight"), weight, form.within(weight.shape[1]), finest=finest)
         return per_channel(weight, finest, stored)
 
     return run.weights.once((user.name, "channels"), make)

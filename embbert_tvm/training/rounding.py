@@ -46,11 +46,14 @@ class Fits:
     def clear(self) -> None:
         self._found.clear()
 
-    def levels(self, key: object, weight: Tensor, form: WeightFormat, shared: bool = False) -> Channels:
-        """Weights (n, k) rounded to the nearest of a format's levels. shared: one scale for all rows."""
+    def levels(
+        self, key: object, weight: Tensor, form: WeightFormat, shared: bool = False, finest: float = 0.0
+    ) -> Channels:
+        """Weights (n, k) rounded to the nearest of a format's levels. shared: one scale for all rows; finest: the least
+        that a scale may be."""
         n, k = weight.shape
         if key not in self._found:
-            scale, multipliers = fit_scales(weight.detach().double().cpu().numpy(), form, shared=shared)
+            scale, multipliers = fit_scales(weight.detach().double().cpu().numpy(), form, shared=shared, finest=finest)
             factor = spread(multipliers, n, k, form.block or k).astype(np.float32)
             self._found[key] = (torch.from_numpy(scale).to(weight), torch.from_numpy(factor).to(weight))
         scale, factor = self._found[key]

@@ -87,6 +87,18 @@ def test_gptq_of_even_inputs_is_the_nearest():
     assert np.array_equal(gptq(weight, form, np.eye(32)).levels, nearest(weight, form).levels)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(STORED), st.integers(1, 5), st.integers(1, 80), st.integers(-6, 3), st.integers(0, 99))
+def test_no_scale_is_finer_than_the_finest(form, n, k, magnitude, seed):
+    """What a residual adds has no room in an accumulator of finer steps; scales that are coarse enough stay."""
+    weight, finest = small.normal(n, k, seed=seed) * 10.0**magnitude, 1e-3
+    found = nearest(weight, form, finest=finest)
+    assert found.scale.min() >= finest
+    fits = fit_scales(weight, form)
+    if fits[0].min() >= finest:
+        assert np.array_equal(found.scale, fits[0])
+
+
 def test_no_weights_at_all():
     scale, multipliers = fit_scales(np.zeros((2, 16)), FORMATS["int4b16"])
     assert (scale > 0).all()

@@ -42,9 +42,11 @@ def spread(multipliers: np.ndarray, n: int, k: int, block: int) -> np.ndarray:
     return multipliers.repeat(ROWS, 0)[:n].repeat(block, 1)[:, :k]
 
 
-def fit_scales(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def fit_scales(
+    weight: np.ndarray, form: WeightFormat, *, shared: bool = False, finest: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The scale of each row (n,) of real weights (n, k) and the multiplier of each block that leave the least square
-    error, of a grid of scales. shared: one scale for all rows, as a table has."""
+    error, of a grid of scales. shared: one scale for all rows, as a table has. finest: the least of scales."""
     weight = weight.astype(np.float64)
     n, k = weight.shape
     block = form.block or k
@@ -59,7 +61,7 @@ def fit_scales(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) 
     options = range(1, form.most + 1) if form.block else (form.most,)
     best = None
     for shrunk in _SHRUNK:
-        scale = shrunk * peak / (form.peak * form.most)
+        scale = np.maximum(shrunk * peak / (form.peak * form.most), finest)
         errors = []
         for m in options:
             step = (scale * m)[:, :, None, None]
@@ -81,19 +83,21 @@ def fit_scales(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) 
     return scale.reshape(-1)[:n], multipliers.astype(np.uint8)
 
 
-def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False) -> Blocks:
-    """Real weights (n, k) rounded to the nearest levels."""
-    scale, multipliers = fit_scales(weight, form, shared=shared)
+def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False, finest: float = 0.0) -> Blocks:
+    """Real weights (n, k) rounded to the nearest levels, in scales of `finest` or more."""
+    scale, multipliers = fit_scales(weight, form, shared=shared, finest=finest)
     n, k = weight.shape
     step = scale[:, None] * spread(multipliers, n, k, form.block or k)
     return Blocks(form, form.to_levels(weight / step).astype(np.int8), multipliers, scale)
 
 
-def gptq(weight: np.ndarray, form: WeightFormat, hessian: np.ndarray, *, shared: bool = False) -> Blocks:
+def gptq(
+    weight: np.ndarray, form: WeightFormat, hessian: np.ndarray, *, shared: bool = False, finest: float = 0.0
+) -> Blocks:
     """Real weights (n, k) rounded one column after the other, each rounding error met by the columns still to come, so
     that what the rows give for inputs x of `hessian` = E[x x^T] (k, k) changes little (GPTQ); a row
     for which the nearest levels change it less has those."""
-    plain = nearest(weight, form, shared=shared)
+    plain = nearest(weight, form, shared=shared, finest=finest)
     n, k = weight.shape
     step = plain.scale[:, None] * plain.spread()
     diagonal = np.diag(hessian)

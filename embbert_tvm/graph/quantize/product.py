@@ -149,9 +149,8 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
-    channels = low_bit(weight, bias, form, _hessian(q, found, operands)) if form.stored and operands else None
-    # A step of an accumulator may be too fine for what is added to it: only weights of 8 bits have coarser ones.
-    if channels is not None and channels.scale.min() >= finest:
+    if form.stored and operands:
+        channels = low_bit(weight, bias, form, _hessian(q, found, operands), finest)
         q.keep_blocks(channels.weight, channels.blocks)
     else:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)

@@ -41,11 +41,13 @@ class Channels:
         return rounded_to(found, COMPRESSED[1]) if self.compressed else found
 
 
-def low_bit(weight: np.ndarray, bias: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None) -> Channels:
-    """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits: to the
-    nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
+def low_bit(
+    weight: np.ndarray, bias: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None, finest: float = 0.0
+) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits, in steps of
+    `finest` or more: to the nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
     form = form.within(weight.shape[1])
-    blocks = nearest(weight, form) if hessian is None else gptq(weight, form, hessian)
+    blocks = nearest(weight, form, finest=finest) if hessian is None else gptq(weight, form, hessian, finest=finest)
     channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
