@@ -22,6 +22,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import moments
 from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
+from embbert_tvm.graph.equalize import adjustable, equalize
 from embbert_tvm.progress import over
 
 VERSION = 1
@@ -106,13 +107,15 @@ RANGES: dict[str, Callable[[Histogram, int], float]] = {
 class Calibration:
     """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own. moments:
     E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through its rounding,
-    which is to stay as it is."""
+    which is to stay as it is. peaks: the largest magnitudes by channel that `equalize` rewrites the model by, whose
+    tensors all else is of then; none of a model that stays as it is."""
 
     onnx_sha256: str
     examples: int
     tensors: dict[str, Histogram]
     method: Callable[[str], str] = lambda tensor: "percentile"
     moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    peaks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def scale(self, name: str, levels: int = 127) -> float:
         """The real value of one step of a symmetric tensor with so many steps each way. Raises InputError for an
@@ -157,6 +160,28 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
     return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
 
 
+class _Ranges:
+    """What a first run over texts finds: the least and the largest finite value of each observed tensor, and of some
+    tensors the largest magnitude by channel. Raises InputError where a tensor has no finite value."""
+
+    def __init__(self, mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[str]) -> None:
+        self.names = observed(mod)
+        self.run = runner(mod, self.names)
+        self.low, self.high = np.full(len(self.names), np.inf), np.full(len(self.names), -np.inf)
+        self.peaks: dict[str, np.ndarray] = {}
+        for ids in over(batches, "calibrating, ranges", "texts"):
+            for n, (name, value) in enumerate(zip(self.names, self.run(ids), strict=True)):
+                # A mask may hold -inf, which no scale is to reach.
+                finite = value[np.isfinite(value)]
+                self.low[n] = min(self.low[n], finite.min(initial=np.inf))
+                self.high[n] = max(self.high[n], finite.max(initial=-np.inf))
+                if name in by_channel:
+                    largest = np.abs(value).reshape(-1, value.shape[-1]).max(0)
+                    self.peaks[name] = np.maximum(self.peaks.get(name, largest), largest)
+        if none := [name for name, bound in zip(self.names, self.low, strict=True) if bound == np.inf]:
+            raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
+
+
 def calibrate(
     mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str, with_moments: bool = True
 ) -> Calibration:
@@ -166,17 +191,15 @@ def calibrate(
     """
     if not texts:
         raise InputError("calibration needs at least one text")
-    names = observed(mod)
-    run = runner(mod, names)
     batches = [np.asarray([ids], np.int32) for ids in texts]
-    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    for ids in over(batches, "calibrating, ranges", "texts"):
-        for n, value in enumerate(run(ids)):
-            # A mask may hold -inf, which no scale is to reach.
-            finite = value[np.isfinite(value)]
-            low[n], high[n] = min(low[n], finite.min(initial=np.inf)), max(high[n], finite.max(initial=-np.inf))
-    if none := [name for name, bound in zip(names, low, strict=True) if bound == np.inf]:
-        raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
+    seen = _Ranges(mod, batches, adjustable(mod) if with_moments else ())
+    equal = equalize(mod, seen.peaks)
+    if equal is not mod:
+        mod, peaks = equal, seen.peaks
+        seen = _Ranges(mod, batches, ())
+    else:
+        peaks = {}
+    names, low, high, run = seen.names, seen.low, seen.high, seen.run
     counts = np.zeros((len(names), BINS), np.int64)
     summed = set(names) & set(moments.multiplied(mod)) if with_moments else set()
     sums: dict[str, tuple[np.ndarray, int]] = dict.fromkeys(summed, (np.zeros(()), 0))
@@ -192,7 +215,7 @@ def calibrate(
         name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
     }
     found = {name: sums[name][0] / sums[name][1] for name in names if name in sums}
-    return Calibration(onnx_sha256, len(texts), tensors, moments=found)
+    return Calibration(onnx_sha256, len(texts), tensors, moments=found, peaks=peaks)
 
 
 def sha256(path: Path) -> str:
@@ -224,6 +247,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         },
         "moments": {name: moments.pack(moment) for name, moment in calibration.moments.items()},
     }
+    if calibration.peaks:
+        content["peaks"] = {name: [float(x) for x in peaks] for name, peaks in calibration.peaks.items()}
     write_atomically(path, (json.dumps(content, separators=(",", ":")) + "\n").encode())
 
 
@@ -237,7 +262,11 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
             for name, h in content["tensors"].items()
         }
         found = {name: moments.unpack(packed) for name, packed in content.get("moments", {}).items()}
-        calibration = Calibration(str(content["onnx_sha256"]), int(content["examples"]), tensors, moments=found)
+        peaks = {name: np.array([float(x) for x in row], np.float32) for name, row in content.get("peaks", {}).items()}
+        if not all(row.size and np.isfinite(row).all() for row in peaks.values()):
+            raise ValueError("no peaks")
+        sha, examples = str(content["onnx_sha256"]), int(content["examples"])
+        calibration = Calibration(sha, examples, tensors, moments=found, peaks=peaks)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {again}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

@@ -12,6 +12,8 @@ from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, TupleT
 
 Expr: TypeAlias = relax.Expr
 
+NORMS = ("nn.rms_norm", "nn.layer_norm")
+
 
 class Dataflow:
     """The bindings of `main` by variable, with how often each is used.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow
+from embbert_tvm.graph.equalize import equalize
 from embbert_tvm.graph.precision import PLANS, PrecisionPlan
 from embbert_tvm.graph.quantize import (
     attention,
@@ -35,14 +38,24 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan
     calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module
     does not have.
     """
+    given = mod
+    if calibration is not None:
+        mod = equalize(mod, calibration.peaks)
     streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()
     shared: frozenset = frozenset()
     while True:
         quantizer = Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS, streams, shared)
         quantized = quantizer.run()
         if not quantizer.twice:
-            return quantized
+            return quantized if mod is given else _named_as(given, quantized)
         shared |= quantizer.twice
+
+
+def _named_as(mod: IRModule, quantized: Quantized) -> Quantized:
+    """What stands for no tensor of `mod` without its origin."""
+    names = {var.name for var, _ in Dataflow(mod).bindings}
+    kept = {name: origin for name, origin in quantized.origins.items() if origin[0] in names}
+    return replace(quantized, origins=kept)
 
 
 def keep_float(mod: IRModule) -> Quantized:

@@ -9,10 +9,10 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
-from embbert_tvm.graph.quantize.sums import NORMS, Sum, Term, convolution_sum, find_sum
+from embbert_tvm.graph.quantize.sums import Sum, Term, convolution_sum, find_sum
 from embbert_tvm.graph.quantize.weights import (
     Channels,
     Epilogue,
@@ -149,12 +149,14 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
     bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
+    hessian = _hessian(q, found, operands) if operands else None
     if form.stored and operands:
-        channels = low_bit(weight, bias, form, _hessian(q, found, operands), finest)
+        channels = low_bit(weight, bias, form, hessian, finest)
         q.keep_blocks(channels.weight, channels.blocks)
     else:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
-        channels = per_channel(weight, bias, finest, compressed)
+        # Units make the weights of a row uneven, so that 8 bits are few for the small ones of them.
+        channels = per_channel(weight, bias, finest, compressed, hessian if q.calibration.peaks else None)
     return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.lookups])
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from tvm.ir import Var
 
-from embbert_tvm.graph.dataflow import Dataflow, dtype, is_tensor, op_name, variables
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, dtype, is_tensor, op_name, variables
 from embbert_tvm.graph.quantize import pool, product, row_slice
-from embbert_tvm.graph.quantize.sums import NORMS, Sum
+from embbert_tvm.graph.quantize.sums import Sum
 
 _SUMS = ("add", "subtract")
 _POOLING = ("mean", "max", "power", "multiply")  # the first operator of each

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 
-NORMS = ("nn.rms_norm", "nn.layer_norm")
 # A table of at most this many rows is looked up in int32, a larger one is a residual input in int8.
 _LOOKUP_ROWS = 8
 

@@ -12,7 +12,7 @@ from embbert_tvm.graph.quantize import activations
 from embbert_tvm.graph.quantize.low_bits import Blocks, gptq, nearest
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
-from embbert_tvm.kernels.low_bits import COMPRESSED, WeightFormat, rounded_to
+from embbert_tvm.kernels.low_bits import COMPRESSED, FORMATS, WeightFormat, rounded_to
 
 _INT32 = np.iinfo(np.int32)
 
@@ -52,9 +52,19 @@ def low_bit(
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 
-def per_channel(weight: np.ndarray, bias: np.ndarray, finest: float = 0.0, compressed: bool = False) -> Channels:
-    """Quantize real weights (n, k), whose inputs' scales are folded in, by their largest magnitude a channel, in steps
-    of `finest` or more."""
+def per_channel(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    finest: float = 0.0,
+    compressed: bool = False,
+    hessian: np.ndarray | None = None,
+) -> Channels:
+    """Quantize real weights (n, k), whose inputs' scales are folded in, in steps of `finest` or more: by their largest
+    magnitude a channel, or by GPTQ where the second moments of the inputs in steps are given."""
+    if hessian is not None:
+        blocks = gptq(weight, FORMATS["int8"], hessian, finest=finest)
+        channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), None, compressed)
+        return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
     peak = np.abs(weight.astype(np.float64)).max(axis=1, initial=0.0)
     scale = np.maximum(np.where(peak > 0, peak, 127 * finest or 1.0) / 127, finest)
     steps = np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8)

@@ -1,0 +1,213 @@
+"""Units of their own for channels that reach far past the others, in the float graph, before it is calibrated.
+
+An int8 tensor has one scale. Where a few channels of a tensor are ten times as large as the rest, as behind the norms
+of BERT's kind, the rest is left with few of its steps. Two rewritings that change nothing in float mend it, and cost
+nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, and of outlier channel splitting, arXiv
+1901.09504):
+
+- Rows of a norm: gain and bias of a large channel are divided by a power of two, its unit; the matrices and residual
+  sums that read it multiply by that.
+- What an activation makes and one matrix multiplies: the large channels go through products of their own, with scales
+  of their own, and the results are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir import Call, Var
+
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, constant, op_name, shape, substitute, variables
+
+# A model with a channel whose largest magnitude is so many times the median channel's is rewritten.
+OUTLIER = 8.0
+# In it every channel past so many times the median is large.
+LARGE = 3.0
+# Channels that leave an activation's tensor do so by so many, whole words of every kernel.
+GROUP = 16
+# Those that grow with what they are given; others have no large channels.
+_ACTIVATIONS = ("nn.gelu", "nn.gelu_tanh", "nn.relu", "nn.silu")
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """activation(x @ into + bias) @ out_of, in which nothing else reads the values `inside`, (sum,) activation last."""
+
+    x: Expr
+    into: np.ndarray
+    bias: np.ndarray | None
+    out_of: np.ndarray
+    inside: tuple[Var, ...]
+
+
+def _matrix(value: Expr) -> np.ndarray | None:
+    """The constant that `value` multiplies rows by."""
+    weight = constant(value.args[1]) if op_name(value) == "matmul" else None
+    return weight if weight is not None and weight.ndim == 2 else None
+
+
+def _hidden(graph: Dataflow, var: Var) -> _Hidden | None:
+    made = graph.producer(var)
+    if (out_of := _matrix(made)) is None or not isinstance(active := made.args[0], Var) or graph.uses(active) != 1:
+        return None
+    activation = graph.binding(active)
+    if op_name(activation) not in _ACTIVATIONS or graph.uses(inner := activation.args[0]) != 1:
+        return None
+    product, bias, inside = graph.binding(inner), None, (inner, active)
+    if op_name(product) == "add":
+        values = [(a, constant(b)) for a, b in (product.args, product.args[::-1])]
+        found = next(((a, b) for a, b in values if b is not None and b.shape == (len(out_of),)), None)
+        if found is None or graph.uses(found[0]) != 1:
+            return None
+        bias, inside = found[1], (found[0], *inside)
+        product = graph.binding(found[0])
+    into = None if product is None else _matrix(product)
+    return None if into is None else _Hidden(product.args[0], into, bias, out_of, inside)
+
+
+def _is_part(value: Expr) -> bool:
+    """Whether `value` is some rows of its first argument, whole."""
+    if op_name(value) not in ("strided_slice", "take") or constant(value.args[0]) is not None:
+        return False
+    return (
+        len(shape(value)) in (2, 3) and shape(value)[-1] == shape(value.args[0])[-1] and len(shape(value.args[0])) == 3
+    )
+
+
+def _norms(graph: Dataflow) -> list[Var]:
+    """The rows of norms that matrices and sums of rows alone read, or some of these rows."""
+    readers: dict[Var, list[Var]] = {}
+    for var, value in graph.bindings:
+        for used in variables(value):
+            readers.setdefault(used, []).append(var)
+
+    def fits(var: Var) -> bool:
+        found = readers.get(var, [])
+        return len(found) == graph.uses(var) > 0 and all(reads(reader, graph.binding(reader), var) for reader in found)
+
+    def reads(made: Var, value: Expr, var: Var) -> bool:
+        if _is_part(value):
+            return fits(made)
+        if _matrix(value) is not None:
+            return bool(value.args[0].same_as(var))
+        return op_name(value) == "add" and all(
+            isinstance(a, Var) and str(shape(a)) == str(shape(var)) for a in value.args
+        )
+
+    return [
+        var
+        for var, value in graph.bindings
+        if op_name(value) in NORMS and all(constant(a) is not None for a in value.args[1:]) and fits(var)
+    ]
+
+
+def _hiddens(graph: Dataflow) -> dict[Var, _Hidden]:
+    found = {var: _hidden(graph, var) for var, value in graph.bindings if op_name(value) == "matmul"}
+    return {var: hidden for var, hidden in found.items() if hidden is not None}
+
+
+def adjustable(mod: IRModule) -> list[str]:
+    """The names of the tensors whose channels can be given units, of which `equalize` needs the largest magnitudes."""
+    graph = Dataflow(mod)
+    return [var.name for var in (*_norms(graph), *(h.inside[-1] for h in _hiddens(graph).values()))]
+
+
+def _reach(peaks: np.ndarray) -> np.ndarray:
+    """By how many times the median a channel's largest magnitude is that; 1 of a tensor that is mostly zeros."""
+    median = float(np.median(peaks))
+    return peaks / median if median > 0 else np.ones_like(peaks)
+
+
+def _unit(reach: np.ndarray) -> np.ndarray:
+    return np.exp2(np.ceil(np.log2(np.maximum(reach / LARGE, 1.0)))).astype(np.float32)
+
+
+def _large(reach: np.ndarray) -> np.ndarray | None:
+    """The channels to be apart, in order; None where none or too many are large."""
+    count = -(-int((reach > LARGE).sum()) // GROUP) * GROUP
+    return np.sort(np.argsort(-reach, kind="stable")[:count]) if 0 < count <= len(reach) // 2 else None
+
+
+def equalize(mod: IRModule, peaks: Mapping[str, np.ndarray]) -> IRModule:
+    """A simplified module whose channels reach about as far as each other, equal in float to `mod`.
+
+    peaks: the largest magnitudes by channel of the tensors that `adjustable` names; of a model where none of them is an
+    outlier, or nothing is known, `mod` itself. What is in other units has another name.
+    """
+    graph = Dataflow(mod)
+    reach = {name: _reach(np.asarray(found, np.float64)) for name, found in peaks.items()}
+    if max((float(r.max()) for r in reach.values()), default=0.0) <= OUTLIER:
+        return mod
+    units = {v: _unit(reach[v.name]) for v in _norms(graph) if v.name in reach}
+    hiddens = {
+        var: (hidden, large)
+        for var, hidden in _hiddens(graph).items()
+        if hidden.inside[-1].name in reach and (large := _large(reach[hidden.inside[-1].name])) is not None
+    }
+    return _Rewriting(graph, mod, {v: u for v, u in units.items() if (u > 1).any()}, hiddens).run()
+
+
+class _Rewriting:
+    """`main` anew, binding by binding, with units of norms' rows and with large channels of hidden rows apart."""
+
+    def __init__(self, graph: Dataflow, mod: IRModule, units: dict[Var, np.ndarray], hiddens: dict[Var, tuple]) -> None:
+        self.graph, self.units, self.hiddens = graph, units, hiddens
+        kernels = {g: f for g, f in mod.functions.items() if g.name_hint != "main"}
+        self.builder = relax.BlockBuilder(IRModule(kernels, attrs=mod.attrs))
+        self.made: dict[Var, Expr] = {}
+
+    def run(self) -> IRModule:
+        inside = {var for hidden, _ in self.hiddens.values() for var in hidden.inside}
+        with self.builder.function("main", list(self.graph.function.params), dict(self.graph.function.attrs)):
+            with self.builder.dataflow():
+                for var, value in self.graph.bindings:
+                    if var not in inside:
+                        self.made[var] = self._binding(var, value)
+                out = self.builder.emit_output(
+                    substitute(self.graph.output, self.made), name_hint=self.graph.output.name
+                )
+            self.builder.emit_func_output(out)
+        return self.builder.finalize()
+
+    def _emit(self, expr: Expr, name: str) -> Var:
+        return self.builder.emit(expr, name_hint=name)
+
+    def _binding(self, var: Var, value: Expr) -> Expr:
+        if var in self.hiddens:
+            return self._apart(var, *self.hiddens[var])
+        if var in self.units:
+            constants = [relax.const((constant(a) / self.units[var]).astype(np.float32)) for a in value.args[1:]]
+            rows = substitute(value.args[0], self.made)
+            return self._emit(Call(value.op, [rows, *constants], value.attrs), f"{var.name}_in_units")
+        if (weight := _matrix(value)) is not None and value.args[0] in self.units:
+            return self._product(value.args[0], weight, var.name)
+        if _is_part(value) and value.args[0] in self.units:
+            self.units[var] = self.units[value.args[0]]
+            return self._emit(substitute(value, self.made), f"{var.name}_in_units")
+        read = {
+            x: self._emit(relax.op.multiply(self.made[x], relax.const(self.units[x])), f"{x.name}_real")
+            for x in variables(value)
+            if x in self.units
+        }
+        return self._emit(substitute(value, self.made | read), var.name)
+
+    def _product(self, x: Expr, weight: np.ndarray, name: str) -> Var:
+        if x in self.units:
+            weight = weight * self.units[x][:, None]
+        return self._emit(relax.op.matmul(substitute(x, self.made), relax.const(weight)), name)
+
+    def _apart(self, var: Var, hidden: _Hidden, large: np.ndarray) -> Expr:
+        """The sum of what the large channels and the others give."""
+        others = np.setdiff1d(np.arange(len(hidden.out_of)), large)
+        activation, parts = self.graph.binding(hidden.inside[-1]), []
+        for kind, channels in (("others", others), ("large", large)):
+            names = [f"{v.name}_{kind}" for v in (*hidden.inside, var)]
+            rows = self._product(hidden.x, np.ascontiguousarray(hidden.into[:, channels]), names[0])
+            if hidden.bias is not None:
+                rows = self._emit(relax.op.add(rows, relax.const(hidden.bias[channels])), names[1])
+            rows = self._emit(Call(activation.op, [rows], activation.attrs), names[-2])
+            parts.append(self._product(rows, hidden.out_of[channels], names[-1]))
+        return self._emit(relax.op.add(*parts), var.name)
