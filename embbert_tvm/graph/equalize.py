@@ -9,10 +9,13 @@ nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, and 
   sums that read it multiply by that.
 - What an activation makes and one matrix multiplies: the large channels go through products of their own, with scales
   of their own, and the results are added.
+
+In such a model the columns of tables that are added up have units as well.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -104,6 +107,18 @@ def _norms(graph: Dataflow) -> list[Var]:
     ]
 
 
+def _tables(graph: Dataflow) -> dict[Var, np.ndarray]:
+    """The tables whose rows sums alone read, by the rows."""
+    found = {}
+    added = Counter(v for _, value in graph.bindings if op_name(value) == "add" for v in variables(value))
+    for var, value in graph.bindings:
+        table = constant(value.args[0]) if op_name(value) in ("take", "strided_slice") else None
+        whole = table is not None and table.ndim == 2 and table.shape[1] == shape(var)[-1] and len(table) > 1
+        if whole and added[var] == graph.uses(var) > 0:
+            found[var] = table
+    return found
+
+
 def _hiddens(graph: Dataflow) -> dict[Var, _Hidden]:
     found = {var: _hidden(graph, var) for var, value in graph.bindings if op_name(value) == "matmul"}
     return {var: hidden for var, hidden in found.items() if hidden is not None}
@@ -121,8 +136,8 @@ def _reach(peaks: np.ndarray) -> np.ndarray:
     return peaks / median if median > 0 else np.ones_like(peaks)
 
 
-def _unit(reach: np.ndarray) -> np.ndarray:
-    return np.exp2(np.ceil(np.log2(np.maximum(reach / LARGE, 1.0)))).astype(np.float32)
+def _unit(reach: np.ndarray, large: float = LARGE) -> np.ndarray:
+    return np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0)))).astype(np.float32)
 
 
 def _large(reach: np.ndarray) -> np.ndarray | None:
@@ -142,6 +157,7 @@ def equalize(mod: IRModule, peaks: Mapping[str, np.ndarray]) -> IRModule:
     if max((float(r.max()) for r in reach.values()), default=0.0) <= OUTLIER:
         return mod
     units = {v: _unit(reach[v.name]) for v in _norms(graph) if v.name in reach}
+    units |= {v: _unit(_reach(np.abs(table).max(0)), 1.0) for v, table in _tables(graph).items()}
     hiddens = {
         var: (hidden, large)
         for var, hidden in _hiddens(graph).items()
@@ -179,9 +195,13 @@ class _Rewriting:
         if var in self.hiddens:
             return self._apart(var, *self.hiddens[var])
         if var in self.units:
-            constants = [relax.const((constant(a) / self.units[var]).astype(np.float32)) for a in value.args[1:]]
-            rows = substitute(value.args[0], self.made)
-            return self._emit(Call(value.op, [rows, *constants], value.attrs), f"{var.name}_in_units")
+            # Of a norm gain and bias, of rows of a table that.
+            args = [
+                substitute(a, self.made) if (v := constant(a)) is None or v.shape[-1:] != self.units[var].shape
+                else relax.const((v / self.units[var]).astype(np.float32))
+                for a in value.args
+            ]  # fmt: skip
+            return self._emit(Call(value.op, args, value.attrs), f"{var.name}_in_units")
         if (weight := _matrix(value)) is not None and value.args[0] in self.units:
             return self._product(value.args[0], weight, var.name)
         if _is_part(value) and value.args[0] in self.units:
