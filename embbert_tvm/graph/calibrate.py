@@ -108,7 +108,8 @@ class Calibration:
     """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own. moments:
     E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through its rounding,
     which is to stay as it is. peaks: the largest magnitudes by channel that `equalize` rewrites the model by, whose
-    tensors all else is of then; none of a model that stays as it is."""
+    tensors all else is of then; none of a model that stays as it is. holds: by name, another tensor whose range a
+    tensor is to have at least; no part of what is written."""
 
     onnx_sha256: str
     examples: int
@@ -116,6 +117,7 @@ class Calibration:
     method: Callable[[str], str] = lambda tensor: "percentile"
     moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     peaks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    holds: dict[str, str] = field(default_factory=dict, compare=False)
 
     def scale(self, name: str, levels: int = 127) -> float:
         """The real value of one step of a symmetric tensor with so many steps each way. Raises InputError for an
@@ -124,7 +126,8 @@ class Calibration:
             raise InputError(
                 f"the calibration statistics know no tensor {name}: make them anew with `embbert-tvm export`"
             )
-        return scale_of(self.tensors[name], self.method(name), levels)
+        least = self.scale(self.holds[name], levels) if name in self.holds else 0.0
+        return max(least, scale_of(self.tensors[name], self.method(name), levels))
 
 
 def scale_of(histogram: Histogram, method: str = "percentile", levels: int = 127) -> float:

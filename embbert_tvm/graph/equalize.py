@@ -27,8 +27,8 @@ from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, constant, op_name,
 
 # A model with a channel whose largest magnitude is so many times the median channel's is rewritten.
 OUTLIER = 8.0
-# In it every channel past so many times the median is large.
-LARGE = 3.0
+# In it the channels past so many times the median are large: of rows of a norm, and of what an activation makes.
+LARGE_NORM, LARGE_HIDDEN = 2.0, 3.0
 # Channels that leave an activation's tensor do so by so many, whole words of every kernel.
 GROUP = 16
 # Those that grow with what they are given; others have no large channels.
@@ -136,13 +136,13 @@ def _reach(peaks: np.ndarray) -> np.ndarray:
     return peaks / median if median > 0 else np.ones_like(peaks)
 
 
-def _unit(reach: np.ndarray, large: float = LARGE) -> np.ndarray:
+def _unit(reach: np.ndarray, large: float) -> np.ndarray:
     return np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0)))).astype(np.float32)
 
 
 def _large(reach: np.ndarray) -> np.ndarray | None:
     """The channels to be apart, in order; None where none or too many are large."""
-    count = -(-int((reach > LARGE).sum()) // GROUP) * GROUP
+    count = -(-int((reach > LARGE_HIDDEN).sum()) // GROUP) * GROUP
     return np.sort(np.argsort(-reach, kind="stable")[:count]) if 0 < count <= len(reach) // 2 else None
 
 
@@ -156,7 +156,7 @@ def equalize(mod: IRModule, peaks: Mapping[str, np.ndarray]) -> IRModule:
     reach = {name: _reach(np.asarray(found, np.float64)) for name, found in peaks.items()}
     if max((float(r.max()) for r in reach.values()), default=0.0) <= OUTLIER:
         return mod
-    units = {v: _unit(reach[v.name]) for v in _norms(graph) if v.name in reach}
+    units = {v: _unit(reach[v.name], LARGE_NORM) for v in _norms(graph) if v.name in reach}
     units |= {v: _unit(_reach(np.abs(table).max(0)), 1.0) for v, table in _tables(graph).items()}
     hiddens = {
         var: (hidden, large)

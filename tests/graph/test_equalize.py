@@ -9,7 +9,7 @@ from small import classifier, normal, operators, some_ids
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.graph.calibrate import calibrate, load_calibration, save_calibration
 from embbert_tvm.graph.dataflow import Dataflow
-from embbert_tvm.graph.equalize import LARGE, adjustable, equalize
+from embbert_tvm.graph.equalize import OUTLIER, adjustable, equalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import keep_float, quantize
@@ -78,7 +78,7 @@ def test_a_model_of_even_channels_stays_itself():
     mod = model(1.0)
     statistics = calibrate(mod, TEXTS, "x")
     assert not statistics.peaks
-    assert equalize(mod, {name: np.array([1.0, 1.0, LARGE]) for name in adjustable(mod)}) is mod
+    assert equalize(mod, {name: np.array([1.0, 1.0, OUTLIER]) for name in adjustable(mod)}) is mod
     assert equalize(mod, {name: np.zeros(3) for name in adjustable(mod)}) is mod
 
 

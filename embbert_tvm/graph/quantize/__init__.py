@@ -7,7 +7,7 @@ from dataclasses import replace
 from tvm import IRModule
 
 from embbert_tvm.graph.calibrate import Calibration
-from embbert_tvm.graph.dataflow import Dataflow
+from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.equalize import equalize
 from embbert_tvm.graph.precision import PLANS, PrecisionPlan
 from embbert_tvm.graph.quantize import (
@@ -24,10 +24,12 @@ from embbert_tvm.graph.quantize import (
 )
 from embbert_tvm.graph.quantize.quantizer import KernelSelection, Quantized, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
+from embbert_tvm.graph.quantize.weights import under_activation
 
 # The first that recognises a value makes it.
 INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, recurrence, gate, product, layout)
 LAYERS = (row_product,)
+_BOUNDED = ("tanh", "sigmoid")  # what they are given reaches further than what they make
 
 __all__ = ["KernelSelection", "Quantized", "keep_float", "quantize"]
 
@@ -41,6 +43,8 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan
     given = mod
     if calibration is not None:
         mod = equalize(mod, calibration.peaks)
+        # A model that was trained through its rounding stays as it is.
+        calibration = _holding_largest(Dataflow(mod), calibration) if calibration.moments else calibration
     streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()
     shared: frozenset = frozenset()
     while True:
@@ -49,6 +53,20 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan
         if not quantizer.twice:
             return quantized if mod is given else _named_as(given, quantized)
         shared |= quantizer.twice
+
+
+def _holding_largest(graph: Dataflow, calibration: Calibration) -> Calibration:
+    """Statistics by which what a maximum over all rows reads holds what it finds: a few values of many, all of which a
+    percentile may leave out."""
+    holds = {}
+    for var, _ in graph.bindings:
+        if (over := pool.match(graph, var)) is None or over.kind != "max":
+            continue
+        inner = under_activation(graph, over.x)
+        holds[over.x.name] = var.name
+        if op_name(graph.producer(over.x)) not in _BOUNDED:
+            holds[inner.name] = var.name
+    return replace(calibration, holds=holds)
 
 
 def _named_as(mod: IRModule, quantized: Quantized) -> Quantized:
