@@ -77,11 +77,6 @@ def write_project(package: Package, template: Template, out: Path, board: Board 
     """
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty: name a folder that is")
-    if package.of_tokens:
-        raise InputError(
-            f"{package.path}: gives labels of tokens, and the examples of a project print one of the text: take the C "
-            "of its codegen/host into a firmware of your own"
-        )
     cpu = load_cpu(package.target)
     board = _board(package, cpu, board, template)
     values = _values(package, cpu, board)

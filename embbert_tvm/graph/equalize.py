@@ -1,8 +1,8 @@
 """Units of their own for channels that reach far past the others, in the float graph, before it is calibrated.
 
 An int8 tensor has one scale. Where a few channels of a tensor are ten times as large as the rest, as behind the norms
-of BERT's kind, the rest is left with few of its steps. Two rewritings that change nothing in float mend it, and cost
-nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, and of outlier channel splitting, arXiv
+of BERT's kind, the rest is left with few of its steps. Two rewritings that change nothing in float repair that, and
+cost nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, and of outlier channel splitting, arXiv
 1901.09504):
 
 - Rows of a norm: gain and bias of a large channel are divided by a power of two, its unit; the matrices and residual
@@ -131,7 +131,7 @@ def adjustable(mod: IRModule) -> list[str]:
 
 
 def _reach(peaks: np.ndarray) -> np.ndarray:
-    """By how many times the median a channel's largest magnitude is that; 1 of a tensor that is mostly zeros."""
+    """Each channel's largest magnitude over the median channel's; 1 of a tensor that is mostly zeros."""
     median = float(np.median(peaks))
     return peaks / median if median > 0 else np.ones_like(peaks)
 

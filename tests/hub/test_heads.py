@@ -190,7 +190,7 @@ def test_ids_above_two_bytes(tmp_path):
 
 
 def test_labels_that_are_no_tokens_are_refused(packages, tmp_path):
-    folder, package = packages("tokens")
+    folder, _ = packages("tokens")
     config = json.loads((folder / "config.json").read_text())
     other = tmp_path / "other"
     other.mkdir()
@@ -199,8 +199,49 @@ def test_labels_that_are_no_tokens_are_refused(packages, tmp_path):
     (other / "config.json").write_text(json.dumps(config | {"head": "one label"}))
     with pytest.raises(InputError, match="gives logits of each token, but its head is said to be 'one label'"):
         embbert_tvm.compile(other, "host", tmp_path / "p", CompileOptions("fp32", max_length=8))
-    with pytest.raises(InputError, match="labels of tokens"):
-        write_project(load_package(package), load_template("cmake"), tmp_path / "project")
+
+
+_STUBS = {
+    "zephyr/kernel.h": "#include <stdio.h>\n#define printk printf\n",
+    "Arduino.h": """#include <cstdio>
+#include <cstdlib>
+struct {
+    operator bool() { return true; }
+    void begin(long) {}
+    void println(const char *text) { printf("label: %s\\n", text); }
+    int available() { return 1; }
+    int read() { int byte = getchar(); return byte < 0 ? (exit(0), 0) : byte; }
+} Serial;
+inline void delay(unsigned) { exit(0); }
+""",
+    "main.cpp": "void setup(); void loop(); int main() { setup(); for (;;) loop(); }\n",
+}
+
+
+@pytest.mark.parametrize("template", ["zephyr", "arduino", "platformio"])
+def test_the_example_of_a_project_labels_each_token(template, packages, tmp_path):
+    _, path = packages("tokens")
+    package = load_package(path)
+    folder, stubs = tmp_path / "project", tmp_path / "stubs"
+    write_project(package, load_template(template), folder)
+    for name, content in _STUBS.items():
+        (stubs / name).parent.mkdir(parents=True, exist_ok=True)
+        (stubs / name).write_text(content)
+    include = [f"-I{stubs}", f"-I{folder / 'include'}", f"-I{folder / 'src'}"]
+    (example,) = (p for p in folder.glob("*/*lassify/**/*") if p.name in ("main.c", "main.cpp", "Classify.ino"))
+    objects = [tmp_path / f"{source.stem}.o" for source in sorted((folder / "src").rglob("*.c"))]
+    for source, built in zip(sorted((folder / "src").rglob("*.c")), objects, strict=True):
+        subprocess.run(["gcc", "-std=c99", *include, "-c", source, "-o", built], check=True)
+    program = tmp_path / "program"
+    if template == "zephyr":
+        subprocess.run(["gcc", *include, example, *objects, "-lm", "-o", program], check=True)
+    else:
+        given = ["-x", "c++", "-include", stubs / "Arduino.h", example, stubs / "main.cpp", "-x", "none"]
+        subprocess.run(["g++", "-std=gnu++11", *include, *given, *objects, "-lm", "-o", program], check=True)
+    done = subprocess.run([program], input="play some music\n", capture_output=True, text=True, check=True)
+    with open_place("host", package) as device:
+        rows = device.classify("play some music").run.logits
+    assert done.stdout.split("\n")[:-1] == [f"label: {package.labels[n]}" for n in rows.argmax(1)]
 
 
 def test_heads_by_name():

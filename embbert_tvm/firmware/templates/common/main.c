@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Classifies one text and prints its label to the debugger. */
+/* Classifies one text and prints its label, or a label a token, to the debugger. */
 
 #include "@prefix@.h"
 #include "classify.h"
@@ -21,14 +21,16 @@ void server_fault(uint32_t status, uint32_t address)
 
 int main(void)
 {
-    size_t label = 0;
-    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK || classify(&model, &label) != @upper@_OK) {
+    size_t count = 0;
+    if (@prefix@_init(&model, arena, sizeof arena@blob@) != @upper@_OK || classify(&model, &count) != @upper@_OK) {
         semihosting_write("the model refused\n");
         semihosting_exit(0);
     }
-    const char *name = @prefix@_label(@of_model@label);
-    semihosting_write(name ? name : "done");
-    semihosting_write("\n");
+    for (size_t i = 0; i < count; i++) {
+        const char *name = @prefix@_label(@of_model@labels[i]);
+        semihosting_write(name ? name : "done");
+        semihosting_write("\n");
+    }
     semihosting_exit(1);
     return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Classifies what comes over Serial, a line at a time, and prints its label.
+// Classifies what comes over Serial, a line at a time, and prints its label, or a label a token.
 
 #include <@prefix@.h>
 
@@ -36,12 +36,23 @@ void loop()
             line[length++] = byte;
         return;
     }
+#if @upper@_OF_TOKENS
+    static @prefix@_token_t tokens[@upper@_MAX_LENGTH];
+    static float logits[@upper@_LOGITS];
+    size_t count = 0;
+    bool truncated;
+    @prefix@_status_t status =
+        @prefix@_label_tokens(&model, line, length, NULL, 0, tokens, logits, &count, &truncated);
+    for (size_t i = 0; status == @upper@_OK && i < count; i++)
+        print_label(tokens[i].label);
+#else
     static @prefix@_result_t result;
     @prefix@_status_t status = @prefix@_classify(&model, line, length, &result);
-    length = 0;
     if (status == @upper@_OK)
         print_label(result.label);
-    else
+#endif
+    length = 0;
+    if (status != @upper@_OK)
         Serial.println(@prefix@_status_text(status));
 }
 
@@ -50,11 +61,14 @@ void loop()
 void loop()
 {
     static const int32_t ids[] = {@ids@};
-    static float logits[@upper@_CLASSES];
-    size_t label = 0;
-    if (@prefix@_run(&model, ids, sizeof ids / sizeof ids[0], logits) == @upper@_OK) {
+    static float logits[@upper@_LOGITS];
+    const size_t tokens = sizeof ids / sizeof ids[0], rows = @upper@_OF_TOKENS ? tokens : 1;
+    bool right = @prefix@_run(&model, ids, tokens, logits) == @upper@_OK;
+    for (size_t row = 0; right && row < rows; row++) {
+        const float *of_row = logits + row * @upper@_CLASSES;
+        size_t label = 0;
         for (size_t i = 1; i < @upper@_CLASSES; i++) {
-            if (logits[i] > logits[label])
+            if (of_row[i] > of_row[label])
                 label = i;
         }
         print_label(label);
