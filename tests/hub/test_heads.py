@@ -203,7 +203,8 @@ def test_labels_that_are_no_tokens_are_refused(packages, tmp_path):
 
 _STUBS = {
     "zephyr/kernel.h": "#include <stdio.h>\n#define printk printf\n",
-    "Arduino.h": """#include <cstdio>
+    "Arduino.h": """#pragma once
+#include <cstdio>
 #include <cstdlib>
 struct {
     operator bool() { return true; }
