@@ -49,3 +49,14 @@ def test_what_a_maximum_reads_holds_the_largest():
     found = quantize(mod, replace(statistics, tensors=tensors))
     scales = {origin: scale for origin, scale in found.origins.values() if scale is not None}
     assert scales[rows] == pytest.approx(1 / 127)
+
+
+def test_what_has_no_weights_stays_float_beside_float():
+    """Magika writes its norms out: a variance that was the difference of two int8 values left half of its labels."""
+    body = (
+        EMBED + "m = MatMul(x, fc__weight)\na = Sin(m)\nb = Cos(m)\nc = Mul(a, b)\nd = Sub(c, a)\ny = Cos(d)" + LARGEST
+    )
+    mod = simplify(import_onnx(classifier(body, **WEIGHTS, fc__weight=FC["fc__weight"])))
+    made = {c.kernel.split("_")[0]: c.precision for c in quantize(mod, calibrate(mod, TEXTS, "x")).choices}
+    assert (made["multiply"], made["subtract"]) == ("float32", "float32")
+    assert made["product"].startswith("int8")

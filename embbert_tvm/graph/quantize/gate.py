@@ -39,6 +39,11 @@ def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
+def weightless(graph: Dataflow, found: Match) -> bool:
+    """It multiplies two values that are made elsewhere."""
+    return True
+
+
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     parts = [q.rows(x) for x in (found.a, found.b)]
     single = isinstance(shape(expr)[-2], int)

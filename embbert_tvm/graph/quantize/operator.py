@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 class Operator(Protocol):
     """A module of these functions. `Any` is the module's own frozen Match.
 
-    One that can make int16 rows, for the values of `streams.py`, has `wide`, of the arguments of `rows`, too.
+    One that can make int16 rows, for the values of `streams.py`, has `wide`, of the arguments of `rows`, too. One
+    that may have neither weights nor tables has `weightless`, of the arguments of `inputs`: whether it has none, so
+    that beside float32 alone it stays in float32.
     """
 
     def match(self, graph: Dataflow, expr: Expr) -> Any | None:

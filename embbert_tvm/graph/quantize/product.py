@@ -65,6 +65,12 @@ def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
+def weightless(graph: Dataflow, found: Match) -> bool:
+    """Whether it adds rows alone that are made elsewhere."""
+    only = not (found.sum.terms or found.sum.lookups) and found.norm is None
+    return only and {a.x for a in found.sum.residuals} <= set(inputs(graph, found))
+
+
 @dataclass(frozen=True)
 class _Operand:
     source: ProductInput

@@ -10,6 +10,7 @@ converted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from tvm import IRModule, relax, tirx
@@ -186,6 +187,8 @@ class Quantizer:
                     return operator, match
                 self._asked.update({expr} if source in self._asked else ())
                 return None
+            if self._beside_float(operator, match):
+                return None
             scheme = self.plan.scheme(expr.name)
             if scheme.by_layers:
                 break
@@ -200,6 +203,14 @@ class Quantizer:
                 self._planned[expr.name] = scheme.name
                 return layer, match
         return None
+
+    def _beside_float(self, operator: Operator, match: Any) -> bool:
+        """Whether an operator without weights reads float32 alone, which 8 bits would only make coarser: the variance
+        of a norm that is written out was the difference of two such."""
+        weightless = getattr(operator, "weightless", None)
+        if weightless is None or not weightless(self.graph, match):
+            return False
+        return not any(self.find(x) for x in operator.inputs(self.graph, match))
 
     def _keep(self, expr: Expr, inputs: list[Expr]) -> None:
         """Leave everything from `inputs` to `expr` in float, as requested."""
