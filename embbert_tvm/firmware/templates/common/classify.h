@@ -9,11 +9,14 @@
 
 static size_t labels[@upper@_OF_TOKENS ? @upper@_MAX_LENGTH : 1];
 
+#if @upper@_HAS_TOKENIZER
+static const char text[] = "@text@";
+#endif
+
 #if @upper@_HAS_TOKENIZER && @upper@_OF_TOKENS
 
 static @prefix@_status_t classify(@prefix@_t *model, size_t *count)
 {
-    static const char text[] = "@text@";
     static @prefix@_token_t tokens[@upper@_MAX_LENGTH];
     static float logits[@upper@_LOGITS];
     bool truncated;
@@ -28,7 +31,6 @@ static @prefix@_status_t classify(@prefix@_t *model, size_t *count)
 
 static @prefix@_status_t classify(@prefix@_t *model, size_t *count)
 {
-    static const char text[] = "@text@";
     static @prefix@_result_t result;
     @prefix@_status_t status = @prefix@_classify(model, text, strlen(text), &result);
     labels[0] = result.label;
