@@ -193,7 +193,7 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def encoding(tokenizer: Tokenizer, text: str, text_pair: str | None = None, special_tokens: bool = True) -> Encoding:
-    """The library's encoding of a text or pair. Raises InputError where it cannot: its unknown token is not there, ..."""
+    """The library's encoding of a text or pair. Raises InputError where it has none: its unknown token is not there."""
     with _reading(text):
         return tokenizer.encode(text, text_pair, add_special_tokens=special_tokens)
 

@@ -147,7 +147,7 @@ def test_an_unknown_token_that_is_not_there_is_told_wherever_a_text_is_encoded(t
     calls = [lambda: encoding(loaded, "stop"), lambda: encodings(loaded, ["play", "stop"])]
     calls += [lambda: prune_tokenizer(loaded, ["stop"]), lambda: encode(loaded, "play", "stop")]
     for call in calls:
-        with pytest.raises(InputError, match="cannot read the text 'stop'|cannot read the text 'play'"):
+        with pytest.raises(InputError, match="the tokenizer cannot read the text"):
             call()
     assert separator_of(path) is None  # what is wrong with the tokenizer is said where it is used
 
