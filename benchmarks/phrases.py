@@ -182,7 +182,7 @@ def filled(text: str, nouns: Words, rng: random.Random) -> str:
 
 
 def sampled(kinds: dict[str, str], rng: random.Random) -> list[str]:
-    """At most so many texts of each kind as `KEPT` says, in random order."""
+    """Texts of each kind, as many as `KEPT` says, in random order."""
     by_kind = defaultdict(list)
     for text, kind in kinds.items():
         by_kind[kind].append(text)
