@@ -88,7 +88,7 @@ def test_the_store_in_python_refuses_by_name():
         (lambda: store.add("x", np.ones(3)), "takes 128"),
         (lambda: store.add("x", np.zeros(WIDTH)), "not all 0"),
         (lambda: store.forget("x"), "no examples of 'x'"),
-        (lambda: load_examples(b"PNG" * 40), "no store"),
+        (lambda: load_examples(b"PNG" * 40), "not a store"),
         (lambda: load_examples(store.save()[:-1] + b"\1"), "damaged"),
     ):
         with pytest.raises(InputError, match=words):
