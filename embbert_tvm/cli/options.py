@@ -14,6 +14,15 @@ timeout_option = click.option(
     help="The longest a text may take. Default: by the device's clock and the text's length.",
 )
 
+place_option = click.option(
+    "--on",
+    "place",
+    default="host",
+    show_default=True,
+    metavar="PLACE",
+    help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
+)
+
 plot_option = click.option(
     "--plot", type=click.Path(path_type=Path), metavar="PNG|SVG", help="Draw the figures into this file."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embbert_tvm.cli.options import timeout_option
+from embbert_tvm.cli.options import place_option, timeout_option
 from embbert_tvm.heads import MANY_LABELS, REGRESSION, TOKENS, VECTOR
 from embbert_tvm.rejection import NONE_TEXT
 from embbert_tvm.table import table
@@ -27,14 +27,7 @@ _NUMBERS = 4  # of a vector that are shown
 @click.option(
     "--file", "path", metavar="FILE", help="File of texts, one a line, or a TSV with a header; - is standard input."
 )
-@click.option(
-    "--on",
-    "place",
-    default="host",
-    show_default=True,
-    metavar="PLACE",
-    help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
-)
+@place_option
 @click.option(
     "--examples",
     type=click.Path(path_type=Path),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embbert_tvm.cli.options import plot_option, timeout_option
+from embbert_tvm.cli.options import place_option, plot_option, timeout_option
 
 if TYPE_CHECKING:
     from embbert_tvm.data.dataset import Example
@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 @click.command("validate")
 @click.argument("package", type=click.Path())
 @click.option("--data", type=click.Path(), metavar="TSV", help="Labelled text; .gz and .xz are read as they are.")
-@click.option(
-    "--on",
-    "place",
-    default="host",
-    show_default=True,
-    metavar="PLACE",
-    help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
-)
+@place_option
 @click.option(
     "--against",
     metavar="host|float|PLACE",

@@ -8,6 +8,7 @@ that model's logits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,8 +41,6 @@ _HEADER = template("linear.h.in")
 _SOURCE = template("linear.c.in")
 _PLAIN = template("linear_plain.c.in").rstrip("\n")
 _PROJECTED = template("linear_projected.c.in").rstrip("\n")
-_ADD_ROW = template("linear_add_row.c.in").rstrip("\n")
-_ADD_SIGNS = template("linear_add_signs.c.in").rstrip("\n")
 _OF_TWO = "        logits[0] += -z / 2;\n        logits[1] += z / 2;"
 
 # Of a package of nothing else, in the place of the functions that call a tokenizer.
@@ -51,6 +50,21 @@ WITH_TEXT = template("linear_begin.c.in")
 WITHOUT_TEXT = "    model->has_text = false;\n"
 ADD = template("linear_add.c.in") + "\n"
 ADDED = "    add_linear(model, logits);\n"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """C that adds a row, what is done with a bucket, and what begins a text; and the sum as the formula has it."""
+
+    add: str
+    emit: str
+    begin: str
+    sum: str
+
+
+_STORED = _Rows(template("linear_add_row.c.in").rstrip("\n"), _TABLE, "", "table[bucket 1] + ... + table[bucket n]")
+_IN_BLOB = replace(_STORED, emit=_TABLE_OF_STATE, begin="    state.table = blob->linear_table;\n")
+_SIGNED = _Rows(template("linear_add_signs.c.in").rstrip("\n"), _SIGNS, "", "signs(bucket 1) + ... + signs(bucket n)")
 
 
 def bytes_text() -> str:
@@ -78,6 +92,7 @@ def files(
     projected = model.projection is not None
     final = _OF_TWO if len(model.labels) == 2 else "        logits[c] += z;"
     own = "blob->" if in_blob else f"{prefix}_"
+    rows = _SIGNED if model.table is None else _IN_BLOB if in_blob else _STORED
     arrays = {name: f"{own}{name}" for name in ("linear_table", "linear_bias", "linear_projection")}
     logits = substitute(_PROJECTED if projected else _PLAIN, prefix, final=final, outputs=outputs, **arrays)
     runs = f"{features.shortest} to {features.longest} characters of a word" if features.longest else "no characters"
@@ -85,8 +100,8 @@ def files(
         _SOURCE,
         prefix,
         title=c_comment(title),
-        formula="bias + (table[bucket 1] + ... + table[bucket n])" + " projection" * projected + " scale / sqrt(n)",
-        add=_ADD_SIGNS if model.table is None else _ADD_ROW,
+        formula=f"bias + ({rows.sum})" + " projection" * projected + " scale / sqrt(n)",
+        add=rows.add,
         words=f"1 to {features.words}" if features.words > 1 else "1",
         characters=runs,
         buckets=features.buckets,
@@ -96,8 +111,8 @@ def files(
         longest=features.longest,
         tables=fold_tables(),
         factor="blob->linear_factor[0]" if in_blob else real(factor(model)),
-        table=_SIGNS if model.table is None else _TABLE_OF_STATE if in_blob else _TABLE,
-        table_of_state="    state.table = blob->linear_table;\n" if in_blob and model.table is not None else "",
+        table=rows.emit,
+        table_of_state=rows.begin,
         blob_name="blob, " if in_blob else "",
         **places,
         logits=logits,

@@ -219,8 +219,8 @@ def load_ngram_model(path: Path) -> NgramModel:
         table = tensors["table"] if labels or "table" in tensors else None
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a model of n-grams ({error!r} is missing or wrong)") from error
-    names_classes = len(labels) >= 2 and all(isinstance(x, str) and x for x in labels)
-    if table is not None and (not names_classes or len(set(labels)) != len(labels)):
+    named = len(labels) >= 2 and len(set(labels)) == len(labels) and all(isinstance(x, str) and x for x in labels)
+    if table is not None and not named:
         raise InputError(f"{config}: labels must be a list of two or more different strings")
     model = NgramModel(features, labels, table, scale, bias, tensors.get("projection"))
     _check_shapes(model, weights)
@@ -229,17 +229,16 @@ def load_ngram_model(path: Path) -> NgramModel:
 
 def _check_shapes(model: NgramModel, weights: Path) -> None:
     """InputError where the tensors do not fit what config.json says, or are not numbers."""
-    outputs = len(model.bias) if model.table is None else outputs_of(len(model.labels))
-    projection, columns = model.projection, outputs
+    table, projection, buckets = model.table, model.projection, model.features.buckets
+    outputs = len(model.bias) if table is None else outputs_of(len(model.labels))
+    columns = outputs if projection is None else len(projection)
     fits = model.bias.dtype == np.float32 and model.bias.shape == (outputs,)
-    if projection is not None:
-        columns = len(projection)
-        fits = fits and projection.dtype == np.int8 and projection.shape == (columns, outputs)
-    shape = (model.features.buckets, columns)
-    if model.table is None:
-        fits = fits and projection is None and model.features.buckets == 4 * columns**2
+    fits = fits and (projection is None or (projection.dtype == np.int8 and projection.shape == (columns, outputs)))
+    if table is None:
+        asked = f"{4 * columns**2} buckets of signs"
+        fits = fits and projection is None and buckets == 4 * columns**2
     else:
-        fits = fits and model.table.dtype == np.int8 and model.table.shape == shape
+        asked = f"an int8 table of {(buckets, columns)}"
+        fits = fits and table.dtype == np.int8 and table.shape == (buckets, columns)
     if not fits or not np.isfinite(model.bias).all() or not np.isfinite(model.scale):
-        asked = f"{4 * columns**2} buckets of signs" if model.table is None else f"an int8 table of {shape}"
         raise InputError(f"{weights}: its tensors do not fit config.json, which asks for {asked}")

@@ -27,7 +27,7 @@ from embbert_tvm.models.folder import WIDE, ModelFolder
 from embbert_tvm.models.ngrams import sketch
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.source import FOREIGN
-from embbert_tvm.training.optimization import one_thread
+from embbert_tvm.training.whitening import features_of
 
 _MOST_TEXTS = 4000  # that the directions are found from
 _SKETCH_LENGTH = 0.8  # of what n-grams give, beside what the encoder gives
@@ -76,10 +76,8 @@ def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]], first: int 
 
     A direction is divided by sqrt(its variance + the mean variance), all of them by the mean length that this gives.
     """
-    one_thread()
     model.pool = mean_row
-    with torch.no_grad():
-        rows = torch.cat([model.features(torch.tensor([one])) for one in ids]).double().numpy()
+    rows = features_of(model, ids).astype(np.float64)
     mean, width = rows.mean(0), rows.shape[1]
     variances, directions = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
     weight = np.zeros((width, width))

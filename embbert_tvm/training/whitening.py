@@ -12,6 +12,7 @@ from embbert_tvm.data.dataset import calibration_sample
 from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.heads import VECTOR, FurtherHead
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.folder import ModelFolder, read_folder
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.rejection import KNOWN_HEAD
@@ -78,8 +79,12 @@ def distances(features: np.ndarray, expected: np.ndarray, classes: int) -> Dista
 
 def load_features(folder: ModelFolder, ids: Sequence[Sequence[int]]) -> np.ndarray:
     """What the first head of a folder's model reads of each text, (N, width)."""
+    return features_of(load_classifier(folder), ids)
+
+
+def features_of(model: TextClassifier, ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """What the first head of a model reads of each text, (N, width)."""
     one_thread()
-    model = load_classifier(folder)
     with torch.no_grad():
         return np.concatenate([model.features(torch.tensor([one])).numpy() for one in ids])
 
