@@ -42,6 +42,8 @@ from embbert_tvm.target import Cpu, load_cpu
 MODEL = resource("models") / "embbert-snips"
 MINIMAL, PICOLIBC = "minimal", "picolibc"
 SAMPLE, THREADS = "sample", "threads"
+# Of the models of zephyr_threads; the second is a symbol of Zephyr's own Kconfig.
+PREFIXES = ("one", "shell")
 # Zephyr 3.4 offers picolibc with its own compiler alone, later ones with any.
 KCONFIG = """\
 config PICOLIBC_SUPPORTED
@@ -152,7 +154,7 @@ class Tools:
             **dict.fromkeys(("Python3_EXECUTABLE", "PYTHON_EXECUTABLE", "WEST_PYTHON"), self.python),
         }
         if len(modules) > 1:
-            given["CONFIG_TWO"] = "y"
+            given["CONFIG_EMBBERT_SHELL"] = "y"
         if case.libc == PICOLIBC:
             (out.parent / "Kconfig").write_text(KCONFIG)
             given |= {"KCONFIG_ROOT": str(out.parent / "Kconfig"), "CONFIG_PICOLIBC": "y"}
@@ -192,7 +194,7 @@ def written(case: Case, folder: Path, packages: Packages) -> tuple[Path, list[Pa
     if case.application == SAMPLE:
         write_project(packages(machine.cpu, case.precision, "embbert"), load_template("zephyr"), folder / "module")
         return folder / "module/samples/classify", []
-    modules = [folder / "a module" / name for name in ("one", "two")[: machine.models]]
+    modules = [folder / "a module" / name for name in PREFIXES[: machine.models]]
     for module in modules:
         write_project(packages(machine.cpu, case.precision, module.name), load_template("zephyr"), module)
     return resource("benchmarks") / "zephyr_threads", modules

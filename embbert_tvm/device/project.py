@@ -127,6 +127,7 @@ def _board(package: Package, cpu: Cpu, board: Board | None, template: Template) 
 def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
     vectors = load_vectors(package)
     ids = vectors[len(vectors) // 2].ids if vectors else (0,)
+    component = component_name(package.prefix)
     run, words = _run(board)
     return {
         "model": package.model_name,
@@ -134,6 +135,8 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "version": __version__,
         "prefix": package.prefix,
         "upper": package.prefix.upper(),
+        "component": component,
+        "symbol": component.upper(),
         "cpu": cpu.name,
         "arch": cpu.arch,
         "start": cpu.firmware[0],
@@ -157,6 +160,15 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
         "run": run,
         "run_words": words,
     }
+
+
+def component_name(prefix: str) -> str:
+    """What build systems call a package: CMake's target, ESP-IDF's component, in capitals the symbol of Kconfig.
+
+    A prefix may be the name of a part of Zephyr or ESP-IDF (`shell`, `console`) or of a target of CMake's (`test`), which
+    share one space of names with ours; no prefix but the default begins with it.
+    """
+    return prefix if prefix == DEFAULT_PREFIX else f"{DEFAULT_PREFIX}_{prefix}"
 
 
 def project_name(package: Package) -> str:

@@ -16,9 +16,10 @@ import yaml
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.link import ProcessLink
 from embbert_tvm.device.package import Package, load_package, load_vectors
-from embbert_tvm.device.project import EXAMPLE, load_template, write_project
+from embbert_tvm.device.project import EXAMPLE, component_name, load_template, write_project
 
 PREFIX = "intent"
+COMPONENT = component_name(PREFIX)
 HEADERS = {
     "driver/uart.h": """\
 #include <stddef.h>
@@ -46,7 +47,7 @@ typedef uint32_t TickType_t;
     "sdkconfig.h": """\
 #define CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ 160
 #define CONFIG_ESP_MAIN_TASK_STACK_SIZE 8192
-#define CONFIG_INTENT_PROFILE 1
+#define CONFIG_EMBBERT_INTENT_PROFILE 1
 """,
     "soc/uart_pins.h": "#define U0TXD_GPIO_NUM 21\n#define U0RXD_GPIO_NUM 20\n",
 }
@@ -125,7 +126,7 @@ def registered(listing: str) -> dict[str, list[str]]:
 
 
 def test_the_component_is_one(package, folder):
-    component = folder / "fw/components" / PREFIX
+    component = folder / "fw/components" / COMPONENT
     manifest = yaml.safe_load((component / "idf_component.yml").read_text())
     assert set(manifest) <= {"version", "description", "url", "license", "dependencies", "targets", "maintainers"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", manifest["version"])
@@ -149,13 +150,13 @@ def test_the_projects_are_made_as_idf_py_expects(folder, where):
     assert "include($ENV{IDF_PATH}/tools/cmake/project.cmake)" in lines
     found = registered((root / "main/CMakeLists.txt").read_text())
     assert all((root / "main" / name).is_file() for name in found["SRCS"])
-    assert PREFIX in found["REQUIRES"]
+    assert COMPONENT in found["REQUIRES"]
     for line in (root / "sdkconfig.defaults").read_text().splitlines():
         assert re.fullmatch(r"#.*|CONFIG_[A-Z0-9_]+=\w+", line)
 
 
 def compiled(folder: Path, main: list[Path], program: Path, *flags: str) -> Path:
-    component = folder / "fw/components" / PREFIX
+    component = folder / "fw/components" / COMPONENT
     sources = [*main, *sorted((component / "src").glob("*.c")), folder / "idf.c"]
     include = [f"-I{folder / 'idf'}", f"-I{component / 'include'}", f"-I{component / 'src'}", f"-I{main[0].parent}"]
     command = ["gcc", "-std=gnu17", "-O1", "-Wall", "-Wextra", "-Werror", *flags, *include, *sources, "-lm"]

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 import small
 import yaml
-from projects import HOST, PREFIX, PROGRAMS, SEMVER, expected_label, project, run
+from projects import HOST, PREFIX, PROGRAMS, SEMVER, configure, expected_label, project, run
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.device.package import Package, load_package
-from embbert_tvm.device.project import EXAMPLE, known_templates, load_template, project_name, write_project
+from embbert_tvm.device.project import EXAMPLE, component_name, known_templates, load_template, project_name, write_project
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_zephyr_is_a_module(host_package, tmp_path):
     assert set(module["build"]) == {"cmake", "kconfig"}
     assert (folder / module["build"]["cmake"] / "CMakeLists.txt").is_file()
     (symbol,) = re.findall(r"^config (\w+)$", (folder / module["build"]["kconfig"]).read_text(), re.MULTILINE)
-    assert symbol == "INTENT"
+    assert symbol == "EMBBERT_INTENT"
     (samples,) = module["samples"]
     sample = folder / samples / "classify"
     assert f"CONFIG_{symbol}=y" in (sample / "prj.conf").read_text().splitlines()
@@ -70,6 +70,20 @@ def test_two_packages_of_a_model_are_two_modules(host_package, tmp_path):
     assert yaml.safe_load((folder / "zephyr/module.yml").read_text())["name"] == names[1]
 
 
+def test_no_prefix_is_a_name_of_the_build_system(tmp_path):
+    """`--prefix test` switched a part of Zephyr on (CONFIG_TEST), and CMake keeps the target `test` for itself."""
+    package = load_package(small.package(target="cortex-m4", prefix="test"))
+    module = project(package, "zephyr", tmp_path / "zephyr")
+    assert "config EMBBERT_TEST\n" in (module / "zephyr/Kconfig").read_text()
+    assert (module / "samples/classify/prj.conf").read_text().startswith("CONFIG_EMBBERT_TEST=y\n")
+    assert "zephyr_library_named(embbert_test)" in (module / "zephyr/CMakeLists.txt").read_text()
+    configure(project(package, "cmake", tmp_path / "cmake"), "cortex-m4")
+    assert [path.name for path in (project(package, "esp-idf", tmp_path / "idf") / "components").iterdir()] == [
+        component_name("test")
+    ]
+    assert component_name(DEFAULT_PREFIX) == DEFAULT_PREFIX
+
+
 ZEPHYR = """\
 cmake_minimum_required(VERSION 3.20)
 project(standin C)
@@ -91,12 +105,12 @@ endfunction()
 function(zephyr_library_compile_options)
   target_compile_options(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGN})
 endfunction()
-set(CONFIG_INTENT y)
+set(CONFIG_EMBBERT_INTENT y)
 add_subdirectory(MODULE/zephyr zephyr)
 get_property(folders GLOBAL PROPERTY folders)
 add_executable(app MODULE/samples/classify/src/main.c)
 target_include_directories(app PRIVATE ${folders} ${CMAKE_SOURCE_DIR})
-target_link_libraries(app PRIVATE intent m)
+target_link_libraries(app PRIVATE embbert_intent m)
 """
 
 

@@ -111,7 +111,7 @@ set(board "${vendor}/example/start.c" "${vendor}/example/board.c" "${vendor}/exa
 add_executable(app.elf app.cpp ${board})
 target_include_directories(app.elf PRIVATE "${vendor}/example")
 target_compile_options(app.elf PRIVATE -Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror -fno-exceptions)
-target_link_libraries(app.elf PRIVATE intent::intent)
+target_link_libraries(app.elf PRIVATE embbert_intent::embbert_intent)
 target_link_options(app.elf PRIVATE -T "${vendor}/link.ld" -Wl,--gc-sections)
 set_target_properties(app.elf PROPERTIES LINKER_LANGUAGE C) # Debian's GCC has no C++ library of its own
 """
@@ -156,10 +156,10 @@ def test_cmakes_folder_is_a_part_of_a_cpp_project_and_a_package(board_package, t
 
     build_and_boot("one", 'add_subdirectory("a vendor")', "-DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON")
     assert not (tmp_path / "one/a vendor/firmware.elf").exists(), "the example is for a project of its own"
-    build_and_boot("two", 'add_subdirectory("a vendor/intent")')
+    build_and_boot("two", 'add_subdirectory("a vendor/embbert_intent")')
     run(PROGRAMS / "cmake", "--install", "two", "--prefix", tmp_path / "an installed", cwd=tmp_path)
     root = ["-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH", f"-DCMAKE_PREFIX_PATH={tmp_path / 'an installed'}"]
-    build_and_boot("three", "find_package(intent REQUIRED)", *root)
+    build_and_boot("three", "find_package(embbert_intent REQUIRED)", *root)
 
 
 def test_constructors_run_before_main(board_package, tmp_path):

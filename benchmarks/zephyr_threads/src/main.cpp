@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models in threads that interrupt each other and main(): every answer has the bits of the one given alone. Where flash has
-// room for a second model (CONFIG_TWO) one of the threads runs that.
+// room for a second model one of the threads runs that; its prefix is the name of a subsystem of Zephyr's (CONFIG_SHELL).
 
 #include <string.h>
 
 #include <zephyr/kernel.h>
 
 #include "one.h"
-#ifdef CONFIG_TWO
-#include "two.h"
+#ifdef CONFIG_EMBBERT_SHELL
+#include "shell.h"
 #endif
 
 namespace {
@@ -51,8 +51,8 @@ private:
 };
 
 using One = Classifier<one_t, one_result_t, one_init, one_classify, ONE_ARENA_BYTES, ONE_ARENA_ALIGN>;
-#ifdef CONFIG_TWO
-using Two = Classifier<two_t, two_result_t, two_init, two_classify, TWO_ARENA_BYTES, TWO_ARENA_ALIGN>;
+#ifdef CONFIG_EMBBERT_SHELL
+using Two = Classifier<shell_t, shell_result_t, shell_init, shell_classify, SHELL_ARENA_BYTES, SHELL_ARENA_ALIGN>;
 #else
 using Two = One;
 #endif

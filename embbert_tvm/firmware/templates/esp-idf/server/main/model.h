@@ -7,7 +7,7 @@
 
 #include "@prefix@.h"
 
-#ifdef CONFIG_@upper@_PROFILE
+#ifdef CONFIG_@symbol@_PROFILE
 #define EMBBERT_PROFILE @steps@
 #endif
 @server_defines@
