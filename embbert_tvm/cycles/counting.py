@@ -16,7 +16,10 @@ _HERE = Path(__file__).parent
 _BLOCKS = 2**16  # that an image may have
 
 # What ends a block by itself: branches, returns, and calls of the debugger.
-_BRANCH = re.compile(r"b(?!f|ic|kpt)\w* |cbn?z |tb[bh] |pop .*pc|ldm\w* .*pc|ldr\w* pc|mov\w* pc|le |w?ls |bkpt|svc")
+_BRANCH = re.compile(
+    r"b(?!f|ic|kpt)[\w.]* |cbn?z |tb[bh] |pop .*pc|ldm\w* .*pc|ldr\w* pc|mov\w* pc|le |w?ls |bkpt|svc"
+    r"|j(?:alr?|[rx])? |ret|callx?0 "
+)
 
 Counts = Counter[tuple[int, int]]  # by address and number of instructions
 

@@ -13,7 +13,7 @@ from embbert_tvm.device.toolchain import find_tool, run_tool
 from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Cpu
 
-_INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+((?:[0-9a-f]{4} ?)+)\s*\t(.*)$")
+_INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+((?:[0-9a-f]{4,8} ?)+)\s*\t(.*)$")
 _SYMBOL = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) [tT] (\S+)$", re.MULTILINE)
 # Of the protocol's server around a package, and of the start.
 _SERVER = (
@@ -59,7 +59,7 @@ def read_code(cpu: Cpu, image: Path, library: bool = False) -> Code:
     uses too. InputError where the toolchain is missing."""
     listing = _output([*_disassembler(cpu), "-d", image])
     found = {
-        int(m[1], 16): (len(m[2].split()) * 2, plain(m[3]))
+        int(m[1], 16): (len(re.sub(r"\s", "", m[2])) // 2, plain(m[3]))
         for line in listing.splitlines()
         if (m := _INSTRUCTION.match(line)) is not None
     }

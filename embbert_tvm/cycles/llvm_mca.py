@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from subprocess import CompletedProcess
 
+from embbert_tvm.cycles import tool
 from embbert_tvm.cycles.image import Block
 from embbert_tvm.device.toolchain import run_tool
 from embbert_tvm.target import Cpu
@@ -57,13 +59,21 @@ class Mca:
     def is_assumed(self, block: Block) -> bool:
         return lines_of(block) in self.assumed
 
-    def _ask(self, blocks: list[tuple[str, ...]]) -> None:
-        text = [".syntax unified", ".thumb"]
-        for number, block in enumerate(blocks):
-            text += [f"# LLVM-MCA-BEGIN {number}", *block, f"# LLVM-MCA-END {number}"]
+    def is_known(self) -> bool:
+        """Whether it schedules the core's instructions: it does not those of an M0+."""
+        return self._call(["nop"]).returncode == 0
+
+    def _call(self, lines: list[str]) -> CompletedProcess[str]:
         llvm = self.cpu.llvm
         command = [self.tool, f"-mtriple={llvm.mtriple}", f"-mcpu={llvm.mcpu}", f"-iterations={ITERATIONS}", "-json"]
-        done = run_tool(command, "llvm-mca", "an estimate of cycles", "\n".join(text) + "\n")
+        text = [".syntax unified", ".thumb", *lines]
+        return run_tool(command, "llvm-mca", "an estimate of cycles", "\n".join(text) + "\n")
+
+    def _ask(self, blocks: list[tuple[str, ...]]) -> None:
+        lines: list[str] = []
+        for number, block in enumerate(blocks):
+            lines += [f"# LLVM-MCA-BEGIN {number}", *block, f"# LLVM-MCA-END {number}"]
+        done = self._call(lines)
         try:
             regions = json.loads(done.stdout)["CodeRegions"]
             for region in regions:
@@ -78,3 +88,14 @@ class Mca:
         self.assumed.update(block for block in blocks if block not in self.known)
         for block in blocks:
             self.known.setdefault(block, float(len(block)))
+
+
+def model_of(cpu: Cpu) -> Mca | None:
+    """llvm-mca as a model of a CPU; None where it has none of the core, or is asked in another assembly than Arm's.
+
+    Raises InputError where it could be asked and is missing.
+    """
+    if cpu.arch != "arm":
+        return None
+    mca = Mca(cpu, tool.find_mca())
+    return mca if mca.is_known() else None

@@ -7,9 +7,16 @@
     single-manual   one a cycle; loads and stores by Arm DDI 0439 (Cortex-M4), table of cycles: one takes two cycles, a
                     load that follows a load one, one of N words 1 + N, a taken branch three
     single-slow-multiply   the same where long multiplications take their time (Arm DDI 0337, Cortex-M3)
+    single-short    the same of the Cortex-M0+ (Arm DDI 0484, table 3.1): loads and stores two cycles, a taken branch
+                    two; an M0 (Arm DDI 0432) takes one more a taken branch
     single-forward  one a cycle and results two cycles later (jnk0le, cortex_m33.md)
     beats           MVE on a data path of 64 bits: two cycles an instruction of a unit, units overlap (SLOTHY's
                     arm_v81m/cortex_m55r1.py and Arm's optimization guide of the core); a gather an element a cycle
+
+    single-hazard3  RISC-V on the RP2350 (its data sheet, 3.8.7): a load's result a cycle late, a taken branch two
+                    cycles; without its predictor of one branch
+    single-textbook an in-order pipeline of four or five stages: results of loads and multiplications a cycle late, a
+                    taken branch three cycles. For cores whose makers publish no table: Espressif's RISC-V, Xtensa LX106
 
 What none of them knows: caches and wait states (caches.py), mispredicted branches, alignment of code.
 """
@@ -167,6 +174,15 @@ SINGLE_MANUAL = Rules("single-manual", _AT_ONCE, _manual, branch=2)
 SINGLE_SLOW_MULTIPLY = Rules("single-slow-multiply", _AT_ONCE, _slow, branch=2)
 
 
+def _short(one: Instruction, _: Instruction | None) -> int:
+    if one.kind in ("load_many", "store_many"):
+        return 1 + one.many + (2 if "pc" in one.writes else 0)
+    return 2 if one.memory or one.kind == "call" else 1
+
+
+SINGLE_SHORT = Rules("single-short", _AT_ONCE, _short, branch=1)
+
+
 def _forward_occupies(one: Instruction, _: Instruction | None) -> int:
     if one.kind in ("load_many", "store_many"):
         return one.many
@@ -198,6 +214,16 @@ _FORWARDED = {
     "float_divide": _uses(14),
 }
 SINGLE_FORWARD = Rules("single-forward", _FORWARDED, _forward_occupies, _pairs_free, _float_unit, branch=1)
+
+# ---- RISC-V and Xtensa
+
+
+def _division(one: Instruction, _: Instruction | None) -> int:
+    return 19 if one.kind == "divide" else 1
+
+
+SINGLE_HAZARD3 = Rules("single-hazard3", {"": _uses(1), "load": _uses(2, stored=1)}, _division, branch=1)
+SINGLE_TEXTBOOK = Rules("single-textbook", {"": _uses(1), "load": _uses(2), "multiply": _uses(2)}, _division, branch=2)
 
 # ---- beats
 
@@ -236,7 +262,8 @@ BEATS = Rules(
     _beat_unit,
 )
 
-RULES = {
-    rules.name: rules
-    for rules in (DUAL_MEASURED, DUAL_PORTS, SINGLE_MANUAL, SINGLE_SLOW_MULTIPLY, SINGLE_FORWARD, BEATS)
-}
+_ALL = (
+    DUAL_MEASURED, DUAL_PORTS, SINGLE_MANUAL, SINGLE_SLOW_MULTIPLY, SINGLE_SHORT, SINGLE_FORWARD, SINGLE_HAZARD3,
+    SINGLE_TEXTBOOK, BEATS,
+)  # fmt: skip
+RULES = {rules.name: rules for rules in _ALL}

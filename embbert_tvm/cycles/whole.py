@@ -113,6 +113,6 @@ def weigh(
         instructions[name] += times * at[1]
         cycles.setdefault(name, Counter()).update({model: times * figure for model, figure in figures.items()})
         cycles[name][WORST] += times * max(figures.values())
-        assumed += times * at[1] if model.mca.is_assumed(blocks[at]) else 0
+        assumed += times * at[1] if model.is_assumed(blocks[at]) else 0
     functions = (Function(name, count, dict(cycles[name])) for name, count in instructions.items())
     return WholeCycles(length, tuple(sorted(functions, key=lambda f: -f.cycles[WORST])), clock, assumed, fills)

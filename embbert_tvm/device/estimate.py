@@ -48,7 +48,7 @@ def estimate(board: Board, cpu: Cpu, measured_clock_hz: int | None = None) -> Es
     clock = measured_clock_hz or board.clock_hz
     words = [f"{cpu.name} at {clock / 1e6:g} MHz"]
     if not measured:
-        words += [f"{cpu.cycles_per_instruction:g} cycles an instruction (llvm-mca's or the core's manual)"]
+        words += [f"{cpu.cycles_per_instruction:g} cycles an instruction by models of its pipeline"]
         words += ["caches warm and no wait states", "not measured on silicon"]
     power = board.power
     if power is not None:

@@ -165,8 +165,8 @@ def _values(package: Package, cpu: Cpu, board: Board | None) -> dict[str, str]:
 def component_name(prefix: str) -> str:
     """What build systems call a package: CMake's target, ESP-IDF's component, in capitals the symbol of Kconfig.
 
-    A prefix may be the name of a part of Zephyr or ESP-IDF (`shell`, `console`) or of a target of CMake's (`test`), which
-    share one space of names with ours; no prefix but the default begins with it.
+    A prefix may be the name of a part of Zephyr or ESP-IDF (`shell`, `console`) or of a target of CMake's (`test`),
+    which share one space of names with ours; no prefix but the default begins with it.
     """
     return prefix if prefix == DEFAULT_PREFIX else f"{DEFAULT_PREFIX}_{prefix}"
 

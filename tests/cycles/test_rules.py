@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from embbert_tvm.cycles import risc
 from embbert_tvm.cycles.instruction import parse
 from embbert_tvm.cycles.pipeline import cycles
 from embbert_tvm.cycles.rules import RULES
@@ -122,6 +123,62 @@ def test_one_a_cycle_with_late_results(lines, expected):
 def test_beats(lines, expected):
     """A loop's end costs a cycle less where the core remembers it, which is not counted on."""
     assert took("beats", *lines) == pytest.approx(expected, abs=1 if "le" in lines[-1] else 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("adds r0, r1, r2",), 1),
+        (("ldr r0, [r1, #4]", "ldr r2, [r1, #8]"), 4),
+        (("strb r0, [r1, r2]",), 2),
+        (("ldmia r0!, {r1, r2, r3}",), 4),
+        (("pop {r4, pc}",), 5),
+        (("muls r0, r1", "bne elsewhere"), 3),
+        (("bl elsewhere",), 3),
+    ],
+)
+def test_the_smallest_core_by_the_manual(lines, expected):
+    assert took("single-short", *lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "hazard3", "textbook"),
+    [
+        (("lw a0,4(a1)", "addi a2,a3,1"), 2, 2),
+        (("lw a0,4(a1)", "addi a2,a0,1"), 3, 3),
+        (("lb a0,0(a1)", "sb a0,0(a2)"), 2, 3),  # the data sheet: stored in the stage that it was loaded in
+        (("lw a0,0(a1)", "lw a2,0(a0)"), 3, 3),
+        (("mul a0,a1,a2", "add a3,a0,a3"), 2, 3),
+        (("addi a0,a0,1", "bnez a0,80000010"), 3, 4),
+        (("divu a0,a1,a2",), 19, 19),
+        (("l8ui a2, a3, 0", "add.n a4, a2, a4"), 3, 3),
+        (("addi.n a2, a2, -1", "bnez.n a2, 40000010"), 3, 4),
+    ],
+)
+def test_cores_of_loads_and_stores(lines, hazard3, textbook):
+    block = [risc.parse(line) for line in lines]
+    assert cycles(RULES["single-hazard3"], block) == hazard3
+    assert cycles(RULES["single-textbook"], block) == textbook
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "reads", "writes"),
+    [
+        ("lbu a5,-1(s10)", "load", {"s10"}, {"a5"}),
+        ("sw zero,8(sp)", "store", {"sp"}, set()),
+        ("li a5,160 # 0xa0", "alu", set(), {"a5"}),
+        ("beq a0,zero,800000a0", "branch", {"a0"}, set()),
+        ("jal ra,80001234", "call", {"ra"}, {"ra", "a0"}),
+        ("ret", "branch", set(), set()),
+        ("mulh t0,t1,s2", "multiply", {"t1", "s2"}, {"t0"}),
+        ("s16i a2, a3, 4", "store", {"a2", "a3"}, set()),
+        ("moveqz a2, a3, a4", "alu", {"a2", "a3", "a4"}, {"a2"}),
+        ("ssl a3", "alu", {"a3"}, set()),
+    ],
+)
+def test_what_one_of_riscv_or_xtensa_reads_and_writes(line, kind, reads, writes):
+    found = risc.parse(line)
+    assert (found.kind, found.reads, found.writes) == (kind, reads, writes)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,16 @@ def test_a_whole_inference_in_qemu():
     assert second.fills == Fills(0, 0, 0)  # all of it was there from the run before
 
 
+def test_a_core_that_llvm_mca_does_not_know_goes_by_its_rules():
+    """RISC-V's instructions of 2 and 4 bytes, counted to the last."""
+    package = load_package(small.package(target="rv32imac"))
+    (found,) = whole_cycles(package, [8])
+    assert found.instructions == pytest.approx(found.clock, abs=200)
+    assert set(found.cycles) == {"single-hazard3", "single-textbook", WORST}
+    assert found.instructions < found.cycles["single-hazard3"] < found.cycles["single-textbook"] <= found.cycles[WORST]
+    assert found.assumed == 0
+
+
 def test_a_length_that_the_package_does_not_take():
     with pytest.raises(InputError, match="takes 1 to"):
         whole_cycles(load_package(small.package(target=CPU.name)), [100000])

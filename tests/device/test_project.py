@@ -14,7 +14,14 @@ from projects import HOST, PREFIX, PROGRAMS, SEMVER, configure, expected_label, 
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.device.package import Package, load_package
-from embbert_tvm.device.project import EXAMPLE, component_name, known_templates, load_template, project_name, write_project
+from embbert_tvm.device.project import (
+    EXAMPLE,
+    component_name,
+    known_templates,
+    load_template,
+    project_name,
+    write_project,
+)
 
 
 @pytest.fixture(scope="module")
