@@ -30,7 +30,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.options import BLOB, DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
-from embbert_tvm.reasons import REQUESTED
+from embbert_tvm.reasons import IN_FLOAT_BY_RIGHT
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def _measure(files: Mapping[str, bytes], reference: Callable[[], T], cpu: Cpu) -
 
 def _in_float(choices: Sequence[KernelSelection]) -> list[str]:
     """Warnings of the operators that were left in float32 without being requested."""
-    left = (c for c in choices if c.precision == "float32" and c.reason != REQUESTED)
+    left = (c for c in choices if c.precision == "float32" and c.reason not in IN_FLOAT_BY_RIGHT)
     return [f"{c.name} runs in float32: {c.reason}" for c in left]
 
 

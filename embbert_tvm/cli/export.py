@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
     "--sketch",
     type=click.IntRange(min=0),
     metavar="N",
-    help="For --vector: how many of its numbers are of the text's n-grams. [default: half of them]",
+    help="For --vector: how many of its numbers are of the text's n-grams. [default: 5/4 of the encoder's]",
 )
 @click.option(
     "--prune-vocabulary",

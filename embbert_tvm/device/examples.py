@@ -11,24 +11,34 @@ import numpy as np
 
 from embbert_tvm.errors import InputError
 
-WIDTH = 128
+WIDTH = 240
 NAME_BYTES = 22  # of a name in UTF-8, with the NUL that ends it
-_MAGIC, _VERSION = b"EBEX", 1
+_MAGIC, _VERSION = b"EBEX", 2
 _HEADER = struct.Struct("<4sHHI")
+_LARGEST, _ZERO = 7, 8  # of a vector's numbers; the four bits of 0
+_LONGEST = np.float32(6)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The sum of a name's unit vectors is scale * vector; count: how many there are."""
+    """The sum of a name's unit vectors is scale * vector; count: how many there are.
+
+    A sum longer than 6 is made 6 long before the next is added: in four bits one of many would be rounded away.
+    """
 
     name: str
     count: int
     scale: np.float32
-    vector: np.ndarray  # int8
+    vector: np.ndarray  # int8, -7 to 7
 
     @property
     def length(self) -> float:
         return float(np.sqrt((self.vector.astype(np.float64) ** 2).sum()))
+
+    @property
+    def kept(self) -> np.float32:
+        """The scale when another vector is added."""
+        return min(self.scale, _LONGEST / np.float32(self.length))
 
 
 @dataclass
@@ -51,7 +61,7 @@ class Examples:
         vector = self._checked(vector)
         old = self._entries.get(name)
         unit = vector / np.sqrt((vector.astype(np.float64) ** 2).sum()).astype(np.float32)
-        total = unit if old is None else old.scale * old.vector.astype(np.float32) + unit
+        total = unit if old is None else old.kept * old.vector.astype(np.float32) + unit
         scale, rounded = _rounded(total)
         if old is not None and scale == 0:  # the vectors cancel, and the direction stays what it was
             scale, rounded = old.scale, old.vector
@@ -79,7 +89,7 @@ class Examples:
         found = _HEADER.pack(_MAGIC, _VERSION, self.width, len(self))
         for entry in self:
             name = entry.name.encode().ljust(NAME_BYTES, b"\0")
-            found += name + struct.pack("<Hf", entry.count, entry.scale) + entry.vector.tobytes()
+            found += name + struct.pack("<Hf", entry.count, entry.scale) + _packed(entry.vector)
         return found + struct.pack("<I", zlib.crc32(found))
 
     def _checked(self, vector: np.ndarray) -> np.ndarray:
@@ -96,7 +106,8 @@ def load_examples(blob: bytes) -> Examples:
     if len(blob) < _HEADER.size + 4 or blob[:4] != _MAGIC:
         raise InputError("this is not a store of examples")
     _, version, width, count = _HEADER.unpack_from(blob)
-    entry_bytes = NAME_BYTES + 6 + width
+    vector_bytes = 4 * -(-width // 8)
+    entry_bytes = NAME_BYTES + 6 + vector_bytes
     end = _HEADER.size + count * entry_bytes
     if version != _VERSION or len(blob) != end + 4 or zlib.crc32(blob[:end]) != int.from_bytes(blob[end:], "little"):
         raise InputError("this store of examples is damaged, or of another version")
@@ -104,15 +115,22 @@ def load_examples(blob: bytes) -> Examples:
     for at in range(_HEADER.size, end, entry_bytes):
         name = blob[at : at + NAME_BYTES].split(b"\0")[0].decode("utf-8", "replace")
         number, scale = struct.unpack_from("<Hf", blob, at + NAME_BYTES)
-        vector = np.frombuffer(blob, np.int8, width, at + NAME_BYTES + 6)
+        packed = np.frombuffer(blob, np.uint8, vector_bytes, at + NAME_BYTES + 6)
+        vector = np.stack([packed & 15, packed >> 4], 1).reshape(-1)[:width].astype(np.int8) - np.int8(_ZERO)
         found._entries[name] = Entry(name, number, np.float32(scale), vector)
     return found
 
 
 def _rounded(vector: np.ndarray) -> tuple[np.float32, np.ndarray]:
-    """(what one of int8 is worth, int8), the largest element 127; (0, zeros) of zeros."""
-    scale = np.float32(np.abs(vector).max()) / np.float32(127)
+    """(what one is worth, int8), the largest element 7; (0, zeros) of zeros."""
+    scale = np.float32(np.abs(vector).max()) / np.float32(_LARGEST)
     if scale == 0:
         return scale, np.zeros(len(vector), np.int8)
     scaled = vector / scale
-    return scale, np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int8)
+    return scale, np.floor(scaled + np.float32(_ZERO + 0.5)).astype(np.int8) - np.int8(_ZERO)
+
+
+def _packed(vector: np.ndarray) -> bytes:
+    """Two numbers a byte, the first in the lower bits, zeros to a multiple of four bytes."""
+    fours = np.pad(vector + np.int8(_ZERO), (0, -len(vector) % 8), constant_values=_ZERO).astype(np.uint8)
+    return (fours[::2] | fours[1::2] << 4).astype(np.uint8).tobytes()

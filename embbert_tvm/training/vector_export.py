@@ -30,34 +30,34 @@ from embbert_tvm.source import FOREIGN
 from embbert_tvm.training.whitening import features_of
 
 _MOST_TEXTS = 4000  # that the directions are found from
-_SKETCH_LENGTH = 0.8  # of what n-grams give, beside what the encoder gives
+_MOST_SKETCHED = 1024
 
 
 def export_vector(folder: ModelFolder, out: Path, texts: Path, sketched: int | None = None) -> int:
     """Write the model folder `out` whose outputs are a text's vector.
 
     Its last numbers are the mean of the text's rows in their main directions over some texts, of like spreads, together
-    about of length 1. The first are a sketch of the text's hashed n-grams (`models/ngrams.py`): two texts are
+    about of length 1. The first are a sketch of the text's hashed n-grams (`models/ngrams.py`), as long: two texts are
     near where they mean the same to the encoder or share words.
 
     Args:
         texts: a labelled TSV whose texts give the directions and the statistics of int8; its labels are not read.
-        sketched: how many numbers are the sketch; half of them where not given.
+        sketched: how many numbers are the sketch; 5/4 of the model's hidden size where not given. With a sketch the
+            main directions are 5/8 of it, without all of it.
 
     Gives the width of the vector. Raises InputError where `out` is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already: name another output")
     width, longest = folder.config.hidden_size, folder.config.max_length
-    sketched = width // 2 if sketched is None else sketched
-    if not 0 <= sketched < width:
-        raise InputError(f"--sketch {sketched}: the vector has {width} numbers, and the encoder gives the others")
+    sketched = width * 5 // 4 if sketched is None else sketched
+    if not 0 <= sketched <= _MOST_SKETCHED:
+        raise InputError(f"--sketch {sketched}: give 0 to {_MOST_SKETCHED} numbers")
     examples = read_examples(texts)
     sample = [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in calibration_sample(examples)]
     shown = random.Random(0).sample(examples, min(_MOST_TEXTS, len(examples)))
-    model = with_vector(
-        load_classifier(folder), [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in shown], sketched
-    )
+    ids = [encode(folder.tokenizer, x.text, x.text_pair, longest) for x in shown]
+    model = with_vector(load_classifier(folder), ids, width * 5 // 8 if sketched else width, sketched)
     exported = export_model(model)
     with folder_in_place(out) as place:
         write_atomically(place / "model.onnx", exported.SerializeToString(deterministic=True))
@@ -65,26 +65,27 @@ def export_vector(folder: ModelFolder, out: Path, texts: Path, sketched: int | N
         config = {"architecture": FOREIGN, "head": VECTOR, "labels": None, "name": f"{folder.name}-vector"}
         write_atomically(place / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
         if sketched:
-            sketch(sketched, _SKETCH_LENGTH / math.sqrt(2)).save(place / WIDE, f"{folder.name}-sketch")
+            sketch(sketched, 1 / math.sqrt(2)).save(place / WIDE, f"{folder.name}-sketch")
         mod = simplify(import_onnx(onnx.load_from_string((place / "model.onnx").read_bytes())))
         save_calibration(calibrate(mod, sample, sha256(place / "model.onnx")), place / "calibration.json")
-    return width
+    return model.classes
 
 
-def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]], first: int = 0) -> TextClassifier:
-    """The model with a linear head that gives `first` zeros, and a text's mean row in the main directions of these.
+def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]], directions: int, zeros: int = 0) -> TextClassifier:
+    """The model with a head that gives so many zeros, and a text's mean row in so many of their main directions.
 
     A direction is divided by sqrt(its variance + the mean variance), all of them by the mean length that this gives.
     """
     model.pool = mean_row
     rows = features_of(model, ids).astype(np.float64)
     mean, width = rows.mean(0), rows.shape[1]
-    variances, directions = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-    weight = np.zeros((width, width))
-    weight[first:] = (directions / np.sqrt(variances + variances.mean())).T[::-1][: width - first]
+    variances, vectors = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    weight = np.ascontiguousarray((vectors / np.sqrt(variances + variances.mean())).T[::-1][:directions])
     weight /= np.linalg.norm((rows - mean) @ weight.T, axis=1).mean()
-    model.head, model.classes = nn.Linear(width, width), width
+    linear = nn.Linear(width, directions)
     with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(weight))
-        model.head.bias.copy_(torch.from_numpy(-weight @ mean))
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.copy_(torch.from_numpy(-weight @ mean))
+    model.head = nn.Sequential(linear, nn.ConstantPad1d((zeros, 0), 0.0)) if zeros else linear
+    model.classes = zeros + directions
     return model.eval()

@@ -34,7 +34,7 @@ def texts(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def vectors(texts) -> Path:
     out = texts.with_name("vectors")
-    assert export_vector(read_folder(small.folder()), out, texts) == 32
+    assert export_vector(read_folder(small.folder()), out, texts) == 60
     return out
 
 
@@ -45,9 +45,9 @@ def test_the_vectors_are_the_mean_rows_in_their_main_directions_behind_a_sketch(
     with torch.no_grad():
         rows = torch.cat([model.states(torch.tensor([one])).mean(1) for one in ids]).numpy()
     found = np.stack([run(one) for one in ids])
-    np.testing.assert_allclose(found[:, :16], 0, atol=1e-6)
+    assert (found[:, :40] == 0).all()
     assert np.linalg.norm(found, axis=1).mean() == pytest.approx(1, abs=1e-4)
-    spread = np.cov(found[:, 16:].T)  # along main directions, the strongest first
+    spread = np.cov(found[:, 40:].T)  # along main directions, the strongest first
     np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-5)
     assert (np.diff(np.diag(spread)) < 1e-6).all()
     # Nothing of the rows is lost where there is no sketch: a linear map gives them back.
@@ -56,8 +56,8 @@ def test_the_vectors_are_the_mean_rows_in_their_main_directions_behind_a_sketch(
     whole = np.stack([Reference(tmp_path / "whole" / "model.onnx")(one) for one in ids])
     back, *_ = np.linalg.lstsq(np.c_[whole, np.ones(len(ids))], rows, rcond=None)
     np.testing.assert_allclose(np.c_[whole, np.ones(len(ids))] @ back, rows, atol=1e-3)
-    for sketched in (-1, 32):
-        with pytest.raises(InputError, match="the encoder gives the others"):
+    for sketched in (-1, 1025):
+        with pytest.raises(InputError, match="give 0 to 1024"):
             export_vector(read_folder(small.folder()), tmp_path / "none", texts, sketched)
     with pytest.raises(InputError, match="is there already"):
         export_vector(read_folder(small.folder()), vectors, texts)
@@ -71,14 +71,14 @@ def test_the_sketch_is_the_same_in_c_and_of_the_whole_text(vectors, tmp_path, cl
         with open_place(place, package) as device:
             for text in (*small.TEXTS[:2], long):
                 found = device.classify(text).run.logits
-                np.testing.assert_array_equal(found[:16], signs.logits([text])[0])
+                np.testing.assert_array_equal(found[:40], signs.logits([text])[0])
 
 
 def test_compiled_they_find_their_own_examples(vectors, texts, tmp_path, cli):
     out = tmp_path / "package"
     assert cli("compile", vectors, "--target", "host", "-o", out).status == 0
     package = load_package(out)
-    assert (package.head, package.classes) == ("vector", 32)
+    assert (package.head, package.classes) == ("vector", 60)
 
     result = cli("run", out, *small.TEXTS, "--examples", texts, "--json")
     shown = json.loads(result.out)["results"]

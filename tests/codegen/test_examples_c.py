@@ -26,8 +26,8 @@ def program(tmp_path_factory) -> Path:
     return out
 
 
-def call(program: Path, *commands: tuple[str, str, np.ndarray | None]) -> list[str]:
-    zeros = np.zeros(WIDTH, np.float32)
+def call(program: Path, *commands: tuple[str, str, np.ndarray | None], width: int = WIDTH) -> list[str]:
+    zeros = np.zeros(width, np.float32)
     packed = b"".join(
         command.encode() + name.encode().ljust(32, b"\0") + np.float32(zeros if vector is None else vector).tobytes()
         for command, name, vector in commands
@@ -64,6 +64,45 @@ def test_the_c_is_the_reference(program):
     assert back.save().hex() == out[-1]
 
 
+def test_a_name_that_has_heard_much_still_hears(program):
+    """In four bits one of forty unit vectors is less than half a step of their sum: it would be rounded away."""
+    rng = np.random.default_rng(1)
+    first, then = rng.normal(0, 1, (2, WIDTH)).astype(np.float32)
+    store = Examples()
+    for vector in (*[first] * 40, *[then] * 12):
+        store.add("name", vector)
+    store.add("first", first)
+    assert store.nearest(then)[1] > 0.4
+    out = call(program, *[("a", "name", first)] * 40, *[("a", "name", then)] * 12, ("n", "", then), ("s", "", None))
+    assert float(out[-2].split()[1]) == pytest.approx(store.nearest(then)[1], abs=1e-3)
+    assert next(iter(load_examples(bytes.fromhex(out[-1])))).count == 52
+
+
+@pytest.mark.parametrize("width", [1, 100, 300])
+def test_any_width_is_kept(width, tmp_path):
+    """A word has eight numbers, and the halves of a sum hold 256: one that is no multiple, and one that is more."""
+    program, folder = tmp_path / "examples", firmware("examples")
+    sources = [folder / "embbert_examples.c", Path(__file__).with_name("examples_test.c")]
+    flags = [*FLAGS, *SANITIZED, f"-DEMBBERT_EXAMPLES_WIDTH={width}", f"-I{folder}"]
+    subprocess.run(["gcc", *flags, *sources, "-o", program], check=True)
+    rng, store = np.random.default_rng(2), Examples(width)
+    # Of equal signs and the largest numbers: the most that a sum can be.
+    vectors = [np.ones(width), -np.ones(width), *rng.normal(0, 1, (3, width))]
+    for number, vector in enumerate(np.float32(vectors)):
+        store.add(f"{number}", vector)
+    packed = [("a", f"{number}", np.float32(vector)) for number, vector in enumerate(vectors)]
+    asked = [("n", "", np.float32(vector)) for vector in vectors]
+    out = call(program, *packed, *asked, ("s", "", None), width=width)
+    for line, vector in zip(out[5:10], np.float32(vectors), strict=True):
+        name, cosine = line.split()
+        found, value = store.nearest(vector)
+        assert float(cosine) == pytest.approx(value, abs=1e-5)
+        assert width == 1 or name == found
+    for mine, its in zip(store, load_examples(bytes.fromhex(out[10])), strict=True):
+        np.testing.assert_array_equal(its.vector, mine.vector)
+        assert its.scale == pytest.approx(mine.scale)
+
+
 def test_what_cannot_be_stored_has_a_status(program):
     one = np.ones(WIDTH, np.float32)
     bad = [one * np.nan, np.where(np.arange(WIDTH) == 5, np.inf, one), one * 0]
@@ -85,7 +124,7 @@ def test_the_store_in_python_refuses_by_name():
     store = Examples()
     for wrong, words in (
         (lambda: store.add("", np.ones(WIDTH)), "1 to 21 bytes"),
-        (lambda: store.add("x", np.ones(3)), "takes 128"),
+        (lambda: store.add("x", np.ones(3)), "takes 240"),
         (lambda: store.add("x", np.zeros(WIDTH)), "not all 0"),
         (lambda: store.forget("x"), "no examples of 'x'"),
         (lambda: load_examples(b"PNG" * 40), "not a store"),

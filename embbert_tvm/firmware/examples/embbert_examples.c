@@ -3,7 +3,19 @@
 
 #include <string.h>
 
-enum { WIDTH = EMBBERT_EXAMPLES_WIDTH, NAME = EMBBERT_EXAMPLES_NAME, HEADER = 12, VERSION = 1 };
+enum {
+    WIDTH = EMBBERT_EXAMPLES_WIDTH,
+    WORDS = EMBBERT_EXAMPLES_WORDS,
+    NAME = EMBBERT_EXAMPLES_NAME,
+    HEADER = 12,
+    VERSION = 2,
+    LARGEST = 7,     /* of a vector's numbers */
+    ZERO = 8,        /* the four bits of 0 */
+    WORDS_A_SUM = 32 /* of products whose halves do not run over */
+};
+
+/* An entry that has heard more follows what it hears last: in four bits one of many unit vectors would be rounded away. */
+static const float longest = 6.0f;
 
 static const uint8_t magic[4] = {'E', 'B', 'E', 'X'};
 
@@ -29,34 +41,101 @@ static float magnitude(float x)
 
 static float largest_of(const float *vector)
 {
-    float largest = 0.0f;
+    float largest = 0.0f, sum = 0.0f;
     for (size_t i = 0; i < WIDTH; i++) {
-        if (!(magnitude(vector[i]) <= 1e30f)) {
-            return 0.0f; /* NaN or infinite: no direction */
-        }
-        largest = magnitude(vector[i]) > largest ? magnitude(vector[i]) : largest;
+        const float size = magnitude(vector[i]);
+        largest = size > largest ? size : largest;
+        sum += size; /* no number where one is none, or infinite */
     }
-    return largest < 1e-30f ? 0.0f : largest;
+    return sum <= 1e30f && largest >= 1e-30f ? largest : 0.0f;
 }
 
-/* Round a vector to int8, its largest element to 127; what one of them is worth, 0 where it has no direction. */
-static float rounded(const float *vector, int8_t *to)
+/* What one is worth of a vector whose largest number is LARGEST; 0 where it has no direction. */
+static float step_of(const float *vector)
 {
-    float scale = largest_of(vector) / 127.0f;
-    for (size_t i = 0; scale > 0.0f && i < WIDTH; i++) {
-        float x = vector[i] / scale;
-        to[i] = (int8_t)(x < 0.0f ? x - 0.5f : x + 0.5f);
-    }
-    return scale;
+    return largest_of(vector) / (float)LARGEST;
 }
 
-static float inverse_length_of(const int8_t *vector)
+static uint32_t four_bits(float x)
+{
+    return (uint32_t)(int32_t)(x + ((float)ZERO + 0.5f));
+}
+
+static void pack(const float *vector, float step, uint32_t *words)
+{
+    for (size_t w = 0; w < WORDS; w++) {
+        words[w] = 0;
+        for (size_t i = 8u * w + 8u; i-- > 8u * w;) {
+            words[w] = words[w] << 4u | (i < WIDTH ? four_bits(vector[i] / step) : ZERO);
+        }
+    }
+}
+
+static int32_t number_at(const uint32_t *words, size_t i)
+{
+    return (int32_t)(words[i / 8u] >> 4u * (i % 8u) & 15u) - ZERO;
+}
+
+static float inverse_length_of(const uint32_t *words)
 {
     int32_t square = 0;
     for (size_t i = 0; i < WIDTH; i++) {
-        square += vector[i] * vector[i];
+        square += number_at(words, i) * number_at(words, i);
     }
     return inverse_root((float)square);
+}
+
+/* The vector of a look-up. Numbers k and k + 4 of an entry's word, the fours of bits at 4k and 16 + 4k, are the halves
+ * of (word >> 4k & MASK); the query's have a word of their own, the first in the upper half. The upper half of the product
+ * of the two is the inner product, for k = 0 to 3. Of the first the word itself is multiplied: what the others give too
+ * much then is taken from their pairs, pair[k] - 2^4k pair[0]. */
+typedef struct {
+    uint32_t pairs[4 * WORDS];
+    int32_t zeros; /* what the entry's numbers have in common, ZERO, gives */
+    float inverse_length;
+} query_t;
+
+/* In a variable, as an operand of `and` beside a shift: with a constant the shift would be an instruction of its own. */
+static const volatile uint32_t MASK = 0x000F000Fu;
+
+static void ask(query_t *query, const float *vector, float step)
+{
+    uint32_t words[WORDS], *pairs = query->pairs;
+    int32_t sum = 0, square = 0;
+    pack(vector, step, words);
+    for (size_t w = 0; w < WORDS; w++, pairs += 4) {
+        for (size_t k = 0; k < 4; k++) {
+            int32_t upper = number_at(&words[w], k), lower = number_at(&words[w], k + 4u);
+            pairs[k] = ((uint32_t)upper << 16u) + (uint32_t)lower - (k > 0 ? pairs[0] << 4u * k : 0);
+            sum += upper + lower;
+            square += upper * upper + lower * lower;
+        }
+    }
+    query->zeros = ZERO * sum;
+    query->inverse_length = inverse_root((float)square);
+}
+
+static uint32_t product(uint32_t word, uint32_t mask, const uint32_t *pairs)
+{
+    return word * pairs[0] + (word >> 4u & mask) * pairs[1] + (word >> 8u & mask) * pairs[2]
+        + (word >> 12u & mask) * pairs[3];
+}
+
+/* The inner products of two entries, so that a pair is loaded once for both. The sum of WORDS_A_SUM words' products keeps
+ * its halves apart: 8 * 32 products of 7 and 15 are below 2^15. */
+static void inner_products(const query_t *query, const uint32_t *first, const uint32_t *second, int32_t *found)
+{
+    const uint32_t mask = MASK, *pairs = query->pairs;
+    found[0] = found[1] = -query->zeros;
+    for (size_t from = 0; from < WORDS; from += WORDS_A_SUM) {
+        uint32_t sums[2] = {0x80008000u, 0x80008000u}; /* so that neither half is negative */
+        for (size_t w = from; w < WORDS && w < from + WORDS_A_SUM; w++, pairs += 4) {
+            sums[0] += product(first[w], mask, pairs);
+            sums[1] += product(second[w], mask, pairs);
+        }
+        found[0] += (int32_t)(sums[0] >> 16u) - 0x8000;
+        found[1] += (int32_t)(sums[1] >> 16u) - 0x8000;
+    }
 }
 
 /* Bytes of a name, 0 for one that does not fit. */
@@ -85,9 +164,8 @@ embbert_examples_status_t embbert_examples_add(embbert_examples_t *store, const 
     if (length == 0) {
         return EMBBERT_EXAMPLES_E_NAME;
     }
-    int8_t rough[WIDTH];
-    float scale = rounded(vector, rough);
-    if (!(scale > 0.0f)) {
+    const float largest = largest_of(vector);
+    if (!(largest > 0.0f)) {
         return EMBBERT_EXAMPLES_E_VECTOR;
     }
     size_t place = find(store, name, length);
@@ -102,19 +180,24 @@ embbert_examples_status_t embbert_examples_add(embbert_examples_t *store, const 
     }
     float square = 0.0f;
     for (size_t i = 0; i < WIDTH; i++) {
-        float part = vector[i] / (127.0f * scale); /* at most 1, so that no square overflows */
+        float part = vector[i] / largest; /* at most 1, so that no square overflows */
         square += part * part;
     }
-    float unit = inverse_root(square) / (127.0f * scale);
+    const float unit = inverse_root(square) / largest;
+    float kept = entry->scale;
+    if (entry->count > 0 && entry->scale > longest * entry->inverse_length) {
+        kept = longest * entry->inverse_length;
+    }
     float sum[WIDTH];
     for (size_t i = 0; i < WIDTH; i++) {
-        sum[i] = entry->scale * (float)entry->vector[i] + vector[i] * unit;
+        sum[i] = kept * (float)number_at(entry->words, i) + vector[i] * unit;
     }
-    float worth = rounded(sum, entry->vector);
-    if (worth > 0.0f) { /* else the vectors cancel, and the direction stays what it was */
-        entry->scale = worth;
+    const float step = step_of(sum);
+    if (step > 0.0f) { /* else the vectors cancel, and the direction stays what it was */
+        pack(sum, step, entry->words);
+        entry->scale = step;
+        entry->inverse_length = inverse_length_of(entry->words);
     }
-    entry->inverse_length = inverse_length_of(entry->vector);
     entry->count = (uint16_t)(entry->count < UINT16_MAX ? entry->count + 1 : UINT16_MAX);
     return EMBBERT_EXAMPLES_OK;
 }
@@ -134,23 +217,28 @@ embbert_examples_status_t embbert_examples_forget(embbert_examples_t *store, con
 embbert_nearest_t embbert_examples_nearest(const embbert_examples_t *store, const float *vector, float threshold)
 {
     embbert_nearest_t found = {NULL, -1.0f};
-    int8_t asked[WIDTH];
-    if (!(rounded(vector, asked) > 0.0f)) {
+    const float step = step_of(vector);
+    if (!(step > 0.0f)) {
         return found;
     }
-    float inverse = inverse_length_of(asked);
-    const embbert_example_t *nearest = NULL;
-    for (size_t place = 0; place < store->count; place++) {
-        const embbert_example_t *entry = &store->entries[place];
-        int32_t dot = 0;
-        for (size_t i = 0; i < WIDTH; i++) {
-            dot += asked[i] * entry->vector[i];
+    query_t query;
+    ask(&query, vector, step);
+    const embbert_example_t *entries = store->entries, *nearest = NULL;
+    float most = -1.0f / query.inverse_length; /* of the cosines, times the query's length */
+    for (size_t place = 0; place < store->count; place += 2) {
+        const size_t pair[2] = {place, place + 1u < store->count ? place + 1u : place};
+        int32_t dots[2];
+        inner_products(&query, entries[pair[0]].words, entries[pair[1]].words, dots);
+        for (size_t j = 0; j < 2; j++) {
+            const float along = (float)dots[j] * entries[pair[j]].inverse_length;
+            if (nearest == NULL || along > most) {
+                most = along;
+                nearest = &entries[pair[j]];
+            }
         }
-        float cosine = (float)dot * inverse * entry->inverse_length;
-        if (nearest == NULL || cosine > found.cosine) {
-            found.cosine = cosine;
-            nearest = entry;
-        }
+    }
+    if (nearest != NULL) {
+        found.cosine = most * query.inverse_length;
     }
     if (found.cosine >= threshold) {
         found.entry = nearest;
@@ -206,8 +294,9 @@ embbert_examples_status_t embbert_examples_save(const embbert_examples_t *store,
         at += NAME;
         put(&at, entry->count, 2);
         put(&at, bits, 4);
-        memcpy(at, entry->vector, WIDTH);
-        at += WIDTH;
+        for (size_t w = 0; w < WORDS; w++) {
+            put(&at, entry->words[w], 4);
+        }
     }
     put(&at, crc_of(blob, (size_t)(at - blob)), 4);
     return EMBBERT_EXAMPLES_OK;
@@ -238,9 +327,10 @@ embbert_examples_status_t embbert_examples_load(embbert_examples_t *store, const
         entry->count = (uint16_t)take(&at, 2);
         uint32_t bits = take(&at, 4);
         memcpy(&entry->scale, &bits, sizeof bits);
-        memcpy(entry->vector, at, WIDTH);
-        at += WIDTH;
-        entry->inverse_length = inverse_length_of(entry->vector);
+        for (size_t w = 0; w < WORDS; w++) {
+            entry->words[w] = take(&at, 4);
+        }
+        entry->inverse_length = inverse_length_of(entry->words);
     }
     return EMBBERT_EXAMPLES_OK;
 }

@@ -9,8 +9,8 @@
  *     found = embbert_examples_nearest(&store, vector, 0.6f);
  *     if (found.entry != NULL) ... found.entry->name, found.cosine
  *
- * A vector is EMBBERT_EXAMPLES_WIDTH floats of any length, no NaN. 160 bytes an entry with the width of 128. C99, no
- * allocation, no state but the caller's, no library but memcpy, memcmp, memset and memmove. */
+ * A vector is EMBBERT_EXAMPLES_WIDTH floats of any length, no NaN. It is kept in four bits a number: 152 bytes an entry
+ * with the width of 240. C99, no allocation, no state but the caller's, no library but memcpy, memcmp, memset, memmove. */
 #ifndef EMBBERT_EXAMPLES_H
 #define EMBBERT_EXAMPLES_H
 
@@ -23,19 +23,21 @@ extern "C" {
 #endif
 
 #ifndef EMBBERT_EXAMPLES_WIDTH
-#define EMBBERT_EXAMPLES_WIDTH 128
+#define EMBBERT_EXAMPLES_WIDTH 240
 #endif
-#define EMBBERT_EXAMPLES_NAME 22 /* bytes of a name, with the NUL that ends it */
-#define EMBBERT_EXAMPLES_ENTRY (EMBBERT_EXAMPLES_NAME + 2 + 4 + EMBBERT_EXAMPLES_WIDTH) /* bytes of one in a blob */
+#define EMBBERT_EXAMPLES_WORDS ((EMBBERT_EXAMPLES_WIDTH + 7) / 8) /* of eight numbers, the first in the lowest bits */
+#define EMBBERT_EXAMPLES_NAME 22                                  /* bytes of a name, with the NUL that ends it */
+#define EMBBERT_EXAMPLES_ENTRY (EMBBERT_EXAMPLES_NAME + 2 + 4 + 4 * EMBBERT_EXAMPLES_WORDS) /* bytes of one in a blob */
 #define EMBBERT_EXAMPLES_BLOB(count) (12u + (size_t)(count) * EMBBERT_EXAMPLES_ENTRY + 4u)
 
-/* The sum of the unit vectors of a name is scale * vector. */
+/* The sum of the unit vectors of a name is scale * vector, whose numbers are 8 less than the words' fours of bits, -7 to
+ * 7. A sum longer than 6 is made 6 long before the next is added, so that what is added last is always heard. */
 typedef struct {
     char name[EMBBERT_EXAMPLES_NAME]; /* UTF-8, NUL behind it */
     uint16_t count;                   /* of vectors that were added */
     float scale;
-    float inverse_length; /* of vector, as it is stored */
-    int8_t vector[EMBBERT_EXAMPLES_WIDTH];
+    float inverse_length; /* of vector */
+    uint32_t words[EMBBERT_EXAMPLES_WORDS];
 } embbert_example_t;
 
 typedef struct {

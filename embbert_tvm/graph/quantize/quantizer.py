@@ -39,11 +39,12 @@ from embbert_tvm.kernels import convert
 from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import FORMATS, WeightFormat
 from embbert_tvm.kernels.specs import with_spec
-from embbert_tvm.reasons import REQUESTED
+from embbert_tvm.reasons import MOVED, REQUESTED
 
 KERNEL = "embbert.kernel"
 # What gives a part of its first argument, or all of it in another shape.
 PARTS = ("take", "strided_slice", "reshape", "squeeze")
+MOVES = (*PARTS, "concat", "pad", "permute_dims")
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,8 @@ class Quantizer:
             reason = "arithmetic on token ids"
         elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
             reason = REQUESTED
+        elif name in MOVES and self._computed.issuperset(variables(value)):
+            reason = MOVED
         else:
             refused = self.graph.refused.get(expr)
             why = " with these operands" if refused is None else f": {refused}"

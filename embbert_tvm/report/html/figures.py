@@ -14,7 +14,7 @@ from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.package import Package, Step, load_package
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError
-from embbert_tvm.reasons import REQUESTED, ROW_BY_ROW
+from embbert_tvm.reasons import IN_FLOAT_BY_RIGHT, ROW_BY_ROW
 from embbert_tvm.target import load_cpu
 
 FILE = "report.json"
@@ -54,7 +54,7 @@ class Operator:
         """What would help; None where nothing fell back."""
         if self.reason.startswith(ROW_BY_ROW):
             return "a stage of the loops over blocks of rows that takes it (docs/adding-an-operator.md)"
-        if self.precision == "float32" and self.reason != REQUESTED:
+        if self.precision == "float32" and self.reason not in IN_FLOAT_BY_RIGHT:
             return "another operator in the model (docs/quantization.md), or a kernel (docs/adding-an-operator.md)"
         return None
 
