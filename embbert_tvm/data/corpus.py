@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from embbert_tvm.data.dataset import read_columns
+from embbert_tvm.data.dataset import Example, read_columns
 from embbert_tvm.data.files import read_lines
+from embbert_tvm.data.slots import spans_of
 from embbert_tvm.errors import InputError
 
 _SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+")
@@ -106,6 +108,34 @@ def replace_spans(texts: Sequence[str], auxiliary: Sequence[str], count: int, se
             given = [word.strip(string.punctuation) for word in other[first:last]]
             replaced.append(" ".join([*words[:start], *filter(None, given), *words[end:]]))
     return replaced
+
+
+def exchange_values(examples: Sequence[Example], count: int, seed: int = 0) -> list[Example]:
+    """`count` new examples for each tagged one: each of its slots is filled by what fills that slot in any example,
+    every value as often as another.
+
+    So a model learns a slot by what stands around it, not by the values that it has seen there.
+    """
+    values: dict[str, dict[tuple[str, ...], None]] = {}
+    for example in examples:
+        for span in spans_of(example.tags or ()):
+            values.setdefault(span.slot, {})[tuple(example.text.split()[span.begin : span.end])] = None
+    known = {slot: list(found) for slot, found in values.items()}
+    rng = random.Random(f"{seed} exchange")
+    return [_refilled(example, known, rng) for example in examples for _ in range(count)]
+
+
+def _refilled(example: Example, known: Mapping[str, Sequence[tuple[str, ...]]], rng: random.Random) -> Example:
+    old, old_tags = example.text.split(), example.tags or ()
+    words: list[str] = []
+    tags: list[str] = []
+    at = 0
+    for span in spans_of(old_tags):
+        value = rng.choice(known[span.slot])
+        words += [*old[at : span.begin], *value]
+        tags += [*old_tags[at : span.begin], f"B-{span.slot}", *[f"I-{span.slot}"] * (len(value) - 1)]
+        at = span.end
+    return replace(example, text=" ".join([*words, *old[at:]]), tags=(*tags, *old_tags[at:]))
 
 
 def _few_words(count: int, rng: random.Random) -> tuple[int, int]:

@@ -35,7 +35,7 @@ from embbert_tvm.training.record import TrainingRecord, recorded_set, write_reco
 from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, Training, search
 from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of
-from embbert_tvm.training.sets import JobSets, more_texts, read_sets
+from embbert_tvm.training.sets import JobSets, exchanged, more_texts, read_sets
 from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Job:
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     tag_layer: int | None = None  # behind how many layers tags are read; None: all but the last of an EmbBERT
+    exchanged: int = 0  # new texts for each, of a set with tags, whose slots are filled by other texts' values
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     mixed: int = 0  # new texts for each, of its start and the end of another, for the teacher to label
     noised: int = 0  # the same of texts with a few words dropped, repeated, moved or replaced
@@ -105,7 +106,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     model, tokenizer = _start(job, sets)
     baseline = _baseline(sets, progress)
     config = model.config
-    train_set = tokenize_set(tokenizer, sets.train, sets.labels, config.max_length, sets.tags)
+    train_set = tokenize_set(tokenizer, [*sets.train, *exchanged(job, sets)], sets.labels, config.max_length, sets.tags)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     more: list[Example] = []
     if job.teachers:

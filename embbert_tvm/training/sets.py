@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embbert_tvm.data.corpus import add_noise, mix_sentences, read_texts, replace_spans
+from embbert_tvm.data.corpus import add_noise, exchange_values, mix_sentences, read_texts, replace_spans
 from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.leaks import HeldOut, example_key
 from embbert_tvm.data.slots import tag_list
@@ -92,6 +92,16 @@ def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
         if found:
             left_out[source] = removed
     return [Example("", text) for text in texts], left_out
+
+
+def exchanged(job: Job, sets: JobSets) -> list[Example]:
+    """Tagged texts that train does not have, their slots filled by values of its other texts."""
+    if sets.tags is None:
+        return []
+    known = {example_key(x) for x in sets.train}
+    made = {example_key(x): x for x in exchange_values(sets.train, job.exchanged)}
+    kept, _ = sets.held_out.filter_examples([x for key, x in made.items() if key not in known])
+    return kept
 
 
 def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:

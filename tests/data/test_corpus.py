@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embbert_tvm.data.corpus import add_noise, mix_sentences, replace_spans
+from embbert_tvm.data.corpus import add_noise, exchange_values, mix_sentences, replace_spans
+from embbert_tvm.data.dataset import Example
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e"]), max_size=8).map(" ".join), max_size=6)
 
@@ -56,3 +57,20 @@ def test_noised_texts_differ_in_a_few_words():
         apart = Counter(text.split())
         apart.subtract(changed.split())
         assert sum(map(abs, apart.values())) <= 6
+
+
+def test_slots_take_the_values_of_other_texts():
+    play = Example(
+        "play", "play blue monday by new order now", tags=("O", "B-song", "I-song", "O", "B-artist", "I-artist", "O")
+    )
+    more = Example("play", "abba please", tags=("B-artist", "O"))
+    none = Example("stop", "stop it", tags=("O", "O"))
+    made = exchange_values([play, more, none], 20)
+    assert made == exchange_values([play, more, none], 20)
+    assert {x.text for x in made[:20]} == {f"play blue monday by {artist} now" for artist in ("new order", "abba")}
+    assert {x.text for x in made[20:40]} == {"abba please", "new order please"}
+    assert set(made[40:]) == {none}
+    for example in made:
+        assert len(example.text.split()) == len(example.tags)
+        where = example.text.split().index("new") if "new" in example.text else None
+        assert where is None or example.tags[where : where + 2] == ("B-artist", "I-artist")
