@@ -216,32 +216,33 @@ def _displace(
     free = np.ones(slots, bool)
     of_bucket = (first >> np.uint64(bucket_shift)).astype(np.int64)
     counts = np.bincount(of_bucket, minlength=buckets)
-    ranks_by_bucket = np.split(np.argsort(of_bucket, kind="stable"), np.cumsum(counts)[:-1])
-    for bucket in np.argsort(-counts, kind="stable").tolist():
-        ranks = ranks_by_bucket[bucket]
-        if not len(ranks):
-            break
-        # One of the first shifts mostly fits.
-        tried = _first_fit(second[ranks], _SHIFTS[:16], free, wide) or _first_fit(second[ranks], _SHIFTS, free, wide)
+    ranks = np.argsort(of_bucket, kind="stable")
+    hashed = second[ranks, None]
+    near = _slot(hashed, _SHIFTS[:16], slots, wide)  # one of the first shifts mostly fits
+    ends = np.cumsum(counts)
+    for bucket in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist():
+        keys = slice(ends[bucket] - counts[bucket], ends[bucket])
+        tried = _first_fit(near[keys], free) or _first_fit(_slot(hashed[keys], _SHIFTS, slots, wide), free)
         if tried is None:
             return None
         shift[bucket], places = tried
-        at[places], free[places] = ranks, False
+        at[places], free[places] = ranks[keys], False
     return shift, at
 
 
-def _first_fit(hashed: np.ndarray, shifts: np.ndarray, free: np.ndarray, wide: bool) -> tuple[int, np.ndarray] | None:
-    """The first of the shifts that sends the hashes to free slots, each to its own, and those slots."""
-    places = _slot(hashed, shifts, len(free), wide)
-    fits = free[places].all(axis=1)
-    if len(hashed) > 1:
-        ordered = np.sort(places, axis=1)
-        fits &= (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-    tried = int(np.argmax(fits))
-    return (tried, places[tried]) if fits[tried] else None
+def _first_fit(places: np.ndarray, free: np.ndarray) -> tuple[int, list[int]] | None:
+    """The first of the shifts that sends a bucket's keys to free slots, each to its own, and those slots.
+
+    places: the slot of each key at each shift.
+    """
+    for shift in np.logical_and.reduce(free[places], axis=0).nonzero()[0].tolist():
+        found: list[int] = places[:, shift].tolist()
+        if len(set(found)) == len(found):
+            return shift, found
+    return None
 
 
-_SHIFTS = np.arange(256, dtype=np.uint64)[:, None]
+_SHIFTS = np.arange(256, dtype=np.uint64)
 
 
 def _slot(hashed: np.ndarray, shift: np.ndarray, slots: int, wide: bool) -> np.ndarray:

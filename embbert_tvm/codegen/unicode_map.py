@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import PreTokenizedString, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from embbert_tvm.errors import WorkError
 
@@ -191,16 +191,32 @@ def _by_piece(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
     """0 for what the splitter removes, 1 in pieces of what it leaves together with letters, 2 in others."""
     text = text_of(asked())
     found = np.zeros(len(text), np.uint8)
-    places = [
-        (number * _CHUNK + start, number * _CHUNK + end)
-        for number, part in enumerate(_chunks(text))
-        for _, (start, end) in splitter.pre_tokenize_str(part)
-    ]
-    between = " ".join(f"a{text[start]}a" for start, _ in places)
-    parted = {start for _, (start, _) in splitter.pre_tokenize_str(between)}
-    for number, (start, end) in enumerate(places):
-        found[start:end] = 2 if 4 * number + 1 in parted else 1
+    starts, ends = _pieces(splitter, text)
+    between = " ".join(f"a{text[start]}a" for start in starts.tolist())
+    parted = np.isin(4 * np.arange(len(starts)) + 1, _pieces(splitter, between)[0])
+    for start, end, kind in zip(starts.tolist(), ends.tolist(), np.where(parted, 2, 1).tolist(), strict=True):
+        found[start:end] = kind
     return found
+
+
+def _pieces(splitter: pre_tokenizers.PreTokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pieces that a splitter leaves of a text's chunks begin and end, in characters.
+
+    The library counts in bytes: to count in characters it fills a hash table of all of them.
+    """
+    places, before = [], 0
+    for part in _chunks(text):
+        split = PreTokenizedString(part)
+        splitter.pre_tokenize(split)
+        places += [
+            (before + start, before + end)
+            for _, (start, end), _ in split.get_splits(offset_referential="original", offset_type="byte")
+        ]
+        before += len(part.encode())
+    begins = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80  # a character
+    characters = np.concatenate([[0], np.cumsum(begins)])
+    found = characters[np.array(places, np.int64).reshape(-1, 2)]
+    return found[:, 0], found[:, 1]
 
 
 def _kept(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:

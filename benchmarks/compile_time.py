@@ -1,0 +1,55 @@
+"""Processor seconds of `embbert-tvm compile`: the part that it prints, and the whole command with its children.
+
+    python benchmarks/compile_time.py                     the shipped model for a Cortex-M7, five times
+    python benchmarks/compile_time.py models/bert --runs 9 --target cortex-m4
+
+User and system time, so that other processes' share of the machine does not count; the least run is the figure, as
+caches and a clock that other processes slow make a run longer, never shorter. A first run, not counted, leaves the
+bytecode of Python's modules where later ones find it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def compile_once(model: str, target: str, output: Path) -> tuple[float, float]:
+    """Seconds that the command prints, and processor seconds of the whole of it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "embbert_tvm", "compile", model, "--target", target, "-o", str(output)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = re.search(r" in ([\d.]+) s", ran.stdout)
+    if printed is None:
+        raise SystemExit(f"compile printed no time:\n{ran.stdout}")
+    return float(printed[1]), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="models/embbert-snips")
+    parser.add_argument("--target", default="cortex-m7")
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="embbert-compile-") as folder:
+        output = Path(folder) / "package"
+        compile_once(args.model, args.target, output)
+        runs = [compile_once(args.model, args.target, output) for _ in range(args.runs)]
+    for what, seconds in zip(("printed", "whole command, processor"), zip(*runs, strict=True), strict=True):
+        print(f"{what:24}  least {min(seconds):.2f} s  median {statistics.median(seconds):.2f} s")
+
+
+if __name__ == "__main__":
+    main()
