@@ -28,7 +28,7 @@ _MARKS = "\u2581\u0120"  # how Metaspace and ByteLevel write the space: where wo
 class ModelTables:
     """What the model needs in C.
 
-    values: int64 (POINTS,), the value of each code point's unit. header: its runtime. options: macros by name, less
+    values: int32 (POINTS,), the value of each code point's unit. header: its runtime. options: macros by name, less
     TOKENIZER_. tables: definitions. state, reset: fields of tokenizer_t. symbol: the type of what its window holds.
     """
 
@@ -103,7 +103,7 @@ def _symbol_bytes(spec: TokenizerSpec) -> int:
 
 def _values(tokens: Mapping[str, int], missing: int) -> np.ndarray:
     """Number of the token that each code point is. missing: that of others, RAW for the code point itself."""
-    values = np.arange(POINTS, dtype=np.int64) | RAW if missing == RAW else np.full(POINTS, missing, np.int64)
+    values = _raw_values() if missing == RAW else np.full(POINTS, missing, np.int32)
     for token, number in tokens.items():
         if len(token) == 1:
             values[ord(token)] = number
@@ -111,7 +111,7 @@ def _values(tokens: Mapping[str, int], missing: int) -> np.ndarray:
 
 
 def _raw_values() -> np.ndarray:
-    return np.arange(POINTS, dtype=np.int64) | RAW
+    return np.arange(POINTS, dtype=np.int32) | RAW
 
 
 def _is_wide(spec: TokenizerSpec, model: Bpe) -> bool:

@@ -45,16 +45,19 @@ class Kinds:
 def kinds_of(splitters: Sequence[Splitter]) -> Kinds:
     """The kinds that the splitters need, as few as they are."""
     seen = np.arange(POINTS, dtype=np.int32)
-    columns = []
+    columns, replaces = list[np.ndarray](), None
     for splitter in splitters:
         if isinstance(splitter, Begin) and splitter.replaces is not None:
-            seen[seen == ord(splitter.replaces)] = ord(splitter.character)
-        column = _column(splitter)[seen]
-        columns.append(column)
+            replaces = splitter.replaces
+            seen[seen == ord(replaces)] = ord(splitter.character)
+        column = _column(splitter)
+        columns.append(column if replaces is None else column[seen])
     kinds, rows = np.zeros(POINTS, np.uint8), [()]
     for column in columns:  # kinds by what the columns so far tell apart
         codes = kinds.astype(np.uint16) * 16 + column
-        found = np.flatnonzero(np.bincount(codes))
+        present = np.zeros(int(codes.max()) + 1, bool)
+        present[codes] = True
+        found = np.flatnonzero(present)
         if len(found) > _MOST_KINDS:
             raise InputError(f"a pre-tokenizer that tells {len(found)} kinds of characters apart is not supported")
         rows = [(*rows[code // 16], int(code % 16)) for code in found]
@@ -197,5 +200,5 @@ def _pattern(name: str, following: str, splitter: SplitPattern, column: Sequence
 
 
 def units_of(kinds: Kinds, values: np.ndarray) -> np.ndarray:
-    """The unit of each code point, int64 (POINTS,). values: of each, as the model sees it."""
-    return values[kinds.seen_as].astype(np.int64) | kinds.of.astype(np.int64) << KIND_SHIFT
+    """The unit of each code point, int32 (POINTS,). values: of each, as the model sees it."""
+    return values[kinds.seen_as] | kinds.of.astype(np.int32) << KIND_SHIFT

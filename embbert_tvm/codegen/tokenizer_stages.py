@@ -27,8 +27,8 @@ class Stage:
 
 def raw_units(kinds: np.ndarray | None = None) -> np.ndarray:
     """The unit of each code point that is given on as it is, with its kind if there are kinds."""
-    points = np.arange(POINTS, dtype=np.int64) | RAW
-    return points if kinds is None else points | kinds.astype(np.int64) << KIND_SHIFT
+    points = np.arange(POINTS, dtype=np.int32) | RAW
+    return points if kinds is None else points | kinds.astype(np.int32) << KIND_SHIFT
 
 
 _LOOKUP = template("tokenizer_map_lookup.c.in")

@@ -12,11 +12,11 @@ from embbert_tvm.codegen.unicode_map import (
     POINTS,
     REMOVED,
     SEVERAL,
-    SURROGATES,
     SYLLABLES,
     Outputs,
     Sequences,
-    asked,
+    asked_and_others,
+    for_all,
 )
 from embbert_tvm.errors import WorkError
 
@@ -68,31 +68,30 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
 
     Args:
         found: what becomes of each code point.
-        unit_of: int64 (POINTS,), the unit of each code point that may come out of it, RAW ones with the code point.
+        unit_of: int32 (POINTS,), the unit of each code point that may come out of it, RAW ones with the code point.
     """
-    points = np.arange(POINTS)
-    one = found.one.astype(np.int64)
-    entries = unit_of[np.clip(one, 0, None)].copy()
+    rising = np.arange(POINTS, dtype=np.int32) if unit_of[-1] & RAW else 0
+    points = asked_and_others(unit_of - rising)
+    one = found.one[points]
+    entries = unit_of[np.maximum(one, 0)]
     raw = entries & RAW != 0
     entries[raw] = entries[raw] & ~POINT_MASK | (entries - points)[raw] & POINT_MASK
     hangul = _is_hangul(found)
     several = found.several
     if hangul:
         several = several.where((several.points < HANGUL) | (several.points >= HANGUL + SYLLABLES))
-    numbers, sequences = _numbered(several, unit_of)
-    entries[several.points] = -1 - numbers
+    of_sequence, sequences = _numbered(several, unit_of)
+    entries[np.searchsorted(points, several.points)] = -1 - of_sequence
     removed = one == REMOVED
     if removed.any():
         entries[removed] = -1 - len(sequences)
         sequences.append(())
-    entries[SURROGATES] = entries[1]  # no text has them; syllables are not looked up
-    if hangul:
-        entries[HANGUL : HANGUL + SYLLABLES] = entries[1]
+    if hangul:  # syllables are not looked up
+        entries[slice(*np.searchsorted(points, [HANGUL, HANGUL + SYLLABLES]))] = entries[1]
     single = entries >= 0
-    asked_for = entries[asked()]  # of the others none is another
-    units = np.unique(asked_for[asked_for >= 0])
-    actions = np.where(single, np.searchsorted(units, entries), len(units) - 1 - entries)
-    actions, direct, listed = _listed(actions)
+    units = _distinct(entries[single])
+    numbers = np.where(single, np.searchsorted(units, entries), len(units) - 1 - entries)
+    actions, direct, listed = _listed(for_all(points, numbers))
     return CharacterTable(
         tuple(units.tolist()),
         tuple(unit for each in sequences for unit in each),
@@ -104,15 +103,22 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     )
 
 
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """The different values, sorted. np.unique imports numpy.ma to see that nothing is masked, which takes longer."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
 def _listed(actions: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """(places in `direct`, `direct`, `listed`): entries of few code points that are not ASCII are listed."""
     counts = np.bincount(actions)
     found = np.flatnonzero(counts)
     if len(found) <= 256:
         return actions, (), ()
-    ascii_ = np.isin(found, actions[:0x80])
-    direct = found[np.lexsort((found, -counts[found], ~ascii_))[:LISTED]]
-    places = np.full(len(counts), LISTED, np.int64)
+    beyond_ascii = np.ones(len(counts), bool)
+    beyond_ascii[actions[:0x80]] = False
+    direct = found[np.lexsort((found, -counts[found], beyond_ascii[found]))[:LISTED]]
+    places = np.full(len(counts), LISTED, np.uint8)
     places[direct] = np.arange(len(direct))
     coded = places[actions]
     points = np.flatnonzero(coded == LISTED)
@@ -126,9 +132,9 @@ def _numbered(several: Sequences, unit_of: np.ndarray) -> tuple[np.ndarray, list
     for place in range(int(lengths.max(initial=0))):
         longer = np.flatnonzero(lengths > place)
         begun = codes[longer] << 32 | units[starts[longer] + place]
-        codes[longer] = np.searchsorted(np.unique(begun), begun)
+        codes[longer] = np.searchsorted(_distinct(begun), begun)
     whole = lengths << 32 | codes
-    different = np.unique(whole)
+    different = _distinct(whole)
     code, first = np.searchsorted(different, whole), np.empty(len(different), np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
     order = np.argsort(first)

@@ -95,6 +95,34 @@ def asked() -> np.ndarray:
     return np.flatnonzero(keep).astype(np.uint32)
 
 
+def asked_and_others(values: np.ndarray) -> np.ndarray:
+    """Code points, ascending: those asked about, and of those that are alike the few whose value is another than most
+    have, as tokens of a vocabulary. values: (POINTS,)."""
+    keep = np.zeros(POINTS, bool)
+    keep[asked()] = True
+    for part, most in _most(asked(), values[asked()]):
+        keep[part] |= values[part] != most
+    return np.flatnonzero(keep)
+
+
+def for_all(points: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The value of every code point, (POINTS,), by those of `asked_and_others`; a surrogate has that of U+0001."""
+    found = np.full(POINTS, values[1], values.dtype)  # no text has surrogates
+    for part, most in _most(points, values):
+        found[part] = most
+    found[points] = values
+    return found
+
+
+def _most(points: np.ndarray, values: np.ndarray) -> list[tuple[slice, np.generic]]:
+    """Of each part of code points that are alike the value that most of those of it have."""
+    found = []
+    for part in _ALIKE:
+        kinds, counts = np.unique(values[slice(*np.searchsorted(points, [part.start, part.stop]))], return_counts=True)
+        found.append((part, kinds[np.argmax(counts)]))
+    return found
+
+
 def _chunks(text: str) -> list[str]:
     """Parts of a text that fit a processor's cache with all that the library notes of each character."""
     return [text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK)]
@@ -213,9 +241,8 @@ def _pieces(splitter: pre_tokenizers.PreTokenizer, text: str) -> tuple[np.ndarra
             for _, (start, end), _ in split.get_splits(offset_referential="original", offset_type="byte")
         ]
         before += len(part.encode())
-    begins = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80  # a character
-    characters = np.concatenate([[0], np.cumsum(begins)])
-    found = characters[np.array(places, np.int64).reshape(-1, 2)]
+    characters = np.flatnonzero(np.frombuffer(text.encode(), np.uint8) & 0xC0 != 0x80)  # the byte that each begins at
+    found = np.searchsorted(characters, np.array(places, np.int64).reshape(-1, 2))
     return found[:, 0], found[:, 1]
 
 
@@ -227,8 +254,10 @@ def _kept(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
 def combining_classes() -> np.ndarray:
     """A number above 0 for each mark that NFD moves, uint8 (POINTS,), in the order of their combining classes."""
     nfd, strip = normalizers.NFD(), normalizers.StripAccents()
-    kept = np.isin(asked(), points_of(strip.normalize_str(text_of(asked()))))
-    apart = made_of(('{"type": "NFD"}',), asked()[~kept])
+    stripped = np.ones(POINTS, bool)
+    for part in _chunks(text_of(asked())):
+        stripped[points_of(strip.normalize_str(part))] = False
+    apart = made_of(('{"type": "NFD"}',), asked()[stripped[asked()]])
     first = apart.made[np.minimum(apart.at[:-1], len(apart.made) - 1)]
     marks = apart.points[(apart.lengths == 1) & (first == apart.points)].tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,9 @@ _KEPT = (*_ENTRIES, "blob")  # by the linker
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _STACK = re.compile(r"\\n(\d+) bytes \(([\w,]+)")
+# Values of an array whose size is written: of weights, which other files read, and of a long table.
 _VALUES = re.compile(r"(\[\d+\][^;={}]*= )\{[^{}]*\}")
+_LONG_TABLE = re.compile(r"(\[\d+\][^;={}]*= )\{[^{}]{1000,}\}")
 _FLASH = (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab")
 
 # Bytes of stack allowed for a function of the C library with all that it calls: the deepest, expf on a CPU without
@@ -76,12 +78,13 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
             ]
             call(cpu, "gcc", [*link, *objects, *cpu.libraries, "-o", image], package.model_name)
             images, parts = [image], contributions(linker_map.read_text(), _FLASH)
-        weights = _total(cpu, [o for o in objects if o.stem.endswith("weights")], (".rodata",))
-        flash = _total(cpu, images, _FLASH)
+        sizes = _sizes(cpu, [*objects, *images])
+        weights = _total((sizes[o] for o in objects if o.stem.endswith("weights")), (".rodata",))
+        flash = _total((sizes[image] for image in images), _FLASH)
         tokenizer = parts.get(f"package.{package.prefix}_tokenizer.o", 0)
         if not cpu.toolchain.freestanding:
-            tokenizer = _total(cpu, [o for o in objects if o.stem.endswith("tokenizer")], _FLASH)
-        static = _total(cpu, images, (".data", ".bss"))
+            tokenizer = _total((sizes[o] for o in objects if o.stem.endswith("tokenizer")), _FLASH)
+        static = _total((sizes[image] for image in images), (".data", ".bss"))
         frames, calls = _call_graph(path.with_suffix(".ci").read_text() for path in objects)
     entries = (f"{package.prefix}_{entry}" for entry in _ENTRIES)
     deepest = [_deepest(entry, frames, calls) for entry in entries if entry in frames]
@@ -90,24 +93,36 @@ def footprint(package: Package, cpu: Cpu) -> Footprint:
 
 
 def _without_values(source: Path, folder: Path) -> Path:
-    """Weights with the same sections and sizes, all of value 0, which the compiler need not read; other C as it is."""
-    if not source.stem.endswith("weights"):
+    """C whose tables have the same sections and sizes but none of their values, which the compiler need not read.
+
+    The first is 1: of a table of zeros a compiler may know what is read, wherever that is.
+    """
+    text = source.read_text(encoding="utf-8")
+    found = (_VALUES if source.stem.endswith("weights") else _LONG_TABLE).sub(r"\1{1}", text)
+    if found == text:
         return source
     short = folder / source.name
-    short.write_text(_VALUES.sub(r"\1{0}", source.read_text(encoding="utf-8")), encoding="utf-8")
+    short.write_text(found, encoding="utf-8")
     return short
 
 
-def _total(cpu: Cpu, files: list[Path], sections: tuple[str, ...]) -> int:
-    """Bytes of the sections of those names, or `name.something`, in all files."""
+def _sizes(cpu: Cpu, files: Sequence[Path]) -> dict[Path, list[tuple[str, int]]]:
+    """(name, bytes) of the sections of each file."""
+    files = list(dict.fromkeys(files))
     if not files:
-        return 0
-    total = 0
-    for line in call(cpu, "size", ["-A", "-d", *files], "a list of sections").splitlines():
-        words = line.split()
-        if len(words) == 3 and any(words[0] == s or words[0].startswith(f"{s}.") for s in sections):
-            total += int(words[1])
-    return total
+        return {}
+    parts = call(cpu, "size", ["-A", "-d", *files], "a list of sections").strip().split("\n\n\n")
+    found = {}
+    for file, part in zip(files, parts, strict=True):
+        rows = (line.split() for line in part.splitlines())
+        found[file] = [(row[0], int(row[1])) for row in rows if len(row) == 3 and row[1].isdecimal()]
+    return found
+
+
+def _total(files: Iterable[list[tuple[str, int]]], names: tuple[str, ...]) -> int:
+    """Bytes of the sections of those names, or `name.something`, in all files."""
+    sections = (section for sections in files for section in sections)
+    return sum(size for name, size in sections if any(name == n or name.startswith(f"{n}.") for n in names))
 
 
 def _call_graph(files: Iterable[str]) -> tuple[dict[str, int], dict[str, set[str]]]:

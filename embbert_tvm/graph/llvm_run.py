@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 from tvm import IRModule, relax
 
-from embbert_tvm.graph.tvm_workarounds import topi_indexes_once
+from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
 
 
@@ -20,8 +20,8 @@ def llvm_runner(mod: IRModule, optimized: bool = True) -> Callable[[Sequence[int
     stage("reference")
     target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
     # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
-    with tvm.transform.PassContext(config={"tirx.disable_assert": True}), topi_indexes_once():
-        machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}), target:
+        machine = relax.VirtualMachine(tvm.compile(call_cumsum(mod), target=target), tvm.cpu())
 
     def run(ids: Sequence[int]) -> np.ndarray:
         made = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32)))

@@ -6,12 +6,16 @@ tests/graph/test_tvm_workarounds.py holds a test for each that fails once TVM no
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ def import_tvm_without_extras() -> None:
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     os.environ[_AUTOLOAD] = "0"
     try:
-        with _names_listed_once():
+        with _names_listed_once(), _imported_when_used(_LATER):
             importlib.import_module("tvm")
     finally:
         for name in absent:
@@ -49,6 +53,40 @@ def import_tvm_without_extras() -> None:
             del os.environ[_AUTOLOAD]
         else:
             os.environ[_AUTOLOAD] = given
+
+
+_LATER = frozenset({"tvm.s_tir.meta_schedule", "tvm.s_tir.dlight"})
+
+
+class _Later(importlib.abc.MetaPathFinder):
+    """Finds modules so that they are run when something of them is first used."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._names:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+@contextmanager
+def _imported_when_used(names: frozenset[str]) -> Iterator[None]:
+    """Let modules be run when something of them is first used, instead of when they are imported.
+
+    With itself TVM imports the search for schedules and the schedules of GPUs: a quarter of its modules.
+    """
+    finder = _Later(names)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 @contextmanager
@@ -72,6 +110,20 @@ def _names_listed_once() -> Iterator[None]:
         yield
     finally:
         registry.list_global_func_names = listing
+
+
+def recorded_schedules(workloads: Path, records: Path) -> Callable[[IRModule, Any], Any]:
+    """A function from a module and a TVM target to the best schedule of its `main` on record, or None.
+
+    workloads, records: the files of a JSON database of MetaSchedule. tvm.s_tir.meta_schedule imports the whole search
+    with the class that reads them: its C++ is asked instead. What that raises has no common class.
+    """
+    import tvm
+
+    of = "s_tir.meta_schedule.Database"
+    database = tvm.get_global_func(f"{of}JSONDatabase")(str(workloads), str(records), False, "structural")
+    query = tvm.get_global_func(f"{of}QuerySchedule")
+    return lambda mod, target: query(database, mod, target, "main")
 
 
 def without_gpu_intrinsics() -> None:
@@ -114,25 +166,6 @@ def importer_knows(operators: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         onnx_frontend._get_convert_map = known
-
-
-@contextmanager
-def topi_indexes_once() -> Iterator[None]:
-    """Let topi's scans index a buffer by one expression without asking first whether that is a list.
-
-    tvm/tirx/script/builder/utils.py unpacks the index to find out and catches what TVM's C++ raises. The first error in
-    a process takes 0.2 s: its backtrace reads the symbols of every library.
-    """
-    from tvm.tirx.script.builder import utils
-
-    normalize = utils._BufferProxy._normalize_index
-    utils._BufferProxy._normalize_index = lambda self, index: normalize(
-        self, index if isinstance(index, tuple | list) else [index]
-    )
-    try:
-        yield
-    finally:
-        utils._BufferProxy._normalize_index = normalize
 
 
 def abandon_function(builder: relax.BlockBuilder) -> None:

@@ -7,7 +7,7 @@ manifest.json, and failures.jsonl with why candidates failed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tvm.s_tir import meta_schedule as ms
 from embbert_tvm.codegen.lower import repeat_last, schedule
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
+from embbert_tvm.graph.tvm_workarounds import recorded_schedules
 from embbert_tvm.resources import resource
 from embbert_tvm.tuning.task import is_ours, workload
 
@@ -157,7 +158,7 @@ class TunedSchedules:
         self.used: list[str] = []
         self._model, self._precision = model, precision
         self._logs: list[tuple[Path, Manifest]] = []
-        self._databases: dict[Path, Any] = {}
+        self._databases: dict[Path, Callable[..., Any]] = {}
         found = [root / target for target in targets for root in (*roots, resource("schedules"))]
         seen = set()
         for path in (p for folder in found for p in sorted(folder.glob(f"*/{MANIFEST}"))):
@@ -199,8 +200,8 @@ class TunedSchedules:
     def _schedule(self, path: Path, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
         try:
             if path not in self._databases:
-                self._databases[path] = ms.database.JSONDatabase(work_dir=str(path), allow_missing=False)
-            found = self._databases[path].query_schedule(workload(func), tvm.target.Target(TARGET), "main")
+                self._databases[path] = recorded_schedules(path / _WORKLOADS, path / _RECORDS)
+            found = self._databases[path](workload(func), tvm.target.Target(TARGET))
         except Exception as error:  # TVM's own errors have no common class
             self.warnings.append(f"{path}: cannot be used ({str(error).strip().splitlines()[-1]}): ignored")
             return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
+import small
 
 from embbert_tvm.device.build import build
 from embbert_tvm.device.footprint import LIBRARY_FRAME, _without_values, footprint
@@ -37,11 +40,11 @@ def test_flash_and_ram_of_the_image_hold_the_package(toy):
     assert sections[".bss"] >= toy.arena_bytes
 
 
-def test_weights_are_measured_without_their_values(toy, tmp_path):
+def test_tables_are_measured_without_their_values(toy, tmp_path):
     """Reading them is a third of a compiler's work; their sections, sizes and alignment are all that counts."""
     (weights,) = (path for path in toy.sources if path.stem == "weights")
     short = _without_values(weights, tmp_path).read_text()
-    assert "= {0};" in short
+    assert "= {1};" in short
     assert len(short) < len(weights.read_text())
     assert all(_without_values(path, tmp_path) == path for path in toy.sources if path != weights)
 
@@ -58,6 +61,17 @@ def test_weights_are_measured_without_their_values(toy, tmp_path):
     copied.parent.mkdir()
     copied.write_text(text)
     assert sizes(_without_values(copied, tmp_path).read_text()) == sizes(text)
+
+
+def test_a_tokenizer_is_as_large_without_its_tables_values(monkeypatch):
+    """Its code reads the tables that stand beside it: of zeros a compiler might have known what it reads."""
+    package, cpu = load_package(small.package(target="cortex-m7")), load_cpu("cortex-m7")
+    (tokenizer,) = (path for path in package.sources if path.stem.endswith("tokenizer"))
+    with tempfile.TemporaryDirectory() as folder:
+        assert len(_without_values(tokenizer, Path(folder)).read_text()) < len(tokenizer.read_text()) / 2
+    found = footprint(package, cpu)
+    monkeypatch.setattr("embbert_tvm.device.footprint._without_values", lambda path, folder: path)
+    assert footprint(package, cpu) == found
 
 
 ENTRY = "embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, float *logits)\n{"
