@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ from embbert_tvm.report.html.sensitivity import read_sensitivity
 
 if TYPE_CHECKING:
     import jinja2
+    from jinja2.bccache import Bucket
 
 FILE = "report.html"
 LENGTHS = (12, 32, 128)
@@ -36,9 +40,24 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         optimized=False,  # each template is rendered once
+        bytecode_cache=_bytecode(),
     )
     found.filters["thousands"] = charts.thousands
     return found
+
+
+def _bytecode() -> jinja2.BytecodeCache:
+    """The templates' bytecode, kept where Python keeps this module's and under its rules; jinja2 compares a hash of the
+    template and the versions. Half of what a page takes is to compile them."""
+    import jinja2
+
+    class Bytecode(jinja2.FileSystemBytecodeCache):
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            if not sys.dont_write_bytecode:
+                with suppress(OSError):  # of a folder that cannot be written
+                    super().dump_bytecode(bucket)
+
+    return Bytecode(str(Path(cache_from_source(__file__)).parent))
 
 
 def page_of(
