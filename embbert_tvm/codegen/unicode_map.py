@@ -115,7 +115,7 @@ def for_all(points: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _most(points: np.ndarray, values: np.ndarray) -> list[tuple[slice, np.generic]]:
-    """Of each part of code points that are alike the value that most of those of it have."""
+    """Each part of code points that are alike, and the value that most of it have."""
     found = []
     for part in _ALIKE:
         kinds, counts = np.unique(values[slice(*np.searchsorted(points, [part.start, part.stop]))], return_counts=True)

@@ -151,6 +151,16 @@ def test_words_that_the_window_cannot_hold(name):
     assert refused < 20 or not merges_ordered(spec_named(name).model.merges)
 
 
+def test_tokens_of_planes_that_unicode_leaves_empty(tmp_path):
+    """Of such code points a few are asked about; a token among the others got the next one's id."""
+    lone = "a\U00040000\U000e1234\U000f0000\U000f1234\U0010fffd"
+    by_hand(["a b"], lone + "b").save(str(tmp_path / "t.json"))
+    spec = read_spec(tmp_path / "t.json")
+    host = benchmark.HostTokenizer(spec, tmp_path, checked=True)
+    for text in [*lone, "\U00040001", "\U000f1235", "z"]:
+        assert host(text.encode())[1].tolist() == spec.tokenizer.encode(text).ids, hex(ord(text))
+
+
 def test_a_word_whose_end_decides_its_beginning_is_refused(tmp_path):
     """Each merge waits for the one to its right: no window of a finite size can know."""
     alphabet = "".join(chr(0x4E00 + n) for n in range(300))

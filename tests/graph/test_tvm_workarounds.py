@@ -9,17 +9,15 @@ import sys
 
 import pytest
 import small
-from tvm import IRModule, tirx
+from tvm import IRModule
 from tvm.ir.transform import module_pass as tvms_module_pass
 from tvm.relax.frontend.onnx import from_onnx, onnx_frontend
-from tvm.tirx.script.builder import utils
 
 from embbert_tvm.graph.tvm_workarounds import (
     importer_knows,
     module_pass,
     quiet_importer,
     raised_by_passes,
-    topi_indexes_once,
 )
 
 
@@ -63,6 +61,8 @@ def test_modules_of_functions_are_the_same_by_one_listing():
     program = """
 import sys
 {}import tvm
+from tvm.s_tir import dlight, meta_schedule
+dlight.gpu, meta_schedule.Database
 modules = [m for n, m in sorted(sys.modules.items()) if n.startswith("tvm.") and n.endswith("_ffi_api")]
 modules = [m for m in modules if "disco" not in m.__name__ and "backend" not in m.__name__]
 print(len(modules), *sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in vars(m)))
@@ -73,23 +73,30 @@ print(len(modules), *sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in va
     assert said(program.format(ours)).split() == plain
 
 
-def test_topi_asks_an_index_whether_it_is_a_list_unless_it_is_kept_from_it():
-    """TVM's C++ says no by an error, and the first of a process takes a backtrace of 0.2 s."""
+def test_tvm_imports_its_search_unless_it_is_left_until_it_is_used():
+    program = """
+{}import sys, tvm
+print(*("tvm.s_tir." + name in sys.modules for name in ("meta_schedule.search_strategy", "dlight.gpu")))
+from tvm.s_tir import dlight, meta_schedule
+print(meta_schedule.SearchStrategy.__name__, dlight.gpu.Fallback.__name__)
+"""
+    plain = said(program.format("")).split("\n")
+    assert plain[0] == "True True", "TVM imports no search on its own: drop _imported_when_used"
+    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
+    assert said(program.format(ours)).split("\n") == ["False False", plain[1]]
 
-    class Index:
-        asked = 0
 
-        def __iter__(self):
-            Index.asked += 1
-            raise TypeError
-
-    proxy = utils._BufferProxy(tirx.decl_buffer([4], "int32"))
-    proxy._normalize_index(Index())
-    assert Index.asked == 1, "topi no longer asks: drop topi_indexes_once"
-    with topi_indexes_once():
-        proxy._normalize_index(Index())
-        assert [int(i) for i in proxy._normalize_index((2,))] == [2]
-    assert Index.asked == 1
+def test_a_compilation_imports_no_search(tmp_path):
+    """The shipped model has schedules on record, and its segments are a running sum."""
+    program = f"""
+import sys
+from embbert_tvm import api
+made = api.compile("embbert-snips", "cortex-m7", {str(tmp_path / "package")!r})
+later = "tvm.s_tir.meta_schedule.", "tvm.s_tir.dlight."
+print(made.report.tuned != (), any(name.startswith(later) for name in sys.modules))
+print("numpy.ma" in sys.modules, "torch" in sys.modules)
+"""
+    assert said(program).split() == ["True", "False", "False", "False"]
 
 
 def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it():
