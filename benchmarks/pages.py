@@ -23,6 +23,7 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.report.html import accuracy
 from embbert_tvm.report.html.figures import read_figures
 from embbert_tvm.report.html.page import page_of
 from embbert_tvm.report.html.trial import webassembly
@@ -111,13 +112,14 @@ def on_host(package: Package, texts: Sequence[str]) -> list[dict[str, object]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("package", type=Path)
-    parser.add_argument("--data", type=Path, help="labelled TSV whose texts the page's trial answers")
+    parser.add_argument("--data", type=Path, help="labelled TSV, for the page's accuracy; its trial answers the texts")
     parser.add_argument("--axe", type=Path, help="axe-core's axe.min.js")
     parser.add_argument("--shots", type=Path, help="folder for screenshots, each width light and dark")
     arguments = parser.parse_args()
     figures = read_figures(arguments.package)
     module = webassembly(figures.package)
-    page = page_of([figures], (), [module])
+    measured = [] if arguments.data is None else [accuracy.measure(figures.package, arguments.data)]
+    page = page_of([figures], measured, [module])
     print(f"page: {len(page.encode()):,} bytes, WebAssembly {len(module or b''):,}")
     wrong = False
     for width in WIDTHS:

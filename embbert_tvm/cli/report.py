@@ -18,6 +18,7 @@ _PATH = click.Path(path_type=Path)
     "--data", type=_PATH, metavar="TSV", help="Labelled text, for accuracy, confusions, calibration and flips."
 )
 @click.option("--profile", type=_PATH, metavar="JSON", help="What `profile --json` printed of the package.")
+@click.option("--sensitivity", is_flag=True, help="Measure what each operator loses alone, on --data. Takes minutes.")
 @click.option("--no-trial", is_flag=True, help="Leave out the package's C as WebAssembly.")
 @click.option("-o", "--output", type=_PATH, help="The page. Default: report.html in the package, or here for several.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -25,6 +26,7 @@ def command(
     packages: tuple[Path, ...],
     data: Path | None,
     profile: Path | None,
+    sensitivity: bool,
     no_trial: bool,
     output: Path | None,
     as_json: bool,
@@ -38,15 +40,19 @@ def command(
     from embbert_tvm.errors import InputError
     from embbert_tvm.report.html import accuracy, page, trial
     from embbert_tvm.report.html.figures import read_figures
+    from embbert_tvm.report.html.sensitivity import measure_sensitivity
 
     if profile is not None and len(packages) > 1:
         raise InputError("--profile is of one package: give one")
+    if sensitivity and data is None:
+        raise InputError("--sensitivity measures on labelled text: give --data TSV")
     where = output or (packages[0] / page.FILE if len(packages) == 1 else Path(page.FILE))
     figures = [read_figures(path, profile) for path in packages]
     accuracies = [] if data is None else [accuracy.measure(one.package, data) for one in figures]
     modules = [] if no_trial else [trial.webassembly(f.package) for f in over(figures, "to WebAssembly", "packages")]
+    lost = [measure_sensitivity(one.package, data) for one in figures] if sensitivity and data is not None else []
     lacking = None if no_trial else trial.missing()
-    content = page.page_of(figures, accuracies, modules, lacking).encode()
+    content = page.page_of(figures, accuracies, modules, lacking, lost).encode()
     write_atomically(where, content)
     if as_json:
         measured = [page.as_plain(one) for one in accuracies]

@@ -19,6 +19,7 @@ from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
 from embbert_tvm.report.html import accuracy, charts, page, trial
 from embbert_tvm.report.html.figures import Operator, by_layer, layer_of, read_figures, record
+from embbert_tvm.report.html.sensitivity import measure_sensitivity
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_board
 
@@ -173,6 +174,26 @@ def test_sensitivity_is_shown_where_a_search_has_measured_it(package, figures, t
     (copy / "plan.json").write_text('{"measured": 1}')
     with pytest.raises(InputError, match="is not the plan of a package"):
         page.page_of([read_figures(copy)])
+
+
+def test_sensitivity_is_measured_of_a_plan_that_was_given(figures, data):
+    """Only a search for a plan measured it, so that pages of int8 packages had none."""
+    found = measure_sensitivity(figures.package, data)
+    assert found.precisions == ("int8",)
+    assert found.texts == len(small.TEXTS)
+    plan = json.loads((figures.package.path / "plan.json").read_text())
+    assert [one.name for one in found.operators] == list(plan["operators"])
+    assert all(0 < one.losses["int8"].error < 0.05 and one.kept == "int8" for one in found.operators)
+    text = page.page_of([figures], sensitivities=[found])
+    assert f"on {len(small.TEXTS)} texts" in text
+    assert text.count("of the logits&#39; mean square") + text.count("of the logits' mean square") == len(
+        found.operators
+    )
+
+
+def test_sensitivity_needs_labelled_text(cli, package):
+    result = cli("report", package, "--sensitivity")
+    assert (result.status, "give --data TSV" in result.err) == (2, True)
 
 
 def test_a_profile_is_of_this_package(package, figures, tmp_path):

@@ -17,7 +17,7 @@ from embbert_tvm.data.files import write_atomically
 from embbert_tvm.report.html import charts
 from embbert_tvm.report.html.accuracy import Accuracy
 from embbert_tvm.report.html.figures import PackageFigures, read_figures
-from embbert_tvm.report.html.sensitivity import read_sensitivity
+from embbert_tvm.report.html.sensitivity import Sensitivity, read_sensitivity
 
 if TYPE_CHECKING:
     import jinja2
@@ -65,6 +65,7 @@ def page_of(
     accuracies: Sequence[Accuracy] = (),
     modules: Sequence[bytes | None] = (),
     lacking: str | None = None,
+    sensitivities: Sequence[Sensitivity] = (),
 ) -> str:
     """The HTML of one package, or of several with a comparison first.
 
@@ -73,9 +74,16 @@ def page_of(
         accuracies: likewise, or none.
         modules: WebAssembly of each, None where there is no trial, or nothing.
         lacking: what a trial lacks, said where there is none.
+        sensitivities: of each, or none; what a package's own plan holds is shown then.
     """
     packages = [
-        _package(f, accuracies[n] if accuracies else None, modules[n] if modules else None, n)
+        _package(
+            f,
+            accuracies[n] if accuracies else None,
+            modules[n] if modules else None,
+            sensitivities[n] if sensitivities else read_sensitivity(f.package.path),
+            n,
+        )
         for n, f in enumerate(figures)
     ]
     title = figures[0].package.model_name if len(figures) == 1 else f"{len(figures)} packages"
@@ -94,7 +102,11 @@ def write_page(folder: Path) -> None:
 
 
 def _package(
-    figures: PackageFigures, accuracy: Accuracy | None, module: bytes | None, number: int
+    figures: PackageFigures,
+    accuracy: Accuracy | None,
+    module: bytes | None,
+    sensitivity: Sensitivity | None,
+    number: int,
 ) -> dict[str, object]:
     package = figures.package
     lengths = [n for n in LENGTHS if n < package.max_length] + [package.max_length]
@@ -122,7 +134,7 @@ def _package(
         "lengths": lengths,
         "steps": steps,
         "fell_back": [o for o in figures.operators if o.fell_back],
-        "sensitivity": read_sensitivity(package.path),
+        "sensitivity": sensitivity,
         "accuracy": accuracy,
         "calibration": None if accuracy is None else charts.calibration(accuracy.probabilities, accuracy.right),
         "trial": None if module is None else _trial(figures, module),
