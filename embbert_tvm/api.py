@@ -68,7 +68,7 @@ _ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class Flash:
-    """Bytes of flash. None: not known, for want of the target's toolchain."""
+    """Bytes of flash by part; None where the target's toolchain is missing."""
 
     code: int | None
     weights: int
@@ -81,7 +81,7 @@ class Flash:
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes of RAM. None: not known, for want of the target's toolchain."""
+    """Bytes of RAM by part; None where the target's toolchain is missing."""
 
     arena: int
     stack: int | None  # at the deepest
@@ -94,7 +94,7 @@ class Ram:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What came out of a compilation, every byte accounted for."""
+    """The result of a compilation, with every byte of memory."""
 
     target: str  # the CPU
     board: str | None
@@ -124,7 +124,7 @@ class Target:
 
 
 class Device:
-    """A package at work in some place. Use it as a context manager: leaving ends what was started."""
+    """A package that runs in some place. Use it as a context manager, which closes what was opened."""
 
     def __init__(self, device: places.Device, contents: Contents) -> None:
         self._device, self._contents = device, contents
@@ -157,7 +157,7 @@ class Package:
     """A compiled package: a folder of C, and what its metadata says."""
 
     contents: Contents
-    report: CompileReport | None = None  # of the compilation that made it, None of one that was there
+    report: CompileReport | None = None  # of the compilation that made it; None of a package that was loaded
 
     @property
     def path(self) -> Path:
@@ -193,7 +193,7 @@ def load_model(path: str | Path, labels: str | None = None) -> ModelSource | Ngr
 
 
 def find_target(cpu: str | None = None, board: str | None = None) -> Target:
-    """What a model is compiled for: a CPU by its name, or a board by its name or .yaml file. InputError for neither."""
+    """The CPU of that name, or the board of that name or .yaml file. InputError where neither is given, or both."""
     if board is not None:
         found = load_board(board)
         if cpu is not None:
@@ -220,8 +220,8 @@ def compile(
         target: what `find_target` gives, or the name of a CPU or board, or a board's .yaml file. A board refuses what
             does not fit it.
         out: the folder of the package.
-        options: everything else.
-        finish: adds to the package's folder before it is put in place.
+        options: how it is compiled.
+        finish: called to add files to the package's folder before that is put in place.
 
     Raises:
         InputError: for what cannot be compiled as asked.

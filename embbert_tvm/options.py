@@ -18,7 +18,7 @@ LINKED, BLOB = "linked", "blob"
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """How a model is compiled, whatever for. None leaves a choice to the model or to the plan."""
+    """How a model is compiled, for any target. None leaves the choice to the model or to the plan."""
 
     precision: str = DEFAULT_PRECISION  # a uniform plan's name, or "mixed": chosen within `budget`
     plan: PrecisionPlan | Path | None = None  # each operator's precision, or the file that holds it
