@@ -20,6 +20,7 @@ from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.device.validate import run_example
 from embbert_tvm.models.folder import find_model
 from embbert_tvm.rejection import ENERGY, MAX_SOFTMAX, Rejection, softmax
 from embbert_tvm.report.confidence import text as report
@@ -66,7 +67,8 @@ def logits_of(package: Package, examples: list[Example]) -> np.ndarray:
     tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
     with open_place("host", package, None) as device:
         ids = [tokenize(tokenizer, x.text, max_length=package.max_length).ids for x in examples]
-        parts = [package.split(device.run(one).logits) for one in ids]
+        runs = [run_example(device, *each) for each in zip(examples, ids, strict=True)]
+        parts = [package.split(run.logits) for run in runs]
     rejection = package.rejection
     return np.stack([one[0] if rejection is None else rejection.values(one, package.more) for one in parts])
 

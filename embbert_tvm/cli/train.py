@@ -21,6 +21,7 @@ OF_THE_JOB = (
     "precision",
     "lora",
     "tag_layer",
+    "exchanged",
     "wide",
     "budget",
 )

@@ -62,6 +62,14 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
             hidden=True,
             help="Of a TSV with tags: the layer behind which they are read.  [default: the last but one]",
         ),
+        click.option(
+            "--exchanged",
+            type=click.IntRange(min=0),
+            default=2,
+            show_default=True,
+            hidden=True,
+            help="Of a TSV with tags: new texts for each of its, the slots filled by other texts' values.",
+        ),
     ]
 
 

@@ -111,7 +111,7 @@ def validate(
                 checked += 1
                 if device.tokenize(example.text, example.text_pair) != ids:
                     wrong.append(f"example {number}")
-            run = _run(device, example, ids)
+            run = run_example(device, example, ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
             _check_finite(run.logits, "the package", number)
@@ -208,11 +208,11 @@ def predict(package: Package, examples: Sequence[Example], place: str = "host") 
         logits = []
         for x in over(examples, f"running on {place}", "texts"):
             ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
-            logits.append(package.split(_run(device, x, ids).logits)[0])
+            logits.append(package.split(run_example(device, x, ids).logits)[0])
     return predictions_of(examples, np.array(logits), package.answers)
 
 
-def _run(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
+def run_example(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
     """The logits of an example: of its text where that adds to them, else of its token ids."""
     if not device.package.reads_text:
         return device.run(ids)

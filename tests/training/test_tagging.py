@@ -19,7 +19,7 @@ from embbert_tvm.training.best import Teaching, run_best
 from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
-from embbert_tvm.training.sets import read_sets
+from embbert_tvm.training.sets import exchanged, read_sets
 
 ROOMS = ("kitchen", "hall", "living room", "cellar")
 FILLERS = ("please", "now", "again", "today", "quickly", "kindly", "so", "then")
@@ -49,6 +49,18 @@ def tagged(tmp_path):
 @pytest.fixture
 def two_layers(monkeypatch, quick):
     monkeypatch.setitem(PRESETS, "quick", EmbBertConfig(300, 24, 24, 8, kernel_size=3, layers=2))
+
+
+def test_texts_with_exchanged_values_are_new_and_not_of_dev(tagged, tmp_path):
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("label\ttext\ttags\n" + "\n".join(lines(400, 1)) + "\n")
+    job = Job(tagged, tmp_path / "model", RECIPE, dev=dev)
+    sets = read_sets(job)
+    made = exchanged(job, sets)
+    assert made == exchanged(job, sets)
+    assert not {x.text for x in made} & {x.text for x in (*sets.train, *sets.dev)}
+    assert len(made) > len(sets.train) / 2  # of twice as many, those that are new
+    assert exchanged(dataclasses.replace(job, exchanged=0), sets) == []
 
 
 def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
