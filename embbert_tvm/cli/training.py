@@ -65,7 +65,7 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
         click.option(
             "--exchanged",
             type=click.IntRange(min=0),
-            default=2,
+            default=3,
             show_default=True,
             hidden=True,
             help="Of a TSV with tags: new texts for each of its, the slots filled by other texts' values.",

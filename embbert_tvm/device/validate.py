@@ -116,7 +116,7 @@ def validate(
             compiled_logits.append(run.logits)
             _check_finite(run.logits, "the package", number)
             if host is not None:
-                compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
+                compared.add(run.logits, run_example(host, example, ids).logits, f"example {number}")
     float_parts, compiled_parts = ([package.split(x) for x in all_] for all_ in (float_logits, compiled_logits))
     compiled_logits = [parts[0] for parts in compiled_parts]
     scoring = scoring_of(package.head, package.answers)

@@ -48,7 +48,7 @@ _FILES = {
 }  # fmt: skip
 
 
-EXCHANGED = 2  # entity F1 on dev of Snips, one seed: 89.4 without, 91.4 with one, AAA with three
+EXCHANGED = 3  # entity F1 on dev of Snips, one seed, ten epochs: 89.4 without, 91.4 with one, 92.0 with three
 
 
 @dataclass(frozen=True)

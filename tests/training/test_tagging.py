@@ -59,7 +59,7 @@ def test_texts_with_exchanged_values_are_new_and_not_of_dev(tagged, tmp_path):
     made = exchanged(job, sets)
     assert made == exchanged(job, sets)
     assert not {x.text for x in made} & {x.text for x in (*sets.train, *sets.dev)}
-    assert len(made) > len(sets.train) / 2  # of twice as many, those that are new
+    assert len(made) > len(sets.train) / 2  # of three times as many, those that are new
     assert exchanged(dataclasses.replace(job, exchanged=0), sets) == []
 
 
