@@ -2,7 +2,8 @@
 
     python benchmarks/ship.py RUNS/emotion-0 --data DATA -o models/embbert-emotion
 
-DATA is the folder of tasks that the run is evaluated on; a run that has seen its test set is refused.
+DATA is the folder of tasks that the run is evaluated on; a run that has seen its test set is refused. A task that
+embbert_tvm/data/tasks.yaml does not have needs --licence, that of its data.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embbert_tvm.data.files import folder_in_place, write_atomically
-from embbert_tvm.data.tasks import Task, find_tasks
-from embbert_tvm.errors import EmbbertError
-from embbert_tvm.models.folder import read_folder
+from embbert_tvm.data.tasks import Task, all_tasks
+from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.models.folder import WIDE, read_folder
 from embbert_tvm.training.record import FILE, read_record
 from embbert_tvm.training.suite import COMPILED, Figure, Run, measure
 
@@ -46,6 +47,13 @@ def card(name: str, written: str, task: Task, figures: Sequence[Figure]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def of_labels(name: str, labels: tuple[str, ...] | None, licence: str | None) -> Task:
+    """A task of one label a text that tasks.yaml does not have."""
+    if licence is None:
+        raise InputError(f"{name}: embbert_tvm/data/tasks.yaml has no such task: give --licence")
+    return Task(name, "", columns={}, splits={}, metrics=("accuracy",), licence=licence, labels=labels)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="ship", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,16 +61,20 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of tasks")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL")
+    parser.add_argument("--licence", help="of the data of a task that tasks.yaml does not have")
     arguments = parser.parse_args()
-    record = read_record(arguments.run)
-    (task,) = find_tasks(record.task)
-    figures = measure([Run(read_folder(arguments.run), record, task)], arguments.data, compiled=True)
+    record, run = read_record(arguments.run), read_folder(arguments.run)
+    task = all_tasks().get(record.task) or of_labels(record.task, run.labels, arguments.licence)
+    figures = measure([Run(run, record, task)], arguments.data, compiled=True)
     written = (arguments.run / "README.md").read_text(encoding="utf-8")
     with folder_in_place(arguments.output) as folder:
         for file in SHIPPED:
             shutil.copyfile(arguments.run / file, folder / file)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"name": arguments.output.name}
-        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        if (arguments.run / WIDE).is_dir():
+            shutil.copytree(arguments.run / WIDE, folder / WIDE)
+        for path in folder.rglob("config.json"):
+            config = json.loads(path.read_text(encoding="utf-8")) | {"name": arguments.output.name}
+            write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
         write_atomically(folder / "README.md", card(arguments.output.name, written, task, figures).encode())
     print((arguments.output / "README.md").read_text(encoding="utf-8"), end="")
 
