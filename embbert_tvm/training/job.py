@@ -109,9 +109,9 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     model, tokenizer = _start(job, sets)
     baseline = _baseline(sets, progress)
     config = model.config
-    train_set = tokenize_set(tokenizer, [*sets.train, *exchanged(job, sets)], sets.labels, config.max_length, sets.tags)
+    more, left_out = exchanged(job, sets)
+    train_set = tokenize_set(tokenizer, [*sets.train, *more], sets.labels, config.max_length, sets.tags)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
-    more: list[Example] = []
     if job.teachers:
         from embbert_tvm.training.taught import answers_of_teachers, with_answers
 
@@ -121,7 +121,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
             encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
             hidden = config.hidden_size if job.recipe.hidden_weight else None
             train_set = with_answers(train_set, answers, encoded, hidden, sets.labels is None)
-        sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
+    sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
         texts = len(sets.train) + len(sets.dev)

@@ -123,7 +123,7 @@ def told(
     return dataclasses.replace(
         result,
         folder=folder,
-        value=metrics.mcc(expected, predicted),
+        value=metrics.mcc(expected, predicted) if result.tagging is None else result.value,
         accuracy=metrics.accuracy(expected, predicted),
         classes=class_figures(expected, predicted, labels),
         confused=confusions(expected, predicted, labels),

@@ -94,14 +94,15 @@ def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
     return [Example("", text) for text in texts], left_out
 
 
-def exchanged(job: Job, sets: JobSets) -> list[Example]:
-    """Tagged texts that train does not have, their slots filled by values of its other texts."""
-    if sets.tags is None:
-        return []
+def exchanged(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
+    """Tagged texts that train does not have, their slots filled by values of its other texts, and by their source how
+    many were left out."""
+    if sets.tags is None or not job.exchanged:
+        return [], {}
     known = {example_key(x) for x in sets.train}
     made = {example_key(x): x for x in exchange_values(sets.train, job.exchanged)}
-    kept, _ = sets.held_out.filter_examples([x for key, x in made.items() if key not in known])
-    return kept
+    kept, removed = sets.held_out.filter_examples([x for key, x in made.items() if key not in known])
+    return kept, {"exchanged": removed}
 
 
 def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:

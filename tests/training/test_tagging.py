@@ -56,11 +56,12 @@ def test_texts_with_exchanged_values_are_new_and_not_of_dev(tagged, tmp_path):
     dev.write_text("label\ttext\ttags\n" + "\n".join(lines(400, 1)) + "\n")
     job = Job(tagged, tmp_path / "model", RECIPE, dev=dev)
     sets = read_sets(job)
-    made = exchanged(job, sets)
-    assert made == exchanged(job, sets)
+    made, left_out = exchanged(job, sets)
+    assert (made, left_out) == exchanged(job, sets)
+    assert left_out["exchanged"] > 0
     assert not {x.text for x in made} & {x.text for x in (*sets.train, *sets.dev)}
     assert len(made) > len(sets.train) / 2  # of three times as many, those that are new
-    assert exchanged(dataclasses.replace(job, exchanged=0), sets) == []
+    assert exchanged(dataclasses.replace(job, exchanged=0), sets) == ([], {})
 
 
 def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
@@ -72,6 +73,7 @@ def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
     assert set(result.tagging) == {VITERBI, GREEDY}
     best = max(figures.entity_f1 for figures in result.tagging.values())
     assert best > 0.9
+    assert (result.metric, result.value) == ("label and tags right", pytest.approx(result.tagging[VITERBI].both))
     folder = read_folder(out)
     (head,) = folder.more
     assert (head.name, head.labels, head.layer) == ("slots", ("O", "B-room", "I-room"), 1)
