@@ -4,8 +4,8 @@
     python benchmarks/orders.py --check             say what each order takes, clean and scheduled, by every model
     python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
 
-A form below is the clean text: what an inner loop computes for one pair of columns, one value a line. An order says in
-which sequence, and what of the next pair is begun meanwhile (`+`). The search moves instructions, keeps every value in
+A form below is the clean text: what an inner loop computes for one or two pairs of columns, one value a line. An order
+says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps every value in
 its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes fastest. It
 stands for SLOTHY, whose models have no SXTB16.
 """
@@ -30,37 +30,91 @@ from embbert_tvm.table import table
 from embbert_tvm.target import load_board, load_cpu
 
 HEADER = Path(micro.__file__).with_name("embbert_dsp_orders.h")
-TEMPORARY = ("r7", "r9", "r10", "r11")
 SUMS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"), ("r6", "r8"))
 PAIRS = 8  # of a loop that is weighed
 
-# A value: how it is made, %x being another's register. {b} and {a} are the places of the pair's weights and operand.
-_ROWS = {f"a{r}": f"ldr %a{r}, {{a{4 * r}}}" for r in range(4)}
+
+@dataclass(frozen=True)
+class Form:
+    """values: how each is made, %x being another's register; {b} and {b1} are the places of weights, {a} and a number
+    that of the operand so many bytes on. pairs: of columns. rows: of a tile. by_rows: whether weights lie a stride
+    apart, not side by side."""
+
+    values: dict[str, str]
+    pairs: int = 1
+    rows: int = 4
+    by_rows: bool = False
+
+    @property
+    def temporary(self) -> tuple[str, ...]:
+        """The registers that sums leave: of two rows those that the others' would need."""
+        return ("r7", "r9", "r10", "r11") if self.rows == 4 else tuple(f"r{i}" for i in range(4, 12))
+
+    @property
+    def held(self) -> list[str]:
+        """The values that need a register of their own: all but products, which go to sums."""
+        return [value for value in self.values if value[0] != "m"]
+
+    @property
+    def step(self) -> str:
+        """From some pairs' weights to the next."""
+        one = "%[stride]" if self.by_rows else f"#{4 * self.pairs}"
+        return f"{one}*{self.pairs}" if self.by_rows and self.pairs > 1 else one
+
+    def place(self, which: int) -> str:
+        """Where weights `which` of pairs N lie."""
+        if self.by_rows:
+            return f"[r12, {self.step}*(N){f'+%[stride]*{which}' * (which > 0)}]"
+        return f"[r12, {self.step}*(N)+{4 * which + 4}]"
+
+    def clean(self) -> list[tuple[str, int]]:
+        """The values as they are written, each row of the operand before its products."""
+        rows = [value for value in self.values if value[0] == "a"]
+        steps = [(v, 0) for v in self.held if v not in rows]
+        for row in rows:
+            steps += [(row, 0), *((m, 0) for m in self.values if m[0] == "m" and m[1:-1] == row[1:])]
+        return steps
 
 
-def _products(first: str, second: str) -> dict[str, str]:
+def _rows(count: int, first: int = 0, name: str = "") -> dict[str, str]:
+    return {f"a{name}{r}": f"ldr %a{name}{r}, {{a{first + 4 * r}}}" for r in range(count)}
+
+
+def _products(low: str, high: str, count: int = 4, name: str = "") -> dict[str, str]:
     return {
-        f"m{r}{c}": f"smlad {SUMS[r][c]}, %a{r}, %{column}, {SUMS[r][c]}"
-        for r in range(4)
-        for c, column in enumerate((first, second))
+        f"m{name}{r}{c}": f"smlad {SUMS[r][c]}, %a{name}{r}, %{column}, {SUMS[r][c]}"
+        for r in range(count)
+        for c, column in enumerate((low, high))
     }
 
 
 _APART = {"b": "ldr %b, {b}", "h": "sxtb16 %h, %b, ror #8", "l": "sxtb16 %l, %b"}
-FORMS: Mapping[str, dict[str, str]] = {
+FORMS: Mapping[str, Form] = {
     # Two columns that lie in one word, both widened.
-    "dot": {**_APART, **_ROWS, **_products("l", "h")},
+    "dot": Form({**_APART, **_rows(4), **_products("l", "h")}),
     # The same where the halfwords of the word are 256 times the second and the first: only one is widened.
-    "raw": {"b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_ROWS, **_products("l", "b")},
+    "raw": Form({"b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_rows(4), **_products("l", "b")}),
+    # Of two rows, which leave so many registers that every SMLAD has a load or an SXTB16 beside it.
+    "raw two": Form(
+        {
+            "b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_rows(2), **_products("l", "b", 2),
+            "c": "ldr %c, {b1}", "k": "sxtb16 %k, %c", **_rows(2, 16, "x"), **_products("k", "c", 2, "x"),
+        },
+        pairs=2,
+        rows=2,
+    ),
     # Two rows of two columns: pairs of rows are made of pairs of columns.
-    "context": {
-        **_APART,
-        "u": "pkhbt %u, %l, %h, lsl #16",
-        "v": "pkhtb %v, %h, %l, asr #16",
-        **_ROWS,
-        **_products("u", "v"),
-    },
-}
+    "context": Form(
+        {
+            **_APART,
+            "u": "pkhbt %u, %l, %h, lsl #16",
+            "v": "pkhtb %v, %h, %l, asr #16",
+            **_rows(4),
+            **_products("u", "v"),
+        },
+        by_rows=True,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +133,7 @@ class Order:
 
     @property
     def where(self) -> dict[str, str]:
-        return dict(zip((v for v in FORMS[self.form] if v[0] != "m"), self.registers.split(), strict=True))
+        return dict(zip(FORMS[self.form].held, self.registers.split(), strict=True))
 
 
 ORDERS = (
@@ -90,6 +144,10 @@ ORDERS = (
     Order(
         "DOT_RAW_SINGLE", "raw", "cortex-m7", "r9 r10 r11 r7 r11 r7",
         "l m01 m00 a2 m11 m10 a3 m20 m21 +a0 m31 +b m30 +a1",
+    ),
+    Order(
+        "DOT_RAW_TWO", "raw two", "cortex-m7", "r4 r6 r7 r9 r5 r11 r8 r10",
+        "c m01 ax0 m00 ax1 m11 k m10 +b mx01 +a0 mx00 +a1 mx11 +l mx10",
     ),
     Order(
         "CONTEXT_SINGLE", "context", "cortex-m7", "r7 r9 r11 r10 r9 r7 r11 r7 r11",
@@ -106,11 +164,14 @@ ORDERS = (
 )  # fmt: skip
 
 
+_NAMED = re.compile(r"%([a-z]+\d?)")
+
+
 def text_of(form: str, where: Mapping[str, str], value: str, n: str) -> str:
     """An instruction for pair `n`, whose places are written as the macros have them."""
-    line = re.sub(r"%([a-z]\d?)", lambda m: where[m[1]], FORMS[form][value])
-    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #16*({n})+{m[1]}]", line)
-    return line.replace("{b}", f"B({n})")
+    line = _NAMED.sub(lambda m: where[m[1]], FORMS[form].values[value])
+    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #{16 * FORMS[form].pairs}*({n})+{m[1]}]", line)
+    return re.sub(r"\{b(\d?)\}", lambda m: FORMS[form].place(int(m[1] or 0)).replace("N", n), line)
 
 
 def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], rounds: int = 3) -> bool:
@@ -118,7 +179,7 @@ def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str,
     held: dict[str, tuple[str, int]] = {}
 
     def runs(value: str, n: int) -> bool:
-        read = re.findall(r"%([a-z]\d?)", FORMS[form][value])
+        read = _NAMED.findall(FORMS[form].values[value])
         if value[0] != "m":
             read.remove(value)
         if any(held.get(where[name]) != (name, n) for name in read):
@@ -133,16 +194,19 @@ def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str,
 
 def block(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], pairs: int = PAIRS) -> list[str]:
     """So many pairs as a loop's body with numbers for its places."""
-    lines = [text_of(form, where, value, str(n + ahead)) for n in range(pairs) for value, ahead in steps]
-    stride = 256 if form == "context" else 4
-    lines = [re.sub(r"B\((\d+)\)", lambda m: f"[r12, #{int(m[1]) * stride}]", line) for line in lines]
-    return [re.sub(r"#16\*\((\d+)\)\+(\d+)", lambda m: f"#{16 * int(m[1]) + int(m[2])}", line) for line in lines]
+    turns = range(pairs // FORMS[form].pairs)
+    lines = [text_of(form, where, value, str(n + ahead)) for n in turns for value, ahead in steps]
+    lines = [line.replace("%[stride]", "#256", 1).replace("%[stride]", "256") for line in lines]
+    return [re.sub(r"#([\d*()+]+)", lambda m: f"#{_sum_of_products(m[1])}", line) for line in lines]
 
 
-def _quoted(lines: Sequence[str], place: str) -> str:
+def _sum_of_products(text: str) -> int:
+    return sum(math.prod(int(word.strip("()")) for word in part.split("*")) for part in text.split("+"))
+
+
+def _quoted(lines: Sequence[str]) -> str:
     """Lines as a C string whose numbers are macro arguments: `n` is spelled #n."""
     spelled = " ".join(f"{line}\\n" for line in lines)
-    spelled = re.sub(r"B\(([^)]*)\)", lambda m: place.replace("N", m[1]), spelled)
     return '"' + spelled.replace("@n", '" #n "').replace("@steps", '" #steps "').replace('"" ', "") + '"'
 
 
@@ -150,13 +214,16 @@ def tail(order: Order) -> list[str]:
     """The last pair between two branches: nothing is begun, the pointers move on, and R12 meets the end."""
     now = [value for value, ahead in order.steps if not ahead]
     lines = [text_of(order.form, order.where, value, "@steps-1") for value in now]
-    loads = [i for i, value in enumerate(now) if FORMS[order.form][value].startswith("ldr")]
+    form = FORMS[order.form]
+    loads = [i for i, value in enumerate(now) if form.values[value].startswith("ldr")]
     # A register that nothing reads any more holds the end.
-    last_use = {r: max((i for i, line in enumerate(lines) if r in line.split(" ", 1)[1]), default=0) for r in TEMPORARY}
-    free = min(TEMPORARY, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
+    last_use = {
+        r: max((i for i, line in enumerate(lines) if re.search(rf"\b{r}\b", line)), default=0) for r in form.temporary
+    }
+    free = min(form.temporary, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
     moves = [
-        f"add r12, r12, {'%[stride]*@steps' if order.form == 'context' else '#4*@steps'}",
-        "add lr, lr, #16*@steps",
+        f"add r12, r12, {form.step}*@steps",
+        f"add lr, lr, #{16 * form.pairs}*@steps",
     ]
     at = (loads[-1] if loads else 0) + 2
     for offset, move in enumerate(moves):
@@ -167,14 +234,13 @@ def tail(order: Order) -> list[str]:
 
 
 def macros(order: Order) -> str:
-    place = "[r12, %[stride]*(N)]" if order.form == "context" else "[r12, #4*(N)+4]"
     begun = [text_of(order.form, order.where, value, "0") for value, ahead in order.steps if ahead]
     step = [text_of(order.form, order.where, value, "@n+1" if ahead else "@n") for value, ahead in order.steps]
-    last = _quoted(tail(order), place).replace("END", '" end "')
+    last = _quoted(tail(order)).replace("END", '" end "')
     return "\n".join(
         [
-            f"#define EMBBERT_{order.name}_START {_quoted(begun, place) if begun else chr(34) * 2}",
-            f"#define EMBBERT_{order.name}_STEP(n) {_quoted(step, place)}",
+            f"#define EMBBERT_{order.name}_START {_quoted(begun) if begun else chr(34) * 2}",
+            f"#define EMBBERT_{order.name}_STEP(n) {_quoted(step)}",
             f"#define EMBBERT_{order.name}_LAST(steps, end) {last}",
         ]
     )
@@ -207,13 +273,11 @@ def header() -> str:
 
 def costs(order: Order, clean: bool) -> dict[str, float]:
     """Cycles of a pair by each model. clean: of the form as it is written, each value in the same register."""
-    values = [v for v in FORMS[order.form] if v[0] != "m"]
+    form = FORMS[order.form]
     if clean:
-        steps = [(v, 0) for v in values if v[0] != "a"]
-        steps += [(v, 0) for r in range(4) for v in (f"a{r}", f"m{r}0", f"m{r}1")]
-        where = dict(order.where)
+        steps, where = form.clean(), dict(order.where)
         if not keeps_values(order.form, where, steps):
-            where = dict(zip(values, INITIAL[order.form].split(), strict=True))
+            where = dict(zip(form.held, INITIAL[order.form].split(), strict=True))
     else:
         steps, where = order.steps, order.where
     cpu = load_cpu(order.cpu)
@@ -228,6 +292,7 @@ def costs(order: Order, clean: bool) -> dict[str, float]:
 INITIAL = {
     "dot": "r9 r10 r9 r11 r7 r11 r7",
     "raw": "r9 r10 r11 r7 r11 r7",
+    "raw two": "r4 r6 r7 r9 r5 r11 r8 r10",
     "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",
 }
 
@@ -235,10 +300,9 @@ INITIAL = {
 def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Order]:
     """An order by annealing: cycles a pair by each of the CPU's rules."""
     rng, rules = random.Random(seed), rules_of(load_cpu(cpu))
-    values = [v for v in FORMS[form] if v[0] != "m"]
+    values = FORMS[form].held
     where = dict(zip(values, INITIAL[form].split(), strict=True))
-    steps = [(v, 0) for v in values if v[0] != "a"]
-    steps += [(v, 0) for r in range(4) for v in (f"a{r}", f"m{r}0", f"m{r}1")]
+    steps = FORMS[form].clean()
 
     def taken(steps, where) -> list[float]:
         body = [parse(line) for line in block(form, where, steps, 4)]
@@ -258,7 +322,7 @@ def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Or
                 ahead = 1 - ahead
             trial.insert(rng.randrange(len(trial) + 1), (value, ahead))
         if rng.random() < 0.25:
-            places[rng.choice(values)] = rng.choice(TEMPORARY)
+            places[rng.choice(values)] = rng.choice(FORMS[form].temporary)
         heat = max(0.03, heat * 0.99985)
         if not keeps_values(form, places, trial):
             continue
@@ -292,7 +356,8 @@ def main() -> None:
                 shown = "  ".join(f"{name} {cycles:.2f}" for name, cycles in sorted(found.items()))
                 kind = "clean" if clean else "scheduled"
                 worst = f"{max(found.values()):.2f}"
-                lines.append((order.name, order.cpu, kind, str(len(order.steps)), shown, worst))
+                instructions = f"{len(order.steps) / FORMS[order.form].pairs:g}"
+                lines.append((order.name, order.cpu, kind, instructions, shown, worst))
         print(table(lines, right=(3, 5)))
     else:
         options.output.write_text(header())

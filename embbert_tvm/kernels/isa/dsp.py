@@ -64,7 +64,7 @@ _CONTEXTS = (
     *(_context(loads, steps) for loads in ("ldrd", "single") for steps in (2, 4, 8)),
     *_plain("embbert_dsp_context_plain"),
 )
-_RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped") for steps in (16, 32))
+_RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped", "two") for steps in (16, 32))
 _MICRO_KERNELS = (
     MicroKernel("embbert_dsp_dot_4x2", _HEADER, _tile, _DOTS),
     MicroKernel("embbert_dsp_context_4x2", _HEADER, _context_tile, _CONTEXTS),

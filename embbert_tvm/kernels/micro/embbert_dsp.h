@@ -154,6 +154,7 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_DOT_GROUPED_EARLY 0
 #define EMBBERT_DOT_RAW_SINGLE_EARLY 0
 #define EMBBERT_DOT_RAW_GROUPED_EARLY 0
+#define EMBBERT_DOT_RAW_TWO_EARLY 0
 #define EMBBERT_DOT_LDRD_START ""
 #define EMBBERT_DOT_LDRD_EARLY 8
 #define EMBBERT_DOT_LDRD(b, n, last)                                                                                   \
@@ -344,13 +345,46 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
         }                                                                                                              \
     }
 #endif
+/* The same, two rows at a time: every SMLAD has a load beside it, so 8 cycles for 16 multiplications on M7, not 9. */
+#if EMBBERT_DSP
+#define EMBBERT_DSP_RAW_TWO(name, steps, before)                                                                       \
+    EMBBERT_INLINE void name##_rows(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                    \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
+        register int32_t c0 __asm__("r0") = acc[0];                                                                    \
+        register int32_t c1 __asm__("r1") = acc[0];                                                                    \
+        register int32_t c2 __asm__("r2") = acc[2];                                                                    \
+        register int32_t c3 __asm__("r3") = acc[2];                                                                    \
+        __asm__ volatile("push {r7, r9}\n"                                                                             \
+                         "1:\n" EMBBERT_DOT_RAW_TWO_START before(EMBBERT_DOT_RAW_TWO_STEP, 0)                          \
+                         EMBBERT_DOT_RAW_TWO_LAST(steps, "[sp, #4]") "bne 1b\n"                                        \
+                         "pop {r7, r9}\n"                                                                              \
+                         : "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3), "+r"(left), "+r"(right), "+r"(end)                  \
+                         :                                                                                             \
+                         : "r4", "r5", "r6", "r8", "r10", "r11", "cc", "memory");                                      \
+        acc[0] = c0, acc[2] = c2;                                                                                      \
+        acc[1] += (int32_t)((uint32_t)c1 - (uint32_t)c0) >> 8;                                                         \
+        acc[3] += (int32_t)((uint32_t)c3 - (uint32_t)c2) >> 8;                                                         \
+    }                                                                                                                  \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        name##_rows(acc, a, b, pairs);                                                                                 \
+        name##_rows(acc + 4, a + 4, b, pairs);                                                                         \
+    }
+#else
+#define EMBBERT_DSP_RAW_TWO(name, steps, before) EMBBERT_DSP_RAW(name, RAW_TWO, steps, before)
+#endif
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_32, RAW_SINGLE, 32, EMBBERT_TIMES_31)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_16, RAW_GROUPED, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_32, RAW_GROUPED, 32, EMBBERT_TIMES_31)
+EMBBERT_DSP_RAW_TWO(embbert_dsp_dot_raw_two_16, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_RAW_TWO(embbert_dsp_dot_raw_two_32, 16, EMBBERT_TIMES_15)
 #if EMBBERT_DUAL_ISSUE
-#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_single_16
-#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_single_32
+#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_two_16
+#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_two_32
 #else
 #define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_grouped_16
 #define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_grouped_32

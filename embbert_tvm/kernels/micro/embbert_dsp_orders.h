@@ -32,6 +32,19 @@
     "add r12, r12, #4*" #steps "\n smlad r5, r11, r9, r5\n ldr r11, " end "\n add lr, lr, #16*" #steps "\n" \
     "smlad r8, r7, r9, r8\n smlad r6, r7, r10, r6\n cmp r12, r11\n"
 
+#define EMBBERT_DOT_RAW_TWO_START "ldr r4, [r12, #8*(0)+4]\n ldr r7, [lr, #32*(0)+0]\n ldr r9, [lr, #32*(0)+4]\n" \
+    "sxtb16 r6, r4\n"
+#define EMBBERT_DOT_RAW_TWO_STEP(n) "ldr r5, [r12, #8*(" #n ")+8]\n smlad r1, r7, r4, r1\n" \
+    "ldr r8, [lr, #32*(" #n ")+16]\n smlad r0, r7, r6, r0\n ldr r10, [lr, #32*(" #n ")+20]\n" \
+    "smlad r3, r9, r4, r3\n sxtb16 r11, r5\n smlad r2, r9, r6, r2\n ldr r4, [r12, #8*(" #n "+1)+4]\n" \
+    "smlad r1, r8, r5, r1\n ldr r7, [lr, #32*(" #n "+1)+0]\n smlad r0, r8, r11, r0\n" \
+    "ldr r9, [lr, #32*(" #n "+1)+4]\n smlad r3, r10, r5, r3\n sxtb16 r6, r4\n smlad r2, r10, r11, r2\n"
+#define EMBBERT_DOT_RAW_TWO_LAST(steps, end) "ldr r5, [r12, #8*(" #steps "-1)+8]\n smlad r1, r7, r4, r1\n" \
+    "ldr r8, [lr, #32*(" #steps "-1)+16]\n smlad r0, r7, r6, r0\n ldr r7, " end "\n" \
+    "ldr r10, [lr, #32*(" #steps "-1)+20]\n smlad r3, r9, r4, r3\n add r12, r12, #8*" #steps "\n sxtb16 r11, r5\n" \
+    "add lr, lr, #32*" #steps "\n smlad r2, r9, r6, r2\n smlad r1, r8, r5, r1\n smlad r0, r8, r11, r0\n" \
+    "smlad r3, r10, r5, r3\n smlad r2, r10, r11, r2\n cmp r12, r7\n"
+
 #define EMBBERT_CONTEXT_SINGLE_START "ldr r7, [r12, %[stride]*(0)]\n sxtb16 r9, r7, ror #8\n sxtb16 r11, r7\n"
 #define EMBBERT_CONTEXT_SINGLE_STEP(n) "pkhbt r10, r11, r9, lsl #16\n ldr r7, [lr, #16*(" #n ")+0]\n" \
     "pkhtb r9, r9, r11, asr #16\n ldr r11, [lr, #16*(" #n ")+4]\n smlad r1, r7, r9, r1\n smlad r0, r7, r10, r0\n" \
