@@ -5,8 +5,8 @@
     python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
 
 A form below is the clean text: what an inner loop computes for one or two pairs of columns, one value a line. An order
-says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps every value in
-its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes fastest. It
+says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps every value
+in its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes fastest. It
 stands for SLOTHY, whose models have no SXTB16.
 """
 
@@ -18,7 +18,7 @@ import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embbert_tvm.cycles import pipeline
@@ -64,57 +64,65 @@ class Form:
     def place(self, which: int) -> str:
         """Where weights `which` of pairs N lie."""
         if self.by_rows:
-            return f"[r12, {self.step}*(N){f'+%[stride]*{which}' * (which > 0)}]"
+            return f"[r12, {self.step}*(N){'+%c[stride]' * which}]"
         return f"[r12, {self.step}*(N)+{4 * which + 4}]"
 
-    def clean(self) -> list[tuple[str, int]]:
-        """The values as they are written, each row of the operand before its products."""
-        rows = [value for value in self.values if value[0] == "a"]
-        steps = [(v, 0) for v in self.held if v not in rows]
-        for row in rows:
-            steps += [(row, 0), *((m, 0) for m in self.values if m[0] == "m" and m[1:-1] == row[1:])]
-        return steps
 
-
-def _rows(count: int, first: int = 0, name: str = "") -> dict[str, str]:
-    return {f"a{name}{r}": f"ldr %a{name}{r}, {{a{first + 4 * r}}}" for r in range(count)}
-
-
-def _products(low: str, high: str, count: int = 4, name: str = "") -> dict[str, str]:
-    return {
-        f"m{name}{r}{c}": f"smlad {SUMS[r][c]}, %a{name}{r}, %{column}, {SUMS[r][c]}"
-        for r in range(count)
-        for c, column in enumerate((low, high))
-    }
+def _tile(low: str, high: str, rows: int = 4, first: int = 0, name: str = "") -> dict[str, str]:
+    """Rows of the operand from byte `first` on, each with its products by two columns."""
+    found = {}
+    for r in range(rows):
+        found[f"a{name}{r}"] = f"ldr %a{name}{r}, {{a{first + 4 * r}}}"
+        for c, column in enumerate((low, high)):
+            found[f"m{name}{r}{c}"] = f"smlad {SUMS[r][c]}, %a{name}{r}, %{column}, {SUMS[r][c]}"
+    return found
 
 
 _APART = {"b": "ldr %b, {b}", "h": "sxtb16 %h, %b, ror #8", "l": "sxtb16 %l, %b"}
+_RAW = {"b": "ldr %b, {b}", "l": "sxtb16 %l, %b"}
+_RAW_TWO = {
+    **_RAW, **_tile("l", "b", 2),
+    "c": "ldr %c, {b1}", "k": "sxtb16 %k, %c", **_tile("k", "c", 2, 16, "x"),
+}  # fmt: skip
+# Of two pairs of rows one column each, as raw words: the odd rows first, then by the low bytes the even.
+_FOURS = {
+    "b": "ldr %b, {b}",
+    "c": "ldr %c, {b1}",
+    "u": "pkhbt %u, %b, %c, lsl #16",
+    "v": "pkhtb %v, %c, %b, asr #16",
+}
+_LOW = {"x": "uxtb16 %x, %u", "y": "uxtb16 %y, %v"}
+
+
+def _unsigned(values: dict[str, str]) -> dict[str, str]:
+    return {value: text.replace("sxtb16", "uxtb16") for value, text in values.items()}
+
+
 FORMS: Mapping[str, Form] = {
     # Two columns that lie in one word, both widened.
-    "dot": Form({**_APART, **_rows(4), **_products("l", "h")}),
+    "dot": Form({**_APART, **_tile("l", "h")}),
     # The same where the halfwords of the word are 256 times the second and the first: only one is widened.
-    "raw": Form({"b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_rows(4), **_products("l", "b")}),
+    "raw": Form({**_RAW, **_tile("l", "b")}),
     # Of two rows, which leave so many registers that every SMLAD has a load or an SXTB16 beside it.
-    "raw two": Form(
-        {
-            "b": "ldr %b, {b}", "l": "sxtb16 %l, %b", **_rows(2), **_products("l", "b", 2),
-            "c": "ldr %c, {b1}", "k": "sxtb16 %k, %c", **_rows(2, 16, "x"), **_products("k", "c", 2, "x"),
-        },
-        pairs=2,
-        rows=2,
-    ),
+    "raw two": Form(_RAW_TWO, pairs=2, rows=2),
+    # Where the first has no sign.
+    "keys": Form(_unsigned({**_RAW, **_tile("l", "b")})),
+    "keys two": Form(_unsigned(_RAW_TWO), pairs=2, rows=2),
     # Two rows of two columns: pairs of rows are made of pairs of columns.
     "context": Form(
         {
             **_APART,
             "u": "pkhbt %u, %l, %h, lsl #16",
             "v": "pkhtb %v, %h, %l, asr #16",
-            **_rows(4),
-            **_products("u", "v"),
+            **_tile("u", "v"),
         },
         by_rows=True,
     ),
-}  # fmt: skip
+    "values": Form({**_FOURS, **_tile("u", "v"), **_LOW, **_tile("x", "y", 4, 16, "x")}, pairs=2, by_rows=True),
+    "values two": Form(
+        {**_FOURS, **_tile("u", "v", 2), **_LOW, **_tile("x", "y", 2, 16, "x")}, pairs=2, rows=2, by_rows=True
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,22 @@ ORDERS = (
         "DOT_RAW_GROUPED", "raw", "cortex-m4", "r9 r10 r11 r7 r11 r7",
         "b a1 a0 l m11 m10 m00 m01 a2 a3 m21 m31 m30 m20",
     ),
+    Order(
+        "VALUES_TWO", "values two", "cortex-m7", "r5 r8 r8 r9 r11 r4 r10 r6 r4 r7",
+        "u m11 x m10 ax0 m00 y m01 +c mx01 +b mx00 +a1 mx11 +a0 mx10 +v +ax1",
+    ),
+    Order(
+        "VALUES_GROUPED", "values", "cortex-m4", "r7 r9 r10 r9 r7 r11 r7 r11 r10 r9 r7 r11 r7 r11",
+        "b u v a0 a1 m01 m00 m10 m11 a2 a3 m21 m20 m30 x m31 "
+        "ax0 ax1 mx00 y mx01 mx11 mx10 ax3 ax2 mx20 mx31 mx21 mx30 +c",
+    ),
 )  # fmt: skip
+_BY_NAME = {order.name: order for order in ORDERS}
+ORDERS = (
+    *ORDERS,
+    replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", form="keys two"),
+    replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", form="keys"),
+)
 
 
 _NAMED = re.compile(r"%([a-z]+\d?)")
@@ -196,7 +219,7 @@ def block(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]],
     """So many pairs as a loop's body with numbers for its places."""
     turns = range(pairs // FORMS[form].pairs)
     lines = [text_of(form, where, value, str(n + ahead)) for n in turns for value, ahead in steps]
-    lines = [line.replace("%[stride]", "#256", 1).replace("%[stride]", "256") for line in lines]
+    lines = [line.replace("%[stride]", "#256").replace("%c[stride]", "256") for line in lines]
     return [re.sub(r"#([\d*()+]+)", lambda m: f"#{_sum_of_products(m[1])}", line) for line in lines]
 
 
@@ -275,7 +298,7 @@ def costs(order: Order, clean: bool) -> dict[str, float]:
     """Cycles of a pair by each model. clean: of the form as it is written, each value in the same register."""
     form = FORMS[order.form]
     if clean:
-        steps, where = form.clean(), dict(order.where)
+        steps, where = [(value, 0) for value in form.values], dict(order.where)
         if not keeps_values(order.form, where, steps):
             where = dict(zip(form.held, INITIAL[order.form].split(), strict=True))
     else:
@@ -293,7 +316,11 @@ INITIAL = {
     "dot": "r9 r10 r9 r11 r7 r11 r7",
     "raw": "r9 r10 r11 r7 r11 r7",
     "raw two": "r4 r6 r7 r9 r5 r11 r8 r10",
+    "keys": "r9 r10 r11 r7 r11 r7",
+    "keys two": "r4 r6 r7 r9 r5 r11 r8 r10",
     "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",
+    "values": "r7 r9 r10 r9 r7 r11 r7 r11 r10 r9 r7 r11 r7 r11",
+    "values two": "r4 r5 r6 r5 r7 r8 r6 r5 r9 r10",
 }
 
 
@@ -302,7 +329,7 @@ def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Or
     rng, rules = random.Random(seed), rules_of(load_cpu(cpu))
     values = FORMS[form].held
     where = dict(zip(values, INITIAL[form].split(), strict=True))
-    steps = FORMS[form].clean()
+    steps = [(value, 0) for value in FORMS[form].values]
 
     def taken(steps, where) -> list[float]:
         body = [parse(line) for line in block(form, where, steps, 4)]

@@ -34,6 +34,8 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         CHECK(6, context_transposed, 2 * pairs, 0);
         CHECK(7, rows, 1 + pairs % 9, 5 * pairs - 4);
         CHECK(8, softmax, 3 * pairs - 2, 1 << (pairs % 2 ? 20 : 24));
+        CHECK(10, offset, pairs, 2 + 2 * pairs);
+        CHECK(13, softmax_fours, 3 * pairs - 2, 1 << (pairs % 2 ? 20 : 24));
     }
     for (int32_t pairs = 4; pairs <= 128; pairs += 4) {
         CHECK(0, dot, pairs, 0);
@@ -49,6 +51,23 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     for (int32_t pairs = 2; pairs <= 26; pairs += 2 + pairs / 8 * 2) {
         for (int32_t taps = 2; taps <= 32; taps += taps < 8 ? 6 : taps == 8 ? 4 : taps == 12 ? 4 : 16) {
             CHECK(9, filter, pairs, taps);
+        }
+    }
+    for (int32_t k = 32; k <= 512; k *= k == 32 ? 2 : 8) {
+        CHECK(11, scores, 1, k);
+        CHECK(11, scores, 5, k);
+    }
+    for (int32_t fours = 1; fours <= 70; fours += 1 + fours / 4) {
+        /* Strides of 40, 256, 512 and 2048 bytes, as far as there are so many rows. */
+        CHECK(12, values, fours, 20);
+        if (fours < 39) {
+            CHECK(12, values, fours, 8);
+        }
+        if (fours < 19) {
+            CHECK(12, values, fours, 4);
+        }
+        if (fours < 4) {
+            CHECK(12, values, fours, 2);
         }
     }
     return EMBBERT_OK;

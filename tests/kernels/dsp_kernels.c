@@ -78,6 +78,72 @@ void KERNEL(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused
         o->sums[i] = in->sums[i] >> 8;
     }
     embbert_dsp_dot_raw(o->sums, in->left, in->right, pairs);
+    for (int32_t i = 8; i < 16; i++) {
+        o->sums[i] = in->sums[i] >> 8;
+    }
+    embbert_dsp_dot_raw_2x2(o->sums + 8, in->left, in->right, pairs);
+    embbert_dsp_dot_raw_2x2(o->sums + 12, in->left + 4, in->right, pairs);
+}
+
+/* In offset binary, and the two kernels that read it. */
+void KERNEL(offset)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)
+{
+    for (int32_t i = 0; i < 2 * pairs * width; i++) {
+        o->bytes[i] = in->right[i];
+    }
+    embbert_dsp_offset(o->bytes, pairs, width);
+    embbert_dsp_widen_offset_4(o->halves, in->right, in->right + 2 * width, width);
+}
+
+void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
+{
+#define SCORES(n) embbert_dsp_scores(o->sums, in->left, in->right, pairs, 2 * n + 64, n)
+    if (k == 32) {
+        SCORES(32);
+    } else if (k == 64) {
+        SCORES(64);
+    } else {
+        SCORES(512);
+    }
+#undef SCORES
+}
+
+void KERNEL(values)(outputs_t *o, const inputs_t *in, int32_t fours, int32_t width)
+{
+    static int16_t weights[16 * 70] __attribute__((aligned(4)));
+    int32_t factor[8];
+    for (int32_t i = 0; i < 16 * fours; i += 16) {
+        for (int32_t h = 0; h < 8; h++) {
+            const int32_t odd = in->table[(i + h) & 255] & 127, even = in->table[(3 * i + h + 77) & 255] & 127;
+            weights[i + h] = (int16_t)odd, weights[i + 8 + h] = (int16_t)(256 * even - odd);
+        }
+    }
+    for (int32_t i = 0; i < 8; i++) {
+        factor[i] = i < 4 ? (i + 1) << 22 : in->sums[i] >> 12;
+    }
+#define VALUES(stride) embbert_dsp_values(o->halves, o->sums, weights, in->right, factor, fours, stride, width)
+    if (width == 20) {
+        VALUES(40);
+    } else if (width == 8) {
+        VALUES(256);
+    } else if (width == 4) {
+        VALUES(512);
+    } else {
+        VALUES(2048);
+    }
+#undef VALUES
+    for (int32_t i = 0; i < 4 * width; i++) {
+        o->sums[i] = 0; /* what it worked in */
+    }
+}
+
+void KERNEL(softmax_fours)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step)
+{
+    static int32_t scores[512];
+    for (int32_t i = 0; i < 512; i++) {
+        scores[i] = in->sums[i] >> 4;
+    }
+    embbert_dsp_softmax_fours(o->halves, o->sums, scores, in->table, step, columns);
 }
 
 void KERNEL(transpose)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width)

@@ -27,3 +27,7 @@ void KERNEL(context_transposed)(outputs_t *o, const inputs_t *in, int32_t pairs,
 void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps);
 void KERNEL(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k);
 void KERNEL(softmax)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step);
+void KERNEL(offset)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t width);
+void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k);
+void KERNEL(values)(outputs_t *o, const inputs_t *in, int32_t fours, int32_t width);
+void KERNEL(softmax_fours)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step);

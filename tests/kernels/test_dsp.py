@@ -18,6 +18,7 @@ orders = sys.modules["orders"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(orders)
 
 KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax", "filter")
+KERNELS += ("offset", "scores", "values", "softmax_fours")
 CPUS = {"cortex-m4": 0, "cortex-m7": 1, "cortex-m33": 0}
 
 
@@ -45,7 +46,8 @@ def test_an_order_finds_every_value_where_it_is_read(order):
 
 # Cycles a pair of columns by the worst of the models, before these orders and by them.
 WORST = {"DOT_SINGLE": (12, 10), "DOT_RAW_SINGLE": (12, 9), "CONTEXT_SINGLE": (15, 12), "DOT_GROUPED": (18, 17)}
-WORST |= {"DOT_RAW_GROUPED": (18, 16), "DOT_RAW_TWO": (9, 8)}
+WORST |= {"DOT_RAW_GROUPED": (18, 16), "DOT_KEYS_GROUPED": (18, 16), "VALUES_GROUPED": (20, 17.5)}
+WORST |= {"DOT_RAW_TWO": (9, 4), "DOT_KEYS_TWO": (9, 4), "VALUES_TWO": (10, 4.5)}  # of two rows
 
 
 @pytest.mark.parametrize("order", orders.ORDERS, ids=lambda order: order.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embbert_tvm.kernels.isa.base import Isa
-from embbert_tvm.kernels.isa.dsp import DSP, PLAIN
+from embbert_tvm.kernels.isa.dsp import DSP, DSP_DUAL, PLAIN
 from embbert_tvm.kernels.isa.mve import MVE
 from embbert_tvm.kernels.isa.mve_fp16 import MVE_FP16
 from embbert_tvm.kernels.isa.registry import Registry, listed
@@ -13,7 +13,7 @@ from embbert_tvm.kernels.isa.registry import Registry, listed
 REFERENCE = DSP.reference
 
 # A CPU's feature that a class serves, the best first.
-_BY_FEATURE = {"mve": MVE, "dsp": DSP}
+_BY_FEATURE = {"mve": MVE, "dual_issue": DSP_DUAL, "dsp": DSP}
 
 
 _UNPACK = listed("embbert_low_bits.h", {"embbert_unpack": lambda: 0})

@@ -19,6 +19,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
+from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
 from embbert_tvm.kernels.isa.registry import MicroKernel
 from embbert_tvm.kernels.isa.taps import lay_out_taps
@@ -43,31 +44,14 @@ class Added:
 Start = Added | None
 
 
-class Destination:
-    """Where a block of int8 results goes: columns of a block operand, rows of a row-interleaved tensor, or both.
-
-    operand: a view whose column 0 is the first result's. tensor: with the index of the block's first pair of rows.
-    """
-
-    def __init__(self, isa: Isa, operand=None, tensor=None, first_pair=None) -> None:
-        self.isa, self.operand, self.tensor, self.first_pair = isa, operand, tensor, first_pair
-
-    def write(self, row, column, value) -> None:
-        """Store an int32 that is in the range of int8."""
-        if self.operand is not None:
-            store(self.operand, tirx.Cast(self.isa.operand_dtype, value), *self.isa.at(row, column))
-        if self.tensor is not None:
-            pair = self.first_pair + tirx.floordiv(row, INTERLEAVE)
-            store(self.tensor, tirx.Cast("int8", value), pair, column, tirx.floormod(row, INTERLEAVE))
-
-
 @dataclass(frozen=True)
 class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
-    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call.
-    row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps: of a filter; None for any.
-    whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
+    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_rows: of a tile
+    whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps:
+    of a filter; None for any. whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two
+    channels' side by side.
     """
 
     name: str = "reference"
@@ -75,6 +59,7 @@ class Isa:
     rows: int = ROWS
     interleave: int = INTERLEAVE
     operand_dtype: str = "int16"
+    raw_rows: int = ROWS
     row_cost: float = 4.7
     most_taps: int | None = None
     whole_filters: bool = False
@@ -132,6 +117,16 @@ class Isa:
         """Whether what a product reads must lie side by side, and heads are one operator."""
         return True
 
+    @property
+    def factors(self) -> int:
+        """How many int32 a softmax leaves for the context."""
+        return ROWS
+
+    def attending(self, width: int, columns: int) -> Isa | None:
+        """How heads of `width` columns attend over tensors of `columns`, where that wants the tensors otherwise:
+        `offset` is called on each, once before the first block and once after the last."""
+        return None
+
     def groups_of(self, count):
         """Groups of rows that lie side by side in a tensor of `count` rows, in whole blocks."""
         return (count + (self.rows - 1)) // self.rows * (self.rows // self.interleave)
@@ -175,24 +170,27 @@ class Isa:
         """Whether a product unpacks weights of k columns and fewer bits on their way (kernels/mve_codes.py)."""
         return False
 
-    def dot_raw(self, acc, left, right, pair, k: int) -> None:
-        """`dot` on raw words: acc (4, 2) += left . the two rows of a pair."""
-        with loop("k", k) as i, loop("r", ROWS) as r:
+    def dot_raw(self, acc, left, row: int, right, pair, k: int) -> None:
+        """`dot` on raw words: acc (raw_rows, 2) += rows of left from `row` on . the two rows of a pair."""
+        with loop("k", k) as i, loop("r", self.raw_rows) as r:
             first, borrowed = (i32(right[pair, i, c]) for c in range(INTERLEAVE))
             second = borrowed + tirx.Cast("int32", first < i32(0))
             for c, weight in enumerate((first, second)):
-                store(acc, acc[r, c] + i32(left[self.at(r, i)]) * weight, r, c)
+                store(acc, acc[r, c] + i32(left[self.at(row + r, i)]) * weight, r, c)
 
     def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
         """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
-        acc = workspace("acc", (ROWS, INTERLEAVE), "int32")
+        rows = ROWS if weight is None else weight.tile_rows(self)
+        acc = workspace("acc", (rows, INTERLEAVE), "int32")
         with loop("j", n // INTERLEAVE) as j:
-            for r, c in TILE:
-                store(acc, start(r, j * INTERLEAVE + c), r, c)
-            if weight is not None:
-                weight.dot(self, acc, left, j)
-            for r, c in TILE:
-                finish(r, j * INTERLEAVE + c, acc[r, c])
+            for row in range(0, ROWS, rows):
+                tile = [(row + r, j * INTERLEAVE + c, (r, c)) for r in range(rows) for c in range(INTERLEAVE)]
+                for r, column, at in tile:
+                    store(acc, start(r, column), *at)
+                if weight is not None:
+                    weight.dot(self, acc, left, row, j)
+                for r, column, at in tile:
+                    finish(r, column, acc[at])
 
     def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
         """The table, if any, of clamp(multiply_high(acc, multiplier[j])), acc of bias, start and left . weight."""
@@ -247,8 +245,7 @@ class Isa:
         total = workspace("total", (ROWS,), "int32")
         self.softmax_weights(weights, total, score, exp, score_multiplier, count)
         with loop("r", ROWS) as r:
-            inverse = tirx.truncdiv(i32(2**31 - 1), total[r]) << i32(6)
-            store(factor, multiply_high(inverse, ratio), r)
+            store(factor, context_factor(total[r], ratio), r)
 
     def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
         with loop("r", ROWS) as r:
@@ -382,6 +379,11 @@ class Isa:
         """acc[j] += row . weight, int8 (k,)."""
         with loop("k", int(weight.shape[0])) as i:
             store(acc, acc[j] + i32(row[i]) * i32(weight[i]), j)
+
+
+def context_factor(total, ratio):
+    """What a context's sums are multiplied by, from the sum of a row's weights (attention.py)."""
+    return multiply_high(tirx.truncdiv(i32(2**31 - 1), total) << i32(6), ratio)
 
 
 def _start(bias, start: Start) -> Callable:

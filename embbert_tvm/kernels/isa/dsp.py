@@ -8,9 +8,10 @@ from typing import ClassVar
 from tvm import tirx
 
 from embbert_tvm.kernels.builder import address, call, loop, store, workspace
-from embbert_tvm.kernels.isa.base import Isa
+from embbert_tvm.kernels.isa.base import Isa, context_factor
+from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
-from embbert_tvm.kernels.layouts import INTERLEAVE
+from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 
 # Pairs of columns between two branches of the product's loop, and the fewest that it is written for.
@@ -64,7 +65,7 @@ _CONTEXTS = (
     *(_context(loads, steps) for loads in ("ldrd", "single") for steps in (2, 4, 8)),
     *_plain("embbert_dsp_context_plain"),
 )
-_RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped", "two") for steps in (16, 32))
+_RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped") for steps in (16, 32))
 _MICRO_KERNELS = (
     MicroKernel("embbert_dsp_dot_4x2", _HEADER, _tile, _DOTS),
     MicroKernel("embbert_dsp_context_4x2", _HEADER, _context_tile, _CONTEXTS),
@@ -73,11 +74,17 @@ _MICRO_KERNELS = (
         _HEADER,
         {
             **{f"embbert_dsp_dot_4x2_{steps}": _tile for steps in range(_LEAST, _MOST + 1)},
+            "embbert_dsp_dot_raw_2x2": lambda pairs: 8 * pairs,
             "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
             "embbert_dsp_fir_4": lambda taps: 4 * taps,
             "embbert_dsp_rows": lambda n, k: n * k,
+            "embbert_dsp_offset": lambda pairs, width: 0,
+            "embbert_dsp_scores": lambda pairs, stride, k: 8 * pairs * k,
             "embbert_dsp_softmax": lambda columns: 0,
+            "embbert_dsp_softmax_fours": lambda columns: 0,
+            "embbert_dsp_values": lambda fours, stride, width: 16 * fours * width,
             "embbert_dsp_widen_4": lambda width: 0,
+            "embbert_dsp_widen_offset_4": lambda width: 0,
         },
     ),
 )
@@ -106,6 +113,10 @@ class Dsp(Isa):
     def attends_in_blocks(self) -> bool:
         return self.simd
 
+    def attending(self, width: int, columns: int) -> DspOffset | None:
+        fits = self.takes_raw(width) and 2 * INTERLEAVE * columns <= _OFFSET_BYTES
+        return DspOffset(simd=self.simd) if self.intrinsic and fits else None
+
     def takes_raw(self, k: int) -> bool:
         return self.simd and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
 
@@ -132,12 +143,12 @@ class Dsp(Isa):
         args = (address(acc, *acc_at, 0, 0), address(left, 0, 0, 0), address(right, pair, first, 0), k // 2)
         call(name, *args)
 
-    def dot_raw(self, acc, left, right, pair, k: int) -> None:
+    def dot_raw(self, acc, left, row: int, right, pair, k: int) -> None:
         if not self.intrinsic:
-            super().dot_raw(acc, left, right, pair, k)
+            super().dot_raw(acc, left, row, right, pair, k)
             return
-        args = (address(acc, 0, 0), address(left, 0, 0, 0), address(right, pair, 0, 0), k // 2)
-        call("embbert_dsp_dot_raw", *args)
+        args = (address(acc, 0, 0), address(left, 0, row, 0), address(right, pair, 0, 0), k // 2)
+        call("embbert_dsp_dot_raw" if self.raw_rows == ROWS else "embbert_dsp_dot_raw_2x2", *args)
 
     def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
         if not self.simd_intrinsic:
@@ -200,6 +211,45 @@ class Dsp(Isa):
         call("embbert_dsp_rows", address(acc, j), address(row, 0), address(weight, 0), 1, int(weight.shape[0]))
 
 
+@dataclass(frozen=True)
+class DspOffset(Dsp):
+    """Keys and values whose first rows of each pair lie in offset binary, 128 more without a sign: a halfword is then
+    256 times the second row's value and the first's, and multiplies as a raw word does."""
+
+    @property
+    def factors(self) -> int:
+        """After the factors of the rows what their sums start from."""
+        return 2 * ROWS
+
+    def offset(self, tensor) -> None:
+        """Change a tensor to offset binary, or back."""
+        pairs, width = tensor.shape[0], int(tensor.shape[1])
+        call("embbert_dsp_offset", address(tensor, 0, 0, 0), pairs, width)
+
+    def load(self, out, tensor, first_pair, width: int) -> None:
+        pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
+        call("embbert_dsp_widen_offset_4", address(out, 0, 0, 0), *pairs, width)
+
+    def scores(self, out, left, keys, first_column, width: int, count) -> None:
+        pairs, stride = (count + 1) // INTERLEAVE, int(keys.shape[1]) * INTERLEAVE
+        args = (address(left, 0, 0, 0), address(keys, 0, first_column, 0), pairs, stride, width)
+        call("embbert_dsp_scores", address(out, 0, 0, 0), *args)
+
+    def softmax(self, weights, factor, score, exp, score_multiplier, ratio, count) -> None:
+        totals = workspace("totals", (self.factors,), "int32")
+        args = (address(totals, 0), address(score, 0, 0, 0), address(exp, 0), score_multiplier, count)
+        call("embbert_dsp_softmax_fours", address(weights, 0, 0, 0), *args)
+        with loop("r", ROWS) as r:
+            store(factor, context_factor(totals[r], ratio), r)
+            store(factor, totals[ROWS + r], ROWS + r)
+
+    def context(self, out: Destination, sums, weights, values, first_column, width: int, factor, count) -> None:
+        stride, fours = int(values.shape[1]) * INTERLEAVE, (count + (ROWS - 1)) // ROWS
+        places = (address(sums, 0, 0, 0), address(weights, 0, 0, 0), address(values, 0, first_column, 0))
+        args = (*places, address(factor, 0), fours, stride, width)
+        call("embbert_dsp_values", address(out.operand, 0, 0, 0), *args)
+
+
 def steps_of(pairs: int) -> int | None:
     """Pairs of columns that the product's loop takes between two branches, a divisor of `pairs`; None where none is
     written for it."""
@@ -209,4 +259,6 @@ def steps_of(pairs: int) -> int | None:
 
 
 DSP = Dsp()
+# Two instructions issue at once: a tile of two rows has a load for every SMLAD.
+DSP_DUAL = Dsp(raw_rows=2)
 PLAIN = Dsp(row_cost=4.7, simd=False)

@@ -12,7 +12,8 @@ from tvm import tirx
 
 from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
 from embbert_tvm.kernels.epilogues import reciprocal_root
-from embbert_tvm.kernels.isa.base import Destination, Isa, Start
+from embbert_tvm.kernels.isa.base import Isa, Start
+from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS

@@ -14,7 +14,8 @@ from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 
 if TYPE_CHECKING:
-    from embbert_tvm.kernels.isa.base import Destination, Isa
+    from embbert_tvm.kernels.isa.base import Isa
+    from embbert_tvm.kernels.isa.destination import Destination
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_TILE_3(x, v, w) "smlad r6, " x ", " v ", r6\n smlad r8, " x ", " w ", r8\n"
 
 /* A step for each of so many numbers from n. */
+#define EMBBERT_TIMES_0(step, n)
 #define EMBBERT_TIMES_1(step, n) step(n)
 #define EMBBERT_TIMES_2(step, n) EMBBERT_TIMES_1(step, n) EMBBERT_TIMES_1(step, n + 1)
 #define EMBBERT_TIMES_3(step, n) EMBBERT_TIMES_2(step, n) EMBBERT_TIMES_1(step, n + 2)
@@ -154,7 +155,7 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_DOT_GROUPED_EARLY 0
 #define EMBBERT_DOT_RAW_SINGLE_EARLY 0
 #define EMBBERT_DOT_RAW_GROUPED_EARLY 0
-#define EMBBERT_DOT_RAW_TWO_EARLY 0
+#define EMBBERT_DOT_KEYS_GROUPED_EARLY 0
 #define EMBBERT_DOT_LDRD_START ""
 #define EMBBERT_DOT_LDRD_EARLY 8
 #define EMBBERT_DOT_LDRD(b, n, last)                                                                                   \
@@ -315,6 +316,8 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
  * first's: one word less is widened. pairs is a multiple of 16 and at most 256; acc needs eight bits more than its
  * sums have: k * 2^7 * 2^7 * 2^8 fits. */
 #if EMBBERT_DSP
+/* 256 times a second sum, and a first: the second. */
+#define EMBBERT_SECOND(both, first) ((int32_t)((uint32_t)(both) - (uint32_t)(first)) >> 8)
 #define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
     EMBBERT_DSP_DOT(name##_sums, form, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
@@ -326,65 +329,71 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
         }                                                                                                              \
         name##_sums(acc, a, b, pairs);                                                                                 \
         for (int32_t r = 0; r < 4; r++) {                                                                              \
-            acc[2 * r + 1] = start[r] + ((int32_t)((uint32_t)acc[2 * r + 1] - (uint32_t)acc[2 * r]) >> 8);             \
+            acc[2 * r + 1] = start[r] + EMBBERT_SECOND(acc[2 * r + 1], acc[2 * r]);                                    \
         }                                                                                                              \
     }
+/* A tile of two rows, where every SMLAD has a load beside it: 8 cycles for 16 multiplications on M7, not 9. */
+#define EMBBERT_TWO_LOAD(w, x, y, z)                                                                                   \
+    register int32_t c0 __asm__("r0") = w;                                                                             \
+    register int32_t c1 __asm__("r1") = x;                                                                             \
+    register int32_t c2 __asm__("r2") = y;                                                                             \
+    register int32_t c3 __asm__("r3") = z;
+#define EMBBERT_TWO_OPERANDS "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3)
+#define EMBBERT_DSP_TWO_SUMS(form, steps, before)                                                                      \
+    register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                              \
+    register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                        \
+    register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                    \
+    __asm__ volatile("push {r7, r9}\n"                                                                                 \
+                     "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                            \
+                     EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                           \
+                     "pop {r7, r9}\n"                                                                                  \
+                     : EMBBERT_TWO_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                        \
+                     :                                                                                                 \
+                     : "r4", "r5", "r6", "r8", "r10", "r11", "cc", "memory");
+#define EMBBERT_DSP_RAW_TWO(name, steps, before)                                                                       \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
+    {                                                                                                                  \
+        EMBBERT_TWO_LOAD(acc[0], acc[0], acc[2], acc[2])                                                               \
+        EMBBERT_DSP_TWO_SUMS(RAW_TWO, steps, before)                                                                   \
+        acc[0] = c0, acc[1] += EMBBERT_SECOND(c1, c0);                                                                 \
+        acc[2] = c2, acc[3] += EMBBERT_SECOND(c3, c2);                                                                 \
+    }
 #else
+/* Of `rows` rows. */
+EMBBERT_INLINE void embbert_dsp_raw_plain(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs,
+                                          const int32_t rows)
+{
+    for (int32_t p = 0; p < pairs; p++) {
+        for (int32_t h = 0; h < 2; h++) {
+            const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);
+            for (int32_t r = 0; r < rows; r++) {
+                const int32_t left = a[8 * p + 2 * r + h];
+                acc[2 * r] += left * first;
+                acc[2 * r + 1] += left * second;
+            }
+        }
+    }
+}
 #define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        for (int32_t p = 0; p < pairs; p++) {                                                                          \
-            for (int32_t h = 0; h < 2; h++) {                                                                          \
-                const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);                   \
-                for (int32_t r = 0; r < 4; r++) {                                                                      \
-                    const int32_t left = a[8 * p + 2 * r + h];                                                         \
-                    acc[2 * r] += left * first;                                                                        \
-                    acc[2 * r + 1] += left * second;                                                                   \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
+        embbert_dsp_raw_plain(acc, a, b, pairs, 4);                                                                    \
     }
-#endif
-/* The same, two rows at a time: every SMLAD has a load beside it, so 8 cycles for 16 multiplications on M7, not 9. */
-#if EMBBERT_DSP
 #define EMBBERT_DSP_RAW_TWO(name, steps, before)                                                                       \
-    EMBBERT_INLINE void name##_rows(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                    \
-    {                                                                                                                  \
-        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
-        register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
-        register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
-        register int32_t c0 __asm__("r0") = acc[0];                                                                    \
-        register int32_t c1 __asm__("r1") = acc[0];                                                                    \
-        register int32_t c2 __asm__("r2") = acc[2];                                                                    \
-        register int32_t c3 __asm__("r3") = acc[2];                                                                    \
-        __asm__ volatile("push {r7, r9}\n"                                                                             \
-                         "1:\n" EMBBERT_DOT_RAW_TWO_START before(EMBBERT_DOT_RAW_TWO_STEP, 0)                          \
-                         EMBBERT_DOT_RAW_TWO_LAST(steps, "[sp, #4]") "bne 1b\n"                                        \
-                         "pop {r7, r9}\n"                                                                              \
-                         : "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3), "+r"(left), "+r"(right), "+r"(end)                  \
-                         :                                                                                             \
-                         : "r4", "r5", "r6", "r8", "r10", "r11", "cc", "memory");                                      \
-        acc[0] = c0, acc[2] = c2;                                                                                      \
-        acc[1] += (int32_t)((uint32_t)c1 - (uint32_t)c0) >> 8;                                                         \
-        acc[3] += (int32_t)((uint32_t)c3 - (uint32_t)c2) >> 8;                                                         \
-    }                                                                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        name##_rows(acc, a, b, pairs);                                                                                 \
-        name##_rows(acc + 4, a + 4, b, pairs);                                                                         \
+        embbert_dsp_raw_plain(acc, a, b, pairs, 2);                                                                    \
     }
-#else
-#define EMBBERT_DSP_RAW_TWO(name, steps, before) EMBBERT_DSP_RAW(name, RAW_TWO, steps, before)
 #endif
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_32, RAW_SINGLE, 32, EMBBERT_TIMES_31)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_16, RAW_GROUPED, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_grouped_32, RAW_GROUPED, 32, EMBBERT_TIMES_31)
-EMBBERT_DSP_RAW_TWO(embbert_dsp_dot_raw_two_16, 8, EMBBERT_TIMES_7)
-EMBBERT_DSP_RAW_TWO(embbert_dsp_dot_raw_two_32, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_RAW_TWO(embbert_dsp_raw_two_16, 8, EMBBERT_TIMES_7)
+EMBBERT_DSP_RAW_TWO(embbert_dsp_raw_two_32, 16, EMBBERT_TIMES_15)
 #if EMBBERT_DUAL_ISSUE
-#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_two_16
-#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_two_32
+#define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_single_16
+#define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_single_32
 #else
 #define EMBBERT_DOT_RAW_16 embbert_dsp_dot_raw_grouped_16
 #define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_grouped_32
@@ -398,6 +407,105 @@ EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const in
     } else {
         EMBBERT_DOT_RAW_16(acc, a, b, pairs);
     }
+}
+
+/* The same of two rows of a block: acc (2, 2). */
+EMBBERT_INLINE void embbert_dsp_dot_raw_2x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
+{
+    if (pairs % 32 == 0) {
+        embbert_dsp_raw_two_32(acc, a, b, pairs);
+    } else {
+        embbert_dsp_raw_two_16(acc, a, b, pairs);
+    }
+}
+
+/* In offset binary and back: the first row of each pair of the interleaved matrix y (pairs, width, 2) plus 128, without
+ * a sign. width is even; y is aligned to words. */
+static inline void embbert_dsp_offset(int8_t *y, int32_t pairs, int32_t width)
+{
+#if EMBBERT_DSP
+    embbert_word_t *word = (embbert_word_t *)(void *)y;
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < pairs * (width / 2); i++) {
+        word[i] ^= 0x00800080;
+    }
+#else
+    for (int32_t i = 0; i < 2 * pairs * width; i += 2) {
+        y[i] = (int8_t)(y[i] ^ -128);
+    }
+#endif
+}
+
+/* The scores (4, 2) of a block operand a (pairs, 4, 2) and a pair of keys in offset binary b (2 * pairs, 2), from
+ * start[r], which takes back what 128 more adds to the first. pairs is a multiple of 16 and at most 256. */
+#if EMBBERT_DSP
+#if EMBBERT_DUAL_ISSUE
+#define EMBBERT_DSP_KEYS(name, steps, before)                                                                          \
+    EMBBERT_INLINE void name##_two(int32_t *scores, const int32_t *start, const int16_t *a, const int8_t *b,           \
+                                   int32_t pairs)                                                                      \
+    {                                                                                                                  \
+        EMBBERT_TWO_LOAD(start[0], start[0], start[1], start[1])                                                       \
+        EMBBERT_DSP_TWO_SUMS(KEYS_TWO, steps / 2, before)                                                              \
+        scores[0] = c0, scores[1] = EMBBERT_SECOND(c1, c0);                                                            \
+        scores[2] = c2, scores[3] = EMBBERT_SECOND(c3, c2);                                                            \
+    }                                                                                                                  \
+    EMBBERT_INLINE void name(int32_t *scores, const int32_t *start, const int16_t *a, const int8_t *b, int32_t pairs)  \
+    {                                                                                                                  \
+        name##_two(scores, start, a, b, pairs);                                                                        \
+        name##_two(scores + 4, start + 2, a + 4, b, pairs);                                                            \
+    }
+EMBBERT_DSP_KEYS(embbert_dsp_keys_16, 16, EMBBERT_TIMES_7)
+EMBBERT_DSP_KEYS(embbert_dsp_keys_32, 32, EMBBERT_TIMES_15)
+#else
+#define EMBBERT_DSP_KEYS(name, steps, before)                                                                          \
+    EMBBERT_DSP_DOT(name##_sums, KEYS_GROUPED, steps, before)                                                          \
+    EMBBERT_INLINE void name(int32_t *scores, const int32_t *start, const int16_t *a, const int8_t *b, int32_t pairs)  \
+    {                                                                                                                  \
+        int32_t acc[8] = {start[0], start[0], start[1], start[1], start[2], start[2], start[3], start[3]};             \
+        name##_sums(acc, a, b, pairs);                                                                                 \
+        for (int32_t r = 0; r < 4; r++) {                                                                              \
+            scores[2 * r] = acc[2 * r], scores[2 * r + 1] = EMBBERT_SECOND(acc[2 * r + 1], acc[2 * r]);                \
+        }                                                                                                              \
+    }
+EMBBERT_DSP_KEYS(embbert_dsp_keys_16, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_KEYS(embbert_dsp_keys_32, 32, EMBBERT_TIMES_31)
+#endif
+#endif
+
+/* scores (pairs, 4, 2) = block operand a (k / 2, 4, 2) . the rows of keys in offset binary, pairs `stride` bytes apart,
+ * over their first k columns, k a multiple of 32 and at most 512. */
+EMBBERT_INLINE void embbert_dsp_scores(int32_t *scores, const int16_t *a, const int8_t *keys, int32_t pairs,
+                                       const int32_t stride, const int32_t k)
+{
+#if EMBBERT_DSP
+    int32_t start[4] = {0, 0, 0, 0};
+    for (int32_t i = 0; i < 8 * (k / 2); i += 8) {
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t both = *(const embbert_word_t *)(const void *)(a + i + 2 * r);
+            __asm__("smlad %0, %1, %2, %0" : "+r"(start[r]) : "r"(both), "r"(0x00010001));
+        }
+    }
+    for (int32_t r = 0; r < 4; r++) {
+        start[r] *= -128;
+    }
+    for (int32_t p = 0; p < pairs; p++, scores += 8, keys += stride) {
+        if (k % 64 == 0) {
+            embbert_dsp_keys_32(scores, start, a, keys, k / 2);
+        } else {
+            embbert_dsp_keys_16(scores, start, a, keys, k / 2);
+        }
+    }
+#else
+    for (int32_t p = 0; p < pairs; p++, scores += 8, keys += stride) {
+        for (int32_t i = 0; i < 8; i++) {
+            scores[i] = 0;
+            for (int32_t j = 0; j < k; j++) {
+                const int32_t key = i % 2 ? keys[2 * j + 1] : (int8_t)(keys[2 * j] ^ -128);
+                scores[i] += a[j / 2 * 8 + i / 2 * 2 + j % 2] * key;
+            }
+        }
+    }
+#endif
 }
 
 /* t (width / 2, pairs, 2, 2) of the interleaved matrix y (pairs, width, 2): of two columns, one after the other, a
@@ -571,6 +679,135 @@ EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, cons
     }
 }
 
+/* Of a tile the sums of weights . two columns of values, from the pairs of rows at R12 on to `end`: `steps` fours, pairs of
+ * pairs, between two branches as long as there are so many. A halfword multiplies by the second row's weight, its
+ * first row again by what is then missing: both give 256 times the sum. */
+#if EMBBERT_DSP
+#define EMBBERT_VALUES_LOOP(form, steps, before)                                                                       \
+    "push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                                     \
+    "1:\n" EMBBERT_VALUES_##form##_START before(EMBBERT_VALUES_##form##_STEP, 0)                                       \
+    EMBBERT_VALUES_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                                         \
+    "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                                                   \
+    "3:\n" EMBBERT_VALUES_##form##_START EMBBERT_VALUES_##form##_LAST(1, "[sp, #4]") "bne 3b\n"                        \
+    "4:\n pop {r7, r9, r10}\n"
+#define EMBBERT_VALUES_PLACES(steps)                                                                                   \
+    register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                              \
+    register uintptr_t right __asm__("r12") = (uintptr_t)b;                                                            \
+    register uintptr_t end __asm__("r9") = (uintptr_t)(b + 2 * stride * fours);                                        \
+    register uintptr_t most __asm__("r10") = (uintptr_t)(b + 2 * stride * (fours & ~(steps - 1)));
+/* Two sums of a row, scaled and narrowed. */
+EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y, int32_t factor)
+{
+    x = saturate_i8(multiply_high(x, factor)), y = saturate_i8(multiply_high(y, factor));
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(x) : "r"(x), "r"(y));
+    *(embbert_word_t *)(void *)out = x;
+}
+/* 256 times the sums of a tile, from 256 times `start` of each row: EMBBERT_VALUES_EACH row r with its sums x and y. */
+#if EMBBERT_DUAL_ISSUE
+#define EMBBERT_VALUES_ROWS 2
+#define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
+    EMBBERT_VALUES_PLACES(steps)                                                                                       \
+    EMBBERT_TWO_LOAD(start(0), start(0), start(1), start(1))                                                           \
+    __asm__ volatile(EMBBERT_VALUES_LOOP(TWO, steps, times)                                                            \
+                     : EMBBERT_TWO_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                            \
+                     : [stride] "i"(stride)                                                                            \
+                     : "r4", "r5", "r6", "r8", "r11", "cc", "memory");
+#define EMBBERT_VALUES_EACH(each) each(0, c0, c1) each(1, c2, c3)
+/* So many rows' columns stay in a cache of 16 KB and four ways, from a column pair to the next: 128. */
+#define EMBBERT_VALUES_FOURS 32
+#else
+#define EMBBERT_VALUES_ROWS 4
+#define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
+    EMBBERT_VALUES_PLACES(steps)                                                                                       \
+    const int32_t starts[8] = {start(0), start(0), start(1), start(1), start(2), start(2), start(3), start(3)};        \
+    EMBBERT_TILE_LOAD(starts)                                                                                          \
+    __asm__ volatile(EMBBERT_VALUES_LOOP(GROUPED, steps, times)                                                        \
+                     : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                           \
+                     : [stride] "i"(stride)                                                                            \
+                     : "r11", "cc", "memory");
+#define EMBBERT_VALUES_EACH(each) each(0, c0, c1) each(1, c2, c3) each(2, c4, c5) each(3, c6, c7)
+/* So many rows' sums surely fit 24 bits: 256. */
+#define EMBBERT_VALUES_FOURS 64
+#endif
+#define EMBBERT_VALUES_BY_STRIDE(start, each)                                                                          \
+    if (stride <= 256) {                                                                                               \
+        EMBBERT_VALUES_TILE(8, EMBBERT_TIMES_7, start) EMBBERT_VALUES_EACH(each)                                       \
+    } else if (stride <= 512) {                                                                                        \
+        EMBBERT_VALUES_TILE(4, EMBBERT_TIMES_3, start) EMBBERT_VALUES_EACH(each)                                       \
+    } else {                                                                                                           \
+        EMBBERT_VALUES_TILE(1, EMBBERT_TIMES_0, start) EMBBERT_VALUES_EACH(each)                                       \
+    }
+/* The context where one part of the rows is all. */
+EMBBERT_INLINE void embbert_dsp_values_all(int16_t *out, const int16_t *a, const int8_t *b, const int32_t *factor,
+                                           int32_t fours, const int32_t stride, const int32_t width)
+{
+    for (int32_t j = 0; j < width / 2; j++, out += 8, b += 4) {
+#define EMBBERT_VALUES_START(r) factor[4 + r] * 256
+#define EMBBERT_VALUES_ROW(r, x, y) embbert_dsp_values_store(out + 2 * r, x >> 8, y >> 8, factor[r]);
+        EMBBERT_VALUES_BY_STRIDE(EMBBERT_VALUES_START, EMBBERT_VALUES_ROW)
+    }
+}
+/* What a part of the rows adds to sums. */
+EMBBERT_INLINE void embbert_dsp_values_part(int32_t *sums, const int16_t *a, const int8_t *b, int32_t fours,
+                                            const int32_t stride, const int32_t width)
+{
+    for (int32_t j = 0; j < width / 2; j++, sums += 8, b += 4) {
+#define EMBBERT_VALUES_NONE(r) 0
+#define EMBBERT_VALUES_ADD(r, x, y) sums[2 * r] += x >> 8, sums[2 * r + 1] += y >> 8;
+        EMBBERT_VALUES_BY_STRIDE(EMBBERT_VALUES_NONE, EMBBERT_VALUES_ADD)
+    }
+}
+#endif
+
+/* The context out (width / 2, 4, 2) of four rows: the sums of weights . columns of values in offset binary, pairs of
+ * rows `stride` bytes apart, each plus factor[4 + r], scaled by factor[r] and narrowed to eight bits. weights (fours, 2,
+ * 4, 2), of four weights w of a row: w[1] and w[3]; then 256 w[0] - w[1] and 256 w[2] - w[3]. sums (width / 2, 4, 2):
+ * to work in. stride is a constant of at most 2048. */
+EMBBERT_INLINE void embbert_dsp_values(int16_t *out, int32_t *sums, const int16_t *weights, const int8_t *values,
+                                       const int32_t *factor, int32_t fours, const int32_t stride, const int32_t width)
+{
+#if EMBBERT_DSP
+    if (fours <= EMBBERT_VALUES_FOURS) {
+        for (int32_t r = 0; r < 4; r += EMBBERT_VALUES_ROWS) {
+            embbert_dsp_values_all(out + 2 * r, weights + 2 * r, values, factor + r, fours, stride, width);
+        }
+        return;
+    }
+    for (int32_t r = 0; r < 4; r++) {
+        const int32_t start = factor[4 + r];
+        for (int32_t i = 2 * r; i < 4 * width; i += 8) {
+            sums[i] = start, sums[i + 1] = start;
+        }
+    }
+    for (; fours > 0; fours -= EMBBERT_VALUES_FOURS) {
+        const int32_t many = fours < EMBBERT_VALUES_FOURS ? fours : EMBBERT_VALUES_FOURS;
+        for (int32_t r = 0; r < 4; r += EMBBERT_VALUES_ROWS) {
+            embbert_dsp_values_part(sums + 2 * r, weights + 2 * r, values, many, stride, width);
+        }
+        weights += 16 * EMBBERT_VALUES_FOURS, values += 2 * stride * EMBBERT_VALUES_FOURS;
+    }
+    for (int32_t r = 0; r < 4; r++) {
+        const int32_t by = factor[r];
+#pragma GCC unroll 2
+        for (int32_t i = 2 * r; i < 4 * width; i += 8) {
+            embbert_dsp_values_store(out + i, sums[i], sums[i + 1], by);
+        }
+    }
+#else
+    (void)sums;
+    for (int32_t i = 0; i < 4 * width; i++) {
+        const int32_t r = i / 2 % 4, column = i / 8 * 2 + i % 2;
+        int32_t sum = factor[4 + r];
+        for (int32_t p = 0; p < 2 * fours; p++) {
+            const int16_t *const w = weights + p / 2 * 16 + 2 * r + p % 2;
+            const int8_t *const y = values + p * stride + 2 * column;
+            sum += w[0] * y[1] + (w[8] + w[0]) / 256 * (uint8_t)y[0];
+        }
+        out[i] = (int16_t)saturate_i8(multiply_high(sum, factor[r]));
+    }
+#endif
+}
+
 /* The same in plain C, `rows` by `columns` sums at a time. rows divides 4, columns 2. */
 EMBBERT_INLINE void embbert_dsp_context_plain(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
                                               int32_t pairs, const int32_t rows, const int32_t columns)
@@ -610,6 +847,31 @@ EMBBERT_INLINE void embbert_dsp_widen_4(int16_t *a, const int8_t *b0, const int8
         at[0] = b0[2 * i];
         at[2] = b0[2 * i + 1];
         at[4] = b1[2 * i];
+        at[6] = b1[2 * i + 1];
+    }
+#endif
+}
+
+/* The same of pairs in offset binary. */
+EMBBERT_INLINE void embbert_dsp_widen_offset_4(int16_t *a, const int8_t *b0, const int8_t *b1, int32_t k)
+{
+#if EMBBERT_DSP
+    const embbert_word_t *top = (const embbert_word_t *)(const void *)b0;
+    const embbert_word_t *bottom = (const embbert_word_t *)(const void *)b1;
+    embbert_word_t *out = (embbert_word_t *)(void *)a;
+    for (int32_t p = 0; p < k / 2; p++, out += 4) {
+        const int32_t u = top[p] ^ 0x00800080, v = bottom[p] ^ 0x00800080;
+        __asm__("sxtb16 %0, %1" : "=r"(out[0]) : "r"(u));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(out[1]) : "r"(u));
+        __asm__("sxtb16 %0, %1" : "=r"(out[2]) : "r"(v));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(out[3]) : "r"(v));
+    }
+#else
+    for (int32_t i = 0; i < k; i++) {
+        int16_t *const at = a + 8 * (i / 2) + i % 2;
+        at[0] = (int8_t)(b0[2 * i] ^ -128);
+        at[2] = b0[2 * i + 1];
+        at[4] = (int8_t)(b1[2 * i] ^ -128);
         at[6] = b1[2 * i + 1];
     }
 #endif
@@ -886,6 +1148,61 @@ static inline void embbert_dsp_softmax(int16_t *weights, int32_t *total, int32_t
             out[8 * (pairs - 1) + 1] = 0;
         }
         total[r] = sum;
+    }
+}
+
+/* Softmax weights of four rows as embbert_dsp_values takes them, (columns / 4, 2, 4, 2), from scores (columns / 2, 4,
+ * 2), columns filled up to a multiple of four with weights of 0; in totals[0] to [3] each row's sum of weights as above,
+ * in totals[4] to [7] what its sums start from: -128 times those of the first rows of pairs. */
+static inline void embbert_dsp_softmax_fours(int16_t *weights, int32_t *totals, int32_t *scores, const int8_t *table,
+                                             int32_t step, int32_t columns)
+{
+    const int32_t fours = (columns + 3) / 4;
+    for (int32_t r = 0; r < 4; r++) {
+        int32_t *const row = scores + 2 * r;
+        const int32_t start = row[0];
+        for (int32_t j = columns; j < 4 * fours; j++) {
+            row[j / 2 * 8 + j % 2] = start;
+        }
+        int32_t peak = start, odd = 0, even = 0;
+#pragma GCC unroll 2
+        for (int32_t q = 0; q < fours; q++) {
+            const int32_t *const at = row + 16 * q;
+            peak = max_i32(peak, max_i32(max_i32(at[0], at[1]), max_i32(at[8], at[9])));
+        }
+        int16_t *const out = weights + 2 * r;
+#pragma GCC unroll 2
+        for (int32_t q = 0; q < fours; q++) {
+            const int32_t *const at = row + 16 * q;
+            const int32_t w0 = table[saturate_u8(multiply_high(peak - at[0], step))];
+            const int32_t w1 = table[saturate_u8(multiply_high(peak - at[1], step))];
+            const int32_t w2 = table[saturate_u8(multiply_high(peak - at[8], step))];
+            const int32_t w3 = table[saturate_u8(multiply_high(peak - at[9], step))];
+#if EMBBERT_DSP
+            int32_t evens, odds;
+            __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(evens) : "r"(w0), "r"(w2));
+            __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(odds) : "r"(w1), "r"(w3));
+            __asm__("smlad %0, %1, %2, %0" : "+r"(even) : "r"(evens), "r"(0x00010001));
+            __asm__("smlad %0, %1, %2, %0" : "+r"(odd) : "r"(odds), "r"(0x00010001));
+            *(embbert_word_t *)(void *)(out + 16 * q) = odds;
+            __asm__("ssub16 %0, %1, %2" : "=r"(evens) : "r"(evens << 8), "r"(odds));
+            *(embbert_word_t *)(void *)(out + 16 * q + 8) = evens;
+#else
+            out[16 * q] = (int16_t)w1, out[16 * q + 1] = (int16_t)w3;
+            out[16 * q + 8] = (int16_t)(256 * w0 - w1), out[16 * q + 9] = (int16_t)(256 * w2 - w3);
+            even += w0 + w2, odd += w1 + w3;
+#endif
+        }
+        /* What is not there counts nothing. */
+        for (int32_t j = columns; j < 4 * fours; j++) {
+            int16_t *const pair = out + 16 * (fours - 1) + j % 4 / 2;
+            const int32_t weight = j % 2 ? pair[0] : (pair[8] + pair[0]) / 256;
+            pair[8] = (int16_t)(j % 2 ? pair[8] + weight : pair[8] - 256 * weight);
+            pair[0] = (int16_t)(j % 2 ? 0 : pair[0]);
+            even -= j % 2 ? 0 : weight, odd -= j % 2 ? weight : 0;
+        }
+        totals[r] = odd + even;
+        totals[4 + r] = -128 * even;
     }
 }
 

@@ -84,5 +84,66 @@
     "add r12, r12, #4*" #steps "\n smlad r8, r7, r9, r8\n ldr r9, " end "\n add lr, lr, #16*" #steps "\n" \
     "smlad r6, r7, r10, r6\n smlad r4, r11, r10, r4\n cmp r12, r9\n"
 
+#define EMBBERT_VALUES_TWO_START "ldr r8, [r12, %[stride]*2*(0)+%c[stride]]\n ldr r5, [r12, %[stride]*2*(0)]\n" \
+    "ldr r4, [lr, #32*(0)+4]\n ldr r11, [lr, #32*(0)+0]\n pkhtb r9, r8, r5, asr #16\n ldr r7, [lr, #32*(0)+20]\n"
+#define EMBBERT_VALUES_TWO_STEP(n) "pkhbt r8, r5, r8, lsl #16\n smlad r3, r4, r9, r3\n uxtb16 r10, r8\n" \
+    "smlad r2, r4, r8, r2\n ldr r4, [lr, #32*(" #n ")+16]\n smlad r0, r11, r8, r0\n uxtb16 r6, r9\n" \
+    "smlad r1, r11, r9, r1\n ldr r8, [r12, %[stride]*2*(" #n "+1)+%c[stride]]\n smlad r1, r4, r6, r1\n" \
+    "ldr r5, [r12, %[stride]*2*(" #n "+1)]\n smlad r0, r4, r10, r0\n ldr r4, [lr, #32*(" #n "+1)+4]\n" \
+    "smlad r3, r7, r6, r3\n ldr r11, [lr, #32*(" #n "+1)+0]\n smlad r2, r7, r10, r2\n pkhtb r9, r8, r5, asr #16\n" \
+    "ldr r7, [lr, #32*(" #n "+1)+20]\n"
+#define EMBBERT_VALUES_TWO_LAST(steps, end) "pkhbt r8, r5, r8, lsl #16\n ldr r5, " end "\n smlad r3, r4, r9, r3\n" \
+    "uxtb16 r10, r8\n smlad r2, r4, r8, r2\n ldr r4, [lr, #32*(" #steps "-1)+16]\n smlad r0, r11, r8, r0\n" \
+    "add r12, r12, %[stride]*2*" #steps "\n uxtb16 r6, r9\n add lr, lr, #32*" #steps "\n smlad r1, r11, r9, r1\n" \
+    "smlad r1, r4, r6, r1\n smlad r0, r4, r10, r0\n smlad r3, r7, r6, r3\n smlad r2, r7, r10, r2\n cmp r12, r5\n"
+
+#define EMBBERT_VALUES_GROUPED_START "ldr r9, [r12, %[stride]*2*(0)+%c[stride]]\n"
+#define EMBBERT_VALUES_GROUPED_STEP(n) "ldr r7, [r12, %[stride]*2*(" #n ")]\n pkhbt r10, r7, r9, lsl #16\n" \
+    "pkhtb r9, r9, r7, asr #16\n ldr r7, [lr, #32*(" #n ")+0]\n ldr r11, [lr, #32*(" #n ")+4]\n" \
+    "smlad r1, r7, r9, r1\n smlad r0, r7, r10, r0\n smlad r2, r11, r10, r2\n smlad r3, r11, r9, r3\n" \
+    "ldr r7, [lr, #32*(" #n ")+8]\n ldr r11, [lr, #32*(" #n ")+12]\n smlad r5, r7, r9, r5\n" \
+    "smlad r4, r7, r10, r4\n smlad r6, r11, r10, r6\n uxtb16 r10, r10\n smlad r8, r11, r9, r8\n" \
+    "ldr r7, [lr, #32*(" #n ")+16]\n ldr r11, [lr, #32*(" #n ")+20]\n smlad r0, r7, r10, r0\n uxtb16 r9, r9\n" \
+    "smlad r1, r7, r9, r1\n smlad r3, r11, r9, r3\n smlad r2, r11, r10, r2\n ldr r11, [lr, #32*(" #n ")+28]\n" \
+    "ldr r7, [lr, #32*(" #n ")+24]\n smlad r4, r7, r10, r4\n smlad r8, r11, r9, r8\n smlad r5, r7, r9, r5\n" \
+    "smlad r6, r11, r10, r6\n ldr r9, [r12, %[stride]*2*(" #n "+1)+%c[stride]]\n"
+#define EMBBERT_VALUES_GROUPED_LAST(steps, end) "ldr r7, [r12, %[stride]*2*(" #steps "-1)]\n" \
+    "pkhbt r10, r7, r9, lsl #16\n pkhtb r9, r9, r7, asr #16\n ldr r7, [lr, #32*(" #steps "-1)+0]\n" \
+    "ldr r11, [lr, #32*(" #steps "-1)+4]\n smlad r1, r7, r9, r1\n smlad r0, r7, r10, r0\n" \
+    "smlad r2, r11, r10, r2\n smlad r3, r11, r9, r3\n ldr r7, [lr, #32*(" #steps "-1)+8]\n" \
+    "ldr r11, [lr, #32*(" #steps "-1)+12]\n smlad r5, r7, r9, r5\n smlad r4, r7, r10, r4\n" \
+    "smlad r6, r11, r10, r6\n uxtb16 r10, r10\n smlad r8, r11, r9, r8\n ldr r7, [lr, #32*(" #steps "-1)+16]\n" \
+    "ldr r11, [lr, #32*(" #steps "-1)+20]\n smlad r0, r7, r10, r0\n uxtb16 r9, r9\n smlad r1, r7, r9, r1\n" \
+    "smlad r3, r11, r9, r3\n smlad r2, r11, r10, r2\n ldr r11, [lr, #32*(" #steps "-1)+28]\n" \
+    "ldr r7, [lr, #32*(" #steps "-1)+24]\n smlad r4, r7, r10, r4\n add r12, r12, %[stride]*2*" #steps "\n" \
+    "smlad r8, r11, r9, r8\n add lr, lr, #32*" #steps "\n smlad r5, r7, r9, r5\n ldr r7, " end "\n" \
+    "smlad r6, r11, r10, r6\n cmp r12, r7\n"
+
+#define EMBBERT_DOT_KEYS_TWO_START "ldr r4, [r12, #8*(0)+4]\n ldr r7, [lr, #32*(0)+0]\n ldr r9, [lr, #32*(0)+4]\n" \
+    "uxtb16 r6, r4\n"
+#define EMBBERT_DOT_KEYS_TWO_STEP(n) "ldr r5, [r12, #8*(" #n ")+8]\n smlad r1, r7, r4, r1\n" \
+    "ldr r8, [lr, #32*(" #n ")+16]\n smlad r0, r7, r6, r0\n ldr r10, [lr, #32*(" #n ")+20]\n" \
+    "smlad r3, r9, r4, r3\n uxtb16 r11, r5\n smlad r2, r9, r6, r2\n ldr r4, [r12, #8*(" #n "+1)+4]\n" \
+    "smlad r1, r8, r5, r1\n ldr r7, [lr, #32*(" #n "+1)+0]\n smlad r0, r8, r11, r0\n" \
+    "ldr r9, [lr, #32*(" #n "+1)+4]\n smlad r3, r10, r5, r3\n uxtb16 r6, r4\n smlad r2, r10, r11, r2\n"
+#define EMBBERT_DOT_KEYS_TWO_LAST(steps, end) "ldr r5, [r12, #8*(" #steps "-1)+8]\n smlad r1, r7, r4, r1\n" \
+    "ldr r8, [lr, #32*(" #steps "-1)+16]\n smlad r0, r7, r6, r0\n ldr r7, " end "\n" \
+    "ldr r10, [lr, #32*(" #steps "-1)+20]\n smlad r3, r9, r4, r3\n add r12, r12, #8*" #steps "\n uxtb16 r11, r5\n" \
+    "add lr, lr, #32*" #steps "\n smlad r2, r9, r6, r2\n smlad r1, r8, r5, r1\n smlad r0, r8, r11, r0\n" \
+    "smlad r3, r10, r5, r3\n smlad r2, r10, r11, r2\n cmp r12, r7\n"
+
+#define EMBBERT_DOT_KEYS_GROUPED_START ""
+#define EMBBERT_DOT_KEYS_GROUPED_STEP(n) "ldr r9, [r12, #4*(" #n ")+4]\n ldr r7, [lr, #16*(" #n ")+4]\n" \
+    "ldr r11, [lr, #16*(" #n ")+0]\n uxtb16 r10, r9\n smlad r3, r7, r9, r3\n smlad r2, r7, r10, r2\n" \
+    "smlad r0, r11, r10, r0\n smlad r1, r11, r9, r1\n ldr r11, [lr, #16*(" #n ")+8]\n" \
+    "ldr r7, [lr, #16*(" #n ")+12]\n smlad r5, r11, r9, r5\n smlad r8, r7, r9, r8\n smlad r6, r7, r10, r6\n" \
+    "smlad r4, r11, r10, r4\n"
+#define EMBBERT_DOT_KEYS_GROUPED_LAST(steps, end) "ldr r9, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+4]\n ldr r11, [lr, #16*(" #steps "-1)+0]\n uxtb16 r10, r9\n" \
+    "smlad r3, r7, r9, r3\n smlad r2, r7, r10, r2\n smlad r0, r11, r10, r0\n smlad r1, r11, r9, r1\n" \
+    "ldr r11, [lr, #16*(" #steps "-1)+8]\n ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r5, r11, r9, r5\n" \
+    "add r12, r12, #4*" #steps "\n smlad r8, r7, r9, r8\n ldr r9, " end "\n add lr, lr, #16*" #steps "\n" \
+    "smlad r6, r7, r10, r6\n smlad r4, r11, r10, r4\n cmp r12, r9\n"
+
 /* clang-format on */
 #endif

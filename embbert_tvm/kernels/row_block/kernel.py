@@ -12,6 +12,7 @@ from embbert_tvm.kernels.builder import argument, length, loop, prim_func, token
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
+from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
 
@@ -37,6 +38,7 @@ class Block:
     factor: object | None
     tile: object | None
     named: dict[str, object]
+    attending: Attending
 
     @property
     def count(self):
@@ -113,7 +115,10 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
                 declare(number)
         with T.sblock("row_block"):
             buffers = _buffers(spec, isa, scratch, count)
-            block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers)
+            attend = attending(spec, isa)
+            block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers, attend)
+            for number in sorted(attend.offset):
+                attend.isa.offset(tensors[number])
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
             with loop("b", 1 if spec.single else (block.count + (isa.rows - 1)) // isa.rows) as b:
                 block.number = b
@@ -121,6 +126,8 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
                     stages.emit(stage, number, arguments, block)
             for stage, arguments in zip(spec.stages, prepared, strict=True):
                 stages.finish(stage, arguments, block)
+            for number in sorted(attend.offset):
+                attend.isa.offset(tensors[number])
 
     made = prim_func(name_of(spec, isa), body, compact=False)
     return made.with_attr(ROWS_FOR_ONE, isa.rows) if spec.single else made
@@ -142,7 +149,7 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     sums = None
     if sum_columns or attends:
         sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
-    factor = workspace("factor", (ROWS,), "int32") if attends else None
+    factor = workspace("factor", (attending(spec, isa).isa.factors,), "int32") if attends else None
     linear = [s for s in spec.stages if isinstance(s, Linear)]
     coded = [dot_columns(s, spec, isa) for s in linear if s.form is not None and s.packing is None]
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None

@@ -14,7 +14,8 @@ from embbert_tvm.kernels.builder import argument, i32, length, loop, store
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate_wide
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.isa.base import Added, Destination
+from embbert_tvm.kernels.isa.base import Added
+from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, constants, stored, widened
@@ -88,7 +89,8 @@ def _(stage: Load, number: int, arguments, block: Block) -> None:
     if stage.value in block.in_place:
         return
     if tensor.interleaved and tensor.dtype == "int8":
-        block.isa.load(out, data, block.first_pair, width(tensor.parts, block.isa))
+        isa = block.attending.isa if stage.tensor in block.attending.offset else block.isa
+        isa.load(out, data, block.first_pair, width(tensor.parts, isa))
     elif tensor.interleaved:
         with loop("k", width(tensor.parts, block.isa)) as k, loop("r", block.isa.rows) as r:
             store(out, data[block.interleaved_at(r, k)], *block.isa.at(r, k))
@@ -375,7 +377,7 @@ def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
 @emit.register(Attend)
 def _(stage: Attend, number: int, arguments: tuple, block: Block) -> None:
     exp, multiplier, ratio = arguments
-    isa, parts = block.isa, block.spec.values[stage.query].parts
+    isa, parts = block.attending.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
     weight = isa.view(block.operands, block.scratch.weights[number])

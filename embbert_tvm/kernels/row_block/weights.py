@@ -22,10 +22,14 @@ class Packed:
     k: int
     raw: bool = False
 
-    def dot(self, isa: Isa, acc, left, pair) -> None:
-        """acc (4, 2) += left . the two rows of a pair."""
+    def tile_rows(self, isa: Isa) -> int:
+        """Rows of a tile."""
+        return isa.raw_rows if self.raw else ROWS
+
+    def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
+        """acc (tile_rows, 2) += rows of left from `row` on . the two rows of a pair."""
         if self.raw:
-            isa.dot_raw(acc, left, self.buffer, pair, self.k)
+            isa.dot_raw(acc, left, row, self.buffer, pair, self.k)
             return
         isa.dot(acc, (), left, self.buffer, (pair, 0), self.k)
 
@@ -42,7 +46,10 @@ class Coded:
     tile: object
     k: int
 
-    def dot(self, isa: Isa, acc, left, pair) -> None:
+    def tile_rows(self, isa: Isa) -> int:
+        return ROWS
+
+    def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         self.codes.unpack_pair(isa.intrinsic, self.tile, pair)
         isa.dot(acc, (), left, self.tile, (0, 0), self.k)
 
@@ -67,7 +74,10 @@ class MveCodes:
     form: WeightFormat
     k: int
 
-    def dot(self, isa: Isa, acc, left, pair) -> None:
+    def tile_rows(self, isa: Isa) -> int:
+        return ROWS
+
+    def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         with loop("k", self.k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
             product = i32(left[isa.at(r, i)]) * self.at(pair, i, c)
             store(acc, acc[r, c] + product, r, c)
