@@ -38,16 +38,24 @@ PAIRS = 8  # of a loop that is weighed
 class Form:
     """values: how each is made, %x being another's register; {b} and {b1} are the places of weights, {a} and a number
     that of the operand so many bytes on. pairs: of columns. rows: of a tile. by_rows: whether weights lie a stride
-    apart, not side by side."""
+    apart, not side by side. left, right: bytes from a pair of the operand, at LR, to the next, and of the weights, at
+    R12, which starts `early` bytes before them. temporaries: the registers that values may take, where sums and
+    pointers do not leave just those that a tile's do."""
 
     values: dict[str, str]
     pairs: int = 1
     rows: int = 4
     by_rows: bool = False
+    left: int = 16
+    right: int = 4
+    early: int = 4
+    temporaries: tuple[str, ...] = ()
 
     @property
     def temporary(self) -> tuple[str, ...]:
         """The registers that sums leave: of two rows those that the others' would need."""
+        if self.temporaries:
+            return self.temporaries
         return ("r7", "r9", "r10", "r11") if self.rows == 4 else tuple(f"r{i}" for i in range(4, 12))
 
     @property
@@ -58,14 +66,14 @@ class Form:
     @property
     def step(self) -> str:
         """From some pairs' weights to the next."""
-        one = "%[stride]" if self.by_rows else f"#{4 * self.pairs}"
+        one = "%[stride]" if self.by_rows else f"#{self.right * self.pairs}"
         return f"{one}*{self.pairs}" if self.by_rows and self.pairs > 1 else one
 
     def place(self, which: int) -> str:
         """Where weights `which` of pairs N lie."""
         if self.by_rows:
             return f"[r12, {self.step}*(N){'+%c[stride]' * which}]"
-        return f"[r12, {self.step}*(N)+{4 * which + 4}]"
+        return f"[r12, {self.step}*(N)+{4 * which + self.early}]"
 
 
 def _tile(low: str, high: str, rows: int = 4, first: int = 0, name: str = "") -> dict[str, str]:
@@ -94,6 +102,29 @@ _FOURS = {
 _LOW = {"x": "uxtb16 %x, %u", "y": "uxtb16 %y, %v"}
 
 
+def _softmax() -> dict[str, str]:
+    """A row's next four scores to weights: the odd ones, then 256 times the even ones less those."""
+    found = {}
+    for j, at in enumerate((4, 36, 0, 32)):
+        found |= {
+            f"s{j}": f"ldr %s{j}, {{a{at}}}",
+            f"d{j}": f"sub %d{j}, r1, %s{j}",
+            f"i{j}": f"smmulr %i{j}, %d{j}, r2",
+            f"x{j}": f"usat %x{j}, #8, %i{j}",
+            f"w{j}": f"ldrsb %w{j}, [r0, %x{j}]",
+        }
+    return found | {
+        "o": "pkhbt %o, %w0, %w1, lsl #16",
+        "e": "pkhbt %e, %w2, %w3, lsl #16",
+        "mo": "str %o, {b}",
+        "mso": "add r3, r3, %o",
+        "mse": "add r4, r4, %e",
+        "f": "lsl %f, %e, #8",
+        "g": "ssub16 %g, %f, %o",
+        "mg": "str %g, {b4}",
+    }
+
+
 def _unsigned(values: dict[str, str]) -> dict[str, str]:
     return {value: text.replace("sxtb16", "uxtb16") for value, text in values.items()}
 
@@ -118,6 +149,7 @@ FORMS: Mapping[str, Form] = {
         },
         by_rows=True,
     ),
+    "softmax": Form(_softmax(), left=64, right=32, early=0, temporaries=("r5", "r6", "r8", "r9", "r10", "r11")),
     "values": Form({**_FOURS, **_tile("u", "v"), **_LOW, **_tile("x", "y", 4, 16, "x")}, pairs=2, by_rows=True),
     "values two": Form(
         {**_FOURS, **_tile("u", "v", 2), **_LOW, **_tile("x", "y", 2, 16, "x")}, pairs=2, rows=2, by_rows=True
@@ -179,6 +211,19 @@ ORDERS = (
         "ax0 ax1 mx00 y mx01 mx11 mx10 ax3 ax2 mx20 mx31 mx21 mx30 +c",
     ),
 )  # fmt: skip
+ORDERS = (
+    *ORDERS,
+    Order(
+        "SOFTMAX_SINGLE", "softmax", "cortex-m7",
+        "r10 r5 r8 r6 r5 r9 r10 r10 r11 r6 r8 r9 r10 r8 r11 r9 r11 r11 r9 r9 r5 r11 r9 r9",
+        "d1 i0 i1 x0 x1 s2 d2 w0 w1 i2 s3 x2 d3 i3 x3 +s0 o w2 mo w3 e mso f mse g +d0 mg +s1",
+    ),
+    Order(
+        "SOFTMAX_GROUPED", "softmax", "cortex-m4",
+        "r5 r5 r11 r5 r11 r9 r6 r6 r9 r6 r8 r8 r10 r8 r8 r9 r9 r10 r9 r9 r5 r8 r11 r8",
+        "s2 s1 d2 d1 d0 i0 i2 x2 i1 x1 x0 w1 s3 w0 w2 d3 i3 x3 o w3 e mso mo f mse g mg +s0",
+    ),
+)  # fmt: skip
 _BY_NAME = {order.name: order for order in ORDERS}
 ORDERS = (
     *ORDERS,
@@ -193,7 +238,7 @@ _NAMED = re.compile(r"%([a-z]+\d?)")
 def text_of(form: str, where: Mapping[str, str], value: str, n: str) -> str:
     """An instruction for pair `n`, whose places are written as the macros have them."""
     line = _NAMED.sub(lambda m: where[m[1]], FORMS[form].values[value])
-    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #{16 * FORMS[form].pairs}*({n})+{m[1]}]", line)
+    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #{FORMS[form].left * FORMS[form].pairs}*({n})+{m[1]}]", line)
     return re.sub(r"\{b(\d?)\}", lambda m: FORMS[form].place(int(m[1] or 0)).replace("N", n), line)
 
 
@@ -238,7 +283,7 @@ def tail(order: Order) -> list[str]:
     now = [value for value, ahead in order.steps if not ahead]
     lines = [text_of(order.form, order.where, value, "@steps-1") for value in now]
     form = FORMS[order.form]
-    loads = [i for i, value in enumerate(now) if form.values[value].startswith("ldr")]
+    loads = [i for i, value in enumerate(now) if "{" in form.values[value]]
     # A register that nothing reads any more holds the end.
     last_use = {
         r: max((i for i, line in enumerate(lines) if re.search(rf"\b{r}\b", line)), default=0) for r in form.temporary
@@ -246,7 +291,7 @@ def tail(order: Order) -> list[str]:
     free = min(form.temporary, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
     moves = [
         f"add r12, r12, {form.step}*@steps",
-        f"add lr, lr, #{16 * form.pairs}*@steps",
+        f"add lr, lr, #{form.left * form.pairs}*@steps",
     ]
     at = (loads[-1] if loads else 0) + 2
     for offset, move in enumerate(moves):
@@ -319,6 +364,7 @@ INITIAL = {
     "keys": "r9 r10 r11 r7 r11 r7",
     "keys two": "r4 r6 r7 r9 r5 r11 r8 r10",
     "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",
+    "softmax": "r5 r5 r5 r5 r5 r6 r6 r6 r6 r6 r8 r8 r8 r8 r8 r9 r9 r9 r9 r9 r5 r8 r8 r8",
     "values": "r7 r9 r10 r9 r7 r11 r7 r11 r10 r9 r7 r11 r7 r11",
     "values two": "r4 r5 r6 r5 r7 r8 r6 r5 r9 r10",
 }

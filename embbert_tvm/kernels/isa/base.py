@@ -199,18 +199,18 @@ class Isa:
             level = clamp(multiply_high(acc, multiplier[column]))
             out.write(r, column, level if table is None else i32(table[level + 128]))
 
-        self.tiles(left, weight, n, _start(bias, start), finish)
+        self.tiles(left, weight, n, started(bias, start), finish)
 
     def accumulate(self, write: Callable, sums, left, weight, n: int, bias, start: Start) -> None:
         """write(r, j, acc) of the accumulators."""
-        self.tiles(left, weight, n, _start(bias, start), write)
+        self.tiles(left, weight, n, started(bias, start), write)
 
     def normalize(
         self, out: Destination, sums, left, weight, width: int, n: int, bias, start: Start, norm: Norm
     ) -> None:
         """A norm of `width` columns, of n with padding, from their accumulators."""
 
-        start = _start(bias, start)
+        start = started(bias, start)
         if weight is None:
             normalize_alone(self, out, sums, width, start, norm)
             return
@@ -386,5 +386,6 @@ def context_factor(total, ratio):
     return multiply_high(tirx.truncdiv(i32(2**31 - 1), total) << i32(6), ratio)
 
 
-def _start(bias, start: Start) -> Callable:
+def started(bias, start: Start) -> Callable:
+    """What accumulators begin with, by row and column."""
     return lambda r, column: bias[column] if start is None else bias[column] + start(r, column)

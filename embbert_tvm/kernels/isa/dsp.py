@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from tvm import tirx
 
-from embbert_tvm.kernels.builder import address, call, loop, store, workspace
-from embbert_tvm.kernels.isa.base import Isa, context_factor
+from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
+from embbert_tvm.kernels.fixed_point import clamp, multiply_high
+from embbert_tvm.kernels.isa.base import Isa, context_factor, started
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
@@ -82,6 +83,7 @@ _MICRO_KERNELS = (
             "embbert_dsp_scores": lambda pairs, stride, k: 8 * pairs * k,
             "embbert_dsp_softmax": lambda columns: 0,
             "embbert_dsp_softmax_fours": lambda columns: 0,
+            "embbert_dsp_store": lambda: 0,
             "embbert_dsp_values": lambda fours, stride, width: 16 * fours * width,
             "embbert_dsp_widen_4": lambda width: 0,
             "embbert_dsp_widen_offset_4": lambda width: 0,
@@ -142,6 +144,21 @@ class Dsp(Isa):
         name = "embbert_dsp_dot_4x2" if steps == _STEPS else f"embbert_dsp_dot_4x2_{steps}"
         args = (address(acc, *acc_at, 0, 0), address(left, 0, 0, 0), address(right, pair, first, 0), k // 2)
         call(name, *args)
+
+    def requantize(self, out: Destination, sums, left, weight, n: int, bias, start, multiplier, table) -> None:
+        if not self.simd_intrinsic or out.operand is None or out.tensor is not None:
+            super().requantize(out, sums, left, weight, n, bias, start, multiplier, table)
+            return
+        beside: list = []
+
+        def finish(r, column, acc) -> None:
+            level = clamp(multiply_high(acc, multiplier[column]))
+            beside.append(level if table is None else i32(table[level + 128]))
+            if len(beside) == INTERLEAVE:
+                call("embbert_dsp_store", address(out.operand, *self.at(r, column - 1)), *beside)
+                beside.clear()
+
+        self.tiles(left, weight, n, started(bias, start), finish)
 
     def dot_raw(self, acc, left, row: int, right, pair, k: int) -> None:
         if not self.intrinsic:

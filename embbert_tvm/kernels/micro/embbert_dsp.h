@@ -419,6 +419,17 @@ EMBBERT_INLINE void embbert_dsp_dot_raw_2x2(int32_t *acc, const int16_t *a, cons
     }
 }
 
+/* Two neighbours of a row of a block operand. out is aligned to words. */
+EMBBERT_INLINE void embbert_dsp_store(int16_t *out, int32_t x, int32_t y)
+{
+#if EMBBERT_DSP
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(x) : "r"(x), "r"(y));
+    *(embbert_word_t *)(void *)out = x;
+#else
+    out[0] = (int16_t)x, out[1] = (int16_t)y;
+#endif
+}
+
 /* In offset binary and back: the first row of each pair of the interleaved matrix y (pairs, width, 2) plus 128, without
  * a sign. width is even; y is aligned to words. */
 static inline void embbert_dsp_offset(int8_t *y, int32_t pairs, int32_t width)
@@ -698,9 +709,7 @@ EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, cons
 /* Two sums of a row, scaled and narrowed. */
 EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y, int32_t factor)
 {
-    x = saturate_i8(multiply_high(x, factor)), y = saturate_i8(multiply_high(y, factor));
-    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(x) : "r"(x), "r"(y));
-    *(embbert_word_t *)(void *)out = x;
+    embbert_dsp_store(out, saturate_i8(multiply_high(x, factor)), saturate_i8(multiply_high(y, factor)));
 }
 /* 256 times the sums of a tile, from 256 times `start` of each row: EMBBERT_VALUES_EACH row r with its sums x and y. */
 #if EMBBERT_DUAL_ISSUE
@@ -713,8 +722,11 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
                      : [stride] "i"(stride)                                                                            \
                      : "r4", "r5", "r6", "r8", "r11", "cc", "memory");
 #define EMBBERT_VALUES_EACH(each) each(0, c0, c1) each(1, c2, c3)
-/* So many rows' columns stay in a cache of 16 KB and four ways, from a column pair to the next: 128. */
+/* Fours of rows a part, at most 64, so that sums fit 24 bits. Between a column pair and the next 96 rows, 24 fours, stay
+ * in a cache of 16 KB and four ways; tightly coupled memory wants few parts. */
+#ifndef EMBBERT_VALUES_FOURS
 #define EMBBERT_VALUES_FOURS 32
+#endif
 #else
 #define EMBBERT_VALUES_ROWS 4
 #define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
@@ -737,7 +749,7 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
     } else {                                                                                                           \
         EMBBERT_VALUES_TILE(1, EMBBERT_TIMES_0, start) EMBBERT_VALUES_EACH(each)                                       \
     }
-/* The context where one part of the rows is all. */
+/* The context of EMBBERT_VALUES_ROWS rows where one part of the rows of values is all. */
 EMBBERT_INLINE void embbert_dsp_values_all(int16_t *out, const int16_t *a, const int8_t *b, const int32_t *factor,
                                            int32_t fours, const int32_t stride, const int32_t width)
 {
@@ -747,7 +759,7 @@ EMBBERT_INLINE void embbert_dsp_values_all(int16_t *out, const int16_t *a, const
         EMBBERT_VALUES_BY_STRIDE(EMBBERT_VALUES_START, EMBBERT_VALUES_ROW)
     }
 }
-/* What a part of the rows adds to sums. */
+/* What a part adds to sums. */
 EMBBERT_INLINE void embbert_dsp_values_part(int32_t *sums, const int16_t *a, const int8_t *b, int32_t fours,
                                             const int32_t stride, const int32_t width)
 {
@@ -1151,6 +1163,43 @@ static inline void embbert_dsp_softmax(int16_t *weights, int32_t *total, int32_t
     }
 }
 
+#if EMBBERT_DSP
+/* Of a row the scores at LR to weights at R12, to `end`: four columns after four. Packed sums of the odd and of the even
+ * weights in odd and even. */
+#if EMBBERT_DUAL_ISSUE
+#define EMBBERT_SOFTMAX_START EMBBERT_SOFTMAX_SINGLE_START
+#define EMBBERT_SOFTMAX_STEP EMBBERT_SOFTMAX_SINGLE_STEP
+#define EMBBERT_SOFTMAX_LAST EMBBERT_SOFTMAX_SINGLE_LAST
+#else
+#define EMBBERT_SOFTMAX_START EMBBERT_SOFTMAX_GROUPED_START
+#define EMBBERT_SOFTMAX_STEP EMBBERT_SOFTMAX_GROUPED_STEP
+#define EMBBERT_SOFTMAX_LAST EMBBERT_SOFTMAX_GROUPED_LAST
+#endif
+EMBBERT_INLINE void embbert_dsp_softmax_row(int16_t *weights, const int32_t *scores, const int8_t *levels, int32_t peak,
+                                            int32_t step, int32_t fours, uint32_t *odds, uint32_t *evens)
+{
+    register uintptr_t left __asm__("lr") = (uintptr_t)scores;
+    register uintptr_t right __asm__("r12") = (uintptr_t)weights;
+    register uintptr_t end __asm__("r9") = (uintptr_t)(weights + 16 * fours);
+    register uintptr_t most __asm__("r10") = (uintptr_t)(weights + 16 * (fours & ~3));
+    register const int8_t *table __asm__("r0") = levels;
+    register int32_t from __asm__("r1") = peak;
+    register int32_t by __asm__("r2") = step;
+    register uint32_t odd __asm__("r3") = 0;
+    register uint32_t even __asm__("r4") = 0;
+    __asm__ volatile("push {r9, r10}\n cmp r12, r10\n beq 2f\n"
+                     "1:\n" EMBBERT_SOFTMAX_START EMBBERT_TIMES_3(EMBBERT_SOFTMAX_STEP, 0)
+                     EMBBERT_SOFTMAX_LAST(4, "[sp, #4]") "bne 1b\n"
+                     "2:\n ldr r9, [sp]\n cmp r12, r9\n beq 4f\n"
+                     "3:\n" EMBBERT_SOFTMAX_START EMBBERT_SOFTMAX_LAST(1, "[sp]") "bne 3b\n"
+                     "4:\n add sp, sp, #8\n"
+                     : "+r"(odd), "+r"(even), "+r"(left), "+r"(right), "+r"(end), "+r"(most)
+                     : "r"(table), "r"(from), "r"(by)
+                     : "r5", "r6", "r8", "r11", "cc", "memory");
+    *odds += (odd & 0xFFFF) + (odd >> 16), *evens += (even & 0xFFFF) + (even >> 16);
+}
+#endif
+
 /* Softmax weights of four rows as embbert_dsp_values takes them, (columns / 4, 2, 4, 2), from scores (columns / 2, 4,
  * 2), columns filled up to a multiple of four with weights of 0; in totals[0] to [3] each row's sum of weights as above,
  * in totals[4] to [7] what its sums start from: -128 times those of the first rows of pairs. */
@@ -1164,45 +1213,42 @@ static inline void embbert_dsp_softmax_fours(int16_t *weights, int32_t *totals, 
         for (int32_t j = columns; j < 4 * fours; j++) {
             row[j / 2 * 8 + j % 2] = start;
         }
-        int32_t peak = start, odd = 0, even = 0;
+        int32_t peak = start;
+        uint32_t odd = 0, even = 0;
 #pragma GCC unroll 2
         for (int32_t q = 0; q < fours; q++) {
             const int32_t *const at = row + 16 * q;
             peak = max_i32(peak, max_i32(max_i32(at[0], at[1]), max_i32(at[8], at[9])));
         }
         int16_t *const out = weights + 2 * r;
-#pragma GCC unroll 2
+#if EMBBERT_DSP
+        /* So many weights' sums fit 16 bits. */
+        for (int32_t q = 0; q < fours; q += 512) {
+            const int32_t many = fours - q < 512 ? fours - q : 512;
+            embbert_dsp_softmax_row(out + 16 * q, row + 16 * q, table, peak, step, many, &odd, &even);
+        }
+#else
         for (int32_t q = 0; q < fours; q++) {
             const int32_t *const at = row + 16 * q;
             const int32_t w0 = table[saturate_u8(multiply_high(peak - at[0], step))];
             const int32_t w1 = table[saturate_u8(multiply_high(peak - at[1], step))];
             const int32_t w2 = table[saturate_u8(multiply_high(peak - at[8], step))];
             const int32_t w3 = table[saturate_u8(multiply_high(peak - at[9], step))];
-#if EMBBERT_DSP
-            int32_t evens, odds;
-            __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(evens) : "r"(w0), "r"(w2));
-            __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(odds) : "r"(w1), "r"(w3));
-            __asm__("smlad %0, %1, %2, %0" : "+r"(even) : "r"(evens), "r"(0x00010001));
-            __asm__("smlad %0, %1, %2, %0" : "+r"(odd) : "r"(odds), "r"(0x00010001));
-            *(embbert_word_t *)(void *)(out + 16 * q) = odds;
-            __asm__("ssub16 %0, %1, %2" : "=r"(evens) : "r"(evens << 8), "r"(odds));
-            *(embbert_word_t *)(void *)(out + 16 * q + 8) = evens;
-#else
             out[16 * q] = (int16_t)w1, out[16 * q + 1] = (int16_t)w3;
             out[16 * q + 8] = (int16_t)(256 * w0 - w1), out[16 * q + 9] = (int16_t)(256 * w2 - w3);
-            even += w0 + w2, odd += w1 + w3;
-#endif
+            even += (uint32_t)(w0 + w2), odd += (uint32_t)(w1 + w3);
         }
+#endif
         /* What is not there counts nothing. */
         for (int32_t j = columns; j < 4 * fours; j++) {
             int16_t *const pair = out + 16 * (fours - 1) + j % 4 / 2;
             const int32_t weight = j % 2 ? pair[0] : (pair[8] + pair[0]) / 256;
             pair[8] = (int16_t)(j % 2 ? pair[8] + weight : pair[8] - 256 * weight);
             pair[0] = (int16_t)(j % 2 ? 0 : pair[0]);
-            even -= j % 2 ? 0 : weight, odd -= j % 2 ? weight : 0;
+            even -= j % 2 ? 0 : (uint32_t)weight, odd -= j % 2 ? (uint32_t)weight : 0;
         }
-        totals[r] = odd + even;
-        totals[4 + r] = -128 * even;
+        totals[r] = (int32_t)(odd + even);
+        totals[4 + r] = -128 * (int32_t)even;
     }
 }
 

@@ -119,6 +119,41 @@
     "smlad r8, r11, r9, r8\n add lr, lr, #32*" #steps "\n smlad r5, r7, r9, r5\n ldr r7, " end "\n" \
     "smlad r6, r11, r10, r6\n cmp r12, r7\n"
 
+#define EMBBERT_SOFTMAX_SINGLE_START "ldr r10, [lr, #64*(0)+4]\n sub r5, r1, r10\n ldr r9, [lr, #64*(0)+36]\n"
+#define EMBBERT_SOFTMAX_SINGLE_STEP(n) "sub r10, r1, r9\n smmulr r8, r5, r2\n smmulr r10, r10, r2\n" \
+    "usat r6, #8, r8\n usat r11, #8, r10\n ldr r8, [lr, #64*(" #n ")+0]\n sub r9, r1, r8\n ldrsb r5, [r0, r6]\n" \
+    "ldrsb r6, [r0, r11]\n smmulr r10, r9, r2\n ldr r9, [lr, #64*(" #n ")+32]\n usat r8, #8, r10\n" \
+    "sub r11, r1, r9\n smmulr r11, r11, r2\n usat r9, #8, r11\n ldr r10, [lr, #64*(" #n "+1)+4]\n" \
+    "pkhbt r5, r5, r6, lsl #16\n ldrsb r11, [r0, r8]\n str r5, [r12, #32*(" #n ")+0]\n ldrsb r9, [r0, r9]\n" \
+    "pkhbt r11, r11, r9, lsl #16\n add r3, r3, r5\n lsl r9, r11, #8\n add r4, r4, r11\n ssub16 r9, r9, r5\n" \
+    "sub r5, r1, r10\n str r9, [r12, #32*(" #n ")+16]\n ldr r9, [lr, #64*(" #n "+1)+36]\n"
+#define EMBBERT_SOFTMAX_SINGLE_LAST(steps, end) "sub r10, r1, r9\n smmulr r8, r5, r2\n smmulr r10, r10, r2\n" \
+    "usat r6, #8, r8\n usat r11, #8, r10\n ldr r8, [lr, #64*(" #steps "-1)+0]\n sub r9, r1, r8\n" \
+    "ldrsb r5, [r0, r6]\n ldrsb r6, [r0, r11]\n smmulr r10, r9, r2\n ldr r9, [lr, #64*(" #steps "-1)+32]\n" \
+    "usat r8, #8, r10\n ldr r10, " end "\n sub r11, r1, r9\n smmulr r11, r11, r2\n usat r9, #8, r11\n" \
+    "pkhbt r5, r5, r6, lsl #16\n ldrsb r11, [r0, r8]\n str r5, [r12, #32*(" #steps "-1)+0]\n ldrsb r9, [r0, r9]\n" \
+    "pkhbt r11, r11, r9, lsl #16\n add r3, r3, r5\n lsl r9, r11, #8\n add r4, r4, r11\n ssub16 r9, r9, r5\n" \
+    "str r9, [r12, #32*(" #steps "-1)+16]\n add r12, r12, #32*" #steps "\n add lr, lr, #64*" #steps "\n" \
+    "cmp r12, r10\n"
+
+#define EMBBERT_SOFTMAX_GROUPED_START "ldr r5, [lr, #64*(0)+4]\n"
+#define EMBBERT_SOFTMAX_GROUPED_STEP(n) "ldr r8, [lr, #64*(" #n ")+0]\n ldr r9, [lr, #64*(" #n ")+36]\n" \
+    "sub r8, r1, r8\n sub r6, r1, r9\n sub r5, r1, r5\n smmulr r11, r5, r2\n smmulr r10, r8, r2\n" \
+    "usat r8, #8, r10\n smmulr r6, r6, r2\n usat r9, #8, r6\n usat r5, #8, r11\n ldrsb r6, [r0, r9]\n" \
+    "ldr r9, [lr, #64*(" #n ")+32]\n ldrsb r11, [r0, r5]\n ldrsb r8, [r0, r8]\n sub r9, r1, r9\n" \
+    "smmulr r10, r9, r2\n usat r9, #8, r10\n pkhbt r5, r11, r6, lsl #16\n ldrsb r9, [r0, r9]\n" \
+    "pkhbt r8, r8, r9, lsl #16\n add r3, r3, r5\n str r5, [r12, #32*(" #n ")+0]\n lsl r11, r8, #8\n" \
+    "add r4, r4, r8\n ssub16 r8, r11, r5\n str r8, [r12, #32*(" #n ")+16]\n ldr r5, [lr, #64*(" #n "+1)+4]\n"
+#define EMBBERT_SOFTMAX_GROUPED_LAST(steps, end) "ldr r8, [lr, #64*(" #steps "-1)+0]\n" \
+    "ldr r9, [lr, #64*(" #steps "-1)+36]\n sub r8, r1, r8\n sub r6, r1, r9\n sub r5, r1, r5\n" \
+    "smmulr r11, r5, r2\n smmulr r10, r8, r2\n usat r8, #8, r10\n smmulr r6, r6, r2\n usat r9, #8, r6\n" \
+    "usat r5, #8, r11\n ldrsb r6, [r0, r9]\n ldr r9, [lr, #64*(" #steps "-1)+32]\n ldrsb r11, [r0, r5]\n" \
+    "ldrsb r8, [r0, r8]\n sub r9, r1, r9\n smmulr r10, r9, r2\n usat r9, #8, r10\n ldr r10, " end "\n" \
+    "pkhbt r5, r11, r6, lsl #16\n ldrsb r9, [r0, r9]\n pkhbt r8, r8, r9, lsl #16\n add r3, r3, r5\n" \
+    "str r5, [r12, #32*(" #steps "-1)+0]\n lsl r11, r8, #8\n add r4, r4, r8\n ssub16 r8, r11, r5\n" \
+    "str r8, [r12, #32*(" #steps "-1)+16]\n add r12, r12, #32*" #steps "\n add lr, lr, #64*" #steps "\n" \
+    "cmp r12, r10\n"
+
 #define EMBBERT_DOT_KEYS_TWO_START "ldr r4, [r12, #8*(0)+4]\n ldr r7, [lr, #32*(0)+0]\n ldr r9, [lr, #32*(0)+4]\n" \
     "uxtb16 r6, r4\n"
 #define EMBBERT_DOT_KEYS_TWO_STEP(n) "ldr r5, [r12, #8*(" #n ")+8]\n smlad r1, r7, r4, r1\n" \
