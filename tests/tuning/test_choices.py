@@ -15,7 +15,7 @@ from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.attention import Attention, attention
 from embbert_tvm.kernels.choices import variants
-from embbert_tvm.kernels.isa import DSP, MVE
+from embbert_tvm.kernels.isa import DSP, MVE, PLAIN
 from embbert_tvm.tuning.logs import fingerprint
 
 MICRO = Path(micro.__file__).parent
@@ -26,7 +26,7 @@ def printed(func, chosen=None):
 
 
 def test_a_layer_leaves_its_calls_and_loops_to_choose():
-    found = {c.key: c.values for c in printed(embbert_kernels.layer(128, DSP)).choices}
+    found = {c.key: c.values for c in printed(embbert_kernels.layer(128, PLAIN)).choices}
     assert len(found["call0"]) == 1 + 12 + 6  # the queries' product: LDRD, single or grouped, four lengths, plain
     assert len(found["call2"]) == 1 + 6 + 6
     assert found["loop0"] == (0, 1, 2, 4, 8)
@@ -53,7 +53,7 @@ def test_a_form_that_does_not_suit_is_not_offered():
 
 
 def test_nothing_chosen_prints_what_is_there_by_hand():
-    body = printed(embbert_kernels.layer(128, DSP)).body
+    body = printed(embbert_kernels.layer(128, PLAIN)).body
     assert "#pragma" not in body
     assert set(re.findall(r"embbert_dsp_(?:dot|context)\w*", body)) == {
         "embbert_dsp_dot_4x2",
@@ -62,8 +62,8 @@ def test_nothing_chosen_prints_what_is_there_by_hand():
 
 
 def test_choices_change_the_call_and_the_loop_alone():
-    body = printed(embbert_kernels.layer(128, DSP)).body
-    other = printed(embbert_kernels.layer(128, DSP), {"call0": 3, "call1": 14, "loop0": 4}).body
+    body = printed(embbert_kernels.layer(128, PLAIN)).body
+    other = printed(embbert_kernels.layer(128, PLAIN), {"call0": 3, "call1": 14, "loop0": 4}).body
     changed = [line for line in other.splitlines() if line not in body.splitlines()]
     names = [re.search(r"embbert_dsp_\w+|#pragma.*", line)[0] for line in changed]
     assert names == ["embbert_dsp_dot_ldrd_16", "embbert_dsp_dot_plain", "#pragma GCC unroll 4"]
