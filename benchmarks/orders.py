@@ -4,10 +4,10 @@
     python benchmarks/orders.py --check             say what each order takes, clean and scheduled, by every model
     python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
 
-A form below is the clean text: what an inner loop computes for one or two pairs of columns, one value a line. An order
-says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps every value
-in its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes fastest. It
-stands for SLOTHY, whose models have no SXTB16.
+A form (order_forms.py) is the clean text: what an inner loop computes for one or two pairs of columns, one value a line.
+An order says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps
+every value in its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes
+fastest. It stands for SLOTHY, whose models have no SXTB16.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from order_forms import FORMS, INITIAL, ORDERS, Order
 
 from embbert_tvm.cycles import pipeline
 from embbert_tvm.cycles.instruction import parse
@@ -30,207 +31,7 @@ from embbert_tvm.table import table
 from embbert_tvm.target import load_board, load_cpu
 
 HEADER = Path(micro.__file__).with_name("embbert_dsp_orders.h")
-SUMS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"), ("r6", "r8"))
 PAIRS = 8  # of a loop that is weighed
-
-
-@dataclass(frozen=True)
-class Form:
-    """values: how each is made, %x being another's register; {b} and {b1} are the places of weights, {a} and a number
-    that of the operand so many bytes on. pairs: of columns. rows: of a tile. by_rows: whether weights lie a stride
-    apart, not side by side. left, right: bytes from a pair of the operand, at LR, to the next, and of the weights, at
-    R12, which starts `early` bytes before them. temporaries: the registers that values may take, where sums and
-    pointers do not leave just those that a tile's do."""
-
-    values: dict[str, str]
-    pairs: int = 1
-    rows: int = 4
-    by_rows: bool = False
-    left: int = 16
-    right: int = 4
-    early: int = 4
-    temporaries: tuple[str, ...] = ()
-
-    @property
-    def temporary(self) -> tuple[str, ...]:
-        """The registers that sums leave: of two rows those that the others' would need."""
-        if self.temporaries:
-            return self.temporaries
-        return ("r7", "r9", "r10", "r11") if self.rows == 4 else tuple(f"r{i}" for i in range(4, 12))
-
-    @property
-    def held(self) -> list[str]:
-        """The values that need a register of their own: all but products, which go to sums."""
-        return [value for value in self.values if value[0] != "m"]
-
-    @property
-    def step(self) -> str:
-        """From some pairs' weights to the next."""
-        one = "%[stride]" if self.by_rows else f"#{self.right * self.pairs}"
-        return f"{one}*{self.pairs}" if self.by_rows and self.pairs > 1 else one
-
-    def place(self, which: int) -> str:
-        """Where weights `which` of pairs N lie."""
-        if self.by_rows:
-            return f"[r12, {self.step}*(N){'+%c[stride]' * which}]"
-        return f"[r12, {self.step}*(N)+{4 * which + self.early}]"
-
-
-def _tile(low: str, high: str, rows: int = 4, first: int = 0, name: str = "") -> dict[str, str]:
-    """Rows of the operand from byte `first` on, each with its products by two columns."""
-    found = {}
-    for r in range(rows):
-        found[f"a{name}{r}"] = f"ldr %a{name}{r}, {{a{first + 4 * r}}}"
-        for c, column in enumerate((low, high)):
-            found[f"m{name}{r}{c}"] = f"smlad {SUMS[r][c]}, %a{name}{r}, %{column}, {SUMS[r][c]}"
-    return found
-
-
-_APART = {"b": "ldr %b, {b}", "h": "sxtb16 %h, %b, ror #8", "l": "sxtb16 %l, %b"}
-_RAW = {"b": "ldr %b, {b}", "l": "sxtb16 %l, %b"}
-_RAW_TWO = {
-    **_RAW, **_tile("l", "b", 2),
-    "c": "ldr %c, {b1}", "k": "sxtb16 %k, %c", **_tile("k", "c", 2, 16, "x"),
-}  # fmt: skip
-# Of two pairs of rows one column each, as raw words: the odd rows first, then by the low bytes the even.
-_FOURS = {
-    "b": "ldr %b, {b}",
-    "c": "ldr %c, {b1}",
-    "u": "pkhbt %u, %b, %c, lsl #16",
-    "v": "pkhtb %v, %c, %b, asr #16",
-}
-_LOW = {"x": "uxtb16 %x, %u", "y": "uxtb16 %y, %v"}
-
-
-def _softmax() -> dict[str, str]:
-    """A row's next four scores to weights: the odd ones, then 256 times the even ones less those."""
-    found = {}
-    for j, at in enumerate((4, 36, 0, 32)):
-        found |= {
-            f"s{j}": f"ldr %s{j}, {{a{at}}}",
-            f"d{j}": f"sub %d{j}, r1, %s{j}",
-            f"i{j}": f"smmulr %i{j}, %d{j}, r2",
-            f"x{j}": f"usat %x{j}, #8, %i{j}",
-            f"w{j}": f"ldrsb %w{j}, [r0, %x{j}]",
-        }
-    return found | {
-        "o": "pkhbt %o, %w0, %w1, lsl #16",
-        "e": "pkhbt %e, %w2, %w3, lsl #16",
-        "mo": "str %o, {b}",
-        "mso": "add r3, r3, %o",
-        "mse": "add r4, r4, %e",
-        "f": "lsl %f, %e, #8",
-        "g": "ssub16 %g, %f, %o",
-        "mg": "str %g, {b4}",
-    }
-
-
-def _unsigned(values: dict[str, str]) -> dict[str, str]:
-    return {value: text.replace("sxtb16", "uxtb16") for value, text in values.items()}
-
-
-FORMS: Mapping[str, Form] = {
-    # Two columns that lie in one word, both widened.
-    "dot": Form({**_APART, **_tile("l", "h")}),
-    # The same where the halfwords of the word are 256 times the second and the first: only one is widened.
-    "raw": Form({**_RAW, **_tile("l", "b")}),
-    # Of two rows, which leave so many registers that every SMLAD has a load or an SXTB16 beside it.
-    "raw two": Form(_RAW_TWO, pairs=2, rows=2),
-    # Where the first has no sign.
-    "keys": Form(_unsigned({**_RAW, **_tile("l", "b")})),
-    "keys two": Form(_unsigned(_RAW_TWO), pairs=2, rows=2),
-    # Two rows of two columns: pairs of rows are made of pairs of columns.
-    "context": Form(
-        {
-            **_APART,
-            "u": "pkhbt %u, %l, %h, lsl #16",
-            "v": "pkhtb %v, %h, %l, asr #16",
-            **_tile("u", "v"),
-        },
-        by_rows=True,
-    ),
-    "softmax": Form(_softmax(), left=64, right=32, early=0, temporaries=("r5", "r6", "r8", "r9", "r10", "r11")),
-    "values": Form({**_FOURS, **_tile("u", "v"), **_LOW, **_tile("x", "y", 4, 16, "x")}, pairs=2, by_rows=True),
-    "values two": Form(
-        {**_FOURS, **_tile("u", "v", 2), **_LOW, **_tile("x", "y", 2, 16, "x")}, pairs=2, rows=2, by_rows=True
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Order:
-    """name: of its macros. registers: of values, in the order of the form's. sequence: values; + begins the next."""
-
-    name: str
-    form: str
-    cpu: str
-    registers: str
-    sequence: str
-
-    @property
-    def steps(self) -> list[tuple[str, int]]:
-        return [(word.lstrip("+"), word.startswith("+")) for word in self.sequence.split()]
-
-    @property
-    def where(self) -> dict[str, str]:
-        return dict(zip(FORMS[self.form].held, self.registers.split(), strict=True))
-
-
-ORDERS = (
-    Order(
-        "DOT_SINGLE", "dot", "cortex-m7", "r9 r10 r9 r7 r11 r11 r7",
-        "l m01 m00 a3 m21 m20 a1 m30 m31 +a0 m10 +b m11 +h +a2",
-    ),
-    Order(
-        "DOT_RAW_SINGLE", "raw", "cortex-m7", "r9 r10 r11 r7 r11 r7",
-        "l m01 m00 a2 m11 m10 a3 m20 m21 +a0 m31 +b m30 +a1",
-    ),
-    Order(
-        "DOT_RAW_TWO", "raw two", "cortex-m7", "r4 r6 r7 r9 r5 r11 r8 r10",
-        "c m01 ax0 m00 ax1 m11 k m10 +b mx01 +a0 mx00 +a1 mx11 +l mx10",
-    ),
-    Order(
-        "CONTEXT_SINGLE", "context", "cortex-m7", "r7 r9 r11 r10 r9 r7 r11 r7 r11",
-        "u a0 v a1 m01 m00 a2 m11 m10 m21 a3 m20 +b m31 +h m30 +l",
-    ),
-    Order(
-        "DOT_GROUPED", "dot", "cortex-m4", "r9 r10 r9 r11 r7 r11 r7",
-        "m11 m00 m10 m01 a2 a3 m21 m20 m31 m30 +a0 +b +a1 +h +l",
-    ),
-    Order(
-        "DOT_RAW_GROUPED", "raw", "cortex-m4", "r9 r10 r11 r7 r11 r7",
-        "b a1 a0 l m11 m10 m00 m01 a2 a3 m21 m31 m30 m20",
-    ),
-    Order(
-        "VALUES_TWO", "values two", "cortex-m7", "r5 r8 r8 r9 r11 r4 r10 r6 r4 r7",
-        "u m11 x m10 ax0 m00 y m01 +c mx01 +b mx00 +a1 mx11 +a0 mx10 +v +ax1",
-    ),
-    Order(
-        "VALUES_GROUPED", "values", "cortex-m4", "r7 r9 r10 r9 r7 r11 r7 r11 r10 r9 r7 r11 r7 r11",
-        "b u v a0 a1 m01 m00 m10 m11 a2 a3 m21 m20 m30 x m31 "
-        "ax0 ax1 mx00 y mx01 mx11 mx10 ax3 ax2 mx20 mx31 mx21 mx30 +c",
-    ),
-)  # fmt: skip
-ORDERS = (
-    *ORDERS,
-    Order(
-        "SOFTMAX_SINGLE", "softmax", "cortex-m7",
-        "r10 r5 r8 r6 r5 r9 r10 r10 r11 r6 r8 r9 r10 r8 r11 r9 r11 r11 r9 r9 r5 r11 r9 r9",
-        "d1 i0 i1 x0 x1 s2 d2 w0 w1 i2 s3 x2 d3 i3 x3 +s0 o w2 mo w3 e mso f mse g +d0 mg +s1",
-    ),
-    Order(
-        "SOFTMAX_GROUPED", "softmax", "cortex-m4",
-        "r5 r5 r11 r5 r11 r9 r6 r6 r9 r6 r8 r8 r10 r8 r8 r9 r9 r10 r9 r9 r5 r8 r11 r8",
-        "s2 s1 d2 d1 d0 i0 i2 x2 i1 x1 x0 w1 s3 w0 w2 d3 i3 x3 o w3 e mso mo f mse g mg +s0",
-    ),
-)  # fmt: skip
-_BY_NAME = {order.name: order for order in ORDERS}
-ORDERS = (
-    *ORDERS,
-    replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", form="keys two"),
-    replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", form="keys"),
-)
-
 
 _NAMED = re.compile(r"%([a-z]+\d?)")
 
@@ -355,19 +156,6 @@ def costs(order: Order, clean: bool) -> dict[str, float]:
         name: cycles / PAIRS
         for name, cycles in model_of(cpu, load_board(cpu.emulation_board)).each([body])[body].items()
     }
-
-
-INITIAL = {
-    "dot": "r9 r10 r9 r11 r7 r11 r7",
-    "raw": "r9 r10 r11 r7 r11 r7",
-    "raw two": "r4 r6 r7 r9 r5 r11 r8 r10",
-    "keys": "r9 r10 r11 r7 r11 r7",
-    "keys two": "r4 r6 r7 r9 r5 r11 r8 r10",
-    "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",
-    "softmax": "r5 r5 r5 r5 r5 r6 r6 r6 r6 r6 r8 r8 r8 r8 r8 r9 r9 r9 r9 r9 r5 r8 r8 r8",
-    "values": "r7 r9 r10 r9 r7 r11 r7 r11 r10 r9 r7 r11 r7 r11",
-    "values two": "r4 r5 r6 r5 r7 r8 r6 r5 r9 r10",
-}
 
 
 def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Order]:

@@ -26,7 +26,7 @@ from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
-from embbert_tvm.kernels.isa import DSP, MVE, MVE_FP16, REFERENCE
+from embbert_tvm.kernels.isa import DSP, DSP_DUAL, MVE, MVE_FP16, REFERENCE
 
 SEEDS = tuple(range(int(os.environ.get("EMBBERT_RANDOM_MODULES", "6"))))
 LENGTHS = (1, 2, 3, 4, 5, 9, 16, 31, 33, 70)
@@ -203,7 +203,7 @@ def wide_module():
     [
         ("cortex-m3", "embbert_dsp_dot_4x2", "embbert_dsp_dot_raw embbert_dsp_rows"),
         ("cortex-m4", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
-        ("cortex-m7", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m7", "embbert_dsp_dot_raw_2x2 embbert_dsp_rows", ""),
         ("cortex-m55", "embbert_mve_product embbert_mve_rows", "embbert_dsp_"),
     ],
 )
@@ -219,9 +219,29 @@ def test_widths_of_whole_rounds_take_the_micro_kernels_of_the_cpu(target, calls,
                 assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"{place}, length {n}"
 
 
-def test_raw_words_in_tir_are_the_bits_of_the_module():
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33"])
+@pytest.mark.parametrize("flags", [(), ("-DEMBBERT_VALUES_FOURS=3",)], ids=["at once", "in parts"])
+def test_heads_over_keys_and_values_in_offset_binary(target, flags, tmp_path):
+    """Two heads of 32 columns; in parts of twelve rows, as texts of more than 128 tokens are read."""
+    make = Maker(np.random.default_rng(7))
+
+    def build():
+        x = make.embedding(64, LayerNorm(), mapped=False, lookups=False)
+        return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), single=True)
+
+    module = make.finish(build)
+    package = load_package(write_package(module, target, tmp_path / "package"))
+    assert any("embbert_dsp_values(" in path.read_text() for path in package.sources)
+    run = llvm_runner(module.mod, optimized=False)
+    with open_place("qemu", package, flags=flags) as device:
+        for n in LENGTHS:
+            assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
+
+
+@pytest.mark.parametrize("isa", [DSP, DSP_DUAL], ids=["four rows", "two"])
+def test_raw_words_in_tir_are_the_bits_of_the_module(isa):
     """As tuning compares a schedule with the kernel that this machine runs."""
-    fused = fuse_row_blocks(wide_module(), DSP.reference)
+    fused = fuse_row_blocks(wide_module(), isa.reference)
     run, reference = llvm_runner(fused.mod, optimized=False), llvm_runner(wide_module().mod, optimized=False)
     assert all(run(ids_of(n)).tobytes() == reference(ids_of(n)).tobytes() for n in (1, 6, 33))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.resources import resource
 
-_SPEC = importlib.util.spec_from_file_location("orders", resource("benchmarks", "orders.py"))
-orders = sys.modules["orders"] = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(orders)
+sys.path.insert(0, str(resource("benchmarks")))
+
+import orders
 
 KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax", "filter")
 KERNELS += ("offset", "scores", "values", "softmax_fours")

@@ -34,4 +34,15 @@ def computes_in_half(features: Sequence[str]) -> bool:
     return {"mve", "fp16"} <= set(features)
 
 
-__all__ = ["DSP", "MICRO_KERNELS", "MVE", "MVE_FP16", "PLAIN", "REFERENCE", "Isa", "computes_in_half", "isa_of"]
+__all__ = [
+    "DSP",
+    "DSP_DUAL",
+    "MICRO_KERNELS",
+    "MVE",
+    "MVE_FP16",
+    "PLAIN",
+    "REFERENCE",
+    "Isa",
+    "computes_in_half",
+    "isa_of",
+]

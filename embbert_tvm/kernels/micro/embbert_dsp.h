@@ -722,11 +722,6 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
                      : [stride] "i"(stride)                                                                            \
                      : "r4", "r5", "r6", "r8", "r11", "cc", "memory");
 #define EMBBERT_VALUES_EACH(each) each(0, c0, c1) each(1, c2, c3)
-/* Fours of rows a part, at most 64, so that sums fit 24 bits. Between a column pair and the next 96 rows, 24 fours, stay
- * in a cache of 16 KB and four ways; tightly coupled memory wants few parts. */
-#ifndef EMBBERT_VALUES_FOURS
-#define EMBBERT_VALUES_FOURS 32
-#endif
 #else
 #define EMBBERT_VALUES_ROWS 4
 #define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
@@ -738,8 +733,11 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
                      : [stride] "i"(stride)                                                                            \
                      : "r11", "cc", "memory");
 #define EMBBERT_VALUES_EACH(each) each(0, c0, c1) each(1, c2, c3) each(2, c4, c5) each(3, c6, c7)
-/* So many rows' sums surely fit 24 bits: 256. */
-#define EMBBERT_VALUES_FOURS 64
+#endif
+/* Fours of rows a part, at most 64, so that sums fit 24 bits. From a column pair to the next 96 rows, 24 fours, stay in a
+ * cache of 16 KB and four ways; tightly coupled memory wants few parts. */
+#ifndef EMBBERT_VALUES_FOURS
+#define EMBBERT_VALUES_FOURS (EMBBERT_DUAL_ISSUE ? 32 : 64)
 #endif
 #define EMBBERT_VALUES_BY_STRIDE(start, each)                                                                          \
     if (stride <= 256) {                                                                                               \

@@ -9,12 +9,13 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
+from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan
+from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan, Stage
 
 # The rows of a block of which a kernel is called for one.
 ROWS_FOR_ONE = "embbert.rows_for_one"
@@ -145,7 +146,7 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     wide = None
     if scratch.wide_columns:
         wide = workspace("wide", isa.shape(scratch.wide_columns), "int16")
-    sum_columns = max((stages.sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
+    sum_columns = max((_sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
     sums = None
     if sum_columns or attends:
         sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
@@ -160,3 +161,14 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
         shapes = {"scores": isa.shape(text), "inverse": (isa.rows,)}
         scores = {name: workspace(name, shape, "float16") for name, shape in shapes.items()}
     return operands, wide, sums, factor, tile, rows | scores
+
+
+def _sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
+    """Columns of sums that a stage works in."""
+    if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
+        columns = width(stage.n, isa)
+        # Without a product a norm works a row at a time.
+        return columns if isa.fills_blocks or stage.sources else -(-columns // ROWS)
+    if isinstance(stage, Attend) and (isa.fills_blocks or attending(spec, isa).offset):
+        return max(isa.padded(p) for p in spec.values[stage.query].parts)
+    return 0

@@ -17,7 +17,6 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.isa.base import Added
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
-from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, constants, stored, widened
 from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
@@ -66,17 +65,6 @@ def emit(stage: Stage, number: int, arguments, block: Block) -> None:
 @singledispatch
 def finish(stage: Stage, arguments, block: Block) -> None:
     """What is left to do after the last block."""
-
-
-def sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
-    """Columns of sums that a stage works in."""
-    if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
-        columns = width(stage.n, isa)
-        # Without a product a norm works a row at a time.
-        return columns if isa.fills_blocks or stage.sources else -(-columns // ROWS)
-    if isinstance(stage, Attend) and isa.fills_blocks:
-        return max(isa.padded(p) for p in spec.values[stage.query].parts)
-    return 0
 
 
 # Load and Save.
