@@ -4,7 +4,7 @@
     python benchmarks/orders.py --check             say what each order takes, clean and scheduled, by every model
     python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
 
-A form (order_forms.py) is the clean text: what an inner loop computes for one or two pairs of columns, one value a line.
+A form (order_forms.py) is the clean text: what an inner loop computes for one or two pairs of columns, a value a line.
 An order says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps
 every value in its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes
 fastest. It stands for SLOTHY, whose models have no SXTB16.
