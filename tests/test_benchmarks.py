@@ -26,6 +26,7 @@ import loops  # noqa: E402
 import schemes  # noqa: E402
 import ship  # noqa: E402
 import suite  # noqa: E402
+import tutorial  # noqa: E402
 
 ASSEMBLY = """\
 \t.type\tone, %function
@@ -313,3 +314,17 @@ def test_recorded_rows_are_shown_with_their_means_and_plotted(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["schemes", "--rows", str(rows), "--plot", str(tmp_path / "p.png")])
     schemes.main()
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tutorials_commands_need_no_board():
+    verbs = ["train", "compile", "validate", "run", "firmware", "run"]
+    found = tutorial.commands(tutorial.PAGE)
+    assert [arguments[0] for arguments in found] == verbs
+    assert not {"--flash", "serial:/dev/ttyACM0"} & {word for arguments in found for word in arguments}
+    assert found[-1][1:] == ["build/mine", "--on", "qemu", "turn the lights on"]
+
+
+def test_the_tutorials_set_has_each_label_as_often(tmp_path):
+    write_examples(tmp_path / "all.tsv", [Example(label, "a b") for label in "xyxxyxz"])
+    tutorial.write_set(tmp_path / "mine.tsv", tmp_path / "all.tsv", 2)
+    assert [example.label for example in read_examples(tmp_path / "mine.tsv")] == ["x", "y", "x", "y", "z"]
