@@ -245,7 +245,7 @@ def main() -> int:
         packages = cache(lambda cpu, precision, prefix: compiled(cpu, precision, prefix, Path(scratch)))
         for case in cases(options.board, with_picolibc):
             rows.append(run(case, tools, packages, Path(scratch)))
-            for line in (*rows[-1].warnings, *filter(None, [rows[-1].fault])):
+            for line in (*rows[-1].warnings, rows[-1].fault or rows[-1].printed or "built"):
                 print(f"{case.application} {case.board} {case.libc}: {line}", file=sys.stderr)
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))
