@@ -76,7 +76,8 @@ MACHINES = {
     "mps2_an385": Machine("cortex-m3", ("qemu-system-arm", "-M", "mps2-an385")),
     "mps2_an521": Machine("cortex-m33", ("qemu-system-arm", "-M", "mps2-an521")),
     "mps3_an547": Machine("cortex-m55", ("qemu-system-arm", "-M", "mps3-an547"), models=1),
-    "qemu_riscv32": Machine("rv32imac", ("qemu-system-riscv32", "-M", "virt", "-bios", "none")),
+    # As much RAM as the board's description tells Zephyr: picolibc's heap begins at its end.
+    "qemu_riscv32": Machine("rv32imac", ("qemu-system-riscv32", "-M", "virt", "-m", "256", "-bios", "none")),
     "nucleo_f446re": Machine("cortex-m4"),
     "nucleo_h743zi": Machine("cortex-m7"),
     "nrf52840dk_nrf52840": Machine("cortex-m4"),
