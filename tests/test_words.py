@@ -30,6 +30,7 @@ INSTEAD = {
     r"[Dd]escribed(?! (in|by|above|below))": "reference",
     r"turned(?! (on|off|away|up|round|out))": "transposed, projected",
     r"operator\.follows": "precision_source",
+    r"class Block(?!\(nn\.Module)": "Allocation, BasicBlock, BlockContext, ParameterPart",
 }  # fmt: skip
 # Everyday English, and what older files, commands and published runs say.
 ALLOWED = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_letters, digits
 
-from embbert_tvm.codegen.plan import Block
+from embbert_tvm.codegen.plan import Allocation
 
 _MARKS = ascii_letters + digits
 _FREE = "."
 _ROWS, _COLUMNS = 24, 80
 
 
-def memory_text(blocks: Sequence[Block], peak: int, steps: Sequence[str]) -> str:
+def memory_text(blocks: Sequence[Allocation], peak: int, steps: Sequence[str]) -> str:
     """A table of placed blocks and a map of the arena of `peak` bytes; steps: what the program calls, in order."""
     alive = [sum(b.bytes for b in blocks if b.first <= n <= b.last) for n in range(len(steps))]
     fullest = max(range(len(steps)), key=lambda n: alive[n], default=None)
@@ -29,7 +29,7 @@ def memory_text(blocks: Sequence[Block], peak: int, steps: Sequence[str]) -> str
     return "\n".join(lines) + "\n"
 
 
-def _cells(blocks: Sequence[Block], peak: int, steps: int) -> list[list[int | None]]:
+def _cells(blocks: Sequence[Allocation], peak: int, steps: int) -> list[list[int | None]]:
     """The block that fills most of each cell: by row of addresses, lowest first, and by column of steps."""
     rows, columns = min(_ROWS, peak), min(_COLUMNS, steps)
     cells: list[list[int | None]] = [[None] * columns for _ in range(rows)]
@@ -63,7 +63,7 @@ def _map(cells: Sequence[Sequence[int | None]], marks: dict[int, str], peak: int
     return [*lines, f"{'step':>{width}}  {ruler.rstrip()}"]
 
 
-def _table(blocks: Sequence[Block], marks: dict[int, str], steps: Sequence[str]) -> list[str]:
+def _table(blocks: Sequence[Allocation], marks: dict[int, str], steps: Sequence[str]) -> list[str]:
     rows = [("", "offset", "bytes", "from", "to", "tensor", "last used by")]
     for n, b in enumerate(blocks):
         life = str(b.first), str(b.last), b.name, steps[b.last]

@@ -29,7 +29,7 @@ _MOST_BLOCKS = 300
 
 
 @dataclass(frozen=True)
-class Block:
+class Allocation:
     """bytes of memory that must keep their content from step `first` to step `last`, both included."""
 
     name: str
@@ -38,7 +38,7 @@ class Block:
     last: int
     offset: int = -1
 
-    def meets(self, other: Block) -> bool:
+    def meets(self, other: Allocation) -> bool:
         """Whether both live at some step."""
         return self.first <= other.last and other.first <= self.last
 
@@ -54,7 +54,7 @@ class MemoryPlan:
     optimal: whether peak is lower_bound. If not, the search was cut short.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Allocation, ...]
     peak: int
     lower_bound: int
     effort: int
@@ -64,18 +64,18 @@ class MemoryPlan:
         return self.peak == self.lower_bound
 
 
-def plan(blocks: Sequence[Block], align: int = ALIGN) -> tuple[list[Block], int]:
+def plan(blocks: Sequence[Allocation], align: int = ALIGN) -> tuple[list[Allocation], int]:
     """The blocks with their offsets, in the order given, and the arena's size: `solve` in short."""
     solved = solve(blocks, align)
     return list(solved.blocks), solved.peak
 
 
-def lower_bound(blocks: Sequence[Block], align: int = ALIGN) -> int:
+def lower_bound(blocks: Sequence[Allocation], align: int = ALIGN) -> int:
     """No plan is smaller: the most bytes that live at one step."""
     return align * _most_alive(_items(blocks, align))
 
 
-def solve(blocks: Sequence[Block], align: int = ALIGN, effort: int = EFFORT) -> MemoryPlan:
+def solve(blocks: Sequence[Allocation], align: int = ALIGN, effort: int = EFFORT) -> MemoryPlan:
     """Places for the blocks in the smallest arena. No two blocks that meet share a byte; offsets and size are aligned.
 
     The search ends after some `effort` (see MemoryPlan.optimal). The same blocks in the same order give the same plan.
@@ -120,7 +120,7 @@ _ORDERS: tuple[Callable[[_Item], tuple[Any, ...]], ...] = (
 )
 
 
-def _items(blocks: Sequence[Block], align: int) -> list[_Item]:
+def _items(blocks: Sequence[Allocation], align: int) -> list[_Item]:
     """All blocks that take room, by the step of their birth."""
     items = [_Item(n, -(-b.bytes // align), b.first, b.last) for n, b in enumerate(blocks) if b.bytes > 0]
     return sorted(items, key=lambda i: (i.first, i.index))

@@ -18,7 +18,7 @@ from embbert_tvm.codegen.c_function import CFunction, bindings, c_function
 from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
-from embbert_tvm.codegen.plan import Block, solve
+from embbert_tvm.codegen.plan import Allocation, solve
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, ProgramOutput, Step, Tagging, Tensor, Text
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
@@ -268,21 +268,21 @@ class _Builder:
         self.max_length = max_length
         results = self.output_names()
         blocks = [
-            Block(name, self.bytes_of(dims, kind), step, self.last_use[name])
+            Allocation(name, self.bytes_of(dims, kind), step, self.last_use[name])
             for name, (kind, dims, step) in self.made.items()
             if name not in results
         ]
         for step, call in enumerate(self.calls):
             for w in call.function.workspaces:
                 size = self.bytes_of(list(w.shape), w.dtype, call.where)
-                blocks.append(Block(f"{call.name}.{w.name}", size, step, step))
+                blocks.append(Allocation(f"{call.name}.{w.name}", size, step, step))
         if window_bytes is not None:
-            blocks.append(Block(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
-            blocks.append(Block(WINDOW, window_bytes, 0, 0))
+            blocks.append(Allocation(INPUT, 4 * self.max_length, 0, self.last_use[INPUT]))
+            blocks.append(Allocation(WINDOW, window_bytes, 0, 0))
         tags = window_bytes is not None and self.has_tags()
         if window_bytes is not None and tags:
             sizes = {TAG_IDS: 4 * max_length, TAG_WINDOW: window_bytes, TAG_WORDS: _BYTES_OF_A_WORD * max_length}
-            blocks += [Block(name, size, len(self.calls), len(self.calls)) for name, size in sizes.items()]
+            blocks += [Allocation(name, size, len(self.calls), len(self.calls)) for name, size in sizes.items()]
         arena = solve(blocks)
         at = {b.name: b for b in arena.blocks}
         made = zip(self.calls, self.macs, self.outputs, strict=True)
@@ -348,7 +348,7 @@ class _Builder:
         return sum(c * self.max_length**n for n, c in enumerate(macs or ())) + COST_OF_ELEMENT * elements
 
     def _step(
-        self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Block], results: dict[str, str]
+        self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Allocation], results: dict[str, str]
     ) -> Step:
         name, function, arguments, where = call.name, call.function, call.arguments, call.where
         affordable = self.most_cost(macs, outputs) <= _MOST_COST

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.codegen.c_function import CFunction
-from embbert_tvm.codegen.plan import Block, MemoryPlan
+from embbert_tvm.codegen.plan import Allocation, MemoryPlan
 
 INPUT, OUTPUT = "ids", "logits"
 
@@ -19,7 +19,7 @@ class Tensor:
     name: str
     dtype: str
     shape: str
-    block: Block | None = None
+    block: Allocation | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Text:
     """What a text needs in the arena before the first step: its ids, and the tokenizer's window. offsets: whether the
     tokenizer says where in the text its tokens stand."""
 
-    ids: Block
-    window: Block
+    ids: Allocation
+    window: Allocation
     offsets: bool = False
 
 
@@ -86,9 +86,9 @@ class Tagging:
     """What finding slots needs in the arena behind the last step: ids of a word, the tokenizer's window, and the words
     of the text."""
 
-    ids: Block
-    window: Block
-    words: Block
+    ids: Allocation
+    window: Allocation
+    words: Allocation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embbert_tvm.cycles.image import Block, Code
+from embbert_tvm.cycles.image import BasicBlock, Code
 from embbert_tvm.device.toolchain import call, run_tool
 from embbert_tvm.target import load_cpu
 
@@ -76,9 +76,9 @@ def joined(counts: Counts, code: Code) -> Counts:
     return found
 
 
-def blocks_of(counts: Counts, code: Code) -> Counter[Block]:
+def blocks_of(counts: Counts, code: Code) -> Counter[BasicBlock]:
     """The same by what the blocks hold."""
-    found: Counter[Block] = Counter()
+    found: Counter[BasicBlock] = Counter()
     for (first, count), times in counts.items():
         found[code.block(first, count)] += times
     return found

@@ -22,7 +22,7 @@ _SERVER = (
 )
 _HARNESS = re.compile(_SERVER + r"|infer|mem\w+|mismatches|cycles\w*")
 
-Block = tuple[tuple[int, str], ...]  # the bytes of each instruction and its text
+BasicBlock = tuple[tuple[int, str], ...]  # the bytes of each instruction and its text
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Code:
     text: dict[int, tuple[int, str]]
     functions: tuple[tuple[int, int, str], ...]
 
-    def block(self, first: int, count: int) -> Block:
+    def block(self, first: int, count: int) -> BasicBlock:
         """`count` instructions from an address on."""
         found, at = [], first
         for _ in range(count):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from subprocess import CompletedProcess
 
 from embbert_tvm.cycles import tool
-from embbert_tvm.cycles.image import Block
+from embbert_tvm.cycles.image import BasicBlock
 from embbert_tvm.device.toolchain import run_tool
 from embbert_tvm.target import Cpu
 
@@ -23,7 +23,7 @@ _PREDICATE = re.compile(r"^(v\w+?)[te](?=[. ])")
 _CONDITION = re.compile(r"^([a-z]{2,}?)(eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)((?:\.[a-z0-9]+)*) ")
 
 
-def lines_of(block: Block) -> tuple[str, ...]:
+def lines_of(block: BasicBlock) -> tuple[str, ...]:
     """The block as llvm-mca is asked of it."""
     lines, conditional, predicated = [], 0, 0
     for _, text in block:
@@ -49,14 +49,14 @@ class Mca:
     known: dict[tuple[str, ...], float] = field(default_factory=dict)
     assumed: set[tuple[str, ...]] = field(default_factory=set)
 
-    def cycles(self, blocks: Iterable[Block]) -> dict[Block, float]:
+    def cycles(self, blocks: Iterable[BasicBlock]) -> dict[BasicBlock, float]:
         lines = {block: lines_of(block) for block in blocks}
         new = [text for text in dict.fromkeys(lines.values()) if text and text not in self.known]
         if new:
             self._ask(new)
         return {block: self.known[text] if text else 0.0 for block, text in lines.items()}
 
-    def is_assumed(self, block: Block) -> bool:
+    def is_assumed(self, block: BasicBlock) -> bool:
         return lines_of(block) in self.assumed
 
     def is_known(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from embbert_tvm.cycles import instruction, llvm_mca, risc
-from embbert_tvm.cycles.image import Block
+from embbert_tvm.cycles.image import BasicBlock
 from embbert_tvm.cycles.instruction import Instruction
 from embbert_tvm.cycles.llvm_mca import Mca
 from embbert_tvm.cycles.pipeline import Rules, cycles
@@ -43,9 +43,9 @@ class Model:
     board: Board
     rules: tuple[Rules, ...] = ()
     arch: str = "arm"
-    known: dict[Block, dict[str, float]] = field(default_factory=dict)
+    known: dict[BasicBlock, dict[str, float]] = field(default_factory=dict)
 
-    def each(self, blocks: Iterable[Block]) -> dict[Block, dict[str, float]]:
+    def each(self, blocks: Iterable[BasicBlock]) -> dict[BasicBlock, dict[str, float]]:
         """Cycles of each block by each model."""
         blocks = list(blocks)
         new = [block for block in dict.fromkeys(blocks) if block not in self.known]
@@ -59,12 +59,12 @@ class Model:
             self.known[block] = {name: max(figure, fetch) for name, figure in found.items()}
         return {block: self.known[block] for block in blocks}
 
-    def cycles(self, counts: Mapping[Block, int]) -> float:
+    def cycles(self, counts: Mapping[BasicBlock, int]) -> float:
         """Cycles of blocks by how often each ran, each by the worst of the models."""
         each = self.each(counts)
         return sum(count * max(each[block].values()) for block, count in counts.items())
 
-    def is_assumed(self, block: Block) -> bool:
+    def is_assumed(self, block: BasicBlock) -> bool:
         """Whether llvm-mca could not be asked of a block."""
         return self.mca is not None and self.mca.is_assumed(block)
 

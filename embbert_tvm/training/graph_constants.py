@@ -26,7 +26,7 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Block:
+class ParameterPart:
     """A block of a parameter times `factor`, and times the parameter `scalar` where that is no None.
 
     layout: a key of _LAYOUTS, of the parameter without dimensions of 1. axis: what `first` and `count` cut.
@@ -52,7 +52,7 @@ class Origin:
     """A constant as the sum of blocks of parameters; `fixed`, the constant itself, where no parameter has a part."""
 
     shape: tuple[int, ...]
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[ParameterPart, ...] = ()
     fixed: np.ndarray | None = None
 
 
@@ -81,27 +81,29 @@ class Parameters:
         name = next(same, None)
         if name is None or not np.issubdtype(constant.dtype, np.floating):
             return Origin(constant.shape, fixed=constant)
-        return Origin(constant.shape, (Block(name, "plain", 0, 0, 1, 1.0),))
+        return Origin(constant.shape, (ParameterPart(name, "plain", 0, 0, 1, 1.0),))
 
-    def _sum(self, wanted: np.ndarray) -> list[Block] | None:
+    def _sum(self, wanted: np.ndarray) -> list[ParameterPart] | None:
         """Two vectors whose weighted sum this is."""
         vectors = {n: np.squeeze(v).astype(np.float64) for n, v in self.values.items() if v.size == wanted.size}
         for names in combinations([name for name, vector in vectors.items() if vector.ndim == 1], 2):
             matrix = np.stack([vectors[name] for name in names], 1)
             factors = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
             if len(wanted) > 2 and _near(matrix @ factors, wanted):
-                return [Block(n, "plain", 0, 0, wanted.size, float(f)) for n, f in zip(names, factors, strict=True)]
+                return [
+                    ParameterPart(n, "plain", 0, 0, wanted.size, float(f)) for n, f in zip(names, factors, strict=True)
+                ]
         return None
 
-    def _named(self, block: Block) -> Block:
+    def _named(self, block: ParameterPart) -> ParameterPart:
         """The block with its factor taken for a parameter of one number, where it is one or its negative."""
         factor = block.factor
         for exact in (1.0, -1.0):
             if math.isclose(factor, exact, rel_tol=_TOLERANCE):
-                return Block(block.name, block.layout, block.axis, block.first, block.count, exact)
+                return ParameterPart(block.name, block.layout, block.axis, block.first, block.count, exact)
             for name, value in self.values.items():
                 if value.ndim == 0 and math.isclose(factor, exact * value.item(), rel_tol=_TOLERANCE):
-                    return Block(block.name, block.layout, block.axis, block.first, block.count, exact, name)
+                    return ParameterPart(block.name, block.layout, block.axis, block.first, block.count, exact, name)
         return block
 
 
@@ -109,7 +111,7 @@ def _near(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.linalg.norm(found - wanted) <= _TOLERANCE * np.linalg.norm(wanted))
 
 
-def _find(name: str, value: np.ndarray, wanted: np.ndarray, whole: bool) -> Block | None:
+def _find(name: str, value: np.ndarray, wanted: np.ndarray, whole: bool) -> ParameterPart | None:
     """The block of a parameter that `wanted` is a multiple of. whole: the block is all of the parameter."""
     value = np.squeeze(value)
     layouts = {"plain": value}
@@ -121,11 +123,11 @@ def _find(name: str, value: np.ndarray, wanted: np.ndarray, whole: bool) -> Bloc
         if whole and view.shape == wanted.shape:
             factor = _factor(view.astype(np.float64), wanted)
             if factor is not None:
-                return Block(name, layout, 0, 0, len(view), factor)
+                return ParameterPart(name, layout, 0, 0, len(view), factor)
         elif not whole:
             for axis in range(view.ndim):
                 if (found := _cut(view, wanted, axis)) is not None:
-                    return Block(name, layout, axis, *found)
+                    return ParameterPart(name, layout, axis, *found)
     return None
 
 

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embbert_tvm.codegen import plan as planner
-from embbert_tvm.codegen.plan import ALIGN, Block, lower_bound, plan, solve
+from embbert_tvm.codegen.plan import ALIGN, Allocation, lower_bound, plan, solve
 
 LIFE = st.tuples(st.integers(1, 5000), st.integers(0, 12), st.integers(0, 6))
 BLOCKS = st.lists(LIFE, max_size=25).map(
-    lambda lives: [Block(f"b{n}", size, first, first + span) for n, (size, first, span) in enumerate(lives)]
+    lambda lives: [Allocation(f"b{n}", size, first, first + span) for n, (size, first, span) in enumerate(lives)]
 )
 SMALL_LIFE = st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 3))
 FEW = st.lists(SMALL_LIFE, max_size=6).map(
-    lambda lives: [Block(f"b{n}", size, first, first + span) for n, (size, first, span) in enumerate(lives)]
+    lambda lives: [Allocation(f"b{n}", size, first, first + span) for n, (size, first, span) in enumerate(lives)]
 )
 # (bytes, first, last) of each block; the least arena, and the most bytes that live at once.
 HARD = {
@@ -42,11 +42,11 @@ HARD = {
 PROGRAMS = json.loads((Path(__file__).parent / "programs.json").read_text())
 
 
-def blocks_of(lives: list[tuple[int, int, int]]) -> list[Block]:
-    return [Block(f"b{n}", *life) for n, life in enumerate(lives)]
+def blocks_of(lives: list[tuple[int, int, int]]) -> list[Allocation]:
+    return [Allocation(f"b{n}", *life) for n, life in enumerate(lives)]
 
 
-def some_blocks(number: int, seed: int) -> list[Block]:
+def some_blocks(number: int, seed: int) -> list[Allocation]:
     draw = random.Random(seed)
     lives = []
     for _ in range(number):
@@ -55,7 +55,7 @@ def some_blocks(number: int, seed: int) -> list[Block]:
     return blocks_of(lives)
 
 
-def check(placed: list[Block], peak: int, align: int) -> None:
+def check(placed: list[Allocation], peak: int, align: int) -> None:
     for block in placed:
         assert block.offset >= 0
         assert block.offset % align == 0
@@ -65,15 +65,15 @@ def check(placed: list[Block], peak: int, align: int) -> None:
             assert one.end <= other.offset or other.end <= one.offset, (one, other)
 
 
-def least_arena(blocks: list[Block], align: int) -> int:
+def least_arena(blocks: list[Allocation], align: int) -> int:
     """By trying every place of every block in ever larger arenas."""
 
-    def fit(left: list[Block], placed: list[Block], size: int) -> bool:
+    def fit(left: list[Allocation], placed: list[Allocation], size: int) -> bool:
         if not left:
             return True
         block, *rest = left
         for offset in range(0, size - block.bytes + 1, align):
-            tried = Block(block.name, block.bytes, block.first, block.last, offset)
+            tried = Allocation(block.name, block.bytes, block.first, block.last, offset)
             apart = (tried.end <= p.offset or p.end <= offset or not tried.meets(p) for p in placed)
             if all(apart) and fit(rest, [*placed, tried], size):
                 return True
@@ -129,7 +129,7 @@ def test_the_search_alone_finds_the_best(name, monkeypatch):
 
 def test_the_search_may_be_as_deep_as_it_has_blocks():
     most = planner._MOST_BLOCKS
-    items = planner._items([Block(f"b{n}", 2, 0, 0) for n in range(most)], 1)
+    items = planner._items([Allocation(f"b{n}", 2, 0, 0) for n in range(most)], 1)
     places = planner._Search(items, 2 * most).run(10 * most**2)
     assert sorted(places.values()) == list(range(0, 2 * most, 2))
 
@@ -138,7 +138,7 @@ def test_the_search_may_be_as_deep_as_it_has_blocks():
 @pytest.mark.parametrize("name", HARD)
 def test_hard_blocks_are_placed_best(name, align):
     lives, least, most_alive = HARD[name]
-    blocks = [Block(b.name, align * b.bytes, b.first, b.last) for b in blocks_of(lives)]
+    blocks = [Allocation(b.name, align * b.bytes, b.first, b.last) for b in blocks_of(lives)]
     solved = solve(blocks, align)
     check(list(solved.blocks), solved.peak, align)
     assert solved.optimal
@@ -163,7 +163,7 @@ def test_tens_of_blocks_are_placed_best(number, seed):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_are_placed_best(name):
-    blocks = [Block(*block) for block in PROGRAMS[name]]
+    blocks = [Allocation(*block) for block in PROGRAMS[name]]
     solved = solve(blocks)
     check(list(solved.blocks), solved.peak, ALIGN)
     assert solved.optimal
@@ -197,7 +197,7 @@ def test_parts_that_never_meet_are_placed_apart():
 
 def test_a_chain_needs_its_two_largest_neighbours():
     sizes = [1600, 320, 640, 1280, 16]
-    blocks = [Block(f"b{n}", size, n, n + 1) for n, size in enumerate(sizes)]
+    blocks = [Allocation(f"b{n}", size, n, n + 1) for n, size in enumerate(sizes)]
     assert plan(blocks)[1] == lower_bound(blocks) == 1920
 
 
@@ -209,7 +209,7 @@ def test_no_blocks_need_no_memory():
 def test_a_package_is_planned_as_its_metadata_says(precision):
     document = json.loads((small.package(precision) / "metadata.json").read_text())
     arena = document["arena"]
-    blocks = [Block(t["name"], t["bytes"], t["first"], t["last"], t["offset"]) for t in arena["tensors"]]
+    blocks = [Allocation(t["name"], t["bytes"], t["first"], t["last"], t["offset"]) for t in arena["tensors"]]
     assert arena["align"] == ALIGN
     assert blocks
     check(blocks, arena["bytes"], ALIGN)

@@ -15,7 +15,7 @@ from embbert_tvm.kernels.row_block.spec import HalfAttend, HalfLinear, HalfWindo
 from embbert_tvm.kernels.row_block.stages import clear_padding, declare, emit, label, prepare
 
 if TYPE_CHECKING:
-    from embbert_tvm.kernels.row_block.kernel import Block
+    from embbert_tvm.kernels.row_block.kernel import BlockContext
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _(stage: HalfLinear, spec: RowBlock, isa: MveFp16) -> _Linear:
 
 
 @emit.register(HalfLinear)
-def _(stage: HalfLinear, number: int, given: _Linear, block: Block) -> None:
+def _(stage: HalfLinear, number: int, given: _Linear, block: BlockContext) -> None:
     isa: MveFp16 = block.isa
     n = isa.padded(stage.n)
     if stage.value is not None:
@@ -75,7 +75,7 @@ def _(stage: HalfAttend, spec: RowBlock) -> str:
 
 
 @emit.register(HalfAttend)
-def _(stage: HalfAttend, number: int, arguments, block: Block) -> None:
+def _(stage: HalfAttend, number: int, arguments, block: BlockContext) -> None:
     out, query = block.value(stage.value), block.value(stage.query)
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
     block.isa.attend(out, query, keys, values, block.tokens, block.named["scores"], block.named["inverse"])
@@ -93,12 +93,12 @@ def _(stage: HalfWindow, spec: RowBlock, isa: MveFp16) -> tuple:
 
 
 @prepare.register(HalfWindow)
-def _(stage: HalfWindow, declared: tuple, block: Block) -> tuple:
+def _(stage: HalfWindow, declared: tuple, block: BlockContext) -> tuple:
     return (*declared, block.isa.line_of(stage.taps, 1))
 
 
 @emit.register(HalfWindow)
-def _(stage: HalfWindow, number: int, arguments: tuple, block: Block) -> None:
+def _(stage: HalfWindow, number: int, arguments: tuple, block: BlockContext) -> None:
     weight, bias, line = arguments
     isa, out, source = block.isa, block.value(stage.value), block.value(stage.source)
     sizes = (width(block.spec.values[stage.source].parts, isa), isa.padded(stage.channels))

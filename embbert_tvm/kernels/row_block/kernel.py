@@ -23,7 +23,7 @@ _MOST_NAMED = 6  # stages that a kernel's name says
 
 
 @dataclass
-class Block:
+class BlockContext:
     """What stages write to: the block's number, the text's tokens, buffers."""
 
     spec: RowBlock
@@ -117,7 +117,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         with T.sblock("row_block"):
             buffers = _buffers(spec, isa, scratch, count)
             attend = attending(spec, isa)
-            block = Block(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers, attend)
+            block = BlockContext(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers, attend)
             for number in sorted(attend.offset):
                 attend.isa.offset(tensors[number])
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]

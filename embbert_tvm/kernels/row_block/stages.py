@@ -36,7 +36,7 @@ from embbert_tvm.kernels.row_block.spec import (
 )
 
 if TYPE_CHECKING:
-    from embbert_tvm.kernels.row_block.kernel import Block
+    from embbert_tvm.kernels.row_block.kernel import BlockContext
 
 
 @singledispatch
@@ -51,19 +51,19 @@ def declare(stage: Stage, spec: RowBlock, isa: Isa):
 
 
 @singledispatch
-def prepare(stage: Stage, declared, block: Block):
+def prepare(stage: Stage, declared, block: BlockContext):
     """What is set up once, before the first block."""
     return declared
 
 
 @singledispatch
-def emit(stage: Stage, number: int, arguments, block: Block) -> None:
+def emit(stage: Stage, number: int, arguments, block: BlockContext) -> None:
     """The stage on one block."""
     raise NotImplementedError(type(stage).__name__)
 
 
 @singledispatch
-def finish(stage: Stage, arguments, block: Block) -> None:
+def finish(stage: Stage, arguments, block: BlockContext) -> None:
     """What is left to do after the last block."""
 
 
@@ -71,7 +71,7 @@ def finish(stage: Stage, arguments, block: Block) -> None:
 
 
 @emit.register(Load)
-def _(stage: Load, number: int, arguments, block: Block) -> None:
+def _(stage: Load, number: int, arguments, block: BlockContext) -> None:
     tensor, out = block.spec.tensors[stage.tensor], block.value(stage.value)
     data = block.tensors[stage.tensor]
     if stage.value in block.in_place:
@@ -94,7 +94,7 @@ def _(stage: Load, number: int, arguments, block: Block) -> None:
 
 
 @emit.register(Save)
-def _(stage: Save, number: int, arguments, block: Block) -> None:
+def _(stage: Save, number: int, arguments, block: BlockContext) -> None:
     tensor, value = block.spec.tensors[stage.tensor], block.value(stage.value)
     data = block.tensors[stage.tensor]
     if tensor.interleaved and tensor.dtype == "int8":
@@ -112,7 +112,7 @@ def _(stage: Save, number: int, arguments, block: Block) -> None:
     _each_part(tensor.parts, block, write)
 
 
-def _each_part(parts: Parts, block: Block, write) -> None:
+def _each_part(parts: Parts, block: BlockContext, write) -> None:
     """write(r, column in a block, column of the plain row) for every column of every row of the block."""
     at = first = 0
     for part in parts:
@@ -145,7 +145,7 @@ def _(stage: Unfold, spec: RowBlock) -> str:
 
 
 @emit.register(Unfold)
-def _(stage: Unfold, number: int, arguments, block: Block) -> None:
+def _(stage: Unfold, number: int, arguments, block: BlockContext) -> None:
     out, data, isa = block.value(stage.value), block.tensors[stage.tensor], block.isa
     (part,) = block.spec.tensors[stage.tensor].parts
 
@@ -156,7 +156,7 @@ def _(stage: Unfold, number: int, arguments, block: Block) -> None:
         _read_window(out, block, r, 0, part, stage.window, element)
 
 
-def _read_window(out, block: Block, r, first: int, width: int, window: Reach, element) -> None:
+def _read_window(out, block: BlockContext, r, first: int, width: int, window: Reach, element) -> None:
     """The rows that row r of the block reads, as parts of out from column `first` on. element(row, k): of a row."""
     wide = block.isa.padded(width)
     with loop("t", window.taps) as t:
@@ -179,7 +179,7 @@ class _Read:
     data: object
     ids: object | None
 
-    def element(self, block: Block, r, k):
+    def element(self, block: BlockContext, r, k):
         return self.of_row(block.row(r), k)
 
     def of_row(self, row, k):
@@ -210,7 +210,7 @@ def _(stage: Gather, spec: RowBlock, isa: Isa) -> list[_Read]:
 
 
 @emit.register(Gather)
-def _(stage: Gather, number: int, arguments: list[_Read], block: Block) -> None:
+def _(stage: Gather, number: int, arguments: list[_Read], block: BlockContext) -> None:
     out, isa, at = block.value(stage.value), block.isa, 0
     with loop("r", isa.rows) as r:
         for read in arguments:
@@ -271,7 +271,7 @@ def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
 
 
 @prepare.register(Linear)
-def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
+def _(stage: Linear, declared: _Linear, block: BlockContext) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
@@ -281,7 +281,7 @@ def _(stage: Linear, declared: _Linear, block: Block) -> _Linear:
 
 
 @emit.register(Linear)
-def _(stage: Linear, number: int, given: _Linear, block: Block) -> None:
+def _(stage: Linear, number: int, given: _Linear, block: BlockContext) -> None:
     isa, n = block.isa, width(stage.n, block.isa)
     left = block.value(stage.sources[0]) if stage.sources else None
     operand = None
@@ -322,7 +322,7 @@ def _(stage: Linear, number: int, given: _Linear, block: Block) -> None:
         isa.accumulate(write, block.sums, *before, n, given.bias, start)
 
 
-def _start(stage: Linear, given: _Linear, block: Block):
+def _start(stage: Linear, given: _Linear, block: BlockContext):
     """What lookups and residuals add to an accumulator."""
     if not given.lookups and not given.residuals:
         return None
@@ -363,7 +363,7 @@ def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
 
 
 @emit.register(Attend)
-def _(stage: Attend, number: int, arguments: tuple, block: Block) -> None:
+def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None:
     exp, multiplier, ratio = arguments
     isa, parts = block.attending.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])

@@ -29,7 +29,7 @@ from embbert_tvm.kernels.row_block.spec import (
 )
 
 if TYPE_CHECKING:
-    from embbert_tvm.kernels.row_block.kernel import Block
+    from embbert_tvm.kernels.row_block.kernel import BlockContext
 from embbert_tvm.kernels.row_block.stages import declare, emit, finish, label, prepare
 
 # Narrow.
@@ -46,7 +46,7 @@ def _(stage: Narrow, spec: RowBlock, isa: Isa):
 
 
 @emit.register(Narrow)
-def _(stage: Narrow, number: int, multiplier, block: Block) -> None:
+def _(stage: Narrow, number: int, multiplier, block: BlockContext) -> None:
     out, source, isa = block.value(stage.value), block.value(stage.source), block.isa
     columns = width(block.spec.values[stage.source].parts, isa)
     with loop("k", columns) as k, loop("r", ROWS) as r:
@@ -68,7 +68,7 @@ def _(stage: Gate, spec: RowBlock, isa: Isa):
 
 
 @emit.register(Gate)
-def _(stage: Gate, number: int, multiplier, block: Block) -> None:
+def _(stage: Gate, number: int, multiplier, block: BlockContext) -> None:
     isa = block.isa
     out, left, right = (block.value(v) for v in (stage.value, stage.left, stage.right))
     with loop("k", width(block.spec.values[stage.value].parts, isa)) as k, loop("r", ROWS) as r:
@@ -99,7 +99,7 @@ def _(stage: Scan, spec: RowBlock, isa: Isa) -> tuple:
 
 
 @prepare.register(Scan)
-def _(stage: Scan, declared: tuple, block: Block) -> tuple:
+def _(stage: Scan, declared: tuple, block: BlockContext) -> tuple:
     channels, state = stage.spec.channels, stage.spec.state
     twice = workspace("twice", (channels, state), "int32")
     with loop("c", channels) as c, loop("n", state) as n:
@@ -108,7 +108,7 @@ def _(stage: Scan, declared: tuple, block: Block) -> tuple:
 
 
 @emit.register(Scan)
-def _(stage: Scan, number: int, arguments: tuple, block: Block) -> None:
+def _(stage: Scan, number: int, arguments: tuple, block: BlockContext) -> None:
     size, log_step, log_decay, decay, skip, multiplier, twice = arguments
     isa, spec = block.isa, stage.spec
     enters, read_by = (block.named[name] for name in ("enters", "read_by"))
@@ -148,12 +148,12 @@ def _(stage: Recurrence, spec: RowBlock, isa: Isa) -> Arguments:
 
 
 @prepare.register(Recurrence)
-def _(stage: Recurrence, declared: Arguments, block: Block) -> tuple[Arguments, State]:
+def _(stage: Recurrence, declared: Arguments, block: BlockContext) -> tuple[Arguments, State]:
     return declared, stage.spec.state()
 
 
 @emit.register(Recurrence)
-def _(stage: Recurrence, number: int, arguments: tuple[Arguments, State], block: Block) -> None:
+def _(stage: Recurrence, number: int, arguments: tuple[Arguments, State], block: BlockContext) -> None:
     given_to, state = arguments
     isa, out, source = block.isa, block.value(stage.value), block.value(stage.source)
     with loop("r", ROWS) as r:
@@ -190,7 +190,7 @@ def _(stage: Window, spec: RowBlock, isa: Isa) -> tuple:
 
 
 @prepare.register(Window)
-def _(stage: Window, declared: tuple, block: Block) -> tuple:
+def _(stage: Window, declared: tuple, block: BlockContext) -> tuple:
     channels = _channels(stage, block.spec)
     # A channel's samples: as many before the block as there are taps, the first of which no tap meets, and the block's.
     line, kept = workspace("line", (1, stage.taps + ROWS), "int16"), None
@@ -206,7 +206,7 @@ def _(stage: Window, declared: tuple, block: Block) -> tuple:
 
 
 @emit.register(Window)
-def _(stage: Window, number: int, arguments: tuple, block: Block) -> None:
+def _(stage: Window, number: int, arguments: tuple, block: BlockContext) -> None:
     weight, bias, epilogue, line, kept, left = arguments
     out, isa, taps = block.value(stage.value), block.isa, stage.taps
     multiplier, table = epilogue[0], epilogue[1] if len(epilogue) > 1 else None
@@ -240,7 +240,7 @@ def _(stage: Window, number: int, arguments: tuple, block: Block) -> None:
             isa.filter_pair(write_one, block.sums, left, weight, (pair, 0), taps)
 
 
-def _fill_line(stage: Window, line, kept, c, block: Block) -> None:
+def _fill_line(stage: Window, line, kept, c, block: BlockContext) -> None:
     """Fill the line with the samples of channel c around the block."""
     isa, taps = block.isa, stage.taps
     if stage.source is not None:
@@ -283,7 +283,7 @@ def _(stage: Pool, spec: RowBlock, isa: Isa) -> tuple:
 
 
 @prepare.register(Pool)
-def _(stage: Pool, declared: tuple, block: Block) -> tuple:
+def _(stage: Pool, declared: tuple, block: BlockContext) -> tuple:
     acc = workspace("pooled", (stage.spec.width,), stage.spec.accumulator)
     with loop("k", stage.spec.width) as k:
         store(acc, stage.spec.start(), k)
@@ -291,7 +291,7 @@ def _(stage: Pool, declared: tuple, block: Block) -> tuple:
 
 
 @emit.register(Pool)
-def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
+def _(stage: Pool, number: int, arguments: tuple, block: BlockContext) -> None:
     acc, source, isa = arguments[-1], block.value(stage.source), block.isa
     with T.If(block.when_there(ROWS - 1)):
         with T.Then(), loop("k", stage.spec.width) as k:
@@ -303,6 +303,6 @@ def _(stage: Pool, number: int, arguments: tuple, block: Block) -> None:
 
 
 @finish.register(Pool)
-def _(stage: Pool, arguments: tuple, block: Block) -> None:
+def _(stage: Pool, arguments: tuple, block: BlockContext) -> None:
     epsilon, multiplier, acc = arguments
     stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.count), epsilon, multiplier)
