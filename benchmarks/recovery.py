@@ -30,7 +30,7 @@ from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.table import table
 from embbert_tvm.training.batches import in_order, tokenize_set
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, calibration_ids, run_job
 from embbert_tvm.training.quantized import QuantizedClassifier
 from embbert_tvm.training.recipe import Recipe
@@ -74,7 +74,7 @@ def recover(arguments: argparse.Namespace, task: Task, method: str, precision: s
         job = Job(train, output, recipe, dev=dev, precision=precision, **model)
         if method == "LoRA":
             job = Job(**{**vars(job), "lora": RANK})
-        shown = Progress(on_epoch=lambda epoch: print(f"{output.name}: {epoch}", file=sys.stderr, flush=True))
+        shown = TrainingCallbacks(on_epoch=lambda epoch: print(f"{output.name}: {epoch}", file=sys.stderr, flush=True))
         run_job(job, shown)
     return read_folder(output)
 

@@ -38,7 +38,7 @@ from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
 from embbert_tvm.options import BLOB, DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
-from embbert_tvm.source import ModelSource as Source
+from embbert_tvm.source import ModelSource as ModelSource
 from embbert_tvm.source import find_source as find_source
 from embbert_tvm.target import Board, Cpu
 
@@ -66,7 +66,7 @@ class KernelCalls:
 class FrontEnd:
     """A model after the front of the pipeline, with what the back end and the search for a plan have to know of it."""
 
-    source: Source
+    source: ModelSource
     mod: IRModule  # simplified
     vocabulary: int
     max_length: int
@@ -94,7 +94,7 @@ class FrontEnd:
         return _calibration(self)
 
 
-def front_end(source: Source, options: CompileOptions) -> FrontEnd:
+def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
     """Phases 1 and 2. Raises InputError for a model that cannot be compiled as asked."""
     check_prefix(options.prefix)
     given = load_onnx(source.onnx)
@@ -121,7 +121,7 @@ def front_end(source: Source, options: CompileOptions) -> FrontEnd:
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
 
 
-def _check_asked_of_quantized(source: Source, options: CompileOptions) -> None:
+def _check_asked_of_quantized(source: ModelSource, options: CompileOptions) -> None:
     """Raise InputError where more is asked of a quantized file than to compile what it says."""
     other = (options.plan, options.calibration_method, options.rounding)
     if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
@@ -139,7 +139,7 @@ def plan_of(options: CompileOptions) -> PrecisionPlan:
     return replace(plan, method=method, rounding=rounding)
 
 
-def plan_chooser(source: Source, cpu: Cpu, options: CompileOptions) -> Chooser | None:
+def plan_chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Chooser | None:
     """What finds a plan within a budget; None where the plan is given."""
     if options.precision != MIXED or options.plan is not None:
         dev = options.dev if options.prune_vocabulary is None else None
@@ -267,7 +267,7 @@ def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndar
     return program
 
 
-def _check_head(source: Source, compiled: Compiled) -> None:
+def _check_head(source: ModelSource, compiled: Compiled) -> None:
     """InputError where what is said of a model's outputs is not what it gives."""
     program, labels = compiled.program, source.labels
     given = [(output.classes, output.of_tokens) for output in program.more]
@@ -319,7 +319,7 @@ def contents(
 
 
 def compile_model(
-    source: Source, cpu: Cpu, out: Path, options: CompileOptions = DEFAULTS, tuned: Schedules | None = None
+    source: ModelSource, cpu: Cpu, out: Path, options: CompileOptions = DEFAULTS, tuned: Schedules | None = None
 ) -> Compiled:
     """Compile for a CPU and write the package to `out`, whole or not at all. tuned: as of `back_end`.
 
@@ -342,7 +342,7 @@ def check_output(out: Path) -> None:
 
 
 def kernel_calls(
-    source: Source, cpu: Cpu, precision: str = DEFAULT_PRECISION, calibration: Path | None = None
+    source: ModelSource, cpu: Cpu, precision: str = DEFAULT_PRECISION, calibration: Path | None = None
 ) -> KernelCalls:
     """The calls of kernels that `compile_model` prints, and the same calls of kernels that this machine can run."""
     front = front_end(source, CompileOptions(precision, calibration=calibration))

@@ -12,7 +12,7 @@ from embbert_tvm.codegen import c_ngrams
 from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.package import Contents
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
-from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, Step
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, ProgramStep, StepOutput
 from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan, plan_text
@@ -70,14 +70,14 @@ def check_options(options: CompileOptions) -> None:
 def program(model: NgramModel, prefix: str, max_length: int = MAX_BYTES, in_blob: bool = False) -> Program:
     """The one call that the package makes, from bytes to logits. in_blob: whether its rows lie in a blob."""
     classes = len(model.labels)
-    output = Output(OUTPUT, OUTPUT, "float32", f"(1, {classes})", str(classes), 1)
+    output = StepOutput(OUTPUT, OUTPUT, "float32", f"(1, {classes})", str(classes), 1)
     function = CFunction(f"{prefix}_linear", (), (), (), (), "", False)
     scalars = ("blob", "L") if in_blob else ("L",)
     return Program(
         functions=(),
         constants=c_ngrams.constants(model),
         tensors=(),
-        steps=(Step("ngrams", function, scalars, (INPUT, OUTPUT), (), None, (output,)),),
+        steps=(ProgramStep("ngrams", function, scalars, (INPUT, OUTPUT), (), None, (output,)),),
         arena=MemoryPlan((), ALIGN, ALIGN, 0),  # the least there is: nothing lies in it
         classes=classes,
         vocabulary=VOCABULARY,

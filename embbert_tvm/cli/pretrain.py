@@ -94,7 +94,7 @@ def command(
         raise InputError("distil learns from a teacher: give --teacher FOLDER, or another --objective")
     need_torch()
     from embbert_tvm.report.training import curves
-    from embbert_tvm.training.pretrain import Point, Progress
+    from embbert_tvm.training.pretrain import Point, PretrainingCallbacks
     from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
     from embbert_tvm.training.teacher import find_teacher
 
@@ -121,7 +121,7 @@ def command(
         nullcontext() if first else progress.heard_by(Display(quiet=True)),
         progress.task("training", "steps") as reach,
     ):
-        result = run_pretraining(job, Progress(reach, on_point, progress.note))
+        result = run_pretraining(job, PretrainingCallbacks(reach, on_point, progress.note))
     losses = result.history[-1].losses
     if not first:
         return

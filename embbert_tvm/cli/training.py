@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embbert_tvm.training.finetune import Epoch
     from embbert_tvm.training.job import Job
     from embbert_tvm.training.result import Result
-    from embbert_tvm.training.tune_teacher import TeacherProgress
+    from embbert_tvm.training.tune_teacher import TeacherCallbacks
 
 PATH = click.Path(path_type=Path)
 
@@ -175,7 +175,7 @@ def run_and_report(
     from embbert_tvm.report.training import advice, compared, curves, curves_of, recipes, tagging
     from embbert_tvm.training.best import run_best
     from embbert_tvm.training.candidates import measure_folder
-    from embbert_tvm.training.finetune import Progress
+    from embbert_tvm.training.finetune import TrainingCallbacks
     from embbert_tvm.training.reject import RejectOptions, fit_folder
 
     if job.limits and not measure:
@@ -184,7 +184,7 @@ def run_and_report(
         plots.check(plot)
     with progress.task("training", "batches") as reach:
         epochs = _Epochs(reach)
-        shown = Progress(epochs.reach, epochs.add, progress.note)
+        shown = TrainingCallbacks(epochs.reach, epochs.add, progress.note)
         result = run_best(job, teaching, shown, measure_folder if measure else None, teacher_progress(reach))
     if keep is not None and job.dev is not None and isinstance(result.folder, ModelFolder):
         fitted = fit_folder(read_folder(job.output), job.dev, RejectOptions(keep=keep)).rejection
@@ -226,14 +226,14 @@ class _Epochs:
         progress.note(f"epoch {epoch.number}: {losses}; {self._kept}")
 
 
-def teacher_progress(reach: progress.Reach) -> TeacherProgress:
+def teacher_progress(reach: progress.Reach) -> TeacherCallbacks:
     """Shows a teacher's fine-tuning, and a line for each epoch."""
-    from embbert_tvm.training.tune_teacher import TeacherEpoch, TeacherProgress
+    from embbert_tvm.training.tune_teacher import TeacherCallbacks, TeacherEpoch
 
     def on_epoch(epoch: TeacherEpoch) -> None:
         progress.note(f"teacher, epoch {epoch.number}: loss {epoch.train_loss:.4f}, dev {epoch.dev_metric:.4f}")
 
-    return TeacherProgress(on_epoch, lambda done, total: reach(done, total, "the teacher"), progress.note)
+    return TeacherCallbacks(on_epoch, lambda done, total: reach(done, total, "the teacher"), progress.note)
 
 
 def _document(job: Job, result: Result) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from embbert_tvm.cli.options import plot_option
 
 if TYPE_CHECKING:
     from embbert_tvm.tuning.logs import Manifest
-    from embbert_tvm.tuning.search import Progress
+    from embbert_tvm.tuning.search import SearchStatus
 
 _PATH = click.Path(path_type=Path)
 
@@ -103,7 +103,7 @@ def command(
 
     with progress.task("tuning", "trials", trials) as reach:
 
-        def show(now: Progress) -> None:
+        def show(now: SearchStatus) -> None:
             costs.append((now.trials, now.cost))
             failed = f", {now.failures} failed" if now.failures else ""
             best = f"best {now.cost / 1e6:.3f} M of {now.before / 1e6:.3f} M {objective}{failed}"

@@ -16,7 +16,7 @@ from embbert_tvm.codegen import blob, c_api, c_files, c_ngrams, c_tokenizer, int
 from embbert_tvm.codegen.blob import Blob, layout_hash, make_blob
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
-from embbert_tvm.codegen.steps import OUTPUT, Output, Program, Step
+from embbert_tvm.codegen.steps import OUTPUT, Program, ProgramStep, StepOutput
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
@@ -252,12 +252,12 @@ def _sources(contents: Contents) -> tuple[str, ...]:
     return tuple(name for name, there in parts.items() if there)
 
 
-def _step(step: Step, prefix: str) -> dict:
+def _step(step: ProgramStep, prefix: str) -> dict:
     kernel = step.function.name.removeprefix(f"{prefix}_")
     return {"name": step.name, "kernel": kernel, "macs": None if step.macs is None else list(step.macs)}
 
 
-def _output(step: int, output: Output, contents: Contents) -> dict:
+def _output(step: int, output: StepOutput, contents: Contents) -> dict:
     """float: the value of the simplified float module that it stands for, `scale` what one step of it is worth."""
     origin, scale = contents.origins.get(OUTPUT if output.name == OUTPUT else output.value, (None, None))
     shown = {"step": step, "name": output.name, "dtype": output.dtype, "shape": output.shape}

@@ -19,7 +19,17 @@ from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
 from embbert_tvm.codegen.plan import Allocation, solve
-from embbert_tvm.codegen.steps import INPUT, OUTPUT, Output, Program, ProgramOutput, Step, Tagging, Tensor, Text
+from embbert_tvm.codegen.steps import (
+    INPUT,
+    OUTPUT,
+    Program,
+    ProgramOutput,
+    ProgramStep,
+    StepOutput,
+    Tagging,
+    Tensor,
+    Text,
+)
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.door.normalize import HEAD, OUTPUTS
@@ -98,7 +108,7 @@ class _Builder:
         self.last_use: dict[str, int] = {}
         self.calls: list[_Call] = []
         self.macs: list[tuple[int, int, int] | None] = []
-        self.outputs: list[tuple[Output, ...]] = []
+        self.outputs: list[tuple[StepOutput, ...]] = []
         self.results = [self.made_of(output) for output in self.graph.outputs]
         for var, value in self.graph.bindings:
             self.bind(var, value)
@@ -230,14 +240,14 @@ class _Builder:
         self.calls.append(_Call(var.name, function, arguments, where, spec_of(kernel)))
         self.macs.append(polynomial(lambda n: macs(kernel, {v.name: self.at_length(d, n) for v, d in where.items()})))
 
-    def output(self, var: Var, name: str) -> Output:
+    def output(self, var: Var, name: str) -> StepOutput:
         kind, dims, _ = self.made[name]
         text = Expressions(lambda v: "L", lambda b: False)
         factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
         symbolic = [not isinstance(d, int) for d in dims]
         beside = symbolic == [True, False, False] and dims[2] in (INTERLEAVE, MVE_FP16.interleave)
         interleave = dims[2] if beside else 1
-        return Output(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", interleave)
+        return StepOutput(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", interleave)
 
     def make(
         self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool, places: list[str | None]
@@ -342,14 +352,14 @@ class _Builder:
             slices.append(cost / max(count, 1))
         return max(slices, default=1.0) / max(sum(costs), 1.0)
 
-    def most_cost(self, macs: tuple[int, int, int] | None, outputs: Sequence[Output]) -> float:
+    def most_cost(self, macs: tuple[int, int, int] | None, outputs: Sequence[StepOutput]) -> float:
         """What `cost_text` comes to at the longest text."""
         elements = sum(float(np.prod([self.at_most(d) for d in self.made[o.name][1]])) for o in outputs)
         return sum(c * self.max_length**n for n, c in enumerate(macs or ())) + COST_OF_ELEMENT * elements
 
     def _step(
         self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Allocation], results: dict[str, str]
-    ) -> Step:
+    ) -> ProgramStep:
         name, function, arguments, where = call.name, call.function, call.arguments, call.where
         affordable = self.most_cost(macs, outputs) <= _MOST_COST
         expressions = Expressions(lambda v: "L", lambda b: False)
@@ -357,7 +367,7 @@ class _Builder:
             Tensor(w.name, w.dtype, shape_text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
         )
         count = None if function.count is None else expressions(self.in_length(function.count, where))
-        return Step(
+        return ProgramStep(
             name,
             function,
             tuple(expressions(where[s]) if not isinstance(where[s], int) else str(where[s]) for s in function.scalars),

@@ -23,7 +23,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Output:
+class StepOutput:
     """What a call makes: its C name, the name of the module's value, its type, shape, and a C expression in L for how
     many elements it has. interleave: rows whose elements of a column lie side by side: 1, 2 where rows are
     interleaved (kernels/layouts.py), 8 in half precision (kernels/isa/mve_fp16.py)."""
@@ -51,7 +51,7 @@ class ProgramOutput:
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgramStep:
     """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
 
     macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
@@ -65,7 +65,7 @@ class Step:
     arguments: tuple[str, ...]
     workspaces: tuple[Tensor, ...]
     macs: tuple[int, int, int] | None = None
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[StepOutput, ...] = ()
     count: str | None = None
     cost: str = "1"
     equations: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Program:
     functions: tuple[CFunction, ...]
     constants: dict[str, np.ndarray]
     tensors: tuple[Tensor, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ProgramStep, ...]
     arena: MemoryPlan
     classes: int
     vocabulary: int

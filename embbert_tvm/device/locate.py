@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embbert_tvm.device.device import Device
-from embbert_tvm.device.package import Output, Package
+from embbert_tvm.device.package import OutputRecord, Package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.progress import over
@@ -188,7 +188,7 @@ def _close(
     )
 
 
-def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray:
+def rows(output: OutputRecord, flat: np.ndarray, count: int, width: int) -> np.ndarray:
     """`count` rows of `width` elements of what a step made; WorkError where it is of another shape."""
     interleave = output.interleave
     if interleave > 1 and flat.size % (interleave * width) == 0 and flat.size >= count * width:
@@ -201,7 +201,7 @@ def rows(output: Output, flat: np.ndarray, count: int, width: int) -> np.ndarray
 
 def _difference(
     package: Package,
-    output: Output,
+    output: OutputRecord,
     text: tuple[int, int],
     found: np.ndarray,
     expected: np.ndarray,

@@ -43,7 +43,7 @@ class TextVector:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """A call of a kernel. macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications; None where not known."""
 
     name: str
@@ -58,7 +58,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputRecord:
     """What a step makes. origin: the float tensor that it stands for, None where there is none; scale: what one step of
     an int8 tensor is worth in it. interleave: of so many rows the elements of a column lie side by side."""
 
@@ -88,9 +88,9 @@ class Package:
     weights_bytes: int
     sources: tuple[Path, ...]
     includes: tuple[Path, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[StepRecord, ...]
     board: Board | None  # that it was compiled for, None where for a CPU
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputRecord, ...]
     rejection: Rejection | None  # by what a text has none of the labels
     head: str  # what the outputs are: one of HEADS
     reads_text: bool  # the text itself adds to the logits, as hashed n-grams: its token ids are not enough
@@ -316,17 +316,17 @@ def _board(document: Mapping[str, Any], where: Path) -> Board | None:
         raise InputError(f"{where}: board: {error}: compile the model again") from error
 
 
-def _step(entry: object, number: int, where: Path) -> Step:
+def _step(entry: object, number: int, where: Path) -> StepRecord:
     name = f"{where}: steps[{number}]"
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", "kernel")):
         raise InputError(f"{name}: must have a name and a kernel: compile the model again")
     macs = entry.get("macs")
     if macs is not None and not (isinstance(macs, list) and len(macs) == 3 and all(type(c) is int for c in macs)):
         raise InputError(f"{name}.macs: must be null or three whole numbers: compile the model again")
-    return Step(entry["name"], entry["kernel"], None if macs is None else (macs[0], macs[1], macs[2]))
+    return StepRecord(entry["name"], entry["kernel"], None if macs is None else (macs[0], macs[1], macs[2]))
 
 
-def _output(entry: object, number: int, where: Path) -> Output:
+def _output(entry: object, number: int, where: Path) -> OutputRecord:
     place = Path(f"{where}: outputs[{number}]")
     if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
         words = f"must be {{step, name, dtype, float, scale}}, dtype of {', '.join(_DTYPES)}"
@@ -334,7 +334,7 @@ def _output(entry: object, number: int, where: Path) -> Output:
     scale = entry.get("scale")
     if scale is not None and not (type(scale) in (int, float) and abs(scale) < math.inf):
         raise InputError(f"{place}: scale: must be null or a finite number: compile the model again")
-    return Output(
+    return OutputRecord(
         step=_count(entry, "step", place, least=0),
         name=_get(entry, "name", str, place),
         dtype=entry["dtype"],

@@ -27,7 +27,7 @@ class Planned:
 
 
 def planned(source: Any, target: str) -> Planned:
-    """Compile a compiler.Source in int8 at its full length and read the plan; nothing is kept."""
+    """Compile a ModelSource in int8 at its full length and read the plan; nothing is kept."""
     from embbert_tvm.compiler import compile_model
     from embbert_tvm.target import load_cpu
 
@@ -37,7 +37,7 @@ def planned(source: Any, target: str) -> Planned:
 
 
 def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
-    """A compiler.Source of a new model of two classes in `folder`: a plan does not depend on what weights hold.
+    """A ModelSource of a new model of two classes in `folder`: a plan does not depend on what weights hold.
 
     Raises InputError where torch is not installed.
     """
@@ -45,7 +45,7 @@ def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
         import torch
     except ModuleNotFoundError:
         raise InputError("planning a preset needs torch: pip install 'embbert-tvm[train]'") from None
-    from embbert_tvm.compiler import Source
+    from embbert_tvm.compiler import ModelSource
     from embbert_tvm.graph.float_tensors import calibrate_folder
     from embbert_tvm.graph.onnx_export import export_model
     from embbert_tvm.models.registry import build
@@ -58,7 +58,7 @@ def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
     calibrate_folder(
         folder, [torch.randint(5, config.vocabulary_size, (n,), generator=generator).tolist() for n in lengths]
     )
-    return Source(name, path, None, None, folder / "calibration.json")
+    return ModelSource(name, path, None, None, folder / "calibration.json")
 
 
 def row(model: str, length: int | None, target: str, plan: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.training.candidates import Measure
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import TeacherRecipe
 from embbert_tvm.training.result import Result
@@ -19,7 +19,7 @@ from embbert_tvm.training.sets import read_sets
 from embbert_tvm.training.task_teacher import is_encoder, open_teacher
 from embbert_tvm.training.taught import dev_figure
 from embbert_tvm.training.teacher import NAMED_TEACHERS, find_teacher
-from embbert_tvm.training.tune_teacher import TeacherProgress
+from embbert_tvm.training.tune_teacher import TeacherCallbacks
 
 AUTO, NONE = "auto", "none"
 _AUTOMATIC = "minilm"  # of NAMED_TEACHERS
@@ -48,16 +48,16 @@ def _is_installed() -> bool:
 def run_best(
     job: Job,
     teaching: Teaching | None,
-    progress: Progress | None = None,
+    progress: TrainingCallbacks | None = None,
     measure: Measure | None = None,
-    teacher_progress: TeacherProgress | None = None,
+    teacher_progress: TeacherCallbacks | None = None,
 ) -> Result:
     """Train alone; where a teacher is better on dev than that, train with it too, and keep what dev says is better.
 
     What was trained alone lies in the output as soon as it is there. A fine-tuned encoder is kept as the folder
     OUTPUT-teacher; one that is there is used as it is. Raises as `run_job`.
     """
-    progress = progress or Progress()
+    progress = progress or TrainingCallbacks()
     alone = run_job(job, progress, measure)
     if teaching is None or job.preset == NGRAMS or alone.tagging is not None:  # no teacher here tags words
         return alone

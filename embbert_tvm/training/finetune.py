@@ -39,7 +39,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingCallbacks:
     """What a caller may show meanwhile. `on_step(done, all)` counts batches over all epochs."""
 
     on_step: Callable[[int, int], None] = lambda done, total: None
@@ -53,7 +53,7 @@ def finetune(
     dev: TokenizedSet,
     recipe: Recipe,
     checkpoint: Path,
-    progress: Progress | None = None,
+    progress: TrainingCallbacks | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and leave in it the weights of the epoch that is best on dev.
 
@@ -62,7 +62,7 @@ def finetune(
     The caller deletes it.
     Raises WorkError where the loss is no longer finite.
     """
-    progress = progress or Progress()
+    progress = progress or TrainingCallbacks()
     one_thread()
     run = _fingerprint(model, train, dev, recipe)
     optimizer = adamw(model.parameters(), recipe.lr, recipe.weight_decay)
@@ -77,7 +77,7 @@ def finetune(
 
 
 def _resume(
-    model: TextClassifier, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: Progress
+    model: TextClassifier, optimizer: torch.optim.AdamW, checkpoint: Path, run: str, progress: TrainingCallbacks
 ) -> Checkpoint:
     """The state to go on from, its weights and moments in `model` and `optimizer`."""
     state = load_checkpoint(checkpoint, run)
@@ -100,7 +100,7 @@ def _epoch(
     state: Checkpoint,
     sets: tuple[TokenizedSet, TokenizedSet],
     recipe: Recipe,
-    progress: Progress,
+    progress: TrainingCallbacks,
 ) -> Checkpoint:
     """Train for one epoch on the first of the sets and evaluate the mean weights on the second, dev."""
     train, dev = sets

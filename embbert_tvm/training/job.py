@@ -27,7 +27,7 @@ from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
@@ -39,7 +39,7 @@ from embbert_tvm.training.sets import JobSets, exchanged, more_texts, read_sets
 from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
 
 if TYPE_CHECKING:
-    from embbert_tvm.training.tune_teacher import TeacherProgress
+    from embbert_tvm.training.tune_teacher import TeacherCallbacks
 
 _EXAMPLE_CHARACTERS = 80
 _FILES = {
@@ -90,7 +90,7 @@ class Job:
             raise InputError("--replaced takes words of --auxiliary: give both, or neither")
 
 
-def run_job(job: Job, progress: Progress | None = None, measure: Measure | None = None) -> Result:
+def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measure | None = None) -> Result:
     """Train, export and calibrate; the folder appears whole at the end, or what was there stays.
 
     Hashed n-grams are fitted first, and added to the model where dev gains by them. An interrupted job resumes after
@@ -99,7 +99,7 @@ def run_job(job: Job, progress: Progress | None = None, measure: Measure | None 
     measure: what tells a model folder's cost, which the job's limits need. Raises InputError, and WorkError where the
     training diverges, the export is wrong, or nothing is within the limits.
     """
-    progress = progress or Progress()
+    progress = progress or TrainingCallbacks()
     check_output(job.output)
     sets = read_sets(job)
     for note in sets.notes(job.train):
@@ -169,7 +169,7 @@ def _result(
 
 
 def _searched(
-    job: Job, sets: JobSets, tokenizer: Tokenizer, train: TokenizedSet, dev: TokenizedSet, progress: Progress
+    job: Job, sets: JobSets, tokenizer: Tokenizer, train: TokenizedSet, dev: TokenizedSet, progress: TrainingCallbacks
 ) -> Found:
     """The model that dev prefers of those that the job's recipe and budget give."""
 
@@ -196,7 +196,7 @@ def _selected(result: Result, sets: JobSets, dev_logits: np.ndarray, path: Path,
     return told(result, chosen, candidates, expected, sets.labels)
 
 
-def _ngrams_alone(job: Job, sets: JobSets, progress: Progress, measure: Measure | None) -> Result:
+def _ngrams_alone(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: Measure | None) -> Result:
     """A folder of hashed n-grams and nothing else."""
     if job.base is not None or job.tokenizer is not None or job.teachers or job.precision or job.lora:
         raise InputError(
@@ -226,7 +226,7 @@ def _write_about(path: Path, job: Job, result: Result, sets: JobSets, more: Sequ
     write_atomically(path / "README.md", card(result, record, job.dev is None).encode("utf-8"))
 
 
-def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
+def _baseline(sets: JobSets, progress: TrainingCallbacks) -> LinearFit | None:
     """Hashed n-grams with a linear classifier on the same sets: what a larger model has to beat."""
     if sets.labels is None:
         return None
@@ -239,7 +239,7 @@ def _baseline(sets: JobSets, progress: Progress) -> LinearFit | None:
 
 
 def finetune_job_teachers(
-    job: Job, output: Path, recipe: TeacherRecipe, seeds: int = 1, progress: TeacherProgress | None = None
+    job: Job, output: Path, recipe: TeacherRecipe, seeds: int = 1, progress: TeacherCallbacks | None = None
 ) -> Job:
     """The job with each encoder among its teachers fine-tuned on the job's own data, once with each of `seeds` seeds.
 

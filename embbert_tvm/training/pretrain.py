@@ -75,7 +75,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PretrainingCallbacks:
     """What a caller may show meanwhile."""
 
     on_step: Callable[[int, int], None] = lambda done, total: None
@@ -88,7 +88,7 @@ def pretrain(
     data: Sentences | Documents,
     recipe: PretrainRecipe,
     checkpoint: Path,
-    progress: Progress | None = None,
+    progress: PretrainingCallbacks | None = None,
 ) -> list[Point]:
     """Train `model` in place; gives the loss curve.
 
@@ -96,7 +96,7 @@ def pretrain(
     and recipe is resumed, any other is started over. The caller deletes it.
     Raises WorkError where the loss is no longer finite.
     """
-    progress = progress or Progress()
+    progress = progress or PretrainingCallbacks()
     rank, world, device = place()
     one_thread()
     torch.manual_seed(seed_of(f"{recipe.seed} heads"))
@@ -141,7 +141,7 @@ def pretrain(
 
 
 def _resume(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str, progress: Progress
+    trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str, progress: PretrainingCallbacks
 ) -> tuple[int, list[dict]]:
     """How many steps a checkpoint of the same run has done, its state loaded, and its points; (0, []) without."""
     state = load_checkpoint(checkpoint, run)

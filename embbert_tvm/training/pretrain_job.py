@@ -23,7 +23,7 @@ from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
-from embbert_tvm.training.pretrain import Documents, Point, Progress, Sentences, place, pretrain
+from embbert_tvm.training.pretrain import Documents, Point, PretrainingCallbacks, Sentences, place, pretrain
 from embbert_tvm.training.recipe import PretrainRecipe
 from embbert_tvm.training.teacher import Teacher, embed_all, token_table
 from embbert_tvm.version import __version__
@@ -61,13 +61,13 @@ class PretrainResult:
     history: list[Point]
 
 
-def run_pretraining(job: PretrainJob, progress: Progress | None = None) -> PretrainResult:
+def run_pretraining(job: PretrainJob, progress: PretrainingCallbacks | None = None) -> PretrainResult:
     """Pre-train and write the base model; the folder appears whole at the end, or what was there stays.
 
     An interrupted job goes on after its last checkpoint when it is run again with the same files and options.
     Raises InputError, and WorkError where the training diverges.
     """
-    progress = progress or Progress()
+    progress = progress or PretrainingCallbacks()
     rank, _, _ = place()
     check_output(job.output)
     if job.base is not None and (job.tokenizer is not None or job.preset is not None):

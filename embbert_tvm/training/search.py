@@ -12,7 +12,7 @@ import numpy as np
 
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training.batches import TokenizedSet
-from embbert_tvm.training.finetune import Epoch, Progress, finetune, logits_in_order
+from embbert_tvm.training.finetune import Epoch, TrainingCallbacks, finetune, logits_in_order
 from embbert_tvm.training.recipe import Recipe
 
 # Of the first recipe's learning rate and epochs, the most useful first; each is tried from the best until then.
@@ -57,7 +57,7 @@ def search(
     first: Recipe,
     budget: float | None,
     of: Training,
-    progress: Progress,
+    progress: TrainingCallbacks,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
     """Train with `first`; then, as long as the budget lasts, with other rates and epochs.

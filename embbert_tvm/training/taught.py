@@ -14,7 +14,7 @@ from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.tokenizer import Encoded
 from embbert_tvm.errors import InputError
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.linear import LinearFit
 from embbert_tvm.training.sets import JobSets
 from embbert_tvm.training.task_teacher import Answers, TaskTeacher, cached_answers, open_teacher
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def answers_of_teachers(
-    job: Job, sets: JobSets, more: Sequence[Example], baseline: LinearFit | None, progress: Progress
+    job: Job, sets: JobSets, more: Sequence[Example], baseline: LinearFit | None, progress: TrainingCallbacks
 ) -> Answers | None:
     """What the job's teachers say together of the training set and of `more`, unlabelled texts after it.
 
@@ -66,7 +66,7 @@ def with_answers(
 
 
 def _worth_hearing(
-    teachers: dict[Path, TaskTeacher], dev: Sequence[Example], baseline: LinearFit, progress: Progress
+    teachers: dict[Path, TaskTeacher], dev: Sequence[Example], baseline: LinearFit, progress: TrainingCallbacks
 ) -> dict[Path, TaskTeacher]:
     """The teachers that are no worse on dev than the linear model, told with their accuracy."""
     kept = {}

@@ -45,7 +45,7 @@ class TeacherEpoch:
 
 
 @dataclass(frozen=True)
-class TeacherProgress:
+class TeacherCallbacks:
     """What a caller may show meanwhile."""
 
     on_epoch: Callable[[TeacherEpoch], None] = lambda epoch: None
@@ -58,7 +58,7 @@ def finetune_teacher(
     sets: JobSets,
     output: Path,
     recipe: TeacherRecipe | None = None,
-    progress: TeacherProgress | None = None,
+    progress: TeacherCallbacks | None = None,
 ) -> Path:
     """Fine-tune an encoder and write the epoch best on dev (MCC, or Spearman) as a transformers folder `output`.
 
@@ -66,7 +66,7 @@ def finetune_teacher(
     Raises InputError for a folder that holds no encoder.
     """
     tuning = _Tuning(encoder, sets, recipe or TeacherRecipe())
-    progress = progress or TeacherProgress()
+    progress = progress or TeacherCallbacks()
     checkpoint = output.parent / f".{output.name}.training.safetensors"
     best = tuning.run(checkpoint, progress)
     tuning.model.load_state_dict(best)
@@ -96,7 +96,7 @@ class _Tuning:
         self._targets = torch.tensor(self._numbers(sets.train), device=self._device)
         self._run = _fingerprint(encoder, sets, recipe)
 
-    def run(self, checkpoint: Path, progress: TeacherProgress) -> dict[str, Tensor]:
+    def run(self, checkpoint: Path, progress: TeacherCallbacks) -> dict[str, Tensor]:
         """The weights of the epoch that is best on dev; the state is kept in `checkpoint` after every epoch."""
         train, recipe = self.sets.train, self.recipe
         lengths = [len(x.text) + len(x.text_pair or "") for x in train]
@@ -125,7 +125,7 @@ class _Tuning:
         return best
 
     def _resume(
-        self, state: Checkpoint | None, checkpoint: Path, progress: TeacherProgress
+        self, state: Checkpoint | None, checkpoint: Path, progress: TeacherCallbacks
     ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         if state is None:
             return {}, []

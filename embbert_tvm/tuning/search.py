@@ -34,7 +34,7 @@ FAILED = 1e10  # what MetaSchedule notes as the seconds of a candidate that has 
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchStatus:
     """What a search says of itself. cost: of one inference by the objective; before: untuned."""
 
     trials: int
@@ -150,7 +150,7 @@ class Search:
         self._number += 1
         return candidate(task, scheduled, self._number, self._cpu.features)
 
-    def run(self, trials: int, progress: Callable[[Progress], None] = lambda _: None) -> None:
+    def run(self, trials: int, progress: Callable[[SearchStatus], None] = lambda _: None) -> None:
         """Go on until `trials` are on record, those of earlier searches among them, or nothing is left to try."""
         start, first = time.monotonic(), self._log.manifest.trials
         if first < trials:
@@ -270,12 +270,12 @@ class Search:
         self._log.save()
         return seconds[0]
 
-    def _progress(self, asked: int, first: int, start: float) -> Progress:
+    def _progress(self, asked: int, first: int, start: float) -> SearchStatus:
         manifest, seconds = self._log.manifest, time.monotonic() - start
         rate = (manifest.trials - first) / max(seconds, 1e-9)
         cost = self._before - sum((s.kernel.before - s.kernel.after) * s.kernel.calls for s in self._states)
         left = (asked - manifest.trials) / rate if rate else float("inf")
-        return Progress(manifest.trials, asked, manifest.failures, self._before, cost, rate, left)
+        return SearchStatus(manifest.trials, asked, manifest.failures, self._before, cost, rate, left)
 
 
 def random_ids(vocabulary: int, length: int) -> list[int]:

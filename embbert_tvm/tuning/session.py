@@ -11,13 +11,13 @@ from pathlib import Path
 
 import tvm
 
-from embbert_tvm.compiler import Source, kernel_calls
+from embbert_tvm.compiler import ModelSource, kernel_calls
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 from embbert_tvm.tuning.logs import FORMAT, Log, Manifest, read_manifest
 from embbert_tvm.tuning.measure import Place
-from embbert_tvm.tuning.search import Progress, Search, random_ids
+from embbert_tvm.tuning.search import Search, SearchStatus, random_ids
 from embbert_tvm.tuning.task import find_tasks
 
 OBJECTIVES = ("instructions", "cycles", "mca")
@@ -69,12 +69,12 @@ class TuneOptions:
 
 
 def tune(
-    source: Source,
+    source: ModelSource,
     target: tuple[Cpu, Board, str],
     places: Sequence[Place],
     path: Path,
     options: TuneOptions,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[SearchStatus], None] = lambda _: None,
 ) -> Manifest:
     """Search until `options.trials` are in the log at `path`; its manifest."""
     cpu, board, name = target

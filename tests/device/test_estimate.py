@@ -9,7 +9,7 @@ import pytest
 from embbert_tvm.cycles.rules import RULES
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.estimate import estimate
-from embbert_tvm.device.package import Step
+from embbert_tvm.device.package import StepRecord
 from embbert_tvm.device.protocol import Info
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import Power, known_cpus, load_board, load_cpu
@@ -101,7 +101,7 @@ class Silent:
     ],
 )
 def test_patience_follows_clock_and_length(toy, clock, tokens, seconds):
-    package = replace(toy, steps=(Step("s", "k", (0, 1_000_000, 0)),))
+    package = replace(toy, steps=(StepRecord("s", "k", (0, 1_000_000, 0)),))
     with Device(Silent(), package, "serial:x", None) as device:
         device.holds = Info(16, 3, 1000, 64, 0, 64, True, 0, clock)
         assert device.patience(tokens) == pytest.approx(seconds)

@@ -10,7 +10,7 @@ from toy import MAX_LENGTH, MODEL, OUTPUTS, VOCABULARY, complete, logits, write_
 
 from embbert_tvm.device import protocol
 from embbert_tvm.device.locate import against_float, against_place, open_traced, rows
-from embbert_tvm.device.package import Output, load_package
+from embbert_tvm.device.package import OutputRecord, load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError, WorkError
 
@@ -94,7 +94,7 @@ def test_logits_that_are_not_those_of_the_float_model(tmp_path):
 def test_pairs_are_rows_side_by_side(length):
     every = np.arange(8 * 6).reshape(8, 6)
     packed = every.reshape(4, 2, 6).transpose(0, 2, 1).reshape(-1)
-    pairs = Output(0, "y", "int8", "y", 1.0, 2)
+    pairs = OutputRecord(0, "y", "int8", "y", 1.0, 2)
     assert rows(pairs, packed, length, 6).tolist() == every[:length].tolist()
     with pytest.raises(WorkError, match="y has 7 elements"):
         rows(pairs, packed[:7], length, 6)

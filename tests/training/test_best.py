@@ -7,7 +7,7 @@ import pytest
 from embbert_tvm.errors import InputError
 from embbert_tvm.training import best
 from embbert_tvm.training.best import Teaching, run_best, teaching_of
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import read_record
@@ -43,7 +43,7 @@ def test_dev_decides(job, teacher_folder, monkeypatch, figure, gain, says, kept)
 
     monkeypatch.setattr(best, "run_job", run_job)
     notes = []
-    result = run_best(job, Teaching(teacher_folder, QUICK), Progress(on_note=notes.append))
+    result = run_best(job, Teaching(teacher_folder, QUICK), TrainingCallbacks(on_note=notes.append))
     assert any(says in note for note in notes)
     assert result.kept.name == kept
     assert result.kept in result.candidates

@@ -19,13 +19,13 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.training import job as job_module
 from embbert_tvm.training import task_teacher, taught
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet
-from embbert_tvm.training.finetune import Progress, distillation_loss, finetune
+from embbert_tvm.training.finetune import TrainingCallbacks, distillation_loss, finetune
 from embbert_tvm.training.job import finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import read_record
 from embbert_tvm.training.sets import JobSets
 from embbert_tvm.training.task_teacher import Answers, cached_answers, is_encoder, open_teacher
-from embbert_tvm.training.tune_teacher import TeacherProgress, finetune_teacher
+from embbert_tvm.training.tune_teacher import TeacherCallbacks, finetune_teacher
 
 # The teachers here are toys, which the linear model surpasses.
 Job = functools.partial(job_module.Job, weak_teachers=True)
@@ -43,7 +43,7 @@ def classifier(teacher_folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("fine") / "teacher"
     epochs = []
     sets = sets_of(examples * 6, examples)
-    finetune_teacher(teacher_folder, sets, path, dataclasses.replace(QUICK, epochs=24), TeacherProgress(epochs.append))
+    finetune_teacher(teacher_folder, sets, path, dataclasses.replace(QUICK, epochs=24), TeacherCallbacks(epochs.append))
     assert [epoch.number for epoch in epochs] == list(range(1, 25))
     assert max(epoch.dev_metric for epoch in epochs) == 1
     return path
@@ -54,7 +54,7 @@ def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
     examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
     sets = sets_of(examples * 3, examples)
     whole, notes = [], []
-    finetune_teacher(teacher_folder, sets, tmp_path / "whole", QUICK, TeacherProgress(whole.append))
+    finetune_teacher(teacher_folder, sets, tmp_path / "whole", QUICK, TeacherCallbacks(whole.append))
 
     class Stop(Exception):
         pass
@@ -64,10 +64,10 @@ def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, TeacherProgress(on_step=stop))
+        finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, TeacherCallbacks(on_step=stop))
     assert not (tmp_path / "cut").exists()
     resumed = []
-    progress = TeacherProgress(resumed.append, on_note=notes.append)
+    progress = TeacherCallbacks(resumed.append, on_note=notes.append)
     finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, progress)
     assert "resumes after epoch 2" in notes[0]
     assert resumed == whole
@@ -179,7 +179,7 @@ def test_a_teacher_that_is_there_is_used_as_it_is(classifier, tsv, tmp_path):
     notes = []
     recipe = Recipe(epochs=12, lr=1e-2, batch_size=8, warmup_steps=5, teacher_weight=0.5)
     job = Job(tsv, tmp_path / "small", recipe, dev=tsv, preset="quick", teachers=(classifier,))
-    result = run_job(job, Progress(on_note=notes.append))
+    result = run_job(job, TrainingCallbacks(on_note=notes.append))
     assert "dev or test hold every text of it" in notes[0]
     assert f"{classifier} labels {len(read_examples(tsv))} texts" in notes
     assert result.value > 0.5
@@ -198,7 +198,7 @@ def test_what_dev_and_test_hold_is_neither_trained_on_nor_labelled(classifier, t
         held_out=(test,), unlabelled=(more,), mixed=40, noised=5, replaced=5, auxiliary=(more,),
     )  # fmt: skip
     notes = []
-    run_job(job, Progress(on_note=notes.append))
+    run_job(job, TrainingCallbacks(on_note=notes.append))
     held = {text_key(x.text) for path in (dev, test) for x in read_examples(path)}
     assert len(labelled) > 500
     assert not {text_key(text) for text in labelled} & held
@@ -252,7 +252,7 @@ def test_an_encoder_fine_tuned_twice_teaches_with_a_classifier_of_another_order(
     assert (tmp_path / "kept/model.safetensors").stat().st_mtime_ns == written
 
     notes = []
-    run_job(job, Progress(on_note=notes.append))
+    run_job(job, TrainingCallbacks(on_note=notes.append))
     labelling = [note.split(" labels ")[0] for note in notes if " labels " in note]
     assert labelling == [str(path) for path in job.teachers]
 

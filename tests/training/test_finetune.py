@@ -11,7 +11,7 @@ from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.config import EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.training.batches import TokenizedSet, in_order, shuffled
-from embbert_tvm.training.finetune import Progress, evaluate_model, finetune
+from embbert_tvm.training.finetune import TrainingCallbacks, evaluate_model, finetune
 from embbert_tvm.training.recipe import Recipe
 
 CONFIG = EmbBertConfig(20, 12, 8, 4, kernel_size=3, layers=2)
@@ -55,9 +55,11 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, whole, step):
             raise Interrupt
 
     with pytest.raises(Interrupt):
-        train(tmp_path / "state", progress=Progress(on_step=stop))
+        train(tmp_path / "state", progress=TrainingCallbacks(on_step=stop))
     seen = []
-    model, history = train(tmp_path / "state", progress=Progress(on_step=lambda done, total: seen.append(done)))
+    model, history = train(
+        tmp_path / "state", progress=TrainingCallbacks(on_step=lambda done, total: seen.append(done))
+    )
     assert seen == list(range(10 * ((step - 1) // 10) + 1, 41))
     assert history == whole[1]
     assert same(model, whole[0])
@@ -66,7 +68,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, whole, step):
 def test_a_finished_run_is_not_run_again(tmp_path, whole):
     train(tmp_path / "state")
     seen = []
-    model, _ = train(tmp_path / "state", progress=Progress(on_step=lambda *step: seen.append(step)))
+    model, _ = train(tmp_path / "state", progress=TrainingCallbacks(on_step=lambda *step: seen.append(step)))
     assert seen == []
     assert same(model, whole[0])
 
@@ -78,7 +80,7 @@ def test_another_checkpoint_is_started_over(tmp_path, whole, damage):
         train(tmp_path / "state", Recipe(epochs=1, seed=5))
     else:
         (tmp_path / "state").write_bytes(b"\x10" * 100)
-    model, _ = train(tmp_path / "state", progress=Progress(on_note=notes.append))
+    model, _ = train(tmp_path / "state", progress=TrainingCallbacks(on_note=notes.append))
     assert "starting over" in notes[0]
     assert same(model, whole[0])
 

@@ -20,7 +20,7 @@ from embbert_tvm.report.training import advice, compared
 from embbert_tvm.resources import resource
 from embbert_tvm.training import evaluate as evaluate_module
 from embbert_tvm.training.evaluate import EvaluationOptions, evaluate
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import read_record
@@ -78,7 +78,7 @@ def test_a_folder_that_evaluates(tsv, tmp_path):
 @pytest.mark.usefixtures("without_export")
 def test_the_linear_baseline_and_dev_are_told_class_by_class(tsv, tmp_path):
     notes = []
-    result = run_job(job(tsv, tmp_path / "m"), Progress(on_note=notes.append))
+    result = run_job(job(tsv, tmp_path / "m"), TrainingCallbacks(on_note=notes.append))
     assert result.baseline.dev_accuracy > 0.8
     assert any(note.startswith("ngrams, a linear model of") for note in notes)
     assert notes[-1] == "exporting to ONNX, and calibrating on dev"
@@ -157,7 +157,7 @@ def test_one_text_cannot_be_cut(tmp_path):
 
 def test_cut_texts_are_counted(tsv, tmp_path):
     notes = []
-    result = run_job(job(tsv, tmp_path / "m", max_length=4), Progress(on_note=notes.append))
+    result = run_job(job(tsv, tmp_path / "m", max_length=4), TrainingCallbacks(on_note=notes.append))
     assert result.truncated > 0
     assert any("were cut" in note for note in notes)
 

@@ -21,7 +21,7 @@ from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.objectives import generator_of, mask_tokens
-from embbert_tvm.training.pretrain import Documents, Progress, Sentences, length_batches, pretrain
+from embbert_tvm.training.pretrain import Documents, PretrainingCallbacks, Sentences, length_batches, pretrain
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PAPER, PretrainRecipe
 
@@ -159,9 +159,12 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, data, replaced)
             raise Stop
 
     with pytest.raises(Stop):
-        pretrain(fresh(), data, recipe, tmp_path / "c", Progress(on_step=stop))
+        pretrain(fresh(), data, recipe, tmp_path / "c", PretrainingCallbacks(on_step=stop))
     resumed, notes = fresh(), []
-    assert pretrain(resumed, data, recipe, tmp_path / "c", Progress(on_note=notes.append))[-1].step == history[-1].step
+    assert (
+        pretrain(resumed, data, recipe, tmp_path / "c", PretrainingCallbacks(on_note=notes.append))[-1].step
+        == history[-1].step
+    )
     assert "resuming after step 3" in notes[0]
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key

@@ -16,7 +16,7 @@ from embbert_tvm.training import search as search_module
 from embbert_tvm.training import suite
 from embbert_tvm.training.candidates import Candidate, Cost, Limits, best_within, median_text, smallest_near_best
 from embbert_tvm.training.evaluate import Texts, evaluate, read_any_folder
-from embbert_tvm.training.finetune import Progress
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
 from embbert_tvm.training.record import read_record
@@ -45,7 +45,7 @@ def trained(tsv, tmp_path, monkeypatch):
         output = tmp_path / name
         notes = []
         job = Job(tsv, output, options.pop("recipe", ONE), **{"preset": "quick", **options})
-        result = run_job(job, Progress(on_note=notes.append), measure)
+        result = run_job(job, TrainingCallbacks(on_note=notes.append), measure)
         return result, output, notes
 
     return call
@@ -226,9 +226,9 @@ def test_a_teacher_that_is_worse_than_the_linear_model_does_not_teach(tsv, tmp_p
     sets = read_sets(job)
     baseline = dataclasses.make_dataclass("Fit", ["dev_accuracy"])(0.9)
     notes = []
-    assert answers_of_teachers(job, sets, [], baseline, Progress(on_note=notes.append)) is None
+    assert answers_of_teachers(job, sets, [], baseline, TrainingCallbacks(on_note=notes.append)) is None
     assert "wrong has 0.00 % on dev, less than the linear model, so it does not teach" in notes[0]
     job = dataclasses.replace(job, teachers=(tmp_path / "wrong", tmp_path / "right"))
-    found = answers_of_teachers(job, sets, [], baseline, Progress(on_note=notes.append))
+    found = answers_of_teachers(job, sets, [], baseline, TrainingCallbacks(on_note=notes.append))
     wanted = Teacher(True).answers(sets.train)[:, [1, 0]]
     np.testing.assert_array_equal(found.logits, wanted)

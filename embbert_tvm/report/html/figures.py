@@ -11,7 +11,7 @@ from typing import Any
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.device.footprint import footprint
-from embbert_tvm.device.package import Package, Step, load_package
+from embbert_tvm.device.package import Package, StepRecord, load_package
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError
 from embbert_tvm.reasons import IN_FLOAT_BY_RIGHT, ROW_BY_ROW
@@ -195,7 +195,7 @@ def _measured(package: Package) -> dict[str, dict[str, int | None]]:
     }
 
 
-def _profile(path: Path, steps: Sequence[Step]) -> Mapping[str, Any]:
+def _profile(path: Path, steps: Sequence[StepRecord]) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = [[layer["name"] for layer in one["layers"]] for one in found["lengths"]]
