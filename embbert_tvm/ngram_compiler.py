@@ -12,7 +12,7 @@ from embbert_tvm.codegen import c_ngrams
 from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.package import Contents
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
-from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, ProgramStep, StepOutput
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, StepOutput
 from embbert_tvm.data.byte_tokenizer import byte_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.precision import named_plan, plan_text
@@ -77,7 +77,7 @@ def program(model: NgramModel, prefix: str, max_length: int = MAX_BYTES, in_blob
         functions=(),
         constants=c_ngrams.constants(model),
         tensors=(),
-        steps=(ProgramStep("ngrams", function, scalars, (INPUT, OUTPUT), (), None, (output,)),),
+        steps=(CallStep("ngrams", function, scalars, (INPUT, OUTPUT), (), None, (output,)),),
         arena=MemoryPlan((), ALIGN, ALIGN, 0),  # the least there is: nothing lies in it
         classes=classes,
         vocabulary=VOCABULARY,

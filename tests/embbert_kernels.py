@@ -42,5 +42,5 @@ def attention_row(d: int, isa: Isa) -> tirx.PrimFunc:
     plain = Tensor(part, interleaved=False)
     tensors = (plain, Tensor(part), Tensor(part), Tensor(part, interleaved=False, written=True))
     return row_block(
-        RowBlock((Value(part),) * 2, tensors, (Load(0, 0), Attend(1, 0, 1, 2), Save(1, 3)), single=True), isa
+        RowBlock((Value(part),) * 2, tensors, (Load(0, 0), Attend(1, 0, 1, 2), Save(1, 3)), one_row=True), isa
     )

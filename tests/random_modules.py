@@ -78,12 +78,12 @@ class Maker:
         shifted = (gain * 2.0**8).clip(0, 2**31 - 1).astype(np.int32)
         return [rescale, np.array([9], np.int32), shifted, rng.integers(-9000, 9000, n).astype(np.int32)]
 
-    def linear(self, xs: list, n: int, epilogue, residual: Var | None = None, single: bool = False) -> Var:
+    def linear(self, xs: list, n: int, epilogue, residual: Var | None = None, one_row: bool = False) -> Var:
         """A product of tensors [(var, width)], perhaps with a residual of width n."""
         rng = self.rng
-        row = 0 if single else None
+        row = 0 if one_row else None
         spec = Product(
-            tuple(ProductInput(w, row=row) for _, w in xs), n, epilogue, (), single,
+            tuple(ProductInput(w, row=row) for _, w in xs), n, epilogue, (), one_row,
             (ProductInput(n, dtype=str(residual.ty.dtype)),) if residual is not None else (),
         )  # fmt: skip
         spread = 45.0 * 45 * np.sqrt(spec.k or 1)
@@ -93,7 +93,7 @@ class Maker:
             most = 2**14 if spec.residuals[0].dtype == "int8" else 2**9
             args += [residual, rng.integers(-(most // 4), most, n).astype(np.int32)]
         args += self.vectors(epilogue, n, spread)
-        return self.call(product(spec), spec, args, 1 if single else self.length, n, epilogue.dtype)
+        return self.call(product(spec), spec, args, 1 if one_row else self.length, n, epilogue.dtype)
 
     def embedding(self, n: int, epilogue, mapped: bool, lookups: bool) -> Var:
         rng, width = self.rng, int(self.rng.integers(2, 20))
@@ -198,9 +198,9 @@ def one_row(make: Maker, x: Var, width: int) -> tuple[Var, int]:
         x = make.pool(x, width, KINDS[rng.integers(len(KINDS))])
     elif rng.random() < 0.5:
         n = int(rng.integers(2, 40)) * 2
-        q = make.linear([(x, width)], n, Requantize(), single=True)
+        q = make.linear([(x, width)], n, Requantize(), one_row=True)
         k, v = (make.linear([(x, width)], n, Requantize()) for _ in range(2))
-        spec = Attention(n, single=True)
+        spec = Attention(n, one_row=True)
         args = [q, k, v, exp_table(), np.array([2**17], np.int32), np.array([2**27], np.int32)]
         x, width = make.call(attention(spec), spec, args, 1, n, "int8"), n
     return x, width
@@ -275,7 +275,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
             else:
                 x, width = through_a_window(make, x, width, n, kind)
         x, width = one_row(make, x, width)
-        return make.linear([(x, width)], CLASSES, Dequantize(), single=True)
+        return make.linear([(x, width)], CLASSES, Dequantize(), one_row=True)
 
     return make.finish(build)
 
@@ -287,20 +287,20 @@ class HalfMaker(Maker):
     def halves(self, *shape: int, size: float = 1.0) -> np.ndarray:
         return half.halves(self.rng.normal(0, size, shape))
 
-    def half_linear(self, xs: list, n: int, last: str | None = None, residual: Var | None = None, single=False) -> Var:
+    def half_linear(self, xs: list, n: int, last: str | None = None, residual: Var | None = None, one_row=False) -> Var:
         """A product of tensors [(var, width)] that ends in a norm, an activation or neither."""
         norm = last if last in ("rms_norm", "layer_norm") else None
         spec = half.HalfProduct(
             tuple(half.HalfInput(w) for _, w in xs), n, (),
             (half.HalfInput(n),) if residual is not None else (), norm,
-            None if norm else last, single, 1e-5,
+            None if norm else last, one_row, 1e-5,
         )  # fmt: skip
         args: list = []
         for x, width in xs:
             args += [x, self.halves(width, n, size=width**-0.5)]
         args += [self.halves(n), *([] if residual is None else [residual])]
         args += [self.halves(n) for _ in range({"rms_norm": 1, "layer_norm": 2}.get(norm, 0))]
-        return self.call(half.product(spec), spec, args, 1 if single else self.length, n, "float16")
+        return self.call(half.product(spec), spec, args, 1 if one_row else self.length, n, "float16")
 
     def half_embedding(self, n: int, last: str | None) -> Var:
         width = int(self.rng.integers(1, 20))
@@ -312,21 +312,21 @@ class HalfMaker(Maker):
         args += [self.halves(n) for _ in range({"rms_norm": 1, "layer_norm": 2}.get(last, 0))]
         return self.call(half.product(spec), spec, args, self.length, n, "float16")
 
-    def half_attend(self, query: Var, key: Var, value: Var, k: int, width: int, single: bool = False) -> Var:
-        spec = half.HalfAttention(k, width, single)
+    def half_attend(self, query: Var, key: Var, value: Var, k: int, width: int, one_row: bool = False) -> Var:
+        spec = half.HalfAttention(k, width, one_row)
         return self.call(
-            half.attention(spec), spec, [query, key, value], 1 if single else self.length, width, "float16"
+            half.attention(spec), spec, [query, key, value], 1 if one_row else self.length, width, "float16"
         )
 
-    def half_filter(self, x: Var, width: int, taps: int, times: int = 1, single: bool = False) -> Var:
+    def half_filter(self, x: Var, width: int, taps: int, times: int = 1, one_row: bool = False) -> Var:
         n = width * times
-        spec = half.HalfConv(taps, n, times, (None, *half.ACTIVATIONS)[self.rng.integers(6)], single)
+        spec = half.HalfConv(taps, n, times, (None, *half.ACTIVATIONS)[self.rng.integers(6)], one_row)
         args = [x, self.halves(n, taps, size=taps**-0.5), self.halves(n)]
-        return self.call(half.conv(spec), spec, args, 1 if single else self.length, n, "float16")
+        return self.call(half.conv(spec), spec, args, 1 if one_row else self.length, n, "float16")
 
     def half_logits(self, x: Var, width: int) -> Var:
         """The logits of the first row."""
-        last = self.half_linear([(x, width)], CLASSES, single=True)
+        last = self.half_linear([(x, width)], CLASSES, one_row=True)
         func = half.to_float(CLASSES, True)
         target = self.builder.add_func(func, func.attrs[KERNEL])
         real = self.builder.emit(relax.call_tir(target, [last], relax.TensorType([1, 1, CLASSES], "float32")))
@@ -363,11 +363,11 @@ def random_half_module(seed: int, steps: int = 3) -> Quantized:
                 conv = make.half_filter(x, width, int(rng.integers(1, 20)), times)
                 x = make.half_linear([(context, width), (conv, width * times)], width, norm)
         if rng.random() < 0.5:
-            q = make.half_linear([(x, width)], width, single=True)
-            context = make.half_attend(q, x, x, width, width, single=True)
-            row = make.half_linear([(x, width)], width, single=True)
-            conv = make.half_filter(row, width, 3, single=True)
-            x = make.half_linear([(context, width), (conv, width)], width, "rms_norm", residual=row, single=True)
+            q = make.half_linear([(x, width)], width, one_row=True)
+            context = make.half_attend(q, x, x, width, width, one_row=True)
+            row = make.half_linear([(x, width)], width, one_row=True)
+            conv = make.half_filter(row, width, 3, one_row=True)
+            x = make.half_linear([(context, width), (conv, width)], width, "rms_norm", residual=row, one_row=True)
         return make.half_logits(x, width)
 
     return make.finish(build)

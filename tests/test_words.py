@@ -30,7 +30,8 @@ INSTEAD = {
     r"[Dd]escribed(?! (in|by|above|below))": "reference",
     r"turned(?! (on|off|away|up|round|out))": "transposed, projected",
     r"operator\.follows": "precision_source",
-    r"class (Step|Output|Source)|import Source|compiler\.Source": "ProgramStep, StepRecord, StepOutput, ModelSource",
+    r"\.single|single=(True|False)|single: bool": "one_row",
+    r"class (Step|Output|Source)|import Source|compiler\.Source": "CallStep, StepRecord, StepOutput, ModelSource",
     r"class (Teacher)?Progress": "SearchStatus, TrainingCallbacks, PretrainingCallbacks, TeacherCallbacks",
     r"class Block(?!\(nn\.Module)": "Allocation, BasicBlock, BlockContext, ParameterPart",
 }  # fmt: skip

@@ -10,7 +10,7 @@ from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tables, c_tags, 
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
-from embbert_tvm.codegen.steps import INPUT, OUTPUT, Program, ProgramStep, Tensor
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, Tensor
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_formula, c_string
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, REGRESSION, TOKENS, VECTOR, FurtherHead
@@ -146,7 +146,7 @@ def _answer(head: str, has_tokenizer: bool) -> str:
     return exponential + _COMPLETE + (_ANSWER_TEXT if has_tokenizer else _NO_TEXT) + _CLASSIFY + embed
 
 
-def _explained(number: int, step: ProgramStep, reason: str) -> list[str]:
+def _explained(number: int, step: CallStep, reason: str) -> list[str]:
     """The comment before a call: what it makes, and by which equations."""
     place = step.outputs[0].name if len(step.outputs) == 1 else step.name
     where = "" if place in (step.name, OUTPUT) else f", in the place of {place}"
@@ -156,7 +156,7 @@ def _explained(number: int, step: ProgramStep, reason: str) -> list[str]:
     return [start, *comment(step.equations, "         *   "), "         */"]
 
 
-def _reason(step: ProgramStep, reasons: dict[str, str], prefix: str) -> str:
+def _reason(step: CallStep, reasons: dict[str, str], prefix: str) -> str:
     kernel = step.function.name.removeprefix(f"{prefix}_")
     return reasons.get(step.name) or reasons.get(kernel) or "operators without a kernel of ours, fused"
 
@@ -172,7 +172,7 @@ def _pointer(name: str, tensor: Tensor) -> str:
     return f"{kind} *const {name} = ({kind} *)(void *)(arena + {tensor.block.offset}); /* {c_formula(tensor.shape)} */"
 
 
-def _call(step: ProgramStep, members: Mapping[str, str]) -> list[str]:
+def _call(step: CallStep, members: Mapping[str, str]) -> list[str]:
     workspaces = [f"({C_TYPES[w.dtype]} *)(void *)(arena + {w.block.offset})" for w in step.workspaces]
     given = (f"blob->{members[name]}" if name in members else name for name in step.arguments)
     arguments = [*step.scalars, *given, *workspaces]

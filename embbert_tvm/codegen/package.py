@@ -16,7 +16,7 @@ from embbert_tvm.codegen import blob, c_api, c_files, c_ngrams, c_tokenizer, int
 from embbert_tvm.codegen.blob import Blob, layout_hash, make_blob
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
-from embbert_tvm.codegen.steps import OUTPUT, Program, ProgramStep, StepOutput
+from embbert_tvm.codegen.steps import OUTPUT, CallStep, Program, StepOutput
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
@@ -252,7 +252,7 @@ def _sources(contents: Contents) -> tuple[str, ...]:
     return tuple(name for name, there in parts.items() if there)
 
 
-def _step(step: ProgramStep, prefix: str) -> dict:
+def _step(step: CallStep, prefix: str) -> dict:
     kernel = step.function.name.removeprefix(f"{prefix}_")
     return {"name": step.name, "kernel": kernel, "macs": None if step.macs is None else list(step.macs)}
 

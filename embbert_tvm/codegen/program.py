@@ -19,17 +19,7 @@ from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
 from embbert_tvm.codegen.plan import Allocation, solve
-from embbert_tvm.codegen.steps import (
-    INPUT,
-    OUTPUT,
-    Program,
-    ProgramOutput,
-    ProgramStep,
-    StepOutput,
-    Tagging,
-    Tensor,
-    Text,
-)
+from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, ProgramOutput, StepOutput, Tagging, Tensor, Text
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name, shape
 from embbert_tvm.graph.door.normalize import HEAD, OUTPUTS
@@ -359,7 +349,7 @@ class _Builder:
 
     def _step(
         self, call: _Call, macs: tuple | None, outputs: tuple, at: dict[str, Allocation], results: dict[str, str]
-    ) -> ProgramStep:
+    ) -> CallStep:
         name, function, arguments, where = call.name, call.function, call.arguments, call.where
         affordable = self.most_cost(macs, outputs) <= _MOST_COST
         expressions = Expressions(lambda v: "L", lambda b: False)
@@ -367,7 +357,7 @@ class _Builder:
             Tensor(w.name, w.dtype, shape_text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
         )
         count = None if function.count is None else expressions(self.in_length(function.count, where))
-        return ProgramStep(
+        return CallStep(
             name,
             function,
             tuple(expressions(where[s]) if not isinstance(where[s], int) else str(where[s]) for s in function.scalars),

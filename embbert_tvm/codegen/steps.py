@@ -51,7 +51,7 @@ class ProgramOutput:
 
 
 @dataclass(frozen=True)
-class ProgramStep:
+class CallStep:
     """One call: scalars as C expressions in L, the names of its arguments, its workspaces (in the arena).
 
     macs: (c0, c1, c2), it does c0 + c1 L + c2 L^2 multiplications with accumulation; None where that is not known.
@@ -98,7 +98,7 @@ class Program:
     functions: tuple[CFunction, ...]
     constants: dict[str, np.ndarray]
     tensors: tuple[Tensor, ...]
-    steps: tuple[ProgramStep, ...]
+    steps: tuple[CallStep, ...]
     arena: MemoryPlan
     classes: int
     vocabulary: int

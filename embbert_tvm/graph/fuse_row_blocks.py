@@ -92,12 +92,12 @@ class _Writer:
         """Whether a kernel of one row reads a row-interleaved tensor."""
         spec = self.spec(node)
         if isinstance(spec, Attention):
-            return spec.single and not self.args(node)[0].same_as(var)
+            return spec.one_row and not self.args(node)[0].same_as(var)
         if isinstance(spec, Product):
             found = linear_map(node.values[0], spec, self.args(node))
             here = [o for o in (*found.sources, *found.residuals) if o.tensor is not None and o.tensor.same_as(var)]
             return (
-                spec.single
+                spec.one_row
                 and bool(here)
                 and all(o.source.row is not None for o in here)
                 and str(var.ty.dtype) == "int8"
@@ -108,7 +108,7 @@ class _Writer:
         """Whether a node is a convolution whose kernel runs along the text: where its rows are all there, and its
         output, as wide as they are, can lie where that of the next group will. All in half precision are such."""
         if node.half is not None:
-            return isinstance(node.half.spec, HalfConv) and not node.single
+            return isinstance(node.half.spec, HalfConv) and not node.one_row
         if node.filter is None:
             return False
         spec, most = node.filter.spec, self.isa.most_taps
@@ -182,7 +182,7 @@ class _Writer:
                     if id(node) in starts:
                         group = starts[id(node)]
                         try:
-                            write_group(KernelCall(self, group, group.single))
+                            write_group(KernelCall(self, group, group.one_row))
                         except (pack.UnpackableError, UnsharedError) as error:
                             raise _UnfusableError(group.nodes, str(error)) from None
                         self.emitted |= {id(n) for n in group.nodes}
@@ -282,7 +282,7 @@ class _Writer:
                 stored = replace(stored, sources=sources, residuals=residuals)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.attends_in_blocks:
-            return attend_row(KernelCall(self, single=True), node, spec, args)
+            return attend_row(KernelCall(self, one_row=True), node, spec, args)
         elif isinstance(spec, Attention):
             made, stored = args, spec
             if reads:
@@ -305,8 +305,8 @@ class _Writer:
         return out
 
     def reason(self, node: Node, spec: object) -> str:
-        single = getattr(spec, "single", False) or getattr(spec, "row", None) is not None
-        if single:
+        one_row = getattr(spec, "one_row", False) or getattr(spec, "row", None) is not None
+        if one_row:
             return "the row that the head reads"
         name = node.values[0].name
         self.unfused.append(name)

@@ -170,14 +170,14 @@ class _Writer:
             name, count = f"{base}_{count}", count + 1
         self.names.setdefault(fingerprint(value), name)
 
-    def _type(self, width: int, single: bool) -> relax.TensorType:
-        return relax.TensorType([1 if single else self.length, width], "float16")
+    def _type(self, width: int, one_row: bool) -> relax.TensorType:
+        return relax.TensorType([1 if one_row else self.length, width], "float16")
 
     def _stored(self, expr: Expr) -> Var:
-        single, width = shape(expr)[-2] == 1, shape(expr)[-1]
+        one_row, width = shape(expr)[-2] == 1, shape(expr)[-1]
         real = self._reshaped(self.real(expr), expr, [1, *shape(expr)[-2:]])
         reason, name = "its consumer is in half precision", f"{plain(expr.name)}_half"
-        return self._call(half.to_half(width, single), name, [real], self._type(width, single), reason)
+        return self._call(half.to_half(width, one_row), name, [real], self._type(width, one_row), reason)
 
     def _widened(self, expr: Var) -> Expr:
         dims = [1, *shape(expr)[-2:]]
@@ -193,27 +193,27 @@ class _Writer:
         return self.builder.emit(relax.op.reshape(real, relax.ShapeExpr(dims)), name_hint=expr.name)
 
     def _attention(self, expr: Var, found: attention.Match) -> Var:
-        single = shape(found.query)[1] == 1
+        one_row = shape(found.query)[1] == 1
         width = shape(found.value)[-1]
-        spec = half.HalfAttention(shape(found.key)[-1], width, single)
+        spec = half.HalfAttention(shape(found.key)[-1], width, one_row)
         args = [self.rows(x) for x in (found.query, found.key, found.value)]
         name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context in half precision"
-        return self._call(half.attention(spec), name, args, self._type(width, single), reason, spec)
+        return self._call(half.attention(spec), name, args, self._type(width, one_row), reason, spec)
 
     def _conv(self, expr: Var, found: depthwise_conv.Match) -> Var:
         channels, taps = found.weight.shape
-        single, activation = shape(found.x)[1] == 1, self._activation(expr, found.inner)
-        spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, single)
+        one_row, activation = shape(found.x)[1] == 1, self._activation(expr, found.inner)
+        spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, one_row)
         args = [self.rows(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
         reason = "filters along the text in half precision"
-        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, single), reason, spec)
+        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, one_row), reason, spec)
 
     def _activation(self, expr: Var, inner: Expr) -> str | None:
         """The micro-kernel of the activation between `inner` and `expr`, None where there is none."""
         return None if expr.same_as(inner) else op_name(self.graph.producer(expr)).removeprefix("nn.")
 
     def _product(self, expr: Var, found: product.Match) -> Var:
-        single, n = shape(expr)[-2] == 1, shape(expr)[-1]
+        one_row, n = shape(expr)[-2] == 1, shape(expr)[-1]
         sources, residuals, args = [], [], []
         for term in found.sum.terms:
             source, read = self._source(term.x)
@@ -234,11 +234,11 @@ class _Writer:
             vectors = zip(("gain", "shift"), found.norm.args[1:], strict=False)
             args += [(suffix, half.halves(constant(value))) for suffix, value in vectors]
         lookups = tuple(len(table) for table, _ in found.sum.lookups)
-        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(residuals), norm, activation, single, epsilon)
+        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(residuals), norm, activation, one_row, epsilon)
         reason = (
             f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
         )
-        return self._call(half.product(spec), plain(expr.name), args, self._type(n, single), reason, spec)
+        return self._call(half.product(spec), plain(expr.name), args, self._type(n, one_row), reason, spec)
 
     def _source(self, x: Expr) -> tuple[half.HalfInput, list]:
         """How a product reads `x`, and its arguments."""

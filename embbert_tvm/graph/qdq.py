@@ -177,9 +177,9 @@ class _AsWritten:
         bias = (-offset * weight.astype(np.int64).sum(1)).astype(np.int32)
         # The file's scales are float32, and so is each one's product with the other.
         scales = np.broadcast_to(scale.reshape(-1)[0] * found.scale.reshape(-1), (n,)).astype(np.float32)
-        single = isinstance(dims[-2], int) and dims[-2] == 1
+        one_row = isinstance(dims[-2], int) and dims[-2] == 1
         spec = Product(
-            (ProductInput(k, 1 if single else None, row=0 if single else None),), n, Dequantize(), (), single
+            (ProductInput(k, 1 if one_row else None, row=0 if one_row else None),), n, Dequantize(), (), one_row
         )
         func = with_spec(product(spec), spec)
         target = graph.builder.add_func(func, func.attrs[KERNEL])

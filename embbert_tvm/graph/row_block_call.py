@@ -61,11 +61,11 @@ class _Output:
 
 @dataclass
 class KernelCall:
-    """single: whether it is for one row alone."""
+    """one_row: whether it is for one row alone."""
 
     writer: _Writer
     group: Group = field(default_factory=Group)
-    single: bool = False
+    one_row: bool = False
     values: list[Value] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     constants: list = field(default_factory=list)
@@ -118,7 +118,7 @@ class KernelCall:
         if tensor.interleaved:
             dims = [self.isa.groups_of(length), width(tensor.parts, self.isa), self.isa.interleave]
         else:
-            dims = [1 if self.single else tensor.rows or length, sum(tensor.parts)]
+            dims = [1 if self.one_row else tensor.rows or length, sum(tensor.parts)]
         self.outputs.append(_Output(node, tensor, relax.TensorType(dims, tensor.dtype)))
         return -len(self.outputs)
 
@@ -217,7 +217,7 @@ class KernelCall:
             number[taken] = number[-pair[1] - 1]
         tensors = [self.inputs[i][0] for i in order] + [self.outputs[o].tensor for o in outs]
         stages = tuple(_renumbered(s, number) for s in self.stages)
-        spec = RowBlock(tuple(self.values), tuple(tensors), stages, self.single, self.skipped)
+        spec = RowBlock(tuple(self.values), tuple(tensors), stages, self.one_row, self.skipped)
         args = [self.writer.length, *(self.inputs[i][1] for i in order), *self.constants]
         inplace = None
         if pair is not None:
@@ -226,7 +226,7 @@ class KernelCall:
         func = with_spec(row_block(spec, self.isa), spec)
         made_by = [self.outputs[o] for o in outs]
         count = len(self.group.nodes)
-        rows = "one row" if self.single else f"one loop over blocks of {self.isa.rows} rows"
+        rows = "one row" if self.one_row else f"one loop over blocks of {self.isa.rows} rows"
         reason = reason or f"{count} operator{'s' * (count != 1)} in {rows}"
         name = made_by[-1].node.values[0].name
         (call,) = self.writer.call(func, name, args, [o.type for o in made_by], reason, inplace)

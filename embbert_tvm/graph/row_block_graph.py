@@ -154,9 +154,9 @@ class Node:
         return not any(known)
 
     @property
-    def single(self) -> bool:
+    def one_row(self) -> bool:
         """Whether it is of one row, in half precision: stages of integers are of all rows."""
-        return self.half is not None and self.half.spec.single
+        return self.half is not None and self.half.spec.one_row
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -218,7 +218,7 @@ def _node(var: Var, value: Expr, spec: object, length: Expr | int) -> Node:
             operands = [o for o in (*found.sources, *found.residuals) if o.tensor is not None]
             reads = [(o.tensor, Access.WINDOW if o.windowed else Access.ROW) for o in operands]
             return Node((var,), value, maps=(found,), reads=reads)
-        if isinstance(spec, Attention) and not spec.single:
+        if isinstance(spec, Attention) and not spec.one_row:
             head = Head(var, spec, *args[:3], *(constant(a) for a in args[3:]))
             reads = [(head.query, Access.ROW), (head.key, Access.ALL), (head.value, Access.ALL)]
             return Node((var,), value, heads=(head,), reads=reads)
@@ -250,9 +250,9 @@ def _half(var: Var, value: Expr, spec: HalfProduct | HalfAttention | HalfConv) -
         if not isinstance(arg, Var) or str(arg.ty.dtype) != "float16":
             continue
         access = Access.ROW
-        if isinstance(spec, HalfConv) and not spec.single:
+        if isinstance(spec, HalfConv) and not spec.one_row:
             access = Access.WINDOW
-        elif (isinstance(spec, HalfAttention) and index > 0) or (spec.single and shape(arg)[0] != 1):
+        elif (isinstance(spec, HalfAttention) and index > 0) or (spec.one_row and shape(arg)[0] != 1):
             access = Access.ALL
         reads.append((arg, access))
     return Node((var,), value, half=HalfCall(spec, tuple(args)), reads=reads)
@@ -289,7 +289,7 @@ def _takes(spec: Product) -> bool:
     # Rows are left out of what is read through windows alone.
     through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.residuals and not spec.lookups
     plain = plain and (through or not spec.skipped)
-    return plain and not spec.single and isinstance(spec.epilogue, _EPILOGUES)
+    return plain and not spec.one_row and isinstance(spec.epilogue, _EPILOGUES)
 
 
 def _join_heads(nodes: list[Node], apart: Container[str]) -> list[Node]:

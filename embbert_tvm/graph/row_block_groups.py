@@ -23,9 +23,9 @@ class Group:
     roots: list[Node] = field(default_factory=list)
 
     @property
-    def single(self) -> bool:
+    def one_row(self) -> bool:
         """Whether it is of one row alone."""
-        return any(n.single for n in self.nodes)
+        return any(n.one_row for n in self.nodes)
 
     @property
     def all_reads(self) -> list[Var]:

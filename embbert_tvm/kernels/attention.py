@@ -44,28 +44,28 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 
 @dataclass(frozen=True)
 class Attention:
-    """single: one row of queries instead of L. pairs: key and value are row-interleaved (layouts.py); columns: that
+    """one_row: one row of queries instead of L. pairs: key and value are row-interleaved (layouts.py); columns: that
     they have then with padding, if more than `width`."""
 
     width: int
-    single: bool = False
+    one_row: bool = False
     pairs: bool = False
     columns: int | None = None
 
     @property
     def name(self) -> str:
         of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
-        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.single else ''}{self.width}{of}"
+        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.one_row else ''}{self.width}{of}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,);
     out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it."""
-    width, single = spec.width, spec.single
+    width, one_row = spec.width, spec.one_row
 
     def body() -> None:
         rows = tokens() if spec.pairs else length()
-        queries = 1 if single else rows
+        queries = 1 if one_row else rows
         query = argument("query", (queries, width), "int8")
         shape = (length("M"), spec.columns or width, 2) if spec.pairs else (rows, width)
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")

@@ -17,16 +17,16 @@ GATE_BITS = 12
 
 @dataclass(frozen=True)
 class Gate:
-    """width: of a row. rows: of a and b, the only one that is read, None for all, which are read as ROW; `single`: one
+    """width: of a row. rows: of a and b, the only one that is read, None for all, which are read as ROW; `one_row`: one
     row of output, as both are read at one row."""
 
     width: int
     rows: tuple[int | None, int | None] = (None, None)
-    single: bool = False
+    one_row: bool = False
 
     @property
     def name(self) -> str:
-        return f"gate_{'row_' if self.single else ''}{self.width}"
+        return f"gate_{'row_' if self.one_row else ''}{self.width}"
 
 
 def gate(spec: Gate) -> tirx.PrimFunc:
@@ -36,9 +36,9 @@ def gate(spec: Gate) -> tirx.PrimFunc:
     def body() -> None:
         rows = length()
         a = argument("a", (rows, spec.width), "int8")
-        b = argument("b", (length("M") if spec.single else rows, spec.width), "int8")
+        b = argument("b", (length("M") if spec.one_row else rows, spec.width), "int8")
         multiplier = argument("multiplier", (1,), "int32")
-        out_rows = 1 if spec.single else rows
+        out_rows = 1 if spec.one_row else rows
         out = argument("out", (out_rows, spec.width), "int8")
         with loop("i", out_rows) as i, loop("k", spec.width) as k:
             with block("gate", vi=("S", out_rows, i), vk=("S", spec.width, k)) as (vi, vk):

@@ -42,7 +42,7 @@ class HalfProduct:
     """sum_s source_s . weight_s + bias + sum_t table_t[ids] + sum_a residual_a, and what is done to that sum.
 
     norm: "rms_norm" or "layer_norm", of `epsilon`; activation: of ACTIVATIONS; at most one of them. lookups: rows of
-    each table. single: one row of output instead of L.
+    each table. one_row: one row of output instead of L.
     """
 
     sources: tuple[HalfInput, ...]
@@ -51,12 +51,12 @@ class HalfProduct:
     residuals: tuple[HalfInput, ...] = ()
     norm: str | None = None
     activation: str | None = None
-    single: bool = False
+    one_row: bool = False
     epsilon: float = 0.0
 
     @property
     def name(self) -> str:
-        parts = ["half_product", *(["row"] if self.single else []), self.norm or self.activation or "linear"]
+        parts = ["half_product", *(["row"] if self.one_row else []), self.norm or self.activation or "linear"]
         parts.append("_".join(s.label for s in self.sources) + f"x{self.n}")
         parts += [f"lookup{size}" for size in self.lookups]
         return "_".join(parts + [f"plus{a.label}" for a in self.residuals])
@@ -102,7 +102,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
         rows = length()
 
         def read(name: str, source: HalfInput) -> Callable:
-            count = source.table or (length(f"{name}_rows") if spec.single else rows)
+            count = source.table or (length(f"{name}_rows") if spec.one_row else rows)
             data = argument(name, (count, source.width), "float16")
             ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
             return lambda i, k: _real(data[i if ids is None else ids[0, i], k])
@@ -116,10 +116,10 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
         residuals = [read(f"residual{a}", residual) for a, residual in enumerate(spec.residuals)]
         gain = argument("gain", (n,), "float16") if spec.norm else None
         shift = argument("shift", (n,), "float16") if spec.norm == "layer_norm" else None
-        out = argument("out", (1 if spec.single else rows, n), "float16")
+        out = argument("out", (1 if spec.one_row else rows, n), "float16")
         with T.sblock("product"):
             sums = workspace("sums", (n,), "float32")
-            with loop("i", 1 if spec.single else rows) as i:
+            with loop("i", 1 if spec.one_row else rows) as i:
                 with loop("j", n) as j:
                     added = (element(i, j) for element in (*lookups, *residuals))
                     store(sums, sum(added, _real(bias[j])), j)
@@ -153,15 +153,15 @@ def _normalize(spec: HalfProduct, out, i, sums, gain, shift) -> None:
 
 @dataclass(frozen=True)
 class HalfAttention:
-    """k: columns of query and key; width: of the value. single: one row of queries."""
+    """k: columns of query and key; width: of the value. one_row: one row of queries."""
 
     k: int
     width: int
-    single: bool = False
+    one_row: bool = False
 
     @property
     def name(self) -> str:
-        return f"half_attention_{'row_' if self.single else ''}{self.k}x{self.width}"
+        return f"half_attention_{'row_' if self.one_row else ''}{self.k}x{self.width}"
 
 
 def attention(spec: HalfAttention) -> tirx.PrimFunc:
@@ -173,7 +173,7 @@ def attention(spec: HalfAttention) -> tirx.PrimFunc:
         query = argument("query", (length("Q"), spec.k), "float16")
         key = argument("key", (count, spec.k), "float16")
         value = argument("value", (count, spec.width), "float16")
-        queries = 1 if spec.single else count
+        queries = 1 if spec.one_row else count
         out = argument("out", (queries, spec.width), "float16")
         with T.sblock("attention"):
             scores, peak = workspace("scores", (count,), "float32"), workspace("peak", (1,), "float32")
@@ -200,19 +200,19 @@ def attention(spec: HalfAttention) -> tirx.PrimFunc:
 
 @dataclass(frozen=True)
 class HalfConv:
-    """A causal depthwise filter along the rows: `expansion` columns of each, then an activation or none. single: of the
-    first row only."""
+    """A causal depthwise filter along the rows: `expansion` columns of each, then an activation or none. one_row: of
+    the first row only."""
 
     taps: int
     channels: int
     expansion: int = 1
     activation: str | None = None
-    single: bool = False
+    one_row: bool = False
 
     @property
     def name(self) -> str:
         many = f"by{self.expansion}" if self.expansion > 1 else ""
-        kind = f"{'row_' if self.single else ''}{self.activation or 'linear'}"
+        kind = f"{'row_' if self.one_row else ''}{self.activation or 'linear'}"
         return f"half_conv_{kind}_{self.taps}x{self.channels}{many}"
 
 
@@ -226,7 +226,7 @@ def conv(spec: HalfConv) -> tirx.PrimFunc:
         x = argument("x", (rows, read), "float16")
         weight = argument("weight", (channels, taps), "float16")
         bias = argument("bias", (channels,), "float16")
-        count = 1 if spec.single else rows
+        count = 1 if spec.one_row else rows
         out = argument("out", (count, channels), "float16")
         with T.sblock("conv"):
             sum_ = workspace("sum", (1,), "float32")
@@ -242,27 +242,27 @@ def conv(spec: HalfConv) -> tirx.PrimFunc:
     return prim_func(spec.name, body)
 
 
-def to_half(width: int, single: bool) -> tirx.PrimFunc:
+def to_half(width: int, one_row: bool) -> tirx.PrimFunc:
     """out[i, k] = x[0, i, k]. x float32 (1, L, width), out float16 (L or 1, width)."""
 
     def body() -> None:
-        rows = 1 if single else length()
+        rows = 1 if one_row else length()
         x = argument("x", (1, rows, width), "float32")
         out = argument("out", (rows, width), "float16")
         with T.sblock("to_half"), loop("i", rows) as i, loop("k", width) as k:
             _half(out, x[0, i, k], i, k)
 
-    return prim_func(f"to_half_{'row_' if single else ''}{width}", body)
+    return prim_func(f"to_half_{'row_' if one_row else ''}{width}", body)
 
 
-def to_float(width: int, single: bool) -> tirx.PrimFunc:
+def to_float(width: int, one_row: bool) -> tirx.PrimFunc:
     """out[0, i, k] = x[i, k]. x float16 (L, width), out float32 (1, L or 1, width)."""
 
     def body() -> None:
         rows = length()
         x = argument("x", (rows, width), "float16")
-        out = argument("out", (1, 1 if single else rows, width), "float32")
-        with T.sblock("to_float"), loop("i", 1 if single else rows) as i, loop("k", width) as k:
+        out = argument("out", (1, 1 if one_row else rows, width), "float32")
+        with T.sblock("to_float"), loop("i", 1 if one_row else rows) as i, loop("k", width) as k:
             store(out, _real(x[i, k]), 0, i, k)
 
-    return prim_func(f"half_to_float_{'row_' if single else ''}{width}", body)
+    return prim_func(f"half_to_float_{'row_' if one_row else ''}{width}", body)

@@ -56,7 +56,7 @@ class ProductInput:
 class Product:
     """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
 
-    single: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
+    one_row: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
     residuals. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
     made, where a window would reach beyond the text; the last is made of any text.
     """
@@ -65,7 +65,7 @@ class Product:
     n: int
     epilogue: object
     lookups: tuple[int, ...] = ()
-    single: bool = False
+    one_row: bool = False
     residuals: tuple[ProductInput, ...] = ()
     form: WeightFormat | None = None
     skipped: int = 0
@@ -90,7 +90,7 @@ class Product:
         added = "".join(f"_plus_{_form(a)}" for a in self.residuals)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
         codes = "" if self.form is None else f"_{self.form.label}"
-        rows = "row_" if self.single else ""
+        rows = "row_" if self.one_row else ""
         rows += f"without{self.skipped}_" if self.skipped else ""
         return f"product_{form}{rows}{self.epilogue.name}_{shape}{added}{codes}"
 
@@ -134,7 +134,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
             for a, residual in enumerate(spec.residuals)
         ]
         params = spec.epilogue.arguments(spec.n, scale_dtype)
-        out_rows = 1 if spec.single else spec.rows_made(rows)
+        out_rows = 1 if spec.one_row else spec.rows_made(rows)
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
             row = workspace("row", (spec.k,), "int8") if spec.sources else None

@@ -22,12 +22,12 @@ _LEAST = 1e-20  # of a row's largest magnitude: a row of zeros has steps too
 
 @dataclass(frozen=True)
 class RowProduct:
-    """k to n; single: one row instead of L. dtype: of q, int8 or int16. static: one step for all rows, an argument.
+    """k to n; one_row: one row instead of L. dtype: of q, int8 or int16. static: one step for all rows, an argument.
     threshold: beyond which an element stays in float."""
 
     k: int
     n: int
-    single: bool = False
+    one_row: bool = False
     dtype: str = "int8"
     static: bool = False
     threshold: float | None = None
@@ -39,7 +39,7 @@ class RowProduct:
     @property
     def name(self) -> str:
         kind = f"{'static_' if self.static else ''}{self.dtype}{'_outliers' if self.threshold else ''}"
-        return f"row_product_{kind}_{'row_' if self.single else ''}{self.k}x{self.n}"
+        return f"row_product_{kind}_{'row_' if self.one_row else ''}{self.k}x{self.n}"
 
 
 def most_columns(dtype: str) -> int:
@@ -52,7 +52,7 @@ def row_product(spec: RowProduct) -> tirx.PrimFunc:
     float32 (n,); out float32 (1, L or 1, n)."""
 
     def body() -> None:
-        rows = 1 if spec.single else length()
+        rows = 1 if spec.one_row else length()
         x = argument("x", (1, rows, spec.k), "float32")
         fixed = argument("step", (1,), "float32") if spec.static else None
         weight = argument("weight", (spec.n, spec.k), "int8")

@@ -31,9 +31,9 @@ INT4 = FORMATS["int4b32"]
     [
         (product(Product((ProductInput(D),), 32, Requantize())), L * D * 32),
         (product(Product((ProductInput(D), ProductInput(D)), D, RmsNorm())), L * 2 * D * D),
-        (product(Product((ProductInput(D),), 32, Requantize(), single=True)), D * 32),
+        (product(Product((ProductInput(D),), 32, Requantize(), one_row=True)), D * 32),
         (attention(Attention(D)), 2 * L * L * D),
-        (attention(Attention(D, single=True)), 2 * L * D),
+        (attention(Attention(D, one_row=True)), 2 * L * D),
         (depthwise_conv(DepthwiseConv(TAPS, D, Activate())), L * TAPS * D),
         (filter_along_text(TAPS, D, DSP), L * TAPS * D),
         (embbert_kernels.layer(D, DSP), L * D * (D + 2 * L + 2 * D)),

@@ -116,7 +116,7 @@ def test_recurrences_and_windows_in_c(target, tmp_path):
         x = make.recurrence(x, 26, 9, "gru", backward=False, reset_after=False)
         x = make.recurrence(x, 9, 14, "gru", backward=True, reset_after=True)
         x = make.convolve([(x, 14)], 11, (3, 0, 2), skips=True)
-        return make.linear([(make.pool(x, 11, "last"), 11)], 3, Dequantize(), single=True)
+        return make.linear([(make.pool(x, 11, "last"), 11)], 3, Dequantize(), one_row=True)
 
     module = make.finish(build)
     rows = llvm_runner(module.mod, optimized=False)
@@ -150,7 +150,7 @@ def test_a_bert_layer_is_two_calls():
     def build(make: Maker):
         x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
         x = bert_layer(make, x, 24, 2)
-        return make.linear([(x, 24)], 3, Dequantize(), single=True)
+        return make.linear([(x, 24)], 3, Dequantize(), one_row=True)
 
     assert kernels(build) == [
         "row_block_layer_norm_24_residual",
@@ -165,7 +165,7 @@ def test_an_embbert_layer_is_a_filter_and_a_call():
         x = make.embedding(32, RmsNorm(), mapped=True, lookups=True)
         context = make.attend(make.linear([(x, 32)], 32, Requantize()), x, x, 32)
         x = make.linear([(context, 32), (make.filter(x, 32, 8), 32)], 32, RmsNorm())
-        return make.linear([(x, 32)], 3, Dequantize(), single=True)
+        return make.linear([(x, 32)], 3, Dequantize(), one_row=True)
 
     assert kernels(build)[1:3] == [
         "row_block_filter_activate_8x32",
@@ -178,7 +178,7 @@ def test_the_layers_output_lies_in_the_place_of_what_it_reads_for_the_last_time(
 
     def build():
         x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
-        return make.linear([(bert_layer(make, x, 24, 2), 24)], 3, Dequantize(), single=True)
+        return make.linear([(bert_layer(make, x, 24, 2), 24)], 3, Dequantize(), one_row=True)
 
     fused = fuse_row_blocks(make.finish(build), DSP)
     assert "call_tir_inplace" in fused.mod.script()
@@ -193,7 +193,7 @@ def wide_module():
         x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
         context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
         x = make.linear([(context, 64), (make.filter(x, 64, 32), 64)], 64, RmsNorm())
-        return make.linear([(x, 64)], 5, Dequantize(), single=True)
+        return make.linear([(x, 64)], 5, Dequantize(), one_row=True)
 
     return make.finish(build)
 
@@ -255,7 +255,7 @@ def test_what_no_group_takes_says_why_and_keeps_its_bits():
         u, v = (make.linear([(x, 24)], 24, Requantize()) for _ in range(2))
         p, q = (make.linear([(a, 24), (b, 24)], 24, Requantize()) for a, b in ((u, v), (v, u)))
         x = make.linear([(p, 24), (q, 24)], 24, RmsNorm())
-        return make.linear([(x, 24)], 3, Dequantize(), single=True)
+        return make.linear([(x, 24)], 3, Dequantize(), one_row=True)
 
     quantized = make.finish(build)
     fused = fuse_row_blocks(quantized, REFERENCE)

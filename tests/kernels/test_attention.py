@@ -13,8 +13,8 @@ from embbert_tvm.kernels.fixed_point import multiplier
 
 
 @functools.cache
-def attention(width: int, single: bool = False) -> Kernel:
-    return Kernel(kernel.attention(kernel.Attention(width, single)))
+def attention(width: int, one_row: bool = False) -> Kernel:
+    return Kernel(kernel.attention(kernel.Attention(width, one_row)))
 
 
 def constants(score_scale: float, value_scale: float = 1.0, out_scale: float = 1.0):

@@ -74,11 +74,11 @@ def test_a_product_of_rows_and_tables(length, n, norm):
     close(found, expected + shift if norm == "layer_norm" else expected, 1)
 
 
-@pytest.mark.parametrize(("length", "single"), [(21, False), (9, True)])
-def test_attention(length, single):
-    spec = half.HalfAttention(66, 12, single)
+@pytest.mark.parametrize(("length", "one_row"), [(21, False), (9, True)])
+def test_attention(length, one_row):
+    spec = half.HalfAttention(66, 12, one_row)
     query, key, value = (normal(length, w, seed=i, size=0.7) for i, w in enumerate((66, 66, 12)))
-    count = 1 if single else length
+    count = 1 if one_row else length
     arrays = [query, key, value, np.zeros((count, 12), np.float16)]
     found = in_llvm(half.attention(spec), arrays, None).astype(np.float64)
     scores = query[:count].astype(float) @ key.T.astype(float)
@@ -86,12 +86,12 @@ def test_attention(length, single):
     close(found, weights / weights.sum(1, keepdims=True) @ value.astype(float), 1)
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_convolution_and_its_activation(single):
+@pytest.mark.parametrize("one_row", [False, True])
+def test_a_convolution_and_its_activation(one_row):
     taps, length = 9, 21
-    spec = half.HalfConv(taps, 4, 2, "relu", single)
+    spec = half.HalfConv(taps, 4, 2, "relu", one_row)
     x, weight, bias = normal(length, 2), normal(4, taps), normal(4)
-    count = 1 if single else length
+    count = 1 if one_row else length
     found = in_llvm(half.conv(spec), [x, weight, bias, np.zeros((count, 4), np.float16)], None).astype(np.float64)
     padded = np.concatenate([np.zeros((taps - 1, 2)), x])
     expected = np.stack([(padded[t : t + taps, [0, 0, 1, 1]].T * weight).sum(1) + bias for t in range(count)])

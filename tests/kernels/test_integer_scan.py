@@ -97,12 +97,12 @@ def test_it_is_the_recurrence():
     assert np.sqrt(((real - expected) ** 2).mean()) <= 0.01 * np.sqrt((expected**2).mean())
 
 
-@pytest.mark.parametrize(("rows", "single"), [((None, None), False), ((0, 0), True)])
-def test_gate(rows, single):
+@pytest.mark.parametrize(("rows", "one_row"), [((None, None), False), ((0, 0), True)])
+def test_gate(rows, one_row):
     rng = np.random.default_rng(1)
-    a, b = extreme_int8(rng, 9, 7), extreme_int8(rng, 1 if single else 9, 7)
+    a, b = extreme_int8(rng, 9, 7), extreme_int8(rng, 1 if one_row else 9, 7)
     factor = np.array([2 ** (32 - GATE_BITS) // 90], np.int32)
-    found = Kernel(gate(Gate(7, rows, single)))(a, b, factor, out=((1 if single else 9, 7), "int8"), length=9)
-    product = (a[:1] if single else a).astype(np.int64) * b
+    found = Kernel(gate(Gate(7, rows, one_row)))(a, b, factor, out=((1 if one_row else 9, 7), "int8"), length=9)
+    product = (a[:1] if one_row else a).astype(np.int64) * b
     np.testing.assert_array_equal(found, saturate(multiply_high(product << GATE_BITS, factor)))
     assert np.abs(found - np.clip(product / 90, -128, 127)).max() <= 0.51

@@ -132,14 +132,14 @@ def test_one_row_of_attention_is_the_attention_of_one_row(length):
     rng, pairs = np.random.default_rng(length), pairs_of(length)
     key, value = extreme_int8(rng, pairs, D, 2), extreme_int8(rng, pairs, D, 2)
     arrays = [extreme_int8(rng, 1, D), key, value, EXP, STEP, RATIO, np.zeros((1, D), np.int8)]
-    expected = in_llvm(attention(Attention(D, single=True, pairs=True)), arrays, length)
+    expected = in_llvm(attention(Attention(D, one_row=True, pairs=True)), arrays, length)
     found = in_c(embbert_kernels.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("k", "n"), [(32, 7), (40, 3), (128, 12)])
 def test_one_row_of_a_product(k, n):
-    rng, spec = np.random.default_rng([k, n]), Product((ProductInput(k),), n, Requantize(), single=True)
+    rng, spec = np.random.default_rng([k, n]), Product((ProductInput(k),), n, Requantize(), one_row=True)
     arrays = [extreme_int8(rng, 1, k), extreme_int8(rng, n, k), words(rng, n, 12), words(rng, n, 24)]
     arrays.append(np.zeros((1, n), np.int8))
     np.testing.assert_array_equal(in_c(product(spec, MVE), arrays, {}), in_llvm(product(spec), arrays, None))

@@ -94,7 +94,7 @@ def element(source: ProductInput, data: np.ndarray, ids: np.ndarray, i: int) -> 
 
 def accumulators(spec: Product, sources, weight, bias, lookups, length: int, residuals=()) -> np.ndarray:
     rows = []
-    for i in range(min(spec.skipped, length - 1), 1 if spec.single else length):
+    for i in range(min(spec.skipped, length - 1), 1 if spec.one_row else length):
         parts = [element(source, *read, i) for source, read in zip(spec.sources, sources, strict=True)]
         acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate([np.zeros(0, np.int64), *parts])
         acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups)

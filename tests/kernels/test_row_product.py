@@ -15,7 +15,7 @@ from embbert_tvm.kernels.row_product import RowProduct, most_columns, row_produc
 K, N = 12, 5
 SPECS = {
     "rows": RowProduct(K, N),
-    "a row": RowProduct(K, N, single=True),
+    "a row": RowProduct(K, N, one_row=True),
     "outliers": RowProduct(K, N, threshold=6.0),
     "int16": RowProduct(K, N, dtype="int16", static=True),
 }
@@ -41,7 +41,7 @@ def expected(spec: RowProduct, x, step, weight, scale, bias) -> np.ndarray:
 @given(st.integers(1, 5), st.sampled_from([0.0, 1e-3, 1.0, 5.0, 1e4]), st.integers(0, 999))
 def test_the_equations(name, rows, size, seed):
     spec, rng = SPECS[name], np.random.default_rng(seed)
-    rows = 1 if spec.single else rows
+    rows = 1 if spec.one_row else rows
     x = (size * rng.standard_normal((rows, K))).astype(np.float32)
     weight = rng.integers(-127, 128, (N, K)).astype(np.int8)
     scale, bias = rng.random(N).astype(np.float32), rng.standard_normal(N).astype(np.float32)

@@ -34,7 +34,7 @@ def test_a_layer_leaves_its_calls_and_loops_to_choose():
 
 def test_a_schedule_leaves_its_kernel_as_it_is():
     """As MetaSchedule's databases know a kernel by its structure."""
-    func = attention(Attention(32, single=True, pairs=True))
+    func = attention(Attention(32, one_row=True, pairs=True))
     known = fingerprint(func)
     assert fingerprint(schedule(func)) != known
     assert fingerprint(func) == known

@@ -58,7 +58,7 @@ def precision_source(found: Match) -> None:
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     query, key, value = q.rows(found.query), q.rows(found.key), q.rows(found.value)
-    single = isinstance(shape(query.expr)[0], int)
+    one_row = isinstance(shape(query.expr)[0], int)
     width = shape(expr)[-1]
     # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
     scale = max(min(q.calibration.scale(expr.name), value.scale), value.scale / 15)
@@ -78,12 +78,12 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     ]
     name = f"{plain(expr.name)}_attention"
     names = {3: "exp", 4: "step", 5: "ratio"}
-    spec = kernel.Attention(width, single)
+    spec = kernel.Attention(width, one_row)
     made = q.kernel(
         Kernel(kernel.attention(spec), spec),
         name,
         args,
-        ([1 if single else q.length, width], "int8"),
+        ([1 if one_row else q.length, width], "int8"),
         "scores, softmax and context a row",
         names,
     )

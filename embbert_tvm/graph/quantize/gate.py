@@ -46,13 +46,13 @@ def weightless(graph: Dataflow, found: Match) -> bool:
 
 def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     parts = [q.rows(x) for x in (found.a, found.b)]
-    single = isinstance(shape(expr)[-2], int)
-    read = tuple((part.row or 0) if single else None for part in parts)
-    spec = kernel.Gate(shape(expr)[-1], read, single)
+    one_row = isinstance(shape(expr)[-2], int)
+    read = tuple((part.row or 0) if one_row else None for part in parts)
+    spec = kernel.Gate(shape(expr)[-1], read, one_row)
     wanted = q.calibration.scale(expr.name)
     factor, scale = rescaled(parts[0].scale * parts[1].scale, wanted, kernel.GATE_BITS)
     args = [parts[0].expr, parts[1].expr, factor]
-    out = ([1 if single else shape(parts[0].expr)[0], spec.width], "int8")
+    out = ([1 if one_row else shape(parts[0].expr)[0], spec.width], "int8")
     reason = "two values, element by element"
     made = q.kernel(Kernel(kernel.gate(spec), spec), plain(expr.name), args, out, reason, {2: "multiplier"})
     return Rows(made, scale)

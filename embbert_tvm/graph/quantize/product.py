@@ -182,9 +182,9 @@ def _hessian(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray |
 def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogue) -> Expr:
     channels, n = inputs.channels, len(inputs.channels.scale)
     sources, residuals = (tuple(o.source for o in group) for group in (inputs.operands, inputs.residuals))
-    single = any(s.row is not None for s in (*sources, *residuals))
+    one_row = any(s.row is not None for s in (*sources, *residuals))
     skipped = found.sum.skipped
-    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), single, residuals, skipped=skipped)
+    spec = Product(sources, n, last.kind, tuple(len(t) for t in inputs.tables), one_row, residuals, skipped=skipped)
     name = plain(expr.name)
     args: list = []
     names: dict[int, str] = {}
@@ -216,7 +216,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
         add(value, suffix)
     read_rows = [o.args[0] for o in (*inputs.operands, *inputs.residuals) if o.source.rows is None]
     length = shape(read_rows[0])[0] if read_rows else q.length
-    out = ([1 if single else spec.rows_made(length), n], last.kind.dtype)
+    out = ([1 if one_row else spec.rows_made(length), n], last.kind.dtype)
     parts = [f"{len(group)} {what}{'s' * (len(group) > 1)}" for group, what in
              ((sources, "linear map"), (residuals, "residual")) if group]  # fmt: skip
     reason = f"{', '.join(parts)} and {last.kind.name} in one product"

@@ -59,7 +59,7 @@ class BlockContext:
 
     def row(self, r):
         """The row of the text that row r of the block is; the last block repeats the last token."""
-        if self.spec.single:
+        if self.spec.one_row:
             return 0
         return tirx.min(self.number * self.isa.rows + r, self.count - 1)
 
@@ -77,7 +77,7 @@ class BlockContext:
 
     def when_there(self, r):
         """A condition: row r of the block is a row of the text."""
-        return r == 0 if self.spec.single else self.number * self.isa.rows + r < self.count
+        return r == 0 if self.spec.one_row else self.number * self.isa.rows + r < self.count
 
 
 def name_of(spec: RowBlock, isa: Isa) -> str:
@@ -86,7 +86,7 @@ def name_of(spec: RowBlock, isa: Isa) -> str:
     if len(parts) > _MOST_NAMED:
         parts = [*parts[: _MOST_NAMED - 1], f"and_{len(parts) - _MOST_NAMED + 1}_stages"]
     without = f"without{spec.skipped}_" if spec.skipped else ""
-    return f"row_block_{without}{'row_' if spec.single else ''}{'_'.join(parts)}"
+    return f"row_block_{without}{'row_' if spec.one_row else ''}{'_'.join(parts)}"
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
             for number in sorted(attend.offset):
                 attend.isa.offset(tensors[number])
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
-            with loop("b", 1 if spec.single else (block.count + (isa.rows - 1)) // isa.rows) as b:
+            with loop("b", 1 if spec.one_row else (block.count + (isa.rows - 1)) // isa.rows) as b:
                 block.number = b
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
                     stages.emit(stage, number, arguments, block)
@@ -131,7 +131,7 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
                 attend.isa.offset(tensors[number])
 
     made = prim_func(name_of(spec, isa), body, compact=False)
-    return made.with_attr(ROWS_FOR_ONE, isa.rows) if spec.single else made
+    return made.with_attr(ROWS_FOR_ONE, isa.rows) if spec.one_row else made
 
 
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:

@@ -300,7 +300,7 @@ Stage = (
 
 @dataclass(frozen=True)
 class RowBlock:
-    """A kernel: for each block of rows the stages in order. single: for row 0 alone, as a block of rows all the same.
+    """A kernel: for each block of rows the stages in order. one_row: for row 0 alone, as a block of rows all the same.
     skipped: of the text's L rows the first so many are not made; the last is in any case.
 
     Its parameters: L; the tensors that are only read; the arguments of each stage; the tensors that are written.
@@ -309,5 +309,5 @@ class RowBlock:
     values: tuple[Value, ...]
     tensors: tuple[Tensor, ...]
     stages: tuple[Stage, ...]
-    single: bool = False
+    one_row: bool = False
     skipped: int = 0
