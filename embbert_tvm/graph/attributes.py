@@ -17,7 +17,7 @@ from tvm import IRModule
 
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.precision import plan_of_text, plan_text
-from embbert_tvm.graph.qdq import Steps
+from embbert_tvm.graph.qdq import QuantizedConstant
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.graph.quantize.quantizer import KernelSelection, Quantized
 from embbert_tvm.kernels.specs import spec_of, spec_of_text, spec_text
@@ -32,7 +32,7 @@ _LOW_BITS = "embbert.low_bits"
 _UNFUSED = "embbert.unfused"
 
 
-def with_written(mod: IRModule, constants: Mapping[str, Steps] | None) -> IRModule:
+def with_written(mod: IRModule, constants: Mapping[str, QuantizedConstant] | None) -> IRModule:
     """The module, noting the integers that its file says its constants are; as it is where the file has none."""
     if constants is None:
         return mod
@@ -43,12 +43,12 @@ def with_written(mod: IRModule, constants: Mapping[str, Steps] | None) -> IRModu
     return mod.with_attr(WRITTEN, found)
 
 
-def written_of(mod: IRModule) -> dict[str, Steps] | None:
+def written_of(mod: IRModule) -> dict[str, QuantizedConstant] | None:
     """The integers that the file says constants are, by the fingerprint of their float32; None of a float model."""
     if (found := _attribute(mod, WRITTEN)) is None:
         return None
     return {
-        str(key): Steps(c["steps"].numpy(), c["scale"].numpy(), c["zero"].numpy(), int(c["axis"]))
+        str(key): QuantizedConstant(c["steps"].numpy(), c["scale"].numpy(), c["zero"].numpy(), int(c["axis"]))
         for key, c in found.items()
     }
 

@@ -51,7 +51,7 @@ class _Writer:
         self.specs: dict[str, object] = {}
         self._found: dict[Var, tuple | None] = {}
         self._rows: dict[Var, Expr] = {}
-        self._real: dict[Var, Expr] = {}
+        self._float32: dict[Var, Expr] = {}
         self._head: set[Expr] = set()
         for output in self.graph.outputs:
             if (match := product.match(self.graph, output)) is not None:
@@ -69,7 +69,7 @@ class _Writer:
         graph = self.graph
         with self.builder.function("main", [self.ids], dict(graph.function.attrs)):
             with self.builder.dataflow():
-                out = self.builder.emit_output(self.real(graph.output), name_hint=graph.output.name)
+                out = self.builder.emit_output(self.in_float32(graph.output), name_hint=graph.output.name)
             self.builder.emit_func_output(out)
         mod = relax.transform.DeadCodeElimination()(self.builder.finalize())
         made = {"choices": tuple(self.choices), "constants": self.names, "origins": self.origins}
@@ -132,19 +132,19 @@ class _Writer:
             self._rows[expr] = made
         return self._rows[expr]
 
-    def real(self, expr: Expr) -> Expr:
+    def in_float32(self, expr: Expr) -> Expr:
         """`expr` as the module had it."""
         if not isinstance(expr, Var) or expr.same_as(self.ids):
             return expr
         if isinstance(self.graph.binding(expr), Var):
-            return self.real(self.graph.binding(expr))
-        if expr not in self._real:
-            self._real[expr] = self._kept(expr) if self.find(expr) is None else self._widened(expr)
-        return self._real[expr]
+            return self.in_float32(self.graph.binding(expr))
+        if expr not in self._float32:
+            self._float32[expr] = self._kept(expr) if self.find(expr) is None else self._widened(expr)
+        return self._float32[expr]
 
     def _kept(self, expr: Var) -> Expr:
         value = self.graph.producer(expr)
-        new = substitute(value, {v: self.real(v) for v in variables(value)})
+        new = substitute(value, {v: self.in_float32(v) for v in variables(value)})
         if not isinstance(new, Call):
             return new
         made = self.builder.emit(new, name_hint=expr.name)
@@ -175,9 +175,9 @@ class _Writer:
 
     def _stored(self, expr: Expr) -> Var:
         one_row, width = shape(expr)[-2] == 1, shape(expr)[-1]
-        real = self._reshaped(self.real(expr), expr, [1, *shape(expr)[-2:]])
+        values = self._reshaped(self.in_float32(expr), expr, [1, *shape(expr)[-2:]])
         reason, name = "its consumer is in half precision", f"{plain(expr.name)}_half"
-        return self._call(half.to_half(width, one_row), name, [real], self._type(width, one_row), reason)
+        return self._call(half.to_half(width, one_row), name, [values], self._type(width, one_row), reason)
 
     def _widened(self, expr: Var) -> Expr:
         dims = [1, *shape(expr)[-2:]]
@@ -187,10 +187,10 @@ class _Writer:
         self.origins.setdefault(made.name, (expr.name, None))
         return self._reshaped(made, expr, list(expr.ty.shape.values))
 
-    def _reshaped(self, real: Expr, expr: Expr, dims: list) -> Expr:
-        if len(shape(real)) == len(dims):
-            return real
-        return self.builder.emit(relax.op.reshape(real, relax.ShapeExpr(dims)), name_hint=expr.name)
+    def _reshaped(self, values: Expr, expr: Expr, dims: list) -> Expr:
+        if len(shape(values)) == len(dims):
+            return values
+        return self.builder.emit(relax.op.reshape(values, relax.ShapeExpr(dims)), name_hint=expr.name)
 
     def _attention(self, expr: Var, found: attention.Match) -> Var:
         one_row = shape(found.query)[1] == 1
@@ -221,7 +221,7 @@ class _Writer:
             args += [*read, ("weight", half.halves(term.weight))]
         args.append(("bias", half.halves(np.broadcast_to(found.sum.bias, (n,)))))
         for table, ids in found.sum.lookups:
-            args += [("lookup", half.halves(table)), self.real(ids)]
+            args += [("lookup", half.halves(table)), self.in_float32(ids)]
         for residual in found.sum.residuals:
             source, read = self._source(residual.x)
             residuals.append(source)
@@ -248,7 +248,7 @@ class _Writer:
             rows = ("table", half.halves(table))
             ids = made.args[1] if op_name(made) == "take" and made.attrs.axis in (0, None) else None
             if ids is not None and [str(d) for d in shape(ids)] == [str(d) for d in shape(self.ids)]:
-                return half.HalfInput(width, len(table), indexed=True), [rows, self.real(ids)]
+                return half.HalfInput(width, len(table), indexed=True), [rows, self.in_float32(ids)]
             if op_name(made) == "strided_slice" and product.from_start(made):
                 return half.HalfInput(width, len(table)), [rows]
         return half.HalfInput(width), [self.rows(x)]

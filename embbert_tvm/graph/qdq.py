@@ -31,7 +31,7 @@ _MOST_COLUMNS = 2**31 // (255 * 128) - 1
 
 
 @dataclass(frozen=True)
-class Steps:
+class QuantizedConstant:
     """What a constant was before DequantizeLinear: (steps - zero) * scale along `axis`."""
 
     steps: np.ndarray
@@ -40,15 +40,15 @@ class Steps:
     axis: int
 
     @property
-    def real(self) -> np.ndarray:
+    def dequantized(self) -> np.ndarray:
         """float32, to the bit what DequantizeLinear makes of it."""
         scale, zero = (_along(v, self.axis, self.steps.ndim) for v in (self.scale, self.zero))
         return (self.steps.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
 
     @property
-    def transposed(self) -> Steps:
+    def transposed(self) -> QuantizedConstant:
         """The same steps of the transposed matrix."""
-        return Steps(np.ascontiguousarray(self.steps.T), self.scale, self.zero, 1 - self.axis)
+        return QuantizedConstant(np.ascontiguousarray(self.steps.T), self.scale, self.zero, 1 - self.axis)
 
 
 def _along(value: np.ndarray, axis: int, rank: int) -> np.ndarray:
@@ -57,10 +57,10 @@ def _along(value: np.ndarray, axis: int, rank: int) -> np.ndarray:
     return value.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
-def written(mod: IRModule) -> dict[str, Steps] | None:
+def written(mod: IRModule) -> dict[str, QuantizedConstant] | None:
     """The dequantized constants of an imported module by the fingerprint of their float32; None where nothing is
     quantized. Raises InputError for a type that is not computed."""
-    found: dict[str, Steps] = {}
+    found: dict[str, QuantizedConstant] = {}
     quantized = False
     for var, value in Dataflow(mod).bindings:
         name = op_name(value)
@@ -75,10 +75,10 @@ def written(mod: IRModule) -> dict[str, Steps] | None:
         steps = constant(value.args[0])
         if name == "dequantize" and steps is not None:
             axis = int(value.attrs.axis) % max(steps.ndim, 1)
-            one = Steps(steps, scale, zero, axis)
-            found[fingerprint(one.real)] = one
+            one = QuantizedConstant(steps, scale, zero, axis)
+            found[fingerprint(one.dequantized)] = one
             if steps.ndim == 2:
-                found[fingerprint(np.ascontiguousarray(one.real.T))] = one.transposed
+                found[fingerprint(np.ascontiguousarray(one.dequantized.T))] = one.transposed
     return found if quantized else None
 
 
@@ -131,12 +131,12 @@ def _to_int8(graph: Rebuilder, x: Expr, name: str) -> Expr:
 
 
 class _AsWritten:
-    def __init__(self, constants: dict[str, Steps]) -> None:
+    def __init__(self, constants: dict[str, QuantizedConstant]) -> None:
         self.constants = constants
         self.names: dict[str, str] = {}
         self.products: set[str] = set()
 
-    def steps(self, expr: Expr) -> Steps | None:
+    def steps(self, expr: Expr) -> QuantizedConstant | None:
         value = constant(expr)
         return None if value is None else self.constants.get(fingerprint(value))
 
@@ -196,7 +196,7 @@ class _AsWritten:
         return None if make is None else make(graph, call)
 
 
-def as_written(mod: IRModule, constants: dict[str, Steps]) -> Quantized:
+def as_written(mod: IRModule, constants: dict[str, QuantizedConstant]) -> Quantized:
     """A simplified module with what its file says of integers. constants: as `written` found them."""
     rules = _AsWritten(constants)
     mod = rewrite(rewrite(mod, rules.products_first), rules.conversions)

@@ -30,7 +30,7 @@ from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.training.graph_constants import Origin, Parameters
 from embbert_tvm.training.graph_operators import Setting, as_shape, compute
-from embbert_tvm.training.rounding import Fits, Steps, clamp_to, round_up
+from embbert_tvm.training.rounding import Fits, ScaledIntegers, clamp_to, round_up
 
 # The real value of one step of a tensor with so many steps each way, by the tensor's name and how its range is taken.
 Scales = Callable[[str, str, int], float]
@@ -42,9 +42,9 @@ class Forward:
     """The forward pass of an operator from its match: int8 rows, int16 rows, float32. The last two where there are
     kernels for them; float32 is None where int8 rows are converted."""
 
-    rows: Callable[[Run, Expr, Any], Steps]
-    wide: Callable[[Run, Expr, Any], Steps] | None = None
-    real: Callable[[Run, Expr, Any], Tensor | None] | None = None
+    quantized: Callable[[Run, Expr, Any], ScaledIntegers]
+    wide: Callable[[Run, Expr, Any], ScaledIntegers] | None = None
+    dequantized: Callable[[Run, Expr, Any], Tensor | None] | None = None
 
 
 @dataclass
@@ -121,8 +121,8 @@ class Run:
     ids: Tensor | None = None
     scales: Scales | None = None
     dropout: float = 0.0
-    made_rows: dict[Expr, Steps] = field(default_factory=dict)
-    made_wide: dict[Expr, Steps] = field(default_factory=dict)
+    made_rows: dict[Expr, ScaledIntegers] = field(default_factory=dict)
+    made_wide: dict[Expr, ScaledIntegers] = field(default_factory=dict)
     made_real: dict[Expr, Any] = field(default_factory=dict)
     computed: set[Var] = field(default_factory=set)
 
@@ -159,21 +159,21 @@ class Run:
             return str(expr.name)
         return self.observed(self.graph.producer(expr).args[0])
 
-    def rows(self, expr: Expr) -> Steps:
+    def quantized(self, expr: Expr) -> ScaledIntegers:
         """`expr` in int8, (L, K) or one row (1, K)."""
         if expr not in self.made_rows:
             if expr in self.q.streams:
                 wide = self.wide(expr)
                 scale = rescaled(wide.scale, self.scale(self.observed(expr)), NARROW_BITS)[1]
-                made = Steps(clamp_to(round_up(wide.value * (wide.scale / scale)), 128), scale)
+                made = ScaledIntegers(clamp_to(round_up(wide.value * (wide.scale / scale)), 128), scale)
             elif (found := self.q.find(expr)) is not None:
-                made = self.network.forward(found[0]).rows(self, expr, found[1])
+                made = self.network.forward(found[0]).quantized(self, expr, found[1])
             else:
-                made = self._quantized(expr, self.scale(self.observed(expr)), 128)
+                made = self._rounded(expr, self.scale(self.observed(expr)), 128)
             self.made_rows[expr] = made
         return self.made_rows[expr]
 
-    def wide(self, expr: Expr) -> Steps:
+    def wide(self, expr: Expr) -> ScaledIntegers:
         """`expr` in int16."""
         if expr not in self.made_wide:
             if (found := self.q.find(expr)) is not None:
@@ -181,20 +181,20 @@ class Run:
                 assert wide is not None
                 made = wide(self, expr, found[1])
             else:
-                made = self._quantized(expr, self.wide_scale(self.observed(expr)), 2**15)
+                made = self._rounded(expr, self.wide_scale(self.observed(expr)), 2**15)
             self.made_wide[expr] = made
         return self.made_wide[expr]
 
     def wide_scale(self, name: str) -> float:
         return self.scale(name, "minmax", _WIDE_LEVELS)
 
-    def real(self, expr: Expr) -> Any:
+    def dequantized(self, expr: Expr) -> Any:
         """`expr` in its own type and shape."""
         if expr.same_as(self.q.ids):
             return self.ids
         made = self.graph.binding(expr)
         if isinstance(made, Var):
-            return self.real(made)
+            return self.dequantized(made)
         if expr not in self.made_real:
             self.made_real[expr] = self._real(expr, made)
         return self.made_real[expr]
@@ -204,23 +204,23 @@ class Run:
         found = None if in_float else self.q.find(expr)
         if found is None:
             return compute(self.setting, made, expr, lambda arg, place: self._argument(expr, arg, place))
-        real = self.network.forward(found[0]).real
+        real = self.network.forward(found[0]).dequantized
         given = real(self, expr, found[1]) if real is not None and expr not in self.network.twice else None
         if given is not None:
             self.computed.add(expr)
             return given
-        steps = self.wide(expr) if expr in self.q.streams else self.rows(expr)
+        steps = self.wide(expr) if expr in self.q.streams else self.quantized(expr)
         return as_shape(self.setting, steps.value * steps.scale, expr, channels_first(expr))
 
     def _argument(self, expr: Expr, arg: Expr, place: int) -> Any:
         if isinstance(arg, Var):
-            return self.real(arg)
+            return self.dequantized(arg)
         return self.constant((expr.name, place), lambda: constant(arg), expr.name)
 
-    def _quantized(self, expr: Expr, scale: float, most: int) -> Steps:
-        real = self.real(expr)
+    def _rounded(self, expr: Expr, scale: float, most: int) -> ScaledIntegers:
+        real = self.dequantized(expr)
         rows = real[0].t() if channels_first(expr) else real.reshape(-1, real.shape[-1])
-        return Steps(clamp_to(round_up(rows / scale), most), scale)
+        return ScaledIntegers(clamp_to(round_up(rows / scale), most), scale)
 
     def weight_format(self, expr: Expr) -> WeightFormat:
         return self.q.weight_format(expr.name)

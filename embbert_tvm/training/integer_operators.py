@@ -18,19 +18,19 @@ from embbert_tvm.kernels.pool import BITS, SQUARE_BITS
 from embbert_tvm.training.graph_integers import Forward, Run
 from embbert_tvm.training.graph_operators import scan
 from embbert_tvm.training.integer_products import FUNCTIONS, HEADROOM
-from embbert_tvm.training.rounding import Steps, passing, saturated
+from embbert_tvm.training.rounding import ScaledIntegers, passing, saturated
 
 _FAR = 15  # as far as attention's `ratio` reaches
 
 
-def _attended(run: Run, expr: Expr, found: attention.Match) -> Steps:
-    query, key, value = run.rows(found.query), run.rows(found.key), run.rows(found.value)
+def _attended(run: Run, expr: Expr, found: attention.Match) -> ScaledIntegers:
+    query, key, value = run.quantized(found.query), run.quantized(found.key), run.quantized(found.value)
     step = query.scale * key.scale
     if step * (ENTRIES - 1) / RANGE >= 0.5:
         raise InputError(f"{expr.name}: the scores are too large for int8 (one step of them is {step:.3g})")
     weight = F.dropout(_softmax(query.value @ key.value.t(), step), run.dropout)
     scale = max(min(run.scale(expr.name), value.scale), value.scale / _FAR)
-    return Steps(saturated((weight @ value.value) * (value.scale / scale)), scale)
+    return ScaledIntegers(saturated((weight @ value.value) * (value.scale / scale)), scale)
 
 
 def _softmax(score: Tensor, step: float) -> Tensor:
@@ -42,9 +42,9 @@ def _softmax(score: Tensor, step: float) -> Tensor:
     return passing(hard / hard.sum(-1, keepdim=True), soft)
 
 
-def _pooled(run: Run, expr: Expr, found: pool.Match) -> Steps:
+def _pooled(run: Run, expr: Expr, found: pool.Match) -> ScaledIntegers:
     wide = found.x in run.q.streams
-    x = run.wide(found.x) if wide else run.rows(found.x)
+    x = run.wide(found.x) if wide else run.quantized(found.x)
     scale = rescaled(x.scale, run.scale(expr.name), BITS)[1]
     if found.kind == "mean":
         level = x.value.mean(0, keepdim=True)
@@ -58,20 +58,20 @@ def _pooled(run: Run, expr: Expr, found: pool.Match) -> Steps:
         square = x.value.square().mean(0, keepdim=True) * fine
         whole = torch.trunc(square.detach()) + epsilon
         level = passing(torch.floor(whole.sqrt()), (square + max(epsilon, 1e-6)).sqrt()) / fine**0.5
-    return Steps(saturated(level * (x.scale / scale)), scale)
+    return ScaledIntegers(saturated(level * (x.scale / scale)), scale)
 
 
-def _gated(run: Run, expr: Expr, found: gate.Match) -> Steps:
-    a, b = run.rows(found.a), run.rows(found.b)
+def _gated(run: Run, expr: Expr, found: gate.Match) -> ScaledIntegers:
+    a, b = run.quantized(found.a), run.quantized(found.b)
     worth = a.scale * b.scale
     scale = rescaled(worth, run.scale(expr.name), GATE_BITS)[1]
     count = 1 if isinstance(shape(expr)[-2], int) else run.length
-    return Steps(saturated(a.value[:count] * b.value[:count] * (worth / scale)), scale)
+    return ScaledIntegers(saturated(a.value[:count] * b.value[:count] * (worth / scale)), scale)
 
 
-def _scanned(run: Run, expr: Expr, found: selective_scan.Match) -> Steps:
+def _scanned(run: Run, expr: Expr, found: selective_scan.Match) -> ScaledIntegers:
     """The state is kept in float32: what the integers round of it is below a millionth of it."""
-    u, step, into, out_of = (run.rows(x) for x in (found.u, found.step, found.into, found.out_of))
+    u, step, into, out_of = (run.quantized(x) for x in (found.u, found.step, found.into, found.out_of))
     rate = run.of_match(expr, "rate", found.rate)
     code = (np.arange(256) - 128) * step.scale
     by_code = FUNCTIONS[found.function](torch.from_numpy(code)).numpy()
@@ -91,21 +91,21 @@ def _scanned(run: Run, expr: Expr, found: selective_scan.Match) -> Steps:
     worth = tables.scale * u.scale * 2.0 ** (32 - integer_scan.INPUT_BITS) * into.scale * out_of.scale
     bits = selective_scan.read_bits(skip.detach().double().numpy() * u.scale, worth, rate.shape[1])
     scale = max(run.scale(expr.name), HEADROOM * worth * 2.0 ** (32 - bits))
-    return Steps(saturated(total / scale), scale)
+    return ScaledIntegers(saturated(total / scale), scale)
 
 
-def _sliced(run: Run, expr: Expr, found: row_slice.Match) -> Steps:
-    whole = run.rows(found.tensor)
-    return Steps(whole.value[found.row : found.row + 1], whole.scale)
+def _sliced(run: Run, expr: Expr, found: row_slice.Match) -> ScaledIntegers:
+    whole = run.quantized(found.tensor)
+    return ScaledIntegers(whole.value[found.row : found.row + 1], whole.scale)
 
 
-def _sliced_wide(run: Run, expr: Expr, found: row_slice.Match) -> Steps:
+def _sliced_wide(run: Run, expr: Expr, found: row_slice.Match) -> ScaledIntegers:
     whole = run.wide(found.tensor)
-    return Steps(whole.value[found.row : found.row + 1], whole.scale)
+    return ScaledIntegers(whole.value[found.row : found.row + 1], whole.scale)
 
 
-def _laid_out(run: Run, expr: Expr, found: layout.Match) -> Steps:
-    return run.rows(found.tensor)
+def _laid_out(run: Run, expr: Expr, found: layout.Match) -> ScaledIntegers:
+    return run.quantized(found.tensor)
 
 
 FORWARD = {

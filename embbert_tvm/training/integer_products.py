@@ -21,7 +21,7 @@ from embbert_tvm.training.graph_integers import Forward, Run
 from embbert_tvm.training.graph_operators import as_shape
 from embbert_tvm.training.rounding import (
     Channels,
-    Steps,
+    ScaledIntegers,
     clamp_to,
     per_channel,
     per_tensor,
@@ -61,7 +61,7 @@ class Accumulators:
         return max(scale, HEADROOM * float(self.scale.max()))
 
 
-def _table(run: Run, user: Expr, x: Expr) -> tuple[Steps, bool] | None:
+def _table(run: Run, user: Expr, x: Expr) -> tuple[ScaledIntegers, bool] | None:
     """The rows of a constant table that a product reads, and whether it is stored in few bits; None where `x` is none
     such."""
     made = run.graph.producer(x)
@@ -74,15 +74,15 @@ def _table(run: Run, user: Expr, x: Expr) -> tuple[Steps, bool] | None:
     real = run.constant((x.name, 0), lambda: table, x.name)
     form = run.q.table_format(user.name, x.name)
 
-    def make() -> Steps:
+    def make() -> ScaledIntegers:
         if not form.stored:
             return per_tensor(real)
         found = run.weights.fits.levels((x.name, "table"), real, form, shared=True)
-        return Steps(found.value, float(found.scale[0]))
+        return ScaledIntegers(found.value, float(found.scale[0]))
 
     steps = run.weights.once((x.name, "steps"), make)
-    at = run.real(made.args[1]).reshape(-1) if name == "take" else slice(0, run.length)
-    return Steps(steps.value[at], steps.scale), form.stored
+    at = run.dequantized(made.args[1]).reshape(-1) if name == "take" else slice(0, run.length)
+    return ScaledIntegers(steps.value[at], steps.scale), form.stored
 
 
 def _through(x: Tensor, window: Window) -> Tensor:
@@ -100,12 +100,12 @@ def _accumulate(run: Run, user: Expr, found: Sum) -> Accumulators:
     for term in found.terms:
         table = _table(run, user, term.x)
         stored |= table is not None and table[1]
-        rows = table[0] if table is not None else run.rows(term.x)
-        operands.append(Steps(_through(rows.value, term.window), rows.scale))
+        rows = table[0] if table is not None else run.quantized(term.x)
+        operands.append(ScaledIntegers(_through(rows.value, term.window), rows.scale))
     for residual in found.residuals:
         table = _table(run, user, residual.x)
         wide = residual.x in run.q.streams
-        residuals.append(table[0] if table is not None else run.wide(residual.x) if wide else run.rows(residual.x))
+        residuals.append(table[0] if table is not None else run.wide(residual.x) if wide else run.quantized(residual.x))
     most = [product.MOST_STEPS["int16" if a.x in run.q.streams else "int8"] for a in found.residuals]
     sizes = [s.scale * np.abs(a.by).max() / m for s, a, m in zip(residuals, found.residuals, most, strict=True)]
     finest = len(residuals) * float(max(sizes, default=0.0))
@@ -113,7 +113,7 @@ def _accumulate(run: Run, user: Expr, found: Sum) -> Accumulators:
     acc = channels.to_steps(run.of_match(user, "bias", found.bias)).expand(1, -1)
     for n, (table, ids) in enumerate(found.lookups):
         lookup = channels.to_steps(run.of_match(user, f"lookup {n}", table))
-        acc = acc + lookup[run.real(ids).reshape(-1)]
+        acc = acc + lookup[run.dequantized(ids).reshape(-1)]
     count = min(len(x.value) for x in (*operands, *residuals))
     if residuals:
         factors = [round_even(s.scale * _by(run, user, n, a.by) / channels.scale * 2.0**RESIDUAL_BITS)
@@ -132,7 +132,9 @@ def _by(run: Run, user: Expr, number: int, by: np.ndarray | float) -> Tensor | f
     return float(np.reshape(by, -1)[0]) if np.size(by) == 1 else run.of_match(user, f"by {number}", np.asarray(by))
 
 
-def _channels(run: Run, user: Expr, found: Sum, operands: list[Steps], finest: float, stored: bool) -> Channels:
+def _channels(
+    run: Run, user: Expr, found: Sum, operands: list[ScaledIntegers], finest: float, stored: bool
+) -> Channels:
     def make() -> Channels:
         n = rows_of(user)[1]
         terms = [run.of_match(user, f"weight {i}", term.weight) for i, term in enumerate(found.terms)]
@@ -147,22 +149,22 @@ def _channels(run: Run, user: Expr, found: Sum, operands: list[Steps], finest: f
     return run.weights.once((user.name, "channels"), make)
 
 
-def _requantized(acc: Accumulators, scale: float) -> Steps:
+def _requantized(acc: Accumulators, scale: float) -> ScaledIntegers:
     scale = acc.least(scale)
-    return Steps(clamp_to(acc.in_steps_of(scale), 128), scale)
+    return ScaledIntegers(clamp_to(acc.in_steps_of(scale), 128), scale)
 
 
-def _finished(run: Run, expr: Expr, inner: Expr, acc: Accumulators) -> Steps:
+def _finished(run: Run, expr: Expr, inner: Expr, acc: Accumulators) -> ScaledIntegers:
     """int8 `expr`: `inner` itself or a function of it."""
     if expr.same_as(inner):
         return _requantized(acc, run.scale(expr.name))
     inside = _requantized(acc, run.scale(inner.name))
     function, scale = FUNCTIONS[op_name(run.graph.producer(expr))], run.scale(expr.name)
     real = function(inside.value * inside.scale)
-    return Steps(torch.clamp(round_even(real / scale), -127, 127), scale)
+    return ScaledIntegers(torch.clamp(round_even(real / scale), -127, 127), scale)
 
 
-def _normalized(run: Run, expr: Expr, found: product.Match, acc: Accumulators) -> Steps:
+def _normalized(run: Run, expr: Expr, found: product.Match, acc: Accumulators) -> ScaledIntegers:
     norm = found.norm
     gain = run.constant((expr.name, "gain"), lambda: constant(norm.args[1]), expr.name)
     n, centred = gain.numel(), op_name(norm) == "nn.layer_norm"
@@ -179,18 +181,18 @@ def _normalized(run: Run, expr: Expr, found: product.Match, acc: Accumulators) -
     made = unit * (gain * (math.sqrt(n) / scale))
     if centred:
         made = made + run.constant((expr.name, "shift"), lambda: constant(norm.args[2]), expr.name) / scale
-    return Steps(saturated(made), scale)
+    return ScaledIntegers(saturated(made), scale)
 
 
-def product_rows(run: Run, expr: Expr, found: product.Match) -> Steps:
+def product_rows(run: Run, expr: Expr, found: product.Match) -> ScaledIntegers:
     acc = _accumulate(run, expr, found.sum)
     return _finished(run, expr, found.inner, acc) if found.norm is None else _normalized(run, expr, found, acc)
 
 
-def product_wide(run: Run, expr: Expr, found: product.Match) -> Steps:
+def product_wide(run: Run, expr: Expr, found: product.Match) -> ScaledIntegers:
     acc = _accumulate(run, expr, found.sum)
     scale = acc.least(run.wide_scale(expr.name))
-    return Steps(clamp_to(acc.in_steps_of(scale), 2**15), scale)
+    return ScaledIntegers(clamp_to(acc.in_steps_of(scale), 2**15), scale)
 
 
 def product_real(run: Run, expr: Expr, found: product.Match) -> Tensor | None:
@@ -200,8 +202,8 @@ def product_real(run: Run, expr: Expr, found: product.Match) -> Tensor | None:
     return as_shape(run.setting, acc.value * acc.scale, expr, channels_first(expr))
 
 
-def conv_rows(run: Run, expr: Expr, found: depthwise_conv.Match) -> Steps:
-    x = run.rows(found.x)
+def conv_rows(run: Run, expr: Expr, found: depthwise_conv.Match) -> ScaledIntegers:
+    x = run.quantized(found.x)
 
     def make() -> Channels:
         weight = run.of_match(expr, "weight", found.weight) * x.scale

@@ -29,7 +29,7 @@ from embbert_tvm.training.graph_constants import Parameters
 from embbert_tvm.training.graph_integers import Network, Run, Scales, Weights
 from embbert_tvm.training.integer_operators import FORWARD as OPERATORS
 from embbert_tvm.training.integer_products import FORWARD as PRODUCTS
-from embbert_tvm.training.rounding import Fits, Steps, round_up
+from embbert_tvm.training.rounding import Fits, ScaledIntegers, round_up
 
 _BATCH = 32
 _START = 0.1  # standard deviation of the parameters by which constants are found
@@ -124,7 +124,7 @@ class QuantizedClassifier(TextClassifier):
     def features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         def features(made: Run) -> Tensor:
             x = self._network.last_input
-            steps = made.rows(x)
+            steps = made.quantized(x)
             self._last_scale = steps.scale
             return (steps.value * steps.scale)[0]
 
@@ -136,14 +136,14 @@ class QuantizedClassifier(TextClassifier):
 
         def logits(row: Tensor) -> Tensor:
             made = Run(self._network, weights, 1, scales=self.scale)
-            made.made_rows[x] = Steps(round_up(row[None] / self._last_scale), self._last_scale)
-            return made.real(self._network.graph.output)[0]
+            made.made_rows[x] = ScaledIntegers(round_up(row[None] / self._last_scale), self._last_scale)
+            return made.dequantized(self._network.graph.output)[0]
 
         return torch.func.vmap(logits)(features)
 
     def in_float(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, classes) of the same graph with nothing rounded."""
-        return self._by_length(ids, mask, lambda made: made.real(self._network.graph.output)[0], None)
+        return self._by_length(ids, mask, lambda made: made.dequantized(self._network.graph.output)[0], None)
 
     def _by_length(
         self, ids: Tensor, mask: Tensor | None, made: Callable[[Run], Tensor], scales: Scales | None
@@ -189,7 +189,7 @@ class QuantizedClassifier(TextClassifier):
         while True:
             with torch.no_grad():
                 made = Run(self._network, self._weights(), 2, torch.zeros(1, 2, dtype=torch.int64), scale)
-                made.real(self._network.graph.output)
+                made.dequantized(self._network.graph.output)
             self._fits.clear()
             twice = {v for v in made.computed if v in made.made_rows or v in made.made_wide}
             if not twice:
@@ -217,7 +217,7 @@ class QuantizedClassifier(TextClassifier):
         with torch.no_grad():
             for ids in _batches(self._texts):
                 yield self._together(
-                    ids, weights, lambda made: {name: made.real(var) for name, var in variables.items()}, None
+                    ids, weights, lambda made: {name: made.dequantized(var) for name, var in variables.items()}, None
                 )
 
 

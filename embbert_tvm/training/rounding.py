@@ -13,7 +13,7 @@ from embbert_tvm.kernels.low_bits import COMPRESSED, WeightFormat, rounded_to
 
 
 @dataclass(frozen=True)
-class Steps:
+class ScaledIntegers:
     """Whole numbers worth `value * scale`."""
 
     value: Tensor
@@ -68,11 +68,11 @@ def per_channel(weight: Tensor, finest: float = 0.0, compressed: bool = False) -
     return Channels(torch.clamp(round_even(weight / scale[:, None]), -127, 127), scale, compressed)
 
 
-def per_tensor(table: Tensor) -> Steps:
+def per_tensor(table: Tensor) -> ScaledIntegers:
     """A table in int8 steps of its largest magnitude / 127."""
     peak = float(table.detach().abs().max())
     scale = (peak if peak > 0 else 1.0) / 127
-    return Steps(torch.clamp(round_even(table / scale), -127, 127), scale)
+    return ScaledIntegers(torch.clamp(round_even(table / scale), -127, 127), scale)
 
 
 def passing(rounded: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from embbert_tvm.graph import pipeline
 from embbert_tvm.graph.attributes import account_of, bare, with_account, with_written, written_of
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.precision import PLANS
-from embbert_tvm.graph.qdq import Steps
+from embbert_tvm.graph.qdq import QuantizedConstant
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.graph.tvm_workarounds import module_pass
 from embbert_tvm.kernels.isa import DSP
@@ -120,7 +120,7 @@ def test_what_is_known_of_a_module_travels_with_it(precision):
 
 
 def test_integers_that_a_file_holds_survive_simplification():
-    steps = Steps(np.arange(6, dtype=np.int8).reshape(2, 3), np.float32([0.5]), np.array(1, np.int8), 1)
+    steps = QuantizedConstant(np.arange(6, dtype=np.int8).reshape(2, 3), np.float32([0.5]), np.array(1, np.int8), 1)
     mod = with_written(pipeline.run(pipeline.front(small.onnx_of_folder())[:1]), {"key": steps})
     found = written_of(pipeline.simplify(mod))
     assert found.keys() == {"key"}

@@ -17,7 +17,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.precision import PrecisionPlan
-from embbert_tvm.graph.qdq import Steps, written
+from embbert_tvm.graph.qdq import QuantizedConstant, written
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.target import load_cpu
 
@@ -154,7 +154,9 @@ def test_steps_are_what_dequantizelinear_makes(axis):
     rng = np.random.default_rng(axis)
     steps = rng.integers(-127, 128, (5, 7)).astype(np.int8)
     count = steps.shape[axis]
-    found = Steps(steps, rng.random(count).astype(np.float32), rng.integers(-3, 3, count).astype(np.int8), axis)
+    found = QuantizedConstant(
+        steps, rng.random(count).astype(np.float32), rng.integers(-3, 3, count).astype(np.int8), axis
+    )
     body = f"w = DequantizeLinear<axis = {axis}>(steps, scale, zero)\nrows = Gather<axis = 0>(w, ids)\n"
     body += "logits = ReduceMean<keepdims = 0>(rows, axes)"
     constants = {"steps": steps, "scale": found.scale, "zero": found.zero, "axes": np.array([1])}

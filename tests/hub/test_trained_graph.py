@@ -20,9 +20,11 @@ def test_a_bert_of_a_hub_is_the_same_from_its_parameters():
     for length in (3, 12):
         ids = torch.tensor([np.random.default_rng(length).integers(5, 60, length).tolist()])
         expected = model(ids, torch.ones_like(ids), torch.zeros_like(ids)).logits
-        found = Run(network, Weights(parameters.__getitem__, Fits()), length, ids).real(output)
+        found = Run(network, Weights(parameters.__getitem__, Fits()), length, ids).dequantized(output)
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
-    rounded = Run(network, Weights(parameters.__getitem__, Fits()), length, ids, scales=lambda *_: 0.05).real(output)
+    rounded = Run(network, Weights(parameters.__getitem__, Fits()), length, ids, scales=lambda *_: 0.05).dequantized(
+        output
+    )
     rounded.square().sum().backward()
     learns = {name for name, value in parameters.items() if value.grad is not None and value.grad.abs().sum() > 0}
     left = set(parameters) - learns

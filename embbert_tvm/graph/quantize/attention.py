@@ -56,8 +56,8 @@ def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    query, key, value = q.rows(found.query), q.rows(found.key), q.rows(found.value)
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    query, key, value = q.quantized(found.query), q.quantized(found.key), q.quantized(found.value)
     one_row = isinstance(shape(query.expr)[0], int)
     width = shape(expr)[-1]
     # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
@@ -90,5 +90,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""

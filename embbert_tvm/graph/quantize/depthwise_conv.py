@@ -74,8 +74,8 @@ def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    x = q.rows(found.x)
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    x = q.quantized(found.x)
     weight, form = found.weight.astype(np.float64) * x.scale, q.weight_format(expr.name)
     channels = low_bit(weight, found.bias, form) if form.stored else per_channel(weight, found.bias)
     last = finish(q.graph, q.calibration, expr, found.inner, channels)
@@ -97,5 +97,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, last.scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""

@@ -44,8 +44,8 @@ def weightless(graph: Dataflow, found: Match) -> bool:
     return True
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    parts = [q.rows(x) for x in (found.a, found.b)]
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    parts = [q.quantized(x) for x in (found.a, found.b)]
     one_row = isinstance(shape(expr)[-2], int)
     read = tuple((part.row or 0) if one_row else None for part in parts)
     spec = kernel.Gate(shape(expr)[-1], read, one_row)
@@ -58,5 +58,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""

@@ -38,9 +38,9 @@ def precision_source(found: Match) -> Expr:
     return found.tensor
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    return q.rows(found.tensor)
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    return q.quantized(found.tensor)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""

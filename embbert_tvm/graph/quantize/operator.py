@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Operator(Protocol):
     """A module of these functions. `Any` is the module's own frozen Match.
 
-    One that can make int16 rows, for the values of `streams.py`, has `wide`, of the arguments of `rows`, too. One
+    One that can make int16 rows, for the values of `streams.py`, has `wide`, of the arguments of `quantized`, too. One
     that may have neither weights nor tables has `weightless`, of the arguments of `inputs`: whether it has none, so
     that beside float32 alone it stays in float32.
     """
@@ -27,8 +27,8 @@ class Operator(Protocol):
     def precision_source(self, found: Any) -> Expr | None:
         """The value whose precision it shares; None where the plan says how it is computed."""
 
-    def rows(self, q: Quantizer, expr: Expr, found: Any) -> Rows:
+    def quantized(self, q: Quantizer, expr: Expr, found: Any) -> Rows:
         """Emit its kernel, for int8 rows."""
 
-    def real(self, q: Quantizer, expr: Expr, found: Any) -> Expr | None:
+    def dequantized(self, q: Quantizer, expr: Expr, found: Any) -> Expr | None:
         """Emit its kernel, for float32; None where the int8 rows are to be converted."""

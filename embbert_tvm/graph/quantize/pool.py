@@ -97,8 +97,8 @@ def precision_source(found: Match) -> None:
     """The plan says how this is computed."""
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    x = q.wide(found.x) if found.x in q.streams else q.rows(found.x)
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    x = q.wide(found.x) if found.x in q.streams else q.quantized(found.x)
     spec = kernel.Pool(found.kind, rows_of(found.x)[1], x.dtype)
     factor, scale = rescaled(x.scale, q.calibration.scale(expr.name), kernel.BITS)
     args: list = [x.expr]
@@ -115,5 +115,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 row."""

@@ -103,10 +103,10 @@ def _operand(
         steps, scale = _table(q, user, x, table, weight)
         if name == "take" and made.attrs.axis in (0, None) and (ids := _like_ids(q, made.args[1])) is not None:
             source = ProductInput(table.shape[1], table.shape[0], indexed=True)
-            return _Operand(source, [steps, q.real(ids)], scale, plain(x.name), by)
+            return _Operand(source, [steps, q.dequantized(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
             return _Operand(ProductInput(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
-    rows = q.wide(x) if by is not None and x in q.streams else q.rows(x)
+    rows = q.wide(x) if by is not None and x in q.streams else q.quantized(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row
@@ -207,7 +207,7 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
     add(channels.bias, "bias")
     for steps, (_, ids) in zip(inputs.tables, found.sum.lookups, strict=True):
         add(steps, "lookup")
-        add(q.real(ids))
+        add(q.dequantized(ids))
     for operand in inputs.residuals:
         read(operand)
         factor = operand.scale * operand.by / channels.scale * 2.0**RESIDUAL_BITS
@@ -247,7 +247,7 @@ def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogu
     return Epilogue(epilogues.LayerNorm(), constants, ("common", "epsilon", "gain", "shift"), scale)
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     inputs = _inputs(q, expr, found.inner, found.sum)
     if found.norm is not None:
         last = _norm(q, expr, found, inputs.channels)
@@ -262,7 +262,7 @@ def wide(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(_emit(q, expr, found, inputs, last), last.scale, dtype="int16")
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> Expr | None:
     if found.norm is not None or not expr.same_as(found.inner):
         return None
     inputs = _inputs(q, expr, found.inner, found.sum)

@@ -1,8 +1,9 @@
 """The driver of quantization.
 
-It works backwards from the output: `rows` asks for a value as int8 rows, `wide` as int16 rows, `real` for the same
-value in float32. The operators in OPERATORS answer for what they recognise, several Relax operators at a time, unless
-the plan has that in float; that, and what none of them recognises, stays in float32, with conversions at its borders.
+It works backwards from the output: `quantized` asks for a value as int8 rows, `wide` as int16 rows, `dequantized` for
+the same value in float32. The operators in OPERATORS answer for what they recognise, several Relax operators at a time,
+unless the plan has that in float; that, and what none of them recognises, stays in float32, with conversions at its
+borders.
 Nothing is made that is not requested, and no value is computed twice: what is read in two types is made in one and
 converted.
 """
@@ -122,7 +123,7 @@ class Quantizer:
         self._rows: dict[Var, Rows] = {}
         self._wide: dict[Var, Rows] = {}
         self._computed: set[Var] = set()
-        self._real: dict[Var, Expr] = {}
+        self._dequantized: dict[Var, Expr] = {}
         self._found: dict[Var, tuple | None] = {}
         self._asked: set[Var] = set()
         self._planned: dict[str, str] = {}
@@ -131,7 +132,7 @@ class Quantizer:
         try:
             with self.builder.function("main", [self.ids], dict(self.graph.function.attrs)):
                 with self.builder.dataflow():
-                    out = self.builder.emit_output(self.real(self.graph.output), name_hint="logits")
+                    out = self.builder.emit_output(self.dequantized(self.graph.output), name_hint="logits")
                     self.origins["logits"] = (self.graph.outputs[0].name, None)
                 self.builder.emit_func_output(out)
         except BaseException:
@@ -221,7 +222,7 @@ class Quantizer:
         for used in variables(self.graph.producer(expr)):
             self._keep(used, inputs)
 
-    def rows(self, expr: Expr) -> Rows:
+    def quantized(self, expr: Expr) -> Rows:
         """`expr`, of shape (1, L, K), (L, K) or (1, K), as int8 rows."""
         if expr in self._rows:
             return self._rows[expr]
@@ -229,9 +230,9 @@ class Quantizer:
             made = self._narrowed(expr)
         elif (found := self.find(expr)) is not None:
             operator, match = found
-            made = operator.rows(self, expr, match)
+            made = operator.quantized(self, expr, match)
         else:
-            made = self.quantized(expr)
+            made = self.quantize_float(expr)
         self._rows[expr] = made
         if made.row is None or shape(made.expr)[0] == 1:
             self.origins.setdefault(made.expr.name, (expr.name, made.scale))
@@ -244,28 +245,28 @@ class Quantizer:
                 operator, match = found
                 made = operator.wide(self, expr, match)
             else:
-                made = self.quantized(expr, "int16")
+                made = self.quantize_float(expr, "int16")
             self._wide[expr] = made
             if made.row is None or shape(made.expr)[0] == 1:
                 self.origins.setdefault(made.expr.name, (expr.name, made.scale))
         return self._wide[expr]
 
-    def real(self, expr: Expr) -> Expr:
+    def dequantized(self, expr: Expr) -> Expr:
         """`expr` in its own type: float32, or the int32 and bool of bookkeeping on ids."""
         if not isinstance(expr, Var) or expr.same_as(self.ids):
             return expr
         if isinstance(self.graph.binding(expr), Var):
-            return self.real(self.graph.binding(expr))
-        if expr in self._real:
-            return self._real[expr]
+            return self.dequantized(self.graph.binding(expr))
+        if expr in self._dequantized:
+            return self._dequantized[expr]
         found = self.find(expr) if is_tensor(expr) and dtype(expr) == "float32" else None
         if found is None:
             made = self._kept(expr)
-        elif expr in self.shared or (made := found[0].real(self, expr, found[1])) is None:
-            made = self._dequantized(expr)
+        elif expr in self.shared or (made := found[0].dequantized(self, expr, found[1])) is None:
+            made = self._dequantize_rows(expr)
         elif found[0] in self.operators:
             self._computed.add(expr)
-        self._real[expr] = made
+        self._dequantized[expr] = made
         if isinstance(made, Var) and is_tensor(expr) and dtype(expr) == "float32":
             self.origins.setdefault(made.name, (expr.name, None))
         return made
@@ -293,7 +294,7 @@ class Quantizer:
 
     def _kept(self, expr: Var) -> Expr:
         value = self.graph.producer(expr)
-        remap = {v: self.real(v) for v in variables(value)}
+        remap = {v: self.dequantized(v) for v in variables(value)}
         if not isinstance(value, Call):
             return substitute(value, remap)
         name = str(callee(value))
@@ -315,14 +316,14 @@ class Quantizer:
         """The real value of one step of an int16 tensor: it reaches to twice what calibration has seen."""
         return replace(self.calibration, method=lambda tensor: "minmax").scale(name, 2**14)
 
-    def quantized(self, expr: Var, dtype: str = "int8") -> Rows:
+    def quantize_float(self, expr: Var, dtype: str = "int8") -> Rows:
         """The float32 of `expr` as int8 or int16 rows."""
         rows, width = rows_of(expr)
         observed = self._observed(expr).name
         scale = self.calibration.scale(observed) if dtype == "int8" else self.wide_scale(observed)
         inverse = np.array([1 / scale], np.float32)
         name = f"{plain(expr.name)}_quantized"
-        real = self.real(expr)
+        real = self.dequantized(expr)
         if channels_first(expr):
             real = self.builder.emit(relax.op.permute_dims(real, [0, 2, 1]), name_hint=f"{plain(expr.name)}_rows")
         elif len(shape(expr)) == 2 or shape(expr)[-1] != width:
@@ -355,10 +356,10 @@ class Quantizer:
             return expr
         return self._observed(self.graph.producer(expr).args[0])
 
-    def _dequantized(self, expr: Var) -> Expr:
-        rows = self.wide(expr) if expr in self.streams else self.rows(expr)
+    def _dequantize_rows(self, expr: Var) -> Expr:
+        rows = self.wide(expr) if expr in self.streams else self.quantized(expr)
         count, width = rows_of(expr)
-        name = f"{plain(expr.name)}_real"
+        name = f"{plain(expr.name)}_dequantized"
         steps = rows.expr
         if rows.row is not None:
             cut = relax.op.strided_slice(steps, [0], [rows.row], [rows.row + 1], assume_inbound=True)

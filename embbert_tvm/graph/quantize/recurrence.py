@@ -61,7 +61,7 @@ def _bits(width: int, bias: np.ndarray) -> int:
     return int(np.floor(np.log2((2.0**31 - 1) / most)))
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     given = q.wide(found.given)
     # A state is never larger than 1.
     scale = min(q.calibration.scale(expr.name), 1 / 127)
@@ -86,5 +86,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""

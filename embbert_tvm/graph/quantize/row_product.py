@@ -51,10 +51,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     return Match(x, weight, bias) if fits else None
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> Expr:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> Expr:
     kind = KINDS[q.plan.scheme(expr.name).activations]
     k, n = found.weight.shape
-    x, dims = q.real(found.x), shape(expr)
+    x, dims = q.dequantized(found.x), shape(expr)
     rows = dims[1] if len(dims) == 3 else 1
     if len(dims) == 2:
         x = q.builder.emit(relax.op.reshape(x, (1, 1, k)), name_hint=f"{plain(expr.name)}_row")
@@ -76,9 +76,9 @@ def real(q: Quantizer, expr: Expr, found: Match) -> Expr:
     return made if len(dims) == 3 else q.builder.emit(relax.op.reshape(made, expr.ty.shape), name_hint=expr.name)
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     """Quantize what it gives in float32, for a consumer in int8."""
-    return q.quantized(expr)
+    return q.quantize_float(expr)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:

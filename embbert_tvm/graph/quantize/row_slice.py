@@ -41,8 +41,8 @@ def precision_source(found: Match) -> Expr:
     return found.tensor
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    whole = q.rows(found.tensor)
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    whole = q.quantized(found.tensor)
     return replace(whole, row=found.row + (whole.row or 0))
 
 
@@ -51,5 +51,5 @@ def wide(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return replace(whole, row=found.row + (whole.row or 0))
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 row."""

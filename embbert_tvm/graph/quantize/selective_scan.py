@@ -119,8 +119,8 @@ def read_bits(skip: np.ndarray, worth: float, state: int) -> int:
     return bits
 
 
-def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
-    u, step, into, out_of = (q.rows(x) for x in (found.u, found.step, found.into, found.out_of))
+def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    u, step, into, out_of = (q.quantized(x) for x in (found.u, found.step, found.into, found.out_of))
     channels, state = found.rate.shape
     code = (np.arange(256) - 128) * step.scale
     steps = tabulate(activations.FUNCTIONS[found.function](code), found.rate)
@@ -148,5 +148,5 @@ def rows(q: Quantizer, expr: Expr, found: Match) -> Rows:
     return Rows(made, scale)
 
 
-def real(q: Quantizer, expr: Expr, found: Match) -> None:
+def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:
     """The driver converts the int8 rows."""
