@@ -116,7 +116,7 @@ class _Writer:
             last = self._activation(expr, match.inner) in _ACTIVATIONS
         return bool(found.terms) and whole and plainly and last
 
-    def rows(self, expr: Expr) -> Expr:
+    def in_half(self, expr: Expr) -> Expr:
         """`expr`, of shape (1, L, K), (L, K), (1, K) or (1, 1, K), as float16 (L, K) or (1, K); or, of one row, as a
         tensor whose first row it is."""
         if expr not in self._rows:
@@ -124,7 +124,7 @@ class _Writer:
             if found is None:
                 made = self._stored(expr)
             elif found[0] is row_slice:
-                made = self.rows(found[1].tensor)
+                made = self.in_half(found[1].tensor)
             else:
                 makers = {attention: self._attention, depthwise_conv: self._conv, product: self._product}
                 made = makers[found[0]](expr, found[1])
@@ -183,7 +183,7 @@ class _Writer:
         dims = [1, *shape(expr)[-2:]]
         func = half.to_float(dims[2], dims[1] == 1)
         reason, out = "its consumer is not in half precision", relax.TensorType(dims, "float32")
-        made = self._call(func, f"{plain(expr.name)}_rows", [self.rows(expr)], out, reason)
+        made = self._call(func, f"{plain(expr.name)}_rows", [self.in_half(expr)], out, reason)
         self.origins.setdefault(made.name, (expr.name, None))
         return self._reshaped(made, expr, list(expr.ty.shape.values))
 
@@ -196,7 +196,7 @@ class _Writer:
         one_row = shape(found.query)[1] == 1
         width = shape(found.value)[-1]
         spec = half.HalfAttention(shape(found.key)[-1], width, one_row)
-        args = [self.rows(x) for x in (found.query, found.key, found.value)]
+        args = [self.in_half(x) for x in (found.query, found.key, found.value)]
         name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context in half precision"
         return self._call(half.attention(spec), name, args, self._type(width, one_row), reason, spec)
 
@@ -204,7 +204,7 @@ class _Writer:
         channels, taps = found.weight.shape
         one_row, activation = shape(found.x)[1] == 1, self._activation(expr, found.inner)
         spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, one_row)
-        args = [self.rows(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
+        args = [self.in_half(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
         reason = "filters along the text in half precision"
         return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, one_row), reason, spec)
 
@@ -251,7 +251,7 @@ class _Writer:
                 return half.HalfInput(width, len(table), indexed=True), [rows, self.in_float32(ids)]
             if op_name(made) == "strided_slice" and product.from_start(made):
                 return half.HalfInput(width, len(table)), [rows]
-        return half.HalfInput(width), [self.rows(x)]
+        return half.HalfInput(width), [self.in_half(x)]
 
 
 def half_operators(quantized: Quantized) -> Quantized:
