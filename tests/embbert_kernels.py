@@ -29,9 +29,9 @@ def layer(d: int, isa: Isa, query: WeightFormat | None = None, joined: WeightFor
 
 
 def embedding(tokens: tuple[int, int], positions: tuple[int, int], d: int, segments: int, isa: Isa) -> tirx.PrimFunc:
-    """Rows of two tables (rows, width), a product with lookups, and RMSNorm."""
+    """Rows of two tables (rows, width), a product with small tables, and RMSNorm."""
     tables = (Table(*tokens, by_ids=True), Table(*positions, by_ids=False))
-    stages = (Gather(0, tables), Linear((0,), (d,), RmsNorm(), tensor=0, lookups=(segments,)))
+    stages = (Gather(0, tables), Linear((0,), (d,), RmsNorm(), tensor=0, small_tables=(segments,)))
     return row_block(RowBlock((Value((tokens[1], positions[1])),), (Tensor((d,), written=True),), stages), isa)
 
 

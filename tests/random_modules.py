@@ -95,17 +95,17 @@ class Maker:
         args += self.vectors(epilogue, n, spread)
         return self.call(product(spec), spec, args, 1 if one_row else self.length, n, epilogue.dtype)
 
-    def embedding(self, n: int, epilogue, mapped: bool, lookups: bool) -> Var:
+    def embedding(self, n: int, epilogue, mapped: bool, small_tables: bool) -> Var:
         rng, width = self.rng, int(self.rng.integers(2, 20))
         tables = [(VOCABULARY, True), (POSITIONS, False)]
         sources = tuple(ProductInput(width if mapped else n, rows, indexed) for rows, indexed in tables)
         spec = Product(
-            sources if mapped else (), n, epilogue, (3,) if lookups else (), residuals=() if mapped else sources
+            sources if mapped else (), n, epilogue, (3,) if small_tables else (), residuals=() if mapped else sources
         )
-        segment = self.builder.emit(relax.op.minimum(self.ids, relax.const(2, "int32"))) if lookups else None
+        segment = self.builder.emit(relax.op.minimum(self.ids, relax.const(2, "int32"))) if small_tables else None
         args: list = []
         tail = [rng.integers(-3000, 3000, n).astype(np.int32)]
-        if lookups:
+        if small_tables:
             tail += [rng.integers(-30000, 30000, (3, n)).astype(np.int32), segment]
         if mapped:
             for s in sources:

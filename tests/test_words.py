@@ -31,6 +31,8 @@ INSTEAD = {
     r"turned(?! (on|off|away|up|round|out))": "transposed, projected",
     r"operator\.follows": "precision_source",
     r"def (rows|real)\((q|self), expr|\.real\(": "quantized, dequantized",
+    r"\"common\"|common\[": "channel_rescale",
+    r"\.lookups|lookups(:|=)": "small_tables",
     r"\.single|single=(True|False)|single: bool": "one_row",
     r"class (Step|Output|Source)|import Source|compiler\.Source": "CallStep, StepRecord, StepOutput, ModelSource",
     r"class (Teacher)?Progress": "SearchStatus, TrainingCallbacks, PretrainingCallbacks, TeacherCallbacks",

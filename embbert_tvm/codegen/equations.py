@@ -129,20 +129,20 @@ def _epilogue(kind: object, acc: str, writer: _Writer) -> Callable[[str], None]:
         scale = writer.take()
         return lambda out: writer.put(out, f"({acc}) * {scale}")
     if isinstance(kind, RmsNorm):
-        common, epsilon, gain = (writer.take() for _ in range(3))
+        channel_rescale, epsilon, gain = (writer.take() for _ in range(3))
 
         def rms_norm(out: str) -> None:
             t = writer.fresh("t")
-            writer.put(t, f"multiply_high({acc}, {common})")
+            writer.put(t, f"multiply_high({acc}, {channel_rescale})")
             writer.put(out, f"saturate(round({gain} * {t} / sqrt(sum({t} * {t}) + {epsilon}) / 2**{32 - NORM_BITS}))")
 
         return rms_norm
     if isinstance(kind, LayerNorm):
-        common, epsilon, gain, shift = (writer.take() for _ in range(4))
+        channel_rescale, epsilon, gain, shift = (writer.take() for _ in range(4))
 
         def layer_norm(out: str) -> None:
             t, c = writer.fresh("t"), writer.fresh("c")
-            writer.put(t, f"multiply_high({acc}, {common})")
+            writer.put(t, f"multiply_high({acc}, {channel_rescale})")
             writer.put(c, f"{t} - mean({t})")
             unit = f"{gain} * {c} / sqrt(sum({c} * {c}) + {epsilon}) / 2**{32 - NORM_BITS}"
             writer.put(out, f"saturate(floor(({unit} + {shift}) / 2**{SHIFT_BITS}))")
@@ -177,7 +177,7 @@ def _(spec: Product, writer: _Writer) -> None:
     weight = writer.coded(spec.form) if read else ""
     bias = writer.take()
     acc = f"dot({_side_by_side(read)}, {weight}) + {bias}" if read else bias
-    for _ in spec.lookups:
+    for _ in spec.small_tables:
         table = writer.take()
         acc += f" + {table}[{writer.take()}]"
     acc += _residuals([(_source(residual, writer), writer.take()) for residual in spec.residuals])
@@ -297,10 +297,10 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _St
     if stage.packing == row_block.MVE_CODES and stage.form is not None and stage.form.block is None:
         writer.take()  # they have multipliers in any case
     bias = writer.take()
-    lookups = []
-    for _ in stage.lookups:
+    small_tables = []
+    for _ in stage.small_tables:
         table = writer.take()
-        lookups.append(f" + {table}[{writer.take()}]")
+        small_tables.append(f" + {table}[{writer.take()}]")
     residuals = [(_table(r, writer) if isinstance(r, row_block.Table) else r, writer.take()) for r in stage.residuals]
     acc = writer.fresh("acc")
     finish = _epilogue(stage.epilogue, acc, writer)
@@ -311,7 +311,7 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: _Writer) -> _St
         terms = [(r if isinstance(r, str) else values[r], factor) for r, factor in residuals]
         matrix = f"unborrowed({weight})" if stage.packing == row_block.RAW_WORDS else weight
         dots = f"dot({_side_by_side(read)}, {matrix}) + " if read else ""
-        writer.put(acc, f"{dots}{bias}{''.join(lookups)}{_residuals(terms)}")
+        writer.put(acc, f"{dots}{bias}{''.join(small_tables)}{_residuals(terms)}")
         out = writer.fresh(name) if stage.tensor is None else tensors[stage.tensor]
         finish(out)
         if stage.value is not None:

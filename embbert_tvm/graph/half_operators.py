@@ -220,8 +220,8 @@ class _Writer:
             sources.append(source)
             args += [*read, ("weight", half.halves(term.weight))]
         args.append(("bias", half.halves(np.broadcast_to(found.sum.bias, (n,)))))
-        for table, ids in found.sum.lookups:
-            args += [("lookup", half.halves(table)), self.in_float32(ids)]
+        for table, ids in found.sum.small_tables:
+            args += [("embedding_rows", half.halves(table)), self.in_float32(ids)]
         for residual in found.sum.residuals:
             source, read = self._source(residual.x)
             residuals.append(source)
@@ -233,8 +233,8 @@ class _Writer:
             epsilon = float(found.norm.attrs.epsilon)
             vectors = zip(("gain", "shift"), found.norm.args[1:], strict=False)
             args += [(suffix, half.halves(constant(value))) for suffix, value in vectors]
-        lookups = tuple(len(table) for table, _ in found.sum.lookups)
-        spec = half.HalfProduct(tuple(sources), n, lookups, tuple(residuals), norm, activation, one_row, epsilon)
+        small_tables = tuple(len(table) for table, _ in found.sum.small_tables)
+        spec = half.HalfProduct(tuple(sources), n, small_tables, tuple(residuals), norm, activation, one_row, epsilon)
         reason = (
             f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
         )

@@ -203,7 +203,7 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
     stored = replace(spec, sources=sources, form=form)
     bias_dtype = COMPRESSED[0] if stored.compressed else None
     made.append(_stored(constants, next(rest), bias_dtype))
-    for _ in spec.lookups:
+    for _ in spec.small_tables:
         made += [_stored(constants, next(rest), bias_dtype), next(rest)]
     residuals = []
     for residual in spec.residuals:

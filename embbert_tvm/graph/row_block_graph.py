@@ -59,7 +59,7 @@ class LinearMap:
     sources: tuple[Operand, ...]
     weight: np.ndarray | None
     bias: np.ndarray
-    lookups: tuple[tuple[np.ndarray, Expr], ...]
+    small_tables: tuple[tuple[np.ndarray, Expr], ...]
     residuals: tuple[Operand, ...]
     epilogue: tuple[np.ndarray, ...]
 
@@ -183,9 +183,9 @@ def linear_map(var: Var, spec: Product, args: Sequence[Expr]) -> LinearMap:
     sources = tuple(read(s) for s in spec.sources)
     weight = constant(next(rest)) if sources else None
     bias = constant(next(rest))
-    lookups = tuple((constant(next(rest)), next(rest)) for _ in spec.lookups)
+    small_tables = tuple((constant(next(rest)), next(rest)) for _ in spec.small_tables)
     residuals = tuple(replace(read(a), factor=constant(next(rest))) for a in spec.residuals)
-    return LinearMap(var, spec, sources, weight, bias, lookups, residuals, tuple(constant(a) for a in rest))
+    return LinearMap(var, spec, sources, weight, bias, small_tables, residuals, tuple(constant(a) for a in rest))
 
 
 def nodes_of(graph: Dataflow, specs: dict[str, object], apart: Container[str] = ()) -> list[Node]:
@@ -287,7 +287,7 @@ def _takes(spec: Product) -> bool:
     plain = all(o.row is None and (o.rows is None or o.rows > 1) for o in operands)
     plain = plain and all(o.taps == 1 and o.after == 0 for o in spec.residuals)
     # Rows are left out of what is read through windows alone.
-    through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.residuals and not spec.lookups
+    through = all(s.taps > 1 or s.after for s in spec.sources) and not spec.residuals and not spec.small_tables
     plain = plain and (through or not spec.skipped)
     return plain and not spec.one_row and isinstance(spec.epilogue, _EPILOGUES)
 
@@ -337,7 +337,7 @@ def _joinable(variables_: list[Var], heads: list[Node], made: dict, users: dict)
         and m.sources[0].tensor is not None
         and m.sources[0].tensor.same_as(first.sources[0].tensor)
         and not m.residuals
-        and not m.lookups
+        and not m.small_tables
         and isinstance(m.spec.epilogue, Requantize)
         for m in maps
     )

@@ -46,7 +46,7 @@ def _linear(call: KernelCall, node: Node, spec: HalfProduct) -> None:
         weight = constant(arguments.next())
         weights.append(call.named(weight, pack_tiles(weight)))
     constants = [*weights, _padded(call, constant(arguments.next()))]
-    residuals = [_value(call, *arguments.source(HalfInput(spec.n, rows, True))) for rows in spec.lookups]
+    residuals = [_value(call, *arguments.source(HalfInput(spec.n, rows, True))) for rows in spec.small_tables]
     residuals += [_value(call, *arguments.source(residual)) for residual in spec.residuals]
     value, tensor = call.results(node)
     last = (spec.norm, spec.activation, spec.epsilon)

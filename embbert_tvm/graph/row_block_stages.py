@@ -163,7 +163,7 @@ def _linear(call: KernelCall, node: Node) -> None:
         return pack.vector(constants_of, joined, rows, dtype)
 
     constants.append(vector([m.bias for m in node.maps], bias_dtype))
-    for table, ids in first.lookups:
+    for table, ids in first.small_tables:
         constants += [vector([table], bias_dtype), call.writer.plain_rows(ids)]
     for (_, data), operand in zip(residuals, first.residuals, strict=True):
         constants += data
@@ -179,7 +179,7 @@ def _linear(call: KernelCall, node: Node) -> None:
     value, tensor = call.results(node)
     call.stages.append(
         Linear(
-            tuple(read.values), node.parts, epilogue, value, tensor, first.spec.lookups,
+            tuple(read.values), node.parts, epilogue, value, tensor, first.spec.small_tables,
             tuple(r for r, _ in residuals), form, compressed, packing,
         )
     )  # fmt: skip

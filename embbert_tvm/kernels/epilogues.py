@@ -90,11 +90,11 @@ class Dequantize:
 
 @dataclass(frozen=True)
 class RmsNorm:
-    """out[j] = saturate(gain[j] * t[j] / |t|), int8, with t[j] = multiply_high(acc[j], common[j]).
+    """out[j] = saturate(gain[j] * t[j] / |t|), int8, with t[j] = multiply_high(acc[j], channel_rescale[j]).
 
-    `common` brings the channels to one scale, which the norm then divides away: the row is normalized from its exact
-    accumulators. |t| = sqrt(sum t^2 + epsilon) is taken as an integer: the sum is shifted by an even number of bits
-    to [2^28, 2^30), its root found bit by bit, the root's reciprocal by one division. `gain` is
+    `channel_rescale` brings the channels to one scale, which the norm then divides away: the row is normalized from its
+    exact accumulators. |t| = sqrt(sum t^2 + epsilon) is taken as an integer: the sum is shifted by an even number of
+    bits to [2^28, 2^30), its root found bit by bit, the root's reciprocal by one division. `gain` is
     g * sqrt(n) / scale_out * 2^(32 - NORM_BITS).
     """
 
@@ -104,17 +104,17 @@ class RmsNorm:
 
     def arguments(self, n: int, dtype: str = "int32") -> list:
         return [
-            constants("common", (n,), dtype),
+            constants("channel_rescale", (n,), dtype),
             argument("epsilon", (1,), "int32"),
             constants("gain", (n,), dtype),
         ]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
-        common, epsilon, gain = params
+        channel_rescale, epsilon, gain = params
         scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
         with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
-            store(scaled, multiply_high(acc[vj], common[vj]), vj)
+            store(scaled, multiply_high(acc[vj], channel_rescale[vj]), vj)
         with loop("j", n) as j, block("square_sum", vj=("R", n, j)) as vj:
             with init():
                 store(square_sum, i64(epsilon[0]), 0)
@@ -146,12 +146,12 @@ class LayerNorm:
         return [*RmsNorm().arguments(n, dtype), argument("shift", (n,), "int32")]
 
     def row(self, acc, params: list, out, i, n: int) -> None:
-        common, epsilon, gain, offset = params
+        channel_rescale, epsilon, gain, offset = params
         scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
         total, mean = workspace("sum", (1,), "int64"), workspace("mean", (1,), "int32")
         with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
-            store(scaled, multiply_high(acc[vj], common[vj]), vj)
+            store(scaled, multiply_high(acc[vj], channel_rescale[vj]), vj)
         with loop("j", n) as j, block("sum", vj=("R", n, j)) as vj:
             with init():
                 store(total, i64(0), 0)

@@ -41,13 +41,13 @@ class HalfInput:
 class HalfProduct:
     """sum_s source_s . weight_s + bias + sum_t table_t[ids] + sum_a residual_a, and what is done to that sum.
 
-    norm: "rms_norm" or "layer_norm", of `epsilon`; activation: of ACTIVATIONS; at most one of them. lookups: rows of
-    each table. one_row: one row of output instead of L.
+    norm: "rms_norm" or "layer_norm", of `epsilon`; activation: of ACTIVATIONS; at most one of them. small_tables:
+    rows of each table. one_row: one row of output instead of L.
     """
 
     sources: tuple[HalfInput, ...]
     n: int
-    lookups: tuple[int, ...] = ()
+    small_tables: tuple[int, ...] = ()
     residuals: tuple[HalfInput, ...] = ()
     norm: str | None = None
     activation: str | None = None
@@ -58,7 +58,7 @@ class HalfProduct:
     def name(self) -> str:
         parts = ["half_product", *(["row"] if self.one_row else []), self.norm or self.activation or "linear"]
         parts.append("_".join(s.label for s in self.sources) + f"x{self.n}")
-        parts += [f"lookup{size}" for size in self.lookups]
+        parts += [f"table{size}" for size in self.small_tables]
         return "_".join(parts + [f"plus{a.label}" for a in self.residuals])
 
 
@@ -94,7 +94,7 @@ def _activated(name: str | None, value):
 
 def product(spec: HalfProduct) -> tirx.PrimFunc:
     """Arguments: each source, float16 (L or more, k) or (table, k), and its ids int32 (1, L) where indexed, with its
-    weight float16 (k, n); bias float16 (n,); each lookup table float16 (rows, n) and its ids; each residual as a
+    weight float16 (k, n); bias float16 (n,); each small table float16 (rows, n) and its ids; each residual as a
     source; a norm's gain float16 (n,) and a layer norm's shift; out float16 (L or 1, n)."""
     n = spec.n
 
@@ -112,7 +112,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
             element = read(f"x{s}", source)
             sources.append((source, element, argument(f"weight{s}", (source.width, n), "float16")))
         bias = argument("bias", (n,), "float16")
-        lookups = [read(f"table{t}", HalfInput(n, size, True)) for t, size in enumerate(spec.lookups)]
+        small_tables = [read(f"table{t}", HalfInput(n, size, True)) for t, size in enumerate(spec.small_tables)]
         residuals = [read(f"residual{a}", residual) for a, residual in enumerate(spec.residuals)]
         gain = argument("gain", (n,), "float16") if spec.norm else None
         shift = argument("shift", (n,), "float16") if spec.norm == "layer_norm" else None
@@ -121,7 +121,7 @@ def product(spec: HalfProduct) -> tirx.PrimFunc:
             sums = workspace("sums", (n,), "float32")
             with loop("i", 1 if spec.one_row else rows) as i:
                 with loop("j", n) as j:
-                    added = (element(i, j) for element in (*lookups, *residuals))
+                    added = (element(i, j) for element in (*small_tables, *residuals))
                     store(sums, sum(added, _real(bias[j])), j)
                     for source, element, weight in sources:
                         with loop("k", source.width) as k:

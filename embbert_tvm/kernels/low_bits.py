@@ -20,7 +20,7 @@ from embbert_tvm.kernels.layouts import INTERLEAVE
 ROWS = INTERLEAVE  # of a block
 MOST = 16  # of a multiplier
 BLOCKS = (16, 32, 64)  # columns
-# The types in which biases and lookup tables, and multipliers and gains, are stored.
+# The types in which biases and small tables, and multipliers and gains, are stored.
 UNCOMPRESSED, COMPRESSED = ("int32", "int32"), ("int8", "int16")
 
 

@@ -54,7 +54,7 @@ class ProductInput:
 
 @dataclass(frozen=True)
 class Product:
-    """The shape of a product: its sources, output width n, the rows of each int32 lookup table, its epilogue.
+    """The shape of a product: its sources, output width n, the rows of each small int32 table, its epilogue.
 
     one_row: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
     residuals. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
@@ -64,7 +64,7 @@ class Product:
     sources: tuple[ProductInput, ...]
     n: int
     epilogue: object
-    lookups: tuple[int, ...] = ()
+    small_tables: tuple[int, ...] = ()
     one_row: bool = False
     residuals: tuple[ProductInput, ...] = ()
     form: WeightFormat | None = None
@@ -110,9 +110,9 @@ def _form(residual: ProductInput) -> str:
 
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     """Arguments: each source (int8, or a residual's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
-    (n, k); bias int32 (n,); each lookup table (int32, (rows, n)) and its ids; each residual as a source, and its factor
+    (n, k); bias int32 (n,); each small table (int32, (rows, n)) and its ids; each residual as a source, and its factor
     int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
-    table or weight of a `form` is its codes and, where it has any, its multipliers; bias and lookup tables are int8
+    table or weight of a `form` is its codes and, where it has any, its multipliers; bias and small tables are int8
     then, the epilogue's vectors int16.
 
     Sources and residuals are read as ROW with L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
@@ -125,9 +125,9 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
         sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
         weight = stored("weight", (spec.n, spec.k), spec.form) if spec.sources else None
         bias = constants("bias", (spec.n,), bias_dtype)
-        lookups = [
+        small_tables = [
             (constants(f"table{t}", (size, spec.n), bias_dtype), argument(f"table{t}_ids", (1, rows), "int32"))
-            for t, size in enumerate(spec.lookups)
+            for t, size in enumerate(spec.small_tables)
         ]
         residuals = [
             (_declare(f"residual{a}", residual, rows), argument(f"residual{a}_factor", (spec.n,), "int32"))
@@ -142,7 +142,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
             _pack(sources, row, vi + (rows - out_rows if spec.skipped else 0), rows)
 
             def start(j):
-                looked_up = sum((table[ids[0, vi], j] for table, ids in lookups), bias[j])
+                looked_up = sum((table[ids[0, vi], j] for table, ids in small_tables), bias[j])
                 if not residuals:
                     return looked_up
                 added = sum((i32(_element(a, vi, j)) * factor[j] for a, factor in residuals), i32(_HALF))

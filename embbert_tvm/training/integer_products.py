@@ -111,9 +111,9 @@ def _accumulate(run: Run, user: Expr, found: Sum) -> Accumulators:
     finest = len(residuals) * float(max(sizes, default=0.0))
     channels = _channels(run, user, found, operands, finest, stored)
     acc = channels.to_steps(run.of_match(user, "bias", found.bias)).expand(1, -1)
-    for n, (table, ids) in enumerate(found.lookups):
-        lookup = channels.to_steps(run.of_match(user, f"lookup {n}", table))
-        acc = acc + lookup[run.dequantized(ids).reshape(-1)]
+    for n, (table, ids) in enumerate(found.small_tables):
+        steps = channels.to_steps(run.of_match(user, f"small table {n}", table))
+        acc = acc + steps[run.dequantized(ids).reshape(-1)]
     count = min(len(x.value) for x in (*operands, *residuals))
     if residuals:
         factors = [round_even(s.scale * _by(run, user, n, a.by) / channels.scale * 2.0**RESIDUAL_BITS)

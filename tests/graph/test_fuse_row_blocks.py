@@ -110,7 +110,7 @@ def test_recurrences_and_windows_in_c(target, tmp_path):
     make = Maker(np.random.default_rng(4))
 
     def build():
-        x = make.embedding(20, Requantize(), mapped=True, lookups=False)
+        x = make.embedding(20, Requantize(), mapped=True, small_tables=False)
         x = make.recurrence(x, 20, 13, "lstm", backward=False, reset_after=True)
         x = make.filter(x, 13, 4, 2, after=2, dilation=2)
         x = make.recurrence(x, 26, 9, "gru", backward=False, reset_after=False)
@@ -148,7 +148,7 @@ def test_a_bert_layer_is_two_calls():
     """Keys and values, then everything else; the heads are one operator."""
 
     def build(make: Maker):
-        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        x = make.embedding(24, LayerNorm(), mapped=False, small_tables=False)
         x = bert_layer(make, x, 24, 2)
         return make.linear([(x, 24)], 3, Dequantize(), one_row=True)
 
@@ -162,7 +162,7 @@ def test_a_bert_layer_is_two_calls():
 
 def test_an_embbert_layer_is_a_filter_and_a_call():
     def build(make: Maker):
-        x = make.embedding(32, RmsNorm(), mapped=True, lookups=True)
+        x = make.embedding(32, RmsNorm(), mapped=True, small_tables=True)
         context = make.attend(make.linear([(x, 32)], 32, Requantize()), x, x, 32)
         x = make.linear([(context, 32), (make.filter(x, 32, 8), 32)], 32, RmsNorm())
         return make.linear([(x, 32)], 3, Dequantize(), one_row=True)
@@ -177,7 +177,7 @@ def test_the_layers_output_lies_in_the_place_of_what_it_reads_for_the_last_time(
     make = Maker(np.random.default_rng(0))
 
     def build():
-        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        x = make.embedding(24, LayerNorm(), mapped=False, small_tables=False)
         return make.linear([(bert_layer(make, x, 24, 2), 24)], 3, Dequantize(), one_row=True)
 
     fused = fuse_row_blocks(make.finish(build), DSP)
@@ -190,7 +190,7 @@ def wide_module():
     make = Maker(np.random.default_rng(5))
 
     def build():
-        x = make.embedding(64, RmsNorm(), mapped=True, lookups=True)
+        x = make.embedding(64, RmsNorm(), mapped=True, small_tables=True)
         context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
         x = make.linear([(context, 64), (make.filter(x, 64, 32), 64)], 64, RmsNorm())
         return make.linear([(x, 64)], 5, Dequantize(), one_row=True)
@@ -251,7 +251,7 @@ def test_what_no_group_takes_says_why_and_keeps_its_bits():
     make = Maker(np.random.default_rng(0))
 
     def build():
-        x = make.embedding(24, LayerNorm(), mapped=False, lookups=False)
+        x = make.embedding(24, LayerNorm(), mapped=False, small_tables=False)
         u, v = (make.linear([(x, 24)], 24, Requantize()) for _ in range(2))
         p, q = (make.linear([(a, 24), (b, 24)], 24, Requantize()) for a, b in ((u, v), (v, u)))
         x = make.linear([(p, 24), (q, 24)], 24, RmsNorm())

@@ -33,7 +33,7 @@ CASES = [
     Case(
         "embedding, positions, segments", Product((ProductInput(4, 30, True), ProductInput(4, 9)), 8, REQUANTIZE, (3,))
     ),
-    Case("two lookups", Product((ProductInput(16),), 8, REQUANTIZE, (3, 5))),
+    Case("two small tables", Product((ProductInput(16),), 8, REQUANTIZE, (3, 5))),
     Case("first row", Product((ProductInput(16, row=0),), 3, REQUANTIZE, (), True)),
     Case("another row", Product((ProductInput(16, row=1),), 3, REQUANTIZE, (), True), (2, 9)),
     Case("a tensor of one row", Product((ProductInput(16, 1, row=0),), 3, REQUANTIZE, (), True)),
@@ -92,12 +92,12 @@ def element(source: ProductInput, data: np.ndarray, ids: np.ndarray, i: int) -> 
     return data[at].astype(np.int64)
 
 
-def accumulators(spec: Product, sources, weight, bias, lookups, length: int, residuals=()) -> np.ndarray:
+def accumulators(spec: Product, sources, weight, bias, small_tables, length: int, residuals=()) -> np.ndarray:
     rows = []
     for i in range(min(spec.skipped, length - 1), 1 if spec.one_row else length):
         parts = [element(source, *read, i) for source, read in zip(spec.sources, sources, strict=True)]
         acc = bias.astype(np.int64) + weight.astype(np.int64) @ np.concatenate([np.zeros(0, np.int64), *parts])
-        acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in lookups)
+        acc = acc + sum(table[ids[0, i]].astype(np.int64) for table, ids in small_tables)
         added = [
             element(source, *read, i) * factor
             for source, (*read, factor) in zip(spec.residuals, residuals, strict=True)
@@ -125,17 +125,17 @@ def test_product(case, scale):
         sources = [some(source) for source in spec.sources]
         weight, bias = extreme_int8(rng, spec.n, spec.k), rng.integers(-20000, 20000, spec.n).astype(np.int32)
         arguments += [weight, bias] if spec.sources else [bias]
-        lookups, residuals = [], []
-        for size in spec.lookups:
+        small_tables, residuals = [], []
+        for size in spec.small_tables:
             table = rng.integers(-30000, 30000, (size, spec.n)).astype(np.int32)
-            lookups.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
-            arguments += lookups[-1]
+            small_tables.append((table, rng.integers(0, size, (1, length)).astype(np.int32)))
+            arguments += small_tables[-1]
         for source in spec.residuals:
             most = 2**14 if source.dtype == "int16" else 2**22
             factor = rng.integers(-most, most, spec.n).astype(np.int32)
             residuals.append((*some(source), factor))
             arguments.append(factor)
-        acc = accumulators(spec, sources, weight, bias, lookups, length, residuals)
+        acc = accumulators(spec, sources, weight, bias, small_tables, length, residuals)
         top = 0.49999 if scale == "large" else 100 / max(1, np.abs(acc).max())
         factors = multiplier(rng.uniform(-1, 1, spec.n) * top)
         if spec.epilogue.dtype == "float32":

@@ -58,7 +58,7 @@ def inputs(graph: Dataflow, found: Match) -> list[Expr]:
     tables = [op_name(m) in ("take", "strided_slice") and constant(m.args[0]) is not None for m in made]
     ids = [m.args[1] for m, table in zip(made, tables, strict=True) if table and op_name(m) == "take"]
     values = [x for x, table in zip(read, tables, strict=True) if not table]
-    return [*values, *ids, *(ids for _, ids in found.sum.lookups)]
+    return [*values, *ids, *(ids for _, ids in found.sum.small_tables)]
 
 
 def precision_source(found: Match) -> None:
@@ -67,7 +67,7 @@ def precision_source(found: Match) -> None:
 
 def weightless(graph: Dataflow, found: Match) -> bool:
     """Whether it adds rows alone that are made elsewhere."""
-    only = not (found.sum.terms or found.sum.lookups) and found.norm is None
+    only = not (found.sum.terms or found.sum.small_tables) and found.norm is None
     return only and {a.x for a in found.sum.residuals} <= set(inputs(graph, found))
 
 
@@ -138,7 +138,7 @@ def _through(operand: _Operand, term: Term) -> _Operand:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a product reads: its operands and residuals; its channels; its lookup tables in their steps."""
+    """What a product reads: its operands and residuals; its channels; its small tables in their steps."""
 
     operands: list[_Operand]
     residuals: list[_Operand]
@@ -163,7 +163,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
         # Units make the weights of a row uneven, so that 8 bits are few for the small ones of them.
         channels = per_channel(weight, bias, finest, compressed, hessian if q.calibration.peaks else None)
-    return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.lookups])
+    return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.small_tables])
 
 
 def _hessian(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
@@ -205,8 +205,8 @@ def _emit(q: Quantizer, expr: Expr, found: Match, inputs: _Inputs, last: Epilogu
     if sources:
         add(channels.weight, "weight")
     add(channels.bias, "bias")
-    for steps, (_, ids) in zip(inputs.tables, found.sum.lookups, strict=True):
-        add(steps, "lookup")
+    for steps, (_, ids) in zip(inputs.tables, found.sum.small_tables, strict=True):
+        add(steps, "embedding_rows")
         add(q.dequantized(ids))
     for operand in inputs.residuals:
         read(operand)
@@ -240,11 +240,11 @@ def _norm(q: Quantizer, expr: Expr, found: Match, channels: Channels) -> Epilogu
         channels.factor(gain * np.sqrt(n) / scale / 2.0**bits),
     ]
     if not centred:
-        return Epilogue(epilogues.RmsNorm(), constants, ("common", "epsilon", "gain"), scale)
+        return Epilogue(epilogues.RmsNorm(), constants, ("channel_rescale", "epsilon", "gain"), scale)
     offset = constant(found.norm.args[2]).astype(np.float64) / scale + 0.5
     most = 2.0 ** (30 - epilogues.SHIFT_BITS)  # far past what saturates
     constants.append(np.rint(np.clip(offset, -most, most) * 2.0**epilogues.SHIFT_BITS).astype(np.int32))
-    return Epilogue(epilogues.LayerNorm(), constants, ("common", "epsilon", "gain", "shift"), scale)
+    return Epilogue(epilogues.LayerNorm(), constants, ("channel_rescale", "epsilon", "gain", "shift"), scale)
 
 
 def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:

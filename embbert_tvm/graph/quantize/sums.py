@@ -46,10 +46,10 @@ class Term:
 
 @dataclass
 class Sum:
-    """lookups: (table (rows, n), ids); bias (n,); all real. skipped: rows at the start that are not made."""
+    """small_tables: (table (rows, n), ids); bias (n,); all real. skipped: rows at the start that are not made."""
 
     terms: list[Term] = field(default_factory=list)
-    lookups: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
+    small_tables: list[tuple[np.ndarray, Expr]] = field(default_factory=list)
     residuals: list[Residual] = field(default_factory=list)
     bias: np.ndarray | float = 0.0
     skipped: int = 0
@@ -70,7 +70,7 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
         found.residuals.append(Residual(expr, by))
         return True
     if name == "take" and not top and (table := _small_table(made)) is not None:
-        found.lookups.append((table * by, made.args[1]))
+        found.small_tables.append((table * by, made.args[1]))
         return True
     if top or graph.uses(expr) == 1:
         if name in ("add", "subtract"):
@@ -149,7 +149,7 @@ def find_sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
     if any(len(shape(a.x)) not in (2, 3) or shape(a.x)[-1] != dims[-1] for a in found.residuals):
         return None
     read = [_count(x) for x in (*(term.x for term in found.terms), *(a.x for a in found.residuals))]
-    read += [str(shape(ids)[-1]) for _, ids in found.lookups]
+    read += [str(shape(ids)[-1]) for _, ids in found.small_tables]
     return found if all(rows == _count(expr) for rows in read) else None
 
 

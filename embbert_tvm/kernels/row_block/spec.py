@@ -102,15 +102,15 @@ class Gather:
 
 @dataclass(frozen=True)
 class Linear:
-    """acc = bias + sum of `sources` . weight + lookups + residuals, then an epilogue (epilogues.py).
+    """acc = bias + sum of `sources` . weight + small_tables + residuals, then an epilogue (epilogues.py).
 
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
-    A result of the epilogue RequantizeWide is an int16 value. lookups: the rows of each int32 table added by ids.
+    A result of the epilogue RequantizeWide is an int16 value. small_tables: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.RESIDUAL_BITS). form: of the weight's
     codes. compressed: whether vectors are stored in int8 and int16.
     packing: how the weight lies, RAW_WORDS or MVE_CODES, None for as below.
 
-    Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each lookup its table
+    Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each small table its rows
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the
     epilogue's own.
     """
@@ -120,7 +120,7 @@ class Linear:
     epilogue: object
     value: int | None = None
     tensor: int | None = None
-    lookups: tuple[int, ...] = ()
+    small_tables: tuple[int, ...] = ()
     residuals: tuple[int | Table, ...] = ()
     form: WeightFormat | None = None
     compressed: bool = False

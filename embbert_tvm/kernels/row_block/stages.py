@@ -233,7 +233,7 @@ def _(stage: Gather, number: int, arguments: list[_Read], block: BlockContext) -
 class _Linear:
     weight: object | None
     bias: object
-    lookups: list[tuple]
+    small_tables: list[tuple]
     residuals: list[tuple]
     epilogue: list
 
@@ -258,16 +258,19 @@ def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     bias_dtype, scale_dtype = COMPRESSED if stage.compressed else UNCOMPRESSED
     weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form, stage.packing) if stage.sources else None
     bias = constants("bias", (n,), bias_dtype)
-    lookups = [
-        (constants(f"lookup{t}", (rows, n), bias_dtype), argument(f"lookup{t}_ids", (1, length("T")), "int32"))
-        for t, rows in enumerate(stage.lookups)
+    small_tables = [
+        (
+            constants(f"small_table{t}", (rows, n), bias_dtype),
+            argument(f"small_table{t}_ids", (1, length("T")), "int32"),
+        )
+        for t, rows in enumerate(stage.small_tables)
     ]
     residuals = []
     for a, residual in enumerate(stage.residuals):
         read = _declare_table(f"residual{a}", residual, length("T")) if isinstance(residual, Table) else residual
         residuals.append((read, argument(f"residual{a}_factor", (n,), "int32")))
     columns = sum(stage.n) if isinstance(stage.epilogue, Dequantize) else n
-    return _Linear(weight, bias, lookups, residuals, stage.epilogue.arguments(columns, scale_dtype))
+    return _Linear(weight, bias, small_tables, residuals, stage.epilogue.arguments(columns, scale_dtype))
 
 
 @prepare.register(Linear)
@@ -277,7 +280,7 @@ def _(stage: Linear, declared: _Linear, block: BlockContext) -> _Linear:
     if declared.weight is not None:
         weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.packing)
     vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
-    return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.lookups, declared.residuals, vectors)
+    return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.small_tables, declared.residuals, vectors)
 
 
 @emit.register(Linear)
@@ -323,8 +326,8 @@ def _(stage: Linear, number: int, given: _Linear, block: BlockContext) -> None:
 
 
 def _start(stage: Linear, given: _Linear, block: BlockContext):
-    """What lookups and residuals add to an accumulator."""
-    if not given.lookups and not given.residuals:
+    """What small_tables and residuals add to an accumulator."""
+    if not given.small_tables and not given.residuals:
         return None
 
     def value(residual, r, column):
@@ -333,14 +336,14 @@ def _start(stage: Linear, given: _Linear, block: BlockContext):
         return residual.element(block, r, column)
 
     def start(r, column):
-        total = sum((table[ids[0, block.row(r)], column] for table, ids in given.lookups), i32(0))
+        total = sum((table[ids[0, block.row(r)], column] for table, ids in given.small_tables), i32(0))
         if given.residuals:
             added = sum((value(x, r, column) * f[column] for x, f in given.residuals), i32(1 << (RESIDUAL_BITS - 1)))
-            total = total + (added >> i32(RESIDUAL_BITS)) if given.lookups else added >> i32(RESIDUAL_BITS)
+            total = total + (added >> i32(RESIDUAL_BITS)) if given.small_tables else added >> i32(RESIDUAL_BITS)
         return total
 
     residual = None
-    one_residual = not given.lookups and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
+    one_residual = not given.small_tables and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
     if one_residual and block.spec.values[given.residuals[0][0]].dtype == "int8":
         residual = (block.value(given.residuals[0][0]), given.residuals[0][1])
     return Added(start, residual)

@@ -21,7 +21,7 @@ FILE = "report.json"
 _LAYER = re.compile(r".*?_\d+(?=_|$)")
 # How a constant is stored, and what it is for, by the end of its name; all others are scales.
 _STORED = re.compile(r"(_(pairs|codes|int8|int16))+$")
-_KINDS = {"weight": "weights", "table": "tables", "lookup": "tables", "exp": "tables"}
+_KINDS = {"weight": "weights", "table": "tables", "embedding_rows": "tables", "lookup": "tables", "exp": "tables"}
 
 
 @dataclass(frozen=True)
