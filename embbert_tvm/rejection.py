@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import FurtherHead
 
@@ -65,14 +66,6 @@ class Rejection:
         if self.step is not None:
             found["step"] = self.step
         return found if self.means is None else found | {"means": [list(row) for row in self.means]}
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities (N, classes) in float64 of logits (N, classes)."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(1, keepdims=True)
-    return shares
 
 
 def _max_softmax(logits: np.ndarray, temperature: float, means: np.ndarray | None) -> np.ndarray:

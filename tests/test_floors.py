@@ -19,7 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = """
     errors version escape resources table progress reasons
     heads
-    c_names data rejection target
+    c_names data target
+    rejection
     target_file models
     kernels
     graph

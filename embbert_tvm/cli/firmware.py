@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embbert_tvm import progress
+from embbert_tvm.cli.options import folder_option
 from embbert_tvm.table import table
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ _WHAT = {
 @click.command("firmware")
 @click.argument("package", type=click.Path())
 @click.option("--board", metavar="BOARD", help="The board. Default: the one that the package was compiled for.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The folder that the files are written to.",
-)
+@folder_option
 @click.option("--flash", "to_flash", is_flag=True, help="Flash the board too, with the tool that is installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, board: str | None, output: Path, to_flash: bool, as_json: bool) -> None:

@@ -23,6 +23,15 @@ place_option = click.option(
     help="host, qemu, qemu:BOARD or serial:PORT[@BAUD]",
 )
 
+folder_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder to write.",
+)
+
 plot_option = click.option(
     "--plot", type=click.Path(path_type=Path), metavar="PNG|SVG", help="Draw the figures into this file."
 )

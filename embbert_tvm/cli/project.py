@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from embbert_tvm.cli.options import folder_option
+
 
 @click.command("project")
 @click.argument("package", type=click.Path())
@@ -14,14 +16,7 @@ import click
     "--template", "name", required=True, metavar="TEMPLATE", help="cmake, zephyr, arduino, esp-idf, platformio or bare"
 )
 @click.option("--board", metavar="BOARD", help="The board of cmake and bare. Default: the package's, else one in QEMU.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The folder to write, new or empty.",
-)
+@folder_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(package: str, name: str, board: str | None, output: Path, as_json: bool) -> None:
     """Make a folder that builds from the compiled PACKAGE."""

@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities (..., classes) in float64 of logits (..., classes)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
+    return shares
+
+
 def accuracy(expected: np.ndarray, predicted: np.ndarray) -> float:
     """The share of equal class numbers."""
     return float(np.mean(expected == predicted))

@@ -10,6 +10,7 @@ import numpy as np
 
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import write_atomically
+from embbert_tvm.data.metrics import softmax
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ def predictions_of(examples: Sequence[Example], logits: np.ndarray, labels: Sequ
     """The answers that logits (N, outputs) tell; labels: None for regression."""
     if labels is None:
         return [Prediction(x, f"{z:g}", None) for x, z in zip(examples, logits[:, 0], strict=True)]
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares = powers / powers.sum(1, keepdims=True)
-    found = zip(examples, logits.argmax(1), shares, strict=True)
+    found = zip(examples, logits.argmax(1), softmax(logits), strict=True)
     return [Prediction(x, labels[i], float(p.max())) for x, i, p in found]
 
 

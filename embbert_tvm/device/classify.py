@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.data.slots import spans_in_bytes, word_tags, words_of
 from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
@@ -17,7 +18,6 @@ from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, VECTOR, VITERBI
 from embbert_tvm.progress import over
 from embbert_tvm.rejection import Rejection
-from embbert_tvm.rejection import softmax as softmax_at
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _or_none(
     answer: Answer, rejection: Rejection, logits: np.ndarray, names: Sequence[str], said: int | None
 ) -> Answer:
     """said: the label by the device, None where it was given ids."""
-    shares = softmax_at(logits[None], rejection.temperature)[0].tolist()
+    shares = softmax(logits, rejection.temperature).tolist()
     label = int(rejection.labels(logits[None])[0]) if said is None else said
     scores = dict(zip(names, shares, strict=True))
     return replace(answer, label=names[label] if label < len(names) else None, scores=scores, none=label >= len(names))
@@ -215,11 +215,4 @@ def too_long(device: Device, *texts: str) -> str:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probabilities (classes,) in float64, each of its own, of logits (classes,)."""
     shares: np.ndarray = 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
-    return shares
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (classes,) in float64 of logits (classes,)."""
-    powers: np.ndarray = np.exp(logits.astype(np.float64) - np.max(logits))
-    shares: np.ndarray = powers / powers.sum()
     return shares

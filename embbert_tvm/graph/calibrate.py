@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,26 +163,34 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
     return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
 
 
+@dataclass(frozen=True)
 class _Ranges:
-    """What a first run over texts finds: the least and the largest finite value of each observed tensor, and of some
-    tensors the largest magnitude by channel. Raises InputError where a tensor has no finite value."""
+    """What a first run over texts found: of each observed tensor the least and the largest finite value, (names,), and
+    of some the largest magnitude by channel. run: the observed tensors of a text's ids."""
 
-    def __init__(self, mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[str]) -> None:
-        self.names = observed(mod)
-        self.run = runner(mod, self.names)
-        self.low, self.high = np.full(len(self.names), np.inf), np.full(len(self.names), -np.inf)
-        self.peaks: dict[str, np.ndarray] = {}
-        for ids in over(batches, "calibrating, ranges", "texts"):
-            for n, (name, value) in enumerate(zip(self.names, self.run(ids), strict=True)):
-                # A mask may hold -inf, which no scale is to reach.
-                finite = value[np.isfinite(value)]
-                self.low[n] = min(self.low[n], finite.min(initial=np.inf))
-                self.high[n] = max(self.high[n], finite.max(initial=-np.inf))
-                if name in by_channel:
-                    largest = np.abs(value).reshape(-1, value.shape[-1]).max(0)
-                    self.peaks[name] = np.maximum(self.peaks.get(name, largest), largest)
-        if none := [name for name, bound in zip(self.names, self.low, strict=True) if bound == np.inf]:
-            raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
+    names: list[str]
+    run: Callable[[np.ndarray], Iterable[np.ndarray]]
+    low: np.ndarray
+    high: np.ndarray
+    peaks: dict[str, np.ndarray]
+
+
+def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[str]) -> _Ranges:
+    """Raises InputError where a tensor has no finite value. by_channel: the tensors whose `peaks` are looked for."""
+    names = observed(mod)
+    found = _Ranges(names, runner(mod, names), np.full(len(names), np.inf), np.full(len(names), -np.inf), {})
+    for ids in over(batches, "calibrating, ranges", "texts"):
+        for n, (name, value) in enumerate(zip(names, found.run(ids), strict=True)):
+            # A mask may hold -inf, which no scale is to reach.
+            finite = value[np.isfinite(value)]
+            found.low[n] = min(found.low[n], finite.min(initial=np.inf))
+            found.high[n] = max(found.high[n], finite.max(initial=-np.inf))
+            if name in by_channel:
+                largest = np.abs(value).reshape(-1, value.shape[-1]).max(0)
+                found.peaks[name] = np.maximum(found.peaks.get(name, largest), largest)
+    if none := [name for name, bound in zip(names, found.low, strict=True) if bound == np.inf]:
+        raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
+    return found
 
 
 def calibrate(
@@ -195,11 +203,11 @@ def calibrate(
     if not texts:
         raise InputError("calibration needs at least one text")
     batches = [np.asarray([ids], np.int32) for ids in texts]
-    seen = _Ranges(mod, batches, adjustable(mod) if with_moments else ())
+    seen = _ranges(mod, batches, adjustable(mod) if with_moments else ())
     equal = equalize(mod, seen.peaks)
     if equal is not mod:
         mod, peaks = equal, seen.peaks
-        seen = _Ranges(mod, batches, ())
+        seen = _ranges(mod, batches, ())
     else:
         peaks = {}
     names, low, high, run = seen.names, seen.low, seen.high, seen.run

@@ -16,7 +16,7 @@ import numpy as np
 from embbert_tvm.data.classes import ClassFigures, Confusion, class_figures, confusions
 from embbert_tvm.data.dataset import Example, check_labels, read_examples, task_name, unknown_labels
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
-from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION
+from embbert_tvm.data.metrics import CLASSIFICATION, REGRESSION, softmax
 from embbert_tvm.data.predictions import Prediction, predictions_of
 from embbert_tvm.data.slots import TagFigures, tag_figures, word_tags, words_of
 from embbert_tvm.data.tokenizer import tokenize
@@ -26,7 +26,6 @@ from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder, is_ngram_folder, read_ngram_folder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.progress import task
-from embbert_tvm.rejection import softmax
 from embbert_tvm.training.confidence import Confidence, Outside, confidence, outside_of
 
 Runner = Callable[[list[int]], np.ndarray]  # token ids to logits (classes,)

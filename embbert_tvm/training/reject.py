@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import ModelFolder, write_config
-from embbert_tvm.rejection import DISTANCE, KNOWN, MAHALANOBIS, MAX_SOFTMAX, SCORES, Rejection, softmax
+from embbert_tvm.rejection import DISTANCE, KNOWN, MAHALANOBIS, MAX_SOFTMAX, SCORES, Rejection
 from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_by
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 

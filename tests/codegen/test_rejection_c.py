@@ -12,9 +12,10 @@ import small
 
 from embbert_tvm.codegen import c_api, c_files, c_rejection
 from embbert_tvm.codegen.templates import substitute
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.device.classify import classify
 from embbert_tvm.device.package import load_package
-from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection, softmax
+from embbert_tvm.rejection import DISTANCE, ENERGY, MAX_SOFTMAX, Rejection
 
 CLASSES = 5
 FLAGS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import VECTOR, FurtherHead
 from embbert_tvm.rejection import (
@@ -15,7 +16,6 @@ from embbert_tvm.rejection import (
     MAX_SOFTMAX,
     Rejection,
     read_rejection,
-    softmax,
 )
 from embbert_tvm.training.confidence import accepted_at, auprc, auroc, calibration_error, confidence
 from embbert_tvm.training.reject import fit, fit_temperature

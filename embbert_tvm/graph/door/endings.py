@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.graph.door.probe import Probe, ProbeError, random_ids
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
@@ -22,13 +23,6 @@ _PARTS = {
 }  # fmt: skip
 _NONLINEAR = {"Softmax", "LogSoftmax", "Sigmoid", "Exp"}
 _MOST_PARTS = 24
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax of the last axis."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
-    return shares
 
 
 _ENDINGS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
