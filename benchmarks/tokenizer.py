@@ -25,7 +25,7 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_tokenizer
 from embbert_tvm.codegen.c_files import c_string
-from embbert_tvm.codegen.plan import Block, MemoryPlan
+from embbert_tvm.codegen.plan import Allocation, MemoryPlan
 from embbert_tvm.codegen.steps import Program, Text
 from embbert_tvm.codegen.templates import substitute
 from embbert_tvm.codegen.tokenizer_models import model_tables
@@ -122,7 +122,7 @@ def write_sources(
     spec: TokenizerSpec, folder: Path, max_length: int, window: int | None = None, *, takes_text: bool = True
 ) -> list[Path]:
     """The tokenizer's C, with a header of no model, which says whether firmware takes texts; gives its C files."""
-    nothing = Block("nothing", 0, 0, 0)
+    nothing = Allocation("nothing", 0, 0, 0)
     program = Program(
         (),
         {},

@@ -1,0 +1,166 @@
+"""Names and lines of equations while they are written, and those that kernels and stages of row blocks share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from embbert_tvm.kernels.epilogues import (
+    NORM_BITS,
+    SHIFT_BITS,
+    Activate,
+    Dequantize,
+    LayerNorm,
+    Requantize,
+    RequantizeWide,
+    RmsNorm,
+)
+from embbert_tvm.kernels.integer_scan import INPUT_BITS, IntegerScan
+from embbert_tvm.kernels.low_bits import WeightFormat
+from embbert_tvm.kernels.pool import BITS as POOL_BITS
+from embbert_tvm.kernels.pool import SQUARE_BITS, Pool
+from embbert_tvm.kernels.product import RESIDUAL_BITS, ProductInput
+
+
+class UnwrittenError(Exception):
+    """A kernel of which no equations are written."""
+
+
+@dataclass
+class Writer:
+    """The names of a kernel's arguments, taken in their order, and the lines so far."""
+
+    names: deque[str]
+    lines: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def take(self) -> str:
+        return self.names.popleft()
+
+    def coded(self, form: WeightFormat | None) -> str:
+        """A matrix, which as codes has an argument more for the multipliers of its blocks."""
+        name = self.take()
+        if form is not None and form.block is not None:
+            self.take()
+        return name
+
+    def put(self, name: str, value: str) -> None:
+        self.lines.append(f"{name} = {value}")
+
+    def fresh(self, wanted: str) -> str:
+        """A name for a value that is not stored, told apart from those before it."""
+        name, number = wanted, 2
+        while name in self.used:
+            name, number = f"{wanted}_{number}", number + 1
+        self.used.add(name)
+        return name
+
+
+def stem(name: str, *suffixes: str) -> str:
+    """What an argument's name says of the value that it makes: `blocks_0_query` of `blocks_0_query_bias`."""
+    for suffix in suffixes:
+        if name.endswith(f"_{suffix}"):
+            return name[: -len(suffix) - 1]
+    return "value"
+
+
+def side_by_side(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"concat({', '.join(parts)})"
+
+
+def epilogue_of(kind: object, acc: str, writer: Writer) -> Callable[[str], None]:
+    """Take the epilogue's arguments; what writes its equations for a result of some name."""
+    if isinstance(kind, (Requantize, RequantizeWide)):
+        multiplier = writer.take()
+        clamp = "saturate" if isinstance(kind, Requantize) else "saturate_wide"
+        return lambda out: writer.put(out, f"{clamp}(multiply_high({acc}, {multiplier}))")
+    if isinstance(kind, Activate):
+        multiplier, table = writer.take(), writer.take()
+        return lambda out: writer.put(out, f"{table}[saturate(multiply_high({acc}, {multiplier})) + 128]")
+    if isinstance(kind, Dequantize):
+        scale = writer.take()
+        return lambda out: writer.put(out, f"({acc}) * {scale}")
+    if isinstance(kind, RmsNorm):
+        channel_rescale, epsilon, gain = (writer.take() for _ in range(3))
+
+        def rms_norm(out: str) -> None:
+            t = writer.fresh("t")
+            writer.put(t, f"multiply_high({acc}, {channel_rescale})")
+            writer.put(out, f"saturate(round({gain} * {t} / sqrt(sum({t} * {t}) + {epsilon}) / 2**{32 - NORM_BITS}))")
+
+        return rms_norm
+    if isinstance(kind, LayerNorm):
+        channel_rescale, epsilon, gain, shift = (writer.take() for _ in range(4))
+
+        def layer_norm(out: str) -> None:
+            t, c = writer.fresh("t"), writer.fresh("c")
+            writer.put(t, f"multiply_high({acc}, {channel_rescale})")
+            writer.put(c, f"{t} - mean({t})")
+            unit = f"{gain} * {c} / sqrt(sum({c} * {c}) + {epsilon}) / 2**{32 - NORM_BITS}"
+            writer.put(out, f"saturate(floor(({unit} + {shift}) / 2**{SHIFT_BITS}))")
+
+        return layer_norm
+    raise UnwrittenError(type(kind).__name__)
+
+
+def residual_terms(terms: Sequence[tuple[str, str]]) -> str:
+    """Residual inputs, each times its factor a column."""
+    added = " + ".join(f"{value} * {factor}" for value, factor in terms)
+    return f" + (({added} + {1 << RESIDUAL_BITS - 1}) >> {RESIDUAL_BITS})" if terms else ""
+
+
+def source_of(source: ProductInput, writer: Writer) -> str:
+    """How a product reads an operand."""
+    if source.taps > 1 or source.after:
+        raise UnwrittenError("a convolution over time of all channels")
+    name = writer.coded(source.form)
+    if source.indexed:
+        return f"{name}[{writer.take()}]"
+    if source.row is not None:
+        return f"{name}[{source.row}:{source.row + 1}]"
+    return name if source.rows is None or source.rows == 1 else f"{name}[0:L]"
+
+
+def filtered(x: str, weight: str, expansion: int, after: int) -> str:
+    return f"filter({x if expansion == 1 else f'spread({x}, {expansion})'}, {weight}, {after})"
+
+
+def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Writer) -> None:
+    """constants: the multiplier, of rms the epsilon before it."""
+    *epsilon, multiplier = constants
+    if spec.kind == "rms":
+        bits = 0 if spec.dtype == "int16" else SQUARE_BITS
+        square = f"minimum(T(mean(T({x} * {x} * 2**{bits}))), 2**30) + {epsilon[0]}"
+        level = f"floor(sqrt({square})) * 2**{POOL_BITS - bits // 2}"
+    elif spec.kind == "mean":
+        level = f"T(mean(T({x} * 2**{POOL_BITS})))"
+    else:
+        level = f"{f'T(max(T({x})))' if spec.kind == 'max' else f'{x}[L - 1:L]'} * 2**{POOL_BITS}"
+    writer.put(out, f"saturate(multiply_high({level}, {multiplier}))")
+
+
+def scanned(spec: IntegerScan, of: Sequence[str], constants: Sequence[str], out: str, writer: Writer) -> None:
+    u, step, into, out_of = of
+    size, log_step, log_decay, decay, skip, multiplier = constants
+    kept, entering, h = (writer.fresh(name) for name in ("kept", "entering", "h"))
+    writer.put(kept, f"{decay}[{log_step}[{step} + 128][:, :, None] + {log_decay}]")
+    entered = f"multiply_high({size}[{step} + 128], {u} * 2**{INPUT_BITS})"
+    writer.put(entering, f"{entered}[:, :, None] * {into}[:, None]")
+    writer.put(h, f"scan({kept}, {entering})")
+    read = f"sum(multiply_high({h}, {out_of}[:, None] * 2**{spec.bits}))[:, :, 0]"
+    writer.put(out, f"saturate(multiply_high({skip} * {u} + {read}, {multiplier}))")
+
+
+def attention(writer: Writer, of: tuple[str, str, str], heads: int, constants: tuple[str, str, str], out: str) -> None:
+    """Attention of (query, key, value) with (exp, score_multiplier, ratio)."""
+    several = heads > 1
+    query, key, value = (f"heads({name}, {heads})" if several else name for name in of)
+    exp, step, ratio = constants
+    step, ratio = (f"per_head({name})" if several else name for name in (step, ratio))
+    score, p = writer.fresh("score"), writer.fresh("p")
+    writer.put(score, f"dot({query}, {key})")
+    writer.put(p, f"{exp}[minimum(multiply_high(max({score}) - {score}, {step}), 255)]")
+    factor = f"multiply_high((2147483647 // sum({p})) << 6, {ratio})"
+    context = f"saturate(multiply_high(dot({p}, T({value})), {factor}))"
+    writer.put(out, f"joined({context})" if several else context)
