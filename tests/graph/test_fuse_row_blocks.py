@@ -227,7 +227,7 @@ def test_heads_over_keys_and_values_in_offset_binary(target, flags, tmp_path):
 
     def build():
         x = make.embedding(64, LayerNorm(), mapped=False, lookups=False)
-        return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), single=True)
+        return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), one_row=True)
 
     module = make.finish(build)
     package = load_package(write_package(module, target, tmp_path / "package"))
