@@ -226,7 +226,7 @@ def test_heads_over_keys_and_values_in_offset_binary(target, flags, tmp_path):
     make = Maker(np.random.default_rng(7))
 
     def build():
-        x = make.embedding(64, LayerNorm(), mapped=False, lookups=False)
+        x = make.embedding(64, LayerNorm(), mapped=False, small_tables=False)
         return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), one_row=True)
 
     module = make.finish(build)
