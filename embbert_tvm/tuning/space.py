@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from tvm import s_tir, tirx
+from tvm.error import InternalError
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
@@ -63,7 +64,7 @@ def _designs(sch: s_tir.Schedule) -> list[s_tir.Schedule]:
         trial = sch.copy()
         try:
             design(trial)
-        except s_tir.ScheduleError:
+        except (s_tir.ScheduleError, InternalError):  # the second from TVM's analysis of what it inlines
             continue
         trial.annotate(trial.get_sblock("root"), PREFIX + ALL_LOOPS, _sample(trial, UNROLLS))
         made.append(trial)
