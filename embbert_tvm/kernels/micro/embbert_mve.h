@@ -221,114 +221,147 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 }
 
 #if EMBBERT_MVE
-/* Sixteen rows of two columns, in Q1 and b, against the block operand in Q4 to Q7, and meanwhile the next sixteen.
- * Words of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords:
- * `odd` brings the odd pairs of rows into `free`, `even` the even ones into Q1; then their halves change places. The
- * last row of the operand comes late from `last`, as its register is needed for that. `row0` to `row2`: where the
- * first three of the next operand lie; x, y: what else is to do. */
-#define EMBBERT_MVE_CONTEXT(a, b, free, last, odd, x, even, y, row0, row1, row2)                                       \
-    "vmladav" a ".s8 r0, q4, q1\n" odd "vmladav" a ".s8 r4, q5, q1\n" x "vmladav" a ".s8 r8, q6, q1\n"                 \
-    "vldrw.u32 q7, " last "\n vmladav" a ".s8 r12, q7, q1\n" even "vmladav" a ".s8 lr, q7, " b "\n" y                  \
-    "vmladav" a ".s8 r2, q4, " b "\n vldrw.u32 q4, " row0 "\n vmladav" a ".s8 r6, q5, " b "\n"                         \
-    "vldrw.u32 q5, " row1 "\n vmov q7, q1\n vmladav" a ".s8 r10, q6, " b "\n vsli.32 q1, " free ", #16\n"              \
-    "vldrw.u32 q6, " row2 "\n vsri.32 " free ", q7, #16\n"
-#define EMBBERT_MVE_CONTEXT_(...) EMBBERT_MVE_CONTEXT(__VA_ARGS__)
-#define EMBBERT_MVE_ROWS_AT(r, at) "[" r ", #" at "]", "[" r ", #" at "+16]", "[" r ", #" at "+32]"
-#define EMBBERT_MVE_LOAD_ROWS "vldrw.u32 q4, [r9, #64]\n vldrw.u32 q5, [r9, #80]\n vldrw.u32 q6, [r9, #96]\n"
-/* The next sixteen rows of the same columns. */
-#define EMBBERT_MVE_CONTEXT_MORE(b, free)                                                                              \
-    EMBBERT_MVE_CONTEXT("a", b, free, "[r1, #48]", "vldrw.u32 " free ", [r5, q0]\n", "add r3, r3, r7\n",               \
-                        "vldrw.u32 q1, [r3, q0]\n", "add r5, r5, r7\n",                                                \
-                        "[r1, #64]!", "[r1, #16]", "[r1, #32]")
-/* The last of a tile: then come the next two columns' last rows, unless these are the last columns. */
-#define EMBBERT_MVE_CONTEXT_LAST(b, free, move)                                                                        \
-    EMBBERT_MVE_CONTEXT_("a", b, free, "[r9, #48]",                                                                    \
-                         "ldrd r3, r1, [sp, #8]\n cmp r3, r1\n it ne\n addne r3, r3, #4\n str r3, [sp, #8]\n"          \
-                         "add r5, r3, r7, lsr #3\n vpst\n vldrwt.u32 " free ", [r5, q0]\n",                            \
-                         "", "vpst\n vldrwt.u32 q1, [r3, q0]\n", "ldr r5, [sp, #4]\n",                                 \
-                         EMBBERT_MVE_ROWS_AT("r9", "64"))                                                              \
-    move "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #-184\n"     \
-    "beq 6f\n ldr r1, [sp]\n cmp r5, r1\n itt eq\n addeq r5, r5, #192\n addeq r1, r5, #64\n strd r1, r5, [sp]\n"
+/* Sixteen rows of two columns, in Q1 and Q2, against the block operand in Q4 to Q7, and meanwhile the next sixteen.
+ * Words of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords: the
+ * odd pairs of rows from `odd` into Q3, the even ones from [Q0] into Q1. Then one column's halves of both go together in
+ * Q1, the other's in Q2, of which the odd pairs' come a step later. A step loads two rows of the operand for itself, from
+ * `rest`, `last`, and two for the next, from `first`, `second`. p, t: VPST and what it adds to a name where not all sixteen
+ * rows may be there. x: what else is to do; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. */
+#define EMBBERT_MVE_CONTEXT(a, odd, to_even, p, t, rest, last, x, on, first, second)                                   \
+    "vmladav" a ".s8 r0, q4, q1\n vldrw.u32 q6, " rest "\n vmladav" a ".s8 r4, q5, q1\n vshrnt.i32 q2, q3, #16\n"      \
+    "vmladav" a ".s8 r8, q6, q1\n vldrw.u32 q7, " last "\n vmladav" a ".s8 r12, q7, q1\n" p "vldrw" t ".u32 q3, " odd  \
+    "\n vmladav" a ".s8 lr, q7, q2\n" to_even x "vmladav" a ".s8 r10, q6, q2\n" p "vldrw" t ".u32 q1, [q0]\n"          \
+    "vmladav" a ".s8 r2, q4, q2\n" on "vmladav" a ".s8 r6, q5, q2\n vldrw.u32 q4, " first "\n"                         \
+    "vshr.u32 q2, q1, #16\n vldrw.u32 q5, " second "\n vsli.32 q1, q3, #16\n"
+#define EMBBERT_MVE_CONTEXT_MORE(a, odd, to_even, x)                                                                   \
+    EMBBERT_MVE_CONTEXT(a, odd, to_even, "", "", "[r1, #32]", "[r1, #48]", x, "vadd.i32 q0, q0, r7\n", "[r1, #64]!",   \
+                        "[r1, #16]")
+/* The last but one of a tile, at R9, after which Q0 leads to the next two columns; the last. */
+#define EMBBERT_MVE_CONTEXT_TAIL(a, odd, to_even)                                                                      \
+    EMBBERT_MVE_CONTEXT(a, odd, to_even, "vpst\n", "t", "[r9, #32]", "[r9, #48]", "ldr r1, [sp, #12]\n",               \
+                        "vadd.i32 q0, q0, r1\n", "[r9, #64]", "[r9, #80]")
+#define EMBBERT_MVE_CONTEXT_LAST(odd, to_even)                                                                         \
+    EMBBERT_MVE_CONTEXT("a", odd, to_even, "", "", "[r9, #96]", "[r9, #112]", "mov r1, r11\n", "vadd.i32 q0, q0, r7\n", \
+                        "[r11]", "[r11, #16]")                                                                         \
+    EMBBERT_MVE_TILE_STORE
+/* Of a text of more than sixteen rows. On the stack: the tiles left, where those of a block end, from which step to go
+ * on (with the last but one if negative, with the second of a round if 1 is carried; 0 if there is only a last one),
+ * from the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
+ * what is gathered last of all lies in it. */
+#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, ahead)                                                              \
+    EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,          \
+                                int32_t columns)                                                                       \
+    {                                                                                                                  \
+        const uint32_t before = (uint32_t)(rows - 1) / 16, pair = 2 * (uint32_t)columns, at = (ahead) * pair;          \
+        const uint32_t way = before == 1 ? 0 : before == 2 ? 1u << 30 : (before % 2 << 31) + 1;                        \
+        const uint32_t from = (uint32_t)(uintptr_t)b + at;                                                             \
+        const uint32_t frame[9] __attribute__((aligned(8))) = {                                                        \
+            (uint32_t)width / 2, 8 * pair + at, way, 4 - 8 * pair * before + at,                                       \
+            from, from + 2 * pair, from + 4 * pair, from + 6 * pair, ((uint32_t)rows - 16 * before + 3) / 4,           \
+        };                                                                                                             \
+        register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
+        register uintptr_t back __asm__("r3") = (uintptr_t)0 - at;                                                     \
+        register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
+        register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * (before - 1);                                       \
+        register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
+        __asm__ volatile(                                                                                              \
+            "push {r7}\n ldrd r0, r7, [r1]\n ldrd r4, r6, [r1, #8]\n vldrw.u32 q0, [r1, #16]\n ldr r1, [r1, #32]\n"    \
+            "vctp.32 r1\n push {r0, r2, r4, r6}\n mov r1, r11\n vldrw.u32 q3, " odd "\n" to_even                       \
+            "vldrw.u32 q1, [q0]\n vldrw.u32 q4, [r11]\n vldrw.u32 q5, [r11, #16]\n vshr.u32 q2, q1, #16\n"             \
+            "vadd.i32 q0, q0, r7\n vsli.32 q1, q3, #16\n"                                                              \
+            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #4]\n"                                                        \
+            "2:\n ldr r0, [sp, #8]\n lsls r0, r0, #1\n beq 7f\n"                                                       \
+            EMBBERT_MVE_CONTEXT_MORE("", odd, to_even, "") "bcs 4f\n bmi 5f\n"                                         \
+            "3:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "")                                                     \
+            "4:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "") "cmp r1, r9\n bne 3b\n"                             \
+            "5:\n" EMBBERT_MVE_CONTEXT_TAIL("a", odd, to_even)                                                         \
+            "6:\n" EMBBERT_MVE_CONTEXT_LAST(odd, to_even) "ldr r0, [sp, #4]\n cmp r5, r0\n bne 2b\n"                   \
+            EMBBERT_MVE_TILES_LEFT "bne 1b\n b 8f\n"                                                                   \
+            "7:\n" EMBBERT_MVE_CONTEXT_TAIL("", odd, to_even) "b 6b\n"                                                 \
+            "8:\n add sp, sp, #16\n pop {r7}\n"                                                                        \
+            : "+r"(cursor), "+r"(out)                                                                                  \
+            : "r"(back), "r"(end), "r"(left), "m"(frame)                                                               \
+            : EMBBERT_MVE_TILE_REGISTERS);                                                                             \
+    }
+#else
+#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, ahead)                                                              \
+    static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,              \
+                            int32_t columns)                                                                           \
+    {                                                                                                                  \
+        for (int32_t c = 0; c < width; c++) {                                                                          \
+            for (int32_t r = 0; r < 4; r++) {                                                                          \
+                int32_t sum = 0;                                                                                       \
+                for (int32_t j = 0; j < rows; j++) {                                                                   \
+                    sum += a[embbert_mve_at(r, j)] * b[(j / 2 * columns + c) * 2 + j % 2];                             \
+                }                                                                                                      \
+                sums[embbert_mve_at(r, c)] = sum;                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
 #endif
 
 /* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the
- * interleaved matrix b (rows / 2, columns, 2), over its rows. width and columns are even, b aligned to words; a is 0
- * from `rows` to the next multiple of 16. */
-EMBBERT_MVE_APART void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
-                                                   int32_t width, int32_t columns)
+ * interleaved matrix b (rows / 2, columns, 2), over its rows, of 64 or 128 columns or of any number. rows is more than
+ * 16, width and columns are even, b aligned to words; a is 0 from `rows` to the next multiple of 16. */
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_64, "[q0, #128]", "", 0)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_128, "[q0, #256]", "", 0)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_any, "[q0]", "vadd.i32 q0, q0, r3\n", 1)
+
+/* The same of at most 16 rows. */
+EMBBERT_MVE_APART void embbert_mve_context_short(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
+                                                 int32_t width, int32_t columns)
 {
 #if EMBBERT_MVE
-    /* The last sixteen rows, of which some may not be there, come first. */
-    const int32_t before = (rows - 1) / 16, stride = 2 * columns;
-    const int8_t *const tail = b + 8 * stride * before;
-    uint32_t words[4] __attribute__((aligned(8)));
-    for (int32_t i = 0; i < 4; i++) {
-        words[i] = (uint32_t)(2 * stride * i);
-    }
-    const uintptr_t frame[8] __attribute__((aligned(8))) = {
-        (uintptr_t)(sums + 16), (uintptr_t)sums, (uintptr_t)tail, (uintptr_t)(tail + 2 * width - 4),
-        (uintptr_t)(tail - b), (uintptr_t)a, (uintptr_t)stride, (uintptr_t)((rows - 16 * before + 3) / 4),
+    const uint32_t pair = 2 * (uint32_t)columns;
+    const uint32_t frame[7] __attribute__((aligned(8))) = {
+        (uint32_t)(uintptr_t)(sums + 16), (uint32_t)(uintptr_t)(b + 2 * width - 4), ((uint32_t)rows + 3) / 4, 0,
+        2 * pair, 4 * pair, 6 * pair,
     };
-    register uintptr_t even_steps __asm__("r11") = (uintptr_t)a + (uintptr_t)(before > 0 ? 64 * ((before - 1) & ~1) : 0);
     register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;
-    register uintptr_t even __asm__("r3") = (uintptr_t)tail;
-    register uintptr_t odd __asm__("r5") = (uintptr_t)words;
-    register uintptr_t last __asm__("r9") = (uintptr_t)a + (uintptr_t)(64 * before) - 64;
-    /* On the stack: where the tiles of a block end, where the sums go, the columns' last rows and those of the last
-     * columns, from the first rows to them, the operand. R7 leads from sixteen rows to the next, an eighth of it from a
-     * pair to the next. Of the last rows so many pairs of pairs are there. */
-    if (before == 0) {
-        /* R1: where the sums go, R7: where the tiles of a block end, R11: the last columns. */
-        __asm__ volatile(
-            "push {r7}\n ldrd r4, r0, [r1, #24]\n vctp.32 r0\n vldrw.u32 q0, [r5]\n"
-            "add r5, r3, r4\n ldr r11, [r1, #12]\n ldrd r7, r1, [r1]\n"
-            "vpstt\n vldrwt.u32 q1, [r3, q0]\n vldrwt.u32 q2, [r5, q0]\n" EMBBERT_MVE_LOAD_ROWS
-            "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
-            "2:\n cmp r3, r11\n itt ne\n addne r3, r3, #4\n addne r5, r5, #4\n"
-            "vmladav.s8 r0, q4, q1\n vpst\n vldrwt.u32 q3, [r5, q0]\n vmladav.s8 r4, q5, q1\n vmladav.s8 r8, q6, q1\n"
-            "vldrw.u32 q7, [r9, #112]\n vmladav.s8 r12, q7, q1\n vpst\n vldrwt.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
-            "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n"
-            "vmov q7, q1\n strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
-            "strd r8, r10, [r1, #128]\n vsri.32 q2, q7, #16\n beq 6f\n"
-            "add r1, r1, #8\n cmp r1, r7\n bne 2b\n add r1, r1, #192\n add r7, r1, #64\n b 2b\n"
-            "6:\n pop {r7}\n"
-            : "+r"(cursor), "+r"(even), "+r"(odd), "+r"(even_steps)
-            : "r"(last), "m"(frame), "m"(words)
-            : EMBBERT_MVE_TILE_REGISTERS);
-    } else {
-        __asm__ volatile(
-            "push {r7}\n vldrw.u32 q0, [r5]\n sub sp, sp, #24\n"
-            "ldrd r0, r2, [r1]\n ldrd r4, r6, [r1, #8]\n ldrd r8, r10, [r1, #16]\n ldrd r7, lr, [r1, #24]\n"
-            "strd r0, r2, [sp]\n strd r4, r6, [sp, #8]\n strd r8, r10, [sp, #16]\n vctp.32 lr\n"
-            "add r5, r3, r7\n lsl r7, r7, #3\n vpstt\n vldrwt.u32 q1, [r3, q0]\n vldrwt.u32 q2, [r5, q0]\n"
-            EMBBERT_MVE_LOAD_ROWS "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
-            "2:\n ldr r3, [sp, #8]\n ldrd r5, r1, [sp, #16]\n sub r3, r3, r5\n add r5, r3, r7, lsr #3\n"
-            EMBBERT_MVE_CONTEXT_("", "q2", "q3", "[r9, #112]", "vldrw.u32 q3, [r5, q0]\n", "add r5, r5, r7\n",
-                                 "vldrw.u32 q1, [r3, q0]\n", "cmp r1, r11\n", EMBBERT_MVE_ROWS_AT("r1", "0"))
-            "beq 4f\n"
-            "3:\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2") EMBBERT_MVE_CONTEXT_MORE("q2", "q3") "cmp r1, r11\n bne 3b\n"
-            "4:\n cmp r1, r9\n bne 5f\n" EMBBERT_MVE_CONTEXT_LAST("q3", "q2", "") "b 2b\n"
-            "5:\n" EMBBERT_MVE_CONTEXT_MORE("q3", "q2") EMBBERT_MVE_CONTEXT_LAST("q2", "q3", "vmov q2, q3\n") "b 2b\n"
-            "6:\n add sp, sp, #24\n pop {r7}\n"
-            : "+r"(cursor), "+r"(even), "+r"(odd)
-            : "r"(last), "r"(even_steps), "m"(frame), "m"(words)
-            : EMBBERT_MVE_TILE_REGISTERS);
-    }
+    register uintptr_t even __asm__("r3") = (uintptr_t)b;
+    register uintptr_t odd __asm__("r5") = (uintptr_t)(b + pair);
+    register uintptr_t left __asm__("r9") = (uintptr_t)a;
+    register uintptr_t out __asm__("r11") = (uintptr_t)sums;
+    /* R7: where the tiles of a block end, R11: the last columns. Three rows of the operand stay in Q4 to Q6. */
+    __asm__ volatile(
+        "push {r7}\n ldr r0, [r1, #8]\n vctp.32 r0\n vldrw.u32 q0, [r1, #12]\n ldrd r7, r0, [r1]\n"
+        "mov r1, r11\n mov r11, r0\n vpstt\n vldrwt.u32 q1, [r3, q0]\n vldrwt.u32 q2, [r5, q0]\n"
+        "vldrw.u32 q4, [r9]\n vldrw.u32 q5, [r9, #16]\n vldrw.u32 q6, [r9, #32]\n"
+        "vmov q7, q1\n vsli.32 q1, q2, #16\n vsri.32 q2, q7, #16\n"
+        "2:\n cmp r3, r11\n itt ne\n addne r3, r3, #4\n addne r5, r5, #4\n"
+        "vmladav.s8 r0, q4, q1\n vpst\n vldrwt.u32 q3, [r5, q0]\n vmladav.s8 r4, q5, q1\n vmladav.s8 r8, q6, q1\n"
+        "vldrw.u32 q7, [r9, #48]\n vmladav.s8 r12, q7, q1\n vpst\n vldrwt.u32 q1, [r3, q0]\n vmladav.s8 lr, q7, q2\n"
+        "vmladav.s8 r2, q4, q2\n vmladav.s8 r6, q5, q2\n vmladav.s8 r10, q6, q2\n strd r4, r6, [r1, #64]\n"
+        "vmov q7, q1\n strd r0, r2, [r1]\n vmov q2, q3\n strd r12, lr, [r1, #192]\n vsli.32 q1, q3, #16\n"
+        "strd r8, r10, [r1, #128]\n vsri.32 q2, q7, #16\n beq 6f\n"
+        "add r1, r1, #8\n cmp r1, r7\n bne 2b\n add r1, r1, #192\n add r7, r1, #64\n b 2b\n"
+        "6:\n pop {r7}\n"
+        : "+r"(cursor), "+r"(even), "+r"(odd), "+r"(out)
+        : "r"(left), "m"(frame)
+        : EMBBERT_MVE_TILE_REGISTERS);
 #else
-    for (int32_t c = 0; c < width; c++) {
-        for (int32_t r = 0; r < 4; r++) {
-            int32_t sum = 0;
-            for (int32_t j = 0; j < rows; j++) {
-                sum += a[embbert_mve_at(r, j)] * b[(j / 2 * columns + c) * 2 + j % 2];
-            }
-            sums[embbert_mve_at(r, c)] = sum;
-        }
-    }
+    embbert_mve_context_any(sums, a, b, rows, width, columns);
 #endif
 }
 
+/* The same of any number of rows. */
+static inline void embbert_mve_context_strided(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
+                                               int32_t width, const int32_t columns)
+{
+    if (rows <= 16) {
+        embbert_mve_context_short(sums, a, b, rows, width, columns);
+    } else if (columns == 128) {
+        embbert_mve_context_128(sums, a, b, rows, width, columns);
+    } else if (columns == 64) {
+        embbert_mve_context_64(sums, a, b, rows, width, columns);
+    } else {
+        embbert_mve_context_any(sums, a, b, rows, width, columns);
+    }
+}
+
 /* The same of a matrix of `width` columns. */
-static inline void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width)
+static inline void embbert_mve_context(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
+                                       const int32_t width)
 {
     embbert_mve_context_strided(sums, a, b, rows, width, width);
 }
