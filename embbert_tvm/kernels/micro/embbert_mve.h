@@ -224,67 +224,69 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 /* Sixteen rows of two columns, in Q1 and Q2, against the block operand in Q4 to Q7, and meanwhile the next sixteen.
  * Words of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords: the
  * odd pairs of rows from `odd` into Q3, the even ones from [Q0] into Q1. Then one column's halves of both go together in
- * Q1, the other's in Q2, of which the odd pairs' come a step later. A step loads two rows of the operand for itself, from
- * `rest`, `last`, and two for the next, from `first`, `second`. p, t: VPST and what it adds to a name where not all sixteen
- * rows may be there. x: what else is to do; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. */
-#define EMBBERT_MVE_CONTEXT(a, odd, to_even, p, t, rest, last, x, on, first, second)                                   \
-    "vmladav" a ".s8 r0, q4, q1\n vldrw.u32 q6, " rest "\n vmladav" a ".s8 r4, q5, q1\n vshrnt.i32 q2, q3, #16\n"      \
-    "vmladav" a ".s8 r8, q6, q1\n vldrw.u32 q7, " last "\n vmladav" a ".s8 r12, q7, q1\n" p "vldrw" t ".u32 q3, " odd  \
-    "\n vmladav" a ".s8 lr, q7, q2\n" to_even x "vmladav" a ".s8 r10, q6, q2\n" p "vldrw" t ".u32 q1, [q0]\n"          \
-    "vmladav" a ".s8 r2, q4, q2\n" on "vmladav" a ".s8 r6, q5, q2\n vldrw.u32 q4, " first "\n"                         \
-    "vshr.u32 q2, q1, #16\n vldrw.u32 q5, " second "\n vsli.32 q1, q3, #16\n"
+ * Q1, the other's in Q2, of which the odd pairs' come a step later. The operand's last row comes late, from `last`, the
+ * next one's others from `row0` to `row2`. p, t: VPST and what it adds to a name, where not all sixteen rows may be
+ * there. x: what else is to do; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. */
+#define EMBBERT_MVE_CONTEXT(a, odd, to_even, p, t, last, x, on, row0, row1, row2)                                      \
+    "vmladav" a ".s8 r0, q4, q1\n vldrw.u32 q7, " last "\n vmladav" a ".s8 r4, q5, q1\n vshrnt.i32 q2, q3, #16\n"      \
+    "vmladav" a ".s8 r8, q6, q1\n" p "vldrw" t ".u32 q3, " odd "\n vmladav" a ".s8 r12, q7, q1\n" to_even x            \
+    "vmladav" a ".s8 lr, q7, q2\n" p "vldrw" t ".u32 q1, [q0]\n vmladav" a ".s8 r2, q4, q2\n" on                       \
+    "vmladav" a ".s8 r6, q5, q2\n vldrw.u32 q4, " row0 "\n vmladav" a ".s8 r10, q6, q2\n vshr.u32 q2, q1, #16\n"       \
+    "vldrw.u32 q5, " row1 "\n vsli.32 q1, q3, #16\n vldrw.u32 q6, " row2 "\n"
 #define EMBBERT_MVE_CONTEXT_MORE(a, odd, to_even, x)                                                                   \
-    EMBBERT_MVE_CONTEXT(a, odd, to_even, "", "", "[r1, #32]", "[r1, #48]", x, "vadd.i32 q0, q0, r7\n", "[r1, #64]!",   \
-                        "[r1, #16]")
-/* The last but one of a tile, at R9, after which Q0 leads to the next two columns; the last. */
-#define EMBBERT_MVE_CONTEXT_TAIL(a, odd, to_even)                                                                      \
-    EMBBERT_MVE_CONTEXT(a, odd, to_even, "vpst\n", "t", "[r9, #32]", "[r9, #48]", "ldr r1, [sp, #12]\n",               \
-                        "vadd.i32 q0, q0, r1\n", "[r9, #64]", "[r9, #80]")
+    EMBBERT_MVE_CONTEXT(a, odd, to_even, "", "", "[r1, #48]", x, "vadd.i32 q0, q0, r7\n", "[r1, #64]!", "[r1, #16]",   \
+                        "[r1, #32]")
+/* The last but one of a tile, of which R9 is one before, and from which `turn` leads Q0 to the next two columns; the
+ * last, and the tile to the block of sums: R0 is then where those of the block end, R2 the step to go on from. */
+#define EMBBERT_MVE_CONTEXT_TAIL(a, odd, to_even, turn)                                                                \
+    EMBBERT_MVE_CONTEXT(a, odd, to_even, "vpst\n", "t", "[r9, #112]", "", turn, "[r9, #128]", "[r9, #144]",            \
+                        "[r9, #160]")
 #define EMBBERT_MVE_CONTEXT_LAST(odd, to_even)                                                                         \
-    EMBBERT_MVE_CONTEXT("a", odd, to_even, "", "", "[r9, #96]", "[r9, #112]", "mov r1, r11\n", "vadd.i32 q0, q0, r7\n", \
-                        "[r11]", "[r11, #16]")                                                                         \
-    EMBBERT_MVE_TILE_STORE
+    EMBBERT_MVE_CONTEXT("a", odd, to_even, "", "", "[r9, #176]", "mov r1, r11\n", "vadd.i32 q0, q0, r7\n", "[r11]",    \
+                        "[r11, #16]", "[r11, #32]")                                                                    \
+    "strd r0, r2, [r5], #8\n ldrd r0, r2, [sp, #4]\n strd r4, r6, [r5, #56]\n strd r8, r10, [r5, #120]\n"              \
+    "strd r12, lr, [r5, #184]\n"
 /* Of a text of more than sixteen rows. On the stack: the tiles left, where those of a block end, from which step to go
  * on (with the last but one if negative, with the second of a round if 1 is carried; 0 if there is only a last one),
  * from the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
  * what is gathered last of all lies in it. */
-#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, ahead)                                                              \
+#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, turn, ahead)                                                        \
     EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,          \
                                 int32_t columns)                                                                       \
     {                                                                                                                  \
         const uint32_t before = (uint32_t)(rows - 1) / 16, pair = 2 * (uint32_t)columns, at = (ahead) * pair;          \
         const uint32_t way = before == 1 ? 0 : before == 2 ? 1u << 30 : (before % 2 << 31) + 1;                        \
-        const uint32_t from = (uint32_t)(uintptr_t)b + at;                                                             \
+        const uint32_t turned = 4 - 8 * pair * before + at, from = (uint32_t)(uintptr_t)b + at;                        \
         const uint32_t frame[9] __attribute__((aligned(8))) = {                                                        \
-            (uint32_t)width / 2, 8 * pair + at, way, 4 - 8 * pair * before + at,                                       \
+            (uint32_t)width / 2, 8 * pair + at, way, turned,                                                           \
             from, from + 2 * pair, from + 4 * pair, from + 6 * pair, ((uint32_t)rows - 16 * before + 3) / 4,           \
         };                                                                                                             \
         register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
-        register uintptr_t back __asm__("r3") = (uintptr_t)0 - at;                                                     \
+        register uintptr_t back __asm__("r3") = (ahead) ? 0 - at : turned;                                             \
         register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
-        register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * (before - 1);                                       \
+        register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * before - 128;                                       \
         register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
         __asm__ volatile(                                                                                              \
             "push {r7}\n ldrd r0, r7, [r1]\n ldrd r4, r6, [r1, #8]\n vldrw.u32 q0, [r1, #16]\n ldr r1, [r1, #32]\n"    \
             "vctp.32 r1\n push {r0, r2, r4, r6}\n mov r1, r11\n vldrw.u32 q3, " odd "\n" to_even                       \
             "vldrw.u32 q1, [q0]\n vldrw.u32 q4, [r11]\n vldrw.u32 q5, [r11, #16]\n vshr.u32 q2, q1, #16\n"             \
-            "vadd.i32 q0, q0, r7\n vsli.32 q1, q3, #16\n"                                                              \
-            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #4]\n"                                                        \
-            "2:\n ldr r0, [sp, #8]\n lsls r0, r0, #1\n beq 7f\n"                                                       \
+            "vadd.i32 q0, q0, r7\n vsli.32 q1, q3, #16\n vldrw.u32 q6, [r11, #32]\n"                                   \
+            "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #4]\n ldr r2, [sp, #8]\n"                                     \
+            "2:\n lsls r2, r2, #1\n beq 7f\n"                                                                          \
             EMBBERT_MVE_CONTEXT_MORE("", odd, to_even, "") "bcs 4f\n bmi 5f\n"                                         \
             "3:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "")                                                     \
-            "4:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "") "cmp r1, r9\n bne 3b\n"                             \
-            "5:\n" EMBBERT_MVE_CONTEXT_TAIL("a", odd, to_even)                                                         \
-            "6:\n" EMBBERT_MVE_CONTEXT_LAST(odd, to_even) "ldr r0, [sp, #4]\n cmp r5, r0\n bne 2b\n"                   \
+            "4:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "cmp r1, r9\n") "bne 3b\n"                              \
+            "5:\n" EMBBERT_MVE_CONTEXT_TAIL("a", odd, to_even, turn)                                                   \
+            "6:\n" EMBBERT_MVE_CONTEXT_LAST(odd, to_even) "cmp r5, r0\n bne 2b\n"                                      \
             EMBBERT_MVE_TILES_LEFT "bne 1b\n b 8f\n"                                                                   \
-            "7:\n" EMBBERT_MVE_CONTEXT_TAIL("", odd, to_even) "b 6b\n"                                                 \
+            "7:\n" EMBBERT_MVE_CONTEXT_TAIL("", odd, to_even, turn) "b 6b\n"                                           \
             "8:\n add sp, sp, #16\n pop {r7}\n"                                                                        \
             : "+r"(cursor), "+r"(out)                                                                                  \
             : "r"(back), "r"(end), "r"(left), "m"(frame)                                                               \
             : EMBBERT_MVE_TILE_REGISTERS);                                                                             \
     }
 #else
-#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, ahead)                                                              \
+#define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, turn, ahead)                                                        \
     static inline void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,              \
                             int32_t columns)                                                                           \
     {                                                                                                                  \
@@ -303,9 +305,9 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 /* The sums (width / 16, 4, 16) of the block operand a (rows / 16, 4, 16) . the first `width` columns of the
  * interleaved matrix b (rows / 2, columns, 2), over its rows, of 64 or 128 columns or of any number. rows is more than
  * 16, width and columns are even, b aligned to words; a is 0 from `rows` to the next multiple of 16. */
-EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_64, "[q0, #128]", "", 0)
-EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_128, "[q0, #256]", "", 0)
-EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_any, "[q0]", "vadd.i32 q0, q0, r3\n", 1)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_64, "[q0, #128]", "", "vadd.i32 q0, q0, r3\n", 0)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_128, "[q0, #256]", "", "vadd.i32 q0, q0, r3\n", 0)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_any, "[q0]", "vadd.i32 q0, q0, r3\n", "ldr r1, [sp, #12]\n vadd.i32 q0, q0, r1\n", 1)
 
 /* The same of at most 16 rows. */
 EMBBERT_MVE_APART void embbert_mve_context_short(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
