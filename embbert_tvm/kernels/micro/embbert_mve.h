@@ -61,9 +61,6 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     "vmladav" a ".s8 r4, q3, " v "\n vldrw.u32 q2, [" base ", #" at "]\n vmladav" a ".s8 r6, q3, " w "\n" load_w       \
     "vmladav" a ".s8 r8, q4, " v "\n vldrw.u32 q3, [" base ", #" at "+16]\n vmladav" a ".s8 r10, q4, " w "\n" y        \
     "vmladav" a ".s8 r12, q5, " v "\n vldrw.u32 q4, [" base ", #" at "+32]\n vmladav" a ".s8 lr, q5, " w "\n" z
-#define EMBBERT_MVE_PAIR(v, w) "vld20.8 {" v ", " w "}, [r3]\n", "vld21.8 {" v ", " w "}, [r3]!\n"
-/* A macro's arguments are parted only when it is expanded a second time. */
-#define EMBBERT_MVE_STEP(...) EMBBERT_MVE_AHEAD(__VA_ARGS__)
 /* What a frame at R1 holds goes on the stack: at [SP] the tiles left, at [SP + 4] the last place to load a pair
  * from. */
 #define EMBBERT_MVE_ENTER "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n"
@@ -75,61 +72,87 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 
 #if EMBBERT_MVE
 /* One tile after another. What a tile's last step has summed is stored in that step and the next tile's first, whose
- * stores and loads together keep the port to memory as long as the multiplications take. On the stack: where the
- * matrix ends, the bytes of eight tiles' rows. R7 is where the rows of the next eight tiles begin, R9 the operand's
- * last round of steps. */
+ * stores and loads together keep the port to memory as long as the multiplications take; so the third row of what comes
+ * then is loaded late. On the stack: where the matrix's last sixteen columns are, the bytes of eight tiles' rows. R7 is
+ * sixteen columns before the rows of the next eight tiles, R9 the operand's last round of steps. */
 #define EMBBERT_MVE_STEP_OF(a, v, w, s0, s1, s2, s3, s4, s5, s6, s7)                                                   \
     "vmladav" a ".s8 r0, q2, " v "\n" s0 "vmladav" a ".s8 r2, q2, " w "\n" s1 "vmladav" a ".s8 r4, q3, " v "\n" s2     \
     "vmladav" a ".s8 r6, q3, " w "\n" s3 "vmladav" a ".s8 r8, q4, " v "\n" s4 "vmladav" a ".s8 r10, q4, " w "\n" s5    \
     "vmladav" a ".s8 r12, q5, " v "\n" s6 "vmladav" a ".s8 lr, q5, " w "\n" s7
 #define EMBBERT_MVE_ROW(q, base, at) "vldrw.u32 " q ", [" base ", #" at "]\n"
+#define EMBBERT_MVE_LOAD_EVEN "vld20.8 {q0, q1}, [r3]\n", "vld21.8 {q0, q1}, [r3]!\n"
+#define EMBBERT_MVE_LOAD_ODD "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n"
 /* Step n of a round, of an even and an odd number; `base` + `at` is where the next step's rows lie. */
-#define EMBBERT_MVE_BETWEEN(a, v, w, load_v, load_w, n, x, base, at)                                                   \
+#define EMBBERT_MVE_BETWEEN(a, v, w, load_v, load_w, n, x, base, at, y, z)                                             \
     EMBBERT_MVE_STEP_OF(a, v, w, EMBBERT_MVE_ROW("q5", "r1", "64*(" #n ")+48"), x load_v,                              \
-                        EMBBERT_MVE_ROW("q2", base, at), load_w, EMBBERT_MVE_ROW("q3", base, at "+16"), "",            \
-                        EMBBERT_MVE_ROW("q4", base, at "+32"), "")
+                        EMBBERT_MVE_ROW("q2", base, at), load_w, EMBBERT_MVE_ROW("q3", base, at "+16"), y,             \
+                        EMBBERT_MVE_ROW("q4", base, at "+32"), z)
+/* A macro's arguments are parted only when it is expanded a second time. */
 #define EMBBERT_MVE_BETWEEN_(...) EMBBERT_MVE_BETWEEN(__VA_ARGS__)
-#define EMBBERT_MVE_EVEN(a, n)                                                                                         \
-    EMBBERT_MVE_BETWEEN_(a, "q0", "q1", EMBBERT_MVE_PAIR("q6", "q7"), n, "", "r1", "64*(" #n ")+64")
-#define EMBBERT_MVE_ODD(n)                                                                                             \
-    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), n, "", "r1", "64*(" #n ")+64")
+#define EMBBERT_MVE_EVEN(n)                                                                                            \
+    EMBBERT_MVE_BETWEEN_("a", "q0", "q1", EMBBERT_MVE_LOAD_ODD, n, "", "r1", "64*(" #n ")+64", "", "")
+#define EMBBERT_MVE_ODD(n, y, z)                                                                                       \
+    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_LOAD_EVEN, n, "", "r1", "64*(" #n ")+64", y, z)
 /* The last step of a round before another. */
 #define EMBBERT_MVE_TURN(steps)                                                                                        \
-    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_PAIR("q0", "q1"), steps-1, "add r1, r1, #64*" #steps "\n",       \
-                         "r1", "0")
+    EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_LOAD_EVEN, steps-1, "add r1, r1, #64*" #steps "\n", "r1", "0",   \
+                         "", "")
+/* A round's first step, which leaves the third row to its second. */
+#define EMBBERT_MVE_START(a)                                                                                           \
+    EMBBERT_MVE_STEP_OF(a, "q0", "q1", EMBBERT_MVE_ROW("q5", "r1", "48"), "vld20.8 {q6, q7}, [r3]\n",                  \
+                        EMBBERT_MVE_ROW("q2", "r1", "64"), "vld21.8 {q6, q7}, [r3]!\n",                                \
+                        EMBBERT_MVE_ROW("q3", "r1", "80"), "", "", "")
+#define EMBBERT_MVE_LATE EMBBERT_MVE_ROW("q4", "r1", "96")
+#define EMBBERT_MVE_SECOND_STEP(z)                                                                                     \
+    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_LATE, "vld20.8 {q0, q1}, [r3]\n",                                 \
+                        EMBBERT_MVE_ROW("q2", "r1", "128"), "vld21.8 {q0, q1}, [r3]!\n",                               \
+                        EMBBERT_MVE_ROW("q5", "r1", "112"), EMBBERT_MVE_ROW("q3", "r1", "144"),                        \
+                        EMBBERT_MVE_ROW("q4", "r1", "160"), z)
+/* Before a round's last step but one: lower is set if rounds follow, higher if another tile does. R3 is sixteen columns
+ * before where it will be. After it R1 is where the next step's rows lie, as another tile has them. */
+#define EMBBERT_MVE_ROUNDS_LEFT "cmp r1, r9\n"
+#define EMBBERT_MVE_TILE_FOLLOWS "it eq\n cmpeq r7, r3\n"
+#define EMBBERT_MVE_DECIDED(n)                                                                                         \
+    EMBBERT_MVE_STEP_OF("a", "q0", "q1", EMBBERT_MVE_ROW("q5", "r1", "64*(" #n ")+48"), "vld20.8 {q6, q7}, [r3]\n",    \
+                        EMBBERT_MVE_ROW("q2", "r1", "64*(" #n ")+64"), "vld21.8 {q6, q7}, [r3]!\n",                    \
+                        EMBBERT_MVE_ROW("q3", "r1", "64*(" #n ")+80"), EMBBERT_MVE_ROW("q4", "r1", "64*(" #n ")+96"),  \
+                        "it hi\n movhi r1, r11\n", "")                                                                 \
+    "bhi 1b\n blo 4f\n"
 /* The last step of a tile, and the first of the next. */
 #define EMBBERT_MVE_LAST(steps, stay, first, second)                                                                   \
-    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r1", "64*(" #steps ")-16") stay,                       \
+    EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r9", "64*(" #steps ")-16") stay,                       \
                         "vld20.8 {q0, q1}, [r3]\n",                                                                    \
                         EMBBERT_MVE_ROW("q2", "r11", "0"), "vld21.8 {q0, q1}, [r3]!\n",                                \
                         EMBBERT_MVE_ROW("q3", "r11", "16"), first, EMBBERT_MVE_ROW("q4", "r11", "32"), second)
 #define EMBBERT_MVE_FIRST                                                                                              \
     EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r11", "48"), "strd r8, r10, [r5], #64\n",               \
                         EMBBERT_MVE_ROW("q2", "r11", "64"), "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n",   \
-                        "strd r12, lr, [r5], #-184\n", EMBBERT_MVE_ROW("q3", "r11", "80"),                             \
-                        EMBBERT_MVE_ROW("q4", "r11", "96"))
-/* `middle`: the steps between the first and the last of a round. */
+                        "str r12, [r5], #4\n", "str lr, [r5], #-188\n", EMBBERT_MVE_ROW("q3", "r11", "80"))
+/* `middle`: the steps between the first and the last of a round, and what is decided meanwhile. */
 #define EMBBERT_MVE_IN_ROUNDS(steps, middle)                                                                           \
-    "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n mov r7, r3\n mov r1, r11\n"                                       \
+    "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n sub r7, r3, #32\n"                                                \
     "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START "b 5f\n"                               \
     "1:\n" EMBBERT_MVE_LAST(steps, "", "strd r0, r2, [r5], #64\n", "strd r4, r6, [r5], #64\n") EMBBERT_MVE_FIRST       \
-    "mov r1, r11\n"                                                                                                    \
-    "2:\n" middle "cmp r1, r9\n bne 4f\n cmp r3, r7\n bne 1b\n"                                                        \
-    EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it eq\n subeq r3, r1, #32\n", "", "")                         \
+    "2:\n" middle                                                                                                      \
+    EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it hi\n movhi r3, r1\n", "", "")                              \
     "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n"             \
-    "beq 6f\n"                                                                                                         \
+    "bhi 6f\n"                                                                                                         \
     "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n mov r1, r11\n"                      \
-    EMBBERT_MVE_EVEN("", 0) "b 2b\n"                                                                                   \
-    "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_EVEN("a", 0) "b 2b\n"                                                   \
+    EMBBERT_MVE_START("") "b 2b\n"                                                                                     \
+    "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_START("a") "b 2b\n"                                                     \
     "6:\n" EMBBERT_MVE_LEAVE
-#define EMBBERT_MVE_MIDDLE_2
-#define EMBBERT_MVE_MIDDLE_4 EMBBERT_MVE_ODD(1) EMBBERT_MVE_EVEN("a", 2)
+#define EMBBERT_MVE_MIDDLE_2                                                                                           \
+    EMBBERT_MVE_LATE "cmp r1, r9\n bne 4f\n sub r1, r3, #32\n cmp r7, r1\n mov r1, r11\n bhi 1b\n"
+#define EMBBERT_MVE_MIDDLE_4                                                                                           \
+    EMBBERT_MVE_SECOND_STEP(EMBBERT_MVE_ROUNDS_LEFT EMBBERT_MVE_TILE_FOLLOWS) EMBBERT_MVE_DECIDED(2)
 #define EMBBERT_MVE_MIDDLE_8                                                                                           \
-    EMBBERT_MVE_MIDDLE_4 EMBBERT_MVE_ODD(3) EMBBERT_MVE_EVEN("a", 4) EMBBERT_MVE_ODD(5) EMBBERT_MVE_EVEN("a", 6)
+    EMBBERT_MVE_SECOND_STEP("") EMBBERT_MVE_EVEN(2) EMBBERT_MVE_ODD(3, "", "") EMBBERT_MVE_EVEN(4)                     \
+    EMBBERT_MVE_ODD(5, EMBBERT_MVE_ROUNDS_LEFT, EMBBERT_MVE_TILE_FOLLOWS) EMBBERT_MVE_DECIDED(6)
 #define EMBBERT_MVE_PRODUCT_BY(name, steps)                                                                            \
     EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t pairs, int32_t k)             \
     {                                                                                                                  \
-        const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)(b + 2 * k * pairs), (uintptr_t)(16 * k)};  \
+        const uintptr_t frame[2] __attribute__((aligned(8))) = {(uintptr_t)(b + 2 * k * pairs - 32),                   \
+                                                                (uintptr_t)(16 * k)};                                  \
         register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
         register uintptr_t right __asm__("r3") = (uintptr_t)b;                                                         \
         register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
