@@ -98,10 +98,10 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
     EMBBERT_MVE_BETWEEN_("a", "q6", "q7", EMBBERT_MVE_LOAD_EVEN, steps-1, "add r1, r1, #64*" #steps "\n", "r1", "0",   \
                          "", "")
 /* A round's first step, which leaves the third row to its second. */
-#define EMBBERT_MVE_START(a)                                                                                           \
-    EMBBERT_MVE_STEP_OF(a, "q0", "q1", EMBBERT_MVE_ROW("q5", "r1", "48"), "vld20.8 {q6, q7}, [r3]\n",                  \
-                        EMBBERT_MVE_ROW("q2", "r1", "64"), "vld21.8 {q6, q7}, [r3]!\n",                                \
-                        EMBBERT_MVE_ROW("q3", "r1", "80"), "", "", "")
+#define EMBBERT_MVE_START(a, base, x, y, z)                                                                            \
+    EMBBERT_MVE_STEP_OF(a, "q0", "q1", EMBBERT_MVE_ROW("q5", base, "48"), "vld20.8 {q6, q7}, [r3]\n",                  \
+                        EMBBERT_MVE_ROW("q2", base, "64"), "vld21.8 {q6, q7}, [r3]!\n",                                \
+                        EMBBERT_MVE_ROW("q3", base, "80"), x, y, z)
 #define EMBBERT_MVE_LATE EMBBERT_MVE_ROW("q4", "r1", "96")
 #define EMBBERT_MVE_SECOND_STEP(z)                                                                                     \
     EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_LATE, "vld20.8 {q0, q1}, [r3]\n",                                 \
@@ -119,11 +119,12 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
                         "it hi\n movhi r1, r11\n", "")                                                                 \
     "bhi 1b\n blo 4f\n"
 /* The last step of a tile, and the first of the next. */
-#define EMBBERT_MVE_LAST(steps, stay, first, second)                                                                   \
+#define EMBBERT_MVE_LAST(steps, stay)                                                                                  \
     EMBBERT_MVE_STEP_OF("a", "q6", "q7", EMBBERT_MVE_ROW("q5", "r9", "64*(" #steps ")-16") stay,                       \
                         "vld20.8 {q0, q1}, [r3]\n",                                                                    \
                         EMBBERT_MVE_ROW("q2", "r11", "0"), "vld21.8 {q0, q1}, [r3]!\n",                                \
-                        EMBBERT_MVE_ROW("q3", "r11", "16"), first, EMBBERT_MVE_ROW("q4", "r11", "32"), second)
+                        EMBBERT_MVE_ROW("q3", "r11", "16"), "strd r0, r2, [r5], #64\n",                                \
+                        EMBBERT_MVE_ROW("q4", "r11", "32"), "strd r4, r6, [r5], #64\n")
 #define EMBBERT_MVE_FIRST                                                                                              \
     EMBBERT_MVE_STEP_OF("", "q0", "q1", EMBBERT_MVE_ROW("q5", "r11", "48"), "strd r8, r10, [r5], #64\n",               \
                         EMBBERT_MVE_ROW("q2", "r11", "64"), "vld20.8 {q6, q7}, [r3]\n", "vld21.8 {q6, q7}, [r3]!\n",   \
@@ -132,14 +133,13 @@ static inline int32_t embbert_mve_at(int32_t r, int32_t k) { return k / 16 * 64 
 #define EMBBERT_MVE_IN_ROUNDS(steps, middle)                                                                           \
     "push {r7}\n ldrd r0, r2, [r1]\n push {r0, r2}\n sub r7, r3, #32\n"                                                \
     "vld20.8 {q0, q1}, [r3]\n vld21.8 {q0, q1}, [r3]!\n" EMBBERT_MVE_ROWS_START "b 5f\n"                               \
-    "1:\n" EMBBERT_MVE_LAST(steps, "", "strd r0, r2, [r5], #64\n", "strd r4, r6, [r5], #64\n") EMBBERT_MVE_FIRST       \
-    "2:\n" middle                                                                                                      \
-    EMBBERT_MVE_LAST(steps, "ldr r1, [sp]\n cmp r3, r1\n it hi\n movhi r3, r1\n", "", "")                              \
-    "strd r0, r2, [r5], #64\n strd r4, r6, [r5], #64\n strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n"             \
-    "bhi 6f\n"                                                                                                         \
-    "5:\n ldrd r0, r2, [sp]\n add r7, r7, r2\n cmp r7, r0\n it hi\n movhi r7, r0\n mov r1, r11\n"                      \
-    EMBBERT_MVE_START("") "b 2b\n"                                                                                     \
-    "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_START("a") "b 2b\n"                                                     \
+    "1:\n" EMBBERT_MVE_LAST(steps, "") EMBBERT_MVE_FIRST                                                               \
+    "2:\n" middle "ldr r1, [sp]\n"                                                                                     \
+    EMBBERT_MVE_LAST(steps, "cmp r3, r1\n it hi\n movhi r3, r1\n")                                                     \
+    "strd r8, r10, [r5], #64\n strd r12, lr, [r5], #8\n bhi 6f\n"                                                      \
+    "5:\n" EMBBERT_MVE_START("", "r11", "ldr r1, [sp, #4]\n", "add r7, r7, r1\n", "ldr r1, [sp]\n")                    \
+    "cmp r7, r1\n it hi\n movhi r7, r1\n mov r1, r11\n b 2b\n"                                                         \
+    "4:\n" EMBBERT_MVE_TURN(steps) EMBBERT_MVE_START("a", "r1", "", "", "") "b 2b\n"                                   \
     "6:\n" EMBBERT_MVE_LEAVE
 #define EMBBERT_MVE_MIDDLE_2                                                                                           \
     EMBBERT_MVE_LATE "cmp r1, r9\n bne 4f\n sub r1, r3, #32\n cmp r7, r1\n mov r1, r11\n bhi 1b\n"
