@@ -588,30 +588,33 @@ static inline void embbert_mve_softmax(int8_t *weights, int32_t *total, int32_t 
         for (int32_t j = columns; j % 16 != 0; j++) {
             row[j / 16 * 64 + j % 16] = first;
         }
-        int32x4_t largest = vdupq_n_s32(first);
+        int32x4_t largest = vdupq_n_s32(first), other = largest;
         const int32_t *score = row;
-        for (int32_t j = 0; j < columns; j += 16, score += 64) {
-            largest = vmaxq_s32(largest, vld1q_s32(score));
-            largest = vmaxq_s32(largest, vld1q_s32(score + 4));
-            largest = vmaxq_s32(largest, vld1q_s32(score + 8));
-            largest = vmaxq_s32(largest, vld1q_s32(score + 12));
+        for (int32_t j = 0; j < columns; j += 16) {
+            __asm__ volatile(
+                "vldrw.u32 q0, [%0], #256\n vmax.s32 %q1, %q1, q0\n vldrw.u32 q1, [%0, #-240]\n"
+                "vmax.s32 %q2, %q2, q1\n vldrw.u32 q0, [%0, #-224]\n vmax.s32 %q1, %q1, q0\n"
+                "vldrw.u32 q1, [%0, #-208]\n vmax.s32 %q2, %q2, q1\n"
+                : "+r"(score), "+w"(largest), "+w"(other)
+                :
+                : "q0", "q1", "memory");
         }
-        const int32x4_t peak = vdupq_n_s32(vmaxvq_s32(INT32_MIN, largest));
+        const int32x4_t peak = vdupq_n_s32(vmaxvq_s32(INT32_MIN, vmaxq_s32(largest, other)));
         int8_t *out = weights + 16 * r;
         int32_t sum = 0;
         int32_t groups = (columns + 15) / 16;
         score = row;
         /* Sixteen entries of the table are gathered while the next sixteen indices are made. */
-#define EMBBERT_MVE_INDICES(meanwhile)                                                                                 \
+#define EMBBERT_MVE_INDICES(keep, sum)                                                                                 \
     "vsub.i32 q0, %q[peak], q0\n vsub.i32 q1, %q[peak], q1\n vrmulh.s32 q0, q0, %q[steps]\n"                           \
     "vsub.i32 q2, %q[peak], q2\n vrmulh.s32 q1, q1, %q[steps]\n vsub.i32 q3, %q[peak], q3\n"                           \
     "vrmulh.s32 q2, q2, %q[steps]\n vqmovunb.s32 q0, q0\n vrmulh.s32 q3, q3, %q[steps]\n vqmovunb.s32 q1, q1\n"        \
-    "vqmovunt.s32 q0, q2\n" meanwhile "vqmovunt.s32 q1, q3\n vqmovnb.u16 q0, q0\n vqmovnt.u16 q0, q1\n vmov q7, q0\n"
-        __asm__ volatile(EMBBERT_MVE_LOW("%[score]") EMBBERT_MVE_INDICES("") "b 2f\n"
-                         "1:\n add %[score], %[score], #256\n" EMBBERT_MVE_LOW("%[score]")
-                         "vldrb.u8 q6, [%[table], q7]\n"
-                         EMBBERT_MVE_INDICES("vstrb.8 q6, [%[out]], #64\n vaddva.s8 %[sum], q6\n")
-                         "2:\n subs %[groups], %[groups], #1\n bne 1b\n"
+    "subs %[groups], %[groups], #1\n vqmovunt.s32 q0, q2\n vqmovunt.s32 q1, q3\n" keep "vqmovnb.u16 q0, q0\n" sum      \
+    "vqmovnt.u16 q0, q1\n add %[score], %[score], #256\n vmov q7, q0\n"
+        __asm__ volatile(EMBBERT_MVE_LOW("%[score]") EMBBERT_MVE_INDICES("", "") "b 2f\n"
+                         "1:\n" EMBBERT_MVE_LOW("%[score]") "vldrb.u8 q6, [%[table], q7]\n"
+                         EMBBERT_MVE_INDICES("vstrb.8 q6, [%[out]], #64\n", "vaddva.s8 %[sum], q6\n")
+                         "2:\n bne 1b\n"
                          "vctp.8 %[rest]\n vpst\n vldrbt.u8 q6, [%[table], q7]\n vstrb.8 q6, [%[out]]\n"
                          "vaddva.s8 %[sum], q6\n"
                          : [sum] "+Te"(sum), [score] "+r"(score), [out] "+r"(out), [groups] "+r"(groups)
