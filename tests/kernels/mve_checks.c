@@ -38,15 +38,22 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         }
     }
     CHECK(0, product, 20, 256);
+    CHECK(0, product, 9, 384);
+    CHECK(0, product, 17, 192);
     for (int32_t k = 32; k <= 192; k += 32) {
         for (int32_t pairs = 1; pairs <= 18; pairs += 1 + pairs / 3) {
             CHECK(12, product_codes, pairs, k);
         }
     }
     for (int32_t rows = 1; rows <= 70; rows += 1 + rows / 20) {
-        CHECK(1, context, rows, rows % 3 == 0 ? 128 : rows % 3 == 1 ? 32 : 18);
+        CHECK(1, context, rows, 18);
+        CHECK(1, context, rows, 64);
+        CHECK(1, context, rows, 128);
         CHECK(2, softmax, rows, rows % 2 ? 1 << 20 : 1 << 28);
         CHECK(9, rows, 1 + rows / 10, rows);
+    }
+    for (int32_t rows = 71; rows <= 150; rows += 7) {
+        CHECK(1, context, rows, 64 + rows % 2 * 64);
     }
     for (int32_t rows = 1; rows <= 70; rows += 1 + rows / 10) {
         CHECK(10, transpose, rows, rows % 2 == 0 ? 64 : 18);

@@ -23,6 +23,7 @@ void KERNEL(context)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t wid
         o->out8[i] = i / 64 * 16 + i % 16 < rows ? in->left[i] : 0;
     }
     embbert_mve_context(o->out32, o->out8, in->right, rows, width);
+    embbert_mve_context_strided(o->out32 + 1024, o->out8, in->right + 2 * width, rows, width, 2 * width);
 }
 
 void KERNEL(requantize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unused)

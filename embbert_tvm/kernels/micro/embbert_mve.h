@@ -249,29 +249,34 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
  * odd pairs of rows from `odd` into Q3, the even ones from [Q0] into Q1. Then one column's halves of both go together in
  * Q1, the other's in Q2, of which the odd pairs' come a step later. The operand's last row comes late, from `last`, the
  * next one's others from `row0` to `row2`. p, t: VPST and what it adds to a name, where not all sixteen rows may be
- * there. x: what else is to do; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. */
-#define EMBBERT_MVE_CONTEXT(a, odd, to_even, p, t, last, x, on, row0, row1, row2)                                      \
+ * there; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. Between the two parts is a cycle for
+ * anything else. */
+#define EMBBERT_MVE_CONTEXT_PART(a, odd, p, t, last)                                                                   \
     "vmladav" a ".s8 r0, q4, q1\n vldrw.u32 q7, " last "\n vmladav" a ".s8 r4, q5, q1\n vshrnt.i32 q2, q3, #16\n"      \
-    "vmladav" a ".s8 r8, q6, q1\n" p "vldrw" t ".u32 q3, " odd "\n vmladav" a ".s8 r12, q7, q1\n" to_even x            \
-    "vmladav" a ".s8 lr, q7, q2\n" p "vldrw" t ".u32 q1, [q0]\n vmladav" a ".s8 r2, q4, q2\n" on                       \
+    "vmladav" a ".s8 r8, q6, q1\n" p "vldrw" t ".u32 q3, " odd "\n vmladav" a ".s8 r12, q7, q1\n"
+#define EMBBERT_MVE_CONTEXT_REST(a, to_even, p, t, on, row0, row1, row2)                                               \
+    to_even "vmladav" a ".s8 lr, q7, q2\n" p "vldrw" t ".u32 q1, [q0]\n vmladav" a ".s8 r2, q4, q2\n" on               \
     "vmladav" a ".s8 r6, q5, q2\n vldrw.u32 q4, " row0 "\n vmladav" a ".s8 r10, q6, q2\n vshr.u32 q2, q1, #16\n"       \
     "vldrw.u32 q5, " row1 "\n vsli.32 q1, q3, #16\n vldrw.u32 q6, " row2 "\n"
-#define EMBBERT_MVE_CONTEXT_MORE(a, odd, to_even, x)                                                                   \
-    EMBBERT_MVE_CONTEXT(a, odd, to_even, "", "", "[r1, #48]", x, "vadd.i32 q0, q0, r7\n", "[r1, #64]!", "[r1, #16]",   \
-                        "[r1, #32]")
-/* The last but one of a tile, of which R9 is one before, and from which `turn` leads Q0 to the next two columns; the
+/* Of sixteen rows that are all there, with sixteen after them. */
+#define EMBBERT_MVE_CONTEXT_PART_(a, odd) EMBBERT_MVE_CONTEXT_PART(a, odd, "", "", "[r1, #48]")
+#define EMBBERT_MVE_CONTEXT_REST_(a, to_even)                                                                          \
+    EMBBERT_MVE_CONTEXT_REST(a, to_even, "", "", "vadd.i32 q0, q0, r7\n", "[r1, #64]!", "[r1, #16]", "[r1, #32]")
+#define EMBBERT_MVE_CONTEXT_BOTH(a, odd, to_even)                                                                      \
+    EMBBERT_MVE_CONTEXT_PART_(a, odd) EMBBERT_MVE_CONTEXT_REST_(a, to_even)
+/* The last but one of a tile, of which R9 is two before, and from which `turn` leads Q0 to the next two columns; the
  * last, and the tile to the block of sums: R0 is then where those of the block end, R2 the step to go on from. */
 #define EMBBERT_MVE_CONTEXT_TAIL(a, odd, to_even, turn)                                                                \
-    EMBBERT_MVE_CONTEXT(a, odd, to_even, "vpst\n", "t", "[r9, #112]", "", turn, "[r9, #128]", "[r9, #144]",            \
-                        "[r9, #160]")
+    EMBBERT_MVE_CONTEXT_PART(a, odd, "vpst\n", "t", "[r9, #176]")                                                      \
+    EMBBERT_MVE_CONTEXT_REST(a, to_even, "vpst\n", "t", turn, "[r9, #192]", "[r9, #208]", "[r9, #224]")
 #define EMBBERT_MVE_CONTEXT_LAST(odd, to_even)                                                                         \
-    EMBBERT_MVE_CONTEXT("a", odd, to_even, "", "", "[r9, #176]", "mov r1, r11\n", "vadd.i32 q0, q0, r7\n", "[r11]",    \
-                        "[r11, #16]", "[r11, #32]")                                                                    \
+    EMBBERT_MVE_CONTEXT_PART("a", odd, "", "", "[r9, #240]") "mov r1, r11\n"                                           \
+    EMBBERT_MVE_CONTEXT_REST("a", to_even, "", "", "vadd.i32 q0, q0, r7\n", "[r11]", "[r11, #16]", "[r11, #32]")       \
     "strd r0, r2, [r5], #8\n ldrd r0, r2, [sp, #4]\n strd r4, r6, [r5, #56]\n strd r8, r10, [r5, #120]\n"              \
     "strd r12, lr, [r5, #184]\n"
 /* Of a text of more than sixteen rows. On the stack: the tiles left, where those of a block end, from which step to go
- * on (with the last but one if negative, with the second of a round if 1 is carried; 0 if there is only a last one),
- * from the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
+ * on (the last but one if it is negative, that before a round if 1 is carried; 0 if the first is the last but one), from
+ * the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
  * what is gathered last of all lies in it. */
 #define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, turn, ahead)                                                        \
     EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,          \
@@ -287,7 +292,7 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
         register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
         register uintptr_t back __asm__("r3") = (ahead) ? 0 - at : turned;                                             \
         register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
-        register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * before - 128;                                       \
+        register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * before - 192;                                       \
         register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
         __asm__ volatile(                                                                                              \
             "push {r7}\n ldrd r0, r7, [r1]\n ldrd r4, r6, [r1, #8]\n vldrw.u32 q0, [r1, #16]\n ldr r1, [r1, #32]\n"    \
@@ -296,9 +301,11 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
             "vadd.i32 q0, q0, r7\n vsli.32 q1, q3, #16\n vldrw.u32 q6, [r11, #32]\n"                                   \
             "1:\n" EMBBERT_MVE_TILES("r0") "str r0, [sp, #4]\n ldr r2, [sp, #8]\n"                                     \
             "2:\n lsls r2, r2, #1\n beq 7f\n"                                                                          \
-            EMBBERT_MVE_CONTEXT_MORE("", odd, to_even, "") "bcs 4f\n bmi 5f\n"                                         \
-            "3:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "")                                                     \
-            "4:\n" EMBBERT_MVE_CONTEXT_MORE("a", odd, to_even, "cmp r1, r9\n") "bne 3b\n"                              \
+            EMBBERT_MVE_CONTEXT_BOTH("", odd, to_even) "bcs 3f\n bmi 5f\n" EMBBERT_MVE_CONTEXT_BOTH("a", odd, to_even) \
+            "3:\n" EMBBERT_MVE_CONTEXT_PART_("a", odd) "cmp r1, r9\n bhi 9f\n"                                         \
+            "4:\n" EMBBERT_MVE_CONTEXT_REST_("a", to_even) EMBBERT_MVE_CONTEXT_PART_("a", odd) "cmp r1, r9\n"          \
+            EMBBERT_MVE_CONTEXT_REST_("a", to_even) EMBBERT_MVE_CONTEXT_PART_("a", odd) "bne 4b\n"                     \
+            "9:\n" EMBBERT_MVE_CONTEXT_REST_("a", to_even)                                                             \
             "5:\n" EMBBERT_MVE_CONTEXT_TAIL("a", odd, to_even, turn)                                                   \
             "6:\n" EMBBERT_MVE_CONTEXT_LAST(odd, to_even) "cmp r5, r0\n bne 2b\n"                                      \
             EMBBERT_MVE_TILES_LEFT "bne 1b\n b 8f\n"                                                                   \
