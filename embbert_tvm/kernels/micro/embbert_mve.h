@@ -246,10 +246,10 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
 #if EMBBERT_MVE
 /* Sixteen rows of two columns, in Q1 and Q2, against the block operand in Q4 to Q7, and meanwhile the next sixteen.
  * Words of two rows and two columns are gathered, which takes half as long as gathering two columns of halfwords: the
- * odd pairs of rows from `odd` into Q3, the even ones from [Q0] into Q1. Then one column's halves of both go together in
- * Q1, the other's in Q2, of which the odd pairs' come a step later. The operand's last row comes late, from `last`, the
- * next one's others from `row0` to `row2`. p, t: VPST and what it adds to a name, where not all sixteen rows may be
- * there; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. Between the two parts is a cycle for
+ * odd pairs of rows from `odd` into Q3, the even ones from [Q0] into Q1. Then one column's halves of both go together
+ * in Q1, the other's in Q2, of which the odd pairs' come a step later. The operand's last row comes late, from `last`,
+ * the next one's others from `row0` to `row2`. p, t: VPST and what it adds to a name, where not all sixteen rows may
+ * be there; to_even, on: Q0 from odd to even pairs and to the next sixteen rows. Between the two parts is a cycle for
  * anything else. */
 #define EMBBERT_MVE_CONTEXT_PART(a, odd, p, t, last)                                                                   \
     "vmladav" a ".s8 r0, q4, q1\n vldrw.u32 q7, " last "\n vmladav" a ".s8 r4, q5, q1\n vshrnt.i32 q2, q3, #16\n"      \
@@ -274,9 +274,10 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
     EMBBERT_MVE_CONTEXT_REST("a", to_even, "", "", "vadd.i32 q0, q0, r7\n", "[r11]", "[r11, #16]", "[r11, #32]")       \
     "strd r0, r2, [r5], #8\n ldrd r0, r2, [sp, #4]\n strd r4, r6, [r5, #56]\n strd r8, r10, [r5, #120]\n"              \
     "strd r12, lr, [r5, #184]\n"
+#define EMBBERT_MVE_FAR "ldr r1, [sp, #12]\n vadd.i32 q0, q0, r1\n"
 /* Of a text of more than sixteen rows. On the stack: the tiles left, where those of a block end, from which step to go
- * on (the last but one if it is negative, that before a round if 1 is carried; 0 if the first is the last but one), from
- * the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
+ * on (the last but one if it is negative, that before a round if 1 is carried; 0 if the first is the last but one),
+ * from the last rows to the first of the next two columns. No column ends the matrix in its first sixteen rows, so that
  * what is gathered last of all lies in it. */
 #define EMBBERT_MVE_CONTEXT_BY(name, odd, to_even, turn, ahead)                                                        \
     EMBBERT_MVE_APART void name(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows, int32_t width,          \
@@ -284,13 +285,13 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
     {                                                                                                                  \
         const uint32_t before = (uint32_t)(rows - 1) / 16, pair = 2 * (uint32_t)columns, at = (ahead) * pair;          \
         const uint32_t way = before == 1 ? 0 : before == 2 ? 1u << 30 : (before % 2 << 31) + 1;                        \
-        const uint32_t turned = 4 - 8 * pair * before + at, from = (uint32_t)(uintptr_t)b + at;                        \
+        const uint32_t wrap = 4 - 8 * pair * before + at, from = (uint32_t)(uintptr_t)b + at;                          \
         const uint32_t frame[9] __attribute__((aligned(8))) = {                                                        \
-            (uint32_t)width / 2, 8 * pair + at, way, turned,                                                           \
+            (uint32_t)width / 2, 8 * pair + at, way, wrap,                                                             \
             from, from + 2 * pair, from + 4 * pair, from + 6 * pair, ((uint32_t)rows - 16 * before + 3) / 4,           \
         };                                                                                                             \
         register uintptr_t cursor __asm__("r1") = (uintptr_t)frame;                                                    \
-        register uintptr_t back __asm__("r3") = (ahead) ? 0 - at : turned;                                             \
+        register uintptr_t back __asm__("r3") = (ahead) ? 0 - at : wrap;                                               \
         register uintptr_t out __asm__("r5") = (uintptr_t)sums;                                                        \
         register uintptr_t end __asm__("r9") = (uintptr_t)a + 64 * before - 192;                                       \
         register uintptr_t left __asm__("r11") = (uintptr_t)a;                                                         \
@@ -337,7 +338,7 @@ EMBBERT_MVE_APART void embbert_mve_product_strided(int32_t *sums, const int8_t *
  * 16, width and columns are even, b aligned to words; a is 0 from `rows` to the next multiple of 16. */
 EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_64, "[q0, #128]", "", "vadd.i32 q0, q0, r3\n", 0)
 EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_128, "[q0, #256]", "", "vadd.i32 q0, q0, r3\n", 0)
-EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_any, "[q0]", "vadd.i32 q0, q0, r3\n", "ldr r1, [sp, #12]\n vadd.i32 q0, q0, r1\n", 1)
+EMBBERT_MVE_CONTEXT_BY(embbert_mve_context_any, "[q0]", "vadd.i32 q0, q0, r3\n", EMBBERT_MVE_FAR, 1)
 
 /* The same of at most 16 rows. */
 EMBBERT_MVE_APART void embbert_mve_context_short(int32_t *sums, const int8_t *a, const int8_t *b, int32_t rows,
