@@ -14,6 +14,7 @@ import numpy as np
 
 from embbert_tvm.codegen.c_api import LINKED
 from embbert_tvm.codegen.c_expressions import real
+from embbert_tvm.codegen.micro_headers import used_parts
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
 from embbert_tvm.escape import c_comment
@@ -119,10 +120,11 @@ def files(
         classes=len(model.labels) or outputs,
         next_text=NEXT_TEXT,
     )
+    runtime = {RUNTIME.name: RUNTIME.read_text(encoding="utf-8")}
     return {
         f"{prefix}_linear.h": substitute(_HEADER, prefix, title=c_comment(title), next_text=NEXT_TEXT, **places),
         f"{prefix}_linear.c": source,
-        RUNTIME.name: RUNTIME.read_text(encoding="utf-8"),
+        **used_parts(runtime, source),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from embbert_tvm.codegen import tokenizer_chain
 from embbert_tvm.codegen.c_tables import array
+from embbert_tvm.codegen.micro_headers import used_parts
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.codegen.tokenizer_models import model_tables, window_bytes
 from embbert_tvm.data.tokenizer_spec import AddedToken, Begin, TokenizerSpec
@@ -56,7 +57,8 @@ def files(spec: TokenizerSpec, prefix: str, title: str, window: int | None = Non
         f"{prefix}_tokenizer.h": header(spec, prefix, title, window).encode(),
         f"{prefix}_tokenizer.c": text.encode(),
     }
-    return found | {name: (_FOLDER / name).read_bytes() for name in runtime(text)}
+    headers = {name: (_FOLDER / name).read_text(encoding="utf-8") for name in runtime(text)}
+    return found | {name: used.encode() for name, used in used_parts(headers, text).items()}
 
 
 def runtime(text: str) -> list[str]:

@@ -1,18 +1,20 @@
-"""Which headers of kernels/micro a package needs, and of each the parts that its kernels use.
+"""Which headers a package needs of kernels/micro, and of these and the tokenizer's the parts that its C uses.
 
 A header is parted at its empty lines into items: a function or macros with their comment; instances of a macro and
 functions of one line are items each. An item is needed where a text uses a name that it defines; its own text counts
-then too. What an `#if` holds together is one item. So no package has C that nothing in it calls.
+then too. What an `#if` holds together is one item, whose parts go one by one (unused_code.py). So no package has C
+that nothing in it calls.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embbert_tvm.codegen.unused_code import COMMENT, is_pasted, pasted
 from embbert_tvm.kernels import micro
 
 _FOLDER = Path(micro.__file__).parent
@@ -25,10 +27,9 @@ _DEFINED = re.compile(
     r"|^typedef [^;{]* (\w+)(?: __attribute__.*)?;|^\} (\w+);",
     re.MULTILINE,
 )
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _IF, _ENDIF = (re.compile(rf"^ *# *{word}", re.MULTILINE) for word in ("if", "endif"))
 _STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
-_PASTED = re.compile(r"\b\w*(?:##\w+)+\b")
+_ENUM = re.compile(r"\benum\b[^{;]*\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -43,59 +44,72 @@ class _Item:
     pasted: tuple[re.Pattern[str], ...]
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What stands above its items, a guard and includes, the items, and what stands below."""
+
+    before: str
+    items: tuple[_Item, ...]
+    after: str
+
+
 def needed(*texts: str) -> list[Path]:
-    """The headers that C texts need, sorted: of names that they use, and those that they include."""
+    """The headers of kernels/micro that C texts need, sorted: of names that they use, and those that they include."""
     return [_FOLDER / name for name in sorted(shipped(*texts))]
 
 
 def shipped(*texts: str) -> dict[str, str]:
-    """The headers that C texts need, by name, without what nothing of it uses."""
-    words: set[str] = set()
-    included = set()
-    for text in texts:
-        included |= set(_INCLUDE.findall(text))
-        words |= set(_WORD.findall(_COMMENT.sub(" ", text)))
+    """The headers of kernels/micro that C texts need, by name, without what nothing of it uses."""
+    headers = _micro()
+    kept = _kept(headers.values(), texts)
+    included = {name for text in texts for name in _INCLUDE.findall(text)}
+    names = ({item.header for item in kept} | included) & set(headers)
+    return _written({name: headers[name] for name in sorted(names)}, kept)
+
+
+def used_parts(headers: Mapping[str, str], *texts: str) -> dict[str, str]:
+    """Headers by name, all of which C texts need, without what nothing of it uses."""
+    parted = {name: _header(name, text) for name, text in headers.items()}
+    return _written(parted, _kept(parted.values(), texts))
+
+
+def _kept(headers: Iterable[_Header], texts: Sequence[str]) -> set[_Item]:
+    """The items that texts use, and those that they do."""
+    items = [item for header in headers for item in header.items]
+    words = {word for text in texts for word in _WORD.findall(COMMENT.sub(" ", text))}
     kept: set[_Item] = set()
-    while True:
-        new = {item for item in _items() if item not in kept and _is_used(item, words, kept)}
-        if not new:
-            break
+    while new := {item for item in items if item not in kept and _is_used(item, words, kept)}:
         kept |= new
         words |= {word for item in new for word in item.uses}
-    names = {item.header for item in kept} | {name for name in included if name in _frames()}
-    return {name: _written(name, kept, names) for name in sorted(names)}
+    return kept
 
 
 def _is_used(item: _Item, words: set[str], kept: set[_Item]) -> bool:
     if item.defines & words:
         return True
     patterns = [pattern for other in kept for pattern in other.pasted]
-    return any((m := p.fullmatch(name)) and m[1] in words for p in patterns for name in item.defines)
+    return any(is_pasted(name, patterns, words) for name in item.defines)
 
 
-def _written(name: str, kept: set[_Item], names: set[str]) -> str:
-    """A header's text of the items that are kept, and of its includes those that are there."""
-    before, after = _frames()[name]
-    before = _INCLUDE.sub(lambda m: m[0] if m[1] in names else "", before)
-    parts = [item.text for item in _items() if item.header == name and item in kept]
-    joined = "\n".join(parts)
-    return f"{before.rstrip()}\n\n{joined}\n{after}" if parts else f"{before.rstrip()}\n\n{after}"
-
-
-@functools.cache
-def _frames() -> dict[str, tuple[str, str]]:
-    """What stands above the items of each header, its guard and includes, and below them."""
-    return {name: (before, after) for name, (before, _, after) in _parted().items()}
+def _written(headers: Mapping[str, _Header], kept: set[_Item]) -> dict[str, str]:
+    """The texts of headers, of the items that are kept and of the includes that are there."""
+    found = {}
+    for name, header in headers.items():
+        before = _INCLUDE.sub(lambda m: m[0] if m[1] in headers else "", header.before)
+        parts = "\n".join(item.text for item in header.items if item in kept)
+        found[name] = f"{before.rstrip()}\n\n{parts}{parts and chr(10)}{header.after}"
+    return found
 
 
 @functools.cache
-def _items() -> tuple[_Item, ...]:
-    return tuple(_item(name, text) for name, (_, parts, _) in _parted().items() for text in parts)
+def _micro() -> dict[str, _Header]:
+    return {path.name: _header(path.name, path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.h"))}
 
 
 @functools.cache
-def _parted() -> dict[str, tuple[str, list[str], str]]:
-    return {path.name: _part(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.h"))}
+def _header(name: str, text: str) -> _Header:
+    before, items, after = _part(text)
+    return _Header(before, tuple(_item(name, item) for item in items), after)
 
 
 def _part(text: str) -> tuple[str, list[str], str]:
@@ -118,7 +132,7 @@ def _paragraphs(body: str) -> Iterator[str]:
         if not lines and not line:
             continue
         whole = depth == 0 and _WHOLE.match(line)
-        if depth == 0 and lines and (not line or (whole and _COMMENT.sub("", "\n".join(lines)).strip())):
+        if depth == 0 and lines and (not line or (whole and COMMENT.sub("", "\n".join(lines)).strip())):
             yield "\n".join(lines) + "\n"
             lines = []
         if whole:
@@ -133,7 +147,7 @@ def _depths(lines: Sequence[str]) -> Iterator[int]:
     """Depth of nesting in `#if`, braces and comments after each line."""
     nesting, commented = 0, ""
     for line in lines:
-        bare = _COMMENT.sub(" ", f"{commented}{line}")
+        bare = COMMENT.sub(" ", f"{commented}{line}")
         if "/*" in bare:
             commented += f"{line}\n"
             yield nesting + 1
@@ -146,10 +160,8 @@ def _depths(lines: Sequence[str]) -> Iterator[int]:
 
 
 def _item(header: str, text: str) -> _Item:
-    bare = _COMMENT.sub(" ", text)
+    bare = COMMENT.sub(" ", text)
     names = {next(filter(None, groups)) for groups in _DEFINED.findall(bare) if any(groups)}
+    names |= {one.split("=")[0].strip() for body in _ENUM.findall(bare) for one in body.split(",")} - {""}
     names -= set(re.findall(r"^ *# *undef (\w+)", bare, re.MULTILINE))
-    pasted = tuple(
-        re.compile(re.sub(r"##\w+##", r"(\\w+)", one)) for one in _PASTED.findall(bare) if re.search(r"##\w+##", one)
-    )
-    return _Item(header, text, frozenset(names), frozenset(_WORD.findall(bare)) - names, pasted)
+    return _Item(header, text, frozenset(names), frozenset(_WORD.findall(bare)) - names, pasted(bare))

@@ -17,6 +17,7 @@ from embbert_tvm.codegen.blob import Blob, layout_hash, make_blob
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import OUTPUT, CallStep, Program, StepOutput
+from embbert_tvm.codegen.unused_code import without_unused_code
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
@@ -86,7 +87,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = {f"{_HOST}/src/{name}": text.encode() for name, text in _code(contents, checks, made).items()}
     found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
-    found = _with_headers_of(prefix, found)
+    found = _with_headers_of(prefix, _without_unused_code(prefix, found))
     found, digest, model = _with_weights(contents, made, found)
     found[f"{_HOST}/include/{prefix}.h"] = _header(contents, made, digest).encode()
     texts = {
@@ -184,6 +185,12 @@ def _tolerance(contents: Contents) -> float:
         return FP32_TOLERANCE
     floating = contents.precision == "fp16" or any(str(c.precision).startswith("float") for c in contents.choices)
     return FLOATING_TOLERANCE if floating else 0.0
+
+
+def _without_unused_code(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:
+    """The sources without what they do not use, but for the tokenizer's header, which is for callers."""
+    texts = {path: content.decode() for path, content in sources.items() if not path.endswith(f"{prefix}_tokenizer.h")}
+    return sources | {path: text.encode() for path, text in without_unused_code(texts).items()}
 
 
 def _with_headers_of(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:

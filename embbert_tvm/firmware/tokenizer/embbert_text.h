@@ -137,7 +137,9 @@ static inline void extend_token(const tokenizer_t *t)
         t->ends[t->count - 1] = t->place.end;
     }
 }
+#endif
 
+#if TOKENIZER_OFFSETS
 /* Whether what is given on follows the last run at once, and is as long as each of its characters. */
 static inline bool follows_run(const tokenizer_t *t, const held_t *held)
 {

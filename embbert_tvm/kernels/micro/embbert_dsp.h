@@ -109,6 +109,7 @@ typedef int32_t embbert_word_t __attribute__((may_alias));
 #define EMBBERT_MLA_CONTEXT_LAST(steps)                                                                                \
     EMBBERT_MLA_PAIR("0", "1", "3", EMBBERT_MLA_FIRST("0", "2"), "ldrsh r7, [lr], #16*" #steps "\n")                   \
     "add r12, r12, #%c[stride]*" #steps "\n"
+/* Steps until R12 is where R9 says. */
 #define EMBBERT_MLA_LOOP(body) "push {r7}\n 1:\n" body "cmp r12, r9\n bne 1b\n pop {r7}\n"
 
 #endif

@@ -1,0 +1,73 @@
+"""Leaves macros and inline functions out of a package's C that nothing of it names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
+
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+# A macro, or a function whose braces stand at the beginning of a line.
+_DEFINE = re.compile(
+    r"^ *# *define (\w+)(?:[^\n]*\\\n)*[^\n]*\n"
+    r"|^(?:static inline|EMBBERT_INLINE) [^;{}(\n]*?(\w+)\([^;{}]*\)\n\{\n(?:[^}\n][^\n]*\n|\n)*\}\n",
+    re.MULTILINE,
+)
+# A comment at the beginning of a line, with the definitions that follow it at once.
+_GROUP = re.compile(rf"(^/\*(?:(?!\*/)[\s\S])*\*/\n)?((?:{_DEFINE.pattern})+)", re.MULTILINE)
+_EMPTY_IF = re.compile(r"^ *# *if[^\n]*\n\s*(?:# *else\n\s*)?# *endif\n\n?", re.MULTILINE)
+_PASTED = re.compile(r"\b\w+(?:##\w+)+\b")
+
+
+def pasted(text: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns of the names that macros make by ##, a group for each parameter, which is in small letters."""
+    parts = (found.split("##") for found in _PASTED.findall(text))
+    return tuple(
+        re.compile("".join(r"(\w+)" if part[0].islower() else re.escape(part) for part in one)) for one in parts
+    )
+
+
+def is_pasted(name: str, patterns: Iterable[re.Pattern[str]], words: Container[str]) -> bool:
+    """Whether a macro makes the name of words that there are."""
+    return any((made := p.fullmatch(name)) and all(part in words for part in made.groups()) for p in patterns)
+
+
+def without_unused_code(files: Mapping[str, str]) -> dict[str, str]:
+    """C by the names of its files without the definitions that none of them uses, and without their comments."""
+    found, before = dict(files), None
+    while found != before:
+        before, unused = found, _unused(found.values())
+        found = {name: _without(text, unused) for name, text in found.items()}
+    return found
+
+
+def _unused(texts: Iterable[str]) -> set[str]:
+    """Names of definitions that stand nowhere else."""
+    bare = [COMMENT.sub(" ", text) for text in texts]
+    words = Counter(word for text in bare for word in re.findall(r"\w+", text))
+    own: Counter[str] = Counter()
+    for text in bare:
+        for found in _DEFINE.finditer(text):
+            name = _name(found)
+            own[name] += len(re.findall(rf"\b{name}\b", found[0]))
+    patterns = {pattern for text in bare for pattern in pasted(text)}
+    return {name for name, count in own.items() if words[name] == count and not is_pasted(name, patterns, words)}
+
+
+def _name(definition: re.Match[str]) -> str:
+    return definition[1] or definition[2]
+
+
+def _without(text: str, unused: Container[str]) -> str:
+    """A text without definitions, without the comments of none, and without what is empty then."""
+
+    def less(group: re.Match[str]) -> str:
+        left = _DEFINE.sub(lambda found: "" if _name(found) in unused else found[0], group[2])
+        return (group[1] or "") + left if left else ""
+
+    found = _GROUP.sub(less, text)
+    if found == text:
+        return text
+    while (shorter := _EMPTY_IF.sub("", found)) != found:
+        found = shorter
+    return re.sub(r"\n{3,}", "\n\n", found)
