@@ -80,8 +80,10 @@ _EMBED_CALL = template("calls_embed.h.in")
 _TOKENS_CALLS = template("calls_tokens.h.in")
 _OFFSETS_CALL = template("calls_offsets.h.in")
 _FURTHER = template("head.h.in")
-_NAMES = "const char *@PREFIX@_@NAME@_label(size_t index); /* the name of a class, UTF-8; NULL past the last one */\n"
-_LOGITS_OF = "#define @UPPER@_LOGITS_OF(tokens) (@LOGITS_OF@) /* that a text of so many tokens has */\n"
+_NAMES = template("head_label.h.in")
+_LOGITS_OF = template("logits_of.h.in")
+_PADDING = template("padding.h.in")
+_LINEAR = template("linear_fields.h.in")
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,6 @@ def _further(program: Program, head: FurtherHead, prefix: str) -> str:
     return substitute(_FURTHER, prefix, names=_NAMES if head.labels else "", are=are, **values)
 
 
-_PADDING = "#define @UPPER@_PADDING @PADDING@ /* id that fills a text up to the one length that there is */\n"
-
-
 def _label_words(rejects: bool) -> dict[str, object]:
     """What the header says of a result's label and scores."""
     words: dict[str, object] = {"rejects": int(rejects), "label_is": "index of the largest logit, the first of equals"}
@@ -179,10 +178,6 @@ def _label_words(rejects: bool) -> dict[str, object]:
 _CUT = "A text of more than\n * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so."
 _CUT_BUT_FOR_NGRAMS = _CUT[:-1] + ";\n * the n-grams of all of it add to the logits."
 _STREAMS = "A text of any length\n * is read whole."
-_LINEAR = """\
-    bool has_text;                   /* whether the inference in hand is of a text, */
-    float linear[@UPPER@_CLASSES]; /* whose n-grams add this to the logits */
-"""
 
 
 @dataclass(frozen=True)

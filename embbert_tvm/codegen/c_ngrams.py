@@ -15,7 +15,7 @@ import numpy as np
 from embbert_tvm.codegen.c_api import LINKED
 from embbert_tvm.codegen.c_expressions import real
 from embbert_tvm.codegen.micro_headers import used_parts
-from embbert_tvm.codegen.templates import substitute, template
+from embbert_tvm.codegen.templates import fill, substitute, template
 from embbert_tvm.data.ngrams import BASE_LETTERS, FOLDS
 from embbert_tvm.escape import c_comment
 from embbert_tvm.models.ngrams import NEXT_TEXT, NgramModel
@@ -25,32 +25,26 @@ RUNTIME = firmware("tokenizer", "embbert_ngrams.h")
 _ASCII = 0x80  # the runtime knows these without a table
 
 # Where the rows are that are added: constants of the firmware, or where the state of a text says.
-_TABLE = """\
-#define NGRAMS_EMIT(state, bucket) \\
-    ngrams_add_row((state)->sums, &@PREFIX@_linear_table[(bucket) * NGRAMS_COLUMNS])
-"""
+_TABLE = template("linear_emit_row.c.in")
 # A bucket's number spells the row: the signs and the places of its two numbers.
-_SIGNS = """\
-#define NGRAMS_EMIT(state, bucket) ngrams_add_signs((state)->sums, bucket)
-"""
-_TABLE_OF_STATE = """\
-#define NGRAMS_STATE const int8_t *table;
-#define NGRAMS_EMIT(state, bucket) ngrams_add_row((state)->sums, &(state)->table[(bucket) * NGRAMS_COLUMNS])
-"""
+_SIGNS = template("linear_emit_signs.c.in")
+_TABLE_OF_STATE = template("linear_emit_row_of_state.c.in")
 
 _HEADER = template("linear.h.in")
 _SOURCE = template("linear.c.in")
 _PLAIN = template("linear_plain.c.in").rstrip("\n")
 _PROJECTED = template("linear_projected.c.in").rstrip("\n")
-_OF_TWO = "        logits[0] += -z / 2;\n        logits[1] += z / 2;"
+_FINAL = template("linear_final.c.in").rstrip("\n")
+_FINAL_OF_TWO = template("linear_final_two.c.in").rstrip("\n")
+_FOLDS = template("linear_folds.c.in").rstrip("\n")
 
 # Of a package of nothing else, in the place of the functions that call a tokenizer.
 _BYTES_TEXT = template("tokenize_bytes.c.in").rstrip("\n")
 # Parts of <prefix>_model.c: what begins with a text, what with ids, and what is done with the logits at the end.
 WITH_TEXT = template("linear_begin.c.in")
-WITHOUT_TEXT = "    model->has_text = false;\n"
+WITHOUT_TEXT = template("linear_begin_ids.c.in")
 ADD = template("linear_add.c.in") + "\n"
-ADDED = "    add_linear(model, logits);\n"
+ADDED = template("linear_added.c.in")
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class _Rows:
 
 
 _STORED = _Rows(template("linear_add_row.c.in").rstrip("\n"), _TABLE, "", "table[bucket 1] + ... + table[bucket n]")
-_IN_BLOB = replace(_STORED, emit=_TABLE_OF_STATE, begin="    state.table = blob->linear_table;\n")
+_IN_BLOB = replace(_STORED, emit=_TABLE_OF_STATE, begin=template("linear_begin_state.c.in"))
 _SIGNED = _Rows(template("linear_add_signs.c.in").rstrip("\n"), _SIGNS, "", "signs(bucket 1) + ... + signs(bucket n)")
 
 
@@ -91,7 +85,7 @@ def files(
     in_blob: whether that is a blob, whose fields' names are those of `constants`."""
     features, outputs = model.features, len(model.bias)
     projected = model.projection is not None
-    final = _OF_TWO if len(model.labels) == 2 else "        logits[c] += z;"
+    final = _FINAL_OF_TWO if len(model.labels) == 2 else _FINAL
     own = "blob->" if in_blob else f"{prefix}_"
     rows = _SIGNED if model.table is None else _IN_BLOB if in_blob else _STORED
     arrays = {name: f"{own}{name}" for name in ("linear_table", "linear_bias", "linear_projection")}
@@ -132,25 +126,9 @@ def fold_tables() -> str:
     """The tables of embbert_ngrams.h that do not depend on the model: what becomes of characters beyond ASCII."""
     folds = [row for row in FOLDS if row[1] >= _ASCII]
     folds = [(max(first, _ASCII), last, kind, added) for first, last, kind, added in folds]
-    lines = [f"    {{0x{first:X}, 0x{last:X}, {kind}, {added}}}," for first, last, kind, added in folds]
+    rows = [f"    {{0x{first:X}, 0x{last:X}, {kind}, {added}}}," for first, last, kind, added in folds]
     bases = [
         f'    {{0x{first:X}, {len(letters)}, "{"".join(x if x.isascii() else "?" for x in letters)}"}},'
         for first, letters in BASE_LETTERS
     ]
-    return "\n".join(
-        [
-            f"#define NGRAMS_FOLDS {len(folds)}",
-            f"#define NGRAMS_BASES {len(bases)}",
-            "",
-            "/* first, last, what they are (NGRAMS_LETTER, ...), and what is added to a letter */",
-            "static const struct {",
-            "    uint32_t first, last, kind;",
-            "    int32_t added;",
-            "} ngrams_folds[NGRAMS_FOLDS] = {",
-            *lines,
-            "};",
-            "static const struct { uint32_t first, count; const char *letters; } ngrams_bases[NGRAMS_BASES] = {",
-            *bases,
-            "};",
-        ]
-    )
+    return fill(_FOLDS, fold_count=len(rows), base_count=len(bases), folds="\n".join(rows), bases="\n".join(bases))

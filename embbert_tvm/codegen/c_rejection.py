@@ -14,11 +14,8 @@ _KNOWN = {
 }
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
-_MEANS = """\
-    static const float means[@UPPER@_CLASSES][@UPPER@_CLASSES] = { /* each class's mean logits */
-@ROWS@
-    };"""
-_MEANS_IN_BLOB = "    const float *const means = model->blob->class_means; /* each class's mean logits */"
+_MEANS = template("class_means.c.in").rstrip("\n")
+_MEANS_IN_BLOB = template("class_means_in_blob.c.in").rstrip("\n")
 
 # Of the header's placeholders.
 RESULT_COMMENTS = {
