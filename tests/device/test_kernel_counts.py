@@ -14,11 +14,12 @@ sys.path.insert(0, str(resource("benchmarks")))
 import kernels
 
 # 256 x 128 x 128 with requantization, by Debian 12's compilers: `python benchmarks/kernels.py --cpu cortex-m3 rv32imc`.
+# M55's took 565,344 with 136 cycles a tile of 128 columns; what follows a tile takes more instructions in 131 cycles.
 KNOWN = {
     "cortex-m3": 7_955_680,
     "cortex-m4": 4_297_760,
     "cortex-m7": 4_293_680,
-    "cortex-m55": 565_344,
+    "cortex-m55": 574_562,
     "rv32imc": 12_285_849,
 }
 
