@@ -47,21 +47,21 @@ ROWS_OF_TEXT, WIDTH, TAPS = 256, 128, 32
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 
 
-def product(isa: Isa, form: WeightFormat | None = None) -> tirx.PrimFunc:
-    """The queries of EmbBERT's layer: a block operand, of y int8 (pairs, width, 2). form: of the weights where they are
-    codes."""
-    bias_dtype, scale_dtype = UNCOMPRESSED if form is None else COMPRESSED
+def product(isa: Isa, weight_format: WeightFormat | None = None) -> tirx.PrimFunc:
+    """The queries of EmbBERT's layer: a block operand, of y int8 (pairs, width, 2). weight_format: of the
+    weights where they are codes."""
+    bias_dtype, scale_dtype = UNCOMPRESSED if weight_format is None else COMPRESSED
 
     def body() -> None:
         pairs = length("M")
         y = argument("y", (pairs, WIDTH, INTERLEAVE), "int8")
-        declared = weights.declare(WIDTH, WIDTH, form, None)
+        declared = weights.declare(WIDTH, WIDTH, weight_format, None)
         bias, multiplier = constants("bias", (WIDTH,), bias_dtype), constants("multiplier", (WIDTH,), scale_dtype)
         out = argument("out", isa.shape(WIDTH), isa.operand_dtype)
         with T.sblock("product"):
             left = workspace("left", isa.shape(WIDTH), isa.operand_dtype)
             sums = workspace("sums", isa.shape(WIDTH), "int32")
-            weight = weights.matrix(declared, None if form is None else weights.tile_of(WIDTH), WIDTH, None)
+            weight = weights.matrix(declared, None if weight_format is None else weights.tile_of(WIDTH), WIDTH, None)
             bias, multiplier = widened(isa.fills_blocks, bias), widened(isa.fills_blocks, multiplier)
             with loop("b", pairs // 2) as b:
                 isa.load(left, y, b * 2, WIDTH)

@@ -375,7 +375,7 @@ def _calibration(front: FrontEnd) -> calibrate.Calibration:
     if given is not None:
         texts = [front.filled(ids) for ids in calibration_ids(given, source.tokenizer, front.max_length)]
         check_ids(given, texts, front.vocabulary, front.door.least, front.max_length)
-        return calibrate.calibrate(front.mod, texts, digest, with_moments=source.trained_precision is None)
+        return calibrate.calibrate(front.mod, texts, digest, with_second_moments=source.trained_precision is None)
     if source.calibration is None:
         raise InputError(
             f"{source.onnx}: int8 needs calibration: give --calibration with a TSV, lines of text or token ids (.npz, "

@@ -20,10 +20,10 @@ def layer(d: int, isa: Isa, query: WeightFormat | None = None, joined: WeightFor
     part = (d,)
     stages = (
         Load(0, 0),
-        Linear((0,), part, Requantize(), value=1, form=query, compressed=query is not None),
+        Linear((0,), part, Requantize(), value=1, weight_format=query, compressed=query is not None),
         Attend(2, 1, 0, 0),
         Load(3, 1),
-        Linear((2, 3), part, RmsNorm(), tensor=1, form=joined, compressed=joined is not None),
+        Linear((2, 3), part, RmsNorm(), tensor=1, weight_format=joined, compressed=joined is not None),
     )
     return row_block(RowBlock((Value(part),) * 4, (Tensor(part), Tensor(part, written=True)), stages), isa)
 

@@ -34,6 +34,8 @@ INSTEAD = {
     r"\"common\"|common\[": "channel_rescale",
     r"\.lookups|lookups(:|=)": "small_tables",
     r"\.single|single=(True|False)|single: bool": "one_row",
+    r"(spec|stage|table|source|residual)\.form|form: WeightFormat": "weight_format",
+    r"with_moments|[Cc]alibration\.moments|graph\.moments|graph import moments": "second_moments",
     r"class (Step|Output|Source)|import Source|compiler\.Source": "CallStep, StepRecord, StepOutput, ModelSource",
     r"class (Teacher)?Progress": "SearchStatus, TrainingCallbacks, PretrainingCallbacks, TeacherCallbacks",
     r"class Block(?!\(nn\.Module)": "Allocation, BasicBlock, BlockContext, ParameterPart",

@@ -38,10 +38,10 @@ class Writer:
     def take(self) -> str:
         return self.names.popleft()
 
-    def coded(self, form: WeightFormat | None) -> str:
+    def coded(self, weight_format: WeightFormat | None) -> str:
         """A matrix, which as codes has an argument more for the multipliers of its blocks."""
         name = self.take()
-        if form is not None and form.block is not None:
+        if weight_format is not None and weight_format.block is not None:
             self.take()
         return name
 
@@ -114,7 +114,7 @@ def source_of(source: ProductInput, writer: Writer) -> str:
     """How a product reads an operand."""
     if source.taps > 1 or source.after:
         raise UnwrittenError("a convolution over time of all channels")
-    name = writer.coded(source.form)
+    name = writer.coded(source.weight_format)
     if source.indexed:
         return f"{name}[{writer.take()}]"
     if source.row is not None:

@@ -80,7 +80,7 @@ def _(spec: Product, writer: Writer) -> None:
     if spec.skipped:
         raise UnwrittenError("rows that are not made")
     read = [source_of(source, writer) for source in spec.sources]
-    weight = writer.coded(spec.form) if read else ""
+    weight = writer.coded(spec.weight_format) if read else ""
     bias = writer.take()
     acc = f"dot({side_by_side(read)}, {weight}) + {bias}" if read else bias
     for _ in spec.small_tables:
@@ -95,9 +95,9 @@ def _(spec: Product, writer: Writer) -> None:
 def _(spec: DepthwiseConv, writer: Writer) -> None:
     if spec.dilation != 1:
         raise UnwrittenError("a filter that skips rows")
-    x, weight, bias = writer.take(), writer.coded(spec.form), writer.take()
+    x, weight, bias = writer.take(), writer.coded(spec.weight_format), writer.take()
     # Codes are stored a channel after the other, and so is what a filter along row-interleaved rows reads.
-    by_channel = spec.form is not None or (spec.pairs and spec.row is None)
+    by_channel = spec.weight_format is not None or (spec.pairs and spec.row is None)
     weight = weight if by_channel else f"T({weight})"
     rows = "" if spec.row is None else f"[{spec.row}:{spec.row + 1}]"
     rows_made = filtered(x, weight, spec.expansion, spec.after)

@@ -60,7 +60,7 @@ def _(stage: row_block.Save, spec: row_block.RowBlock, writer: Writer) -> _Stage
 
 
 def _table(table: row_block.Table, writer: Writer) -> str:
-    name = writer.coded(table.form)
+    name = writer.coded(table.weight_format)
     return f"{name}[{writer.take()}]" if table.by_ids else f"{name}[0:L]"
 
 
@@ -78,8 +78,8 @@ def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
 @_declared.register
 def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Stage:
-    weight = writer.coded(stage.form) if stage.sources else ""
-    if stage.packing == row_block.MVE_CODES and stage.form is not None and stage.form.block is None:
+    weight = writer.coded(stage.weight_format) if stage.sources else ""
+    if stage.packing == row_block.MVE_CODES and stage.weight_format is not None and stage.weight_format.block is None:
         writer.take()  # they have multipliers in any case
     bias = writer.take()
     small_tables = []

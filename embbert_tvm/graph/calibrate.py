@@ -20,7 +20,7 @@ from tvm.ir import Var
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph import moments
+from embbert_tvm.graph import second_moments
 from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
 from embbert_tvm.graph.equalize import adjustable, equalize
 from embbert_tvm.progress import over
@@ -105,17 +105,17 @@ RANGES: dict[str, Callable[[Histogram, int], float]] = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own. moments:
-    E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through its rounding,
-    which is to stay as it is. peaks: the largest magnitudes by channel that `equalize` rewrites the model by, whose
-    tensors all else is of then; none of a model that stays as it is. holds: by name, another tensor whose range a
-    tensor is to have at least; no part of what is written."""
+    """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own.
+    second_moments: E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through
+    its rounding, which is to stay as it is. peaks: the largest magnitudes by channel that `equalize` rewrites the model
+    by, whose tensors all else is of then; none of a model that stays as it is. holds: by name, another tensor whose
+    range a tensor is to have at least; no part of what is written."""
 
     onnx_sha256: str
     examples: int
     tensors: dict[str, Histogram]
     method: Callable[[str], str] = lambda tensor: "percentile"
-    moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    second_moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     peaks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     holds: dict[str, str] = field(default_factory=dict, compare=False)
 
@@ -194,16 +194,16 @@ def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[s
 
 
 def calibrate(
-    mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str, with_moments: bool = True
+    mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str, with_second_moments: bool = True
 ) -> Calibration:
-    """The statistics of a simplified module over token id sequences. with_moments: second moments too.
+    """The statistics of a simplified module over token id sequences. with_second_moments: second moments too.
 
     Raises InputError where there are no texts, or a tensor has no finite value.
     """
     if not texts:
         raise InputError("calibration needs at least one text")
     batches = [np.asarray([ids], np.int32) for ids in texts]
-    seen = _ranges(mod, batches, adjustable(mod) if with_moments else ())
+    seen = _ranges(mod, batches, adjustable(mod) if with_second_moments else ())
     equal = equalize(mod, seen.peaks)
     if equal is not mod:
         mod, peaks = equal, seen.peaks
@@ -212,7 +212,7 @@ def calibrate(
         peaks = {}
     names, low, high, run = seen.names, seen.low, seen.high, seen.run
     counts = np.zeros((len(names), BINS), np.int64)
-    summed = set(names) & set(moments.multiplied(mod)) if with_moments else set()
+    summed = set(names) & set(second_moments.multiplied(mod)) if with_second_moments else set()
     sums: dict[str, tuple[np.ndarray, int]] = dict.fromkeys(summed, (np.zeros(()), 0))
     for ids in over(batches, "calibrating, histograms", "texts"):
         for n, value in enumerate(run(ids)):
@@ -226,7 +226,7 @@ def calibrate(
         name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
     }
     found = {name: sums[name][0] / sums[name][1] for name in names if name in sums}
-    return Calibration(onnx_sha256, len(texts), tensors, moments=found, peaks=peaks)
+    return Calibration(onnx_sha256, len(texts), tensors, second_moments=found, peaks=peaks)
 
 
 def sha256(path: Path) -> str:
@@ -256,7 +256,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "tensors": {
             name: {"low": h.low, "high": h.high, "counts": list(h.counts)} for name, h in calibration.tensors.items()
         },
-        "moments": {name: moments.pack(moment) for name, moment in calibration.moments.items()},
+        "moments": {name: second_moments.pack(moment) for name, moment in calibration.second_moments.items()},
     }
     if calibration.peaks:
         content["peaks"] = {name: [float(x) for x in peaks] for name, peaks in calibration.peaks.items()}
@@ -272,12 +272,12 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
             name: Histogram(float(h["low"]), float(h["high"]), tuple(int(c) for c in h["counts"]))
             for name, h in content["tensors"].items()
         }
-        found = {name: moments.unpack(packed) for name, packed in content.get("moments", {}).items()}
+        found = {name: second_moments.unpack(packed) for name, packed in content.get("moments", {}).items()}
         peaks = {name: np.array([float(x) for x in row], np.float32) for name, row in content.get("peaks", {}).items()}
         if not all(row.size and np.isfinite(row).all() for row in peaks.values()):
             raise ValueError("no peaks")
         sha, examples = str(content["onnx_sha256"]), int(content["examples"])
-        calibration = Calibration(sha, examples, tensors, moments=found, peaks=peaks)
+        calibration = Calibration(sha, examples, tensors, second_moments=found, peaks=peaks)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {again}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

@@ -28,8 +28,8 @@ def float_tensors(onnx: Path, names: Iterable[str]) -> Callable[[Sequence[int]],
     return lambda ids: dict(zip(kept, runs(np.asarray([ids], np.int32)), strict=True))
 
 
-def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]], with_moments: bool = True) -> None:
+def calibrate_folder(folder: Path, ids: Sequence[Sequence[int]], with_second_moments: bool = True) -> None:
     """Write `calibration.json` of the model folder, from token id sequences and its model.onnx."""
     path = folder / "model.onnx"
     mod = run(front(load_onnx(path)))
-    save_calibration(calibrate(mod, ids, sha256(path), with_moments), folder / "calibration.json")
+    save_calibration(calibrate(mod, ids, sha256(path), with_second_moments), folder / "calibration.json")

@@ -213,13 +213,13 @@ class _Writer:
         found, isa = node.filter, self.isa
         stored = self.interleaved(found.x)
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
-        weight, form = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
+        weight, weight_format = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
         parts = [(channels, wide)]
-        dtypes = layouts_of(form)
+        dtypes = layouts_of(weight_format)
         bias = pack.vector(self.constants, found.bias, parts, dtypes[0])
         multiplier = pack.vector(self.constants, found.epilogue[0], parts, dtypes[1])
-        func = filter_along_text(found.spec.taps, wide, isa, form, len(found.epilogue) > 1)
-        func = with_spec(func, replace(found.spec, channels=wide, pairs=True, form=form))
+        func = filter_along_text(found.spec.taps, wide, isa, weight_format, len(found.epilogue) > 1)
+        func = with_spec(func, replace(found.spec, channels=wide, pairs=True, weight_format=weight_format))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
         out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
         (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text")
@@ -316,11 +316,11 @@ class _Writer:
         return f"{ROW_BY_ROW}: {why or f'no stage for {type(spec).__name__} with these operands'}"
 
 
-def layouts_of(form) -> tuple[str | None, str | None]:
+def layouts_of(weight_format) -> tuple[str | None, str | None]:
     """The types of a product's biases and of its multipliers beside weights of a format; None for int32."""
     from embbert_tvm.kernels.low_bits import COMPRESSED
 
-    return (None, None) if form is None else COMPRESSED
+    return (None, None) if weight_format is None else COMPRESSED
 
 
 def fuse_row_blocks(quantized: Quantized, isa: Isa) -> Quantized:

@@ -89,30 +89,30 @@ def weight(
         return [constants.renamed(first, made)], None, None
     if any(b is None or b.format != all_blocks[0].format for b in all_blocks):
         raise UnpackableError("weights of several formats in one product")
-    form = all_blocks[0].format
+    weight_format = all_blocks[0].format
     levels = _padded(np.concatenate([b.levels for b in all_blocks]), rows, columns, k)
-    if levels.shape != first.shape and (form.first > 0 or -form.first % form.step):
-        raise UnpackableError(f"{form.name} weights have no 0 to pad with")
+    if levels.shape != first.shape and (weight_format.first > 0 or -weight_format.first % weight_format.step):
+        raise UnpackableError(f"{weight_format.name} weights have no 0 to pad with")
     spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
-    if isa.takes_codes(form, k):
-        multipliers = _multipliers(spread, levels, replace(form, block=block_columns(form.bits)))
-        codes = constants.renamed(first, pack_levels(interleave(levels), form.bits), "_pairs")
+    if isa.takes_codes(weight_format, k):
+        multipliers = _multipliers(spread, levels, replace(weight_format, block=block_columns(weight_format.bits)))
+        codes = constants.renamed(first, pack_levels(interleave(levels), weight_format.bits), "_pairs")
         parts = [codes, constants.renamed(first, pack_block_multipliers(multipliers), "_multipliers")]
-        return parts, form, MVE_CODES
-    parts = [constants.renamed(first, pack_codes(form, interleave(levels)), "_pairs")]
-    if form.block is not None:
-        multipliers = _multipliers(spread, levels, form)
+        return parts, weight_format, MVE_CODES
+    parts = [constants.renamed(first, pack_codes(weight_format, interleave(levels)), "_pairs")]
+    if weight_format.block is not None:
+        multipliers = _multipliers(spread, levels, weight_format)
         parts.append(constants.renamed(first, pack_multipliers(multipliers), "_multipliers"))
-    return parts, form, None
+    return parts, weight_format, None
 
 
-def _multipliers(spread: np.ndarray, levels: np.ndarray, form: WeightFormat) -> np.ndarray:
+def _multipliers(spread: np.ndarray, levels: np.ndarray, weight_format: WeightFormat) -> np.ndarray:
     """The multiplier of each block of a padded matrix, from those of its weights."""
     n, k = levels.shape
-    found = np.ones((-(-n // ROWS), form.columns(k)), np.uint8)
+    found = np.ones((-(-n // ROWS), weight_format.columns(k)), np.uint8)
     for i in range(found.shape[0]):
         for j in range(found.shape[1]):
-            part = np.s_[i * ROWS : (i + 1) * ROWS, j * form.block : (j + 1) * form.block]
+            part = np.s_[i * ROWS : (i + 1) * ROWS, j * weight_format.block : (j + 1) * weight_format.block]
             used = np.unique(spread[part][levels[part] != 0])
             if len(used) > 1:
                 raise UnpackableError("padding would cut blocks of low-bit weights")
@@ -194,13 +194,13 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
     rest, made = iter(args), []
 
     def read(source: ProductInput) -> ProductInput:
-        form = _matrix(constants, next(rest), made)
+        weight_format = _matrix(constants, next(rest), made)
         made.extend([next(rest)] if source.indexed else [])
-        return replace(source, form=form)
+        return replace(source, weight_format=weight_format)
 
     sources = tuple(map(read, spec.sources))
-    form = _matrix(constants, next(rest), made) if sources else None
-    stored = replace(spec, sources=sources, form=form)
+    weight_format = _matrix(constants, next(rest), made) if sources else None
+    stored = replace(spec, sources=sources, weight_format=weight_format)
     bias_dtype = COMPRESSED[0] if stored.compressed else None
     made.append(_stored(constants, next(rest), bias_dtype))
     for _ in spec.small_tables:
@@ -217,9 +217,11 @@ def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) 
     """A convolution's, likewise."""
     x, weight, bias, *rest = args
     made = [x]
-    form = _matrix(constants, weight, made)
-    made.append(_stored(constants, bias, COMPRESSED[0] if form else None))
-    return replace(spec, form=form), made + _epilogue(constants, spec.epilogue, iter(rest), form is not None)
+    weight_format = _matrix(constants, weight, made)
+    made.append(_stored(constants, bias, COMPRESSED[0] if weight_format else None))
+    return replace(spec, weight_format=weight_format), made + _epilogue(
+        constants, spec.epilogue, iter(rest), weight_format is not None
+    )
 
 
 def _matrix(constants: Constants, expr: Expr, made: list) -> WeightFormat | None:
@@ -228,9 +230,9 @@ def _matrix(constants: Constants, expr: Expr, made: list) -> WeightFormat | None
     if value is None or constants.blocks_of(value) is None:
         made.append(expr)
         return None
-    parts, form = plain(constants, value)
+    parts, weight_format = plain(constants, value)
     made += parts
-    return form
+    return weight_format
 
 
 def _stored(constants: Constants, expr: Expr, dtype: str | None) -> Expr | np.ndarray:

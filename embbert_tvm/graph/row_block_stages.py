@@ -149,13 +149,13 @@ def _linear(call: KernelCall, node: Node) -> None:
     rows = call.wide(node.parts)
     residuals = [_residual(call, o) for o in first.residuals]
     constants: list = []
-    form = packing = None
+    weight_format = packing = None
     if read.values:
         k = call.isa.dot_columns(sum(wide for _, wide in read.columns))
         matrices = [_ordered(call, m.weight, read.slices) for m in node.maps]
-        made, form, packing = pack.weight(constants_of, matrices, rows, read.columns, k, call.isa)
+        made, weight_format, packing = pack.weight(constants_of, matrices, rows, read.columns, k, call.isa)
         constants += made
-    compressed = form is not None or read.coded
+    compressed = weight_format is not None or read.coded
     bias_dtype, scale_dtype = COMPRESSED if compressed else (None, None)
 
     def vector(values: list[np.ndarray], dtype: str | None) -> np.ndarray:
@@ -180,7 +180,7 @@ def _linear(call: KernelCall, node: Node) -> None:
     call.stages.append(
         Linear(
             tuple(read.values), node.parts, epilogue, value, tensor, first.spec.small_tables,
-            tuple(r for r, _ in residuals), form, compressed, packing,
+            tuple(r for r, _ in residuals), weight_format, compressed, packing,
         )
     )  # fmt: skip
     call.constants += constants
@@ -252,7 +252,7 @@ def _gather(call: KernelCall, tables: list, read: _Read) -> None:
     found = []
     for operand, here in tables:
         table, arguments = _table(call, operand)
-        read.coded |= table.form is not None
+        read.coded |= table.weight_format is not None
         found.append(table)
         call.constants += arguments
         read.place(call, table.parts, here.start)
@@ -264,9 +264,9 @@ def _gather(call: KernelCall, tables: list, read: _Read) -> None:
 
 def _table(call: KernelCall, operand: Operand) -> tuple[Table, list]:
     value = operand.data.value.numpy()
-    made, form = pack.plain(call.writer.constants, value)
+    made, weight_format = pack.plain(call.writer.constants, value)
     ids = [] if operand.ids is None else [call.writer.plain_rows(operand.ids)]
-    table = Table(len(value), operand.source.width, operand.ids is not None, form, window=_reach(operand))
+    table = Table(len(value), operand.source.width, operand.ids is not None, weight_format, window=_reach(operand))
     return table, [*made, *ids]
 
 

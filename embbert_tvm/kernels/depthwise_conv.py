@@ -19,8 +19,8 @@ from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, WeightFormat,
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
     pairs: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
-    form: of the weight where it is stored as codes; its vectors are compressed then. after: rows after t that it reads.
-    dilation: rows from one tap to the next.
+    weight_format: of the weight where it is stored as codes; its vectors are compressed then. after: rows after t
+    that it reads. dilation: rows from one tap to the next.
 
     x is read as WINDOW(dilation * (taps - 1) + 1), of which `after` rows lie ahead."""
 
@@ -30,34 +30,38 @@ class DepthwiseConv:
     row: int | None = None
     pairs: bool = False
     expansion: int = 1
-    form: WeightFormat | None = None
+    weight_format: WeightFormat | None = None
     columns: int | None = None
     after: int = 0
     dilation: int = 1
 
     @property
     def name(self) -> str:
-        form = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
-        stored = "" if self.form is None else f"_{self.form.label}"
+        layout = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
+        stored = "" if self.weight_format is None else f"_{self.weight_format.label}"
         times = "" if self.expansion == 1 else f"_by{self.expansion}"
         reach = "" if self.dilation == 1 else f"_every{self.dilation}"
         reach += "" if self.after == 0 else f"_after{self.after}"
-        return f"depthwise_conv_{form}{self.epilogue.name}_{self.taps}x{self.channels}{times}{reach}{stored}"
+        return f"depthwise_conv_{layout}{self.epilogue.name}_{self.taps}x{self.channels}{times}{reach}{stored}"
 
 
 def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
     """Arguments: x int8 (L, channels / expansion); weight int8 (taps, channels); bias int32 (channels,); the
-    epilogue's own; out (L or 1, channels). A weight of a `form` is its codes, a row of taps for each channel; bias is
-    int8 then, the epilogue's vectors int16 (low_bits.py)."""
-    form = spec.form
-    bias_dtype, scale_dtype = UNCOMPRESSED if form is None else COMPRESSED
+    epilogue's own; out (L or 1, channels). A weight of a `weight_format` is its codes, a row of taps for each channel;
+    bias is int8 then, the epilogue's vectors int16 (low_bits.py)."""
+    weight_format = spec.weight_format
+    bias_dtype, scale_dtype = UNCOMPRESSED if weight_format is None else COMPRESSED
     taps, channels, epilogue, row = spec.taps, spec.channels, spec.epilogue, spec.row
     width = channels // spec.expansion
 
     def body() -> None:
         rows = length("M" if spec.pairs else "L")
         x = argument("x", (rows, spec.columns or width, 2) if spec.pairs else (rows, width), "int8")
-        weight = codes("weight", channels, taps, form) if form else argument("weight", (taps, channels), "int8")
+        weight = (
+            codes("weight", channels, taps, weight_format)
+            if weight_format
+            else argument("weight", (taps, channels), "int8")
+        )
         bias = constants("bias", (channels,), bias_dtype)
         params = epilogue.arguments(channels, scale_dtype)
         out_rows = rows if row is None else 1
@@ -76,7 +80,7 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
                     of = tirx.floordiv(vc, spec.expansion)
                     sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.pairs else x[at, of]
                     tap = tirx.if_then_else(inside, i32(sample), i32(0))
-                    filtered = weight.element(vc, vk) if form else i32(weight[vk, vc])
+                    filtered = weight.element(vc, vk) if weight_format else i32(weight[vk, vc])
                     store(acc, acc[vc] + tap * filtered, vc)
             epilogue.row(acc, params, out, vt, channels)
 

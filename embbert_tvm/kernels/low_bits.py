@@ -80,7 +80,7 @@ class WeightFormat:
 # Each is there with blocks of some widths. All but binary have a zero, which many small weights need more than levels
 # that lie evenly around it.
 FORMATS = {
-    form.label: form
+    weight_format.label: weight_format
     for base in (
         WeightFormat("int8", 8, -127, 1, 255),
         WeightFormat("int6", 6, -32, 1, 64),
@@ -90,15 +90,15 @@ FORMATS = {
         WeightFormat("ternary", 2, -1, 1, 3),
         WeightFormat("binary", 1, -1, 2, 2),
     )
-    for form in (base, *(replace(base, block=block) for block in BLOCKS if base.stored))
+    for weight_format in (base, *(replace(base, block=block) for block in BLOCKS if base.stored))
 }
 
 
-def pack_codes(form: WeightFormat, levels: np.ndarray) -> np.ndarray:
+def pack_codes(weight_format: WeightFormat, levels: np.ndarray) -> np.ndarray:
     """Levels, flat in the order in which they are read, as the bytes of their planes."""
-    codes = ((levels.reshape(-1).astype(np.int32) - form.first) // form.step).astype(np.uint8)
+    codes = ((levels.reshape(-1).astype(np.int32) - weight_format.first) // weight_format.step).astype(np.uint8)
     planes = []
-    for (bits, low), size in zip(form.planes, form.plane_bytes(len(codes)), strict=True):
+    for (bits, low), size in zip(weight_format.planes, weight_format.plane_bytes(len(codes)), strict=True):
         part = np.zeros(size * 8 // bits, np.uint8)
         part[: len(codes)] = codes >> low & (1 << bits) - 1
         words = part.reshape(-1, 8 // bits, 4) << (bits * np.arange(8 // bits, dtype=np.uint8))[None, :, None]
@@ -115,9 +115,9 @@ def pack_multipliers(multipliers: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Codes:
-    """The buffers of a matrix of `form`, (rows, k), stored row after row or, as pairs, two rows side by side."""
+    """The buffers of a matrix (rows, k) of `weight_format`, stored row after row or, as pairs, two rows at a time."""
 
-    form: WeightFormat
+    weight_format: WeightFormat
     rows: int
     k: int
     codes: object
@@ -126,20 +126,24 @@ class Codes:
     def at(self, row, column, flat):
         """The int8 of `row` and `column` as int32, stored at place `flat`."""
         code, offset = None, 0
-        for (bits, low), size in zip(self.form.planes, self.form.plane_bytes(self.rows * self.k), strict=True):
+        for (bits, low), size in zip(
+            self.weight_format.planes, self.weight_format.plane_bytes(self.rows * self.k), strict=True
+        ):
             word = tirx.floordiv(flat, 32 // bits)
             inside = tirx.floormod(flat, 32 // bits)
             byte = i32(self.codes[offset + word * 4 + tirx.floormod(inside, 4)])
             shift = tirx.Cast("int32", tirx.floordiv(inside, 4) * bits)
             part = ((byte >> shift) & i32((1 << bits) - 1)) << i32(low)
             code, offset = part if code is None else code + part, offset + size
-        level = code * i32(self.form.step) + i32(self.form.first)
+        level = code * i32(self.weight_format.step) + i32(self.weight_format.first)
         return level * self.multiplier(row, column)
 
     def multiplier(self, row, column):
         if self.multipliers is None:
-            return i32(self.form.most)
-        block = tirx.floordiv(row, ROWS) * self.form.columns(self.k) + tirx.floordiv(column, self.form.block)
+            return i32(self.weight_format.most)
+        block = tirx.floordiv(row, ROWS) * self.weight_format.columns(self.k) + tirx.floordiv(
+            column, self.weight_format.block
+        )
         byte = i32(self.multipliers[tirx.floordiv(block, 2)])
         return ((byte >> tirx.Cast("int32", tirx.floormod(block, 2) * 4)) & i32(15)) + i32(1)
 
@@ -149,7 +153,7 @@ class Codes:
 
     def unpack_pair(self, intrinsic: bool, out, pair) -> None:
         """out int8 (1, k, 2): rows 2 * pair and 2 * pair + 1 of a matrix stored in pairs."""
-        if intrinsic and rows_unpack(self.form, INTERLEAVE * self.k, INTERLEAVE):
+        if intrinsic and rows_unpack(self.weight_format, INTERLEAVE * self.k, INTERLEAVE):
             self._call(out, pair * (INTERLEAVE * self.k), pair, INTERLEAVE * self.k, INTERLEAVE)
             return
         with loop("k", self.k) as k, loop("c", INTERLEAVE) as c:
@@ -162,40 +166,51 @@ class Codes:
 
     def _call(self, out, first, pair, count: int, interleave: int) -> None:
         """The codes from `first` on, which starts a word of every plane."""
-        form, sizes = self.form, self.form.plane_bytes(self.rows * self.k)
-        low, high = form.planes[0][0], form.planes[1][0] if len(form.planes) > 1 else 0
+        weight_format, sizes = self.weight_format, self.weight_format.plane_bytes(self.rows * self.k)
+        low, high = weight_format.planes[0][0], weight_format.planes[1][0] if len(weight_format.planes) > 1 else 0
         starts = [address(self.codes, tirx.floordiv(first * low, 8))]
         starts.append(address(self.codes, sizes[0] + tirx.floordiv(first * high, 8)) if high else starts[0])
         if self.multipliers is None:
             multipliers, block = starts[0], 0
         else:
-            multipliers, block = address(self.multipliers, 0), form.block
-        at = pair * form.columns(self.k)
-        args = (*starts, multipliers, at, count, block * interleave, low, high, form.first, form.step, form.most)
+            multipliers, block = address(self.multipliers, 0), weight_format.block
+        at = pair * weight_format.columns(self.k)
+        args = (
+            *starts,
+            multipliers,
+            at,
+            count,
+            block * interleave,
+            low,
+            high,
+            weight_format.first,
+            weight_format.step,
+            weight_format.most,
+        )
         call("embbert_unpack", address(out, *[0] * len(out.shape)), *args)
 
 
-def rows_unpack(form: WeightFormat, k: int, interleave: int = 1) -> bool:
+def rows_unpack(weight_format: WeightFormat, k: int, interleave: int = 1) -> bool:
     """Whether rows of k, of blocks of so many rows, are whole words of every plane, and blocks too."""
-    return k % 32 == 0 and (form.block is None or form.block * interleave % 32 == 0)
+    return k % 32 == 0 and (weight_format.block is None or weight_format.block * interleave % 32 == 0)
 
 
-def codes(name: str, rows: int, k: int, form: WeightFormat) -> Codes:
+def codes(name: str, rows: int, k: int, weight_format: WeightFormat) -> Codes:
     """Arguments `name` uint8 and, where blocks have multipliers, `name_multipliers` uint8."""
-    packed = argument(name, (sum(form.plane_bytes(rows * k)),), "uint8")
+    packed = argument(name, (sum(weight_format.plane_bytes(rows * k)),), "uint8")
     multipliers = None
-    if form.block is not None:
-        count = -(-rows // ROWS) * form.columns(k)
+    if weight_format.block is not None:
+        count = -(-rows // ROWS) * weight_format.columns(k)
         multipliers = argument(f"{name}_multipliers", (-(-count // 2),), "uint8")
-    return Codes(form, rows, k, packed, multipliers)
+    return Codes(weight_format, rows, k, packed, multipliers)
 
 
-def stored(name: str, shape: tuple, form: WeightFormat | None):
+def stored(name: str, shape: tuple, weight_format: WeightFormat | None):
     """An int8 argument: a buffer of `shape`, (rows, k) or row-interleaved, or its codes."""
-    if form is None:
+    if weight_format is None:
         return argument(name, shape, "int8")
     rows, k = shape[:2]
-    return codes(name, rows * INTERLEAVE if len(shape) == 3 else rows, k, form)
+    return codes(name, rows * INTERLEAVE if len(shape) == 3 else rows, k, weight_format)
 
 
 class CompressedVector:

@@ -21,12 +21,16 @@ def block_columns(bits: int) -> int:
     return 16 * bits
 
 
-def fits_codes(form: WeightFormat, k: int) -> bool:
+def fits_codes(weight_format: WeightFormat, k: int) -> bool:
     """Whether weights of a format and k columns can be packed: levels in two's complement, whole blocks."""
-    columns = block_columns(form.bits)
-    in_range = form.step == 1 and form.first >= -(1 << form.bits - 1) and form.peak < 1 << form.bits - 1
-    whole = k % columns == 0 and (form.block is None or form.block % columns == 0)
-    return form.bits in BITS and in_range and whole
+    columns = block_columns(weight_format.bits)
+    in_range = (
+        weight_format.step == 1
+        and weight_format.first >= -(1 << weight_format.bits - 1)
+        and weight_format.peak < 1 << weight_format.bits - 1
+    )
+    whole = k % columns == 0 and (weight_format.block is None or weight_format.block % columns == 0)
+    return weight_format.bits in BITS and in_range and whole
 
 
 def pack_levels(levels: np.ndarray, bits: int) -> np.ndarray:

@@ -31,15 +31,16 @@ _HALF = 1 << (RESIDUAL_BITS - 1)
 class ProductInput:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
-    columns: that it has then with padding, if more. form: of a constant table that is stored as codes (low_bits.py).
-    dtype: of its elements; int16 of a residual only. taps, after, dilation: of the window through which it is read."""
+    columns: that it has then with padding, if more. weight_format: of a constant table that is stored as codes
+    (low_bits.py). dtype: of its elements; int16 of a residual only. taps, after, dilation: of the window through
+    which it is read."""
 
     width: int
     rows: int | None = None
     indexed: bool = False
     row: int | None = None
     pairs: bool = False
-    form: WeightFormat | None = None
+    weight_format: WeightFormat | None = None
     columns: int | None = None
     dtype: str = "int8"
     taps: int = 1
@@ -57,7 +58,7 @@ class Product:
     """The shape of a product: its sources, output width n, the rows of each small int32 table, its epilogue.
 
     one_row: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
-    residuals. form: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
+    residuals. weight_format: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
     made, where a window would reach beyond the text; the last is made of any text.
     """
 
@@ -67,7 +68,7 @@ class Product:
     small_tables: tuple[int, ...] = ()
     one_row: bool = False
     residuals: tuple[ProductInput, ...] = ()
-    form: WeightFormat | None = None
+    weight_format: WeightFormat | None = None
     skipped: int = 0
 
     def rows_made(self, rows):
@@ -77,7 +78,7 @@ class Product:
     @property
     def compressed(self) -> bool:
         """Whether its vectors are stored in fewer bits than 32."""
-        return self.form is not None or any(s.form is not None for s in self.sources)
+        return self.weight_format is not None or any(s.weight_format is not None for s in self.sources)
 
     @property
     def k(self) -> int:
@@ -85,14 +86,16 @@ class Product:
 
     @property
     def name(self) -> str:
-        widths = "_".join(f"{_window(s)}{s.width}{s.form.label if s.form else ''}" for s in self.sources)
-        form = "pairs_" if any(s.pairs for s in self.sources) else ""
-        added = "".join(f"_plus_{_form(a)}" for a in self.residuals)
+        widths = "_".join(
+            f"{_window(s)}{s.width}{s.weight_format.label if s.weight_format else ''}" for s in self.sources
+        )
+        layout = "pairs_" if any(s.pairs for s in self.sources) else ""
+        added = "".join(f"_plus_{_residual_name(a)}" for a in self.residuals)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
-        codes = "" if self.form is None else f"_{self.form.label}"
+        codes = "" if self.weight_format is None else f"_{self.weight_format.label}"
         rows = "row_" if self.one_row else ""
         rows += f"without{self.skipped}_" if self.skipped else ""
-        return f"product_{form}{rows}{self.epilogue.name}_{shape}{added}{codes}"
+        return f"product_{layout}{rows}{self.epilogue.name}_{shape}{added}{codes}"
 
 
 def _window(source: ProductInput) -> str:
@@ -102,18 +105,18 @@ def _window(source: ProductInput) -> str:
     return f"{source.taps}taps{reach}after{source.after}of"
 
 
-def _form(residual: ProductInput) -> str:
+def _residual_name(residual: ProductInput) -> str:
     kind = "table" if residual.indexed else "row" if residual.row is not None else "rows"
     wide = "wide_" if residual.dtype == "int16" else ""
-    return f"{wide}{kind}{residual.rows or ''}{residual.form.label if residual.form else ''}"
+    return f"{wide}{kind}{residual.rows or ''}{residual.weight_format.label if residual.weight_format else ''}"
 
 
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     """Arguments: each source (int8, or a residual's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
     (n, k); bias int32 (n,); each small table (int32, (rows, n)) and its ids; each residual as a source, and its factor
     int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
-    table or weight of a `form` is its codes and, where it has any, its multipliers; bias and small tables are int8
-    then, the epilogue's vectors int16.
+    table or weight of a `weight_format` is its codes and, where it has any, its multipliers; bias and small tables are
+    int8 then, the epilogue's vectors int16.
 
     Sources and residuals are read as ROW with L rows, or as WINDOW(dilation * (taps - 1) + 1) of which `after`
     rows lie ahead; as TABLE where they are constants.
@@ -123,7 +126,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     def body() -> None:
         rows = length()
         sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
-        weight = stored("weight", (spec.n, spec.k), spec.form) if spec.sources else None
+        weight = stored("weight", (spec.n, spec.k), spec.weight_format) if spec.sources else None
         bias = constants("bias", (spec.n,), bias_dtype)
         small_tables = [
             (constants(f"table{t}", (size, spec.n), bias_dtype), argument(f"table{t}_ids", (1, rows), "int32"))
@@ -161,7 +164,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
                     with block("product", vj=("S", spec.n, j), vk=("R", spec.k, k)) as (vj, vk):
                         with init():
                             store(acc, start(vj), vj)
-                        value = weight.element(vj, vk) if spec.form else i32(weight[vj, vk])
+                        value = weight.element(vj, vk) if spec.weight_format else i32(weight[vj, vk])
                         store(acc, acc[vj] + i32(row[vk]) * value, vj)
             spec.epilogue.row(acc, params, out, vi, spec.n)
 
@@ -174,16 +177,16 @@ def _declare(name: str, source: ProductInput, rows) -> tuple:
     shape = (source.rows or rows, source.width)
     if source.pairs:
         shape = (length("M"), source.columns or source.width, 2)
-    data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.form)
+    data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.weight_format)
     ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
     return source, data, ids
 
 
 def _calls(spec: Product, isa: Isa) -> bool:
     """Whether micro-kernels work on its rows: multiply them, or unpack their weights."""
-    if spec.form is None:
+    if spec.weight_format is None:
         return isa.rows_intrinsic
-    return isa.intrinsic and rows_unpack(spec.form, spec.k)
+    return isa.intrinsic and rows_unpack(spec.weight_format, spec.k)
 
 
 def _row_product(isa: Isa, acc, row, weight) -> None:
@@ -225,6 +228,6 @@ def _element(read: tuple, i, k):
     """Element k of the row that a source reads for row i."""
     source, data, ids = read
     at = ids[0, i] if source.indexed else i if source.row is None else source.row
-    if source.form is not None:
+    if source.weight_format is not None:
         return tirx.Cast("int8", data.element(at, k))
     return data[at // 2, k, at % 2] if source.pairs else data[at, k]

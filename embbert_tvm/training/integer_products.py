@@ -72,17 +72,17 @@ def _table(run: Run, user: Expr, x: Expr) -> tuple[ScaledIntegers, bool] | None:
     if name == "strided_slice" and not product.from_start(made):
         return None
     real = run.constant((x.name, 0), lambda: table, x.name)
-    form = run.q.table_format(user.name, x.name)
+    weight_format = run.q.table_format(user.name, x.name)
 
     def make() -> ScaledIntegers:
-        if not form.stored:
+        if not weight_format.stored:
             return per_tensor(real)
-        found = run.weights.fits.levels((x.name, "table"), real, form, shared=True)
+        found = run.weights.fits.levels((x.name, "table"), real, weight_format, shared=True)
         return ScaledIntegers(found.value, float(found.scale[0]))
 
     steps = run.weights.once((x.name, "steps"), make)
     at = run.dequantized(made.args[1]).reshape(-1) if name == "take" else slice(0, run.length)
-    return ScaledIntegers(steps.value[at], steps.scale), form.stored
+    return ScaledIntegers(steps.value[at], steps.scale), weight_format.stored
 
 
 def _through(x: Tensor, window: Window) -> Tensor:
@@ -141,9 +141,11 @@ def _channels(
         if not terms:
             return per_channel(torch.zeros(n, 0), finest, stored)
         weight = torch.cat([term * x.scale for term, x in zip(terms, operands, strict=True)]).t()
-        form = run.weight_format(user)
-        if form.stored:
-            return run.weights.fits.levels((user.name, "weight"), weight, form.within(weight.shape[1]), finest=finest)
+        weight_format = run.weight_format(user)
+        if weight_format.stored:
+            return run.weights.fits.levels(
+                (user.name, "weight"), weight, weight_format.within(weight.shape[1]), finest=finest
+            )
         return per_channel(weight, finest, stored)
 
     return run.weights.once((user.name, "channels"), make)
@@ -207,10 +209,10 @@ def conv_rows(run: Run, expr: Expr, found: depthwise_conv.Match) -> ScaledIntege
 
     def make() -> Channels:
         weight = run.of_match(expr, "weight", found.weight) * x.scale
-        form = run.weight_format(expr)
-        if not form.stored:
+        weight_format = run.weight_format(expr)
+        if not weight_format.stored:
             return per_channel(weight)
-        return run.weights.fits.levels((expr.name, "weight"), weight, form.within(weight.shape[1]))
+        return run.weights.fits.levels((expr.name, "weight"), weight, weight_format.within(weight.shape[1]))
 
     channels = run.weights.once((expr.name, "channels"), make)
     before = found.dilation * (found.weight.shape[1] - 1) - found.after

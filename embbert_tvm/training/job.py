@@ -276,7 +276,7 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
     from embbert_tvm.graph.float_tensors import calibrate_folder
 
     ids = calibration_ids(examples, folder.tokenizer, folder.config.max_length)
-    calibrate_folder(folder.path, ids, with_moments=folder.trained_precision is None)
+    calibrate_folder(folder.path, ids, with_second_moments=folder.trained_precision is None)
     return len(ids)
 
 

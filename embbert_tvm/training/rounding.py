@@ -47,18 +47,22 @@ class Fits:
         self._found.clear()
 
     def levels(
-        self, key: object, weight: Tensor, form: WeightFormat, shared: bool = False, finest: float = 0.0
+        self, key: object, weight: Tensor, weight_format: WeightFormat, shared: bool = False, finest: float = 0.0
     ) -> Channels:
         """Weights (n, k) rounded to the nearest of a format's levels. shared: one scale for all rows; finest: the least
         that a scale may be."""
         n, k = weight.shape
         if key not in self._found:
-            scale, multipliers = fit_scales(weight.detach().double().cpu().numpy(), form, shared=shared, finest=finest)
-            factor = spread(multipliers, n, k, form.block or k).astype(np.float32)
+            scale, multipliers = fit_scales(
+                weight.detach().double().cpu().numpy(), weight_format, shared=shared, finest=finest
+            )
+            factor = spread(multipliers, n, k, weight_format.block or k).astype(np.float32)
             self._found[key] = (torch.from_numpy(scale).to(weight), torch.from_numpy(factor).to(weight))
         scale, factor = self._found[key]
-        code = torch.clamp((weight / (scale[:, None] * factor) - form.first) / form.step, 0, form.count - 1)
-        return Channels((form.first + form.step * round_even(code)) * factor, scale, compressed=True)
+        code = torch.clamp(
+            (weight / (scale[:, None] * factor) - weight_format.first) / weight_format.step, 0, weight_format.count - 1
+        )
+        return Channels((weight_format.first + weight_format.step * round_even(code)) * factor, scale, compressed=True)
 
 
 def per_channel(weight: Tensor, finest: float = 0.0, compressed: bool = False) -> Channels:

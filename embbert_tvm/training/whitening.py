@@ -101,5 +101,5 @@ def add_known_head(folder: ModelFolder, found: Whitening, ids: Sequence[Sequence
     written = model.save_pretrained(folder.path, name=folder.name, labels=folder.labels, tokenizer=folder.tokenizer)
     export_folder(written)
     few = calibration_sample([list(one) for one in ids])
-    calibrate_folder(folder.path, few, with_moments=folder.trained_precision is None)
+    calibrate_folder(folder.path, few, with_second_moments=folder.trained_precision is None)
     return read_folder(folder.path)

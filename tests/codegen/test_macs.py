@@ -40,7 +40,7 @@ INT4 = FORMATS["int4b32"]
         (embbert_kernels.layer(D, REFERENCE), L * D * (D + 2 * L + 2 * D)),
         (embbert_kernels.embedding((40, 16), (L, 16), D, 2, DSP), L * 32 * D),
         (embbert_kernels.layer(D, DSP, INT4, INT4), L * D * (D + 2 * L + 2 * D)),
-        (product(Product((ProductInput(D),), 32, Requantize(), form=INT4)), L * D * 32),
+        (product(Product((ProductInput(D),), 32, Requantize(), weight_format=INT4)), L * D * 32),
     ],
     ids=lambda x: None if isinstance(x, int) else str(x.attrs["embbert.kernel"]),
 )

@@ -58,7 +58,7 @@ def test_the_float_model_stays_what_it_is(end):
     assert equal is not mod
     assert operators(equal)["matmul"] == operators(mod)["matmul"] + 2  # the large channels' own
     np.testing.assert_allclose(answers(keep_float(equal)), answers(keep_float(mod)), rtol=1e-4, atol=1e-5)
-    again = calibrate(equal, TEXTS, "x", with_moments=False)
+    again = calibrate(equal, TEXTS, "x", with_second_moments=False)
     assert again.tensors.keys() == statistics.tensors.keys()
 
 
@@ -71,7 +71,7 @@ def test_int8_loses_less():
         assert not [c for c in found.choices if c.precision == "float32"], found.choices
         return float(np.square(answers(found) - right).mean())
 
-    assert lost(calibrate(mod, TEXTS, "x")) < 0.3 * lost(calibrate(mod, TEXTS, "x", with_moments=False))
+    assert lost(calibrate(mod, TEXTS, "x")) < 0.3 * lost(calibrate(mod, TEXTS, "x", with_second_moments=False))
 
 
 def test_a_model_of_even_channels_stays_itself():

@@ -14,17 +14,17 @@ from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.low_bits import FORMATS, compressed, rounded_to
 from embbert_tvm.kernels.product import Product, ProductInput, product
 
-STORED = [form for form in FORMATS.values() if form.stored]
+STORED = [weight_format for weight_format in FORMATS.values() if weight_format.stored]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(STORED), st.integers(1, 7), st.integers(1, 80), st.booleans(), st.integers(0, 99))
-def test_weights_are_levels_times_multipliers_in_int8(form, n, k, shared, seed):
+def test_weights_are_levels_times_multipliers_in_int8(weight_format, n, k, shared, seed):
     weight = small.normal(n, k, seed=seed) * np.exp(small.normal(n, 1, seed=seed + 1))
-    found = nearest(weight, form, shared=shared)
-    levels = form.first + form.step * np.arange(form.count)
+    found = nearest(weight, weight_format, shared=shared)
+    levels = weight_format.first + weight_format.step * np.arange(weight_format.count)
     assert np.isin(found.levels, levels).all()
-    assert 1 <= found.multipliers.min() <= found.multipliers.max() <= form.most
+    assert 1 <= found.multipliers.min() <= found.multipliers.max() <= weight_format.most
     product = found.levels.astype(int) * found.spread()
     assert np.array_equal(product, found.weight)
     assert not shared or np.ptp(found.scale) == 0
@@ -34,28 +34,28 @@ def test_weights_are_levels_times_multipliers_in_int8(form, n, k, shared, seed):
     np.testing.assert_allclose(np.abs(found.levels * step - weight), nearer, atol=1e-9)
 
 
-@pytest.mark.parametrize("form", STORED, ids=lambda form: form.label)
-def test_more_blocks_and_more_bits_leave_less(form):
+@pytest.mark.parametrize("weight_format", STORED, ids=lambda weight_format: weight_format.label)
+def test_more_blocks_and_more_bits_leave_less(weight_format):
     weight = small.normal(8, 128) * np.exp(small.normal(8, 128, seed=1))
 
     def error(f):
         found = nearest(weight, f)
         return np.square(found.weight * found.scale[:, None] - weight).sum()
 
-    whole = FORMATS[form.name]
-    assert error(form) <= 1.02 * error(whole)
-    if form.bits < 6 and form.name != "ternary":
-        assert error(form) > error(FORMATS["int6"])
+    whole = FORMATS[weight_format.name]
+    assert error(weight_format) <= 1.02 * error(whole)
+    if weight_format.bits < 6 and weight_format.name != "ternary":
+        assert error(weight_format) > error(FORMATS["int6"])
 
 
 def test_weights_that_are_levels_stay_as_they_are():
-    form = FORMATS["int4b32"]
+    weight_format = FORMATS["int4b32"]
     rng = np.random.default_rng(0)
     levels, multipliers = rng.integers(-7, 8, (4, 64)), rng.integers(8, 17, (2, 2))
     levels[:, ::32] = 7
     multipliers[:, 0] = 16
     weight = 0.25 * levels * spread(multipliers, 4, 64, 32)
-    found = nearest(weight, form)
+    found = nearest(weight, weight_format)
     np.testing.assert_allclose(found.weight * found.scale[:, None], weight, atol=1e-9)
 
 
@@ -64,37 +64,40 @@ def test_gptq_changes_what_comes_out_less(name):
     """Inputs of few directions, as those of a layer are."""
     rng = np.random.default_rng(1)
     inputs = rng.standard_normal((400, 12)) @ rng.standard_normal((12, 64)) + 0.1 * rng.standard_normal((400, 64))
-    weight, form = rng.standard_normal((16, 64)), FORMATS[name]
+    weight, weight_format = rng.standard_normal((16, 64)), FORMATS[name]
 
     def error(found):
         return np.square(inputs @ (found.weight * found.scale[:, None] - weight).T).sum()
 
-    assert error(gptq(weight, form, inputs.T @ inputs / 400)) < 0.6 * error(nearest(weight, form))
+    assert error(gptq(weight, weight_format, inputs.T @ inputs / 400)) < 0.6 * error(nearest(weight, weight_format))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(STORED), st.integers(1, 7), st.integers(1, 70), st.booleans(), st.integers(0, 99))
-def test_no_row_loses_more_by_gptq_than_by_the_nearest_levels(form, n, k, shared, seed):
+def test_no_row_loses_more_by_gptq_than_by_the_nearest_levels(weight_format, n, k, shared, seed):
     weight, inputs = small.normal(n, k, seed=seed), small.normal(20, k, seed=seed + 1) * np.exp(small.normal(1, k))
-    found, plain = gptq(weight, form, inputs.T @ inputs, shared=shared), nearest(weight, form, shared=shared)
+    found, plain = (
+        gptq(weight, weight_format, inputs.T @ inputs, shared=shared),
+        nearest(weight, weight_format, shared=shared),
+    )
     errors = [np.square(inputs @ (x.weight * x.scale[:, None] - weight).T).sum(0) for x in (found, plain)]
     assert (errors[0] <= errors[1] * (1 + 1e-5) + 1e-9).all()
     assert np.array_equal(found.scale, plain.scale)
 
 
 def test_gptq_of_even_inputs_is_the_nearest():
-    weight, form = small.normal(6, 32), FORMATS["int4b16"]
-    assert np.array_equal(gptq(weight, form, np.eye(32)).levels, nearest(weight, form).levels)
+    weight, weight_format = small.normal(6, 32), FORMATS["int4b16"]
+    assert np.array_equal(gptq(weight, weight_format, np.eye(32)).levels, nearest(weight, weight_format).levels)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(STORED), st.integers(1, 5), st.integers(1, 80), st.integers(-6, 3), st.integers(0, 99))
-def test_no_scale_is_finer_than_the_finest(form, n, k, magnitude, seed):
+def test_no_scale_is_finer_than_the_finest(weight_format, n, k, magnitude, seed):
     """What a residual adds has no room in an accumulator of finer steps; scales that are coarse enough stay."""
     weight, finest = small.normal(n, k, seed=seed) * 10.0**magnitude, 1e-3
-    found = nearest(weight, form, finest=finest)
+    found = nearest(weight, weight_format, finest=finest)
     assert found.scale.min() >= finest
-    fits = fit_scales(weight, form)
+    fits = fit_scales(weight, weight_format)
     if fits[0].min() >= finest:
         assert np.array_equal(found.scale, fits[0])
 
@@ -124,6 +127,6 @@ def test_a_table_that_is_added_is_read_in_its_format():
     ids = relax.Var("ids", relax.TensorType((1, 4), "int32"))
     constants = Constants({fingerprint(table): blocks}, {fingerprint(table): "table"})
     stored, args = row_product(constants, spec, [vector, relax.const(table), ids, vector, vector])
-    assert stored.residuals[0].form == blocks.format
+    assert stored.residuals[0].weight_format == blocks.format
     assert [x.dtype for x in args if isinstance(x, np.ndarray)] == [np.uint8, np.uint8]
     assert len(product(stored).params) == len(args) + 1

@@ -76,8 +76,8 @@ def precision_source(found: Match) -> None:
 
 def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     x = q.quantized(found.x)
-    weight, form = found.weight.astype(np.float64) * x.scale, q.weight_format(expr.name)
-    channels = low_bit(weight, found.bias, form) if form.stored else per_channel(weight, found.bias)
+    weight, weight_format = found.weight.astype(np.float64) * x.scale, q.weight_format(expr.name)
+    channels = low_bit(weight, found.bias, weight_format) if weight_format.stored else per_channel(weight, found.bias)
     last = finish(q.graph, q.calibration, expr, found.inner, channels)
     count, taps = found.weight.shape
     args = [x.expr, np.ascontiguousarray(channels.weight.T), channels.bias, *last.constants]

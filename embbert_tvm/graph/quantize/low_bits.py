@@ -43,13 +43,13 @@ def spread(multipliers: np.ndarray, n: int, k: int, block: int) -> np.ndarray:
 
 
 def fit_scales(
-    weight: np.ndarray, form: WeightFormat, *, shared: bool = False, finest: float = 0.0
+    weight: np.ndarray, weight_format: WeightFormat, *, shared: bool = False, finest: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scale of each row (n,) of real weights (n, k) and the multiplier of each block that leave the least square
     error, of a grid of scales. shared: one scale for all rows, as a table has. finest: the least of scales."""
     weight = weight.astype(np.float64)
     n, k = weight.shape
-    block = form.block or k
+    block = weight_format.block or k
     pairs, columns = -(-n // ROWS), -(-k // block)
     padded = np.zeros((pairs * ROWS, columns * block))
     padded[:n, :k] = weight
@@ -58,14 +58,14 @@ def fit_scales(
     if shared:
         peak = np.full_like(peak, peak.max(initial=0.0))
     peak[peak == 0] = 1.0
-    options = range(1, form.most + 1) if form.block else (form.most,)
+    options = range(1, weight_format.most + 1) if weight_format.block else (weight_format.most,)
     best = None
     for shrunk in _SHRUNK:
-        scale = np.maximum(shrunk * peak / (form.peak * form.most), finest)
+        scale = np.maximum(shrunk * peak / (weight_format.peak * weight_format.most), finest)
         errors = []
         for m in options:
             step = (scale * m)[:, :, None, None]
-            errors.append(((form.to_levels(tiles / step) * step - tiles) ** 2).sum(axis=(1, 3)))
+            errors.append(((weight_format.to_levels(tiles / step) * step - tiles) ** 2).sum(axis=(1, 3)))
         errors = np.stack(errors)
         chosen = errors.argmin(0)
         error = errors.min(0).sum(1)
@@ -83,21 +83,21 @@ def fit_scales(
     return scale.reshape(-1)[:n], multipliers.astype(np.uint8)
 
 
-def nearest(weight: np.ndarray, form: WeightFormat, *, shared: bool = False, finest: float = 0.0) -> Blocks:
+def nearest(weight: np.ndarray, weight_format: WeightFormat, *, shared: bool = False, finest: float = 0.0) -> Blocks:
     """Real weights (n, k) rounded to the nearest levels, in scales of `finest` or more."""
-    scale, multipliers = fit_scales(weight, form, shared=shared, finest=finest)
+    scale, multipliers = fit_scales(weight, weight_format, shared=shared, finest=finest)
     n, k = weight.shape
-    step = scale[:, None] * spread(multipliers, n, k, form.block or k)
-    return Blocks(form, form.to_levels(weight / step).astype(np.int8), multipliers, scale)
+    step = scale[:, None] * spread(multipliers, n, k, weight_format.block or k)
+    return Blocks(weight_format, weight_format.to_levels(weight / step).astype(np.int8), multipliers, scale)
 
 
 def gptq(
-    weight: np.ndarray, form: WeightFormat, hessian: np.ndarray, *, shared: bool = False, finest: float = 0.0
+    weight: np.ndarray, weight_format: WeightFormat, hessian: np.ndarray, *, shared: bool = False, finest: float = 0.0
 ) -> Blocks:
     """Real weights (n, k) rounded one column after the other, each rounding error met by the columns still to come, so
     that what the rows give for inputs x of `hessian` = E[x x^T] (k, k) changes little (GPTQ); a row
     for which the nearest levels change it less has those."""
-    plain = nearest(weight, form, shared=shared, finest=finest)
+    plain = nearest(weight, weight_format, shared=shared, finest=finest)
     n, k = weight.shape
     step = plain.scale[:, None] * plain.spread()
     diagonal = np.diag(hessian)
@@ -108,7 +108,7 @@ def gptq(
     upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
     left, levels = weight.astype(np.float64)[:, order], np.zeros((n, k), np.int8)
     for i, column in enumerate(order):
-        levels[:, column] = form.to_levels(left[:, i] / step[:, column])
+        levels[:, column] = weight_format.to_levels(left[:, i] / step[:, column])
         error = (left[:, i] - levels[:, column] * step[:, column]) / upper[i, i]
         left[:, i + 1 :] -= np.outer(error, upper[i, i + 1 :])
     costs = []

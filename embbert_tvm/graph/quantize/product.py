@@ -83,11 +83,11 @@ class _Operand:
 def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, float]:
     """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale. weight: (k, n), what
     multiplies them."""
-    form = q.table_format(user.name, x.name)
-    if not form.stored:
+    weight_format = q.table_format(user.name, x.name)
+    if not weight_format.stored:
         return per_tensor(table)
-    weighed = weight is not None and q.compensates and form.bits > 2
-    blocks = low_bit_table(table, form, weight.astype(np.float64) @ weight.T if weighed else None)
+    weighed = weight is not None and q.compensates and weight_format.bits > 2
+    blocks = low_bit_table(table, weight_format, weight.astype(np.float64) @ weight.T if weighed else None)
     return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
 
 
@@ -154,10 +154,10 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     largest = (a.scale * np.abs(a.by).max() / MOST_STEPS[a.source.dtype] for a in residuals)
     finest = len(residuals) * float(max(largest, default=0.0))
     weight = np.concatenate([np.zeros((n, 0)), *parts], axis=1)
-    bias, form = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
+    bias, weight_format = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
     hessian = _hessian(q, found, operands) if operands else None
-    if form.stored and operands:
-        channels = low_bit(weight, bias, form, hessian, finest)
+    if weight_format.stored and operands:
+        channels = low_bit(weight, bias, weight_format, hessian, finest)
         q.keep_blocks(channels.weight, channels.blocks)
     else:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
@@ -169,7 +169,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
 def _hessian(q: Quantizer, found: Sum, operands: list[_Operand]) -> np.ndarray | None:
     """The second moments of a product's inputs in their steps, those of two operands taken for unrelated. None where
     the weights are to be rounded to the nearest."""
-    parts = [q.calibration.moments.get(term.x.name) for term in found.terms]
+    parts = [q.calibration.second_moments.get(term.x.name) for term in found.terms]
     if not q.compensates or any(part is None for part in parts) or any(term.window.taps > 1 for term in found.terms):
         return None
     widths = [len(part) for part in parts]

@@ -163,7 +163,7 @@ class Quantizer:
     @property
     def compensates(self) -> bool:
         """Whether weights of fewer than 8 bits are rounded by what they multiply (GPTQ), not to the nearest."""
-        return self.plan.rounding == "gptq" and bool(self.calibration.moments)
+        return self.plan.rounding == "gptq" and bool(self.calibration.second_moments)
 
     def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
         """`value`, an int8 constant, after noting what it is made of."""

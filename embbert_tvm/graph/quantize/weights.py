@@ -42,12 +42,20 @@ class Channels:
 
 
 def low_bit(
-    weight: np.ndarray, bias: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None, finest: float = 0.0
+    weight: np.ndarray,
+    bias: np.ndarray,
+    weight_format: WeightFormat,
+    hessian: np.ndarray | None = None,
+    finest: float = 0.0,
 ) -> Channels:
     """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits, in steps of
     `finest` or more: to the nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
-    form = form.within(weight.shape[1])
-    blocks = nearest(weight, form, finest=finest) if hessian is None else gptq(weight, form, hessian, finest=finest)
+    weight_format = weight_format.within(weight.shape[1])
+    blocks = (
+        nearest(weight, weight_format, finest=finest)
+        if hessian is None
+        else gptq(weight, weight_format, hessian, finest=finest)
+    )
     channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
@@ -72,11 +80,15 @@ def per_channel(
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
 
-def low_bit_table(table: np.ndarray, form: WeightFormat, hessian: np.ndarray | None = None) -> Blocks:
+def low_bit_table(table: np.ndarray, weight_format: WeightFormat, hessian: np.ndarray | None = None) -> Blocks:
     """A real table in a format of fewer than 8 bits. hessian: of the columns of the matrix that its rows are multiplied
     by, so that their products change little."""
-    form = form.within(table.shape[1]) if len(table) == 1 else form
-    return nearest(table, form, shared=True) if hessian is None else gptq(table, form, hessian, shared=True)
+    weight_format = weight_format.within(table.shape[1]) if len(table) == 1 else weight_format
+    return (
+        nearest(table, weight_format, shared=True)
+        if hessian is None
+        else gptq(table, weight_format, hessian, shared=True)
+    )
 
 
 def per_tensor(table: np.ndarray) -> tuple[np.ndarray, float]:

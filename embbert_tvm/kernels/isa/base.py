@@ -166,7 +166,7 @@ class Isa:
         """Whether int8 weights of k columns lie as raw words (kernels/raw_words.py)."""
         return False
 
-    def takes_codes(self, form: WeightFormat, k: int) -> bool:
+    def takes_codes(self, weight_format: WeightFormat, k: int) -> bool:
         """Whether a product unpacks weights of k columns and fewer bits on their way (kernels/mve_codes.py)."""
         return False
 

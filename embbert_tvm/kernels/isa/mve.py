@@ -96,8 +96,8 @@ class Mve(Isa):
         pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
         call("embbert_mve_interleave", *pairs, address(operand, 0, 0, 0), width)
 
-    def takes_codes(self, form: WeightFormat, k: int) -> bool:
-        return fits_codes(form, k)
+    def takes_codes(self, weight_format: WeightFormat, k: int) -> bool:
+        return fits_codes(weight_format, k)
 
     def product(self, sums, left, right, right_at: tuple, pairs, k: int) -> None:
         """sums[at(r, j)] = left . column j of `pairs` pairs of rows of `right`, from right_at on, over k columns."""

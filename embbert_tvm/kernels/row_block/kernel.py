@@ -152,7 +152,7 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
         sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
     factor = workspace("factor", (attending(spec, isa).isa.factors,), "int32") if attends else None
     linear = [s for s in spec.stages if isinstance(s, Linear)]
-    coded = [dot_columns(s, spec, isa) for s in linear if s.form is not None and s.packing is None]
+    coded = [dot_columns(s, spec, isa) for s in linear if s.weight_format is not None and s.packing is None]
     tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}

@@ -57,13 +57,14 @@ class Reach:
 
 @dataclass(frozen=True)
 class Table:
-    """A constant table (rows, width) read at the ids of the block's rows, or at their positions. form: of its codes.
-    dtype: int8 or float16. window: the rows that a row of the block reads of it, side by side."""
+    """A constant table (rows, width) read at the ids of the block's rows, or at their positions.
+    weight_format: of its codes. dtype: int8 or float16. window: the rows that a row of the block reads of it, side
+    by side."""
 
     rows: int
     width: int
     by_ids: bool
-    form: WeightFormat | None = None
+    weight_format: WeightFormat | None = None
     dtype: str = "int8"
     window: Reach = Reach()
 
@@ -106,8 +107,8 @@ class Linear:
 
     value, tensor: where the result goes, either or both; a tensor only with the epilogue Dequantize. n: its parts.
     A result of the epilogue RequantizeWide is an int16 value. small_tables: the rows of each int32 table added by ids.
-    residuals: values or tables of width n, each times a factor a column (product.RESIDUAL_BITS). form: of the weight's
-    codes. compressed: whether vectors are stored in int8 and int16.
+    residuals: values or tables of width n, each times a factor a column (product.RESIDUAL_BITS). weight_format: of the
+    weight's codes. compressed: whether vectors are stored in int8 and int16.
     packing: how the weight lies, RAW_WORDS or MVE_CODES, None for as below.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each small table its rows
@@ -122,7 +123,7 @@ class Linear:
     tensor: int | None = None
     small_tables: tuple[int, ...] = ()
     residuals: tuple[int | Table, ...] = ()
-    form: WeightFormat | None = None
+    weight_format: WeightFormat | None = None
     compressed: bool = False
     packing: str | None = None
 

@@ -186,12 +186,12 @@ class _Read:
         at = row if self.ids is None else self.ids[0, row]
         if self.table.dtype == "float16":
             return self.data[at, k]
-        return i32(self.data.element(at, k) if self.table.form else self.data[at, k])
+        return i32(self.data.element(at, k) if self.table.weight_format else self.data[at, k])
 
 
 def _declare_table(name: str, table: Table, rows) -> _Read:
     shape = (table.rows, table.width)
-    data = stored(name, shape, table.form) if table.dtype == "int8" else argument(name, shape, table.dtype)
+    data = stored(name, shape, table.weight_format) if table.dtype == "int8" else argument(name, shape, table.dtype)
     return _Read(table, data, argument(f"{name}_ids", (1, rows), "int32") if table.by_ids else None)
 
 
@@ -199,7 +199,7 @@ def _declare_table(name: str, table: Table, rows) -> _Read:
 def _(stage: Gather, spec: RowBlock) -> str:
     def one(table: Table) -> str:
         through = "" if table.window == Reach() else f"{table.window.label}of"
-        return f"{through}{table.width}{table.form.label if table.form else ''}"
+        return f"{through}{table.width}{table.weight_format.label if table.weight_format else ''}"
 
     return "gather" + "_".join(map(one, stage.tables))
 
@@ -240,7 +240,7 @@ class _Linear:
 
 @label.register(Linear)
 def _(stage: Linear, spec: RowBlock) -> str:
-    codes = "" if stage.form is None else f"_{stage.form.label}"
+    codes = "" if stage.weight_format is None else f"_{stage.weight_format.label}"
     k = "_".join(_parts_label(spec.values[s].parts) for s in stage.sources)
     added = "_residual" * bool(stage.residuals)
     return f"{stage.epilogue.name}_{k + 'x' if k else ''}{sum(stage.n)}{added}{codes}"
@@ -256,7 +256,9 @@ def _parts_label(parts: Parts) -> str:
 def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     n = width(stage.n, isa)
     bias_dtype, scale_dtype = COMPRESSED if stage.compressed else UNCOMPRESSED
-    weight = weights.declare(n, dot_columns(stage, spec, isa), stage.form, stage.packing) if stage.sources else None
+    weight = (
+        weights.declare(n, dot_columns(stage, spec, isa), stage.weight_format, stage.packing) if stage.sources else None
+    )
     bias = constants("bias", (n,), bias_dtype)
     small_tables = [
         (

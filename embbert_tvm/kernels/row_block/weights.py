@@ -67,11 +67,11 @@ class Coded:
 
 @dataclass(frozen=True)
 class MveCodes:
-    """Codes of `form` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8."""
+    """Codes of `weight_format` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8."""
 
     codes: object
     multipliers: object
-    form: WeightFormat
+    weight_format: WeightFormat
     k: int
 
     def tile_rows(self, isa: Isa) -> int:
@@ -84,7 +84,7 @@ class MveCodes:
 
     def at(self, pair, column, lane):
         """A weight as int32."""
-        bits = self.form.bits
+        bits = self.weight_format.bits
         columns, block = 64 // bits, block_columns(bits)
         inside = tirx.floormod(column, columns)
         at = pair * (self.k * bits // 4) + tirx.floordiv(column, columns) * 16 + tirx.floormod(inside, 16)
@@ -95,17 +95,17 @@ class MveCodes:
 
     def product(self, isa, sums, left, pairs: int) -> None:
         places = (address(left, 0, 0, 0), address(self.codes, 0), address(self.multipliers, 0))
-        call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.form.bits)
+        call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.weight_format.bits)
 
 
-def declare(n: int, k: int, form: WeightFormat | None, packing: str | None):
+def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | None):
     """The parameters of a weight."""
     if packing == MVE_CODES:
         pairs = n // INTERLEAVE
-        codes = argument("weight", (pairs * k * form.bits // 4 + SPARE,), "uint8")
-        blocks = pairs * (k // block_columns(form.bits)) + 1
-        return MveCodes(codes, argument("weight_multipliers", (blocks,), "int8"), form, k)
-    return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), form)
+        codes = argument("weight", (pairs * k * weight_format.bits // 4 + SPARE,), "uint8")
+        blocks = pairs * (k // block_columns(weight_format.bits)) + 1
+        return MveCodes(codes, argument("weight_multipliers", (blocks,), "int8"), weight_format, k)
+    return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), weight_format)
 
 
 def tile_of(k: int):

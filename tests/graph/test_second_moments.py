@@ -20,10 +20,10 @@ from embbert_tvm.graph.calibrate import (
 from embbert_tvm.graph.dataflow import Dataflow, shape
 from embbert_tvm.graph.float_tensors import calibrate_folder
 from embbert_tvm.graph.import_onnx import import_onnx
-from embbert_tvm.graph.moments import multiplied, pack, unpack
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.graph.second_moments import multiplied, pack, unpack
 
 
 @settings(max_examples=30, deadline=None)
@@ -52,7 +52,7 @@ def test_what_is_no_moment_is_refused(packed, tmp_path):
 
 def test_they_are_of_what_matrices_multiply():
     mod = small.simplified()
-    found = calibrate(mod, [[2, 7, 9], [3], [4, 4]], "x").moments
+    found = calibrate(mod, [[2, 7, 9], [3], [4, 4]], "x").second_moments
     assert set(found) == set(multiplied(mod))
     width = {v.name: shape(v)[-1] for v, _ in Dataflow(mod).bindings if v.name in found}
     assert {name: len(moment) for name, moment in found.items()} == width
@@ -87,7 +87,7 @@ def test_weights_rounded_by_them_change_their_products_less():
 
     by_gptq, nearest = error(calibration, "gptq"), error(calibration, "nearest")
     assert by_gptq < 0.6 * nearest
-    assert error(replace(calibration, moments={}), "gptq") == nearest
+    assert error(replace(calibration, second_moments={}), "gptq") == nearest
 
 
 def test_a_model_that_was_trained_through_its_rounding_has_none(tmp_path):
@@ -95,8 +95,8 @@ def test_a_model_that_was_trained_through_its_rounding_has_none(tmp_path):
 
     folder = small.copy_of_folder(tmp_path / "m")
     assert read_folder(folder).trained_precision is None
-    calibrate_folder(folder, [[2, 7, 9]], with_moments=False)
-    assert not load_calibration(folder / "calibration.json", sha256(folder / "model.onnx")).moments
+    calibrate_folder(folder, [[2, 7, 9]], with_second_moments=False)
+    assert not load_calibration(folder / "calibration.json", sha256(folder / "model.onnx")).second_moments
     (folder / "training.json").write_text('{"recipe": {"precision": "int2"}}')
     assert trained_precision(folder) == "int2"
     (folder / "training.json").write_text("[]")
