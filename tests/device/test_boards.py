@@ -51,8 +51,11 @@ def test_a_tick_is_as_many_instructions_as_the_board_says(device, board, factor,
     assert counted == pytest.approx(instructions, abs=max(2 * rate, 100) + 50 * wraps)
 
 
-def test_the_same_work_counts_the_same(device):
-    assert len({device.run([LOOP, 123, 5]).instructions for _ in range(3)}) == 1
+def test_the_same_work_counts_the_same(device, board):
+    """Xtensa's counter cannot be set to 0 at a tick: a count begins anywhere within one."""
+    counts = [device.run([LOOP, 123, 5]).instructions for _ in range(3)]
+    apart = board.qemu.instructions_per_tick if board.name == "qemu_lx106" else 0
+    assert max(counts) - min(counts) <= apart
 
 
 def test_the_stack_is_measured_and_its_end_guarded(board, device):
