@@ -150,7 +150,7 @@ class Order:
         return dict(zip(FORMS[self.form].held, self.registers.split(), strict=True))
 
 
-ORDERS = (
+_FOUND = (
     Order(
         "DOT_SINGLE", "dot", "cortex-m7", "r9 r10 r9 r7 r11 r11 r7",
         "l m01 m00 a3 m21 m20 a1 m30 m31 +a0 m10 +b m11 +h +a2",
@@ -184,9 +184,6 @@ ORDERS = (
         "b u v a0 a1 m01 m00 m10 m11 a2 a3 m21 m20 m30 x m31 "
         "ax0 ax1 mx00 y mx01 mx11 mx10 ax3 ax2 mx20 mx31 mx21 mx30 +c",
     ),
-)  # fmt: skip
-ORDERS = (
-    *ORDERS,
     Order(
         "SOFTMAX_SINGLE", "softmax", "cortex-m7",
         "r10 r5 r8 r6 r5 r9 r10 r10 r11 r6 r8 r9 r10 r8 r11 r9 r11 r11 r9 r9 r5 r11 r9 r9",
@@ -198,9 +195,9 @@ ORDERS = (
         "s2 s1 d2 d1 d0 i0 i2 x2 i1 x1 x0 w1 s3 w0 w2 d3 i3 x3 o w3 e mso mo f mse g mg +s0",
     ),
 )  # fmt: skip
-_BY_NAME = {order.name: order for order in ORDERS}
+_BY_NAME = {order.name: order for order in _FOUND}
 ORDERS = (
-    *ORDERS,
+    *_FOUND,
     replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", form="keys two"),
     replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", form="keys"),
 )

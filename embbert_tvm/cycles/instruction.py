@@ -13,40 +13,45 @@ _BRANCH = re.compile(rf"b(?:{_CONDITIONS})?|cbn?z|le|letp|bx|tb[bh]|wls\w*|blx?|
 _FLAGS = "flags"
 FLAG_SETTERS = ("cmp", "cmn", "tst", "teq", "vcmp", "vcmpe")
 
-# Kinds by mnemonic, the first that matches. Vector kinds come before those of the scalar FPU, which share names.
-_KINDS = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (r"nop|it[te]{0,3}|\.\w+", "nop"),
-        (r"ldrd|ldm\w*|pop|vldm\w*|vpop", "load_many"),
-        (r"strd|stm\w*|push|vstm\w*|vpush", "store_many"),
-        (r"ldr(?:s?[bh]t?|ex\w*)", "load_part"),
-        (r"ldr\w*|vldr|pld", "load"),
-        (r"str\w*|vstr", "store"),
-        (r"[su]div", "divide"),
-        # 16-bit multiplications (one or two at once), and all others.
-        (r"sm(?:la|ul)(?:[bt][bt]|w[bt])|smlal[bt][bt]|sm(?:la|ls|ua|us|lal|lsl)dx?", "multiply_half"),
-        (r"mul\w*|ml[as]|[su]mull|[su]mlal|umaal|smm\w+", "multiply"),
-        (r"[su]xt\w+|[su]bfx|bf[ic]|pkh[bt][bt]|clz|rev\w*|rbit|sel|[su]sat\w*|usada?8", "bits"),
-        (r"[usq][uh]?(?:add|sub|asx|sax)(?:8|16)|[us]asx|[us]sax|q(?:d?add|d?sub)", "bits"),
-        (r"vsqrt", "root"),
-        (r"vdiv", "float_divide"),
-    )
+
+class Kinds:
+    """Kinds of instructions by their mnemonics: of rows (pattern, kind) that of the first pattern that matches."""
+
+    def __init__(self, *rows: tuple[str, str]) -> None:
+        self._rows = tuple((re.compile(pattern), kind) for pattern, kind in rows)
+
+    def of(self, name: str) -> str | None:
+        return next((kind for pattern, kind in self._rows if pattern.fullmatch(name)), None)
+
+
+# Vector kinds come before those of the scalar FPU, which share names.
+_KINDS = Kinds(
+    (r"nop|it[te]{0,3}|\.\w+", "nop"),
+    (r"ldrd|ldm\w*|pop|vldm\w*|vpop", "load_many"),
+    (r"strd|stm\w*|push|vstm\w*|vpush", "store_many"),
+    (r"ldr(?:s?[bh]t?|ex\w*)", "load_part"),
+    (r"ldr\w*|vldr|pld", "load"),
+    (r"str\w*|vstr", "store"),
+    (r"[su]div", "divide"),
+    # 16-bit multiplications (one or two at once), and all others.
+    (r"sm(?:la|ul)(?:[bt][bt]|w[bt])|smlal[bt][bt]|sm(?:la|ls|ua|us|lal|lsl)dx?", "multiply_half"),
+    (r"mul\w*|ml[as]|[su]mull|[su]mlal|umaal|smm\w+", "multiply"),
+    (r"[su]xt\w+|[su]bfx|bf[ic]|pkh[bt][bt]|clz|rev\w*|rbit|sel|[su]sat\w*|usada?8", "bits"),
+    (r"[usq][uh]?(?:add|sub|asx|sax)(?:8|16)|[us]asx|[us]sax|q(?:d?add|d?sub)", "bits"),
+    (r"vsqrt", "root"),
+    (r"vdiv", "float_divide"),
 )
 # Of MVE: instructions with a Q register.
-_VECTOR_KINDS = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (r"vld[24]\d", "vector_load_apart"),
-        (r"vst[24]\d", "vector_store_apart"),
-        (r"vldr[bhwd]", "vector_load"),
-        (r"vstr[bhwd]", "vector_store"),
-        (r"vr?mla?l?d?av\w*|v(?:rml|ml)[as]\w*|vmlas?|vaddl?va?|vmaxn?m?a?v|vminn?m?a?v|vabav", "vector_sum"),
-        (r"vq?r?d?mul\w*|vr?mulh|vfm[as]\w*|vcm(?:ul|la)|vq?r?dml\w+", "vector_multiply"),
-        (r"vadd|vsub|vmul|vcadd", "vector_add"),
-        (r"vq?r?sh\w+|vq?mov[nu]n?\w*|vmovl\w|vsli|vsri|vcvt\w*", "vector_shift"),
-        (r"vmov", "vector_move"),
-    )
+_VECTOR_KINDS = Kinds(
+    (r"vld[24]\d", "vector_load_apart"),
+    (r"vst[24]\d", "vector_store_apart"),
+    (r"vldr[bhwd]", "vector_load"),
+    (r"vstr[bhwd]", "vector_store"),
+    (r"vr?mla?l?d?av\w*|v(?:rml|ml)[as]\w*|vmlas?|vaddl?va?|vmaxn?m?a?v|vminn?m?a?v|vabav", "vector_sum"),
+    (r"vq?r?d?mul\w*|vr?mulh|vfm[as]\w*|vcm(?:ul|la)|vq?r?dml\w+", "vector_multiply"),
+    (r"vadd|vsub|vmul|vcadd", "vector_add"),
+    (r"vq?r?sh\w+|vq?mov[nu]n?\w*|vmovl\w|vsli|vsri|vcvt\w*", "vector_shift"),
+    (r"vmov", "vector_move"),
 )
 _TWO_WRITTEN = re.compile(r"[su]mull|[su]mlal\w*|smls?ald\w*|smlald?x?|umaal|v(?:rml|ml)[as]ldav\w*|vaddlva?")
 _ADDS_TO_WRITTEN = re.compile(
@@ -122,16 +127,11 @@ def _kind(name: str, operands: list[str], registers: list[str]) -> str:
         return "branch"
     if name.startswith("v") and any(r.startswith("q") for r in registers):
         # What VPST predicates ends in T or E.
-        for spelled in (name, re.sub(r"[te]$", "", name)):
-            for pattern, kind in _VECTOR_KINDS:
-                if pattern.fullmatch(spelled):
-                    return kind
-        return "vector_alu"
+        return _VECTOR_KINDS.of(name) or _VECTOR_KINDS.of(re.sub(r"[te]$", "", name)) or "vector_alu"
     if re.fullmatch(r"vpst\w*|vpt\w*|vpnot|vctp", name):
         return "nop" if name.startswith("vpst") else "alu"
-    for pattern, kind in _KINDS:
-        if pattern.fullmatch(name):
-            return kind
+    if kind := _KINDS.of(name):
+        return kind
     if name.startswith("v"):
         return "float_move" if name.startswith(("vmov", "vmrs", "vmsr")) else "float"
     return "alu"

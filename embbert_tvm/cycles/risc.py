@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import re
 
-from embbert_tvm.cycles.instruction import Instruction
+from embbert_tvm.cycles.instruction import Instruction, Kinds
 
 _REGISTER = re.compile(r"\b(?:zero|ra|[sgtf]p|[ast]\d{1,2})\b")
-# By mnemonic, the first that matches; `.n` of Xtensa's short forms is left out, what else is an operation.
-_KINDS = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (r"l[bh]u?|lw|l8ui|l16[su]i|l32[ir]", "load"),
-        (r"s[bhw]|s8i|s16i|s32i", "store"),
-        (r"mul\w*", "multiply"),
-        (r"(?:div|rem|quo)\w*", "divide"),
-        (r"jal|jalr|call|tail|callx?0", "call"),
-        (r"b\w+|j[rx]?|ret", "branch"),
-        (r"nop\w*|unimp|ill", "nop"),
-    )
+# `.n` of Xtensa's short forms is left out, what else is an operation.
+_KINDS = Kinds(
+    (r"l[bh]u?|lw|l8ui|l16[su]i|l32[ir]", "load"),
+    (r"s[bhw]|s8i|s16i|s32i", "store"),
+    (r"mul\w*", "multiply"),
+    (r"(?:div|rem|quo)\w*", "divide"),
+    (r"jal|jalr|call|tail|callx?0", "call"),
+    (r"b\w+|j[rx]?|ret", "branch"),
+    (r"nop\w*|unimp|ill", "nop"),
 )
 # Xtensa's shifts take their amount from a register that these set.
 _SETS_SHIFT = re.compile(r"ss[lra]\w*|ssai")
@@ -32,9 +29,8 @@ def parse(text: str, size: int = 4) -> Instruction:
     """An instruction as GNU objdump prints it; size: of its encoding in bytes."""
     head, _, rest = re.sub(r"\s*#.*", "", text).strip().partition(" ")
     name = head.lower().removesuffix(".n")
-    kind = next((kind for pattern, kind in _KINDS if pattern.fullmatch(name)), "alu")
-    every = [_REGISTER.findall(operand) for operand in rest.split(",")]
-    registers = [register for operand in every for register in operand]
+    kind = _KINDS.of(name) or "alu"
+    registers = _REGISTER.findall(rest)
     if kind in ("branch", "store", "nop") or _SETS_SHIFT.fullmatch(name):
         writes: set[str] = set()
         reads = set(registers)
