@@ -11,7 +11,7 @@ import click
 
 from embbert_tvm import progress
 from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE, plot_option
-from embbert_tvm.training.recipe import SELECTIONS, Recipe
+from embbert_tvm.training.recipe import EXCHANGED, SELECTIONS, Recipe
 
 if TYPE_CHECKING:
     from embbert_tvm.training.best import Teaching
@@ -65,7 +65,7 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
         click.option(
             "--exchanged",
             type=click.IntRange(min=0),
-            default=3,
+            default=EXCHANGED,
             show_default=True,
             hidden=True,
             help="Of a TSV with tags: new texts for each of its, the slots filled by other texts' values.",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from embbert_tvm.errors import InputError
 
 SELECTIONS = ("metric", "loss")
+# New texts for each tagged one. Entity F1 on dev of Snips, one seed, ten epochs: 89.4 without, 91.4 with one, 92.0 with
+# three.
+EXCHANGED = 3
 
 
 @dataclass(frozen=True)
