@@ -110,11 +110,11 @@ def vectors(package: Package, texts: Sequence[str]) -> np.ndarray:
 
 def right(taught: Sequence[tuple[str, np.ndarray]], asked: Sequence[Example], found: np.ndarray) -> float:
     """The share of the texts whose nearest direction is their label's."""
-    store = Examples(found.shape[1])
+    kept = Examples(found.shape[1])
     numbers: dict[str, str] = {}  # a store's names are short
     for label, vector in taught:
-        store.add(numbers.setdefault(label, str(len(numbers))), vector)
-    answers = [store.nearest(vector)[0] for vector in found]
+        kept.add(numbers.setdefault(label, str(len(numbers))), vector)
+    answers = [kept.nearest(vector)[0] for vector in found]
     return float(np.mean([answer == numbers.get(x.label or "") for answer, x in zip(answers, asked, strict=True)]))
 
 

@@ -17,10 +17,8 @@ import numpy as np
 
 from embbert_tvm.compiler import CompileOptions, compile_model, find_source
 from embbert_tvm.data.dataset import Example, read_examples
-from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
 from embbert_tvm.device.package import Package, load_package
-from embbert_tvm.device.places import open_place
-from embbert_tvm.device.validate import run_example
+from embbert_tvm.device.validate import logits_of
 from embbert_tvm.models.folder import find_model
 from embbert_tvm.rejection import ENERGY, MAX_SOFTMAX, Rejection, softmax
 from embbert_tvm.report.confidence import text as report
@@ -42,7 +40,7 @@ def main() -> None:
         compile_model(source, load_cpu("host"), out, CompileOptions(precision=options.precision, experimental=True))
         package = load_package(out)
         test, others = read_examples(options.test), read_examples(options.outside)
-        known, strange = logits_of(package, test), logits_of(package, others)
+        known, strange = values_of(package, test), values_of(package, others)
     labels = source.labels or ()
     expected = np.array([labels.index(x.label) if x.label in labels else len(labels) for x in test])
     rejection = package.rejection
@@ -62,13 +60,9 @@ def main() -> None:
     print(f"\n{table(rows, right=(1, 2))}")
 
 
-def logits_of(package: Package, examples: list[Example]) -> np.ndarray:
+def values_of(package: Package, examples: list[Example]) -> np.ndarray:
     """Logits (N, classes) of the package's C on this machine, and what else tells none of these."""
-    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    with open_place("host", package, None) as device:
-        ids = [tokenize(tokenizer, x.text, max_length=package.max_length).ids for x in examples]
-        runs = [run_example(device, *each) for each in zip(examples, ids, strict=True)]
-        parts = [package.split(run.logits) for run in runs]
+    parts = [package.split(one) for one in logits_of(package, examples)]
     rejection = package.rejection
     return np.stack([one[0] if rejection is None else rejection.values(one, package.more) for one in parts])
 

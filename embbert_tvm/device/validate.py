@@ -111,12 +111,12 @@ def validate(
                 checked += 1
                 if device.tokenize(example.text, example.text_pair) != ids:
                     wrong.append(f"example {number}")
-            run = run_example(device, example, ids)
+            run = _run(device, example, ids)
             deepest = run.stack
             compiled_logits.append(run.logits)
             _check_finite(run.logits, "the package", number)
             if host is not None:
-                compared.add(run.logits, run_example(host, example, ids).logits, f"example {number}")
+                compared.add(run.logits, _run(host, example, ids).logits, f"example {number}")
     float_parts, compiled_parts = ([package.split(x) for x in all_] for all_ in (float_logits, compiled_logits))
     compiled_logits = [parts[0] for parts in compiled_parts]
     scoring = scoring_of(package.head, package.answers)
@@ -203,16 +203,22 @@ def _with_answers(
 
 def predict(package: Package, examples: Sequence[Example], place: str = "host") -> list[Prediction]:
     """What a package of one label or value a text says of examples in some place."""
-    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
-    with open_place(place, package) as device:
-        logits = []
-        for x in over(examples, f"running on {place}", "texts"):
-            ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
-            logits.append(package.split(run_example(device, x, ids).logits)[0])
+    logits = [package.split(one)[0] for one in logits_of(package, examples, place)]
     return predictions_of(examples, np.array(logits), package.answers)
 
 
-def run_example(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
+def logits_of(package: Package, examples: Sequence[Example], place: str = "host") -> list[np.ndarray]:
+    """The flat logits of all heads that a package gives examples in some place."""
+    tokenizer = load_tokenizer(package.tokenizer, package.vocabulary)
+    with open_place(place, package) as device:
+        found = []
+        for x in over(examples, f"running on {place}", "texts"):
+            ids = tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids
+            found.append(_run(device, x, ids).logits)
+    return found
+
+
+def _run(device: Device, example: Example, ids: Sequence[int]) -> RunResult:
     """The logits of an example: of its text where that adds to them, else of its token ids."""
     if not device.package.reads_text:
         return device.run(ids)

@@ -224,7 +224,7 @@ embbert_nearest_t embbert_examples_nearest(const embbert_examples_t *store, cons
     query_t query;
     ask(&query, vector, step);
     const embbert_example_t *entries = store->entries, *nearest = NULL;
-    float most = -1.0f / query.inverse_length; /* of the cosines, times the query's length */
+    float most = 0.0f; /* of the cosines, times the query's length */
     for (size_t place = 0; place < store->count; place += 2) {
         const size_t pair[2] = {place, place + 1u < store->count ? place + 1u : place};
         int32_t dots[2];
