@@ -99,11 +99,14 @@ class NoisyLine:
 
 
 class BoardOnTerminal:
-    """A package on the board that QEMU emulates in real time, its UART on a pseudo-terminal: `reads` and `writes`."""
+    """A package on the board that QEMU emulates, its UART on a pseudo-terminal: `reads` and `writes`.
 
-    def __init__(self, package: Package, flags: Sequence[str] = ()) -> None:
+    options: of QEMU; without COUNTING the board's clock is the real one, by which a short text may take no tick.
+    """
+
+    def __init__(self, package: Package, flags: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         _, command = emulation(package, flags=flags, serial="pty")
-        self._link = ProcessLink(command, "QEMU")
+        self._link = ProcessLink([*command, *options], "QEMU")
         said = b""
         deadline = time.monotonic() + 30
         while not (found := re.search(rb"redirected to (/\S+) \(", said)):

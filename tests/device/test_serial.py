@@ -21,6 +21,7 @@ from embbert_tvm.device.build import build
 from embbert_tvm.device.device import Device, PlaceTraits
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
+from embbert_tvm.device.qemu import COUNTING
 from embbert_tvm.device.serial_port import SerialLink
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.resources import resource
@@ -45,8 +46,8 @@ def on_host(package):
 
 
 @contextmanager
-def on_qemu(package, flags=()):
-    with closing(BoardOnTerminal(package, flags)) as board:
+def on_qemu(package, flags=(), options=()):
+    with closing(BoardOnTerminal(package, flags, options)) as board:
         yield board.reads, board.writes
 
 
@@ -118,7 +119,7 @@ def test_half_a_frame_does_not_swallow_the_next(toy, place):
 
 
 def test_run_and_profile_in_cycles(cli, toy, toy_package):
-    with line_to(on_qemu(toy, (f"-DEMBBERT_PROFILE={len(STEPS)}",))) as board:
+    with line_to(on_qemu(toy, (f"-DEMBBERT_PROFILE={len(STEPS)}",), COUNTING)) as board:
         check_run_and_profile(cli, board, toy_package)
 
 
