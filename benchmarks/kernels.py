@@ -130,7 +130,7 @@ FIGURES = (
     ),
 )
 
-_HEADER = f"""\
+MODEL_HEADER = f"""\
 #ifndef EMBBERT_H
 #define EMBBERT_H
 #include <stddef.h>
@@ -226,7 +226,7 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
     source = folder / "src"
     source.mkdir(parents=True)
     texts = {
-        "embbert.h": _HEADER,
+        "embbert.h": MODEL_HEADER,
         "embbert_kernels.h": c_files.kernels_header(program, "kernels", cpu.features, "embbert"),
         "kernels.c": c_files.kernels(program, "kernels", "embbert"),
         "model.c": _MODEL.format(arrays="\n".join(arrays), fills="\n".join(fills), calls="\n".join(calls)),
@@ -235,10 +235,18 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
         texts[header.name] = header.read_text()
     for name, text in texts.items():
         (source / name).write_text(text)
+    steps = ["start", *(f.name for f in FIGURES)]
+    return write_metadata(folder, cpu.name, "kernels", steps, ["model.c", "kernels.c"], ["src"])
+
+
+def write_metadata(
+    folder: Path, cpu: str, name: str, steps: list[str], sources: list[str], includes: list[str]
+) -> Path:
+    """Make a package without a model of a folder. sources: of src/ there."""
     metadata = {
         "format": "embbert-tvm 1",
-        "model_name": "kernels",
-        "target": cpu.name,
+        "model_name": name,
+        "target": cpu,
         "precision": "int8",
         "max_length": ROWS_OF_TEXT,
         "labels": None,
@@ -248,9 +256,9 @@ def package(cpu: Cpu, isa: Isa, folder: Path) -> Path:
         "weights_bytes": 0,
         "hash": "00000000",
         "operators": [],
-        "steps": [{"name": name, "kernel": name, "macs": None} for name in ("start", *(f.name for f in FIGURES))],
-        "sources": ["src/model.c", "src/kernels.c"],
-        "includes": ["src"],
+        "steps": [{"name": step, "kernel": step, "macs": None} for step in steps],
+        "sources": [f"src/{source}" for source in sources],
+        "includes": includes,
     }
     (folder / "metadata.json").write_text(json.dumps(metadata))
     return folder
