@@ -17,10 +17,25 @@ MAX_SOFTMAX = "max softmax"  # the largest of the scores
 ENERGY = "energy"  # T log sum exp(logits / T)
 DISTANCE = "distance"  # the squared distance of the logits to the nearest class's mean, negated
 MAHALANOBIS = "mahalanobis"  # the same of what the head reads, in steps of its spread within a class
-SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE, MAHALANOBIS)
-KNOWN_HEAD = "known"  # of MAHALANOBIS: the further head that gives what the head reads in such steps
-_MOST_MEAN = 127
+LOGISTIC = "logistic"  # that, and how far the vector lies in a direction in which dev and other texts differ
+SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE, MAHALANOBIS, LOGISTIC)
+OF_A_VECTOR = (MAHALANOBIS, LOGISTIC)
+KNOWN_HEAD = "known"  # of OF_A_VECTOR: the further head that gives what the head reads in such steps
+MOST_STEPS = 127
 _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 1e-3, 1e3
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of vectors in which known texts lie farther than others: whole numbers of `step`."""
+
+    numbers: tuple[int, ...]
+    step: float
+
+    def along(self, vectors: np.ndarray) -> np.ndarray:
+        """How far each of the vectors (N, width) lies in it, (N,)."""
+        found: np.ndarray = vectors @ (np.array(self.numbers) * self.step)
+        return found
 
 
 @dataclass(frozen=True)
@@ -30,20 +45,22 @@ class Rejection:
     score: str  # one of SCORES
     temperature: float  # scores are the softmax of logits / temperature
     threshold: float  # a text whose score is below is none of these
-    # of DISTANCE each class's mean logits; of MAHALANOBIS its mean vector, whole numbers of `step`
+    # of DISTANCE each class's mean logits; of OF_A_VECTOR its mean vector, whole numbers of `step`
     means: tuple[tuple[float, ...], ...] | None = None
     step: float | None = None
+    direction: Direction | None = None  # of LOGISTIC
 
     @property
     def classes(self) -> int | None:
         """How many logits stand before the vector, None where there is none."""
-        return len(self.means) if self.means is not None and self.score == MAHALANOBIS else None
+        return len(self.means) if self.means is not None and self.score in OF_A_VECTOR else None
 
     def known(self, values: np.ndarray) -> np.ndarray:
-        """How known each text looks, (N,), by logits (N, classes), behind which the vector of MAHALANOBIS stands."""
+        """How known each text looks, (N,), by logits (N, classes), behind which the vector of OF_A_VECTOR stands."""
         means = None if self.means is None else np.array(self.means) * (self.step or 1.0)
         asked = np.asarray(values, np.float64)[:, self.classes or 0 :]
-        return KNOWN[self.score](asked, self.temperature, means)
+        found = KNOWN[self.score](asked, self.temperature, means)
+        return found if self.direction is None else found + self.direction.along(asked)
 
     def labels(self, values: np.ndarray) -> np.ndarray:
         """The index of each text's label by what `known` takes; the number of classes for none of these."""
@@ -65,6 +82,8 @@ class Rejection:
         }
         if self.step is not None:
             found["step"] = self.step
+        if self.direction is not None:
+            found["direction"] = {"step": self.direction.step, "numbers": list(self.direction.numbers)}
         return found if self.means is None else found | {"means": [list(row) for row in self.means]}
 
 
@@ -91,6 +110,7 @@ KNOWN: Mapping[str, Callable[[np.ndarray, float, np.ndarray | None], np.ndarray]
     ENERGY: _energy,
     DISTANCE: _distance,
     MAHALANOBIS: _distance,
+    LOGISTIC: _distance,
 }
 
 
@@ -109,18 +129,40 @@ def read_rejection(document: object, classes: int, more: Sequence[FurtherHead] =
     temperature, threshold = _number(document, "temperature"), _number(document, "threshold")
     if not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
         raise InputError(f"{NONE_TEXT}: temperature must be {_LEAST_TEMPERATURE:g} to {_MOST_TEMPERATURE:g}")
-    if (score in (DISTANCE, MAHALANOBIS)) != (means is not None):
-        raise InputError(f"{NONE_TEXT}: means go with the scores {DISTANCE!r} and {MAHALANOBIS!r}, and with them alone")
-    if score != MAHALANOBIS:
-        return Rejection(score, temperature, threshold, None if means is None else _means(means, classes, classes))
+    with_means = (DISTANCE, *OF_A_VECTOR)
+    if (score in with_means) != (means is not None):
+        raise InputError(f"{NONE_TEXT}: means go with the scores {', '.join(with_means)}, and with them alone")
+    if (score == LOGISTIC) != (document.get("direction") is not None):
+        raise InputError(f"{NONE_TEXT}: a direction goes with the score {LOGISTIC!r}, and with it alone")
+    if score not in OF_A_VECTOR:
+        return Rejection(
+            score, temperature, threshold, None if means is None else _rows("means", means, (classes, classes))
+        )
     width = next((head.width for head in more if head.name == KNOWN_HEAD), None)
     if width is None:
-        raise InputError(f"{NONE_TEXT}: the score {MAHALANOBIS!r} needs a head {KNOWN_HEAD!r} that gives a vector")
-    step = _number(document, "step")
-    rows = _means(means, classes, width)
-    if step <= 0 or any(value != round(value) or abs(value) > _MOST_MEAN for row in rows for value in row):
-        raise InputError(f"{NONE_TEXT}: means must be whole numbers of -{_MOST_MEAN} to {_MOST_MEAN} steps above 0")
-    return Rejection(score, temperature, threshold, rows, step)
+        raise InputError(f"{NONE_TEXT}: the score {score!r} needs a head {KNOWN_HEAD!r} that gives a vector")
+    rows, step = _steps("means", document, means, (classes, width))
+    direction = None
+    if score == LOGISTIC:
+        direction = _direction(document["direction"], width)
+    return Rejection(score, temperature, threshold, rows, step, direction)
+
+
+def _direction(document: object, width: int) -> Direction:
+    if not isinstance(document, dict):
+        raise InputError(f"{NONE_TEXT}: direction must be an object")
+    rows, step = _steps("direction", document, [document.get("numbers")], (1, width))
+    return Direction(tuple(map(int, rows[0])), step)
+
+
+def _steps(
+    name: str, document: Mapping[str, Any], rows: object, shape: tuple[int, int]
+) -> tuple[tuple[tuple[float, ...], ...], float]:
+    """Rows of whole numbers of a step, and the step."""
+    found, step = _rows(name, rows, shape), _number(document, "step")
+    if step <= 0 or any(value != round(value) or abs(value) > MOST_STEPS for row in found for value in row):
+        raise InputError(f"{NONE_TEXT}: {name} must be whole numbers of -{MOST_STEPS} to {MOST_STEPS} steps above 0")
+    return found, step
 
 
 def _number(document: Mapping[str, Any], key: str) -> float:
@@ -130,11 +172,11 @@ def _number(document: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def _means(rows: object, classes: int, width: int) -> tuple[tuple[float, ...], ...]:
+def _rows(name: str, rows: object, shape: tuple[int, int]) -> tuple[tuple[float, ...], ...]:
     try:
         found = np.array(rows, np.float64)
     except (TypeError, ValueError):
         found = np.zeros(0)
-    if found.shape != (classes, width) or not (np.abs(found) <= np.finfo(np.float32).max).all():
-        raise InputError(f"{NONE_TEXT}: means must be {classes} rows of {width} numbers")
+    if found.shape != shape or not (np.abs(found) <= np.finfo(np.float32).max).all():
+        raise InputError(f"{NONE_TEXT}: {name} must be {shape[0]} rows of {shape[1]} numbers")
     return tuple(tuple(row) for row in found.tolist())

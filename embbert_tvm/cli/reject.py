@@ -24,9 +24,10 @@ def command(
     """Fit a temperature and a threshold on --dev and write them to MODEL/config.json; compile the model again after.
 
     Measures of how known a text looks are compared: the largest score, the energy of the logits, their distance to the
-    means of classes, and that of what the head reads, in steps of its spread (Mahalanobis). The one that tells
-    --outside best is kept; without such texts, the one that tells the texts of each label from the rest when the model
-    has to do without that label, and of two labels the largest score.
+    means of classes, that of what the head reads, in steps of its spread (Mahalanobis), and, with 20 texts of --outside
+    or more, logistic regression on it. The one that tells --outside best is kept; without such texts, the one that
+    tells the texts of each label from the rest when the model has to do without that label, and of two labels the
+    largest score.
     """
     import json
     from dataclasses import asdict

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from embbert_tvm.codegen.c_expressions import real
 from embbert_tvm.codegen.templates import template
-from embbert_tvm.rejection import DISTANCE, ENERGY, KNOWN_HEAD, MAHALANOBIS, MAX_SOFTMAX, Rejection
+from embbert_tvm.rejection import (
+    DISTANCE,
+    ENERGY,
+    KNOWN_HEAD,
+    LOGISTIC,
+    MAHALANOBIS,
+    MAX_SOFTMAX,
+    OF_A_VECTOR,
+    Rejection,
+)
 
 _KNOWN = {
     MAX_SOFTMAX: template("known_largest.c.in"),
     ENERGY: template("known_energy.c.in"),
     DISTANCE: template("known_distance.c.in"),
     MAHALANOBIS: template("known_mahalanobis.c.in"),
+    LOGISTIC: template("known_logistic.c.in"),
 }
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
@@ -36,6 +46,9 @@ def scores(rejection: Rejection, in_blob: bool = False) -> str:
     number = real if rejection.step is None else lambda value: str(int(value))
     rows = [f"        {{{', '.join(map(number, row))}}}," for row in rejection.means or ()]
     found = found.replace("@STEP@", real(rejection.step or 1.0)).replace("@HEAD@", KNOWN_HEAD.upper())
-    if rejection.score == MAHALANOBIS:  # whose template has the table itself
+    if rejection.direction is not None:
+        found = found.replace("@DIRECTION@", ", ".join(map(str, rejection.direction.numbers)))
+        found = found.replace("@DIRECTION_STEP@", real(rejection.direction.step))
+    if rejection.score in OF_A_VECTOR:  # whose templates have the table themselves
         return found.replace("@MEANS@", "\n".join(rows))
     return found.replace("@MEANS@", _MEANS.replace("@ROWS@", "\n".join(rows)))

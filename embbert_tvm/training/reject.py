@@ -14,9 +14,10 @@ from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.metrics import softmax
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import ModelFolder, write_config
-from embbert_tvm.rejection import DISTANCE, KNOWN, MAHALANOBIS, MAX_SOFTMAX, SCORES, Rejection
+from embbert_tvm.rejection import DISTANCE, KNOWN, LOGISTIC, MAHALANOBIS, MAX_SOFTMAX, OF_A_VECTOR, SCORES, Rejection
 from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_by
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
+from embbert_tvm.training.logistic import Learned, fit_direction
 
 if TYPE_CHECKING:
     from embbert_tvm.training.whitening import Distances
@@ -48,7 +49,7 @@ class RejectOptions:
         others: a TSV of texts that have none.
         keep: the share of dev that is accepted, KEEP where neither is given.
         accept: in its place, the share of the others.
-        vector: whether the model gets the head of MAHALANOBIS, a vector of the text, even where another score is kept.
+        vector: whether the model gets the head of OF_A_VECTOR, a vector of the text, even where another score is kept.
     """
 
     others: Path | None = None
@@ -81,10 +82,10 @@ def fit_folder(
     found = fit(texts.together(logits[:count]), texts.expected, outside, options.keep, options.accept, whitened)
     if vector and whitened is None:
         raise InputError(f"{folder.path}: a vector needs torch, model.safetensors and not too many labels")
-    if whitened is not None and (vector or found.rejection.score == MAHALANOBIS):
+    if whitened is not None and (vector or found.rejection.score in OF_A_VECTOR):
         from embbert_tvm.training.whitening import add_known_head
 
-        folder = add_known_head(folder, whitened.map, texts.ids)
+        folder = add_known_head(folder, whitened.map, ids)
     write_config(replace(folder, rejection=found.rejection))
     return found
 
@@ -120,15 +121,21 @@ def fit(
         compared = {
             score: _separation(score, logits, expected, others, temperature, means)
             for score in SCORES
-            if score != MAHALANOBIS and (score != DISTANCE or logits.shape[1] <= MOST_MEANS)
+            if score not in OF_A_VECTOR and (score != DISTANCE or logits.shape[1] <= MOST_MEANS)
         }
         if whitened is not None:
             compared[MAHALANOBIS] = _separation_by_distances(whitened, expected)
+    learned = None if whitened is None else _learned(whitened)
+    if learned is not None:
+        compared[LOGISTIC] = auroc(learned.dev, learned.others)
     best = max(compared, key=lambda score: compared[score], default=MAX_SOFTMAX)
-    if best == MAHALANOBIS and whitened is not None:
+    if best in OF_A_VECTOR and whitened is not None:
         rows = np.round(whitened.map.means / whitened.step)
         without = Rejection(best, temperature, 0.0, tuple(map(tuple, rows.tolist())), whitened.step)
         known, strange = -whitened.dev.min(1), None if whitened.others is None else -whitened.others.min(1)
+        if best == LOGISTIC and learned is not None:
+            without = replace(without, direction=learned.direction)
+            known, strange = learned.dev, learned.others
     else:
         kept = tuple(tuple(row) for row in means.tolist()) if best == DISTANCE else None
         without = Rejection(best, temperature, 0.0, kept)
@@ -136,6 +143,13 @@ def fit(
     rejection = replace(without, threshold=_threshold(known, strange, keep, accept))
     figures = None if strange is None else outside_by(rejection, known, strange)
     return Fitted(rejection, compared, before, after, figures)
+
+
+def _learned(whitened: Distances) -> Learned | None:
+    if whitened.others is None:
+        return None
+    nearest = (whitened.dev.min(1), whitened.others.min(1))
+    return fit_direction(whitened.dev_vectors, whitened.other_vectors, *nearest)
 
 
 def _separation_by_distances(found: Distances, expected: np.ndarray) -> float:

@@ -32,9 +32,13 @@ class Whitening:
     bias: np.ndarray
     means: np.ndarray
 
+    def vectors(self, features: np.ndarray) -> np.ndarray:
+        found: np.ndarray = features @ self.weight.T + self.bias
+        return found
+
     def distances(self, features: np.ndarray) -> np.ndarray:
         """The squared distance of each text to each class's mean, (N, classes)."""
-        found = features @ self.weight.T + self.bias
+        found = self.vectors(features)
         squares: np.ndarray = (found**2).sum(1)[:, None] - 2 * found @ self.means.T + (self.means**2).sum(1)
         return squares
 
@@ -42,12 +46,15 @@ class Whitening:
 @dataclass(frozen=True)
 class Distances:
     """Squared distances to the classes' means: of dev (N, classes), each text by a map that was fitted without it; of
-    the others (M, classes), None without. map: fitted on all of dev, its means whole numbers of `step`."""
+    the others (M, classes), None without. map: fitted on all of dev, its means whole numbers of `step`. The vectors of
+    dev (N, width) and of the others are by that map."""
 
     dev: np.ndarray
     others: np.ndarray | None
     map: Whitening
     step: float
+    dev_vectors: np.ndarray
+    other_vectors: np.ndarray
 
 
 def fit_map(features: np.ndarray, expected: np.ndarray, classes: int) -> Whitening:
@@ -74,7 +81,8 @@ def distances(features: np.ndarray, expected: np.ndarray, classes: int) -> Dista
     step = float(np.float32(np.abs(found.means).max() / _LEVELS))
     rounded = Whitening(found.weight, found.bias, np.round(found.means / step) * step)
     others = features[count:].astype(np.float64)
-    return Distances(dev, rounded.distances(others) if len(others) else None, rounded, step)
+    others_distances = rounded.distances(others) if len(others) else None
+    return Distances(dev, others_distances, rounded, step, rounded.vectors(known), rounded.vectors(others))
 
 
 def load_features(folder: ModelFolder, ids: Sequence[Sequence[int]]) -> np.ndarray:

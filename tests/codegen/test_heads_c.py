@@ -19,7 +19,7 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.heads import GREEDY, VITERBI
 from embbert_tvm.models.folder import read_folder, write_config
 from embbert_tvm.models.reference import Reference
-from embbert_tvm.rejection import MAHALANOBIS, Rejection
+from embbert_tvm.rejection import LOGISTIC, MAHALANOBIS, Direction, Rejection
 from embbert_tvm.target import load_cpu
 from embbert_tvm.training.whitening import add_known_head, distances, load_features
 
@@ -132,7 +132,8 @@ def test_a_board_finds_them_too(tmp_path, package):
             assert device.tag(text).slots == host.tag(text).slots
 
 
-def test_the_c_rejects_by_the_distance_of_what_the_head_reads(tmp_path):
+@pytest.mark.parametrize("score", [MAHALANOBIS, LOGISTIC])
+def test_the_c_rejects_by_the_distance_of_what_the_head_reads(tmp_path, score):
     folder = read_folder(small.copy_of_folder(tmp_path / "model"))
     tokenizer = load_tokenizer(folder.tokenizer_path)
     texts = some_texts(40)
@@ -140,8 +141,13 @@ def test_the_c_rejects_by_the_distance_of_what_the_head_reads(tmp_path):
     found = distances(load_features(folder, ids), np.arange(len(ids)) % 3, 3)
     written = add_known_head(folder, found.map, ids)
     rows = tuple(map(tuple, np.round(found.map.means / found.step).tolist()))
-    threshold = float(np.float32(np.median(-found.dev.min(1))))
-    rejection = Rejection(MAHALANOBIS, 1.0, threshold, rows, found.step)
+    direction, along = None, 0.0
+    if score == LOGISTIC:
+        numbers = np.random.default_rng(0).integers(-127, 128, found.dev_vectors.shape[1])
+        direction = Direction(tuple(numbers.tolist()), 0.125)
+        along = direction.along(found.dev_vectors)
+    threshold = float(np.float32(np.median(along - found.dev.min(1))))
+    rejection = Rejection(score, 1.0, threshold, rows, found.step, direction)
     write_config(replace(written, rejection=rejection))
     assert read_folder(folder.path).rejection == rejection
     package, none = compiled(folder.path, tmp_path / "package"), 0

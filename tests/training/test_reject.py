@@ -12,12 +12,14 @@ from embbert_tvm.rejection import (
     DISTANCE,
     ENERGY,
     KNOWN_HEAD,
+    LOGISTIC,
     MAHALANOBIS,
     MAX_SOFTMAX,
     Rejection,
     read_rejection,
 )
 from embbert_tvm.training.confidence import accepted_at, auprc, auroc, calibration_error, confidence
+from embbert_tvm.training.logistic import logistic_regression
 from embbert_tvm.training.reject import fit, fit_temperature
 from embbert_tvm.training.whitening import distances, fit_map
 
@@ -117,8 +119,10 @@ def test_what_is_written_is_read_and_the_rest_refused():
     assert read_rejection(None, 2) is None
     good = {"score": MAX_SOFTMAX, "temperature": 1.0, "threshold": 0.5}
     for wrong, words in (
-        ({"score": "mood"}, "choose from max softmax, energy, distance, mahalanobis"),
+        ({"score": "mood"}, "choose from max softmax, energy, distance, mahalanobis, logistic"),
         ({"score": MAHALANOBIS, "means": [[1, 2], [3, 4]], "step": 0.5}, "needs a head 'known'"),
+        ({"score": LOGISTIC, "means": [[1, 2], [3, 4]], "step": 0.5}, "a direction goes with"),
+        ({"direction": {"step": 1.0, "numbers": [1, 2]}}, "a direction goes with"),
         ({"temperature": 0}, "temperature must be"),
         ({"threshold": "high"}, "threshold must be a number"),
         ({"threshold": float("nan")}, "threshold must be a number"),
@@ -155,9 +159,9 @@ def test_distances_are_in_steps_of_the_spread_within_a_class():
 def test_the_distance_of_what_the_head_reads_is_kept_where_it_tells_most():
     features, expected = stretched(300, 1)
     rng = np.random.default_rng(2)
-    others = rng.normal(0, 1, (200, 6)) + np.array([0, 8, 12, 0, 0, 0])
+    others = rng.normal(0, 1, (19, 6)) + np.array([0, 8, 12, 0, 0, 0])  # too few for a direction
     logits = 9 * np.eye(3)[expected] + rng.normal(0, 1, (300, 3))  # as sure of the others
-    strange = 9 * np.eye(3)[rng.integers(0, 3, 200)] + rng.normal(0, 1, (200, 3))
+    strange = 9 * np.eye(3)[rng.integers(0, 3, 19)] + rng.normal(0, 1, (19, 3))
     whitened = distances(np.concatenate([features, others]), expected, 3)
     found = fit(logits, expected, strange, whitened=whitened)
     rejection = found.rejection
@@ -176,3 +180,62 @@ def test_the_distance_of_what_the_head_reads_is_kept_where_it_tells_most():
     wrong = rejection.to_dict() | {"means": [[0.5] * 6] * 3}
     with pytest.raises(InputError, match="whole numbers"):
         read_rejection(wrong, 3, (head,))
+
+
+def leaning(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of three classes and as many of other texts, as near to the classes' means, but in one direction."""
+    rng = np.random.default_rng(seed)
+    features, expected = stretched(count, seed)
+    others, _ = stretched(count, seed + 1)
+    features[:, 3] = rng.normal(0, 1, count)
+    others[:, 3] = rng.normal(-2.5, 0.1, count)
+    return features, expected, others
+
+
+def test_a_direction_is_kept_where_others_differ_in_it():
+    features, expected, others = leaning(400, 1)
+    logits = 9 * np.eye(3)[expected]
+    whitened = distances(np.concatenate([features, others[:40]]), expected, 3)
+    found = fit(logits, expected, logits[:40], whitened=whitened)
+    rejection = found.rejection
+    assert rejection.score == LOGISTIC
+    assert found.compared[LOGISTIC] > found.compared[MAHALANOBIS] + 0.05
+    new, classes, strange = leaning(2000, 5)
+    known, unknown = (np.concatenate([9 * np.eye(3)[classes], whitened.map.vectors(x)], 1) for x in (new, strange))
+    assert np.mean(rejection.labels(known) == classes) > 0.9
+    assert np.mean(rejection.labels(unknown) == 3) > 0.9
+    head = FurtherHead(KNOWN_HEAD, VECTOR, (), width=6)
+    assert read_rejection(rejection.to_dict(), 3, (head,)) == rejection
+    document = rejection.to_dict()
+    for wrong in (
+        {"step": 1.0, "numbers": [1.5] * 6},
+        {"step": 0, "numbers": [1] * 6},
+        {"step": 1.0, "numbers": [200] * 6},
+    ):
+        with pytest.raises(InputError, match="direction must be whole numbers"):
+            read_rejection(document | {"direction": wrong}, 3, (head,))
+    for wrong, words in (({"step": 1.0}, "1 rows of 6 numbers"), ([1], "must be an object")):
+        with pytest.raises(InputError, match=words):
+            read_rejection(document | {"direction": wrong}, 3, (head,))
+
+
+def test_a_direction_needs_some_of_the_others():
+    features, expected, others = leaning(400, 1)
+    few = distances(np.concatenate([features, others[:15]]), expected, 3)
+    logits = 9 * np.eye(3)[expected]
+    assert LOGISTIC not in fit(logits, expected, logits[:15], whitened=few).compared
+
+
+def test_logistic_regression_finds_the_least_penalized_loss():
+    rng = np.random.default_rng(0)
+    positive = rng.random(300) < 0.2
+    features = rng.normal(0, 1, (300, 4)) + positive[:, None] * np.array([1, 0, -1, 0.5])
+    weight = logistic_regression(features, positive, 3.0)
+
+    def loss(w: np.ndarray) -> float:
+        z = features @ w[:-1] + w[-1]
+        of_each = np.log1p(np.exp(np.where(positive, -z, z)))
+        return 150 * (of_each[positive].mean() + of_each[~positive].mean()) + 1.5 * (w[:-1] ** 2).sum()
+
+    for step in rng.normal(0, 0.01, (50, 5)):
+        assert loss(weight) <= loss(weight + step)
