@@ -13,6 +13,7 @@ from embbert_tvm.cli import train
 from embbert_tvm.cli.training import (
     PATH,
     command_line,
+    job_options,
     limits_of,
     need_torch,
     recipe_option,
@@ -114,7 +115,7 @@ def command(
     from embbert_tvm.training.job import Job, finetune_job_teachers
     from embbert_tvm.training.teacher import find_teacher
 
-    of_the_job = {name: options.pop(name) for name in _OF_THE_JOB}
+    of_the_job = job_options(options, _OF_THE_JOB)
     found = tuple(find_teacher(teacher) for teacher in teachers)
     limits = limits_of(options)
     job = Job(tsv, output, Recipe(**options), **of_the_job, teachers=found, limits=limits, command=command_line())

@@ -52,6 +52,21 @@ class Quantity(click.ParamType):
         return float(found[1]) * self._units[found[2].lower()]
 
 
+class NamedFile(click.ParamType):
+    """A pair of a name and a path, NAME=FILE."""
+
+    name = "NAME=FILE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        name, _, path = str(value).partition("=")
+        if not name or not path:
+            self.fail(f"{value!r}: give a name and a file as mood=mood.tsv", param, ctx)
+        return name, Path(path)
+
+
 SIZE = Quantity("BYTES", {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1 << 20, "mb": 1 << 20}, "300k")
 MILLISECONDS = Quantity("MS", {"": 1, "ms": 1, "s": 1000}, "5ms")
 DURATION = Quantity("TIME", {"s": 1, "m": 60, "min": 60, "h": 3600}, "10m or 1h")
+NAMED_FILE = NamedFile()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from embbert_tvm.cli.training import command_line, limits_of, need_torch, run_and_report, training_options
+from embbert_tvm.cli.training import command_line, job_options, limits_of, need_torch, run_and_report, training_options
 from embbert_tvm.training.recipe import Recipe
 
 OF_THE_JOB = (
@@ -21,6 +21,7 @@ OF_THE_JOB = (
     "precision",
     "lora",
     "tag_layer",
+    "also",
     "exchanged",
     "wide",
     "budget",
@@ -59,7 +60,7 @@ def command(
     from embbert_tvm.training.best import teaching_of
     from embbert_tvm.training.job import Job
 
-    of_the_job = {name: options.pop(name) for name in OF_THE_JOB}
+    of_the_job = job_options(options, OF_THE_JOB)
     if reject is not None and (of_the_job["dev"] is None or of_the_job["regression"]):
         raise click.UsageError("--reject needs --dev, of texts that are not trained on, and a model of labels")
     limits = limits_of(options)

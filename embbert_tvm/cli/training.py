@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from embbert_tvm import progress
-from embbert_tvm.cli.options import DURATION, MILLISECONDS, SIZE, plot_option
+from embbert_tvm.cli.options import DURATION, MILLISECONDS, NAMED_FILE, SIZE, plot_option
 from embbert_tvm.training.recipe import EXCHANGED, SELECTIONS, Recipe
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
             type=click.IntRange(min=1),
             hidden=True,
             help="Of a TSV with tags: the layer behind which they are read.  [default: the last but one]",
+        ),
+        click.option(
+            "--also",
+            type=NAMED_FILE,
+            multiple=True,
+            metavar="NAME=TSV",
+            hidden=True,
+            help="A further head of this name, of the labels of another TSV, on the same encoder.",
         ),
         click.option(
             "--exchanged",
@@ -145,6 +153,15 @@ def command_line() -> str:
     return shlex.join(["embbert-tvm", *sys.argv[1:]])
 
 
+def job_options(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Take a job's options out of a command's. Raises UsageError for a further head that is named twice."""
+    found = {name: options.pop(name) for name in names}
+    also = found["also"]
+    if len(dict(also)) < len(also):
+        raise click.UsageError("--also: give each head a name of its own")
+    return found | {"also": dict(also)}
+
+
 def limits_of(options: dict[str, Any]) -> Limits:
     """Take the limits out of a command's options."""
     from embbert_tvm.training.candidates import Limits
@@ -204,6 +221,8 @@ def run_and_report(
             click.echo(f"{compared(result)}\n")
         for rule, figures in (result.tagging or {}).items():
             click.echo(f"slots on dev by the rule {rule!r}: {tagging(figures)}")
+        for name, share in result.further.items():
+            click.echo(f"{name}: accuracy {100 * share:.2f} % on a tenth of its texts")
         if note := advice(result):
             click.echo(note, err=True)
         epoch = f" in epoch {result.best_epoch}" if result.history else ""
@@ -256,6 +275,7 @@ def _document(job: Job, result: Result) -> dict[str, Any]:
         "classes": [dataclasses.asdict(x) for x in result.classes],
         "confused": [dataclasses.asdict(x) for x in result.confused],
         "wide_weight": result.wide_weight,
+        "further": result.further,
         "tagging": result.tagging and {rule: dataclasses.asdict(x) for rule, x in result.tagging.items()},
         "candidates": [dataclasses.asdict(x) for x in result.candidates],
         "recipes": [{"lr": x.lr, "epochs": x.epochs, "value": value} for x, value in result.recipes],

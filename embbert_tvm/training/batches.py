@@ -40,7 +40,7 @@ class TokenizedSet:
 
     `teacher` (N, classes) float32 are the logits that distillation learns from, `hidden` (N, d) the teacher's last
     state. A text without a label, which has nothing else to learn from, has the target UNLABELLED, or NaN for
-    regression.
+    regression. `further` (N, heads) are the class numbers of the model's last heads, UNLABELLED where a text has none.
     """
 
     ids: list[list[int]]
@@ -49,6 +49,7 @@ class TokenizedSet:
     teacher: np.ndarray | None = None
     hidden: np.ndarray | None = None
     tags: WordTags | None = None
+    further: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +60,7 @@ class Batch:
     """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states.
 
     tags (B, L): the number of the tag of each token that is the first of a word, else UNLABELLED. rows: which texts of
-    the set they are.
+    the set they are. further (B, heads): as those of the set.
     """
 
     ids: Tensor
@@ -69,6 +70,7 @@ class Batch:
     hidden: Tensor | None = None
     tags: Tensor | None = None
     rows: Sequence[int] = ()
+    further: Tensor | None = None
 
 
 def tokenize_set(
@@ -127,4 +129,6 @@ def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
         for row, i in enumerate(rows):
             for token, tag in data.tags.targets(i).items():
                 tags[row, token] = tag
-    return Batch(ids, ids != PAD, torch.tensor([data.targets[i] for i in rows]), teacher, hidden, tags, rows)
+    targets = torch.tensor([data.targets[i] for i in rows])
+    further = None if data.further is None else torch.from_numpy(data.further[rows])
+    return Batch(ids, ids != PAD, targets, teacher, hidden, tags, rows, further)

@@ -59,8 +59,8 @@ def run_best(
     """
     progress = progress or TrainingCallbacks()
     alone = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS or alone.tagging is not None:  # no teacher here tags words
-        return alone
+    if teaching is None or job.preset == NGRAMS or alone.tagging is not None or job.also:
+        return alone  # no teacher here has several heads
     if is_encoder(teaching.teacher):
         progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")
     kept = job.output.with_name(f"{job.output.name}-teacher")

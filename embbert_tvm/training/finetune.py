@@ -189,6 +189,10 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
         loss = loss + recipe.hidden_weight * (1 - F.cosine_similarity(features, batch.hidden).mean())
     if batch.tags is not None:
         loss = loss + recipe.tag_weight * tag_loss(more, batch.tags, recipe.label_smoothing)
+    if batch.further is not None:
+        labels = batch.further.unbind(1)
+        for found, targets in zip(more[-len(labels) :], labels, strict=True):
+            loss = loss + label_loss(found, targets, recipe.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -225,6 +229,7 @@ def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, 
         dataclasses.asdict(recipe),
         *([data.ids, data.targets] for data in (train, dev)),
         [data.tags and [data.tags.names, data.tags.expected] for data in (train, dev)],
+        None if train.further is None else train.further.tolist(),
         torch.__version__,
     ]
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -19,8 +19,9 @@ from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
 from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
+from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ModelConfig
 from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
 from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.models.registry import build, load_classifier
@@ -28,6 +29,7 @@ from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
 from embbert_tvm.training.finetune import TrainingCallbacks
+from embbert_tvm.training.further import further_accuracies, with_further
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import EXCHANGED, Recipe, TeacherRecipe
@@ -70,6 +72,7 @@ class Job:
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     tag_layer: int | None = None  # behind how many layers tags are read; None: all but the last of an EmbBERT
+    also: Mapping[str, Path] = field(default_factory=dict)  # by the names of further heads, TSVs of their labels
     exchanged: int = EXCHANGED  # new texts for each, of a set with tags, whose slots are filled by other texts' values
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
     mixed: int = 0  # new texts for each, of its start and the end of another, for the teacher to label
@@ -108,6 +111,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     config = model.config
     more, left_out = exchanged(job, sets)
     train_set = tokenize_set(tokenizer, [*sets.train, *more], sets.labels, config.max_length, sets.tags)
+    train_set = with_further(train_set, sets.further, tokenizer, config.max_length)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     if job.teachers:
         from embbert_tvm.training.taught import answers_of_teachers, with_answers
@@ -125,6 +129,8 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     result = _result(job, sets, found, dev_set, baseline, truncated)
+    further = further_accuracies(found.model, sets.further, tokenizer)
+    result = dataclasses.replace(result, further=further)
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = found.model.save_pretrained(path, name=result.folder.name, labels=sets.labels, tokenizer=tokenizer)
@@ -217,7 +223,8 @@ def _ngrams_alone(job: Job, sets: JobSets, progress: TrainingCallbacks, measure:
 
 def _write_about(path: Path, job: Job, result: Result, sets: JobSets, more: Sequence[Example]) -> None:
     """What a model's folder tells of its training: hashes of its texts, training.json and the card."""
-    write_text_hashes(path / TEXTS_READ, (t for x in [*sets.train, *more] for t in (x.text, x.text_pair) if t))
+    read = [*sets.train, *more, *(x for one in sets.further for x in one.train)]
+    write_text_hashes(path / TEXTS_READ, (t for x in read for t in (x.text, x.text_pair) if t))
     record = _record(job, result, sets)
     write_record(path, record)
     write_atomically(path / "README.md", card(result, record, job.dev is None).encode("utf-8"))
@@ -313,7 +320,7 @@ def _start(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
     if job.base is not None:
         if job.tokenizer is not None or job.preset is not None:
             raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-        return _from_base(job, read_folder(find_model(job.base)), labels, classes, sets.tags)
+        return _from_base(job, read_folder(find_model(job.base)), sets, classes)
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
     config = PRESETS[job.preset or "base"]
@@ -325,21 +332,24 @@ def _start(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
     config = dataclasses.replace(
         config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
     )
-    return build(config, classes, job.recipe.dropout, slots_head(sets.tags, config, job.tag_layer)), tokenizer
+    return build(config, classes, job.recipe.dropout, _heads(job, sets, config)), tokenizer
 
 
-def _from_base(
-    job: Job, base: ModelFolder, labels: list[str] | None, classes: int, tags: tuple[str, ...] | None
-) -> tuple[TextClassifier, Tokenizer]:
+def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:
+    """What stands beside the label: the head of tags, then those of further sets."""
+    return (*slots_head(sets.tags, config, job.tag_layer), *(one.head for one in sets.further))
+
+
+def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, Tokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = dataclasses.replace(base.config, max_length=max_length)
-    model = build(config, classes, job.recipe.dropout, slots_head(tags, config, job.tag_layer))
+    model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
     weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
-    if base.labels != (labels and tuple(labels)):
+    if base.labels != (sets.labels and tuple(sets.labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
     if base.more != model.more:
         weights = {key: value for key, value in weights.items() if not key.startswith("heads.")}
@@ -372,6 +382,14 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
         },
         held_out=sets.files,
         left_out=sets.left_out,
+        further=[
+            {
+                "name": one.head.name,
+                **dataclasses.asdict(recorded_set(job.also[one.head.name], one.train)),
+                "accuracy": result.further[one.head.name],
+            }
+            for one in sets.further
+        ],
         wide_weight=result.wide_weight,
         example=shorten(median_text(sets.dev).text, _EXAMPLE_CHARACTERS, placeholder="") or None,
         tried=[{"lr": recipe.lr, "epochs": recipe.epochs, "value": value} for recipe, value in result.recipes],

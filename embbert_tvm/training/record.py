@@ -31,8 +31,8 @@ class TrainingRecord:
     `unlabelled` names the files whose texts, or words of them, a teacher labelled besides. `left_out` counts by source
     (train, unlabelled, mixed, noised, replaced) the texts left out since dev or one of `held_out` holds them.
     `baseline` is what a linear model on hashed n-grams gives on dev, `wide_weight` with what weight it is added to the
-    model, None without. `tried` are the recipes of a search, with dev's metric of each. `example` is the beginning of a
-    text of dev.
+    model, None without. `further` are the sets of further heads, with the accuracy of each. `tried` are the recipes of
+    a search, with dev's metric of each. `example` is the beginning of a text of dev.
     """
 
     task: str
@@ -51,6 +51,7 @@ class TrainingRecord:
     wide_weight: float | None = None
     example: str | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
+    further: list[dict[str, Any]] = field(default_factory=list)
 
 
 def recorded_set(path: Path, examples: Sequence[Example]) -> RecordedSet:

@@ -26,7 +26,7 @@ class Result:
     linear classifier give (training/linear.py), None for regression. `wide_weight` is that of the n-grams which are
     added to the model, None without. `candidates` are the models that were tried, `kept` the one in the folder;
     `recipes` are those of a search with dev's metric of each, `recipe` the one of the model that is kept. `tagging` are
-    dev's figures of label and tags by rule, None where words have no tags.
+    dev's figures of label and tags by rule, None where words have no tags; `further` the accuracy of each further head.
     """
 
     folder: ModelFolder | NgramFolder
@@ -47,6 +47,7 @@ class Result:
     kept: Candidate | None = None
     recipes: list[tuple[Recipe, float]] = field(default_factory=list)
     tagging: dict[str, TagFigures] | None = None
+    further: dict[str, float] = field(default_factory=dict)
 
 
 def card(result: Result, record: TrainingRecord, dev_is_cut: bool) -> str:
@@ -77,6 +78,8 @@ def card(result: Result, record: TrainingRecord, dev_is_cut: bool) -> str:
     if result.history:
         epoch = f" in epoch {result.best_epoch}, the best of {len(result.history)}"
         lines += [f"On dev, {result.metric} {result.value:.4f}{epoch}."]
+    for name, share in result.further.items():
+        lines += [f"Its head `{name}`: accuracy {100 * share:.2f} % on a tenth of its texts, which it has not read."]
     if result.wide_weight is not None:
         lines += [f"The logits of hashed n-grams of the whole text are added to its own, {result.wide_weight:g} times."]
     if result.baseline is not None and result.accuracy is not None:

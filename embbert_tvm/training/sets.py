@@ -12,6 +12,7 @@ from embbert_tvm.data.leaks import HeldOut, example_key
 from embbert_tvm.data.slots import tag_list
 from embbert_tvm.data.splits import cut
 from embbert_tvm.errors import InputError
+from embbert_tvm.training.further import FurtherSet, read_further
 from embbert_tvm.training.record import RecordedSet, recorded_set
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class JobSets:
     held_out: HeldOut
     files: list[RecordedSet]  # the held-out files
     left_out: dict[str, int]
+    further: tuple[FurtherSet, ...] = ()
 
     @property
     def tags(self) -> tuple[str, ...] | None:
@@ -69,7 +71,9 @@ def read_sets(job: Job) -> JobSets:
     if not kept:
         kept, left_out = train, 0
     files = [recorded_set(path, found) for path, found in held.items()]
-    return JobSets(labels, kept, dev, held_out, files, {"train": left_out})
+    further = read_further(job.also, held_out, job.recipe.seed)
+    counts = {"train": left_out} | {one.head.name: one.left_out for one in further}
+    return JobSets(labels, kept, dev, held_out, files, counts, further)
 
 
 def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
@@ -121,6 +125,7 @@ def _check_tags(job: Job, examples: list[Example], dev: list[Example]) -> None:
     if tagged[0] and not any(tag != "O" for x in examples for tag in x.tags or ()):
         raise InputError(f"{job.train}: every tag is O: there is no slot to learn")
     other = {"--regression": job.regression, "--precision": job.precision, "--lora": job.lora, "teachers": job.teachers}
-    for name, given in other.items() if tagged[0] else ():
+    several = f"{job.train}: has tags, which" if tagged[0] else "--also makes a model of several heads, which"
+    for name, given in other.items() if tagged[0] or job.also else ():
         if given:
-            raise InputError(f"{job.train}: has tags, which {name} does not go with: leave one out")
+            raise InputError(f"{several} {name} does not go with: leave one out")

@@ -40,7 +40,8 @@ def choose_rule(model: TextClassifier, dev: TokenizedSet) -> dict[str, TagFigure
     if dev.tags is None:
         return None
     tagger = Tagger(model, dev)
-    model.more = tuple(replace(head, rule=tagger.best_rule()) for head in model.more)
+    rule = tagger.best_rule()
+    model.more = tuple(replace(head, rule=rule) if head.of_tokens else head for head in model.more)
     return {rule: tagger.figures(rule) for rule in RULES}
 
 
@@ -58,11 +59,11 @@ def label_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tenso
 
 
 def tag_loss(more: Sequence[Tensor], tags: Tensor, label_smoothing: float) -> Tensor:
-    """The mean over the tagged tokens of a batch. more: logits of the further heads, the first of them the tags'."""
-    found: Tensor = F.cross_entropy(
-        more[0].flatten(0, 1), tags.flatten(), label_smoothing=label_smoothing, ignore_index=UNLABELLED
-    )
-    return found
+    """The mean over the tagged tokens of a batch, 0 where there is none.
+
+    more: logits of the further heads, the first of them the tags'.
+    """
+    return label_loss(more[0].flatten(0, 1), tags.flatten(), label_smoothing)
 
 
 class Tagger:
