@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embbert_tvm.graph.precision import SCHEMES
+from embbert_tvm.graph.precision import PRECISIONS
 from embbert_tvm.table import table
 
 MARKERS = "osD^vP*Xh<>"
@@ -140,7 +140,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL=TSV")
-    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--schemes", default=",".join(PRECISIONS))
     parser.add_argument("--methods", default="")
     parser.add_argument("--target", default="cortex-m55")
     parser.add_argument("--length", type=int, default=64, help="tokens to count instructions at; 0 counts none")

@@ -72,7 +72,7 @@ class FrontEnd:
     max_length: int
     door: Door  # what of it is compiled
     onnx: bytes  # the door's model, whole
-    scheme: TokenizerSpec | None  # of the tokenizer that goes with it
+    tokenizer_spec: TokenizerSpec | None  # of the tokenizer that goes with it
     calibration: Path | None  # a labelled TSV to take statistics from, in place of the source's own
 
     @property
@@ -110,15 +110,15 @@ def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
         _check_asked_of_quantized(source, options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least, source.most_tokens)
-    scheme = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
-    if scheme is not None and scheme.vocabulary > vocabulary:
+    spec = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
+    if spec is not None and spec.vocabulary > vocabulary:
         raise InputError(
-            f"{source.tokenizer}: holds {scheme.vocabulary} tokens, the model has {vocabulary}: "
+            f"{source.tokenizer}: holds {spec.vocabulary} tokens, the model has {vocabulary}: "
             "use the tokenizer it was trained with"
         )
-    scheme = scheme and replace(scheme, offsets=door.head == TOKENS)
+    spec = spec and replace(spec, offsets=door.head == TOKENS)
     whole = content(door, given, source.onnx)
-    return FrontEnd(source, mod, vocabulary, max_length, door, whole, scheme, options.calibration)
+    return FrontEnd(source, mod, vocabulary, max_length, door, whole, spec, options.calibration)
 
 
 def _check_asked_of_quantized(source: ModelSource, options: CompileOptions) -> None:
@@ -154,8 +154,8 @@ def plan_chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Choo
         raise InputError("--precision mixed needs --budget, as flash=300k,drop=0.5, and --dev TSV to measure on")
     limits, base = parse_budget(options.budget), plan_of(replace(options, precision=DEFAULT_PRECISION))
     names = CHOICES if options.choices is None else options.choices.split(",")
-    schemes = tuple(named_plan(name.strip()).default for name in names)
-    if base.default not in schemes:
+    precisions = tuple(named_plan(name.strip()).default for name in names)
+    if base.default not in precisions:
         raise InputError(f"--choices {options.choices}: {base.default} must be among them")
     if source.more:
         raise InputError(
@@ -172,7 +172,7 @@ def plan_chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Choo
     def ids(max_length: int) -> list[list[int]]:
         return [encode(tokenizer, e.text, e.text_pair, max_length) for e in examples]
 
-    return Chooser(limits, cpu.features, ids, labels, Trials(schemes, base))
+    return Chooser(limits, cpu.features, ids, labels, Trials(precisions, base))
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def back_end(front: FrontEnd, cpu: Cpu, plan: PrecisionPlan, prefix: str, tuned:
     fused, calls = pipeline.back(isa_of(cpu.features), computes_in_half(cpu.features))
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
-    window = None if front.scheme is None else window_bytes(front.scheme)
+    window = None if front.tokenizer_spec is None else window_bytes(front.tokenizer_spec)
     how = Lowering(prefix, front.vocabulary, window, tuned, known.plan.half)
     at_length = build_programs(mod, known.constants, how)
     if front.source.wide is not None:
@@ -305,7 +305,7 @@ def contents(
         relax_text=known.mod.script() + "\n",
         onnx=compiled.front.onnx,
         tokenizer=source.tokenizer.read_bytes() if source.tokenizer else None,
-        scheme=compiled.front.scheme,
+        tokenizer_spec=compiled.front.tokenizer_spec,
         answer=compiled.answer(),
         prefix=prefix,
         board=board,

@@ -1,4 +1,4 @@
-"""From budgets to a plan: measure what each operator loses in each scheme, and choose the best choice that fits.
+"""From budgets to a plan: measure what each operator loses in each precision, and choose the best choice that fits.
 
 With a `drop` the smallest plan is chosen that loses no more, with `flash` too the fastest that fits; one that blocked
 kernels serve where there is one. Without a `drop` it is the most accurate. The choice among sums of time, flash and
@@ -22,7 +22,7 @@ from embbert_tvm.graph.budget_search import Option, frontier
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, is_tensor, shape, variables
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
-from embbert_tvm.graph.precision import CHOICES, SCHEMES, PrecisionPlan
+from embbert_tvm.graph.precision import CHOICES, PRECISIONS, PrecisionPlan
 from embbert_tvm.graph.quantize import quantize
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.sensitivity import Sensitivity, Texts, Trials, constants_bytes, logits, measure
@@ -156,7 +156,7 @@ class Chooser:
                 lost = tried(accurate).drop
                 why = f"the most accurate plan within {self._budget_text()} loses {lost:.2f} points: allow more"
             raise WorkError(why)
-        self._changed = sum(o != self.base.scheme(n).name for n, o in zip(names, chosen.options, strict=True))
+        self._changed = sum(o != self.base.precision(n).name for n, o in zip(names, chosen.options, strict=True))
         quantized = fuse_row_blocks(quantize(mod, calibration, plan_of(chosen)), self.isa)
         self._chosen = constants_bytes(quantized.mod, quantized.plan.half), live_bytes(quantized.mod, max_length)
         account = self._account(names, tried(chosen))
@@ -171,11 +171,11 @@ class Chooser:
             """blocked: of plans that blocked kernels serve; otherwise every integer kernel works a row at a time."""
             found: dict[str, list[Option]] = {name: [] for name in names}
             for row in self._table:
-                scheme = SCHEMES[row.scheme]
-                slow = 1.0 if blocked or scheme.is_float else self.isa.row_cost
+                precision = PRECISIONS[row.precision]
+                slow = 1.0 if blocked or precision.is_float else self.isa.row_cost
                 if row.blocked or not blocked:
-                    time = row.macs * scheme.time(self._sets) * slow
-                    found[row.operator].append(Option(row.scheme, time, row.flash, row.error))
+                    time = row.macs * precision.time(self._sets) * slow
+                    found[row.operator].append(Option(row.precision, time, row.flash, row.error))
             return list(found.values())
 
         def wanted(choice: budget_search.PlanCandidate) -> tuple[float, ...]:
@@ -197,15 +197,15 @@ class Chooser:
 
         Kernels of more kinds are more code, so what the last plan took beside its constants is too much for these.
         """
-        rows = {name: {r.scheme: r for r in self._table or () if r.operator == name} for name in names}
-        base = {name: found[self.base.scheme(name).name] for name, found in rows.items()}
+        rows = {name: {r.precision: r for r in self._table or () if r.operator == name} for name in names}
+        base = {name: found[self.base.precision(name).name] for name, found in rows.items()}
         best = {name: min(found.values(), key=lambda r: r.error) for name, found in rows.items()}
         gains = sorted(names, key=lambda name: best[name].error - base[name].error)
         changed = {name for name in gains[: self._changed // 2] if best[name] is not base[name]}
         if len(changed) < self._changed:
             kept = [best[name] if name in changed else base[name] for name in names]
-            time = sum(r.macs * SCHEMES[r.scheme].time(self._sets) for r in kept)
-            options = tuple(r.scheme for r in kept)
+            time = sum(r.macs * PRECISIONS[r.precision].time(self._sets) for r in kept)
+            options = tuple(r.precision for r in kept)
             yield budget_search.PlanCandidate(options, time, sum(r.flash for r in kept), sum(r.error for r in kept))
 
     def _bisect(

@@ -107,7 +107,7 @@ def contents(source: NgramSource, cpu: Cpu, options: CompileOptions, board: Boar
         relax_text=None,
         onnx=None,
         tokenizer=byte_tokenizer(NEXT_TEXT),
-        scheme=None,
+        tokenizer_spec=None,
         answer=(ids, model.logits_of_bytes(ids)),
         prefix=prefix,
         board=board,

@@ -35,7 +35,7 @@ class CompileOptions:
     tuning: bool = True  # whether the tuned schedules of the target are used
     prune_vocabulary: Path | None = None  # a corpus: the tokens that it needs, no others
     vocabulary_size: int | None = None  # for prune_vocabulary: how many tokens there may be
-    experimental: bool = False  # whether schemes are taken that only answer a question of the paper
+    experimental: bool = False  # whether precisions are taken that only answer a question of the paper
     dump_ir: Path | None = None  # a folder for the module after each phase
 
 

@@ -1,4 +1,4 @@
-"""What each operator loses in each scheme, measured: the operator alone in it, all others in float32.
+"""What each operator loses in each precision, measured: the operator alone in it, all others in float32.
 
 The error is the mean square of the logits' differences from the float model's; of what is in floating point, fp16 too,
 it is taken for nothing. Rounding errors of operators are all but independent, so that their squares add up; the loss of
@@ -20,7 +20,7 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.names import fingerprint
-from embbert_tvm.graph.precision import PLANS, SCHEMES, PrecisionPlan
+from embbert_tvm.graph.precision import PLANS, PRECISIONS, PrecisionPlan
 from embbert_tvm.graph.quantize import Quantized, quantize
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.progress import over
@@ -31,12 +31,12 @@ LENGTH = 64
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """An operator in a scheme. error: mean squared difference of the logits over the float logits' own mean square;
+    """An operator in a precision. error: mean squared difference of the logits over the float logits' own mean square;
     changed: the share of texts whose label changes; flash: bytes of constants over those of int8; macs: multiplications
     at LENGTH tokens; blocked: whether blocked kernels serve a model that has this one operator so and int8 else."""
 
     operator: str
-    scheme: str
+    precision: str
     error: float
     changed: float
     flash: int
@@ -108,29 +108,29 @@ def operator_macs(quantized: Quantized, length: int = LENGTH) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Trials:
-    """What is tried: schemes, over the plan `base`, by whose ranges all are calibrated."""
+    """What is tried: precisions, over the plan `base`, by whose ranges all are calibrated."""
 
-    schemes: Sequence[str]
+    precisions: Sequence[str]
     base: PrecisionPlan = PLANS["int8"]
 
 
 def measure(mod: IRModule, calibration: Calibration, texts: Texts, isa: Isa, trials: Trials) -> list[Sensitivity]:
-    """Every operator of a simplified module in every scheme, but where that changes nothing of the base."""
-    schemes, base = trials.schemes, trials.base
+    """Every operator of a simplified module in every precision, but where that changes nothing of the base."""
+    precisions, base = trials.precisions, trials.base
     whole = quantize(mod, calibration, base)
     counts, least = operator_macs(whole), constants_bytes(fuse_row_blocks(whole, isa).mod)
-    every = [(name, scheme) for name in whole.plan.operators for scheme in schemes]
+    every = [(name, precision) for name in whole.plan.operators for precision in precisions]
     table = []
-    for name, scheme in over(every, "measuring operators", "trials"):
-        one = quantize(mod, calibration, base.of({name: scheme}))
-        integers = SCHEMES[scheme].activations == "int8"
-        if scheme != base.default and integers and one.blocks.keys() == whole.blocks.keys():
+    for name, precision in over(every, "measuring operators", "trials"):
+        one = quantize(mod, calibration, base.of({name: precision}))
+        integers = PRECISIONS[precision].activations == "int8"
+        if precision != base.default and integers and one.blocks.keys() == whole.blocks.keys():
             continue
         placed = fuse_row_blocks(one, isa)
         flash = constants_bytes(placed.mod, one.plan.half) - least
         error = changed = 0.0
-        if not SCHEMES[scheme].is_float:
-            found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: scheme})).mod, texts.ids)
+        if not PRECISIONS[precision].is_float:
+            found = logits(quantize(mod, calibration, base.of({"*": "fp32", name: precision})).mod, texts.ids)
             error, changed = texts.error(found), texts.changed(found)
-        table.append(Sensitivity(name, scheme, error, changed, flash, counts.get(name, 0), is_fused(placed)))
+        table.append(Sensitivity(name, precision, error, changed, flash, counts.get(name, 0), is_fused(placed)))
     return table

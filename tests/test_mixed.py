@@ -57,9 +57,9 @@ def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev, measured, m
     plan = json.loads((tmp_path / "mixed" / "plan.json").read_text())
     assert set(plan["operators"].values()) >= {"fp16"}
     account = plan["measured"]
-    assert 0 < account["error"] < sum(row["error"] for row in account["operators"] if row["scheme"] == "int8")
-    assert {row["scheme"] for row in account["operators"]} >= {"int8", "fp16"}
-    assert all(row["error"] > 0 for row in account["operators"] if row["scheme"] == "int8")
+    assert 0 < account["error"] < sum(row["error"] for row in account["operators"] if row["precision"] == "int8")
+    assert {row["precision"] for row in account["operators"]} >= {"int8", "fp16"}
+    assert all(row["error"] > 0 for row in account["operators"] if row["precision"] == "int8")
     # What stays in integers is in row blocks all the same.
     assert all(row["blocked"] for row in account["operators"])
     assert account["blocked"] is True
@@ -72,9 +72,9 @@ def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev, measured, m
 
 def test_the_smallest_plan_where_any_loss_is_allowed(cli, tmp_path, dev, measured, monkeypatch):
     """Every product in the fewest bytes; what has none is as exact as it can be, and leaves row blocks as they are."""
-    products = [row for row in measured if row.scheme == "fp16" and row.flash > 0]
-    fewer = [replace(r, scheme="int4", error=1e-3, flash=-r.flash // 4, blocked=True) for r in products]
-    assert any(row.scheme == "fp16" and row.flash == 0 for row in measured)
+    products = [row for row in measured if row.precision == "fp16" and row.flash > 0]
+    fewer = [replace(r, precision="int4", error=1e-3, flash=-r.flash // 4, blocked=True) for r in products]
+    assert any(row.precision == "fp16" and row.flash == 0 for row in measured)
     monkeypatch.setattr(mixed, "measure", lambda *_: [*measured, *fewer])
     asked = ("--precision", "mixed", "--budget", "drop=100", "--choices", "int8,int4,fp16", "--dev", dev)
     found = cli("compile", small.folder(), *asked, "--target", "host", "--json", "-o", tmp_path / "mixed")
@@ -83,12 +83,12 @@ def test_the_smallest_plan_where_any_loss_is_allowed(cli, tmp_path, dev, measure
     assert any(o["kernel"].startswith("row_block") for o in found.json["operators"])
     chosen = found.json["plan"]["operators"]
     smaller = {row.operator for row in fewer}
-    assert {name for name, scheme in chosen.items() if scheme == "int4"} == smaller
-    assert "int4" not in {scheme for name, scheme in chosen.items() if name not in smaller}
+    assert {name for name, precision in chosen.items() if precision == "int4"} == smaller
+    assert "int4" not in {precision for name, precision in chosen.items() if name not in smaller}
 
 
 def test_what_cannot_be_kept_is_refused(cli, tmp_path, dev, measured, monkeypatch):
-    monkeypatch.setattr(mixed, "measure", lambda *_: [row for row in measured if row.scheme == "int8"])
+    monkeypatch.setattr(mixed, "measure", lambda *_: [row for row in measured if row.precision == "int8"])
     options = ("--precision", "mixed", "--dev", dev, "--target", "host", "-o", tmp_path / "p")
     result = cli("compile", small.folder(), "--budget", "flash=1k", "--choices", "int8", *options)
     assert result.status == 1

@@ -36,10 +36,10 @@ FP32_TOLERANCE, FLOATING_TOLERANCE = 1e-4, 2e-2
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a package. tokenizer: tokenizer.json or None; scheme: what the device's tokenizer is made of,
-    None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of its
-    int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the logits
-    of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is. in_blob: whether
+    """What goes into a package. tokenizer: tokenizer.json or None; tokenizer_spec: what the device's tokenizer is made
+    of, None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of
+    its int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the
+    logits of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is. in_blob: whether
     what a retrained model has otherwise lies in a blob and not in the firmware."""
 
     program: Program
@@ -52,7 +52,7 @@ class Contents:
     relax_text: str | None  # None where there is no graph
     onnx: bytes | None
     tokenizer: bytes | None
-    scheme: TokenizerSpec | None
+    tokenizer_spec: TokenizerSpec | None
     answer: tuple[Sequence[int], np.ndarray]
     prefix: str = DEFAULT_PREFIX
     board: Board | None = None
@@ -77,8 +77,8 @@ def files(contents: Contents) -> dict[str, bytes]:
         raise InputError(f"{contents.model_name}: weights in a blob go with a model of one head, this has more")
     tokenizer: dict[str, bytes] = {}
     tables = None
-    if contents.scheme is not None:
-        tokenizer = c_tokenizer.files(contents.scheme, prefix, c_comment(contents.model_name))
+    if contents.tokenizer_spec is not None:
+        tokenizer = c_tokenizer.files(contents.tokenizer_spec, prefix, c_comment(contents.model_name))
         named, tables = integrity.tokenizer_parts(tokenizer[f"{prefix}_tokenizer.c"].decode(), prefix)
         tokenizer[f"{prefix}_tokenizer.c"] += named.encode()
     answer = integrity.KnownAnswer(*contents.answer, _tolerance(contents))
@@ -239,7 +239,7 @@ def metadata(contents: Contents, digest: int, model: int) -> dict:
         "operators": [asdict(c) for c in contents.choices],
         "steps": [_step(step, contents.prefix) for step in program.steps],
         "outputs": [_output(n, o, contents) for n, step in enumerate(program.steps) for o in step.outputs],
-        "tokenizer": contents.scheme is not None or contents.streams,
+        "tokenizer": contents.tokenizer_spec is not None or contents.streams,
         "linear": contents.linear and {"bytes": contents.linear.bytes, **asdict(contents.linear.features)},
         "streams": contents.streams,
         "example": contents.example,
@@ -254,7 +254,7 @@ def _sources(contents: Contents) -> tuple[str, ...]:
         "kernels": bool(contents.program.functions),
         "weights": True,
         "linear": contents.linear is not None,
-        "tokenizer": contents.scheme is not None,
+        "tokenizer": contents.tokenizer_spec is not None,
     }
     return tuple(name for name, there in parts.items() if there)
 

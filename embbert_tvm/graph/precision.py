@@ -1,7 +1,8 @@
-"""Which precision every operator and tensor of a model is to run in: schemes, and the plan that deals them out.
+"""The precisions that operators run in, and the plan that gives each operator of a model one.
 
-A scheme is data: the type of an operator's rows and the formats of its weights. A plan gives each operator of the
-simplified float module a scheme, by the name of the value that the operator makes; it is read from and written to JSON.
+A precision is data: the type of an operator's rows and the formats of its weights. A plan gives each operator of the
+simplified float module a precision, by the name of the value that the operator makes. It is read from and written to
+JSON.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ FORMAT = "embbert-tvm plan 1"
 METHODS = ("percentile", "minmax", "mse", "kl")
 # How weights and tables of fewer than 8 bits are rounded, where the calibration statistics say what they multiply.
 ROUNDINGS = ("gptq", "nearest")
-# What the weights and tables of integer operators can be stored in; a float operator's scheme says it of its own.
+# What the weights and tables of integer operators can be stored in; a float operator's precision says it of its own.
 WEIGHTS = tuple(FORMATS)
 
 
 @dataclass(frozen=True)
-class Scheme:
+class Precision:
     """How an operator computes. activations: the type of the rows that it makes, or what a linear layer turns float32
     rows into (rows: int8, a step a row; outliers: the same but for large elements; int16). weights, tables: the formats
     of its matrices and of the embedding tables that it reads (kernels/low_bits.py). times: instructions of a
@@ -58,25 +59,25 @@ class Scheme:
 _FLOAT = {"dsp": 6.8, "mve": 48.0}
 _STORED_HALF = {"half": 2.0, "dsp": 29.0, "mve": 200.0}
 _LOW_BITS = {"dsp": 1.3, "mve": 1.7}
-SCHEMES = {
-    scheme.name: scheme
-    for scheme in (
-        Scheme("int8", "int8", "int8", "int8"),
-        Scheme("fp16", "float16", "float16", "float16", _STORED_HALF),
-        Scheme("fp32", "float32", "float32", "float32", _FLOAT),
-        Scheme("int6", "int8", "int6b64", "int6b16", _LOW_BITS),
-        Scheme("int4", "int8", "int4b64", "int4b16", _LOW_BITS),
-        Scheme("int4-embeddings", "int8", "int8", "int4b16"),
-        Scheme("int3", "int8", "int3b32", "int3b16", _LOW_BITS),
-        Scheme("int2", "int8", "int2b32", "int2b16", _LOW_BITS),
-        Scheme("ternary", "int8", "ternaryb32", "ternaryb16", _LOW_BITS),
-        Scheme("binary", "int8", "binaryb32", "int2b16", _LOW_BITS, experimental=True),
-        Scheme("int8-rows", "rows", "int8", "float32", _FLOAT, experimental=True),
-        Scheme("int8-outliers", "outliers", "int8", "float32", _FLOAT, experimental=True),
-        Scheme("int16", "int16", "int8", "float32", _FLOAT, experimental=True),
+PRECISIONS = {
+    precision.name: precision
+    for precision in (
+        Precision("int8", "int8", "int8", "int8"),
+        Precision("fp16", "float16", "float16", "float16", _STORED_HALF),
+        Precision("fp32", "float32", "float32", "float32", _FLOAT),
+        Precision("int6", "int8", "int6b64", "int6b16", _LOW_BITS),
+        Precision("int4", "int8", "int4b64", "int4b16", _LOW_BITS),
+        Precision("int4-embeddings", "int8", "int8", "int4b16"),
+        Precision("int3", "int8", "int3b32", "int3b16", _LOW_BITS),
+        Precision("int2", "int8", "int2b32", "int2b16", _LOW_BITS),
+        Precision("ternary", "int8", "ternaryb32", "ternaryb16", _LOW_BITS),
+        Precision("binary", "int8", "binaryb32", "int2b16", _LOW_BITS, experimental=True),
+        Precision("int8-rows", "rows", "int8", "float32", _FLOAT, experimental=True),
+        Precision("int8-outliers", "outliers", "int8", "float32", _FLOAT, experimental=True),
+        Precision("int16", "int16", "int8", "float32", _FLOAT, experimental=True),
     )
 }
-OFFERED = tuple(name for name, scheme in SCHEMES.items() if not scheme.experimental)
+OFFERED = tuple(name for name, precision in PRECISIONS.items() if not precision.experimental)
 # What a search chooses from.
 CHOICES = ("int8", "int6", "int4", "int4-embeddings", "int3", "int2", "fp16")
 
@@ -90,11 +91,12 @@ def _known(what: str, name: object, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """default: the scheme of every operator that `operators` does not name. operators: scheme by operator. formats: of
-    single operators' weights or single tables, by the name of what reads them, over their scheme's. method: how ranges
-    are calibrated; ranges: the same by tensor. rounding: of weights of fewer than 8 bits. A name may hold `*` and `?`;
-    a whole name goes before a pattern, a later pattern before an earlier one. measured: what the choice was made by,
-    for the reader. Raises InputError for an unknown scheme, format, method or rounding."""
+    """default: the precision of every operator that `operators` does not name. operators: precision by operator.
+    formats: of single operators' weights or single tables, by the name of what reads them, over their precision's.
+    method: how ranges are calibrated; ranges: the same by tensor. rounding: of weights of fewer than 8 bits.
+    A name may hold `*` and `?`; a whole name goes before a pattern, a later pattern before an earlier one. measured:
+    what the choice was made by, for the reader. Raises InputError for an unknown precision, format, method or
+    rounding."""
 
     default: str = "int8"
     operators: Mapping[str, str] = field(default_factory=dict)
@@ -106,38 +108,38 @@ class PrecisionPlan:
 
     def __post_init__(self) -> None:
         for name in (self.default, *self.operators.values()):
-            _known("precision", name, SCHEMES)
+            _known("precision", name, PRECISIONS)
         for name in self.formats.values():
             _known("weight format", name, WEIGHTS)
         for name in (self.method, *self.ranges.values()):
             _known("calibration method", name, METHODS)
         _known("rounding", self.rounding, ROUNDINGS)
 
-    def scheme(self, name: str) -> Scheme:
-        """The scheme of the operator that makes the value `name`."""
-        return SCHEMES[_find(self.operators, name) or self.default]
+    def precision(self, name: str) -> Precision:
+        """The precision of the operator that makes the value `name`."""
+        return PRECISIONS[_find(self.operators, name) or self.default]
 
     def weights(self, name: str) -> str:
         """The format of the matrices of the operator that makes `name`."""
-        return _find(self.formats, name) or self.scheme(name).weights
+        return _find(self.formats, name) or self.precision(name).weights
 
     def tables(self, name: str, table: str) -> str:
         """The format of the table whose rows are the value `table`, read by the operator that makes `name`."""
-        return _find(self.formats, table) or self.scheme(name).tables
+        return _find(self.formats, table) or self.precision(name).tables
 
     def calibration(self, tensor: str) -> str:
         """How the range of the value `tensor` is calibrated."""
         return _find(self.ranges, tensor) or self.method
 
     @property
-    def schemes(self) -> tuple[Scheme, ...]:
-        """Every scheme that the plan may use."""
-        return tuple(SCHEMES[name] for name in dict.fromkeys((self.default, *self.operators.values())))
+    def precisions(self) -> tuple[Precision, ...]:
+        """Every precision that the plan may use."""
+        return tuple(PRECISIONS[name] for name in dict.fromkeys((self.default, *self.operators.values())))
 
     @property
     def half(self) -> bool:
         """Whether what is in floating point is stored in half precision. Raises InputError where a part is not."""
-        used = {SCHEMES[name].activations for name in self.operators.values() or (self.default,)}
+        used = {PRECISIONS[name].activations for name in self.operators.values() or (self.default,)}
         if used >= {"float16", "float32"}:
             raise InputError("fp16 and fp32 in one plan: what is in floating point is stored in one of them")
         return "float16" in used
@@ -145,7 +147,7 @@ class PrecisionPlan:
     @property
     def has_integers(self) -> bool:
         """Whether some operator may compute in integers, so that calibration statistics are needed."""
-        return not all(scheme.is_float for scheme in self.schemes)
+        return not all(precision.is_float for precision in self.precisions)
 
     def of(self, operators: Mapping[str, str]) -> PrecisionPlan:
         """This plan with every operator of a model named: the form that is written."""
@@ -220,13 +222,13 @@ def read_plan(path: Path) -> PrecisionPlan:
         raise InputError(f"{path}: {error}") from None
 
 
-# What `--precision` names: the same scheme for every operator.
-PLANS = {name: PrecisionPlan(name) for name in SCHEMES}
+# What `--precision` names: the same precision for every operator.
+PLANS = {name: PrecisionPlan(name) for name in PRECISIONS}
 
 
 def named_plan(name: str, experimental: bool = False) -> PrecisionPlan:
     """The uniform plan of a name. Raises InputError, which lists the names, for another, and for the name of an
-    experimental scheme where those are not requested."""
+    experimental precision where those are not requested."""
     if name in PLANS and name not in OFFERED and not experimental:
         raise InputError(f"precision {name} only answers a question of the paper: give --experimental to compile it")
     return PLANS[_known("precision", name, PLANS if experimental else OFFERED)]

@@ -88,7 +88,7 @@ class QuantizedClassifier(TextClassifier):
     ) -> None:
         nn.Module.__init__(self)
         plan = named_plan(precision, experimental=True)
-        if plan.scheme("").activations != "int8":
+        if plan.precision("").activations != "int8":
             raise InputError(f"training rounds to int8 rows, which precision {precision} has none of")
         if model.more:
             raise InputError("a model of several heads does not train through its rounding: leave out --precision")

@@ -34,12 +34,12 @@ def test_help_all_shows_every_option_once(name):
         assert len(listed.findall(short)) == (option not in hidden), option.opts
 
 
-def test_schemes_that_answer_the_papers_questions_are_not_offered(printed):
+def test_precisions_that_answer_the_papers_questions_are_not_offered(printed):
     for name in ("binary", "int8-rows", "int8-outliers", "int16"):
         assert not re.search(rf"\b{name}\b", printed)
 
 
-def test_a_scheme_that_answers_the_papers_questions_is_taken_where_it_is_requested():
+def test_a_precision_that_answers_the_papers_questions_is_taken_where_it_is_requested():
     with pytest.raises(InputError, match="--experimental"):
         named_plan("binary")
     assert named_plan("binary", experimental=True).default == "binary"

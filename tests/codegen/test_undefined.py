@@ -11,7 +11,7 @@ import small
 from embbert_tvm.codegen.c_api import STATUSES
 from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import load_package
-from embbert_tvm.graph.precision import SCHEMES, PrecisionPlan
+from embbert_tvm.graph.precision import PRECISIONS, PrecisionPlan
 from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CHECKED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
 MIXED = PrecisionPlan("int4", {"blocks_0_*": "int8", "head": "fp16"}, {"blocks_1_query": "ternaryb32"})
 # int8 on both targets: test_package_c.py.
-CASES = [(name, "host") for name in SCHEMES if name != "int8"]
+CASES = [(name, "host") for name in PRECISIONS if name != "int8"]
 CASES += [("int4", "cortex-m7"), ("fp16", "cortex-m55"), ("mixed", "host")]
 
 

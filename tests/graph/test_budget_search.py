@@ -47,7 +47,7 @@ def test_the_sums_are_of_the_options_named():
     ]
 
 
-def test_twenty_operators_in_five_schemes():
+def test_twenty_operators_in_five_precisions():
     operators = [
         [Option(str(k), 1 + k * (n % 3), (4 - k) * 1000 + n, 0.7**k * (n + 1)) for k in range(5)] for n in range(20)
     ]

@@ -24,16 +24,16 @@ def made(plan: PrecisionPlan):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "kernel", "precision"),
+    ("plan", "kernel", "precision"),
     [
         ("int8-rows", "row_product_int8", "int8"),
         ("int8-outliers", "row_product_int8_outliers", "int8"),
         ("int16", "row_product_static_int16", "int16"),
     ],
 )
-def test_every_linear_layer_and_nothing_else_is_in_integers(scheme, kernel, precision):
+def test_every_linear_layer_and_nothing_else_is_in_integers(plan, kernel, precision):
     """The map of tokens, three of either layer, and the head; that of positions reads a constant."""
-    found = made(PLANS[scheme])
+    found = made(PLANS[plan])
     kinds = Counter(c.precision for c in found.choices if c.kernel.startswith(kernel))
     assert kinds == {precision: 8}
     assert {c.precision for c in found.choices if not c.kernel.startswith(kernel)} <= {"float32", "int32", "bool"}

@@ -19,7 +19,7 @@ from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.graph.precision import (
     FORMAT,
     METHODS,
-    SCHEMES,
+    PRECISIONS,
     WEIGHTS,
     PrecisionPlan,
     named_plan,
@@ -39,8 +39,8 @@ def some(values):
 
 PLANS = st.builds(
     PrecisionPlan,
-    st.sampled_from(sorted(SCHEMES)),
-    some(SCHEMES),
+    st.sampled_from(sorted(PRECISIONS)),
+    some(PRECISIONS),
     some(WEIGHTS),
     st.sampled_from(METHODS),
     some(METHODS),
@@ -57,7 +57,7 @@ def test_a_file_holds_the_plan(tmp_path_factory, plan):
 
 def test_a_whole_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlier():
     plan = PrecisionPlan("int8", {"a_x": "int8", "a_*": "fp32", "*_y": "int8"}, {"a_z": "int8"})
-    assert [plan.scheme(name).name for name in ("a_x", "a_z", "a_y", "b")] == ["int8", "fp32", "int8", "int8"]
+    assert [plan.precision(name).name for name in ("a_x", "a_z", "a_y", "b")] == ["int8", "fp32", "int8", "int8"]
     assert [plan.weights(name) for name in ("a_z", "a_w", "b")] == ["int8", "float32", "int8"]
 
 
@@ -67,8 +67,8 @@ BAD = [
     ("another format", '{"format": "x"}', "is not a plan file"),
     ("another key", {"operator": {}}, "the key operator is not known: choose one of default, operators"),
     ("a list of operators", {"operators": []}, "operators: must be an object from names to names"),
-    ("a number for a scheme", {"operators": {"a": 8}}, "operators: must be an object from names to names"),
-    ("an unknown scheme", {"operators": {"a": "int5"}}, "precision int5 is not known: choose one of int8"),
+    ("a number for a precision", {"operators": {"a": 8}}, "operators: must be an object from names to names"),
+    ("an unknown precision", {"operators": {"a": "int5"}}, "precision int5 is not known: choose one of int8"),
     ("an unknown default", {"default": "int5"}, "precision int5 is not known"),
     ("an unknown format", {"weights": {"a": "int5"}}, "weight format int5 is not known"),
     ("a float format", {"weights": {"a": "float16"}}, "weight format float16 is not known"),

@@ -161,8 +161,8 @@ def test_sensitivity_is_shown_where_a_search_has_measured_it(package, figures, t
     copy = small.copy_of_package(package, tmp_path / "copy")
     plan = json.loads((copy / "plan.json").read_text())
     rows = [
-        {"operator": "head", "scheme": "int8", "error": 1e-5, "changed": 0.0, "flash": 0},
-        {"operator": "head", "scheme": "int4", "error": 2e-3, "changed": 0.125, "flash": -64},
+        {"operator": "head", "precision": "int8", "error": 1e-5, "changed": 0.0, "flash": 0},
+        {"operator": "head", "precision": "int4", "error": 2e-3, "changed": 0.125, "flash": -64},
     ]
     plan |= {"operators": {"head": "int4"}, "measured": {"operators": rows, "texts": 96, "drop": 0.25}}
     (copy / "plan.json").write_text(json.dumps(plan))

@@ -101,7 +101,7 @@ class Quantizer:
     calibration: Calibration | None
     operators: tuple[Operator, ...]
     plan: PrecisionPlan = field(default_factory=PrecisionPlan)
-    layers: tuple = ()  # operators of schemes whose rows are float32 between integers
+    layers: tuple = ()  # operators of precisions whose rows are float32 between integers
     streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
     shared: frozenset[Var] = frozenset()  # read as rows and in float32: made as rows
     graph: Dataflow = field(init=False)
@@ -191,18 +191,18 @@ class Quantizer:
                 return None
             if self._beside_float(operator, match):
                 return None
-            scheme = self.plan.scheme(expr.name)
-            if scheme.by_layers:
+            precision = self.plan.precision(expr.name)
+            if precision.by_layers:
                 break
-            self._planned[expr.name] = scheme.name
-            if not scheme.is_float:
+            self._planned[expr.name] = precision.name
+            if not precision.is_float:
                 return operator, match
             self._keep(expr, operator.inputs(self.graph, match))
             return None
-        scheme = self.plan.scheme(expr.name)
-        for layer in self.layers if scheme.by_layers else ():
+        precision = self.plan.precision(expr.name)
+        for layer in self.layers if precision.by_layers else ():
             if (match := layer.match(self.graph, expr)) is not None:
-                self._planned[expr.name] = scheme.name
+                self._planned[expr.name] = precision.name
                 return layer, match
         return None
 
@@ -301,7 +301,7 @@ class Quantizer:
         made = self.builder.emit(substitute(value, remap), name_hint=expr.name)
         if dtype(expr) != "float32":
             reason = "arithmetic on token ids"
-        elif expr in self._asked or self.plan.scheme(expr.name).activations != "int8":
+        elif expr in self._asked or self.plan.precision(expr.name).activations != "int8":
             reason = REQUESTED
         elif name in MOVES and self._computed.issuperset(variables(value)):
             reason = MOVED

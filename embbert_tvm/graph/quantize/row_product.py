@@ -14,7 +14,7 @@ from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import per_channel
 from embbert_tvm.kernels.row_product import RowProduct, most_columns, row_product
 
-# By the scheme's activations: the kernel's dtype, static and threshold.
+# By the precision's activations: the kernel's dtype, static and threshold.
 KINDS = {
     "rows": {"dtype": "int8"},
     "outliers": {"dtype": "int8", "threshold": 6.0},
@@ -52,7 +52,7 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
 
 
 def dequantized(q: Quantizer, expr: Expr, found: Match) -> Expr:
-    kind = KINDS[q.plan.scheme(expr.name).activations]
+    kind = KINDS[q.plan.precision(expr.name).activations]
     k, n = found.weight.shape
     x, dims = q.dequantized(found.x), shape(expr)
     rows = dims[1] if len(dims) == 3 else 1

@@ -75,7 +75,7 @@ def measure_sensitivity(package: Package, data: Path) -> Sensitivity:
     that does not give one label a text.
     """
     from embbert_tvm.compiler import find_source, front_end
-    from embbert_tvm.graph.precision import SCHEMES, read_plan
+    from embbert_tvm.graph.precision import PRECISIONS, read_plan
     from embbert_tvm.graph.quantize import quantize
     from embbert_tvm.kernels.isa import isa_of
     from embbert_tvm.sensitivity import Texts, Trials, logits, measure
@@ -84,11 +84,11 @@ def measure_sensitivity(package: Package, data: Path) -> Sensitivity:
     if package.head != ONE_LABEL or package.answers is None or not path.is_file():
         raise InputError(f"{package.path}: --sensitivity measures quantized models of one label a text")
     plan = read_plan(path)
-    kept = [plan.scheme(name).name for name in plan.operators]
-    schemes = tuple(dict.fromkeys(name for name in kept if not SCHEMES[name].is_float))
+    kept = [plan.precision(name).name for name in plan.operators]
+    precisions = tuple(dict.fromkeys(name for name in kept if not PRECISIONS[name].is_float))
     source = replace(find_source(package.reference_model), name=package.model_name, tokenizer=package.tokenizer)
     front = front_end(source, CompileOptions(max_length=package.max_length, calibration=data))
-    if front.written or not schemes:
+    if front.written or not precisions:
         raise InputError(f"{package.path}: --sensitivity measures what a plan quantizes, and this has none of that")
     examples = [x for x in read_examples(data) if x.label in package.answers][:TEXTS]
     if not examples:
@@ -97,7 +97,7 @@ def measure_sensitivity(package: Package, data: Path) -> Sensitivity:
     ids = [package.filled(tokenize(tokenizer, x.text, x.text_pair, package.max_length).ids) for x in examples]
     texts = Texts(front.mod, ids, [package.answers.index(x.label) for x in examples])
     isa = isa_of(load_cpu(package.target).features)
-    rows = measure(front.mod, front.statistics, texts, isa, Trials(schemes))
+    rows = measure(front.mod, front.statistics, texts, isa, Trials(precisions))
     whole = logits(quantize(front.mod, front.statistics, plan).mod, ids, "measuring the plan")
     measured = {"operators": [asdict(row) for row in rows], "texts": len(ids), "drop": texts.drop(whole)}
     return _sensitivity({"operators": plan.operators, "default": plan.default, "measured": measured})
@@ -107,8 +107,8 @@ def _sensitivity(plan: Mapping[str, Any]) -> Sensitivity:
     measured, found = plan["measured"], dict[str, dict[str, Loss]]()
     for row in measured["operators"]:
         loss = Loss(float(row["error"]), float(row["changed"]), int(row["flash"]))
-        found.setdefault(str(row["operator"]), {})[str(row["scheme"])] = loss
+        found.setdefault(str(row["operator"]), {})[str(row["precision"])] = loss
     precisions = tuple(dict.fromkeys(name for losses in found.values() for name in losses))
-    kept = {str(name): str(scheme) for name, scheme in plan["operators"].items()}
+    kept = {str(name): str(precision) for name, precision in plan["operators"].items()}
     operators = tuple(Operator(name, kept.get(name, str(plan["default"])), found[name]) for name in found)
     return Sensitivity(precisions, operators, int(measured["texts"]), float(measured["drop"]))
