@@ -122,8 +122,18 @@ def recorded_schedules(workloads: Path, records: Path) -> Callable[[IRModule, An
 
     of = "s_tir.meta_schedule.Database"
     database = tvm.get_global_func(f"{of}JSONDatabase")(str(workloads), str(records), False, "structural")
-    query = tvm.get_global_func(f"{of}QuerySchedule")
-    return lambda mod, target: query(database, mod, target, "main")
+    query = tvm.get_global_func(f"{of}QueryTuningRecord")
+
+    def best(mod: IRModule, target: Any) -> Any:
+        record = query(database, mod, target, "main")
+        if record is None:
+            return None
+        # The trace on the module itself: QuerySchedule gives that of the log, with the names that it had then.
+        schedule = tvm.s_tir.Schedule(mod)
+        record.trace.apply_to_schedule(schedule, remove_postproc=False)
+        return schedule
+
+    return best
 
 
 def without_gpu_intrinsics() -> None:

@@ -125,6 +125,18 @@ def test_a_log_of_another_shape_is_left_out_with_a_warning(tuned, tmp_path):
     assert any("of another shape" in warning for warning in schedules.warnings)
 
 
+def test_a_stored_schedule_keeps_the_names_of_the_kernel_that_it_is_applied_to(tuned):
+    """A log holds kernels as they were: names of buffers are no part of what identifies them."""
+    root, manifest = tuned
+    mod = kernel_calls(find_source(small.folder()), load_cpu(TARGET)).intrinsic
+    better = {kernel.name for kernel in manifest.kernels.values() if kernel.after < kernel.before}
+    name, func = next((g.name_hint, f) for g, f in mod.functions.items() if g.name_hint in better)
+    first = func.params[0].name
+    renamed = tvm.ir.load_json(tvm.ir.save_json(func).replace(f'"{first}"', '"renamed"'))
+    scheduled = TunedSchedules("small", [TARGET], "int8", [root])(name, renamed)
+    assert scheduled.params[0].name == "renamed"
+
+
 def test_wrong_crashing_and_hanging_candidates_are_failures(tmp_path, monkeypatch):
     """Every other candidate is spoilt, each kind in its turn; the untuned kernels are measured as they are."""
     made = search.candidate
