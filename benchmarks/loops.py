@@ -2,7 +2,7 @@
 
     python benchmarks/loops.py [MODEL] [--cpu cortex-m7 ...] [--all] [--json]
 
-Compiles the model's kernels to assembly, in both forms of the DSP loops (EMBBERT_DUAL_ISSUE in kernels/micro/
+Compiles the model's kernels to assembly, in both variants of the DSP loops (EMBBERT_DUAL_ISSUE in kernels/micro/
 embbert_dsp.h), and gives each innermost loop to llvm-mca 15 or later. Shown are the loops that multiply and accumulate,
 with --all every loop. llvm-mca knows neither caches, flash nor branches: a loop cannot be faster than what it says.
 """
@@ -31,7 +31,7 @@ from embbert_tvm.target import Cpu, load_cpu
 
 CPUS = ("cortex-m4", "cortex-m7", "cortex-m55")
 ITERATIONS = 400
-FORMS = {False: "LDRD", True: "single loads"}
+VARIANTS = {False: "LDRD", True: "single loads"}
 
 _LABEL = re.compile(r"\s*([.\w$]+):\s*(.*)")
 _FUNCTION = re.compile(r"\s*\.type\s+(\w+),\s*%function")
@@ -49,8 +49,8 @@ class Loop:
 
     cpu: str
     function: str
-    form: str
-    used: bool  # the form that the CPU's features choose
+    variant: str
+    used: bool  # the variant that the CPU's features choose
     instructions: int
     macs: int
     cycles: float = 0.0
@@ -58,7 +58,7 @@ class Loop:
 
 
 def assembly(package: Package, cpu: Cpu, dual_issue: bool) -> str:
-    """kernels.c as the target's compiler prints it, with one form of the DSP loops."""
+    """kernels.c as the target's compiler prints it, with one variant of the DSP loops."""
     (kernels,) = (path for path in package.sources if path.name.endswith("kernels.c"))
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
@@ -116,39 +116,41 @@ def macs(lines: Sequence[str]) -> int:
 
 
 def measure(mca: str, package: Package, cpu: Cpu, every: bool) -> list[Loop]:
-    """The loops in both forms where they differ, else once."""
+    """The loops in both variants where they differ, else once."""
     found: list[Loop] = []
     used = "dual_issue" in cpu.features
-    forms = {dual: list(loops(assembly(package, cpu, dual))) for dual in (False, True)}
+    variants = {dual: list(loops(assembly(package, cpu, dual))) for dual in (False, True)}
     seen = set()
-    for dual, pieces in forms.items():
-        other = {(name, tuple(lines)) for name, lines in forms[not dual]}
+    for dual, pieces in variants.items():
+        other = {(name, tuple(lines)) for name, lines in variants[not dual]}
         for name, lines in pieces:
             key = (name, tuple(lines))
             if key in seen or not (every or macs(lines)):
                 continue
             seen.add(key)
             short = name.removeprefix("embbert_")
-            form = "" if key in other else FORMS[dual]
-            loop = Loop(cpu.name, short, form, not form or dual == used, len(lines), macs(lines), text="\n".join(lines))
+            variant = "" if key in other else VARIANTS[dual]
+            loop = Loop(
+                cpu.name, short, variant, not variant or dual == used, len(lines), macs(lines), text="\n".join(lines)
+            )
             found.append(replace(loop, cycles=cycles(mca, cpu, lines)))
     return sorted(found, key=lambda loop: loop.function)
 
 
 def text(found: Sequence[Loop]) -> str:
-    lines = [("CPU", "kernel", "form", "", "instructions", "cycles", "MAC", "MAC/instruction", "MAC/cycle")]
+    lines = [("CPU", "kernel", "variant", "", "instructions", "cycles", "MAC", "MAC/instruction", "MAC/cycle")]
     for loop in found:
         rates = (f"{loop.macs / loop.instructions:.2f}", f"{loop.macs / loop.cycles:.2f}") if loop.macs else ("", "")
-        used = "used" if loop.used and loop.form else ""
+        used = "used" if loop.used and loop.variant else ""
         counts = (str(loop.instructions), f"{loop.cycles:.1f}", str(loop.macs or ""))
-        lines.append((loop.cpu, loop.function, loop.form, used, *counts, *rates))
+        lines.append((loop.cpu, loop.function, loop.variant, used, *counts, *rates))
     return table(lines, right=(4, 5, 6, 7, 8))
 
 
 def verdict(cpu: str, found: Sequence[Loop]) -> str | None:
-    """Which form a CPU uses, and what that costs and gives over its loops; None where the forms are one."""
-    used = [loop for loop in found if loop.cpu == cpu and loop.form and loop.used]
-    other = [loop for loop in found if loop.cpu == cpu and loop.form and not loop.used]
+    """Which variant a CPU uses, and what that costs and gives over its loops; None where the variants are one."""
+    used = [loop for loop in found if loop.cpu == cpu and loop.variant and loop.used]
+    other = [loop for loop in found if loop.cpu == cpu and loop.variant and not loop.used]
     if not used or len(used) != len(other):
         return None
 
@@ -158,8 +160,8 @@ def verdict(cpu: str, found: Sequence[Loop]) -> str | None:
 
     words = f"instructions {change('instructions')}, cycles {change('cycles')}"
     right = sum(loop.cycles for loop in used) <= sum(loop.cycles for loop in other)
-    why = "fewer cycles decide" if right else "THE OTHER FORM TAKES FEWER CYCLES: see dual_issue in targets/cpus"
-    return f"{cpu}: {used[0].form} used; over {other[0].form}: {words}: {why}"
+    why = "fewer cycles decide" if right else "THE OTHER VARIANT TAKES FEWER CYCLES: see dual_issue in targets/cpus"
+    return f"{cpu}: {used[0].variant} used; over {other[0].variant}: {words}: {why}"
 
 
 def main() -> None:

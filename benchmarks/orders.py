@@ -4,7 +4,7 @@
     python benchmarks/orders.py --check             say what each order takes, clean and scheduled, by every model
     python benchmarks/orders.py --search dot --target cortex-m7 [--rounds 20000] [--seed 0]
 
-A form (order_forms.py) is the clean text: what an inner loop computes for one or two pairs of columns, a value a line.
+inner_loops.py has the clean text of each loop: what it computes for one or two pairs of columns, a value a line.
 An order says in which sequence, and what of the next is begun meanwhile (`+`). The search moves instructions, keeps
 every value in its register until it has been used, and takes what the worst of the CPU's rules (cycles/rules.py) makes
 fastest. It stands for SLOTHY, whose models have no SXTB16.
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from order_forms import FORMS, INITIAL, ORDERS, Order
+from inner_loops import INITIAL, INNER_LOOPS, ORDERS, Order
 
 from embbert_tvm.cycles import pipeline
 from embbert_tvm.cycles.instruction import parse
@@ -36,19 +36,21 @@ PAIRS = 8  # of a loop that is weighed
 _NAMED = re.compile(r"%([a-z]+\d?)")
 
 
-def text_of(form: str, where: Mapping[str, str], value: str, n: str) -> str:
+def text_of(loop: str, where: Mapping[str, str], value: str, n: str) -> str:
     """An instruction for pair `n`, whose places are written as the macros have them."""
-    line = _NAMED.sub(lambda m: where[m[1]], FORMS[form].values[value])
-    line = re.sub(r"\{a(\d+)\}", lambda m: f"[lr, #{FORMS[form].left * FORMS[form].pairs}*({n})+{m[1]}]", line)
-    return re.sub(r"\{b(\d?)\}", lambda m: FORMS[form].place(int(m[1] or 0)).replace("N", n), line)
+    line = _NAMED.sub(lambda m: where[m[1]], INNER_LOOPS[loop].values[value])
+    line = re.sub(
+        r"\{a(\d+)\}", lambda m: f"[lr, #{INNER_LOOPS[loop].left * INNER_LOOPS[loop].pairs}*({n})+{m[1]}]", line
+    )
+    return re.sub(r"\{b(\d?)\}", lambda m: INNER_LOOPS[loop].place(int(m[1] or 0)).replace("N", n), line)
 
 
-def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], rounds: int = 3) -> bool:
+def keeps_values(loop: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], rounds: int = 3) -> bool:
     """Whether every instruction finds the values that it reads, of its own pair, in their registers."""
     held: dict[str, tuple[str, int]] = {}
 
     def runs(value: str, n: int) -> bool:
-        read = _NAMED.findall(FORMS[form].values[value])
+        read = _NAMED.findall(INNER_LOOPS[loop].values[value])
         if value[0] != "m":
             read.remove(value)
         if any(held.get(where[name]) != (name, n) for name in read):
@@ -61,10 +63,10 @@ def keeps_values(form: str, where: Mapping[str, str], steps: Sequence[tuple[str,
     return before and all(runs(value, n + ahead) for n in range(rounds) for value, ahead in steps)
 
 
-def block(form: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], pairs: int = PAIRS) -> list[str]:
+def block(loop: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]], pairs: int = PAIRS) -> list[str]:
     """So many pairs as a loop's body with numbers for its places."""
-    turns = range(pairs // FORMS[form].pairs)
-    lines = [text_of(form, where, value, str(n + ahead)) for n in turns for value, ahead in steps]
+    turns = range(pairs // INNER_LOOPS[loop].pairs)
+    lines = [text_of(loop, where, value, str(n + ahead)) for n in turns for value, ahead in steps]
     lines = [line.replace("%[stride]", "#256").replace("%c[stride]", "256") for line in lines]
     return [re.sub(r"#([\d*()+]+)", lambda m: f"#{_sum_of_products(m[1])}", line) for line in lines]
 
@@ -82,17 +84,17 @@ def _quoted(lines: Sequence[str]) -> str:
 def tail(order: Order) -> list[str]:
     """The last pair between two branches: nothing is begun, the pointers move on, and R12 meets the end."""
     now = [value for value, ahead in order.steps if not ahead]
-    lines = [text_of(order.form, order.where, value, "@steps-1") for value in now]
-    form = FORMS[order.form]
-    loads = [i for i, value in enumerate(now) if "{" in form.values[value]]
+    lines = [text_of(order.loop, order.where, value, "@steps-1") for value in now]
+    loop = INNER_LOOPS[order.loop]
+    loads = [i for i, value in enumerate(now) if "{" in loop.values[value]]
     # A register that nothing reads any more holds the end.
     last_use = {
-        r: max((i for i, line in enumerate(lines) if re.search(rf"\b{r}\b", line)), default=0) for r in form.temporary
+        r: max((i for i, line in enumerate(lines) if re.search(rf"\b{r}\b", line)), default=0) for r in loop.temporary
     }
-    free = min(form.temporary, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
+    free = min(loop.temporary, key=lambda r: (max(last_use[r], loads[-1] if loads else 0), r))
     moves = [
-        f"add r12, r12, {form.step}*@steps",
-        f"add lr, lr, #{form.left * form.pairs}*@steps",
+        f"add r12, r12, {loop.step}*@steps",
+        f"add lr, lr, #{loop.left * loop.pairs}*@steps",
     ]
     at = (loads[-1] if loads else 0) + 2
     for offset, move in enumerate(moves):
@@ -103,8 +105,8 @@ def tail(order: Order) -> list[str]:
 
 
 def macros(order: Order) -> str:
-    begun = [text_of(order.form, order.where, value, "0") for value, ahead in order.steps if ahead]
-    step = [text_of(order.form, order.where, value, "@n+1" if ahead else "@n") for value, ahead in order.steps]
+    begun = [text_of(order.loop, order.where, value, "0") for value, ahead in order.steps if ahead]
+    step = [text_of(order.loop, order.where, value, "@n+1" if ahead else "@n") for value, ahead in order.steps]
     last = _quoted(tail(order)).replace("END", '" end "')
     return "\n".join(
         [
@@ -130,7 +132,7 @@ def wrapped(text: str, width: int = 118) -> str:
 def header() -> str:
     parts = [
         "/* Orders of the SMLAD tile's instructions (embbert_dsp.h), written by benchmarks/orders.py, which has the\n"
-        " * clean form of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the\n"
+        " * clean text of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the\n"
         " * next; LAST ends a round of `steps` pairs, moves R12 and LR on and compares R12 with what lies at `end`. */",
         "#ifndef EMBBERT_DSP_ORDERS_H\n#define EMBBERT_DSP_ORDERS_H",
         "/* clang-format off */",
@@ -141,32 +143,32 @@ def header() -> str:
 
 
 def costs(order: Order, clean: bool) -> dict[str, float]:
-    """Cycles of a pair by each model. clean: of the form as it is written, each value in the same register."""
-    form = FORMS[order.form]
+    """Cycles of a pair by each model. clean: of the loop as it is written, each value in the same register."""
+    loop = INNER_LOOPS[order.loop]
     if clean:
-        steps, where = [(value, 0) for value in form.values], dict(order.where)
-        if not keeps_values(order.form, where, steps):
-            where = dict(zip(form.held, INITIAL[order.form].split(), strict=True))
+        steps, where = [(value, 0) for value in loop.values], dict(order.where)
+        if not keeps_values(order.loop, where, steps):
+            where = dict(zip(loop.held, INITIAL[order.loop].split(), strict=True))
     else:
         steps, where = order.steps, order.where
     cpu = load_cpu(order.cpu)
     assert cpu.emulation_board
-    body = tuple((4, line) for line in block(order.form, where, steps))
+    body = tuple((4, line) for line in block(order.loop, where, steps))
     return {
         name: cycles / PAIRS
         for name, cycles in model_of(cpu, load_board(cpu.emulation_board)).each([body])[body].items()
     }
 
 
-def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Order]:
+def search(loop: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Order]:
     """An order by annealing: cycles a pair by each of the CPU's rules."""
     rng, rules = random.Random(seed), rules_of(load_cpu(cpu))
-    values = FORMS[form].held
-    where = dict(zip(values, INITIAL[form].split(), strict=True))
-    steps = [(value, 0) for value in FORMS[form].values]
+    values = INNER_LOOPS[loop].held
+    where = dict(zip(values, INITIAL[loop].split(), strict=True))
+    steps = [(value, 0) for value in INNER_LOOPS[loop].values]
 
     def taken(steps, where) -> list[float]:
-        body = [parse(line) for line in block(form, where, steps, 4)]
+        body = [parse(line) for line in block(loop, where, steps, 4)]
         return [pipeline.cycles(rule, body) / 4 for rule in rules]
 
     def score(taken: list[float]) -> float:
@@ -183,9 +185,9 @@ def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Or
                 ahead = 1 - ahead
             trial.insert(rng.randrange(len(trial) + 1), (value, ahead))
         if rng.random() < 0.25:
-            places[rng.choice(values)] = rng.choice(FORMS[form].temporary)
+            places[rng.choice(values)] = rng.choice(INNER_LOOPS[loop].temporary)
         heat = max(0.03, heat * 0.99985)
-        if not keeps_values(form, places, trial):
+        if not keeps_values(loop, places, trial):
             continue
         now = taken(trial, places)
         if score(now) <= current or rng.random() < math.exp((current - score(now)) / heat):
@@ -194,13 +196,13 @@ def search(form: str, cpu: str, rounds: int, seed: int) -> tuple[list[float], Or
                 best, best_taken, best_order = current, now, (list(steps), dict(where))
     steps, where = best_order
     sequence = " ".join(f"{'+' * ahead}{value}" for value, ahead in steps)
-    return best_taken, Order("FOUND", form, cpu, " ".join(where[v] for v in values), sequence)
+    return best_taken, Order("FOUND", loop, cpu, " ".join(where[v] for v in values), sequence)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="print cycles a pair of columns by each model")
-    parser.add_argument("--search", choices=FORMS, metavar="FORM", help=f"of {', '.join(FORMS)}")
+    parser.add_argument("--search", choices=INNER_LOOPS, metavar="LOOP", help=f"of {', '.join(INNER_LOOPS)}")
     parser.add_argument("--target", default="cortex-m7", metavar="CPU", help="to search for; default: cortex-m7")
     parser.add_argument("--rounds", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
@@ -217,7 +219,7 @@ def main() -> None:
                 shown = "  ".join(f"{name} {cycles:.2f}" for name, cycles in sorted(found.items()))
                 kind = "clean" if clean else "scheduled"
                 worst = f"{max(found.values()):.2f}"
-                instructions = f"{len(order.steps) / FORMS[order.form].pairs:g}"
+                instructions = f"{len(order.steps) / INNER_LOOPS[order.loop].pairs:g}"
                 lines.append((order.name, order.cpu, kind, instructions, shown, worst))
         print(table(lines, right=(3, 5)))
     else:

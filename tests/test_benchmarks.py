@@ -83,8 +83,8 @@ def test_multiplications_of_an_instruction(line, count):
     assert loops.macs([line]) == count
 
 
-def loop(used, form, count, took):
-    return loops.Loop("cortex-m7", "layer", form, used, count, 256, took)
+def loop(used, variant, count, took):
+    return loops.Loop("cortex-m7", "layer", variant, used, count, 256, took)
 
 
 def test_the_verdict_says_when_the_other_form_is_faster():

@@ -6,8 +6,8 @@
 #endif
 #include "dsp_kernels.h"
 
-/* Every form of a kernel that takes so many pairs, one block of sums after another. */
-#define EACH(call, form) call(form##_4, 4) call(form##_8, 8) call(form##_16, 16) call(form##_32, 32)
+/* Every variant of a kernel that takes so many pairs, one block of sums after another. */
+#define EACH(call, variant) call(variant##_4, 4) call(variant##_8, 8) call(variant##_16, 16) call(variant##_32, 32)
 
 void KERNEL(dot)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused)
 {

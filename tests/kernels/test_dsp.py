@@ -37,10 +37,10 @@ def test_the_orders_header_is_what_its_generator_writes():
 
 @pytest.mark.parametrize("order", orders.ORDERS, ids=lambda order: order.name)
 def test_an_order_finds_every_value_where_it_is_read(order):
-    assert orders.keeps_values(order.form, order.where, order.steps)
-    assert sorted(value for value, _ in order.steps) == sorted(orders.FORMS[order.form].values)
+    assert orders.keeps_values(order.loop, order.where, order.steps)
+    assert sorted(value for value, _ in order.steps) == sorted(orders.INNER_LOOPS[order.loop].values)
     swapped = [order.steps[-1], *order.steps[1:-1], order.steps[0]]
-    assert not orders.keeps_values(order.form, order.where, swapped)
+    assert not orders.keeps_values(order.loop, order.where, swapped)
 
 
 # Cycles a pair of columns by the worst of the models, before these orders and by them.
@@ -60,5 +60,5 @@ def test_an_order_is_fast_under_every_model(order):
 
 def test_a_search_keeps_values_and_gets_faster():
     taken, order = orders.search("dot", "cortex-m7", 400, 1)
-    assert orders.keeps_values(order.form, order.where, order.steps)
+    assert orders.keeps_values(order.loop, order.where, order.steps)
     assert max(taken) < max(v for k, v in orders.costs(orders.ORDERS[0], clean=True).items() if k != "llvm-mca")

@@ -1,4 +1,4 @@
-"""Forms of micro-kernels and unrolled loops: what can be chosen, and what is printed of it."""
+"""Variants of micro-kernels and unrolled loops: what can be chosen, and what is printed of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_layer_leaves_its_calls_and_loops_to_choose():
 
 def test_a_schedule_leaves_its_kernel_as_it_is():
     """As MetaSchedule's databases know a kernel by its structure."""
-    func = attention(Attention(32, one_row=True, pairs=True))
+    func = attention(Attention(32, one_row=True, interleaved=True))
     known = fingerprint(func)
     assert fingerprint(schedule(func)) != known
     assert fingerprint(func) == known
@@ -91,7 +91,7 @@ int main(void)
 
 @pytest.mark.parametrize("dual", [0, 1])
 def test_every_form_computes_the_same(tmp_path, dual):
-    """On this machine all forms are their plain C; tests/tuning/test_tune.py runs the others in QEMU."""
+    """On this machine all variants are their plain C; tests/tuning/test_tune.py runs the others in QEMU."""
     calls, expected = [], []
     rng = (np.arange(512) * 37 % 251 - 125, (np.arange(64 * 256) * 101 % 253 - 126).astype(np.int8).astype(int))
     a = rng[0].reshape(64, 4, 2)
@@ -111,15 +111,15 @@ def test_every_form_computes_the_same(tmp_path, dual):
         else:
             right = b.reshape(64, 128, 2)[:, :2]  # pair of rows, column, row of the pair
             want = np.einsum("prh,pch->rc", a, right)
-        for form in variants(base):
-            arguments = ", ".join(map(str, ("acc", "a", "b", *scalars, *form.extra)))
+        for variant in variants(base):
+            arguments = ", ".join(map(str, ("acc", "a", "b", *scalars, *variant.extra)))
             calls.append("    for (int i = 0; i < 8; i++) acc[i] = i;")
-            calls.append(f"    {form.name}({arguments});")
+            calls.append(f"    {variant.name}({arguments});")
             calls.append('    for (int i = 0; i < 8; i++) printf("%d ", (int)acc[i]);\n    printf("\\n");')
             expected.append((want.reshape(-1) + np.arange(8)).tolist())
-    source = tmp_path / "forms.c"
+    source = tmp_path / "variants.c"
     source.write_text(_PROGRAM.format(dual=dual, calls="\n".join(calls)))
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", f"-I{MICRO}"]
-    subprocess.run(["gcc", *flags, source, "-o", tmp_path / "forms"], check=True)
-    said = subprocess.run([tmp_path / "forms"], capture_output=True, text=True, check=True).stdout
+    subprocess.run(["gcc", *flags, source, "-o", tmp_path / "variants"], check=True)
+    said = subprocess.run([tmp_path / "variants"], capture_output=True, text=True, check=True).stdout
     assert [list(map(int, line.split())) for line in said.splitlines()] == expected

@@ -6,9 +6,9 @@
  * of which SXTB16 takes two neighbours of the first row, and SXTB16 with ROR #8 two of the second.
  * A block operand (k / 2, 4, 2) holds four rows in 16 bits: for each pair of columns the four rows' pairs.
  *
- * Forms of the inner loops, of which kernels/choices.py knows the names: LDRD is fewer instructions; single loads are
- * fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE); grouped, where a load after
- * a load takes a cycle but LDRD three (ARMv7E-M). The forms of the plain names are those chosen by hand.
+ * Variants of the inner loops, of which kernels/choices.py knows the names: LDRD is fewer instructions; single loads
+ * are fewer cycles where two instructions issue at once but LDRD does not (EMBBERT_DUAL_ISSUE); grouped, where a load
+ * after a load takes a cycle but LDRD three (ARMv7E-M). The variants of the plain names are those chosen by hand.
  */
 #ifndef EMBBERT_DSP_H
 #define EMBBERT_DSP_H
@@ -188,18 +188,18 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
     }
 }
 
-/* The same with SMLAD: `steps` pairs between two branches, loads as of `form`. pairs is a multiple of `steps`. */
+/* The same with SMLAD: `steps` pairs between two branches, loads as of `variant`. pairs is a multiple of `steps`. */
 #if EMBBERT_DSP
-#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+#define EMBBERT_DSP_DOT(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##form##_EARLY;                             \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##variant##_EARLY;                          \
         register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
         register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9}\n"                                                                             \
-                         "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                        \
-                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                       \
+                         "1:\n" EMBBERT_DOT_##variant##_START before(EMBBERT_DOT_##variant##_STEP, 0)                  \
+                         EMBBERT_DOT_##variant##_LAST(steps, "[sp, #4]") "bne 1b\n"                                    \
                          "pop {r7, r9}\n"                                                                              \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
                          :                                                                                             \
@@ -212,7 +212,7 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
                      : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right)                                                  \
                      : "r"(end)                                                                                        \
                      : "r10", "r11", "cc", "memory")
-#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+#define EMBBERT_DSP_DOT(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -232,7 +232,7 @@ EMBBERT_INLINE void embbert_dsp_dot_plain(int32_t *acc, const int16_t *a, const 
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #else
-#define EMBBERT_DSP_DOT(name, form, steps, before)                                                                     \
+#define EMBBERT_DSP_DOT(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
         EMBBERT_TILE_LOCALS(acc)                                                                                       \
@@ -263,20 +263,20 @@ EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_16, LDRD, 16, EMBBERT_TIMES_15)
 EMBBERT_DSP_DOT(embbert_dsp_dot_ldrd_32, LDRD, 32, EMBBERT_TIMES_31)
 #if EMBBERT_DUAL_ISSUE
-#define EMBBERT_DOT_FORM SINGLE
+#define EMBBERT_DOT_VARIANT SINGLE
 #define EMBBERT_DOT_4X2_16 embbert_dsp_dot_single_16
 #define EMBBERT_DOT_4X2_32 embbert_dsp_dot_single_32
 #elif defined(__ARM_ARCH_7EM__)
-#define EMBBERT_DOT_FORM GROUPED
+#define EMBBERT_DOT_VARIANT GROUPED
 #define EMBBERT_DOT_4X2_16 embbert_dsp_dot_grouped_16
 #define EMBBERT_DOT_4X2_32 embbert_dsp_dot_grouped_32
 #else
-#define EMBBERT_DOT_FORM LDRD
+#define EMBBERT_DOT_VARIANT LDRD
 #define EMBBERT_DOT_4X2_16 embbert_dsp_dot_ldrd_16
 #define EMBBERT_DOT_4X2_32 embbert_dsp_dot_ldrd_32
 #endif
 
-/* The form chosen by hand. pairs is a multiple of 16. */
+/* The variant chosen by hand. pairs is a multiple of 16. */
 EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
 {
     if (pairs % 32 == 0) {
@@ -287,8 +287,8 @@ EMBBERT_INLINE void embbert_dsp_dot_4x2(int32_t *acc, const int16_t *a, const in
 }
 
 /* For other widths: as many pairs between two branches as divide them. */
-#define EMBBERT_DSP_DOT_BY(name, steps, before) EMBBERT_DSP_DOT_OF(name, EMBBERT_DOT_FORM, steps, before)
-#define EMBBERT_DSP_DOT_OF(name, form, steps, before) EMBBERT_DSP_DOT(name, form, steps, before)
+#define EMBBERT_DSP_DOT_BY(name, steps, before) EMBBERT_DSP_DOT_OF(name, EMBBERT_DOT_VARIANT, steps, before)
+#define EMBBERT_DSP_DOT_OF(name, variant, steps, before) EMBBERT_DSP_DOT(name, variant, steps, before)
 EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_2, 2, EMBBERT_TIMES_1)
 EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_3, 3, EMBBERT_TIMES_2)
 EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_4, 4, EMBBERT_TIMES_3)
@@ -319,8 +319,8 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
 #if EMBBERT_DSP
 /* 256 times a second sum, and a first: the second. */
 #define EMBBERT_SECOND(both, first) ((int32_t)((uint32_t)(both) - (uint32_t)(first)) >> 8)
-#define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
-    EMBBERT_DSP_DOT(name##_sums, form, steps, before)                                                                  \
+#define EMBBERT_DSP_RAW(name, variant, steps, before)                                                                  \
+    EMBBERT_DSP_DOT(name##_sums, variant, steps, before)                                                               \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
         int32_t start[4];                                                                                              \
@@ -340,13 +340,13 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
     register int32_t c2 __asm__("r2") = y;                                                                             \
     register int32_t c3 __asm__("r3") = z;
 #define EMBBERT_TWO_OPERANDS "+r"(c0), "+r"(c1), "+r"(c2), "+r"(c3)
-#define EMBBERT_DSP_TWO_SUMS(form, steps, before)                                                                      \
+#define EMBBERT_DSP_TWO_SUMS(variant, steps, before)                                                                   \
     register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                              \
     register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                        \
     register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                    \
     __asm__ volatile("push {r7, r9}\n"                                                                                 \
-                     "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                            \
-                     EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                           \
+                     "1:\n" EMBBERT_DOT_##variant##_START before(EMBBERT_DOT_##variant##_STEP, 0)                      \
+                     EMBBERT_DOT_##variant##_LAST(steps, "[sp, #4]") "bne 1b\n"                                        \
                      "pop {r7, r9}\n"                                                                                  \
                      : EMBBERT_TWO_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                        \
                      :                                                                                                 \
@@ -375,7 +375,7 @@ EMBBERT_INLINE void embbert_dsp_raw_plain(int32_t *acc, const int16_t *a, const 
         }
     }
 }
-#define EMBBERT_DSP_RAW(name, form, steps, before)                                                                     \
+#define EMBBERT_DSP_RAW(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
         embbert_dsp_raw_plain(acc, a, b, pairs, 4);                                                                    \
@@ -400,7 +400,7 @@ EMBBERT_DSP_RAW_TWO(embbert_dsp_raw_two_32, 16, EMBBERT_TIMES_15)
 #define EMBBERT_DOT_RAW_32 embbert_dsp_dot_raw_grouped_32
 #endif
 
-/* The form chosen by hand. */
+/* The variant chosen by hand. */
 EMBBERT_INLINE void embbert_dsp_dot_raw(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
 {
     if (pairs % 32 == 0) {
@@ -549,20 +549,20 @@ static inline void embbert_dsp_transpose(int8_t *t, const int8_t *y, int32_t pai
 /* embbert_dsp_context_4x2 of two columns of a matrix that lies transposed, b (pairs, 2, 2): a dot, whose words lie
  * together. pairs is even. */
 #if EMBBERT_DSP
-#define EMBBERT_DSP_TRANSPOSED(name, form)                                                                             \
+#define EMBBERT_DSP_TRANSPOSED(name, variant)                                                                          \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##form##_EARLY;                             \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a - EMBBERT_DOT_##variant##_EARLY;                          \
         register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
         register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
         register uintptr_t most __asm__("r10") = (uintptr_t)b - 4 + 4 * (uintptr_t)(pairs & ~7);                       \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                \
-                         "1:\n" EMBBERT_DOT_##form##_START EMBBERT_TIMES_7(EMBBERT_DOT_##form##_STEP, 0)               \
-                         EMBBERT_DOT_##form##_LAST(8, "[sp, #8]") "bne 1b\n"                                           \
+                         "1:\n" EMBBERT_DOT_##variant##_START EMBBERT_TIMES_7(EMBBERT_DOT_##variant##_STEP, 0)         \
+                         EMBBERT_DOT_##variant##_LAST(8, "[sp, #8]") "bne 1b\n"                                        \
                          "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                              \
-                         "3:\n" EMBBERT_DOT_##form##_START EMBBERT_TIMES_1(EMBBERT_DOT_##form##_STEP, 0)               \
-                         EMBBERT_DOT_##form##_LAST(2, "[sp, #4]") "bne 3b\n"                                           \
+                         "3:\n" EMBBERT_DOT_##variant##_START EMBBERT_TIMES_1(EMBBERT_DOT_##variant##_STEP, 0)         \
+                         EMBBERT_DOT_##variant##_LAST(2, "[sp, #4]") "bne 3b\n"                                        \
                          "4:\n pop {r7, r9, r10}\n"                                                                    \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                       \
                          :                                                                                             \
@@ -600,9 +600,9 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
 
 /* acc (4, 2) += block operand a (pairs, 4, 2) . columns 0 and 1 of the interleaved matrix b (pairs, stride / 2, 2),
  * over its 2 * pairs rows. `steps` pairs between two branches as long as there are so many, then two, loads as of
- * `form`. stride is in bytes, a constant, and at most 4096 / steps. */
+ * `variant`. stride is in bytes, a constant, and at most 4096 / steps. */
 #if EMBBERT_DSP
-#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
+#define EMBBERT_DSP_CONTEXT(name, variant, steps, before)                                                              \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -612,13 +612,13 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
         register uintptr_t even __asm__("r11") = (uintptr_t)(b + stride * (pairs & ~1));                               \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9, r10, r11}\n cmp r12, r10\n beq 2f\n"                                           \
-                         "1:\n" EMBBERT_CONTEXT_##form##_START before(EMBBERT_CONTEXT_##form##_STEP, 0)                \
-                         EMBBERT_CONTEXT_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                   \
+                         "1:\n" EMBBERT_CONTEXT_##variant##_START before(EMBBERT_CONTEXT_##variant##_STEP, 0)          \
+                         EMBBERT_CONTEXT_##variant##_LAST(steps, "[sp, #8]") "bne 1b\n"                                \
                          "2:\n ldr r9, [sp, #12]\n cmp r12, r9\n beq 4f\n"                                             \
-                         "3:\n" EMBBERT_CONTEXT_##form##_START EMBBERT_TIMES_1(EMBBERT_CONTEXT_##form##_STEP, 0)       \
-                         EMBBERT_CONTEXT_##form##_LAST(2, "[sp, #12]") "bne 3b\n"                                      \
+                         "3:\n" EMBBERT_CONTEXT_##variant##_START EMBBERT_TIMES_1(EMBBERT_CONTEXT_##variant##_STEP, 0) \
+                         EMBBERT_CONTEXT_##variant##_LAST(2, "[sp, #12]") "bne 3b\n"                                   \
                          "4:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 5f\n"                                              \
-                         EMBBERT_CONTEXT_##form##_START EMBBERT_CONTEXT_##form##_LAST(1, "[sp, #4]")                   \
+                         EMBBERT_CONTEXT_##variant##_START EMBBERT_CONTEXT_##variant##_LAST(1, "[sp, #4]")             \
                          "5:\n pop {r7, r9, r10, r11}\n"                                                               \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most), "+r"(even)           \
                          : [stride] "i"(stride)                                                                        \
@@ -631,7 +631,7 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
                      : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right)                                                  \
                      : "r"(end), [stride] "i"(stride)                                                                  \
                      : "r10", "r11", "cc", "memory")
-#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
+#define EMBBERT_DSP_CONTEXT(name, variant, steps, before)                                                              \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -648,7 +648,7 @@ EMBBERT_INLINE void embbert_dsp_context_transposed(int32_t *acc, const int16_t *
         EMBBERT_TILE_STORE(acc)                                                                                        \
     }
 #else
-#define EMBBERT_DSP_CONTEXT(name, form, steps, before)                                                                 \
+#define EMBBERT_DSP_CONTEXT(name, variant, steps, before)                                                              \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride, int32_t pairs)     \
     {                                                                                                                  \
         EMBBERT_TILE_LOCALS(acc)                                                                                       \
@@ -678,7 +678,7 @@ EMBBERT_DSP_CONTEXT(embbert_dsp_context_ldrd_8, LDRD, 8, EMBBERT_TIMES_7)
 #define EMBBERT_CONTEXT_4X2_8 embbert_dsp_context_ldrd_8
 #endif
 
-/* The form chosen by hand. stride is at most 2048. */
+/* The variant chosen by hand. stride is at most 2048. */
 EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t stride,
                                             int32_t pairs)
 {
@@ -695,12 +695,12 @@ EMBBERT_INLINE void embbert_dsp_context_4x2(int32_t *acc, const int16_t *a, cons
  * pairs, between two branches as long as there are so many. A halfword multiplies by the second row's weight, its
  * first row again by what is then missing: both give 256 times the sum. */
 #if EMBBERT_DSP
-#define EMBBERT_VALUES_LOOP(form, steps, before)                                                                       \
+#define EMBBERT_VALUES_LOOP(variant, steps, before)                                                                    \
     "push {r7, r9, r10}\n cmp r12, r10\n beq 2f\n"                                                                     \
-    "1:\n" EMBBERT_VALUES_##form##_START before(EMBBERT_VALUES_##form##_STEP, 0)                                       \
-    EMBBERT_VALUES_##form##_LAST(steps, "[sp, #8]") "bne 1b\n"                                                         \
+    "1:\n" EMBBERT_VALUES_##variant##_START before(EMBBERT_VALUES_##variant##_STEP, 0)                                 \
+    EMBBERT_VALUES_##variant##_LAST(steps, "[sp, #8]") "bne 1b\n"                                                      \
     "2:\n ldr r9, [sp, #4]\n cmp r12, r9\n beq 4f\n"                                                                   \
-    "3:\n" EMBBERT_VALUES_##form##_START EMBBERT_VALUES_##form##_LAST(1, "[sp, #4]") "bne 3b\n"                        \
+    "3:\n" EMBBERT_VALUES_##variant##_START EMBBERT_VALUES_##variant##_LAST(1, "[sp, #4]") "bne 3b\n"                  \
     "4:\n pop {r7, r9, r10}\n"
 #define EMBBERT_VALUES_PLACES(steps)                                                                                   \
     register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                              \

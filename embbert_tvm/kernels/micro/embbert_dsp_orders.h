@@ -1,5 +1,5 @@
 /* Orders of the SMLAD tile's instructions (embbert_dsp.h), written by benchmarks/orders.py, which has the
- * clean form of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the
+ * clean text of each. START loads what the first pair needs; STEP(n) is pair n of a round and begins the
  * next; LAST ends a round of `steps` pairs, moves R12 and LR on and compares R12 with what lies at `end`. */
 
 #ifndef EMBBERT_DSP_ORDERS_H

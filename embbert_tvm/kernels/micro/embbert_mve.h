@@ -651,9 +651,9 @@ static inline void embbert_mve_softmax(int8_t *weights, int32_t *total, int32_t 
 #endif
 }
 
-/* In sums (n / 16, 4, 16), each becomes multiply_high(sum + bias[j], common[j]) in column j; squares[r] is epsilon and
+/* In sums (n / 16, 4, 16), each becomes multiply_high(sum + bias[j], rescale[j]) in column j; squares[r] is epsilon and
  * the squares of row r. n is a multiple of 16. */
-static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *common,
+static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *rescale,
                                      int32_t epsilon, int32_t n)
 {
 #if EMBBERT_MVE
@@ -672,7 +672,7 @@ static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int3
                     "vrmulh.s32 q3, q3, q7\n vmlaldava.s32 %Q0, %R0, q2, q2\n vstrw.32 q2, [%2, #16]\n"
                     "vmlaldava.s32 %Q1, %R1, q3, q3\n vstrw.32 q3, [%2, #80]\n"
                     : "+r"(square0), "+r"(square1)
-                    : "r"(row), "r"(bias + j + i), "r"(common + j + i)
+                    : "r"(row), "r"(bias + j + i), "r"(rescale + j + i)
                     : EMBBERT_MVE_ALL_REGISTERS);
             }
         }
@@ -683,7 +683,7 @@ static inline void embbert_mve_scale(int64_t *squares, int32_t *sums, const int3
         squares[r] = epsilon;
         for (int32_t j = 0; j < n; j++) {
             int32_t *const at = sums + embbert_mve_at(r, j);
-            *at = multiply_high(*at + bias[j], common[j]);
+            *at = multiply_high(*at + bias[j], rescale[j]);
             squares[r] += (int64_t)*at * *at;
         }
     }
@@ -789,9 +789,9 @@ static inline void embbert_mve_residual(int32_t *sums, const int8_t *a, const in
 }
 
 /* scale, less the mean of the first `width` columns, cut to an integer: squares[r] is epsilon and the squares of
- * those. bias and common are 0 from `width` on. n is a multiple of 16. */
-static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, const int32_t *bias, const int32_t *common,
-                                             int32_t epsilon, int32_t n, int32_t width)
+ * those. bias and rescale are 0 from `width` on. n is a multiple of 16. */
+static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, const int32_t *bias,
+                                             const int32_t *rescale, int32_t epsilon, int32_t n, int32_t width)
 {
 #if EMBBERT_MVE
     for (int32_t r = 0; r < 4; r++) {
@@ -800,7 +800,7 @@ static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, co
         for (int32_t j = 0; j < n; j += 16, row += 64) {
             for (int32_t i = 0; i < 16; i += 4) {
                 const int32x4_t start = vaddq_s32(vld1q_s32(row + i), vld1q_s32(bias + j + i));
-                const int32x4_t scaled = vrmulhq_s32(start, vld1q_s32(common + j + i));
+                const int32x4_t scaled = vrmulhq_s32(start, vld1q_s32(rescale + j + i));
                 vst1q_s32(row + i, scaled);
                 total = vaddlvaq_s32(total, scaled);
             }
@@ -822,7 +822,7 @@ static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, co
         int64_t total = 0;
         for (int32_t j = 0; j < n; j++) {
             int32_t *const at = sums + embbert_mve_at(r, j);
-            *at = multiply_high(*at + bias[j], common[j]);
+            *at = multiply_high(*at + bias[j], rescale[j]);
             total += *at;
         }
         const int32_t mean = (int32_t)(total / width);

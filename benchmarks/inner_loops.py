@@ -1,4 +1,4 @@
-"""Forms of the inner loops of DSP, and the orders of their instructions that orders.py found and writes."""
+"""The inner loops of DSP, and the orders of their instructions that orders.py found and writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SUMS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"), ("r6", "r8"))
 
 
 @dataclass(frozen=True)
-class Form:
+class InnerLoop:
     """values: how each is made, %x being another's register; {b} and {b1} are the places of weights, {a} and a number
     that of the operand so many bytes on. pairs: of columns. rows: of a tile. by_rows: whether weights lie a stride
     apart, not side by side. left, right: bytes from a pair of the operand, at LR, to the next, and of the weights, at
@@ -103,18 +103,18 @@ def _unsigned(values: dict[str, str]) -> dict[str, str]:
     return {value: text.replace("sxtb16", "uxtb16") for value, text in values.items()}
 
 
-FORMS: Mapping[str, Form] = {
+INNER_LOOPS: Mapping[str, InnerLoop] = {
     # Two columns that lie in one word, both widened.
-    "dot": Form({**_APART, **_tile("l", "h")}),
+    "dot": InnerLoop({**_APART, **_tile("l", "h")}),
     # The same where the halfwords of the word are 256 times the second and the first: only one is widened.
-    "raw": Form({**_RAW, **_tile("l", "b")}),
+    "raw": InnerLoop({**_RAW, **_tile("l", "b")}),
     # Of two rows, which leave so many registers that every SMLAD has a load or an SXTB16 beside it.
-    "raw two": Form(_RAW_TWO, pairs=2, rows=2),
+    "raw two": InnerLoop(_RAW_TWO, pairs=2, rows=2),
     # Where the first has no sign.
-    "keys": Form(_unsigned({**_RAW, **_tile("l", "b")})),
-    "keys two": Form(_unsigned(_RAW_TWO), pairs=2, rows=2),
+    "keys": InnerLoop(_unsigned({**_RAW, **_tile("l", "b")})),
+    "keys two": InnerLoop(_unsigned(_RAW_TWO), pairs=2, rows=2),
     # Two rows of two columns: pairs of rows are made of pairs of columns.
-    "context": Form(
+    "context": InnerLoop(
         {
             **_APART,
             "u": "pkhbt %u, %l, %h, lsl #16",
@@ -123,9 +123,9 @@ FORMS: Mapping[str, Form] = {
         },
         by_rows=True,
     ),
-    "softmax": Form(_softmax(), left=64, right=32, early=0, temporaries=("r5", "r6", "r8", "r9", "r10", "r11")),
-    "values": Form({**_FOURS, **_tile("u", "v"), **_LOW, **_tile("x", "y", 4, 16, "x")}, pairs=2, by_rows=True),
-    "values two": Form(
+    "softmax": InnerLoop(_softmax(), left=64, right=32, early=0, temporaries=("r5", "r6", "r8", "r9", "r10", "r11")),
+    "values": InnerLoop({**_FOURS, **_tile("u", "v"), **_LOW, **_tile("x", "y", 4, 16, "x")}, pairs=2, by_rows=True),
+    "values two": InnerLoop(
         {**_FOURS, **_tile("u", "v", 2), **_LOW, **_tile("x", "y", 2, 16, "x")}, pairs=2, rows=2, by_rows=True
     ),
 }
@@ -133,10 +133,10 @@ FORMS: Mapping[str, Form] = {
 
 @dataclass(frozen=True)
 class Order:
-    """name: of its macros. registers: of values, in the order of the form's. sequence: values; + begins the next."""
+    """name: of its macros. registers: of values, in the order of the loop's. sequence: values; + begins the next."""
 
     name: str
-    form: str
+    loop: str
     cpu: str
     registers: str
     sequence: str
@@ -147,7 +147,7 @@ class Order:
 
     @property
     def where(self) -> dict[str, str]:
-        return dict(zip(FORMS[self.form].held, self.registers.split(), strict=True))
+        return dict(zip(INNER_LOOPS[self.loop].held, self.registers.split(), strict=True))
 
 
 _FOUND = (
@@ -198,11 +198,11 @@ _FOUND = (
 _BY_NAME = {order.name: order for order in _FOUND}
 ORDERS = (
     *_FOUND,
-    replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", form="keys two"),
-    replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", form="keys"),
+    replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", loop="keys two"),
+    replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", loop="keys"),
 )
 
-# The registers of a form as it is written, where an order's do not keep its values.
+# The registers of a loop as it is written, where an order's do not keep its values.
 INITIAL = {
     "dot": "r9 r10 r9 r11 r7 r11 r7",
     "raw": "r9 r10 r11 r7 r11 r7",
