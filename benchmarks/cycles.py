@@ -22,7 +22,7 @@ from instructions import call, missing
 
 from embbert_tvm.cycles.account import document, notes, text
 from embbert_tvm.cycles.caches import parse_caches
-from embbert_tvm.cycles.whole import whole_cycles
+from embbert_tvm.cycles.inference import inference_cycles
 from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import EmbbertError
 from embbert_tvm.resources import resource
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             package = options.model if ready else Path(folder) / cpu
             if not ready:
                 call("compile", options.model, "--target", cpu, "--precision", options.precision, "-o", package)
-            for found in whole_cycles(load_package(package), lengths, caches):
+            for found in inference_cycles(load_package(package), lengths, caches):
                 rows.append(document(cpu, found))
                 if not options.json:
                     print(

@@ -13,7 +13,7 @@ from embbert_tvm.cli.options import plot_option, timeout_option
 from embbert_tvm.table import table
 
 if TYPE_CHECKING:
-    from embbert_tvm.cycles.whole import WholeCycles
+    from embbert_tvm.cycles.inference import InferenceCycles
     from embbert_tvm.device.estimate import Estimate
     from embbert_tvm.device.package import Package
     from embbert_tvm.device.profile import LengthProfile, Profile
@@ -95,14 +95,14 @@ def command(
         )
 
 
-def _weigh(package: Package, place: str, lengths: list[int]) -> list[WholeCycles]:
+def _weigh(package: Package, place: str, lengths: list[int]) -> list[InferenceCycles]:
     """Cycles of whole inferences in QEMU."""
-    from embbert_tvm.cycles.whole import whole_cycles
+    from embbert_tvm.cycles.inference import inference_cycles
     from embbert_tvm.errors import InputError
 
     if place.partition(":")[0] != "qemu":
         raise InputError("--cycles weighs what QEMU counts: profile --on qemu")
-    return whole_cycles(package, lengths)
+    return inference_cycles(package, lengths)
 
 
 def _estimate(package: Package, board: str | None, found: Profile) -> Estimate | None:
@@ -119,9 +119,9 @@ def _estimate(package: Package, board: str | None, found: Profile) -> Estimate |
     return estimate(chosen, load_cpu(package.target), found.clock_hz)
 
 
-def _weighed_time(how: Estimate | None, one: WholeCycles) -> dict[str, float | None]:
+def _weighed_time(how: Estimate | None, one: InferenceCycles) -> dict[str, float | None]:
     """Milliseconds of a whole inference by the models of the core's pipeline, None without a board."""
-    from embbert_tvm.cycles.whole import WORST
+    from embbert_tvm.cycles.inference import WORST
 
     return {"milliseconds": None if how is None else how.milliseconds_of_cycles(one.cycles[WORST])}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from embbert_tvm.cycles.caches import Fills
-from embbert_tvm.cycles.whole import WORST, WholeCycles
+from embbert_tvm.cycles.inference import WORST, InferenceCycles
 from embbert_tvm.table import table
 
 
-def document(cpu: str, found: WholeCycles) -> dict[str, Any]:
+def document(cpu: str, found: InferenceCycles) -> dict[str, Any]:
     """One length of one CPU."""
     functions = [{"name": f.name, "instructions": f.instructions, "cycles": f.cycles} for f in found.functions]
     fills = {"code": found.fills.code, "flash": found.fills.flash, "ram": found.fills.ram} if found.fills else None
@@ -24,7 +24,7 @@ def document(cpu: str, found: WholeCycles) -> dict[str, Any]:
     }
 
 
-def text(found: WholeCycles, most: int) -> str:
+def text(found: InferenceCycles, most: int) -> str:
     """A table: functions, what they leave, and all."""
     models = sorted(found.cycles, key=lambda name: (name == WORST, name))
     lines = [("function", "instructions", *models)]
@@ -39,7 +39,7 @@ def text(found: WholeCycles, most: int) -> str:
     return table(lines, right=tuple(range(1, len(lines[0]))))
 
 
-def notes(found: WholeCycles) -> list[str]:
+def notes(found: InferenceCycles) -> list[str]:
     said = []
     if found.assumed:
         said.append(f"llvm-mca cannot be asked of {found.assumed:,} instructions: a cycle each")

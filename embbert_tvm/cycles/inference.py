@@ -33,7 +33,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class WholeCycles:
+class InferenceCycles:
     """An inference of `length` tokens. clock: the instructions that QEMU's own clock counted, which the functions'
     should be within a tick of; assumed: instructions of blocks that llvm-mca could not be asked of; fills: of cache
     lines, where they were requested."""
@@ -56,7 +56,7 @@ class WholeCycles:
         return dict(total)
 
 
-def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None = None) -> list[WholeCycles]:
+def inference_cycles(package: Package, lengths: Sequence[int], caches: Caches | None = None) -> list[InferenceCycles]:
     """Cycles of a package on the board that emulates its CPU, at several lengths of text.
 
     Raises InputError for a length that the package does not take, a CPU that QEMU does not emulate, and where QEMU,
@@ -100,7 +100,7 @@ def whole_cycles(package: Package, lengths: Sequence[int], caches: Caches | None
 
 def weigh(
     length: int, ran: Counts, code: Code, model: Model, clock: int = 0, fills: Fills | None = None
-) -> WholeCycles:
+) -> InferenceCycles:
     """What was counted, by function."""
     ran = joined(ran, code)
     blocks = {at: code.block(*at) for at in ran}
@@ -115,4 +115,4 @@ def weigh(
         cycles[name][WORST] += times * max(figures.values())
         assumed += times * at[1] if model.is_assumed(blocks[at]) else 0
     functions = (Function(name, count, dict(cycles[name])) for name, count in instructions.items())
-    return WholeCycles(length, tuple(sorted(functions, key=lambda f: -f.cycles[WORST])), clock, assumed, fills)
+    return InferenceCycles(length, tuple(sorted(functions, key=lambda f: -f.cycles[WORST])), clock, assumed, fills)

@@ -12,10 +12,10 @@ import small
 from embbert_tvm.cycles.caches import Cache, Caches, Fills, parse_caches, read_fills
 from embbert_tvm.cycles.counting import joined
 from embbert_tvm.cycles.image import Code
+from embbert_tvm.cycles.inference import WORST, inference_cycles, weigh
 from embbert_tvm.cycles.llvm_mca import Mca, lines_of
 from embbert_tvm.cycles.model import Model
 from embbert_tvm.cycles.rules import SINGLE_MANUAL
-from embbert_tvm.cycles.whole import WORST, weigh, whole_cycles
 from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import InputError
 from embbert_tvm.target import load_board, load_cpu
@@ -69,14 +69,14 @@ def test_a_whole_inference_in_qemu():
     """Every instruction is counted once, and a cache that holds everything fetches nothing the second time."""
     package = load_package(small.package(target=CPU.name))
     tight, roomy = (Caches(Cache(size, 2), Cache(size, 2)) for size in (512, 262144))
-    (found,) = whole_cycles(package, [8], tight)
+    (found,) = inference_cycles(package, [8], tight)
     assert found.instructions == pytest.approx(found.clock, abs=3 * BOARD.qemu.instructions_per_tick)
     assert found.cycles[WORST] >= max(found.cycles["llvm-mca"], found.cycles["single-manual"])
     assert found.cycles["single-manual"] > found.instructions
     assert found.functions[0].name.startswith("embbert_")
     assert found.assumed < 0.02 * found.instructions  # what llvm-mca reads of no assembly
     assert found.fills.flash > 0
-    (second,) = whole_cycles(package, [8], roomy)
+    (second,) = inference_cycles(package, [8], roomy)
     assert second.cycles == pytest.approx(found.cycles, rel=1e-2)  # the server waits and copies a little too
     assert second.fills == Fills(0, 0, 0)  # all of it was there from the run before
 
@@ -84,7 +84,7 @@ def test_a_whole_inference_in_qemu():
 def test_a_core_that_llvm_mca_does_not_know_goes_by_its_rules():
     """RISC-V's instructions of 2 and 4 bytes, counted to the last."""
     package = load_package(small.package(target="rv32imac"))
-    (found,) = whole_cycles(package, [8])
+    (found,) = inference_cycles(package, [8])
     assert found.instructions == pytest.approx(found.clock, abs=200)
     assert set(found.cycles) == {"single-hazard3", "single-textbook", WORST}
     assert found.instructions < found.cycles["single-hazard3"] < found.cycles["single-textbook"] <= found.cycles[WORST]
@@ -93,4 +93,4 @@ def test_a_core_that_llvm_mca_does_not_know_goes_by_its_rules():
 
 def test_a_length_that_the_package_does_not_take():
     with pytest.raises(InputError, match="takes 1 to"):
-        whole_cycles(load_package(small.package(target=CPU.name)), [100000])
+        inference_cycles(load_package(small.package(target=CPU.name)), [100000])
