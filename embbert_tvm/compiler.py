@@ -107,7 +107,7 @@ def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
         door = replace(door, model=cut_tables(door.model, spared), most=options.max_length)
     mod = pipeline.run(pipeline.front(door.model))
     if written_of(mod) is not None:
-        _check_asked_of_quantized(source, options)
+        _check_options_of_quantized(source, options)
     vocabulary, positions = limits(mod)
     max_length = _max_length(options.max_length, positions, door.least, source.most_tokens)
     spec = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
@@ -121,7 +121,7 @@ def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
     return FrontEnd(source, mod, vocabulary, max_length, door, whole, spec, options.calibration)
 
 
-def _check_asked_of_quantized(source: ModelSource, options: CompileOptions) -> None:
+def _check_options_of_quantized(source: ModelSource, options: CompileOptions) -> None:
     """Raise InputError where more is asked of a quantized file than to compile what it says."""
     other = (options.plan, options.calibration_method, options.rounding)
     if options.precision != DEFAULT_PRECISION or any(value is not None for value in other):
@@ -356,17 +356,17 @@ def kernel_calls(
     return KernelCalls(intrinsic, reference, front.vocabulary, limits(front.mod)[1])
 
 
-def _max_length(asked: int | None, positions: int | None, least: int, most: int | None = None) -> int:
+def _max_length(requested: int | None, positions: int | None, least: int, most: int | None = None) -> int:
     """most: the longest where none is requested."""
-    if asked is None:
+    if requested is None:
         longest = positions or DEFAULT_MAX_LENGTH
         return longest if most is None else min(longest, max(most, least))
-    if asked < least:
+    if requested < least:
         why = "" if least == 1 else ", the fewest tokens that the model takes"
-        raise InputError(f"--max-length {asked}: must be at least {least}{why}")
-    if positions is not None and asked > positions:
-        raise InputError(f"--max-length {asked}: the model knows {positions} positions; ask for at most that")
-    return asked
+        raise InputError(f"--max-length {requested}: must be at least {least}{why}")
+    if positions is not None and requested > positions:
+        raise InputError(f"--max-length {requested}: the model knows {positions} positions; ask for at most that")
+    return requested
 
 
 def _calibration(front: FrontEnd) -> calibrate.Calibration:

@@ -25,11 +25,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from embbert_tvm.device.build import FIRMWARE  # noqa: E402
 from embbert_tvm.device.package import Package, load_package  # noqa: E402
-from embbert_tvm.graph.precision import SCHEMES  # noqa: E402
+from embbert_tvm.graph.precision import PRECISIONS  # noqa: E402
 
 TARGETS = ("classify", "run", "init", "frames", "server")
 OF_THE_MODEL = ("classify", "run")  # fuzzed for every precision; the others once
-PRECISIONS = tuple(SCHEMES)
 SANITIZERS = {"address": "address,undefined", "memory": "memory"}
 MOST_BYTES = 512  # of an input
 
@@ -121,7 +120,7 @@ def merge(program: Path, found: Path) -> None:
 
 def fuzz(
     seconds: int,
-    precisions: tuple[str, ...] = PRECISIONS,
+    precisions: tuple[str, ...] = tuple(PRECISIONS),
     targets: tuple[str, ...] = TARGETS,
     sanitizers: tuple[str, ...] = tuple(SANITIZERS),
     folder: Path = ROOT / "build" / "fuzz",

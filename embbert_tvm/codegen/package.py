@@ -39,8 +39,8 @@ class Contents:
     """What goes into a package. tokenizer: tokenizer.json or None; tokenizer_spec: what the device's tokenizer is made
     of, None where it is left out. origins: by the name of a value, the float value that it stands for and the scale of
     its int8. plan: plan.json, the precision of every operator. answer: token ids that the package carries, with the
-    logits of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is. in_blob: whether
-    what a retrained model has otherwise lies in a blob and not in the firmware."""
+    logits of LLVM's build. linear: hashed n-grams of the text that add to the logits, or are all there is. in_blob:
+    whether what a retrained model has otherwise lies in a blob and not in the firmware."""
 
     program: Program
     model_name: str

@@ -91,12 +91,12 @@ def character_table(found: Outputs, unit_of: np.ndarray) -> CharacterTable:
     single = entries >= 0
     units = _distinct(entries[single])
     numbers = np.where(single, np.searchsorted(units, entries), len(units) - 1 - entries)
-    actions, direct, listed = _listed(for_all(points, numbers))
+    coded, direct, listed = _listed(for_all(points, numbers))
     return CharacterTable(
         tuple(units.tolist()),
         tuple(unit for each in sequences for unit in each),
         tuple(int(n) for n in np.cumsum([0, *map(len, sequences)])),
-        *trie(actions),
+        *trie(coded),
         hangul,
         direct,
         listed,
@@ -109,20 +109,20 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
-def _listed(actions: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], tuple[tuple[int, int], ...]]:
+def _listed(entries: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """(places in `direct`, `direct`, `listed`): entries of few code points that are not ASCII are listed."""
-    counts = np.bincount(actions)
+    counts = np.bincount(entries)
     found = np.flatnonzero(counts)
     if len(found) <= 256:
-        return actions, (), ()
+        return entries, (), ()
     beyond_ascii = np.ones(len(counts), bool)
-    beyond_ascii[actions[:0x80]] = False
+    beyond_ascii[entries[:0x80]] = False
     direct = found[np.lexsort((found, -counts[found], beyond_ascii[found]))[:LISTED]]
     places = np.full(len(counts), LISTED, np.uint8)
     places[direct] = np.arange(len(direct))
-    coded = places[actions]
+    coded = places[entries]
     points = np.flatnonzero(coded == LISTED)
-    return coded, tuple(direct.tolist()), tuple(zip(points.tolist(), actions[points].tolist(), strict=True))
+    return coded, tuple(direct.tolist()), tuple(zip(points.tolist(), entries[points].tolist(), strict=True))
 
 
 def _numbered(several: Sequences, unit_of: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
@@ -159,11 +159,11 @@ def _is_hangul(found: Outputs) -> bool:
     return syllables.lengths.tolist() == lengths and syllables.made.tolist() == [c for each in letters for c in each]
 
 
-def trie(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+def trie(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """(top, middle, low, middle bits, low bits): three levels of blocks, equal ones once, of the smallest sizes."""
     best = None
     # Small blocks are looked for in the different ones among the largest.
-    large, of_large = _blocks(smallest(actions), 1 << _LOW_BITS[-1])
+    large, of_large = _blocks(smallest(entries), 1 << _LOW_BITS[-1])
     for low_bits in _LOW_BITS:
         low, inside = _blocks(large, 1 << low_bits)
         of_low = inside.reshape(-1, 1 << _LOW_BITS[-1] - low_bits)[of_large].reshape(-1)

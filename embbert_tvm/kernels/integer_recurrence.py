@@ -133,8 +133,8 @@ def integer_recurrence(spec: IntegerRecurrence, isa: Isa = REFERENCE) -> tirx.Pr
                 with loop("c", spec.width) as c:
                     store(out, state.h[c], t, c)
 
-    called = isa.rows_intrinsic
-    return prim_func(f"{spec.name}_{isa.name}" if called else spec.name, body, compact=not called)
+    by_intrinsics = isa.rows_intrinsic
+    return prim_func(f"{spec.name}_{isa.name}" if by_intrinsics else spec.name, body, compact=not by_intrinsics)
 
 
 def advance(spec: IntegerRecurrence, isa: Isa, given_to: Arguments, state: State, given: Callable) -> None:

@@ -73,5 +73,5 @@ class TextReference:
         if self._linear is None:
             assert logits is not None
             return logits
-        alone: np.ndarray = self._linear.logits([text], [pair])[0]
-        return alone if logits is None else self._linear.added_to(logits, text, pair)
+        linear: np.ndarray = self._linear.logits([text], [pair])[0]
+        return linear if logits is None else self._linear.added_to(logits, text, pair)

@@ -58,36 +58,36 @@ def run_best(
     OUTPUT-teacher; one that is there is used as it is. Raises as `run_job`.
     """
     progress = progress or TrainingCallbacks()
-    alone = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS or alone.tagging is not None or job.also:
-        return alone  # no teacher here has several heads
+    untaught = run_job(job, progress, measure)
+    if teaching is None or job.preset == NGRAMS or untaught.tagging is not None or job.also:
+        return untaught  # no teacher here has several heads
     if is_encoder(teaching.teacher):
         progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")
     kept = job.output.with_name(f"{job.output.name}-teacher")
     with_teacher = dataclasses.replace(job, teachers=(teaching.teacher,), weak_teachers=True)
     with_teacher = finetune_job_teachers(with_teacher, kept, teaching.recipe, progress=teacher_progress)
     found = dev_figure(open_teacher(with_teacher.teachers[0]), read_sets(job).dev)
-    needed = max(_figure(alone), alone.baseline.dev_accuracy if alone.baseline else -1.0)
+    needed = max(_figure(untaught), untaught.baseline.dev_accuracy if untaught.baseline else -1.0)
     said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
     if found <= needed:
         progress.on_note(f"{said}: it does not teach")
-        return alone
+        return untaught
     progress.on_note(f"{said}: it teaches")
     scratch = job.output.with_name(f".{job.output.name}.taught")
     scratch.mkdir(parents=True, exist_ok=True)
     taught = run_job(dataclasses.replace(with_teacher, output=scratch / job.output.name), progress, measure)
     try:
-        return _better(job.output, alone, taught)
+        return _better(job.output, untaught, taught)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _better(output: Path, alone: Result, taught: Result) -> Result:
+def _better(output: Path, untaught: Result, taught: Result) -> Result:
     """The result that is better on dev, with the candidates of both; its folder is `output`."""
     named = {x: dataclasses.replace(x, name=f"{x.name}, taught") for x in taught.candidates if x.name != NGRAMS}
-    candidates = [*alone.candidates, *named.values()]
-    if taught.kept not in named or _figure(taught) <= _figure(alone):
-        return dataclasses.replace(alone, candidates=candidates)
+    candidates = [*untaught.candidates, *named.values()]
+    if taught.kept not in named or _figure(taught) <= _figure(untaught):
+        return dataclasses.replace(untaught, candidates=candidates)
     with folder_in_place(output) as path:
         shutil.copytree(taught.folder.path, path, dirs_exist_ok=True)
     folder = dataclasses.replace(taught.folder, path=output)

@@ -25,7 +25,7 @@ from embbert_tvm.graph.precision import PrecisionPlan
 from embbert_tvm.graph.quantize import INT8_OPERATORS
 from embbert_tvm.graph.quantize.quantizer import PARTS, Quantizer
 from embbert_tvm.graph.quantize.streams import find_streams
-from embbert_tvm.kernels.convert import NARROW_BITS
+from embbert_tvm.kernels.convert import RESCALE_BITS
 from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.training.graph_constants import Origin, Parameters
@@ -164,7 +164,7 @@ class Run:
         if expr not in self.made_rows:
             if expr in self.q.streams:
                 wide = self.wide(expr)
-                scale = rescaled(wide.scale, self.scale(self.observed(expr)), NARROW_BITS)[1]
+                scale = rescaled(wide.scale, self.scale(self.observed(expr)), RESCALE_BITS)[1]
                 made = ScaledIntegers(clamp_to(round_up(wide.value * (wide.scale / scale)), 128), scale)
             elif (found := self.q.find(expr)) is not None:
                 made = self.network.forward(found[0]).quantized(self, expr, found[1])

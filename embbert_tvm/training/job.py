@@ -105,7 +105,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     for note in sets.notes(job.train):
         progress.on_note(note)
     if job.preset == NGRAMS:
-        return _ngrams_alone(job, sets, progress, measure)
+        return _ngrams_only(job, sets, progress, measure)
     model, tokenizer = _start(job, sets)
     baseline = _baseline(sets, progress)
     config = model.config
@@ -199,7 +199,7 @@ def _selected(result: Result, sets: JobSets, dev_logits: np.ndarray, path: Path,
     return told(result, chosen, candidates, expected, sets.labels)
 
 
-def _ngrams_alone(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: Measure | None) -> Result:
+def _ngrams_only(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: Measure | None) -> Result:
     """A folder of hashed n-grams and nothing else."""
     if job.base is not None or job.tokenizer is not None or job.teachers or job.precision or job.lora:
         raise InputError(

@@ -75,7 +75,7 @@ class Log:
         self.path, self.manifest = path, manifest
         path.mkdir(parents=True, exist_ok=True)
         for name in (_RECORDS, _WORKLOADS):
-            _mend(path / name)
+            _repair(path / name)
         self.database = ms.database.JSONDatabase(work_dir=str(path))
         # A search that was killed between a record and the manifest is one trial further than the manifest says.
         manifest.trials = max(manifest.trials, len(self.database))
@@ -120,7 +120,7 @@ def _seconds(record) -> float:
     return min((float(s) for s in record.run_secs or ()), default=float("inf"))
 
 
-def _mend(path: Path) -> None:
+def _repair(path: Path) -> None:
     """Take away a last line that an interrupted process has left half-written."""
     if not path.is_file():
         return
