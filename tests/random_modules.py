@@ -14,7 +14,7 @@ from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quanti
 from embbert_tvm.graph.quantize.selective_scan import tabulate
 from embbert_tvm.kernels import half
 from embbert_tvm.kernels.attention import Attention, attention, exp_table
-from embbert_tvm.kernels.convert import Narrow, narrow
+from embbert_tvm.kernels.convert import Rescale, rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate, gate
@@ -168,9 +168,9 @@ class Maker:
         args = [given, *matrices, *(v.astype(np.int32) for v in vectors), *last]
         return self.call(integer_recurrence(spec), spec, args, self.length, n, "int8")
 
-    def narrow(self, x: Var, width: int) -> Var:
+    def rescale(self, x: Var, width: int) -> Var:
         args = [x, np.array([2**8], np.int32)]
-        return self.call(narrow(Narrow(width)), Narrow(width), args, self.length, width, "int8")
+        return self.call(rescale(Rescale(width)), Rescale(width), args, self.length, width, "int8")
 
     def pool(self, x: Var, width: int, kind: str) -> Var:
         spec = Pool(kind, width, str(x.ty.dtype))
@@ -268,7 +268,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 path = make.linear([(x, width)], width, RequantizeWide(), residual=x)
                 inner = make.linear([], width, any_norm(), residual=path)
                 path = make.linear([(inner, width)], width, RequantizeWide(), residual=path)
-                x = make.narrow(path, width)
+                x = make.rescale(path, width)
             elif kind == 10:
                 kind = ("lstm", "gru")[rng.integers(2)]
                 x, width = make.recurrence(x, width, n, kind, *(bool(rng.random() < 0.5) for _ in range(2))), n

@@ -26,7 +26,7 @@ from embbert_tvm.codegen.equation_writer import (
 from embbert_tvm.codegen.row_block_equations import write_row_block
 from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels.attention import Attention
-from embbert_tvm.kernels.convert import NARROW_BITS, Narrow
+from embbert_tvm.kernels.convert import RESCALE_BITS, Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.gate import GATE_BITS, Gate
 from embbert_tvm.kernels.integer_scan import IntegerScan
@@ -97,7 +97,7 @@ def _(spec: DepthwiseConv, writer: Writer) -> None:
         raise UnwrittenError("a filter that skips rows")
     x, weight, bias = writer.take(), writer.coded(spec.weight_format), writer.take()
     # Codes are stored a channel after the other, and so is what a filter along row-interleaved rows reads.
-    by_channel = spec.weight_format is not None or (spec.pairs and spec.row is None)
+    by_channel = spec.weight_format is not None or (spec.interleaved and spec.row is None)
     weight = weight if by_channel else f"T({weight})"
     rows = "" if spec.row is None else f"[{spec.row}:{spec.row + 1}]"
     rows_made = filtered(x, weight, spec.expansion, spec.after)
@@ -124,10 +124,10 @@ def _(spec: Attention, writer: Writer) -> None:
 
 
 @_write.register
-def _(spec: Narrow, writer: Writer) -> None:
+def _(spec: Rescale, writer: Writer) -> None:
     x, multiplier, out = (writer.take() for _ in range(3))
     rows = "" if spec.row is None else f"[{spec.row}:{spec.row + 1}]"
-    writer.put(out, f"saturate(multiply_high({x}{rows} * 2**{NARROW_BITS}, {multiplier}))")
+    writer.put(out, f"saturate(multiply_high({x}{rows} * 2**{RESCALE_BITS}, {multiplier}))")
 
 
 @_write.register

@@ -17,7 +17,7 @@ from embbert_tvm.codegen.equation_writer import (
     side_by_side,
     stem,
 )
-from embbert_tvm.kernels.convert import NARROW_BITS
+from embbert_tvm.kernels.convert import RESCALE_BITS
 from embbert_tvm.kernels.gate import GATE_BITS
 from embbert_tvm.kernels.layouts import INTERLEAVE
 from embbert_tvm.kernels.row_block import spec as row_block
@@ -119,12 +119,12 @@ def _(stage: row_block.Attend, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
 
 @_declared.register
-def _(stage: row_block.Narrow, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+def _(stage: row_block.Rescale, spec: row_block.RowBlock, writer: Writer) -> _Stage:
     multiplier = writer.take()
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         out = values[stage.value] = writer.fresh(stem(multiplier, "multiplier"))
-        writer.put(out, f"saturate(multiply_high({values[stage.source]} * 2**{NARROW_BITS}, {multiplier}))")
+        writer.put(out, f"saturate(multiply_high({values[stage.source]} * 2**{RESCALE_BITS}, {multiplier}))")
 
     return write
 

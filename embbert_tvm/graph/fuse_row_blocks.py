@@ -213,13 +213,13 @@ class _Writer:
         found, isa = node.filter, self.isa
         stored = self.interleaved(found.x)
         channels, wide = found.spec.channels, isa.padded(found.spec.channels)
-        weight, weight_format = pack.filters(self.constants, found.weight, wide, self.isa.whole_filters)
+        weight, weight_format = pack.filters(self.constants, found.weight, wide, self.isa.filters_by_channel)
         parts = [(channels, wide)]
         dtypes = layouts_of(weight_format)
         bias = pack.vector(self.constants, found.bias, parts, dtypes[0])
         multiplier = pack.vector(self.constants, found.epilogue[0], parts, dtypes[1])
         func = filter_along_text(found.spec.taps, wide, isa, weight_format, len(found.epilogue) > 1)
-        func = with_spec(func, replace(found.spec, channels=wide, pairs=True, weight_format=weight_format))
+        func = with_spec(func, replace(found.spec, channels=wide, interleaved=True, weight_format=weight_format))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
         out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
         (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text")
@@ -275,7 +275,7 @@ class _Writer:
                 def placed(source: ProductInput, operand: Operand) -> ProductInput:
                     if operand.tensor is None or not is_among(operand.tensor, reads):
                         return source
-                    return replace(source, pairs=True, columns=columns[operand.tensor])
+                    return replace(source, interleaved=True, columns=columns[operand.tensor])
 
                 sources = tuple(map(placed, stored.sources, found.sources))
                 residuals = tuple(map(placed, stored.residuals, found.residuals))
@@ -286,14 +286,14 @@ class _Writer:
         elif isinstance(spec, Attention):
             made, stored = args, spec
             if reads:
-                stored, length = replace(spec, pairs=True, columns=columns[reads[0]]), True
+                stored, length = replace(spec, interleaved=True, columns=columns[reads[0]]), True
             func = attention(stored)
         elif isinstance(spec, IntegerRecurrence):
             made, stored, func = args, spec, integer_recurrence(spec, self.isa)
         else:
             stored, made = pack.row_filter(self.constants, spec, args)
             if reads:
-                stored = replace(stored, pairs=True, columns=columns[reads[0]])
+                stored = replace(stored, interleaved=True, columns=columns[reads[0]])
             func = depthwise_conv(stored)
         target = self.builder.add_func(with_spec(func, stored), func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in made]

@@ -96,10 +96,10 @@ def weight(
     spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
     if isa.takes_codes(weight_format, k):
         multipliers = _multipliers(spread, levels, replace(weight_format, block=block_columns(weight_format.bits)))
-        codes = constants.renamed(first, pack_levels(interleave(levels), weight_format.bits), "_pairs")
+        codes = constants.renamed(first, pack_levels(interleave(levels), weight_format.bits), "_interleaved")
         parts = [codes, constants.renamed(first, pack_block_multipliers(multipliers), "_multipliers")]
         return parts, weight_format, MVE_CODES
-    parts = [constants.renamed(first, pack_codes(weight_format, interleave(levels)), "_pairs")]
+    parts = [constants.renamed(first, pack_codes(weight_format, interleave(levels)), "_interleaved")]
     if weight_format.block is not None:
         multipliers = _multipliers(spread, levels, weight_format)
         parts.append(constants.renamed(first, pack_multipliers(multipliers), "_multipliers"))
@@ -121,9 +121,9 @@ def _multipliers(spread: np.ndarray, levels: np.ndarray, weight_format: WeightFo
 
 
 def filters(
-    constants: Constants, value: np.ndarray, wide: int, whole: bool
+    constants: Constants, value: np.ndarray, wide: int, by_channel: bool
 ) -> tuple[list[np.ndarray], WeightFormat | None]:
-    """A filter's weight (taps, channels), as (channels / 2, taps, 2), if `whole` (channels, taps), or its codes.
+    """A filter's weight (taps, channels), as (channels / 2, taps, 2), if `by_channel` (channels, taps), or its codes.
 
     Channels are filled up to `wide`.
     """
@@ -131,11 +131,11 @@ def filters(
     blocks = constants.blocks_of(value)
     if blocks is None:
         padded = np.pad(value.T, ((0, wide - channels), (0, 0)))
-        made = np.ascontiguousarray(padded) if whole else interleave(padded)
+        made = np.ascontiguousarray(padded) if by_channel else interleave(padded)
         return [constants.renamed(value, made)], None
     if wide != channels:
         raise UnpackableError("padding would cut blocks of low-bit filters")
-    parts = [constants.renamed(value, pack_codes(blocks.format, interleave(blocks.levels)), "_pairs")]
+    parts = [constants.renamed(value, pack_codes(blocks.format, interleave(blocks.levels)), "_interleaved")]
     if blocks.format.block is not None:
         parts.append(constants.renamed(value, pack_multipliers(blocks.multipliers), "_multipliers"))
     return parts, blocks.format

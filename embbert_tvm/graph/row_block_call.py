@@ -135,8 +135,8 @@ class KernelCall:
             self.stages.append(Load(self.new_value(parts, tuple(same), dtype), number))
         return self.value_of[var]
 
-    def whole(self, var: Var) -> int:
-        """The tensor of what is read as a whole, row-interleaved."""
+    def interleaved_tensor(self, var: Var) -> int:
+        """The row-interleaved tensor of what stages read by other rows than the block's."""
         stored = self.writer.interleaved(var)
         return self.input(Tensor(stored.parts, dtype=str(var.ty.dtype)), stored.expr)
 

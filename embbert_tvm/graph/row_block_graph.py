@@ -14,7 +14,7 @@ from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, variables
 from embbert_tvm.kernels.attention import Attention
-from embbert_tvm.kernels.convert import Narrow
+from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.gate import Gate
@@ -101,7 +101,7 @@ class Pooling:
 
 
 @dataclass(frozen=True)
-class Narrowing:
+class Rescaling:
     """int16 rows to int8 rows."""
 
     var: Var
@@ -131,7 +131,7 @@ class HalfCall:
 class Node:
     """What makes one or several values side by side.
 
-    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, narrow; half:
+    maps, heads: the products or attentions whose results lie side by side; filter: a convolution; pool, rescale; half:
     an operator in half precision. Where all are empty, the node stays as it is. values: the variables that it makes, in
     order. reads: variables with how they are read.
     """
@@ -142,7 +142,7 @@ class Node:
     heads: tuple[Head, ...] = ()
     filter: Filter | None = None
     pool: Pooling | None = None
-    narrow: Narrowing | None = None
+    rescale: Rescaling | None = None
     row_by_row: RowByRow | None = None
     half: HalfCall | None = None
     streams: bool = False  # a filter that keeps the rows it needs from block to block
@@ -150,7 +150,7 @@ class Node:
 
     @property
     def opaque(self) -> bool:
-        known = (self.maps, self.heads, self.filter, self.pool, self.narrow, self.row_by_row, self.half)
+        known = (self.maps, self.heads, self.filter, self.pool, self.rescale, self.row_by_row, self.half)
         return not any(known)
 
     @property
@@ -230,8 +230,10 @@ def _node(var: Var, value: Expr, spec: object, length: Expr | int) -> Node:
             x, *constants = args
             found = Pooling(var, spec, x, tuple(constant(a) for a in constants))
             return Node((var,), value, pool=found, reads=[(x, Access.ROW)])
-        if isinstance(spec, Narrow) and spec.row is None:
-            return Node((var,), value, narrow=Narrowing(var, args[0], constant(args[1])), reads=[(args[0], Access.ROW)])
+        if isinstance(spec, Rescale) and spec.row is None:
+            return Node(
+                (var,), value, rescale=Rescaling(var, args[0], constant(args[1])), reads=[(args[0], Access.ROW)]
+            )
         forward = isinstance(spec, IntegerRecurrence) and not spec.backward
         if forward or isinstance(spec, IntegerScan) or (isinstance(spec, Gate) and spec.rows == (None, None)):
             count = 2 if isinstance(spec, Gate) else 1 if isinstance(spec, IntegerRecurrence) else 4
@@ -271,7 +273,7 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
         return True
     if isinstance(spec, Product) and spec.skipped:
         return all(isinstance(dim, (int, Var)) for dim in read)
-    by_rows = isinstance(spec, (Product, Pool, Narrow, Gate))
+    by_rows = isinstance(spec, (Product, Pool, Rescale, Gate))
     windowed = isinstance(spec, Product) and any(s.taps > 1 or s.after for s in spec.sources)
     return by_rows and not windowed and len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1
 

@@ -75,7 +75,7 @@ def _padded(call: KernelCall, vector: np.ndarray) -> np.ndarray:
 
 def _attend(call: KernelCall, node: Node) -> None:
     query, key, value = node.half.args
-    loaded, keys, values = call.load(query), call.whole(key), call.whole(value)
+    loaded, keys, values = call.load(query), call.interleaved_tensor(key), call.interleaved_tensor(value)
     out, number = call.results(node, stores=False)
     call.stages.append(HalfAttend(out, loaded, keys, values))
     call.save(out, number)

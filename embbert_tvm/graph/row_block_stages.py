@@ -22,11 +22,11 @@ from embbert_tvm.kernels.row_block.spec import (
     Gather,
     Linear,
     Load,
-    Narrow,
     Parts,
     Pool,
     Reach,
     Recurrence,
+    Rescale,
     Save,
     Scan,
     Table,
@@ -57,10 +57,10 @@ def _add(call: KernelCall, node: Node) -> None:
         _window(call, node)
     elif node.pool is not None:
         _pool(call, node)
-    elif node.narrow is not None:
+    elif node.rescale is not None:
         value, number = call.results(node, stores=False)
-        call.stages.append(Narrow(value, call.load(node.narrow.x)))
-        call.constants.append(node.narrow.multiplier)
+        call.stages.append(Rescale(value, call.load(node.rescale.x)))
+        call.constants.append(node.rescale.multiplier)
         call.save(value, number)
     elif node.row_by_row is not None:
         _row_by_row(call, node)
@@ -71,7 +71,7 @@ def _add(call: KernelCall, node: Node) -> None:
 def _attend(call: KernelCall, node: Node) -> None:
     head = node.heads[0]
     query = call.load(head.query)
-    keys, values = call.whole(head.key), call.whole(head.value)
+    keys, values = call.interleaved_tensor(head.key), call.interleaved_tensor(head.value)
     out = call.new_value(node.parts, node.values)
     call.stages.append(Attend(out, query, keys, values))
     call.constants += [head.exp]
@@ -91,7 +91,7 @@ def _window(call: KernelCall, node: Node) -> None:
     if not isinstance(spec.epilogue, (Activate, Requantize)):
         raise pack.UnpackableError(f"a filter that ends in {spec.epilogue.name}")
     source = call.load(found.x) if node.streams else None
-    tensor = None if node.streams else call.whole(found.x)
+    tensor = None if node.streams else call.interleaved_tensor(found.x)
     weight = pack.dilated(call.writer.constants, found.weight, spec.dilation)
     taps, weight = pack.taps(call.writer.constants, weight, spec.expansion)
     call.constants += [weight, found.bias, *found.epilogue]
@@ -213,7 +213,7 @@ def _sources(call: KernelCall, found: LinearMap) -> _Read:
 
 def _unfold(call: KernelCall, operand: Operand, first: int, read: _Read) -> None:
     """A value of the rows of a tensor that a window reaches."""
-    tensor = call.whole(operand.tensor)
+    tensor = call.interleaved_tensor(operand.tensor)
     if len(call.inputs[tensor][0].parts) > 1:
         raise pack.UnpackableError("a window over some of several values that lie side by side")
     window = _reach(operand)

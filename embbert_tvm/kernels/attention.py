@@ -44,18 +44,18 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 
 @dataclass(frozen=True)
 class Attention:
-    """one_row: one row of queries instead of L. pairs: key and value are row-interleaved (layouts.py); columns: that
-    they have then with padding, if more than `width`."""
+    """one_row: one row of queries instead of L. interleaved: key and value are row-interleaved (layouts.py);
+    columns: that they have then with padding, if more than `width`."""
 
     width: int
     one_row: bool = False
-    pairs: bool = False
+    interleaved: bool = False
     columns: int | None = None
 
     @property
     def name(self) -> str:
         of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
-        return f"attention_{'pairs_' if self.pairs else ''}{'row_' if self.one_row else ''}{self.width}{of}"
+        return f"attention_{'interleaved_' if self.interleaved else ''}{'row_' if self.one_row else ''}{self.width}{of}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
@@ -64,17 +64,17 @@ def attention(spec: Attention) -> tirx.PrimFunc:
     width, one_row = spec.width, spec.one_row
 
     def body() -> None:
-        rows = tokens() if spec.pairs else length()
+        rows = tokens() if spec.interleaved else length()
         queries = 1 if one_row else rows
         query = argument("query", (queries, width), "int8")
-        shape = (length("M"), spec.columns or width, 2) if spec.pairs else (rows, width)
+        shape = (length("M"), spec.columns or width, 2) if spec.interleaved else (rows, width)
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
         step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
         out = argument("out", (queries, width), "int8")
 
         def element(matrix, j, k):
-            return i32(matrix[tirx.floordiv(j, 2), k, tirx.floormod(j, 2)] if spec.pairs else matrix[j, k])
+            return i32(matrix[tirx.floordiv(j, 2), k, tirx.floormod(j, 2)] if spec.interleaved else matrix[j, k])
 
         with loop("i", queries) as i, block("row", vi=("S", queries, i)) as vi:
             score = workspace("score", (rows,), "int32")

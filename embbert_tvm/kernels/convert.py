@@ -10,11 +10,11 @@ from embbert_tvm.kernels.builder import argument, block, i32, length, loop, prim
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate, saturate_wide
 
 # A row of int16 is shifted up by this much before it is scaled down to int8.
-NARROW_BITS = 15
+RESCALE_BITS = 15
 
 
 @dataclass(frozen=True)
-class Narrow:
+class Rescale:
     """int16 rows to int8 rows. row: of which only this one is read. x is read as ROW."""
 
     width: int
@@ -22,11 +22,11 @@ class Narrow:
 
     @property
     def name(self) -> str:
-        return f"narrow_{'' if self.row is None else f'row{self.row}_'}{self.width}"
+        return f"rescale_{'' if self.row is None else f'row{self.row}_'}{self.width}"
 
 
-def narrow(spec: Narrow) -> tirx.PrimFunc:
-    """out[i, k] = saturate(multiply_high(x[i, k] * 2^NARROW_BITS, multiplier)). x int16 (L, width), multiplier int32
+def rescale(spec: Rescale) -> tirx.PrimFunc:
+    """out[i, k] = saturate(multiply_high(x[i, k] * 2^RESCALE_BITS, multiplier)). x int16 (L, width), multiplier int32
     (1,), out int8 (L or 1, width)."""
 
     def body() -> None:
@@ -36,9 +36,9 @@ def narrow(spec: Narrow) -> tirx.PrimFunc:
         out_rows = rows if spec.row is None else 1
         out = argument("out", (out_rows, spec.width), "int8")
         with loop("i", out_rows) as i, loop("k", spec.width) as k:
-            with block("narrow", vi=("S", out_rows, i), vk=("S", spec.width, k)) as (vi, vk):
+            with block("rescale", vi=("S", out_rows, i), vk=("S", spec.width, k)) as (vi, vk):
                 sample = x[vi if spec.row is None else spec.row, vk]
-                store(out, saturate(multiply_high(i32(sample) * i32(2**NARROW_BITS), multiplier[0])), vi, vk)
+                store(out, saturate(multiply_high(i32(sample) * i32(2**RESCALE_BITS), multiplier[0])), vi, vk)
 
     return prim_func(spec.name, body)
 

@@ -18,7 +18,7 @@ from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, WeightFormat,
 @dataclass(frozen=True)
 class DepthwiseConv:
     """channels: of the output, `expansion` of them of each of the input. row: compute only this one.
-    pairs: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
+    interleaved: x is row-interleaved (layouts.py), row is given; columns: that it has then with padding, if more.
     weight_format: of the weight where it is stored as codes; its vectors are compressed then. after: rows after t
     that it reads. dilation: rows from one tap to the next.
 
@@ -28,7 +28,7 @@ class DepthwiseConv:
     channels: int
     epilogue: object
     row: int | None = None
-    pairs: bool = False
+    interleaved: bool = False
     expansion: int = 1
     weight_format: WeightFormat | None = None
     columns: int | None = None
@@ -37,7 +37,7 @@ class DepthwiseConv:
 
     @property
     def name(self) -> str:
-        layout = f"{'pairs_' if self.pairs else ''}{'' if self.row is None else f'row{self.row}_'}"
+        layout = f"{'interleaved_' if self.interleaved else ''}{'' if self.row is None else f'row{self.row}_'}"
         stored = "" if self.weight_format is None else f"_{self.weight_format.label}"
         times = "" if self.expansion == 1 else f"_by{self.expansion}"
         reach = "" if self.dilation == 1 else f"_every{self.dilation}"
@@ -55,8 +55,8 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
     width = channels // spec.expansion
 
     def body() -> None:
-        rows = length("M" if spec.pairs else "L")
-        x = argument("x", (rows, spec.columns or width, 2) if spec.pairs else (rows, width), "int8")
+        rows = length("M" if spec.interleaved else "L")
+        x = argument("x", (rows, spec.columns or width, 2) if spec.interleaved else (rows, width), "int8")
         weight = (
             codes("weight", channels, taps, weight_format)
             if weight_format
@@ -78,7 +78,7 @@ def depthwise_conv(spec: DepthwiseConv) -> tirx.PrimFunc:
                     if spec.after:
                         at, inside = tirx.min(at, rows - 1), tirx.all(inside, past < rows)
                     of = tirx.floordiv(vc, spec.expansion)
-                    sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.pairs else x[at, of]
+                    sample = x[tirx.floordiv(at, 2), of, tirx.floormod(at, 2)] if spec.interleaved else x[at, of]
                     tap = tirx.if_then_else(inside, i32(sample), i32(0))
                     filtered = weight.element(vc, vk) if weight_format else i32(weight[vk, vc])
                     store(acc, acc[vc] + tap * filtered, vc)

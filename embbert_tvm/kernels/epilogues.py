@@ -113,7 +113,7 @@ class RmsNorm:
         channel_rescale, epsilon, gain = params
         scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
-        with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
+        with loop("j", n) as j, block("channel_rescale", vj=("S", n, j)) as vj:
             store(scaled, multiply_high(acc[vj], channel_rescale[vj]), vj)
         with loop("j", n) as j, block("square_sum", vj=("R", n, j)) as vj:
             with init():
@@ -150,7 +150,7 @@ class LayerNorm:
         scaled, square_sum = workspace("scaled", (n,), "int32"), workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
         total, mean = workspace("sum", (1,), "int64"), workspace("mean", (1,), "int32")
-        with loop("j", n) as j, block("common_scale", vj=("S", n, j)) as vj:
+        with loop("j", n) as j, block("channel_rescale", vj=("S", n, j)) as vj:
             store(scaled, multiply_high(acc[vj], channel_rescale[vj]), vj)
         with loop("j", n) as j, block("sum", vj=("R", n, j)) as vj:
             with init():

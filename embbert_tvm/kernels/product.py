@@ -30,7 +30,7 @@ _HALF = 1 << (RESIDUAL_BITS - 1)
 @dataclass(frozen=True)
 class ProductInput:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
-    row: read at this row only, for a product of one row. pairs: it is row-interleaved (layouts.py), row is given;
+    row: read at this row only, for a product of one row. interleaved: it is row-interleaved (layouts.py), row is given;
     columns: that it has then with padding, if more. weight_format: of a constant table that is stored as codes
     (low_bits.py). dtype: of its elements; int16 of a residual only. taps, after, dilation: of the window through
     which it is read."""
@@ -39,7 +39,7 @@ class ProductInput:
     rows: int | None = None
     indexed: bool = False
     row: int | None = None
-    pairs: bool = False
+    interleaved: bool = False
     weight_format: WeightFormat | None = None
     columns: int | None = None
     dtype: str = "int8"
@@ -89,7 +89,7 @@ class Product:
         widths = "_".join(
             f"{_window(s)}{s.width}{s.weight_format.label if s.weight_format else ''}" for s in self.sources
         )
-        layout = "pairs_" if any(s.pairs for s in self.sources) else ""
+        layout = "interleaved_" if any(s.interleaved for s in self.sources) else ""
         added = "".join(f"_plus_{_residual_name(a)}" for a in self.residuals)
         shape = f"{widths}x{self.n}" if widths else f"{self.n}"
         codes = "" if self.weight_format is None else f"_{self.weight_format.label}"
@@ -168,14 +168,14 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
                         store(acc, acc[vj] + i32(row[vk]) * value, vj)
             spec.epilogue.row(acc, params, out, vi, spec.n)
 
-    called = _calls(spec, isa)
-    return prim_func(f"{spec.name}_{isa.name}" if called else spec.name, body, compact=not called)
+    by_intrinsics = _calls(spec, isa)
+    return prim_func(f"{spec.name}_{isa.name}" if by_intrinsics else spec.name, body, compact=not by_intrinsics)
 
 
 def _declare(name: str, source: ProductInput, rows) -> tuple:
     """(the source, its argument, that of its ids or None)."""
     shape = (source.rows or rows, source.width)
-    if source.pairs:
+    if source.interleaved:
         shape = (length("M"), source.columns or source.width, 2)
     data = argument(name, shape, source.dtype) if source.dtype != "int8" else stored(name, shape, source.weight_format)
     ids = argument(f"{name}_ids", (1, rows), "int32") if source.indexed else None
@@ -230,4 +230,4 @@ def _element(read: tuple, i, k):
     at = ids[0, i] if source.indexed else i if source.row is None else source.row
     if source.weight_format is not None:
         return tirx.Cast("int8", data.element(at, k))
-    return data[at // 2, k, at % 2] if source.pairs else data[at, k]
+    return data[at // 2, k, at % 2] if source.interleaved else data[at, k]

@@ -14,7 +14,7 @@ import small
 from embbert_tvm.codegen.equations import LEGEND, equations
 from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
-from embbert_tvm.kernels.convert import Narrow
+from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.row_block.spec import RAW_WORDS, Linear
 from embbert_tvm.kernels.specs import spec_of_text, spec_text
@@ -192,7 +192,7 @@ def test_sizes_are_cs_own():
 
 
 def test_a_kernel_that_is_not_as_they_know_it_has_no_equations():
-    spec = Narrow(8)
+    spec = Rescale(8)
     assert equations(spec, ["x", "multiplier", "out"]) == ("out = saturate(multiply_high(x * 2**15, multiplier))",)
     assert equations(spec, ["x", "out"]) == equations(spec, ["x", "multiplier", "shift", "out"]) == ()
     assert equations(object(), ["x", "out"]) == ()

@@ -156,7 +156,7 @@ def test_a_bert_layer_is_two_calls():
         "row_block_layer_norm_24_residual",
         "row_block_requantize_24x24_requantize_24x24",
         "row_block_requantize_24x24_attend2x12_layer_norm_12_12x24_residual_activate_24x48_layer_norm_48x24_residual",
-        "product_pairs_row_dequantize_24x3_dsp",
+        "product_interleaved_row_dequantize_24x3_dsp",
     ]
 
 

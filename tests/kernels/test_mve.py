@@ -111,7 +111,7 @@ def test_a_convolution_computes_what_is_described(taps, length):
     pairs = pairs_of(length)
     arrays = conv_arrays(np.random.default_rng([taps, length]), pairs, taps)
     expected = in_llvm(filter_along_text(taps, D, REFERENCE), arrays, None)
-    assert MVE.whole_filters
+    assert MVE.filters_by_channel
     arrays[1] = np.ascontiguousarray(arrays[1].transpose(0, 2, 1).reshape(D, taps))
     np.testing.assert_array_equal(in_c(filter_along_text(taps, D, MVE), arrays, {"M": pairs}), expected)
 
@@ -132,7 +132,7 @@ def test_one_row_of_attention_is_the_attention_of_one_row(length):
     rng, pairs = np.random.default_rng(length), pairs_of(length)
     key, value = extreme_int8(rng, pairs, D, 2), extreme_int8(rng, pairs, D, 2)
     arrays = [extreme_int8(rng, 1, D), key, value, EXP, STEP, RATIO, np.zeros((1, D), np.int8)]
-    expected = in_llvm(attention(Attention(D, one_row=True, pairs=True)), arrays, length)
+    expected = in_llvm(attention(Attention(D, one_row=True, interleaved=True)), arrays, length)
     found = in_c(embbert_kernels.attention_row(D, MVE), arrays, {"L": length, "M": pairs})
     np.testing.assert_array_equal(found, expected)
 

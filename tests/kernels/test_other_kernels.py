@@ -133,11 +133,11 @@ def test_int16_is_exact_both_ways():
 def test_int8_of_an_int16_path(row):
     rng = np.random.default_rng(3)
     x = rng.integers(-(2**15), 2**15, (7, 5)).astype(np.int16)
-    factor, scale = rescaled(0.004, 1.0, convert.NARROW_BITS)
+    factor, scale = rescaled(0.004, 1.0, convert.RESCALE_BITS)
     assert 1.0 <= scale <= 1.01
-    kernel = Kernel(convert.narrow(convert.Narrow(5, row)))
+    kernel = Kernel(convert.rescale(convert.Rescale(5, row)))
     found = kernel(x, factor, out=((7 if row is None else 1, 5), "int8"), length=7)
-    expected = saturate(multiply_high(x.astype(np.int64) << convert.NARROW_BITS, factor))
+    expected = saturate(multiply_high(x.astype(np.int64) << convert.RESCALE_BITS, factor))
     np.testing.assert_array_equal(found, expected if row is None else expected[row : row + 1])
     assert np.abs(expected - np.clip(x * 0.004 / scale, -128, 127)).max() <= 0.51
 

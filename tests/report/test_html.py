@@ -68,7 +68,7 @@ def test_layers_account_for_every_byte_of_constants(figures):
     assert sum(sum(kinds.values()) for kinds in figures.constants.values()) == figures.package.weights_bytes
     assert {"blocks_0", "blocks_1", "head"} <= figures.constants.keys()
     assert layer_of("bert_encoder_layer_11_output_dense") == "bert_encoder_layer_11"
-    names = {"a_0_weight": 8, "a_0_table_codes": 4, "b_gain": 2, "b_weight_pairs": 16, "b_bias_int8": 1}
+    names = {"a_0_weight": 8, "a_0_table_codes": 4, "b_gain": 2, "b_weight_interleaved": 16, "b_bias_int8": 1}
     assert by_layer(names) == {
         "a_0": {"weights": 8, "scales": 0, "tables": 4},
         "b": {"weights": 16, "scales": 3, "tables": 0},

@@ -339,14 +339,14 @@ class Quantizer:
         """The int16 rows of `expr` as int8."""
         wide = self.wide(expr)
         count, width = shape(wide.expr)
-        spec = convert.Narrow(width, wide.row if count != 1 else None)
+        spec = convert.Rescale(width, wide.row if count != 1 else None)
         wanted = self.calibration.scale(self._observed(expr).name)
-        factor, scale = rescaled(wide.scale, wanted, convert.NARROW_BITS)
+        factor, scale = rescaled(wide.scale, wanted, convert.RESCALE_BITS)
         out = ([1 if wide.row is not None else count, width], "int8")
-        name = f"{plain(expr.name)}_narrow"
+        name = f"{plain(expr.name)}_rescaled"
         reason = "an int16 path that int8 rows are made of"
         made = self.kernel(
-            Kernel(convert.narrow(spec), spec), name, [wide.expr, factor], out, reason, {1: "multiplier"}
+            Kernel(convert.rescale(spec), spec), name, [wide.expr, factor], out, reason, {1: "multiplier"}
         )
         return Rows(made, scale, None if wide.row is None else 0)
 

@@ -20,7 +20,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
 from embbert_tvm.kernels.isa.destination import Destination
-from embbert_tvm.kernels.isa.norm import Norm, normalize_alone, normalize_rows
+from embbert_tvm.kernels.isa.norm import Norm, normalize_rows, normalize_sums
 from embbert_tvm.kernels.isa.registry import MicroKernel
 from embbert_tvm.kernels.isa.taps import lay_out_taps
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
@@ -50,7 +50,7 @@ class Isa:
 
     interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_rows: of a tile
     whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps:
-    of a filter; None for any. whole_filters: whether a filter's taps lie together, int8 (channels, taps), not two
+    of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8 (channels, taps), not two
     channels' side by side.
     """
 
@@ -62,7 +62,7 @@ class Isa:
     raw_rows: int = ROWS
     row_cost: float = 4.7
     most_taps: int | None = None
-    whole_filters: bool = False
+    filters_by_channel: bool = False
     intrinsic: bool = False
     micro_kernels: ClassVar[tuple[MicroKernel, ...]] = ()
 
@@ -212,7 +212,7 @@ class Isa:
 
         start = started(bias, start)
         if weight is None:
-            normalize_alone(self, out, sums, width, start, norm)
+            normalize_sums(self, out, sums, width, start, norm)
             return
 
         def scale(r, column, acc) -> None:
@@ -332,9 +332,9 @@ class Isa:
         """
 
         def tap(k):
-            return weight[channel, k] if whole else weight[pair, k, tirx.floormod(channel, INTERLEAVE)]
+            return weight[channel, k] if by_channel else weight[pair, k, tirx.floormod(channel, INTERLEAVE)]
 
-        whole = len(weight.shape) == 2
+        by_channel = len(weight.shape) == 2
         taps, pairs = int(weight.shape[1]), x.shape[0]
         filters, acc = workspace("filters", (taps // 2 + 1, 2, 2), "int16"), workspace("acc", (4,), "int32")
         with loop("p", pairs) as p:

@@ -60,7 +60,7 @@ class Mve(Isa):
     operand_dtype: str = "int8"
     row_cost: float = 28.0
     most_taps: int | None = 32
-    whole_filters: bool = True
+    filters_by_channel: bool = True
     intrinsic: bool = True
     micro_kernels: ClassVar[tuple[MicroKernel, ...]] = _MICRO_KERNELS
 
@@ -209,10 +209,12 @@ class Mve(Isa):
             super().filter_channel(out, x, channel, line, weight, pair, bias, multiplier, table)
             return
         taps, channels, pairs = int(weight.shape[1]), int(x.shape[1]), x.shape[0]
-        whole = len(weight.shape) == 2
-        tap = address(weight, channel, 0) if whole else address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
+        by_channel = len(weight.shape) == 2
+        tap = (
+            address(weight, channel, 0) if by_channel else address(weight, pair, 0, tirx.floormod(channel, INTERLEAVE))
+        )
         args = (address(x, 0, channel, 0), address(line, 0), tap, bias[channel], multiplier[channel], address(table, 0))
-        name = "embbert_mve_filter_laid" if whole else "embbert_mve_filter"
+        name = "embbert_mve_filter_laid" if by_channel else "embbert_mve_filter"
         call(name, address(out, 0, channel, 0), *args, pairs, channels, taps)
 
     def row_product(self, acc, row, weight) -> None:

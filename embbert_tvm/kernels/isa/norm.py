@@ -28,7 +28,7 @@ class Norm:
     shift: object | None = None
 
 
-def normalize_alone(isa: Isa, out: Destination, sums, width: int, start: Callable, norm: Norm) -> None:
+def normalize_sums(isa: Isa, out: Destination, sums, width: int, start: Callable, norm: Norm) -> None:
     """A norm of accumulators start(r, j) that no product makes, a row at a time: all of `sums` holds one row."""
 
     def at(column) -> tuple:

@@ -19,7 +19,7 @@ def filter_along_text(
     """depthwise_conv() of DepthwiseConv(taps, channels, Activate() or Requantize()), on row-interleaved rows.
 
     Arguments: x int8 (M, channels, 2); weight int8 (channels / 2, taps, 2), (channels, taps) where the instruction set
-    has whole filters, or its codes; bias, multiplier int32
+    has by_channel filters, or its codes; bias, multiplier int32
     (channels,); table int8 (256,), if any; out int8 (M, channels, 2).
     """
     bias_dtype, scale_dtype = UNCOMPRESSED if weight_format is None else COMPRESSED
@@ -27,9 +27,9 @@ def filter_along_text(
     def body() -> None:
         pairs = length("M")
         x = argument("x", (pairs, channels, INTERLEAVE), "int8")
-        whole = weight_format is None and isa.whole_filters
+        by_channel = weight_format is None and isa.filters_by_channel
         weight = stored(
-            "weight", (channels, taps) if whole else (channels // INTERLEAVE, taps, INTERLEAVE), weight_format
+            "weight", (channels, taps) if by_channel else (channels // INTERLEAVE, taps, INTERLEAVE), weight_format
         )
         bias = constants("bias", (channels,), bias_dtype)
         multiplier = constants("multiplier", (channels,), scale_dtype)

@@ -17,9 +17,9 @@ from embbert_tvm.kernels.row_block.spec import (
     HalfWindow,
     Linear,
     Load,
-    Narrow,
     Pool,
     Recurrence,
+    Rescale,
     RowBlock,
     Save,
     Scan,
@@ -85,7 +85,7 @@ def reads(stage: Stage) -> list[int]:
         return [stage.left, stage.right]
     if isinstance(stage, Scan):
         return [stage.u, stage.step, stage.into, stage.out_of]
-    if isinstance(stage, (Narrow, Pool, Recurrence, Window, HalfWindow)):
+    if isinstance(stage, (Rescale, Pool, Recurrence, Window, HalfWindow)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 

@@ -150,8 +150,8 @@ class Save:
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """value, int8 = an int16 value scaled down (convert.Narrow).
+class Rescale:
+    """value, int8 = an int16 value scaled down (convert.Rescale).
 
     Arguments: multiplier int32 (1,).
     """
@@ -286,7 +286,7 @@ Stage = (
     | Gather
     | Linear
     | Attend
-    | Narrow
+    | Rescale
     | Gate
     | Scan
     | Recurrence

@@ -1,4 +1,4 @@
-"""Stages of what keeps state from block to block, and of what goes element by element: narrowing, gates, scans, filters
+"""Stages of what keeps state from block to block, and of what goes element by element: rescaling, gates, scans, filters
 and poolings. They register with the functions of stages.py."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, i32, loop, store, workspace
-from embbert_tvm.kernels.convert import NARROW_BITS
+from embbert_tvm.kernels.convert import RESCALE_BITS
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.gate import GATE_BITS
 from embbert_tvm.kernels.integer_recurrence import Arguments, State, advance
@@ -20,9 +20,9 @@ from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.row_block.scratch import width
 from embbert_tvm.kernels.row_block.spec import (
     Gate,
-    Narrow,
     Pool,
     Recurrence,
+    Rescale,
     RowBlock,
     Scan,
     Window,
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from embbert_tvm.kernels.row_block.kernel import BlockContext
 from embbert_tvm.kernels.row_block.stages import declare, emit, finish, label, prepare
 
-# Narrow.
+# Rescale.
 
 
-@label.register(Narrow)
-def _(stage: Narrow, spec: RowBlock) -> str:
-    return "narrow"
+@label.register(Rescale)
+def _(stage: Rescale, spec: RowBlock) -> str:
+    return "rescale"
 
 
-@declare.register(Narrow)
-def _(stage: Narrow, spec: RowBlock, isa: Isa):
-    return argument("narrow_multiplier", (1,), "int32")
+@declare.register(Rescale)
+def _(stage: Rescale, spec: RowBlock, isa: Isa):
+    return argument("rescale_multiplier", (1,), "int32")
 
 
-@emit.register(Narrow)
-def _(stage: Narrow, number: int, multiplier, block: BlockContext) -> None:
+@emit.register(Rescale)
+def _(stage: Rescale, number: int, multiplier, block: BlockContext) -> None:
     out, source, isa = block.value(stage.value), block.value(stage.source), block.isa
     columns = width(block.spec.values[stage.source].parts, isa)
     with loop("k", columns) as k, loop("r", ROWS) as r:
-        scaled = multiply_high(i32(source[isa.at(r, k)]) * i32(2**NARROW_BITS), multiplier[0])
+        scaled = multiply_high(i32(source[isa.at(r, k)]) * i32(2**RESCALE_BITS), multiplier[0])
         store(out, tirx.Cast(isa.operand_dtype, clamp(scaled)), *isa.at(r, k))
 
 

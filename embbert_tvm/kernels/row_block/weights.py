@@ -82,13 +82,13 @@ class MveCodes:
             product = i32(left[isa.at(r, i)]) * self.at(pair, i, c)
             store(acc, acc[r, c] + product, r, c)
 
-    def at(self, pair, column, lane):
-        """A weight as int32."""
+    def at(self, pair, column, second):
+        """A weight of the first (second: 0) or second (1) row of a pair, as int32."""
         bits = self.weight_format.bits
         columns, block = 64 // bits, block_columns(bits)
         inside = tirx.floormod(column, columns)
         at = pair * (self.k * bits // 4) + tirx.floordiv(column, columns) * 16 + tirx.floormod(inside, 16)
-        shift = tirx.Cast("int32", (tirx.floordiv(inside, 16) * 2 + lane) * bits)
+        shift = tirx.Cast("int32", (tirx.floordiv(inside, 16) * 2 + second) * bits)
         code = (i32(self.codes[at]) >> shift) & i32((1 << bits) - 1)
         level = code - tirx.Select(code >= i32(1 << bits - 1), i32(1 << bits), i32(0))
         return level * i32(self.multipliers[pair * (self.k // block) + tirx.floordiv(column, block)])
