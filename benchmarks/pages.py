@@ -21,12 +21,12 @@ from pathlib import Path
 
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.tokenizer import load_tokenizer, tokenize
+from embbert_tvm.device import webassembly
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
-from embbert_tvm.report.html import accuracy
-from embbert_tvm.report.html.figures import read_figures
+from embbert_tvm.measuring import accuracy
+from embbert_tvm.measuring.figures import read_figures
 from embbert_tvm.report.html.page import page_of
-from embbert_tvm.report.html.trial import webassembly
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 WIDTHS = (360, 1280)
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--shots", type=Path, help="folder for screenshots, each width light and dark")
     arguments = parser.parse_args()
     figures = read_figures(arguments.package)
-    module = webassembly(figures.package)
+    module = webassembly.build(figures.package)
     measured = [] if arguments.data is None else [accuracy.measure(figures.package, arguments.data)]
     page = page_of([figures], measured, [module])
     print(f"page: {len(page.encode()):,} bytes, WebAssembly {len(module or b''):,}")

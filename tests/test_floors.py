@@ -36,6 +36,7 @@ FLOORS = """
     tuning
     api
     training
+    measuring
     report
     cli
     __main__
@@ -169,7 +170,19 @@ def test_what_is_never_imported(where, never):
 
 def test_the_compile_command_calls_the_library_alone():
     ours = {name for name in imports(PACKAGE / "cli" / "compile.py") if name.startswith("embbert_tvm.")}
-    assert {name.split(".")[1] for name in ours} - {"cli"} == {"api", "errors", "progress", "report"}
+    assert {name.split(".")[1] for name in ours} - {"cli"} == {"api", "errors", "measuring", "progress", "report"}
+
+
+def test_reports_only_render():
+    """report/ compiles, runs and measures nothing: of measuring/ it takes the types."""
+    never = {"compiler", "ngram_compiler", "codegen", "graph", "kernels", "source", "tuning", "sensitivity"}
+    for path in below("report"):
+        for name in imports(path):
+            room, _, rest = name.removeprefix("embbert_tvm.").partition(".")
+            assert room not in never, f"{path} imports {name}"
+            assert name not in ("subprocess", "embbert_tvm.device.places", "embbert_tvm.device.toolchain"), path
+            if room == "measuring" and rest.count("."):
+                assert rest.rpartition(".")[2][0].isupper() or rest == "figures.layer_of", f"{path} calls {name}"
 
 
 def test_only_the_command_line_prints_or_reads_options():

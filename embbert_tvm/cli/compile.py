@@ -153,10 +153,10 @@ def command(
 
 def _finish(folder: Path, report: CompileReport) -> None:
     """Put the page of a package beside it, and the sizes that it shows."""
+    from embbert_tvm.measuring.figures import read_figures, record
     from embbert_tvm.report.compile import document
-    from embbert_tvm.report.html.figures import record
     from embbert_tvm.report.html.page import write_page
 
     progress.stage("page")
     record(folder, document(report))
-    write_page(folder)
+    write_page(read_figures(folder))

@@ -28,8 +28,9 @@ def command(model: str | None, every: bool, length: int | None, planned: bool, t
     import json
 
     from embbert_tvm.errors import InputError
+    from embbert_tvm.measuring.footprint import row
     from embbert_tvm.models.config import PRESETS
-    from embbert_tvm.report.footprint import row, text
+    from embbert_tvm.report.footprint import text
     from embbert_tvm.target import load_cpu
 
     if every == (model is not None):

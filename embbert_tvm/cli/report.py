@@ -37,10 +37,12 @@ def command(
     network. Where clang, lld and wasi-libc are installed, the package itself answers texts typed into the page.
     """
     from embbert_tvm.data.files import write_atomically
+    from embbert_tvm.device import webassembly
     from embbert_tvm.errors import InputError
-    from embbert_tvm.report.html import accuracy, page, trial
-    from embbert_tvm.report.html.figures import read_figures
-    from embbert_tvm.report.html.sensitivity import measure_sensitivity
+    from embbert_tvm.measuring import accuracy
+    from embbert_tvm.measuring.figures import read_figures
+    from embbert_tvm.measuring.sensitivity import measure_sensitivity
+    from embbert_tvm.report.html import page
 
     if profile is not None and len(packages) > 1:
         raise InputError("--profile is of one package: give one")
@@ -49,9 +51,9 @@ def command(
     where = output or (packages[0] / page.FILE if len(packages) == 1 else Path(page.FILE))
     figures = [read_figures(path, profile) for path in packages]
     accuracies = [] if data is None else [accuracy.measure(one.package, data) for one in figures]
-    modules = [] if no_trial else [trial.webassembly(f.package) for f in over(figures, "to WebAssembly", "packages")]
+    modules = [] if no_trial else [webassembly.build(f.package) for f in over(figures, "to WebAssembly", "packages")]
     lost = [measure_sensitivity(one.package, data) for one in figures] if sensitivity and data is not None else []
-    lacking = None if no_trial else trial.missing()
+    lacking = None if no_trial else webassembly.missing()
     content = page.page_of(figures, accuracies, modules, lacking, lost).encode()
     write_atomically(where, content)
     if as_json:
@@ -60,5 +62,5 @@ def command(
         document = {"page": str(where), "bytes": len(content), "trials": tried, "accuracies": measured}
         click.echo(json.dumps(document))
         return
-    missing = f"; no trial: {lacking} is missing ({trial.INSTALL})" if lacking else ""
+    missing = f"; no trial: {lacking} is missing ({webassembly.INSTALL})" if lacking else ""
     click.echo(f"{where}: {len(content):,} bytes{missing}")

@@ -1,5 +1,5 @@
 """What a model takes in memory by formula, as the paper's Table 1 counts it: weights, and the activations of the step
-that holds most, every matrix whole. What `compile` plans is less: see report/footprint.py.
+that holds most, every matrix whole. What `compile` plans is less: see measuring/footprint.py.
 
 For EmbBERT the paper (arXiv 2502.10001) gives 4 (weights + l^2 + (1 + alpha) l d) bytes. The formulas of the baselines
 are not quoted from it but follow by its rule, and come to the 2 MB that their names say: l tokens, d hidden size.

@@ -13,13 +13,15 @@ from random_ngrams import model_of
 
 from embbert_tvm import reasons
 from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.device import webassembly
 from embbert_tvm.device.locate import QUANTIZED_TOLERANCE
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
-from embbert_tvm.report.html import accuracy, charts, page, trial
-from embbert_tvm.report.html.figures import Operator, by_layer, layer_of, read_figures, record
-from embbert_tvm.report.html.sensitivity import measure_sensitivity
+from embbert_tvm.measuring import accuracy
+from embbert_tvm.measuring.figures import Operator, by_layer, layer_of, read_figures, record
+from embbert_tvm.measuring.sensitivity import measure_sensitivity
+from embbert_tvm.report.html import charts, page
 from embbert_tvm.resources import resource
 from embbert_tvm.target import load_board
 
@@ -242,7 +244,7 @@ def test_report_compares_packages(cli, package, data, tmp_path):
 
 def test_the_trial_in_a_browser_has_the_bits_of_the_host(package, figures):
     texts = [*small.TEXTS, "", "grüße 日本 \U0001f600", "song " * 12, "the </script> & <b>light</b>"]
-    module = trial.webassembly(figures.package)
+    module = webassembly.build(figures.package)
     assert module is not None
     text = page.page_of([figures], (), [module])
     found, said = pages.visit(text, pages.TRIAL % json.dumps(texts).replace("</", "<\\/"), width=360, dark=True)
@@ -255,7 +257,7 @@ def test_a_package_of_ngrams_has_a_page_and_a_trial(cli, tmp_path):
     assert cli("compile", tmp_path / "model", "--target", TARGET, "-o", tmp_path / "p").status == 0
     assert "one label: a, b, c" in (tmp_path / "p" / "report.html").read_text(encoding="utf-8")
     figures, texts = read_figures(tmp_path / "p"), [*small.TEXTS, "a " * 40]
-    text = page.page_of([figures], (), [trial.webassembly(figures.package)])
+    text = page.page_of([figures], (), [webassembly.build(figures.package)])
     found, said = pages.visit(text, pages.TRIAL % json.dumps(texts))
     assert said == []
     ours = pages.on_host(figures.package, texts)

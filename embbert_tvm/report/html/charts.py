@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embbert_tvm.data.predictions import reliability
-from embbert_tvm.report.html.figures import PackageFigures, layer_of
+from embbert_tvm.measuring.figures import PackageFigures, layer_of
 
 WIDTH, HEIGHT = 960, 320
 LEFT, RIGHT, TOP, BOTTOM = 76, 34, 14, 40  # of a chart's plane

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embbert_tvm.data.files import write_atomically
+from embbert_tvm.measuring.accuracy import Accuracy
+from embbert_tvm.measuring.figures import PackageFigures
+from embbert_tvm.measuring.sensitivity import Sensitivity
 from embbert_tvm.report.html import charts
-from embbert_tvm.report.html.accuracy import Accuracy
-from embbert_tvm.report.html.figures import PackageFigures, read_figures
-from embbert_tvm.report.html.sensitivity import Sensitivity, read_sensitivity
 
 if TYPE_CHECKING:
     import jinja2
@@ -81,7 +81,7 @@ def page_of(
             f,
             accuracies[n] if accuracies else None,
             modules[n] if modules else None,
-            sensitivities[n] if sensitivities else read_sensitivity(f.package.path),
+            sensitivities[n] if sensitivities else f.sensitivity,
             n,
         )
         for n, f in enumerate(figures)
@@ -96,9 +96,9 @@ def page_of(
     )
 
 
-def write_page(folder: Path) -> None:
+def write_page(figures: PackageFigures) -> None:
     """Put a package's own page beside it, as `compile` does: no trial, which takes a compiler two seconds."""
-    write_atomically(folder / FILE, page_of([read_figures(folder)]).encode())
+    write_atomically(figures.package.path / FILE, page_of([figures]).encode())
 
 
 def _package(

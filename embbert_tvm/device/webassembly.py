@@ -23,11 +23,11 @@ def missing() -> str | None:
     return None if (_SYSROOT / "include" / _TARGET / "string.h").is_file() else "wasi-libc"
 
 
-def webassembly(package: Package) -> bytes | None:
+def build(package: Package) -> bytes | None:
     """The package as a module; None without the tools, and for one that takes no text. WorkError where it has no C."""
     if missing() is not None or not package.metadata.get("tokenizer"):
         return None
-    glue = (Path(__file__).parent / "trial.c.in").read_text(encoding="utf-8")
+    glue = (Path(__file__).parent / "webassembly.c.in").read_text(encoding="utf-8")
     glue = glue.replace("@PREFIX@", package.prefix).replace("@UPPER@", package.prefix.upper())
     with TemporaryDirectory(prefix="embbert-") as name:
         source, module = Path(name) / "trial.c", Path(name) / "trial.wasm"

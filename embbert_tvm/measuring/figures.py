@@ -14,13 +14,14 @@ from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.package import Package, StepRecord, load_package
 from embbert_tvm.device.toolchain import MissingTool
 from embbert_tvm.errors import InputError
+from embbert_tvm.measuring.sensitivity import Sensitivity, read_sensitivity
 from embbert_tvm.reasons import IN_FLOAT_BY_RIGHT, ROW_BY_ROW
 from embbert_tvm.target import load_cpu
 
 FILE = "report.json"
 _LAYER = re.compile(r".*?_\d+(?=_|$)")
 # How a constant is stored, and what it is for, by the end of its name; all others are scales.
-_STORED = re.compile(r"(_(pairs|codes|int8|int16))+$")
+_STORED = re.compile(r"(_(interleaved|codes|int8|int16))+$")
 _KINDS = {"weight": "weights", "table": "tables", "embedding_rows": "tables", "lookup": "tables", "exp": "tables"}
 
 
@@ -67,6 +68,7 @@ class PackageFigures:
         flash, ram: bytes by part; None for what only the target's toolchain could tell.
         constants: bytes of the weights, scales and tables by layer and kind; empty where the package does not say.
         profile: what `profile --json` printed; None where nothing was measured.
+        sensitivity: what the search for a plan measured; None where the plan was given.
     """
 
     package: Package
@@ -76,6 +78,7 @@ class PackageFigures:
     constants: Mapping[str, Mapping[str, int]]
     operators: tuple[Operator, ...]
     profile: Mapping[str, Any] | None = None
+    sensitivity: Sensitivity | None = None
 
     @property
     def name(self) -> str:
@@ -150,6 +153,7 @@ def read_figures(folder: Path, profile: Path | None = None) -> PackageFigures:
         constants,
         operators,
         None if profile is None else _profile(profile, package.steps),
+        read_sensitivity(folder),
     )
 
 

@@ -1,0 +1,1 @@
+"""What reports show of packages and models: measured here, rendered by report/."""
