@@ -37,7 +37,7 @@ from embbert_tvm.training.record import TrainingRecord, recorded_set, write_reco
 from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, Training, search
 from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of
-from embbert_tvm.training.sets import JobSets, exchanged, more_texts, read_sets
+from embbert_tvm.training.sets import JobSets, made_texts, read_sets
 from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
 
 if TYPE_CHECKING:
@@ -109,14 +109,14 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     model, tokenizer = _start(job, sets)
     baseline = _baseline(sets, progress)
     config = model.config
-    more, left_out = exchanged(job, sets)
-    train_set = tokenize_set(tokenizer, [*sets.train, *more], sets.labels, config.max_length, sets.tags)
+    more, left_out = made_texts(job, sets)
+    labelled = sets.train if job.teachers else [*sets.train, *more]
+    train_set = tokenize_set(tokenizer, labelled, sets.labels, config.max_length, sets.tags)
     train_set = with_further(train_set, sets.further, tokenizer, config.max_length)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     if job.teachers:
         from embbert_tvm.training.taught import answers_of_teachers, with_answers
 
-        more, left_out = more_texts(job, sets)
         answers = answers_of_teachers(job, sets, more, baseline, progress)
         if answers is not None:
             encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]

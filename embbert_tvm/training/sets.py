@@ -76,37 +76,44 @@ def read_sets(job: Job) -> JobSets:
     return JobSets(labels, kept, dev, held_out, files, counts, further)
 
 
-def more_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
-    """Texts for a teacher to label that train does not have, and by source how many were left out.
+def made_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
+    """Texts that train does not have, made of its texts or read from files, and by source how many dev or test hold.
 
-    Not by the run's seed: a teacher takes longer to label these texts than a model to learn them. It does so once.
+    Where there are teachers the texts are without labels, for them to give. They do not depend on the run's seed, as a
+    teacher takes longer to label them than a model to learn them: it does so once. Else they are of a set with tags,
+    the slots of each text filled by values of others.
     """
-    own = [x.text for x in sets.train]
+    if job.teachers:
+        sources, key = _unlabelled_texts(job, [x.text for x in sets.train]), _text
+    elif sets.tags is not None and job.exchanged:
+        sources, key = {"exchanged": exchange_values(sets.train, job.exchanged)}, example_key
+    else:
+        return [], {}
+    known, texts, left_out = {key(x) for x in sets.train}, [], {}
+    for source, found in sources.items():
+        fresh = {at: x for at, x in {key(x): x for x in found}.items() if at not in known}
+        allowed = set(sets.held_out.filter([x.text for x in fresh.values()])[0])
+        kept = {at: x for at, x in fresh.items() if x.text in allowed}
+        texts += kept.values()
+        known.update(kept)
+        if found:
+            left_out[source] = len(fresh) - len(kept)
+    return texts, left_out
+
+
+def _unlabelled_texts(job: Job, own: list[str]) -> dict[str, list[Example]]:
+    """What teachers may label, by source. own: the texts of train."""
     sources = {
         "unlabelled": read_texts(job.unlabelled, job.most) if job.unlabelled else [],
         "mixed": mix_sentences(own, job.mixed),
         "noised": add_noise(own, job.noised),
         "replaced": replace_spans(own, read_texts(job.auxiliary), job.replaced) if job.replaced else [],
     }
-    known, texts, left_out = set(own), [], {}
-    for source, found in sources.items():
-        kept, removed = sets.held_out.filter([text for text in dict.fromkeys(found) if text not in known])
-        texts += kept
-        known.update(kept)
-        if found:
-            left_out[source] = removed
-    return [Example("", text) for text in texts], left_out
+    return {source: [Example("", text) for text in texts] for source, texts in sources.items()}
 
 
-def exchanged(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
-    """Tagged texts that train does not have, their slots filled by values of its other texts, and by their source how
-    many were left out."""
-    if sets.tags is None or not job.exchanged:
-        return [], {}
-    known = {example_key(x) for x in sets.train}
-    made = {example_key(x): x for x in exchange_values(sets.train, job.exchanged)}
-    kept, removed = sets.held_out.filter_examples([x for key, x in made.items() if key not in known])
-    return kept, {"exchanged": removed}
+def _text(example: Example) -> str:
+    return example.text
 
 
 def _cut(path: Path, examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:

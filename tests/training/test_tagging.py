@@ -19,7 +19,7 @@ from embbert_tvm.training.best import Teaching, run_best
 from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
-from embbert_tvm.training.sets import exchanged, read_sets
+from embbert_tvm.training.sets import made_texts, read_sets
 
 ROOMS = ("kitchen", "hall", "living room", "cellar")
 FILLERS = ("please", "now", "again", "today", "quickly", "kindly", "so", "then")
@@ -56,12 +56,12 @@ def test_texts_with_exchanged_values_are_new_and_not_of_dev(tagged, tmp_path):
     dev.write_text("label\ttext\ttags\n" + "\n".join(lines(400, 1)) + "\n")
     job = Job(tagged, tmp_path / "model", RECIPE, dev=dev)
     sets = read_sets(job)
-    made, left_out = exchanged(job, sets)
-    assert (made, left_out) == exchanged(job, sets)
+    made, left_out = made_texts(job, sets)
+    assert (made, left_out) == made_texts(job, sets)
     assert left_out["exchanged"] > 0
     assert not {x.text for x in made} & {x.text for x in (*sets.train, *sets.dev)}
     assert len(made) > len(sets.train) / 2  # of three times as many, those that are new
-    assert exchanged(dataclasses.replace(job, exchanged=0), sets) == ([], {})
+    assert made_texts(dataclasses.replace(job, exchanged=0), sets) == ([], {})
 
 
 def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
