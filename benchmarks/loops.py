@@ -25,6 +25,7 @@ from embbert_tvm.cycles.tool import find_mca
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.toolchain import call as call_tool
 from embbert_tvm.errors import EmbbertError, InputError
+from embbert_tvm.kernels import micro
 from embbert_tvm.resources import resource
 from embbert_tvm.table import table
 from embbert_tvm.target import Cpu, load_cpu
@@ -62,11 +63,13 @@ def assembly(package: Package, cpu: Cpu, dual_issue: bool) -> str:
     (kernels,) = (path for path in package.sources if path.name.endswith("kernels.c"))
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
-        for path in (kernels, *(p for place in (kernels.parent, *package.includes) for p in place.glob("*.h"))):
-            text = path.read_text()
-            chosen = re.sub(r"(#define EMBBERT_DUAL_ISSUE) \d", rf"\1 {int(dual_issue)}", text)
-            (folder / path.name).write_text(chosen)
-        flags = ["-std=c99", *cpu.cflags, *cpu.optimize, f"-I{folder}"]
+        headers = [path for place in (kernels.parent, *package.includes) for path in place.glob("*.h")]
+        # A package has the variant of its CPU: the headers that it was made of have both.
+        for path in (kernels, *headers, *Path(micro.__file__).parent.glob("*.h")):
+            text = re.sub(r"#define EMBBERT_DUAL_ISSUE \d\n", "", path.read_text())
+            (folder / path.name).write_text(text)
+        variant = f"-DEMBBERT_DUAL_ISSUE={int(dual_issue)}"
+        flags = ["-std=c99", *cpu.cflags, *cpu.optimize, f"-I{folder}", variant]
         call_tool(cpu, "gcc", [*flags, "-S", folder / kernels.name, "-o", folder / "kernels.s"], kernels.name)
         return (folder / "kernels.s").read_text()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embbert_tvm.codegen.conditionals import Builds, resolved
 from embbert_tvm.codegen.unused_code import COMMENT, is_pasted, pasted
 from embbert_tvm.kernels import micro
 
@@ -58,9 +59,12 @@ def needed(*texts: str) -> list[Path]:
     return [_FOLDER / name for name in sorted(shipped(*texts))]
 
 
-def shipped(*texts: str) -> dict[str, str]:
-    """The headers of kernels/micro that C texts need, by name, without what nothing of it uses."""
-    headers = _micro()
+def shipped(*texts: str, builds: Builds = ()) -> dict[str, str]:
+    """The headers of kernels/micro that C texts need, by name, without what nothing of it uses.
+
+    builds: by which branches are left out (conditionals.py); none where there are none.
+    """
+    headers = _micro(tuple(tuple(sorted(build.items())) for build in builds))
     kept = _kept(headers.values(), texts)
     included = {name for text in texts for name in _INCLUDE.findall(text)}
     names = ({item.header for item in kept} | included) & set(headers)
@@ -102,8 +106,10 @@ def _written(headers: Mapping[str, _Header], kept: set[_Item]) -> dict[str, str]
 
 
 @functools.cache
-def _micro() -> dict[str, _Header]:
-    return {path.name: _header(path.name, path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.h"))}
+def _micro(builds: tuple[tuple[tuple[str, int], ...], ...]) -> dict[str, _Header]:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.h"))}
+    texts = resolved(texts, [dict(build) for build in builds]) if builds else texts
+    return {name: _header(name, text) for name, text in texts.items()}
 
 
 @functools.cache

@@ -14,10 +14,11 @@ import numpy as np
 from embbert_tvm.c_names import DEFAULT_PREFIX
 from embbert_tvm.codegen import blob, c_api, c_files, c_ngrams, c_tokenizer, integrity, micro_headers
 from embbert_tvm.codegen.blob import Blob, layout_hash, make_blob
+from embbert_tvm.codegen.conditionals import builds_of, resolved
 from embbert_tvm.codegen.memory_report import memory_text
 from embbert_tvm.codegen.plan import ALIGN, MemoryPlan
 from embbert_tvm.codegen.steps import OUTPUT, CallStep, Program, StepOutput
-from embbert_tvm.codegen.unused_code import without_unused_code
+from embbert_tvm.codegen.unused_code import without_empty_headers, without_unused_code
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
@@ -87,7 +88,7 @@ def files(contents: Contents) -> dict[str, bytes]:
     found = {f"{_HOST}/src/{name}": text.encode() for name, text in _code(contents, checks, made).items()}
     found |= {f"{_HOST}/src/{file}": content for file, content in tokenizer.items()}
     found = {path: c_files.licensed(content.decode()).encode() for path, content in found.items()}
-    found = _with_headers_of(prefix, _without_unused_code(prefix, found))
+    found = _with_headers_of(prefix, _without_unused_code(prefix, found, contents.cpu))
     found, digest, model = _with_weights(contents, made, found)
     found[f"{_HOST}/include/{prefix}.h"] = _header(contents, made, digest).encode()
     texts = {
@@ -112,7 +113,10 @@ def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
         kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix)
         code = c_files.kernels(program, name, prefix)
         sources |= {f"{prefix}_kernels.h": kernels, f"{prefix}_kernels.c": code}
-        sources |= micro_headers.shipped(kernels, code)
+        dual_issue = {"EMBBERT_DUAL_ISSUE": int("dual_issue" in contents.cpu.features)}
+        sources |= micro_headers.shipped(
+            kernels, code, builds=[{**build, **dual_issue} for build in builds_of(contents.cpu)]
+        )
     if linear is not None:
         sources |= c_ngrams.files(linear, prefix, name, model.places, made is not None)
     return sources
@@ -187,10 +191,13 @@ def _tolerance(contents: Contents) -> float:
     return FLOATING_TOLERANCE if floating else 0.0
 
 
-def _without_unused_code(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:
-    """The sources without what they do not use, but for the tokenizer's header, which is for callers."""
+def _without_unused_code(prefix: str, sources: dict[str, bytes], cpu: Cpu) -> dict[str, bytes]:
+    """The sources without what they do not use, or a CPU never takes, but for the tokenizer's header, which is for
+    callers."""
     texts = {path: content.decode() for path, content in sources.items() if not path.endswith(f"{prefix}_tokenizer.h")}
-    return sources | {path: text.encode() for path, text in without_unused_code(texts).items()}
+    kept = without_unused_code(resolved(texts, builds_of(cpu)))
+    others = {path: content for path, content in sources.items() if path not in texts}
+    return others | {path: text.encode() for path, text in without_empty_headers(kept).items()}
 
 
 def _with_headers_of(prefix: str, sources: dict[str, bytes]) -> dict[str, bytes]:

@@ -16,6 +16,11 @@ _DEFINE = re.compile(
 # A comment at the beginning of a line, with the definitions that follow it at once.
 _GROUP = re.compile(rf"(^/\*(?:(?!\*/)[\s\S])*\*/\n)?((?:{_DEFINE.pattern})+)", re.MULTILINE)
 _EMPTY_IF = re.compile(r"^ *# *if[^\n]*\n\s*(?:# *else\n\s*)?# *endif\n\n?", re.MULTILINE)
+# What a header has that defines nothing: comments, a guard, includes.
+_HEAD = re.compile(
+    rf"{COMMENT.pattern}|^ *# *(?:ifndef|define) \w+_H$|^ *# *(?:endif|include [^\n]*)$|\s", re.DOTALL | re.MULTILINE
+)
+_INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
 _PASTED = re.compile(r"\b\w+(?:##\w+)+\b")
 
 
@@ -39,6 +44,13 @@ def without_unused_code(files: Mapping[str, str]) -> dict[str, str]:
         before, unused = found, _unused(found.values())
         found = {name: _without(text, unused) for name, text in found.items()}
     return found
+
+
+def without_empty_headers(files: Mapping[str, str]) -> dict[str, str]:
+    """C by the names of its files without headers that hold nothing but a guard, and without their includes."""
+    empty = {path.rpartition("/")[2] for path, text in files.items() if path.endswith(".h") and not _HEAD.sub("", text)}
+    left = {path: text for path, text in files.items() if path.rpartition("/")[2] not in empty}
+    return {path: _INCLUDE.sub(lambda m: "" if m[1] in empty else m[0], text) for path, text in left.items()}
 
 
 def _unused(texts: Iterable[str]) -> set[str]:

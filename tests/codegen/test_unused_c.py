@@ -1,9 +1,10 @@
-"""No line of C in a package is unused: macros, functions, constants and headers, of every kind of model and CPU."""
+"""No line of C in a package is unused: macros, functions, constants, headers and branches, of all kinds of models."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import small
 from random_ngrams import model_of
 
 from embbert_tvm import api
-from embbert_tvm.codegen.unused_code import without_unused_code
+from embbert_tvm.codegen.conditionals import builds_of, resolved
+from embbert_tvm.codegen.unused_code import without_empty_headers, without_unused_code
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
 
-TARGETS = ("cortex-m4", "cortex-m7", "cortex-m55", "rv32imc", "host")
+TARGETS = ("cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m55", "rv32imc", "host")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 DEFINE = re.compile(r"^ *# *(?:define|undef) (\w+)", re.MULTILINE)
 # Of a header: a function, a macro's instance, which defines its first argument, a type.
@@ -78,6 +80,37 @@ def warnings(package: Package) -> list[str]:
     return [line for run in runs for line in run.stderr.splitlines() if "warning" in line]
 
 
+# What a build decides: another compiler than GCC, C++, a linker without sections, options of who compiles it.
+OF_A_BUILD = re.compile(
+    r"__GNUC__|__cplusplus|__ELF__|EMBBERT_(PROFILE|TRACE|WEIGHTS_SECTION|VALUES_FOURS)|NGRAMS_STATE"
+)
+
+
+def branches_never_taken(package: Package) -> list[str]:
+    """The branches of `#if` that the preprocessors of neither the CPU's compiler nor this machine's enter."""
+    branches: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="embbert-") as name:
+        folder = Path(name)
+        for path in {path for place in (*package.includes, package.sources[0].parent) for path in place.glob("*.[hc]")}:
+            lines, conditions = [], []
+            for line in path.read_text().splitlines():
+                lines.append(line)
+                if match := re.match(r"\s*#\s*(if\w*|elif|else|endif)\b(.*)", line):
+                    conditions = conditions[:-1] if match[1] == "endif" else conditions
+                    conditions += [match[2]] if match[1].startswith("if") else []
+                    if match[1] != "endif" and not OF_A_BUILD.search(conditions[-1]):
+                        branches[f"MARK_{len(branches)}"] = f"{path.name}: {line} ({conditions[-1]})"
+                        lines.append(list(branches)[-1])
+            (folder / path.name).write_text("\n".join(lines) + "\n")
+        taken = set()
+        for cpu in (load_cpu(package.target), load_cpu("host")):
+            for source in folder.glob("*.c"):
+                command = [find_tool(cpu, "gcc"), "-std=c99", "-E", "-P", *cpu.cflags, "-O2", f"-I{folder}", source]
+                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                taken |= set(re.findall(r"\bMARK_\d+\b", said))
+    return [branches[mark] for mark in branches if mark not in taken]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ["int8", "int4", "heads", "wide", "ngrams"])
 def test_nothing_of_a_package_is_unused(kind, target, tmp_path):
@@ -87,6 +120,7 @@ def test_nothing_of_a_package_is_unused(kind, target, tmp_path):
     interfaces = {"embbert.h", "embbert_tokenizer.h"} & set(texts)
     assert unused_names(texts, interfaces) == []
     assert warnings(package) == []
+    assert branches_never_taken(package) == []
     included = set().union(*(re.findall(r'#include "(\w+\.h)"', text) for text in texts.values()))
     assert {name for name in texts if name.endswith(".h")} - {"embbert.h"} <= included
 
@@ -137,3 +171,36 @@ def test_definitions_that_nothing_names_go_with_their_comments_and_what_is_empty
         '#if KEPT\n#define MADE_8_LAST "end"\n#else\n#endif\n\n'
         "static inline int called(int n) { return n; }\n#endif\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("#if defined(__ARM_FEATURE_DSP)\na\n#else\nb\n#endif\n", "b\n"),
+        ("#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)\na\n#elif ONE > 0\nb\n#else\nc\n#endif\n", "b\n"),
+        (
+            "#ifdef THEIRS\na\n#elif ONE == 2\nb\n#elif ONE\nc\n#else\nd\n#endif\n",
+            "#ifdef THEIRS\na\n#else\nc\n#endif\n",
+        ),
+        ("#if ONE != 1\na\n#elif THEIRS\nb\n#endif\nc\n", "#if THEIRS\nb\n#endif\nc\n"),
+        ("#if ONE && !NEVER\n#if THEIRS\na\n#endif\n#endif\n", "#if THEIRS\na\n#endif\n"),
+        ("#if NEVER\n#if THEIRS\na\n#else\nb\n#endif\n#else\nc\n#endif\n", "c\n"),
+        ("#ifndef GIVEN\n#define GIVEN 0\n#endif\n#if GIVEN\na\n#endif\n", None),
+        ("#if THEIRS\n#define LATER 1\n#endif\n#if LATER\na\n#endif\n", None),
+        ("#if ONE + THEIRS\na\n#endif\n", None),
+        ("#if ?\na\n#endif\n", None),
+    ],
+)
+def test_branches_that_no_build_takes_go_with_conditions_that_are_known(text, left):
+    """left: None where all of the text stays."""
+    defined = "#define ONE 1u\n#if THEIRS\n#define NEVER 0 /* nowhere */\n#endif\n"
+    found = resolved({"a.h": defined, "a.c": text}, builds_of(load_cpu("rv32imc")))
+    assert found == {"a.h": defined, "a.c": text if left is None else left}
+
+
+def test_a_header_that_holds_nothing_any_more_goes_with_its_includes():
+    empty = "/* Gone. */\n#ifndef B_H\n#define B_H\n\n#include <stdint.h>\n\n#endif\n"
+    found = without_empty_headers(
+        {"src/a.c": '#include "b.h"\n#include "c.h"\n', "src/b.h": empty, "src/c.h": "int c;\n"}
+    )
+    assert found == {"src/a.c": '#include "c.h"\n', "src/c.h": "int c;\n"}

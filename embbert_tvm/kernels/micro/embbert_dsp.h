@@ -18,22 +18,21 @@
 #include "embbert_arithmetic.h"
 #include "embbert_dsp_orders.h"
 
+/* EMBBERT_MLA: Thumb-2 without the extension, a multiplication and addition an instruction, on the same tile. */
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 #define EMBBERT_DSP 1
+#define EMBBERT_MLA 0
 #define EMBBERT_INLINE static inline __attribute__((always_inline))
 /* Two samples of 16 bits, or four of 8, taken as one word. */
 typedef int32_t embbert_word_t __attribute__((may_alias));
-#else
+#elif !defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 #define EMBBERT_DSP 0
-#define EMBBERT_INLINE static inline
-#endif
-/* Thumb-2 without the extension: a multiplication and addition an instruction, on the same tile. */
-#if !EMBBERT_DSP && defined(__thumb2__) && defined(__OPTIMIZE__)
 #define EMBBERT_MLA 1
-#undef EMBBERT_INLINE
 #define EMBBERT_INLINE static inline __attribute__((always_inline))
 #else
+#define EMBBERT_DSP 0
 #define EMBBERT_MLA 0
+#define EMBBERT_INLINE static inline
 #endif
 
 #define EMBBERT_TILE_STORE(acc)                                                                                        \

@@ -16,11 +16,11 @@ typedef uint32_t embbert_lanes_t __attribute__((may_alias));
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
 #define EMBBERT_LANES_MVE 1
+#else
+#define EMBBERT_LANES_MVE 0
 #endif
 #else
 #define EMBBERT_LANES 0
-#endif
-#ifndef EMBBERT_LANES_MVE
 #define EMBBERT_LANES_MVE 0
 #endif
 
