@@ -87,7 +87,7 @@ def _defined(texts: Iterable[str]) -> dict[str, int]:
 
 @dataclass
 class _Branches:
-    """Of an `#if`: whether its lines are kept now, whether a branch is surely taken, whether `#if` was written."""
+    """State of an `#if`: whether its lines are kept now, a branch is surely taken, and `#if` was written."""
 
     kept: bool
     done: bool
