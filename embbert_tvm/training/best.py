@@ -59,8 +59,8 @@ def run_best(
     """
     progress = progress or TrainingCallbacks()
     untaught = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS or untaught.tagging is not None or job.also:
-        return untaught  # no teacher here has several heads
+    if teaching is None or job.preset == NGRAMS or untaught.tagging is not None or job.also or job.few:
+        return untaught  # no teacher here has several heads, or leaves the encoder as it is
     if is_encoder(teaching.teacher):
         progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")
     kept = job.output.with_name(f"{job.output.name}-teacher")

@@ -10,24 +10,21 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
-from embbert_tvm.data.tokenizer import load_embbert_tokenizer, tokenize, train_tokenizer
+from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
-from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS, ModelConfig
-from embbert_tvm.models.folder import WIDE, ModelFolder, find_model, read_folder
+from embbert_tvm.models.folder import WIDE, ModelFolder
 from embbert_tvm.models.ngrams import NgramFolder
-from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
+from embbert_tvm.training.few import fit_few
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.further import further_accuracies, with_further
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
@@ -38,7 +35,8 @@ from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, Training, search
 from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of
 from embbert_tvm.training.sets import JobSets, made_texts, read_sets
-from embbert_tvm.training.tagging import BOTH, choose_rule, slots_head
+from embbert_tvm.training.start import start_model
+from embbert_tvm.training.tagging import BOTH, choose_rule
 
 if TYPE_CHECKING:
     from embbert_tvm.training.tune_teacher import TeacherCallbacks
@@ -54,7 +52,8 @@ _FILES = {
 class Job:
     """What to train on, from what, and where to. `command` is quoted in the model's README.
 
-    Raises InputError for word spans to replace without auxiliary text, or that without those.
+    Raises InputError for word spans to replace without auxiliary text, or that without those, and for what does not go
+    with `few`.
     """
 
     train: Path
@@ -72,6 +71,7 @@ class Job:
     most: int | None = None  # texts of a file of those
     precision: str | None = None  # of `compile`: train through the rounding of such a package
     tag_layer: int | None = None  # behind how many layers tags are read; None: all but the last of an EmbBERT
+    few: bool = False  # fit a head alone, on the encoder of `base`, and without a dev set on all texts
     also: Mapping[str, Path] = field(default_factory=dict)  # by the names of further heads, TSVs of their labels
     exchanged: int = EXCHANGED  # new texts for each, of a set with tags, whose slots are filled by other texts' values
     lora: int | None = None  # train only low-rank terms of this rank beside the linear weights, and merge them
@@ -88,6 +88,15 @@ class Job:
     def __post_init__(self) -> None:
         if bool(self.replaced) != bool(self.auxiliary):
             raise InputError("--replaced takes words of --auxiliary: give both, or neither")
+        if self.few and self.base is None:
+            raise InputError("--few fits a head on the encoder of a base model: give --base, as embbert-base")
+        others = {
+            "--regression": self.regression, "--precision": self.precision, "--lora": self.lora, "--also": self.also,
+            "--budget": self.budget, "teachers": self.teachers,
+        }  # fmt: skip
+        for name, given in others.items() if self.few else ():
+            if given:
+                raise InputError(f"--few fits a head alone: leave out {name}")
 
 
 def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measure | None = None) -> Result:
@@ -106,8 +115,8 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         progress.on_note(note)
     if job.preset == NGRAMS:
         return _ngrams_only(job, sets, progress, measure)
-    model, tokenizer = _start(job, sets)
-    baseline = _baseline(sets, progress)
+    model, tokenizer = start_model(job, sets)
+    baseline = None if job.few else _baseline(sets, progress)
     config = model.config
     more, left_out = made_texts(job, sets)
     labelled = sets.train if job.teachers else [*sets.train, *more]
@@ -127,7 +136,10 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     if truncated:
         texts = len(sets.train) + len(sets.dev)
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
-    found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
+    if job.few:
+        found, baseline = _fit_head(job, sets, model, train_set, dev_set)
+    else:
+        found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     result = _result(job, sets, found, dev_set, baseline, truncated)
     further = further_accuracies(found.model, sets.further, tokenizer)
     result = dataclasses.replace(result, further=further)
@@ -147,11 +159,21 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     return result
 
 
+def _fit_head(
+    job: Job, sets: JobSets, model: TextClassifier, train: TokenizedSet, dev: TokenizedSet
+) -> tuple[Found, LinearFit]:
+    """The model with a head on its encoder as it is, and the n-grams."""
+    assert sets.labels is not None
+    with task("fitting the head"):
+        fit = fit_few(model, [*train.ids, *dev.ids], sets.train, sets.dev, sets.labels)
+    return Found(model, job.recipe, [], fit.logits, [], ()), fit.baseline
+
+
 def _result(
     job: Job, sets: JobSets, found: Found, dev_set: TokenizedSet, baseline: LinearFit | None, truncated: int
 ) -> Result:
     """What there is to tell of the model that was found, before any is chosen in its place."""
-    best = [epoch for epoch in found.history if epoch.best][-1]
+    best = next((epoch for epoch in reversed(found.history) if epoch.best), None)
     tagging, name = choose_rule(found.model, dev_set), job.output.resolve().name
     return Result(
         folder=ModelFolder(
@@ -159,10 +181,10 @@ def _result(
         ),
         task=task_name(job.train),
         metric="spearman" if job.regression else "mcc" if tagging is None else BOTH,
-        value=best.dev_metric,
+        value=0.0 if best is None else best.dev_metric,
         examples=len(sets.dev),
         recipe=found.recipe,
-        best_epoch=best.number,
+        best_epoch=0 if best is None else best.number,
         truncated=truncated,
         history=found.history,
         baseline=baseline,
@@ -177,7 +199,7 @@ def _searched(
     """The model that dev prefers of those that the job's recipe and budget give."""
 
     def start(recipe: Recipe) -> tuple[TextClassifier, TextClassifier]:
-        made, _ = _start(dataclasses.replace(job, recipe=recipe), sets)
+        made, _ = start_model(dataclasses.replace(job, recipe=recipe), sets)
         return made, _recovering(job, made, sets.dev, tokenizer)
 
     checkpoint = job.output.parent / f".{job.output.name}.training.safetensors"
@@ -227,7 +249,14 @@ def _write_about(path: Path, job: Job, result: Result, sets: JobSets, more: Sequ
     write_text_hashes(path / TEXTS_READ, (t for x in read for t in (x.text, x.text_pair) if t))
     record = _record(job, result, sets)
     write_record(path, record)
-    write_atomically(path / "README.md", card(result, record, job.dev is None).encode("utf-8"))
+    write_atomically(path / "README.md", card(result, record, _dev_is(job)).encode("utf-8"))
+
+
+def _dev_is(job: Job) -> str | None:
+    """What dev is, where no file was given."""
+    if job.dev is not None:
+        return None
+    return "train, each text by a fit without it" if job.few else "cut from train"
 
 
 def _baseline(sets: JobSets, progress: TrainingCallbacks) -> LinearFit | None:
@@ -310,51 +339,6 @@ def check_output(path: Path) -> None:
             raise InputError(f"{path}: holds {others[0]}, which is not part of a model: name another output")
     elif path.exists():
         raise InputError(f"{path}: is a file, not a folder: name another output")
-
-
-def _start(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
-    """The model to train, fresh or from a base, and its tokenizer."""
-    torch.manual_seed(job.recipe.seed)
-    labels, train = sets.labels, sets.train
-    classes = 1 if labels is None else len(labels)
-    if job.base is not None:
-        if job.tokenizer is not None or job.preset is not None:
-            raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-        return _from_base(job, read_folder(find_model(job.base)), sets, classes)
-    if (job.preset or "base") not in PRESETS:
-        raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
-    config = PRESETS[job.preset or "base"]
-    if job.tokenizer is not None:
-        tokenizer = load_embbert_tokenizer(job.tokenizer)
-    else:
-        texts = [text for x in train for text in (x.text, x.text_pair) if text]
-        tokenizer = train_tokenizer(texts, config.vocabulary_size)
-    config = dataclasses.replace(
-        config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
-    )
-    return build(config, classes, job.recipe.dropout, _heads(job, sets, config)), tokenizer
-
-
-def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:
-    """What stands beside the label: the head of tags, then those of further sets."""
-    return (*slots_head(sets.tags, config, job.tag_layer), *(one.head for one in sets.further))
-
-
-def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, Tokenizer]:
-    """The base model with a new head; the old one where the labels are the same."""
-    max_length = job.max_length or base.config.max_length
-    if max_length > base.config.max_length:
-        raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
-    config = dataclasses.replace(base.config, max_length=max_length)
-    model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
-    weights = load_classifier(base).state_dict()
-    weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
-    if base.labels != (sets.labels and tuple(sets.labels)):
-        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
-    if base.more != model.more:
-        weights = {key: value for key, value in weights.items() if not key.startswith("heads.")}
-    model.load_state_dict(weights, strict=False)
-    return model, base.tokenizer
 
 
 def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:

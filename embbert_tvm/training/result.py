@@ -50,10 +50,10 @@ class Result:
     further: dict[str, float] = field(default_factory=dict)
 
 
-def card(result: Result, record: TrainingRecord, dev_is_cut: bool) -> str:
-    """The model's README.md."""
+def card(result: Result, record: TrainingRecord, dev_is: str | None) -> str:
+    """The model's README.md. dev_is: what dev is where it has no file."""
     folder, labels = result.folder, result.folder.labels
-    dev = "cut from train" if dev_is_cut else record.dev.path
+    dev = dev_is or record.dev.path
     kind = "regression" if labels is None else f"{len(labels)} classes: {', '.join(labels)}"
     if isinstance(folder, NgramFolder):
         what = f"Hashed n-grams with a linear classifier, {folder.model.bytes / 1000:.0f} kB"

@@ -60,16 +60,19 @@ def read_sets(job: Job) -> JobSets:
     labels = None if job.regression else label_list(examples)
     if labels is not None and len(labels) < 2:
         raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
-    if job.dev is not None:
+    if job.few and job.dev is None:
+        train, dev = examples, examples  # each is told by a fit without it
+    elif job.dev is not None:
         train, dev = examples, read_examples(job.dev, labels, job.regression)
     else:
         train, dev = _cut(job.train, examples, job.recipe.seed)
     _check_tags(job, examples, dev)
     held = {path: read_examples(path) for path in job.held_out}
-    held_out = HeldOut.of(dev, *held.values())
+    held_out = HeldOut.of(*([] if dev is train else [dev]), *held.values())
     kept, left_out = held_out.filter_examples(train)
     if not kept:
         kept, left_out = train, 0
+    dev = kept if dev is train else dev
     files = [recorded_set(path, found) for path, found in held.items()]
     further = read_further(job.also, held_out, job.recipe.seed)
     counts = {"train": left_out} | {one.head.name: one.left_out for one in further}

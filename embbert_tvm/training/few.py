@@ -1,0 +1,150 @@
+"""A classifier of a few sentences a label: the encoder stays as it is, and its head is a logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from embbert_tvm.data.dataset import Example
+from embbert_tvm.data.leaks import example_key
+from embbert_tvm.data.metrics import accuracy
+from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.training.linear import LinearFit, fit_ngrams
+from embbert_tvm.training.optimization import one_thread
+from embbert_tvm.training.whitening import features_of
+from embbert_tvm.training.wide import mean_loss
+
+FOLDS = 5
+_STRENGTHS = (3.0, 10.0, 30.0, 100.0)  # 1 / (L2 weight x texts)
+_NGRAM_STRENGTHS = (1.0, 3.0, 10.0)
+_ROUNDS = 200  # of L-BFGS
+
+_Fit = Callable[[float, np.ndarray, np.ndarray], np.ndarray]  # strength, rows to fit on, rows to tell: their logits
+
+
+@dataclass(frozen=True)
+class FewFit:
+    """Logits (N, classes) on what chose the strength, and the n-grams on the same texts. The model has its head."""
+
+    logits: np.ndarray
+    baseline: LinearFit
+
+
+def fit_few(
+    model: TextClassifier, ids: Sequence[Sequence[int]], train: Sequence[Example], dev: Sequence[Example],
+    labels: Sequence[str],
+) -> FewFit:  # fmt: skip
+    """Fit the head of a model whose encoder stays, and hashed n-grams, on `train`; `dev` chooses the strengths.
+
+    Where dev is train, each text is told by a fit without it and without its equals: five folds, the texts of a label
+    spread over them. Nothing is held back then.
+
+    Args:
+        ids: of the texts of train, then of dev's.
+    """
+    one_thread()
+    features = _scaled(features_of(model, ids).astype(np.float64), len(train))
+    index = {label: number for number, label in enumerate(labels)}
+    targets = np.array([index[x.label] for x in train])
+    expected = np.array([index.get(x.label, -1) for x in dev])
+    head, of_dev = features.rows[: len(train)], features.rows[len(train) :]
+    crossed = list(dev) == list(train)
+    parts = list(_folds(train, targets)) if crossed else [(np.arange(len(train)), np.arange(len(dev)))]
+
+    def of_head(strength: float, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
+        weight, bias = _regression(head[rows], targets[rows], len(labels), strength)
+        found: np.ndarray = of_dev[told] @ weight.T + bias
+        return found
+
+    def of_ngrams(strength: float, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
+        some = [train[i] for i in rows], [dev[i] for i in told]
+        return fit_ngrams(*some, labels, strengths=(strength,)).dev_logits
+
+    strength, logits = _chosen(of_head, _STRENGTHS, parts, expected)
+    _give_head(model, features, *_regression(head, targets, len(labels), strength))
+    strength, told = _chosen(of_ngrams, _NGRAM_STRENGTHS, parts, expected)
+    baseline = fit_ngrams(train, dev, labels, strengths=(strength,))
+    share = accuracy(expected, told.argmax(1))
+    return FewFit(logits, replace(baseline, dev_accuracy=share, tried=[(strength, share)], dev_logits=told))
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Rows weight x + bias of features x: their main directions, of like spreads, about of length 1."""
+
+    rows: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+def _scaled(features: np.ndarray, count: int) -> _Scaled:
+    """Fitted on the first `count` features."""
+    known = features[:count]
+    mean = known.mean(0)
+    values, vectors = np.linalg.eigh((known - mean).T @ (known - mean) / count)
+    weight = (vectors / np.sqrt(values + values.mean() + 1e-12)).T
+    weight /= max(float(np.linalg.norm((known - mean) @ weight.T, axis=1).mean()), 1e-12)
+    bias = -weight @ mean
+    return _Scaled(features @ weight.T + bias, weight, bias)
+
+
+def _folds(examples: Sequence[Example], targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(The rest, a fold) of row numbers: a label's texts are spread over the folds, equal ones stay together."""
+    folds = np.zeros(len(examples), int)
+    for label in np.unique(targets):
+        rows = np.flatnonzero(targets == label)
+        keys = list(dict.fromkeys(example_key(examples[i]) for i in rows))
+        order = np.random.default_rng(int(label)).permutation(len(keys))
+        fold = {key: (int(place) + int(label)) % FOLDS for key, place in zip(keys, order, strict=True)}
+        folds[rows] = [fold[example_key(examples[i])] for i in rows]
+    for number in np.unique(folds):
+        rest, held = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+        yield (rest if len(rest) else held), held
+
+
+def _chosen(
+    fit: _Fit, strengths: Sequence[float], parts: Sequence[tuple[np.ndarray, np.ndarray]], expected: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The strength that tells most rightly, of equals that of the least loss, and the logits that it gives."""
+    found = []
+    for strength in strengths:
+        pieces = [(told, fit(strength, rows, told)) for rows, told in parts]
+        logits = np.empty((len(expected), pieces[0][1].shape[1]))
+        for told, some in pieces:
+            logits[told] = some
+        known = expected >= 0
+        merit = (accuracy(expected, logits.argmax(1)), -mean_loss(logits[known], expected[known]))
+        found.append((merit, strength, logits))
+    _, strength, logits = max(found, key=lambda one: one[0])
+    return strength, logits.astype(np.float32)
+
+
+def _regression(rows: np.ndarray, targets: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (classes, width) and bias of a logistic regression with an L2 penalty, by L-BFGS."""
+    given, wanted = torch.from_numpy(rows), torch.from_numpy(targets)
+    weight = torch.zeros(classes, rows.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        found = F.cross_entropy(given @ weight.T + bias, wanted) + (weight**2).sum() / (2 * strength * len(rows))
+        found.backward()
+        return found
+
+    optimizer.step(loss)
+    return weight.detach().numpy(), bias.detach().numpy()
+
+
+def _give_head(model: TextClassifier, features: _Scaled, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Make the regression on scaled features the head, which reads them as they are."""
+    assert isinstance(model.head, nn.Linear)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight @ features.weight))
+        model.head.bias.copy_(torch.from_numpy(bias + weight @ features.bias))
+    model.eval()

@@ -1,0 +1,67 @@
+"""The model that a training begins with: fresh, or a base with new heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import Tokenizer
+
+from embbert_tvm.data.tokenizer import load_embbert_tokenizer, train_tokenizer
+from embbert_tvm.errors import InputError
+from embbert_tvm.heads import FurtherHead
+from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
+from embbert_tvm.models.registry import build, load_classifier
+from embbert_tvm.training.sets import JobSets
+from embbert_tvm.training.tagging import slots_head
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.job import Job
+
+
+def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
+    """The model to train, fresh or from a base, and its tokenizer."""
+    torch.manual_seed(job.recipe.seed)
+    labels, train = sets.labels, sets.train
+    classes = 1 if labels is None else len(labels)
+    if job.base is not None:
+        if job.tokenizer is not None or job.preset is not None:
+            raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
+        return _from_base(job, read_folder(find_model(job.base)), sets, classes)
+    if (job.preset or "base") not in PRESETS:
+        raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
+    config = PRESETS[job.preset or "base"]
+    if job.tokenizer is not None:
+        tokenizer = load_embbert_tokenizer(job.tokenizer)
+    else:
+        texts = [text for x in train for text in (x.text, x.text_pair) if text]
+        tokenizer = train_tokenizer(texts, config.vocabulary_size)
+    config = dataclasses.replace(
+        config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
+    )
+    return build(config, classes, job.recipe.dropout, _heads(job, sets, config)), tokenizer
+
+
+def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:
+    """What stands beside the label: the head of tags, then those of further sets."""
+    return (*slots_head(sets.tags, config, job.tag_layer), *(one.head for one in sets.further))
+
+
+def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, Tokenizer]:
+    """The base model with a new head; the old one where the labels are the same."""
+    max_length = job.max_length or base.config.max_length
+    if max_length > base.config.max_length:
+        raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
+    config = dataclasses.replace(base.config, max_length=max_length)
+    model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
+    weights = load_classifier(base).state_dict()
+    weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
+    if base.labels != (sets.labels and tuple(sets.labels)):
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+    if base.more != model.more:
+        weights = {key: value for key, value in weights.items() if not key.startswith("heads.")}
+    model.load_state_dict(weights, strict=False)
+    return model, base.tokenizer

@@ -1,0 +1,106 @@
+"""A classifier of a few sentences a label: a head on an encoder that stays as it is."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.leaks import example_key
+from embbert_tvm.errors import InputError
+from embbert_tvm.models.folder import read_folder
+from embbert_tvm.models.registry import load_classifier
+from embbert_tvm.training.best import Teaching, run_best
+from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled
+from embbert_tvm.training.job import Job, run_job
+from embbert_tvm.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=1, lr=1e-3, batch_size=8, warmup_steps=5)
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Ten texts of each of three labels, told by words."""
+    rng = random.Random(3)
+    words = {"play": ("song", "music", "tune"), "weather": ("rain", "sun", "storm"), "light": ("lamp", "bulb", "dark")}
+    polite = ("please", "now", "oh")
+    lines = [f"{x}\t{rng.choice(polite)} {rng.choice(of)} number {i}" for x, of in words.items() for i in range(10)]
+    path = tmp_path / "few.tsv"
+    path.write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def base(tsv, tmp_path, quick):
+    run_job(Job(tsv, tmp_path / "base", RECIPE, preset="quick", wide=False))
+    return tmp_path / "base"
+
+
+def test_the_encoder_stays_and_every_text_is_learned(few, base, tmp_path):
+    job = Job(few, tmp_path / "model", RECIPE, base=base, few=True)
+    result = run_best(job, Teaching(tmp_path / "unasked"))
+    model = load_classifier(read_folder(job.output)).state_dict()
+    of_base = load_classifier(read_folder(base)).state_dict()
+    for key, value in of_base.items():
+        assert key.startswith("head.") or torch.equal(model[key], value)
+    assert model["head.weight"].shape[0] == 3
+    assert result.accuracy is not None
+    assert result.accuracy > 0.8
+    assert "each text by a fit without it" in (job.output / "README.md").read_text()
+    assert result.examples == 30
+    # The folder's figures are of the texts that it was fitted on: better than those by fits without them.
+    again = run_job(Job(few, tmp_path / "again", RECIPE, base=base, few=True))
+    assert again.accuracy == result.accuracy
+
+
+def test_dev_chooses_where_it_is_given(few, base, tmp_path):
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("label\ttext\nplay\tanother song\nweather\tmore rain\nlight\tthe lamp\n")
+    result = run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, dev=dev))
+    assert result.examples == 3
+    assert result.accuracy == 1
+
+
+def test_texts_that_are_held_out_are_not_learned(few, base, tmp_path):
+    held = tmp_path / "test.tsv"
+    held.write_text("label\ttext\n" + "\n".join(few.read_text().splitlines()[1:7]) + "\n")
+    result = run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, held_out=(held,)))
+    assert result.examples == 30 - len({example_key(x) for x in read_examples(held)})
+
+
+def test_folds_spread_labels_and_keep_equal_texts_together(few):
+    examples = read_examples(few)
+    examples += [examples[0]] * 4
+    labels = sorted({x.label for x in examples})
+    targets = np.array([labels.index(x.label) for x in examples])
+    told = []
+    for rest, held in _folds(examples, targets):
+        assert not set(rest) & set(held)
+        assert len({targets[i] for i in held}) == 3
+        assert not {example_key(examples[i]) for i in rest} & {example_key(examples[i]) for i in held}
+        told += list(held)
+    assert sorted(told) == list(range(len(examples)))
+    assert len(list(_folds(examples, targets))) == FOLDS
+
+
+def test_the_scaled_head_is_the_head_on_the_features_themselves():
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (60, 8)) * np.arange(1, 9)
+    scaled = _scaled(features, 60)
+    assert np.allclose(scaled.rows, features @ scaled.weight.T + scaled.bias)
+    assert np.linalg.norm(scaled.rows, axis=1).mean() == pytest.approx(1)
+    weight, bias = _regression(scaled.rows, np.arange(60) % 3, 3, 10.0)
+    scores = np.exp(scaled.rows @ weight.T + bias)
+    likely = scores / scores.sum(1, keepdims=True)
+    slope = (likely - np.eye(3)[np.arange(60) % 3]).T @ scaled.rows / 60 + weight / (10.0 * 60)
+    assert np.abs(slope).max() < 1e-4
+
+
+def test_what_does_not_go_with_few_is_refused(few, base, tmp_path):
+    with pytest.raises(InputError, match="give --base"):
+        Job(few, tmp_path / "m", RECIPE, few=True)
+    with pytest.raises(InputError, match="--few fits a head alone: leave out --regression"):
+        Job(few, tmp_path / "m", RECIPE, base=base, few=True, regression=True)
