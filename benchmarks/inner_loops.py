@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 SUMS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"), ("r6", "r8"))
+# Of two rows by four columns, whose second pair of columns lies %[next] bytes further on.
+WIDE_SUMS = (("r0", "r1", "r2", "r3"), ("r4", "r5", "r6", "r8"))
 
 
 @dataclass(frozen=True)
 class InnerLoop:
     """values: how each is made, %x being another's register; {b} and {b1} are the places of weights, {a} and a number
-    that of the operand so many bytes on. pairs: of columns. rows: of a tile. by_rows: whether weights lie a stride
+    that of the operand so many bytes on. pairs: of columns. rows, columns: of a tile; of four columns two lie %[next]
+    bytes after the others. by_rows: whether weights lie a stride
     apart, not side by side. left, right: bytes from a pair of the operand, at LR, to the next, and of the weights, at
     R12, which starts `early` bytes before them. temporaries: the registers that values may take, where sums and
     pointers do not leave just those that a tile's do."""
@@ -19,6 +22,7 @@ class InnerLoop:
     values: dict[str, str]
     pairs: int = 1
     rows: int = 4
+    columns: int = 2
     by_rows: bool = False
     left: int = 16
     right: int = 4
@@ -30,7 +34,7 @@ class InnerLoop:
         """The registers that sums leave: of two rows those that the others' would need."""
         if self.temporaries:
             return self.temporaries
-        return ("r7", "r9", "r10", "r11") if self.rows == 4 else tuple(f"r{i}" for i in range(4, 12))
+        return ("r7", "r9", "r10", "r11") if self.rows * self.columns == 8 else tuple(f"r{i}" for i in range(4, 12))
 
     @property
     def held(self) -> list[str]:
@@ -47,6 +51,8 @@ class InnerLoop:
         """Where weights `which` of pairs N lie."""
         if self.by_rows:
             return f"[r12, {self.step}*(N){'+%c[stride]' * which}]"
+        if self.columns == 4:
+            return f"[r12, {self.step}*(N)+{self.early}{'+%c[next]' * which}]"
         return f"[r12, {self.step}*(N)+{4 * which + self.early}]"
 
 
@@ -58,6 +64,42 @@ def _tile(low: str, high: str, rows: int = 4, first: int = 0, name: str = "") ->
         for c, column in enumerate((low, high)):
             found[f"m{name}{r}{c}"] = f"smlad {SUMS[r][c]}, %a{name}{r}, %{column}, {SUMS[r][c]}"
     return found
+
+
+def _two_by_four(widen: str) -> dict[str, str]:
+    """Two rows of the operand, each with its products by two raw words, as they are and widened."""
+    found: dict[str, str] = {}
+    for place, (raw, low) in enumerate((("b", "l"), ("c", "k"))):
+        found[raw] = f"ldr %{raw}, {{b{place or ''}}}"
+        for c, column in ((1, raw), (0, low)):
+            if column == low:
+                found[low] = f"{widen} %{low}, %{raw}"
+            for r, sums in enumerate(WIDE_SUMS):
+                found.setdefault(f"a{r}", f"ldr %a{r}, {{a{4 * r}}}")
+                found[f"m{r}{2 * place + c}"] = f"smlad {sums[2 * place + c]}, %a{r}, %{column}, {sums[2 * place + c]}"
+    return found
+
+
+def _codes(bits: int) -> dict[str, str]:
+    """Two rows of the operand by four columns of codes: of all four together, then without the last, two, three."""
+    found = {"b": "ldr %b, {b}"}
+    if bits == 4:
+        parts = [(0, "", ("b", "x", "y", "z"), ("", "bic %x, %b, #0xF000F000", *_masks("yz", "b", (255, 15))))]
+    else:
+        low, high = _masks("pqst", "b", (255, 63, 15, 3)), _masks("fgh", "e", (63, 15, 3))
+        parts = [(0, "", "pqst", low), (16, "x", "efgh", ("uxtb16 %e, %b, ror #8", *high))]
+    for first, name, columns, texts in parts:
+        for c, (column, text) in enumerate(zip(columns, texts, strict=True)):
+            if text:
+                found[column] = text
+            for r, sums in enumerate(WIDE_SUMS):
+                found.setdefault(f"a{name}{r}", f"ldr %a{name}{r}, {{a{first + 4 * r}}}")
+                found[f"m{name}{r}{3 - c}"] = f"smlad {sums[3 - c]}, %a{name}{r}, %{column}, {sums[3 - c]}"
+    return found
+
+
+def _masks(names: str, source: str, masks: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"and %{n}, %{source}, #0x{m:04X}{m:04X}" for n, m in zip(names, masks, strict=True))
 
 
 _APART = {"b": "ldr %b, {b}", "h": "sxtb16 %h, %b, ror #8", "l": "sxtb16 %l, %b"}
@@ -110,8 +152,14 @@ INNER_LOOPS: Mapping[str, InnerLoop] = {
     "raw": InnerLoop({**_RAW, **_tile("l", "b")}),
     # Of two rows, which leave so many registers that every SMLAD has a load or an SXTB16 beside it.
     "raw two": InnerLoop(_RAW_TWO, pairs=2, rows=2),
+    # Of two rows by four columns: four loads in a group, not five in two.
+    "raw 2x4": InnerLoop(_two_by_four("sxtb16"), rows=2, columns=4),
+    # Of two rows by four columns of codes, four of a column in a halfword or in a byte.
+    "codes 4": InnerLoop(_codes(4), rows=2, columns=4),
+    "codes 2": InnerLoop(_codes(2), pairs=2, rows=2, columns=4, right=2),
     # Where the first has no sign.
     "keys": InnerLoop(_unsigned({**_RAW, **_tile("l", "b")})),
+    "keys 2x4": InnerLoop(_two_by_four("uxtb16"), rows=2, columns=4),
     "keys two": InnerLoop(_unsigned(_RAW_TWO), pairs=2, rows=2),
     # Two rows of two columns: pairs of rows are made of pairs of columns.
     "context": InnerLoop(
@@ -176,6 +224,26 @@ _FOUND = (
         "b a1 a0 l m11 m10 m00 m01 a2 a3 m21 m31 m30 m20",
     ),
     Order(
+        "DOT_RAW_2X4", "raw 2x4", "cortex-m4", "r10 r7 r9 r10 r11 r11",
+        "a0 a1 b c m01 m11 l m00 m10 m03 m13 k m02 m12",
+    ),
+    Order(
+        "DOT_CODES_4_GROUPED", "codes 4", "cortex-m4", "r10 r7 r9 r11 r11 r11",
+        "b a1 a0 x m12 m02 y m03 m01 m11 z m13 m00 m10",
+    ),
+    Order(
+        "DOT_CODES_4_SINGLE", "codes 4", "cortex-m7", "r10 r7 r9 r11 r11 r11",
+        "x a0 m12 m02 y m13 m11 m01 z m03 +b m10 +a1 m00",
+    ),
+    Order(
+        "DOT_CODES_2_GROUPED", "codes 2", "cortex-m4", "r10 r11 r7 r9 r11 r11 r11 r10 r7 r9 r11 r11 r11",
+        "b a0 a1 p m03 m13 q m02 m12 s m01 m11 t m00 m10 ax0 ax1 e f mx03 mx12 mx02 g mx11 mx01 h mx00 mx10 mx13",
+    ),
+    Order(
+        "DOT_CODES_2_SINGLE", "codes 2", "cortex-m7", "r10 r11 r7 r9 r11 r11 r11 r10 r7 r9 r11 r11 r11",
+        "a1 p m03 m13 q m12 m02 s m11 m01 t e m10 ax1 m00 ax0 f mx12 mx02 g mx03 mx11 mx01 h mx13 +b mx00 +a0 mx10",
+    ),
+    Order(
         "VALUES_TWO", "values two", "cortex-m7", "r5 r8 r8 r9 r11 r4 r10 r6 r4 r7",
         "u m11 x m10 ax0 m00 y m01 +c mx01 +b mx00 +a1 mx11 +a0 mx10 +v +ax1",
     ),
@@ -200,6 +268,7 @@ ORDERS = (
     *_FOUND,
     replace(_BY_NAME["DOT_RAW_TWO"], name="DOT_KEYS_TWO", loop="keys two"),
     replace(_BY_NAME["DOT_RAW_GROUPED"], name="DOT_KEYS_GROUPED", loop="keys"),
+    replace(_BY_NAME["DOT_RAW_2X4"], name="DOT_KEYS_2X4", loop="keys 2x4"),
 )
 
 # The registers of a loop as it is written, where an order's do not keep its values.
@@ -207,6 +276,10 @@ INITIAL = {
     "dot": "r9 r10 r9 r11 r7 r11 r7",
     "raw": "r9 r10 r11 r7 r11 r7",
     "raw two": "r4 r6 r7 r9 r5 r11 r8 r10",
+    "codes 4": "r10 r7 r9 r11 r11 r11",
+    "codes 2": "r10 r11 r7 r9 r11 r11 r11 r10 r7 r9 r11 r11 r11",
+    "raw 2x4": "r10 r7 r9 r10 r11 r11",
+    "keys 2x4": "r10 r7 r9 r10 r11 r11",
     "keys": "r9 r10 r11 r7 r11 r7",
     "keys two": "r4 r6 r7 r9 r5 r11 r8 r10",
     "context": "r7 r9 r7 r10 r9 r7 r11 r7 r11",

@@ -67,7 +67,9 @@ def block(loop: str, where: Mapping[str, str], steps: Sequence[tuple[str, int]],
     """So many pairs as a loop's body with numbers for its places."""
     turns = range(pairs // INNER_LOOPS[loop].pairs)
     lines = [text_of(loop, where, value, str(n + ahead)) for n in turns for value, ahead in steps]
-    lines = [line.replace("%[stride]", "#256").replace("%c[stride]", "256") for line in lines]
+    lines = [
+        line.replace("%[stride]", "#256").replace("%c[stride]", "256").replace("%c[next]", "256") for line in lines
+    ]
     return [re.sub(r"#([\d*()+]+)", lambda m: f"#{_sum_of_products(m[1])}", line) for line in lines]
 
 

@@ -30,6 +30,7 @@ from embbert_tvm.kernels.convert import RESCALE_BITS, Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.gate import GATE_BITS, Gate
 from embbert_tvm.kernels.integer_scan import IntegerScan
+from embbert_tvm.kernels.layouts import DSP_CODES
 from embbert_tvm.kernels.pool import Pool
 from embbert_tvm.kernels.product import Product
 from embbert_tvm.kernels.row_block import spec as row_block
@@ -80,7 +81,7 @@ def _(spec: Product, writer: Writer) -> None:
     if spec.skipped:
         raise UnwrittenError("rows that are not made")
     read = [source_of(source, writer) for source in spec.sources]
-    weight = writer.coded(spec.weight_format) if read else ""
+    weight = writer.coded(None if spec.packing == DSP_CODES else spec.weight_format) if read else ""
     bias = writer.take()
     acc = f"dot({side_by_side(read)}, {weight}) + {bias}" if read else bias
     for _ in spec.small_tables:

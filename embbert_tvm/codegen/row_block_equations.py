@@ -19,7 +19,7 @@ from embbert_tvm.codegen.equation_writer import (
 )
 from embbert_tvm.kernels.convert import RESCALE_BITS
 from embbert_tvm.kernels.gate import GATE_BITS
-from embbert_tvm.kernels.layouts import INTERLEAVE
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS
 from embbert_tvm.kernels.row_block import spec as row_block
 
 
@@ -78,8 +78,10 @@ def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
 @_declared.register
 def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Stage:
-    weight = writer.coded(stage.weight_format) if stage.sources else ""
-    if stage.packing == row_block.MVE_CODES and stage.weight_format is not None and stage.weight_format.block is None:
+    # The multipliers of DSP's codes lie among them.
+    stored_format = None if stage.packing == DSP_CODES else stage.weight_format
+    weight = writer.coded(stored_format) if stage.sources else ""
+    if stage.packing == MVE_CODES and stage.weight_format is not None and stage.weight_format.block is None:
         writer.take()  # they have multipliers in any case
     bias = writer.take()
     small_tables = []
@@ -94,7 +96,7 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Sta
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         read = [values[source] for source in stage.sources]
         terms = [(r if isinstance(r, str) else values[r], factor) for r, factor in residuals]
-        matrix = f"unborrowed({weight})" if stage.packing == row_block.RAW_WORDS else weight
+        matrix = f"unborrowed({weight})" if stage.packing == RAW_WORDS else weight
         dots = f"dot({side_by_side(read)}, {matrix}) + " if read else ""
         writer.put(acc, f"{dots}{bias}{''.join(small_tables)}{residual_terms(terms)}")
         out = writer.fresh(name) if stage.tensor is None else tensors[stage.tensor]

@@ -268,7 +268,7 @@ class _Writer:
         reason = self.reason(node, spec)
         length = False
         if isinstance(spec, Product):
-            stored, made = pack.row_product(self.constants, spec, args)
+            stored, made = pack.row_product(self.constants, spec, args, self.isa)
             if reads:
                 found = linear_map(var, spec, self.args(node))
 

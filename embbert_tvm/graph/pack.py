@@ -13,13 +13,14 @@ from embbert_tvm.graph.dataflow import Expr, constant
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
+from embbert_tvm.kernels.dsp_codes import block_columns as dsp_block_columns
+from embbert_tvm.kernels.dsp_codes import pack_four_rows
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.layouts import interleave
+from embbert_tvm.kernels.layouts import DSP_CODES, MVE_CODES, RAW_WORDS, interleave
 from embbert_tvm.kernels.low_bits import COMPRESSED, ROWS, WeightFormat, compressed, pack_codes, pack_multipliers
 from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
 from embbert_tvm.kernels.product import Product, ProductInput
 from embbert_tvm.kernels.raw_words import fits_raw_words, pack_raw_words
-from embbert_tvm.kernels.row_block.spec import MVE_CODES, RAW_WORDS
 
 
 class UnpackableError(Exception):
@@ -94,16 +95,27 @@ def weight(
     if levels.shape != first.shape and (weight_format.first > 0 or -weight_format.first % weight_format.step):
         raise UnpackableError(f"{weight_format.name} weights have no 0 to pad with")
     spread = _padded(np.concatenate([b.spread() for b in all_blocks]), rows, columns, k)
-    if isa.takes_codes(weight_format, k):
+    packing = isa.codes_packing(weight_format, len(levels), k)
+    if packing == DSP_CODES:
+        return [_four_rows(constants, first, levels, spread, weight_format)], weight_format, packing
+    if packing == MVE_CODES:
         multipliers = _multipliers(spread, levels, replace(weight_format, block=block_columns(weight_format.bits)))
         codes = constants.renamed(first, pack_levels(interleave(levels), weight_format.bits), "_interleaved")
         parts = [codes, constants.renamed(first, pack_block_multipliers(multipliers), "_multipliers")]
-        return parts, weight_format, MVE_CODES
+        return parts, weight_format, packing
     parts = [constants.renamed(first, pack_codes(weight_format, interleave(levels)), "_interleaved")]
     if weight_format.block is not None:
         multipliers = _multipliers(spread, levels, weight_format)
         parts.append(constants.renamed(first, pack_multipliers(multipliers), "_multipliers"))
     return parts, weight_format, None
+
+
+def _four_rows(
+    constants: Constants, first: np.ndarray, levels: np.ndarray, spread: np.ndarray, weight_format: WeightFormat
+) -> np.ndarray:
+    columns = dsp_block_columns(weight_format, levels.shape[1])
+    multipliers = _multipliers(spread, levels, replace(weight_format, block=columns))
+    return constants.renamed(first, pack_four_rows(levels, multipliers, weight_format, columns), "_four_rows")
 
 
 def _multipliers(spread: np.ndarray, levels: np.ndarray, weight_format: WeightFormat) -> np.ndarray:
@@ -189,8 +201,8 @@ def vector(constants: Constants, value: np.ndarray, parts: Sequence[tuple[int, i
 # Of kernels that work a row at a time.
 
 
-def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tuple[Product, list]:
-    """A product's spec and arguments as they are stored."""
+def row_product(constants: Constants, spec: Product, args: Sequence[Expr], isa: Isa) -> tuple[Product, list]:
+    """A product's spec and arguments as they are stored. isa: whose micro-kernels read its weight."""
     rest, made = iter(args), []
 
     def read(source: ProductInput) -> ProductInput:
@@ -199,8 +211,10 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
         return replace(source, weight_format=weight_format)
 
     sources = tuple(map(read, spec.sources))
-    weight_format = _matrix(constants, next(rest), made) if sources else None
-    stored = replace(spec, sources=sources, weight_format=weight_format)
+    weight_format = packing = None
+    if sources:
+        weight_format, packing = _row_weight(constants, next(rest), made, isa)
+    stored = replace(spec, sources=sources, weight_format=weight_format, packing=packing)
     bias_dtype = COMPRESSED[0] if stored.compressed else None
     made.append(_stored(constants, next(rest), bias_dtype))
     for _ in spec.small_tables:
@@ -211,6 +225,16 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr]) -> tu
         made.append(next(rest))
     stored = replace(stored, residuals=tuple(residuals))
     return stored, made + _epilogue(constants, spec.epilogue, rest, stored.compressed)
+
+
+def _row_weight(constants: Constants, expr: Expr, made: list, isa: Isa) -> tuple[WeightFormat | None, str | None]:
+    """Append a product's weight, as `_matrix` or as a micro-kernel's codes; its format and packing."""
+    value = constant(expr)
+    blocks = None if value is None else constants.blocks_of(value)
+    if blocks is None or isa.codes_packing(blocks.format, *value.shape) != DSP_CODES or not isa.rows_intrinsic:
+        return _matrix(constants, expr, made), None
+    made.append(_four_rows(constants, value, blocks.levels, blocks.spread(), blocks.format))
+    return blocks.format, DSP_CODES
 
 
 def row_filter(constants: Constants, spec: DepthwiseConv, args: Sequence[Expr]) -> tuple[DepthwiseConv, list]:

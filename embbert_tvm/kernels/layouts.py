@@ -14,6 +14,10 @@ import numpy as np
 ROWS = 4  # of a block: what one pass over the weights serves
 INTERLEAVE = 2  # rows side by side
 
+# Layouts of a weight for one micro-kernel (row_block/spec.py, `Linear.packing`): kernels/raw_words.py, mve_codes.py,
+# dsp_codes.py.
+RAW_WORDS, MVE_CODES, DSP_CODES = "raw words", "mve codes", "dsp codes"
+
 
 @dataclass(frozen=True)
 class Layout:

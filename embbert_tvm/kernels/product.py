@@ -19,7 +19,9 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, block, i32, init, length, loop, prim_func, store, workspace
+from embbert_tvm.kernels.dsp_codes import FourRows, four_rows, row_product
 from embbert_tvm.kernels.isa import REFERENCE, Isa
+from embbert_tvm.kernels.layouts import DSP_CODES
 from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, Codes, WeightFormat, constants, rows_unpack, stored
 
 # Fraction bits of a residual input's factor: one step of the residual in steps of the accumulator.
@@ -58,7 +60,8 @@ class Product:
     """The shape of a product: its sources, output width n, the rows of each small int32 table, its epilogue.
 
     one_row: one row of output instead of L. residuals: as sources, of width n. There may be no source where there are
-    residuals. weight_format: of the weight where it is stored as codes. skipped: of L rows, the first so many are not
+    residuals. weight_format: of the weight where it is stored as codes. packing: DSP_CODES where those lie for that
+    micro-kernel (layouts.py). skipped: of L rows, the first so many are not
     made, where a window would reach beyond the text; the last is made of any text.
     """
 
@@ -69,6 +72,7 @@ class Product:
     one_row: bool = False
     residuals: tuple[ProductInput, ...] = ()
     weight_format: WeightFormat | None = None
+    packing: str | None = None
     skipped: int = 0
 
     def rows_made(self, rows):
@@ -126,7 +130,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     def body() -> None:
         rows = length()
         sources = [_declare(f"x{s}", source, rows) for s, source in enumerate(spec.sources)]
-        weight = stored("weight", (spec.n, spec.k), spec.weight_format) if spec.sources else None
+        weight = _declare_weight(spec) if spec.sources else None
         bias = constants("bias", (spec.n,), bias_dtype)
         small_tables = [
             (constants(f"table{t}", (size, spec.n), bias_dtype), argument(f"table{t}_ids", (1, rows), "int32"))
@@ -172,6 +176,12 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
     return prim_func(f"{spec.name}_{isa.name}" if by_intrinsics else spec.name, body, compact=not by_intrinsics)
 
 
+def _declare_weight(spec: Product):
+    if spec.packing == DSP_CODES:
+        return four_rows("weight", spec.n, spec.k, spec.weight_format)
+    return stored("weight", (spec.n, spec.k), spec.weight_format)
+
+
 def _declare(name: str, source: ProductInput, rows) -> tuple:
     """(the source, its argument, that of its ids or None)."""
     shape = (source.rows or rows, source.width)
@@ -186,11 +196,14 @@ def _calls(spec: Product, isa: Isa) -> bool:
     """Whether micro-kernels work on its rows: multiply them, or unpack their weights."""
     if spec.weight_format is None:
         return isa.rows_intrinsic
-    return isa.intrinsic and rows_unpack(spec.weight_format, spec.k)
+    return isa.intrinsic and (spec.packing == DSP_CODES or rows_unpack(spec.weight_format, spec.k))
 
 
 def _row_product(isa: Isa, acc, row, weight) -> None:
     """acc[j] += row . weight[j], of codes a row at a time."""
+    if isinstance(weight, FourRows):
+        row_product(acc, row, weight)
+        return
     if not isinstance(weight, Codes):
         isa.row_product(acc, row, weight)
         return

@@ -16,7 +16,8 @@ from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
 from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.epilogues import Requantize
-from embbert_tvm.kernels.row_block.spec import RAW_WORDS, Linear
+from embbert_tvm.kernels.layouts import RAW_WORDS
+from embbert_tvm.kernels.row_block.spec import Linear
 from embbert_tvm.kernels.specs import spec_of_text, spec_text
 
 

@@ -202,7 +202,7 @@ def wide_module():
     ("target", "calls", "none"),
     [
         ("cortex-m3", "embbert_dsp_dot_4x2", "embbert_dsp_dot_raw embbert_dsp_rows"),
-        ("cortex-m4", "embbert_dsp_dot_raw embbert_dsp_rows", ""),
+        ("cortex-m4", "embbert_dsp_dot_raw_2x4 embbert_dsp_rows", ""),
         ("cortex-m7", "embbert_dsp_dot_raw_2x2 embbert_dsp_rows", ""),
         ("cortex-m55", "embbert_mve_product embbert_mve_rows", "embbert_dsp_"),
     ],

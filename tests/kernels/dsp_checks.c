@@ -46,16 +46,20 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     }
     for (int32_t k = 2; k <= 64; k += 2) {
         CHECK(2, widen, k, 0);
+        CHECK(14, normalize, 4 * k, k / 2);
     }
     CHECK(3, fir, 0, 0);
+    for (int32_t i = 0; i < 4; i++) {
+        CHECK(15, codes, i % 2 ? 4 : 2, i < 2 ? 32 : 64);
+    }
     for (int32_t pairs = 2; pairs <= 26; pairs += 2 + pairs / 8 * 2) {
         for (int32_t taps = 2; taps <= 32; taps += taps < 8 ? 6 : taps == 8 ? 4 : taps == 12 ? 4 : 16) {
             CHECK(9, filter, pairs, taps);
         }
     }
     for (int32_t k = 32; k <= 512; k *= k == 32 ? 2 : 8) {
-        CHECK(11, scores, 1, k);
-        CHECK(11, scores, 5, k);
+        CHECK(11, scores, 2, k);
+        CHECK(11, scores, EMBBERT_DUAL_ISSUE ? 5 : 6, k);
     }
     for (int32_t fours = 1; fours <= 70; fours += 1 + fours / 4) {
         /* Strides of 40, 256, 512 and 2048 bytes, as far as there are so many rows. */

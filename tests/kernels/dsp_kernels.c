@@ -5,6 +5,7 @@
 #define KERNEL(kernel) mve_##kernel
 #endif
 #include "dsp_kernels.h"
+#include "embbert_dsp_codes.h"
 
 /* Every variant of a kernel that takes so many pairs, one block of sums after another. */
 #define EACH(call, variant) call(variant##_4, 4) call(variant##_8, 8) call(variant##_16, 16) call(variant##_32, 32)
@@ -83,6 +84,28 @@ void KERNEL(raw)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t unused
     }
     embbert_dsp_dot_raw_2x2(o->sums + 8, in->left, in->right, pairs);
     embbert_dsp_dot_raw_2x2(o->sums + 12, in->left + 4, in->right, pairs);
+    for (int32_t i = 16; i < 24; i++) {
+        o->sums[i] = in->sums[i] >> 8;
+    }
+    if (pairs == 256) {
+        embbert_dsp_dot_raw_2x4(o->sums + 16, in->left + 4, in->right, 256);
+    } else if (pairs % 32 == 0) {
+        embbert_dsp_dot_raw_2x4(o->sums + 16, in->left + 4, in->right, 64);
+    } else {
+        embbert_dsp_dot_raw_2x4(o->sums + 16, in->left + 4, in->right, 16);
+    }
+}
+
+void KERNEL(normalize)(outputs_t *o, const inputs_t *in, int32_t width, int32_t left)
+{
+    int64_t squares[4];
+    int32_t lefts[4], inverses[4];
+    embbert_dsp_squares(squares, in->sums, width);
+    for (int32_t r = 0; r < 4; r++) {
+        o->sums[2 * r] = (int32_t)squares[r], o->sums[2 * r + 1] = (int32_t)(squares[r] >> 32);
+        lefts[r] = (left + r) & 7, inverses[r] = in->sums[r] & 0x7FFFFFFF;
+    }
+    embbert_dsp_normalize(o->bytes, o->bytes + 2 * width, in->sums, lefts, inverses, in->sums + 4 * width, width);
 }
 
 /* In offset binary, and the two kernels that read it. */
@@ -198,4 +221,40 @@ void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t tap
         FILTER(32);
     }
 #undef FILTER
+}
+
+/* Codes of any bits, with multipliers behind each block, of 160 or 256 columns. */
+void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block)
+{
+    static uint8_t codes[4096] __attribute__((aligned(4)));
+    int32_t starts[4 * 8];
+    const int32_t k = block == 32 ? 160 : 256, bytes = block * bits / 2 + 4, fours = 3;
+    const int32_t offset = bits == 4 ? 8 : 1;
+    for (int32_t i = 0; i < fours * (k / block) * bytes; i++) {
+        codes[i] = (uint8_t)in->right[i];
+    }
+    for (int32_t i = bytes - 4; i < fours * (k / block) * bytes; i += bytes) {
+        const int32_t first = (in->table[i & 255] & 15) + 1, second = ((in->table[i * 3 & 255] & 15) + 1) << (bits == 4 ? 8 : 10);
+        codes[i] = (uint8_t)first, codes[i + 1] = 0, codes[i + 2] = (uint8_t)second, codes[i + 3] = (uint8_t)(second >> 8);
+    }
+    for (int32_t i = 0; i < 32; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_dsp_block_sums(starts, in->left, k, block, offset);
+#define CODES(k, block, bits)                                                                                          \
+    for (int32_t r = 0; r < 4; r += 2) {                                                                               \
+        embbert_dsp_codes_2x4(o->sums + 4 * r, in->left + 2 * r, codes + k / block * bytes, starts + r,                \
+                              bits == 4 ? 8 : 1, k, block, bits);                                                      \
+    }                                                                                                                  \
+    embbert_dsp_codes_rows(o->sums + 16, in->right + 8000, codes, bits == 4 ? 8 : 1, 12, k, block, bits)
+    if (bits == 4 && block == 32) {
+        CODES(160, 32, 4);
+    } else if (bits == 4) {
+        CODES(256, 64, 4);
+    } else if (block == 32) {
+        CODES(160, 32, 2);
+    } else {
+        CODES(256, 64, 2);
+    }
+#undef CODES
 }

@@ -31,3 +31,5 @@ void KERNEL(offset)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t wid
 void KERNEL(scores)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k);
 void KERNEL(values)(outputs_t *o, const inputs_t *in, int32_t fours, int32_t width);
 void KERNEL(softmax_fours)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step);
+void KERNEL(normalize)(outputs_t *o, const inputs_t *in, int32_t width, int32_t left);
+void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block);

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tvm import tirx
-from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import From, i32, loop, store, workspace
-from embbert_tvm.kernels.fixed_point import clamp, multiply_high, saturate_unsigned
+from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm, normalize_rows, normalize_sums
 from embbert_tvm.kernels.isa.registry import MicroKernel
+from embbert_tvm.kernels.isa.softmax import softmax_row
 from embbert_tvm.kernels.isa.taps import lay_out_taps
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import WeightFormat
@@ -48,10 +48,10 @@ Start = Added | None
 class Isa:
     """How one instruction set lays out and multiplies a block of `rows` rows.
 
-    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_rows: of a tile
-    whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64 tokens. most_taps:
-    of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8 (channels, taps), not two
-    channels' side by side.
+    interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_tile: rows and
+    columns of a tile whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64
+    tokens. most_taps: of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8 (channels,
+    taps), not two channels' side by side.
     """
 
     name: str = "reference"
@@ -59,7 +59,7 @@ class Isa:
     rows: int = ROWS
     interleave: int = INTERLEAVE
     operand_dtype: str = "int16"
-    raw_rows: int = ROWS
+    raw_tile: tuple[int, int] = (ROWS, INTERLEAVE)
     row_cost: float = 4.7
     most_taps: int | None = None
     filters_by_channel: bool = False
@@ -136,6 +136,11 @@ class Isa:
         """Whether a product fills a block of sums before anything is made of it."""
         return False
 
+    @property
+    def widens_gains(self) -> bool:
+        """Whether a micro-kernel of RMSNorm takes its gains as int32."""
+        return False
+
     # Between tensors and operands.
 
     def load(self, out, tensor, first_pair, width: int) -> None:
@@ -166,31 +171,44 @@ class Isa:
         """Whether int8 weights of k columns lie as raw words (kernels/raw_words.py)."""
         return False
 
-    def takes_codes(self, weight_format: WeightFormat, k: int) -> bool:
-        """Whether a product unpacks weights of k columns and fewer bits on their way (kernels/mve_codes.py)."""
-        return False
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
+        """How (n, k) weights of fewer bits lie for a micro-kernel that multiplies by them (layouts.py), if any does."""
+        return None
 
-    def dot_raw(self, acc, left, row: int, right, pair, k: int) -> None:
-        """`dot` on raw words: acc (raw_rows, 2) += rows of left from `row` on . the two rows of a pair."""
-        with loop("k", k) as i, loop("r", self.raw_rows) as r:
-            first, borrowed = (i32(right[pair, i, c]) for c in range(INTERLEAVE))
-            second = borrowed + tirx.Cast("int32", first < i32(0))
-            for c, weight in enumerate((first, second)):
-                store(acc, acc[r, c] + i32(left[self.at(row + r, i)]) * weight, r, c)
+    def dot_raw(self, acc, left, row: int, right, pair, k: int, tile: tuple[int, int]) -> None:
+        """`dot` on raw words: acc `tile` += rows of left from `row` on . as many of right from `pair` on."""
+        rows, columns = tile
+        with loop("k", k) as i, loop("r", rows) as r:
+            for p in range(columns // INTERLEAVE):
+                first, borrowed = (i32(right[pair + p, i, c]) for c in range(INTERLEAVE))
+                second = borrowed + tirx.Cast("int32", first < i32(0))
+                for c, weight in enumerate((first, second), p * INTERLEAVE):
+                    store(acc, acc[r, c] + i32(left[self.at(row + r, i)]) * weight, r, c)
 
     def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
         """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
-        rows = ROWS if weight is None else weight.tile_rows(self)
-        acc = workspace("acc", (rows, INTERLEAVE), "int32")
-        with loop("j", n // INTERLEAVE) as j:
-            for row in range(0, ROWS, rows):
-                tile = [(row + r, j * INTERLEAVE + c, (r, c)) for r in range(rows) for c in range(INTERLEAVE)]
-                for r, column, at in tile:
-                    store(acc, start(r, column), *at)
-                if weight is not None:
-                    weight.dot(self, acc, left, row, j)
-                for r, column, at in tile:
-                    finish(r, column, acc[at])
+        rows, columns = (ROWS, INTERLEAVE) if weight is None else weight.tile_shape(self, n)
+        acc = workspace("acc", (rows, columns), "int32")
+        if weight is not None:
+            weight.begin(self, left)
+
+        def one(row, j) -> None:
+            tile = [(row + r, j * columns + c, (r, c)) for r in range(rows) for c in range(columns)]
+            for r, column, at in tile:
+                store(acc, start(r, column), *at)
+            if weight is not None:
+                weight.dot(self, acc, left, row, j * (columns // INTERLEAVE))
+            for r, column, at in tile:
+                finish(r, column, acc[at])
+
+        with loop("j", n // columns) as j:
+            if columns == INTERLEAVE:
+                for row in range(0, ROWS, rows):
+                    one(row, j)
+                return
+            # Not written out twice: such a tile is 2 KB of code.
+            with loop("h", ROWS // rows) as h:
+                one(h * rows, j)
 
     def requantize(self, out: Destination, sums, left, weight, n: int, bias, start: Start, multiplier, table) -> None:
         """The table, if any, of clamp(multiply_high(acc, multiplier[j])), acc of bias, start and left . weight."""
@@ -215,11 +233,16 @@ class Isa:
             normalize_sums(self, out, sums, width, start, norm)
             return
 
+        self.scaled(sums, left, weight, n, start, norm)
+        normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
+
+    def scaled(self, sums, left, weight, n: int, start: Callable, norm: Norm) -> None:
+        """A norm's accumulators, brought to one scale, in `sums`."""
+
         def scale(r, column, acc) -> None:
             store(sums, multiply_high(acc, norm.channel_rescale[column]), *self.at(r, column))
 
         self.tiles(left, weight, n, start, scale)
-        normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
 
     # Attention.
 
@@ -249,32 +272,7 @@ class Isa:
 
     def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
         with loop("r", ROWS) as r:
-            self._softmax_row(weights, total, score, exp, score_multiplier, count, r)
-
-    def _softmax_row(self, weights, total, score, exp, score_multiplier, count, r) -> None:
-        """An odd length leaves the last pair's second column free: it takes part as a copy of a score that is there,
-        and is taken out of the sum and set to weigh nothing afterwards."""
-        peak, sum_ = workspace("peak", (1,), "int32"), workspace("sum", (1,), "int32")
-        below, weight = workspace("below", (1,), "int32"), workspace("weight", (1,), "int32")
-        odd = tirx.floormod(count, INTERLEAVE) == 1
-        with T.If(odd), T.Then():
-            store(score, score[self.at(r, 0)], *self.at(r, count))
-        store(peak, score[self.at(r, 0)], 0)
-        with loop("p", (count + 1) // INTERLEAVE) as p:
-            for c in range(INTERLEAVE):
-                store(peak, tirx.max(peak[0], score[self.at(r, p * INTERLEAVE + c)]), 0)
-        store(sum_, i32(0), 0)
-        with loop("p", (count + 1) // INTERLEAVE) as p:
-            for c in range(INTERLEAVE):
-                at = self.at(r, p * INTERLEAVE + c)
-                store(below, peak[0] - score[at], 0)
-                store(weight, i32(exp[saturate_unsigned(multiply_high(below[0], score_multiplier))]), 0)
-                store(weights, tirx.Cast(self.operand_dtype, weight[0]), *at)
-                store(sum_, sum_[0] + weight[0], 0)
-        with T.If(odd), T.Then():
-            store(sum_, sum_[0] - i32(weights[self.at(r, count)]), 0)
-            store(weights, tirx.const(0, self.operand_dtype), *self.at(r, count))
-        store(total, sum_[0], r)
+            softmax_row(self, weights, total, score, exp, score_multiplier, count, r)
 
     def context_tile(self, acc, weights, values, column, pairs) -> None:
         """acc[r, c] += sum_p sum_h weights[at(r, 2p + h)] * values[p, column + c, h]."""

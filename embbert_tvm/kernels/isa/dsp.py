@@ -7,12 +7,16 @@ from typing import ClassVar
 
 from tvm import tirx
 
-from embbert_tvm.kernels.builder import address, call, i32, loop, store, workspace
+from embbert_tvm.kernels.builder import address, call, i32, i64, loop, store, workspace
+from embbert_tvm.kernels.dsp_codes import fits_four_rows
+from embbert_tvm.kernels.epilogues import reciprocal_root
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high
-from embbert_tvm.kernels.isa.base import Isa, context_factor, started
+from embbert_tvm.kernels.isa.base import Isa, Start, context_factor, started
 from embbert_tvm.kernels.isa.destination import Destination
+from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
-from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, ROWS
+from embbert_tvm.kernels.low_bits import CompressedVector, WeightFormat
 from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 
 # Pairs of columns between two branches of the product's loop, and the fewest that it is written for.
@@ -67,6 +71,8 @@ _CONTEXTS = (
     *_plain("embbert_dsp_context_plain"),
 )
 _RAWS = tuple(_raw(loads, steps) for loads in ("single", "grouped") for steps in (16, 32))
+# By rows and columns of a tile.
+_RAW_TILES = {(4, 2): "embbert_dsp_dot_raw", (2, 2): "embbert_dsp_dot_raw_2x2", (2, 4): "embbert_dsp_dot_raw_2x4"}
 _MICRO_KERNELS = (
     MicroKernel("embbert_dsp_dot_4x2", _HEADER, _tile, _DOTS),
     MicroKernel("embbert_dsp_context_4x2", _HEADER, _context_tile, _CONTEXTS),
@@ -76,17 +82,28 @@ _MICRO_KERNELS = (
         {
             **{f"embbert_dsp_dot_4x2_{steps}": _tile for steps in range(_LEAST, _MOST + 1)},
             "embbert_dsp_dot_raw_2x2": lambda pairs: 8 * pairs,
+            "embbert_dsp_dot_raw_2x4": _tile,
             "embbert_dsp_filter": lambda pairs, channels, taps: 4 * pairs * taps,
             "embbert_dsp_fir_4": lambda taps: 4 * taps,
             "embbert_dsp_rows": lambda n, k: n * k,
+            "embbert_dsp_normalize": lambda width: 0,
             "embbert_dsp_offset": lambda pairs, width: 0,
             "embbert_dsp_scores": lambda pairs, stride, k: 8 * pairs * k,
             "embbert_dsp_softmax": lambda columns: 0,
             "embbert_dsp_softmax_fours": lambda columns: 0,
+            "embbert_dsp_squares": lambda width: 0,
             "embbert_dsp_store": lambda: 0,
             "embbert_dsp_values": lambda fours, stride, width: 16 * fours * width,
             "embbert_dsp_widen_4": lambda width: 0,
             "embbert_dsp_widen_offset_4": lambda width: 0,
+        },
+    ),
+    *listed(
+        "embbert_dsp_codes.h",
+        {
+            "embbert_dsp_block_sums": lambda k, block, offset: 0,
+            "embbert_dsp_codes_2x4": lambda offset, k, block, bits: 8 * k,
+            "embbert_dsp_codes_rows": lambda offset, n, k, block, bits: n * k,
         },
     ),
 )
@@ -112,15 +129,22 @@ class Dsp(Isa):
         return self.intrinsic and self.simd
 
     @property
+    def widens_gains(self) -> bool:
+        return self.simd_intrinsic
+
+    @property
     def attends_in_blocks(self) -> bool:
         return self.simd
 
     def attending(self, width: int, columns: int) -> DspOffset | None:
         fits = self.takes_raw(width) and 2 * INTERLEAVE * columns <= _OFFSET_BYTES
-        return DspOffset(simd=self.simd) if self.intrinsic and fits else None
+        return DspOffset(simd=self.simd, raw_tile=self.raw_tile) if self.intrinsic and fits else None
 
     def takes_raw(self, k: int) -> bool:
         return self.simd and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
+
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
+        return DSP_CODES if self.simd and fits_four_rows(weight_format, n, k) else None
 
     def dot_columns(self, columns: int) -> int:
         pairs = max((columns + 1) // 2, _LEAST)
@@ -160,12 +184,36 @@ class Dsp(Isa):
 
         self.tiles(left, weight, n, started(bias, start), finish)
 
-    def dot_raw(self, acc, left, row: int, right, pair, k: int) -> None:
+    def dot_raw(self, acc, left, row: int, right, pair, k: int, tile: tuple[int, int]) -> None:
         if not self.intrinsic:
-            super().dot_raw(acc, left, row, right, pair, k)
+            super().dot_raw(acc, left, row, right, pair, k, tile)
             return
         args = (address(acc, 0, 0), address(left, 0, row, 0), address(right, pair, 0, 0), k // 2)
-        call("embbert_dsp_dot_raw" if self.raw_rows == ROWS else "embbert_dsp_dot_raw_2x2", *args)
+        call(_RAW_TILES[tile], *args)
+
+    def normalize(
+        self, out: Destination, sums, left, weight, width: int, n: int, bias, start: Start, norm: Norm
+    ) -> None:
+        uncompressed = not isinstance(norm.gain, CompressedVector)
+        plain = weight is not None and norm.shift is None and uncompressed
+        if not (self.simd_intrinsic and plain and out.operand is None and n == width):
+            super().normalize(out, sums, left, weight, width, n, bias, start, norm)
+            return
+        self.scaled(sums, left, weight, n, started(bias, start), norm)
+        square_sum = workspace("square_sum", (1,), "int64")
+        shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
+        squares = workspace("squares", (ROWS,), "int64")
+        lefts, inverses = workspace("lefts", (ROWS,), "int32"), workspace("inverses", (ROWS,), "int32")
+        at = address(sums, 0, 0, 0)
+        call("embbert_dsp_squares", address(squares, 0), at, n)
+        with loop("r", ROWS) as r:
+            store(square_sum, squares[r] + i64(norm.epsilon[0]), 0)
+            reciprocal_root(square_sum, shift, inverse)
+            store(lefts, i32(16) - shift[0], r)
+            store(inverses, inverse[0], r)
+        pairs = (address(out.tensor, out.first_pair, 0, 0), address(out.tensor, out.first_pair + 1, 0, 0))
+        rows = (at, address(lefts, 0), address(inverses, 0), address(norm.gain, 0))
+        call("embbert_dsp_normalize", *pairs, *rows, n)
 
     def softmax_weights(self, weights, total, score, exp, score_multiplier, count) -> None:
         if not self.simd_intrinsic:
@@ -248,7 +296,8 @@ class DspOffset(Dsp):
         call("embbert_dsp_widen_offset_4", address(out, 0, 0, 0), *pairs, width)
 
     def scores(self, out, left, keys, first_column, width: int, count) -> None:
-        pairs, stride = (count + 1) // INTERLEAVE, int(keys.shape[1]) * INTERLEAVE
+        _, beside = self.raw_tile
+        pairs, stride = (count + (beside - 1)) // beside * (beside // INTERLEAVE), int(keys.shape[1]) * INTERLEAVE
         args = (address(left, 0, 0, 0), address(keys, 0, first_column, 0), pairs, stride, width)
         call("embbert_dsp_scores", address(out, 0, 0, 0), *args)
 
@@ -275,7 +324,8 @@ def steps_of(pairs: int) -> int | None:
     return next((steps for steps in range(_MOST, _LEAST - 1, -1) if pairs % steps == 0), None)
 
 
-DSP = Dsp()
+# Of a tile of two rows by four columns all loads are a group, which takes a cycle more than it has loads.
+DSP = Dsp(raw_tile=(2, 4))
 # Two instructions issue at once: a tile of two rows has a load for every SMLAD.
-DSP_DUAL = Dsp(raw_rows=2)
+DSP_DUAL = Dsp(raw_tile=(2, 2))
 PLAIN = Dsp(row_cost=4.7, simd=False)

@@ -16,7 +16,7 @@ from embbert_tvm.kernels.isa.base import Isa, Start
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
-from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.layouts import INTERLEAVE, MVE_CODES, ROWS
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.mve_codes import fits_codes
 
@@ -96,8 +96,8 @@ class Mve(Isa):
         pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
         call("embbert_mve_interleave", *pairs, address(operand, 0, 0, 0), width)
 
-    def takes_codes(self, weight_format: WeightFormat, k: int) -> bool:
-        return fits_codes(weight_format, k)
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
+        return MVE_CODES if fits_codes(weight_format, k) else None
 
     def product(self, sums, left, right, right_at: tuple, pairs, k: int) -> None:
         """sums[at(r, j)] = left . column j of `pairs` pairs of rows of `right`, from right_at on, over k columns."""

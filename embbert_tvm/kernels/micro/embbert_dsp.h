@@ -332,6 +332,26 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
             acc[2 * r + 1] = start[r] + EMBBERT_SECOND(acc[2 * r + 1], acc[2 * r]);                                    \
         }                                                                                                              \
     }
+/* A tile of two rows by two raw words at b and `next` bytes on: four loads in a group, 15 cycles for 16 multiplications
+ * on M4, not 16. */
+#define EMBBERT_DSP_2X4(name, form, steps, before)                                                                     \
+    EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t next, int32_t pairs)       \
+    {                                                                                                                  \
+        register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
+        register uintptr_t right __asm__("r12") = (uintptr_t)b - 4;                                                    \
+        register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
+        EMBBERT_TILE_LOAD(acc)                                                                                         \
+        __asm__ volatile("push {r7, r9}\n"                                                                             \
+                         "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                        \
+                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                       \
+                         "pop {r7, r9}\n"                                                                              \
+                         : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
+                         : [next] "i"(next)                                                                            \
+                         : "r10", "r11", "cc", "memory");                                                              \
+        EMBBERT_TILE_STORE(acc)                                                                                        \
+    }
+EMBBERT_DSP_2X4(embbert_dsp_raw_2x4_16, RAW_2X4, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_2X4(embbert_dsp_raw_2x4_32, RAW_2X4, 32, EMBBERT_TIMES_31)
 /* A tile of two rows, where every SMLAD has a load beside it: 8 cycles for 16 multiplications on M7, not 9. */
 #define EMBBERT_TWO_LOAD(w, x, y, z)                                                                                   \
     register int32_t c0 __asm__("r0") = w;                                                                             \
@@ -359,17 +379,19 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
         acc[2] = c2, acc[3] += EMBBERT_SECOND(c3, c2);                                                                 \
     }
 #else
-/* Of `rows` rows. */
+/* Of `rows` rows by `columns` columns. */
 EMBBERT_INLINE void embbert_dsp_raw_plain(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs,
-                                          const int32_t rows)
+                                          const int32_t rows, const int32_t columns)
 {
-    for (int32_t p = 0; p < pairs; p++) {
-        for (int32_t h = 0; h < 2; h++) {
-            const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);
-            for (int32_t r = 0; r < rows; r++) {
-                const int32_t left = a[8 * p + 2 * r + h];
-                acc[2 * r] += left * first;
-                acc[2 * r + 1] += left * second;
+    for (int32_t c = 0; c < columns; c += 2, b += 4 * pairs) {
+        for (int32_t p = 0; p < pairs; p++) {
+            for (int32_t h = 0; h < 2; h++) {
+                const int32_t first = b[4 * p + 2 * h], second = b[4 * p + 2 * h + 1] + (first < 0);
+                for (int32_t r = 0; r < rows; r++) {
+                    const int32_t left = a[8 * p + 2 * r + h];
+                    acc[columns * r + c] += left * first;
+                    acc[columns * r + c + 1] += left * second;
+                }
             }
         }
     }
@@ -377,12 +399,12 @@ EMBBERT_INLINE void embbert_dsp_raw_plain(int32_t *acc, const int16_t *a, const 
 #define EMBBERT_DSP_RAW(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        embbert_dsp_raw_plain(acc, a, b, pairs, 4);                                                                    \
+        embbert_dsp_raw_plain(acc, a, b, pairs, 4, 2);                                                                    \
     }
 #define EMBBERT_DSP_RAW_TWO(name, steps, before)                                                                       \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, int32_t pairs)                           \
     {                                                                                                                  \
-        embbert_dsp_raw_plain(acc, a, b, pairs, 2);                                                                    \
+        embbert_dsp_raw_plain(acc, a, b, pairs, 2, 2);                                                                    \
     }
 #endif
 EMBBERT_DSP_RAW(embbert_dsp_dot_raw_single_16, RAW_SINGLE, 16, EMBBERT_TIMES_15)
@@ -417,6 +439,24 @@ EMBBERT_INLINE void embbert_dsp_dot_raw_2x2(int32_t *acc, const int16_t *a, cons
     } else {
         embbert_dsp_raw_two_16(acc, a, b, pairs);
     }
+}
+
+/* And of two rows by four columns, two pairs of rows of weights one after the other: acc (2, 4). */
+EMBBERT_INLINE void embbert_dsp_dot_raw_2x4(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t pairs)
+{
+#if EMBBERT_DSP
+    int32_t sums[8] = {acc[0], acc[0], acc[2], acc[2], acc[4], acc[4], acc[6], acc[6]};
+    if (pairs % 32 == 0) {
+        embbert_dsp_raw_2x4_32(sums, a, b, 4 * pairs, pairs);
+    } else {
+        embbert_dsp_raw_2x4_16(sums, a, b, 4 * pairs, pairs);
+    }
+    for (int32_t i = 0; i < 8; i += 2) {
+        acc[i] = sums[i], acc[i + 1] += EMBBERT_SECOND(sums[i + 1], sums[i]);
+    }
+#else
+    embbert_dsp_raw_plain(acc, a, b, pairs, 2, 4);
+#endif
 }
 
 /* Two neighbours of a row of a block operand. out is aligned to words. */
@@ -468,23 +508,32 @@ static inline void embbert_dsp_offset(int8_t *y, int32_t pairs, int32_t width)
 EMBBERT_DSP_KEYS(embbert_dsp_keys_16, 16, EMBBERT_TIMES_7)
 EMBBERT_DSP_KEYS(embbert_dsp_keys_32, 32, EMBBERT_TIMES_15)
 #else
-#define EMBBERT_DSP_KEYS(name, steps, before)                                                                          \
-    EMBBERT_DSP_DOT(name##_sums, KEYS_GROUPED, steps, before)                                                          \
-    EMBBERT_INLINE void name(int32_t *scores, const int32_t *start, const int16_t *a, const int8_t *b, int32_t pairs)  \
-    {                                                                                                                  \
-        int32_t acc[8] = {start[0], start[0], start[1], start[1], start[2], start[2], start[3], start[3]};             \
-        name##_sums(acc, a, b, pairs);                                                                                 \
-        for (int32_t r = 0; r < 4; r++) {                                                                              \
-            scores[2 * r] = acc[2 * r], scores[2 * r + 1] = EMBBERT_SECOND(acc[2 * r + 1], acc[2 * r]);                \
-        }                                                                                                              \
+EMBBERT_DSP_2X4(embbert_dsp_keys_2x4_16, KEYS_2X4, 16, EMBBERT_TIMES_15)
+EMBBERT_DSP_2X4(embbert_dsp_keys_2x4_32, KEYS_2X4, 32, EMBBERT_TIMES_31)
+/* Of two pairs of keys, `stride` bytes apart. */
+EMBBERT_INLINE void embbert_dsp_keys_two_pairs(int32_t *scores, const int32_t *start, const int16_t *a, const int8_t *b,
+                                               const int32_t stride, const int32_t pairs)
+{
+    for (int32_t r = 0; r < 4; r += 2, scores += 4, a += 4) {
+        const int32_t s = start[r], t = start[r + 1];
+        int32_t acc[8] = {s, s, s, s, t, t, t, t};
+        if (pairs % 32 == 0) {
+            embbert_dsp_keys_2x4_32(acc, a, b, stride, pairs);
+        } else {
+            embbert_dsp_keys_2x4_16(acc, a, b, stride, pairs);
+        }
+        for (int32_t i = 0; i < 8; i += 2) {
+            int32_t *const at = scores + i / 4 * 2 + i % 4 / 2 * 8;
+            at[0] = acc[i], at[1] = EMBBERT_SECOND(acc[i + 1], acc[i]);
+        }
     }
-EMBBERT_DSP_KEYS(embbert_dsp_keys_16, 16, EMBBERT_TIMES_15)
-EMBBERT_DSP_KEYS(embbert_dsp_keys_32, 32, EMBBERT_TIMES_31)
+}
 #endif
 #endif
 
 /* scores (pairs, 4, 2) = block operand a (k / 2, 4, 2) . the rows of keys in offset binary, pairs `stride` bytes apart,
- * over their first k columns, k a multiple of 32 and at most 512. */
+ * over their first k columns, k a multiple of 32 and at most 512. pairs is even but where two instructions issue at
+ * once. */
 EMBBERT_INLINE void embbert_dsp_scores(int32_t *scores, const int16_t *a, const int8_t *keys, int32_t pairs,
                                        const int32_t stride, const int32_t k)
 {
@@ -499,6 +548,7 @@ EMBBERT_INLINE void embbert_dsp_scores(int32_t *scores, const int16_t *a, const 
     for (int32_t r = 0; r < 4; r++) {
         start[r] *= -128;
     }
+#if EMBBERT_DUAL_ISSUE
     for (int32_t p = 0; p < pairs; p++, scores += 8, keys += stride) {
         if (k % 64 == 0) {
             embbert_dsp_keys_32(scores, start, a, keys, k / 2);
@@ -506,6 +556,11 @@ EMBBERT_INLINE void embbert_dsp_scores(int32_t *scores, const int16_t *a, const 
             embbert_dsp_keys_16(scores, start, a, keys, k / 2);
         }
     }
+#else
+    for (int32_t p = 0; p < pairs; p += 2, scores += 16, keys += 2 * stride) {
+        embbert_dsp_keys_two_pairs(scores, start, a, keys, stride, k / 2);
+    }
+#endif
 #else
     for (int32_t p = 0; p < pairs; p++, scores += 8, keys += stride) {
         for (int32_t i = 0; i < 8; i++) {
@@ -980,6 +1035,18 @@ EMBBERT_INLINE void embbert_dsp_fir_4(int32_t *acc, const int16_t *line, const i
     acc[3] = sums[3];
 }
 
+#if EMBBERT_DSP
+/* Outputs up to `last` by the last `n` of the taps that are laid out. */
+#define EMBBERT_FILTER_UNTIL(last, n)                                                                                  \
+    for (; to != last; to += 4 * channels, at += 4) {                                                                  \
+        int32_t acc[4] = {bias, bias, bias, bias};                                                                     \
+        embbert_dsp_fir_4(acc, at + taps - n, by + 2 * (most - n), n);                                                 \
+        to[0] = levels[saturate_i8(multiply_high(acc[0], multiplier))];                                                \
+        to[1] = levels[saturate_i8(multiply_high(acc[1], multiplier))];                                                \
+        to[2 * channels] = levels[saturate_i8(multiply_high(acc[2], multiplier))];                                     \
+        to[2 * channels + 1] = levels[saturate_i8(multiply_high(acc[3], multiplier))];                                 \
+    }
+#endif
 /* Two filters along the text, causal, on two neighbouring channels of an interleaved matrix x (pairs, channels, 2), to
  * the same of out:
  *     out = table[128 + clamp(multiply_high(bias + sum over k of tap[k] * x[t - taps + 1 + k], multiplier))]
@@ -1009,33 +1076,34 @@ EMBBERT_INLINE void embbert_dsp_filter(int8_t *out, const int8_t *x, int16_t *li
     first[0] = 0, first[1] = before0 & 0xFFFF;
     second[0] = 0, second[1] = before1 & 0xFFFF;
     embbert_word_t *top = (embbert_word_t *)(void *)(line + taps), *bottom = (embbert_word_t *)(void *)(line + samples + taps);
-    for (int32_t p = 0; p < pairs; p++) {
-        const int32_t word = *(const embbert_word_t *)(const void *)(x + 2 * channels * p);
-        int32_t even, odd;
-        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
-        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
-        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(top[p]) : "r"(even), "r"(odd));
-        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(bottom[p]) : "r"(odd), "r"(even));
+    for (const int8_t *const end = x + 2 * channels * pairs; x != end; x += 4 * channels, top += 2, bottom += 2) {
+        const int32_t word0 = *(const embbert_word_t *)(const void *)x;
+        const int32_t word1 = *(const embbert_word_t *)(const void *)(x + 2 * channels);
+        int32_t even0, odd0, even1, odd1;
+        __asm__("sxtb16 %0, %1" : "=r"(even0) : "r"(word0));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd0) : "r"(word0));
+        __asm__("sxtb16 %0, %1" : "=r"(even1) : "r"(word1));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd1) : "r"(word1));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(top[0]) : "r"(even0), "r"(odd0));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(bottom[0]) : "r"(odd0), "r"(even0));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(top[1]) : "r"(even1), "r"(odd1));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(bottom[1]) : "r"(odd1), "r"(even1));
     }
-    const int8_t *const levels = table + 128;
+    /* In a register of its own, so that an entry is a load from there on. */
+    const int8_t *levels = table + 128;
+    __asm__("" : "+r"(levels));
     for (int32_t h = 0; h < 2; h++) {
         const int32_t bias = h == 0 ? bias0 : bias1, multiplier = h == 0 ? multiplier0 : multiplier1;
         const int16_t *at = line + h * samples, *by = laid + h * (2 * taps + 4);
-        int8_t *to = out + 2 * h;
-        for (int32_t t = 0; t < 2 * pairs; t += 4, at += 4, to += 4 * channels) {
-            int32_t acc[4] = {bias, bias, bias, bias};
-            if (halves && t < 8) {
-                embbert_dsp_fir_4(acc, at + taps - 8, by + 2 * (most - 8), 8);
-            } else if (taps == 32 && t < 16) {
-                embbert_dsp_fir_4(acc, at + taps - 16, by + 2 * (most - 16), 16);
-            } else {
-                embbert_dsp_fir_4(acc, at, by, taps);
-            }
-            to[0] = levels[saturate_i8(multiply_high(acc[0], multiplier))];
-            to[1] = levels[saturate_i8(multiply_high(acc[1], multiplier))];
-            to[2 * channels] = levels[saturate_i8(multiply_high(acc[2], multiplier))];
-            to[2 * channels + 1] = levels[saturate_i8(multiply_high(acc[3], multiplier))];
+        int8_t *to = out + 2 * h, *const end = to + 2 * channels * pairs;
+        int8_t *const after8 = to + 2 * channels * min_i32(pairs, 4), *const after16 = to + 2 * channels * min_i32(pairs, 8);
+        if (halves) {
+            EMBBERT_FILTER_UNTIL(after8, 8)
         }
+        if (taps == 32) {
+            EMBBERT_FILTER_UNTIL(after16, 16)
+        }
+        EMBBERT_FILTER_UNTIL(end, taps)
     }
 #else
     (void)laid;
@@ -1119,6 +1187,60 @@ static inline void embbert_dsp_rows(int32_t *sums, const int8_t *x, const int8_t
         }
     }
 #endif
+}
+
+/* The squares of the rows of sums (width / 2, 4, 2), added up. width is even. */
+static inline void embbert_dsp_squares(int64_t *squares, const int32_t *sums, int32_t width)
+{
+    for (int32_t r = 0; r < 4; r += 2, sums += 4) {
+        const int32_t *at = sums;
+        int64_t first = 0, second = 0;
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < width / 2; p++, at += 8) {
+            const int32_t w = at[0], x = at[1], y = at[2], z = at[3];
+            first += (int64_t)w * w, second += (int64_t)y * y;
+            first += (int64_t)x * x, second += (int64_t)z * z;
+        }
+        squares[r] = first, squares[r + 1] = second;
+    }
+}
+
+/* Pairs of rows out0 and out1 (width, 2) of an interleaved matrix from four rows of sums (width / 2, 4, 2):
+ *     saturate(multiply_high(multiply_high(sum << left of its row, inverse of its row), gain of its column))
+ * width is even; both are aligned to words. */
+static inline void embbert_dsp_normalize(int8_t *out0, int8_t *out1, const int32_t *sums, const int32_t *left,
+                                         const int32_t *inverse, const int32_t *gain, int32_t width)
+{
+    for (int32_t r = 0; r < 4; r += 2, sums += 4) {
+        const int32_t *at = sums, *by = gain;
+        int8_t *out = r == 0 ? out0 : out1;
+        const int32_t left0 = left[r], left1 = left[r + 1], inverse0 = inverse[r], inverse1 = inverse[r + 1];
+#pragma GCC unroll 2
+        for (const int32_t *const end = gain + width; by != end;) {
+#if EMBBERT_DSP
+            int32_t w, x, y, z, g;
+            __asm__ volatile(
+                "ldr %[g], [%[by]], #8\n ldr %[w], [%[at]], #32\n ldr %[y], [%[at], #-24]\n ldr %[x], [%[at], #-28]\n"
+                "ldr %[z], [%[at], #-20]\n lsl %[w], %[w], %[l0]\n lsl %[y], %[y], %[l1]\n smmulr %[w], %[w], %[i0]\n"
+                "lsl %[x], %[x], %[l0]\n smmulr %[y], %[y], %[i1]\n lsl %[z], %[z], %[l1]\n smmulr %[x], %[x], %[i0]\n"
+                "smmulr %[z], %[z], %[i1]\n smmulr %[w], %[w], %[g]\n smmulr %[y], %[y], %[g]\n"
+                "ldr %[g], [%[by], #-4]\n ssat %[w], #8, %[w]\n ssat %[y], #8, %[y]\n smmulr %[x], %[x], %[g]\n"
+                "smmulr %[z], %[z], %[g]\n bfi %[w], %[y], #8, #8\n ssat %[x], #8, %[x]\n ssat %[z], #8, %[z]\n"
+                "bfi %[w], %[x], #16, #8\n bfi %[w], %[z], #24, #8\n str %[w], [%[out]], #4\n"
+                : [w] "=&r"(w), [x] "=&r"(x), [y] "=&r"(y), [z] "=&r"(z), [g] "=&r"(g), [at] "+r"(at), [by] "+r"(by),
+                  [out] "+r"(out)
+                : [l0] "r"(left0), [l1] "r"(left1), [i0] "r"(inverse0), [i1] "r"(inverse1)
+                : "memory");
+#else
+            for (int32_t i = 0; i < 4; i++) {
+                const int32_t shifted = (int32_t)((uint32_t)at[i % 2 * 2 + i / 2] << (i % 2 ? left1 : left0));
+                const int32_t unit = multiply_high(shifted, i % 2 ? inverse1 : inverse0);
+                out[i] = (int8_t)saturate_i8(multiply_high(unit, by[i / 2]));
+            }
+            at += 8, by += 2, out += 4;
+#endif
+        }
+    }
 }
 
 /* Softmax weights (columns / 2, 4, 2) from scores of the same layout, and each row's sum of them in total[4]:

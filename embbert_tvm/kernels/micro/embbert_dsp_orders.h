@@ -84,6 +84,83 @@
     "add r12, r12, #4*" #steps "\n smlad r8, r7, r9, r8\n ldr r9, " end "\n add lr, lr, #16*" #steps "\n" \
     "smlad r6, r7, r10, r6\n smlad r4, r11, r10, r4\n cmp r12, r9\n"
 
+#define EMBBERT_DOT_RAW_2X4_START ""
+#define EMBBERT_DOT_RAW_2X4_STEP(n) "ldr r7, [lr, #16*(" #n ")+0]\n ldr r9, [lr, #16*(" #n ")+4]\n" \
+    "ldr r10, [r12, #4*(" #n ")+4]\n ldr r11, [r12, #4*(" #n ")+4+%c[next]]\n smlad r1, r7, r10, r1\n" \
+    "smlad r5, r9, r10, r5\n sxtb16 r10, r10\n smlad r0, r7, r10, r0\n smlad r4, r9, r10, r4\n" \
+    "smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n sxtb16 r11, r11\n smlad r2, r7, r11, r2\n" \
+    "smlad r6, r9, r11, r6\n"
+#define EMBBERT_DOT_RAW_2X4_LAST(steps, end) "ldr r7, [lr, #16*(" #steps "-1)+0]\n" \
+    "ldr r9, [lr, #16*(" #steps "-1)+4]\n ldr r10, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r11, [r12, #4*(" #steps "-1)+4+%c[next]]\n smlad r1, r7, r10, r1\n add r12, r12, #4*" #steps "\n" \
+    "smlad r5, r9, r10, r5\n add lr, lr, #16*" #steps "\n sxtb16 r10, r10\n smlad r0, r7, r10, r0\n" \
+    "smlad r4, r9, r10, r4\n ldr r10, " end "\n smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n sxtb16 r11, r11\n" \
+    "smlad r2, r7, r11, r2\n smlad r6, r9, r11, r6\n cmp r12, r10\n"
+
+#define EMBBERT_DOT_CODES_4_GROUPED_START ""
+#define EMBBERT_DOT_CODES_4_GROUPED_STEP(n) "ldr r10, [r12, #4*(" #n ")+4]\n ldr r9, [lr, #16*(" #n ")+4]\n" \
+    "ldr r7, [lr, #16*(" #n ")+0]\n bic r11, r10, #0xF000F000\n smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n" \
+    "and r11, r10, #0x00FF00FF\n smlad r3, r7, r10, r3\n smlad r1, r7, r11, r1\n smlad r5, r9, r11, r5\n" \
+    "and r11, r10, #0x000F000F\n smlad r8, r9, r10, r8\n smlad r0, r7, r11, r0\n smlad r4, r9, r11, r4\n"
+#define EMBBERT_DOT_CODES_4_GROUPED_LAST(steps, end) "ldr r10, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r9, [lr, #16*(" #steps "-1)+4]\n ldr r7, [lr, #16*(" #steps "-1)+0]\n bic r11, r10, #0xF000F000\n" \
+    "add r12, r12, #4*" #steps "\n smlad r6, r9, r11, r6\n add lr, lr, #16*" #steps "\n smlad r2, r7, r11, r2\n" \
+    "and r11, r10, #0x00FF00FF\n smlad r3, r7, r10, r3\n smlad r1, r7, r11, r1\n smlad r5, r9, r11, r5\n" \
+    "and r11, r10, #0x000F000F\n smlad r8, r9, r10, r8\n ldr r10, " end "\n smlad r0, r7, r11, r0\n" \
+    "smlad r4, r9, r11, r4\n cmp r12, r10\n"
+
+#define EMBBERT_DOT_CODES_4_SINGLE_START "ldr r10, [r12, #4*(0)+4]\n ldr r9, [lr, #16*(0)+4]\n"
+#define EMBBERT_DOT_CODES_4_SINGLE_STEP(n) "bic r11, r10, #0xF000F000\n ldr r7, [lr, #16*(" #n ")+0]\n" \
+    "smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n and r11, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n" \
+    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x000F000F\n smlad r3, r7, r10, r3\n" \
+    "ldr r10, [r12, #4*(" #n "+1)+4]\n smlad r4, r9, r11, r4\n ldr r9, [lr, #16*(" #n "+1)+4]\n" \
+    "smlad r0, r7, r11, r0\n"
+#define EMBBERT_DOT_CODES_4_SINGLE_LAST(steps, end) "bic r11, r10, #0xF000F000\n" \
+    "ldr r7, [lr, #16*(" #steps "-1)+0]\n smlad r6, r9, r11, r6\n add r12, r12, #4*" #steps "\n" \
+    "smlad r2, r7, r11, r2\n add lr, lr, #16*" #steps "\n and r11, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n" \
+    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x000F000F\n smlad r3, r7, r10, r3\n" \
+    "ldr r10, " end "\n smlad r4, r9, r11, r4\n smlad r0, r7, r11, r0\n cmp r12, r10\n"
+
+#define EMBBERT_DOT_CODES_2_GROUPED_START ""
+#define EMBBERT_DOT_CODES_2_GROUPED_STEP(n) "ldr r10, [r12, #4*(" #n ")+4]\n ldr r7, [lr, #32*(" #n ")+0]\n" \
+    "ldr r9, [lr, #32*(" #n ")+4]\n and r11, r10, #0x00FF00FF\n smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n" \
+    "and r11, r10, #0x003F003F\n smlad r2, r7, r11, r2\n smlad r6, r9, r11, r6\n and r11, r10, #0x000F000F\n" \
+    "smlad r1, r7, r11, r1\n smlad r5, r9, r11, r5\n and r11, r10, #0x00030003\n smlad r0, r7, r11, r0\n" \
+    "smlad r4, r9, r11, r4\n ldr r7, [lr, #32*(" #n ")+16]\n ldr r9, [lr, #32*(" #n ")+20]\n" \
+    "uxtb16 r10, r10, ror #8\n and r11, r10, #0x003F003F\n smlad r3, r7, r10, r3\n smlad r6, r9, r11, r6\n" \
+    "smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n" \
+    "and r11, r10, #0x00030003\n smlad r0, r7, r11, r0\n smlad r4, r9, r11, r4\n smlad r8, r9, r10, r8\n"
+#define EMBBERT_DOT_CODES_2_GROUPED_LAST(steps, end) "ldr r10, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r7, [lr, #32*(" #steps "-1)+0]\n ldr r9, [lr, #32*(" #steps "-1)+4]\n and r11, r10, #0x00FF00FF\n" \
+    "smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n and r11, r10, #0x003F003F\n smlad r2, r7, r11, r2\n" \
+    "smlad r6, r9, r11, r6\n and r11, r10, #0x000F000F\n smlad r1, r7, r11, r1\n smlad r5, r9, r11, r5\n" \
+    "and r11, r10, #0x00030003\n smlad r0, r7, r11, r0\n smlad r4, r9, r11, r4\n" \
+    "ldr r7, [lr, #32*(" #steps "-1)+16]\n ldr r9, [lr, #32*(" #steps "-1)+20]\n uxtb16 r10, r10, ror #8\n" \
+    "add r12, r12, #4*" #steps "\n and r11, r10, #0x003F003F\n add lr, lr, #32*" #steps "\n" \
+    "smlad r3, r7, r10, r3\n smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n" \
+    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x00030003\n smlad r0, r7, r11, r0\n" \
+    "ldr r7, " end "\n smlad r4, r9, r11, r4\n smlad r8, r9, r10, r8\n cmp r12, r7\n"
+
+#define EMBBERT_DOT_CODES_2_SINGLE_START "ldr r10, [r12, #4*(0)+4]\n ldr r7, [lr, #32*(0)+0]\n"
+#define EMBBERT_DOT_CODES_2_SINGLE_STEP(n) "ldr r9, [lr, #32*(" #n ")+4]\n and r11, r10, #0x00FF00FF\n" \
+    "smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n and r11, r10, #0x003F003F\n smlad r6, r9, r11, r6\n" \
+    "smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n" \
+    "and r11, r10, #0x00030003\n uxtb16 r10, r10, ror #8\n smlad r4, r9, r11, r4\n" \
+    "ldr r9, [lr, #32*(" #n ")+20]\n smlad r0, r7, r11, r0\n ldr r7, [lr, #32*(" #n ")+16]\n" \
+    "and r11, r10, #0x003F003F\n smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n" \
+    "smlad r3, r7, r10, r3\n smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x00030003\n" \
+    "smlad r8, r9, r10, r8\n ldr r10, [r12, #4*(" #n "+1)+4]\n smlad r0, r7, r11, r0\n" \
+    "ldr r7, [lr, #32*(" #n "+1)+0]\n smlad r4, r9, r11, r4\n"
+#define EMBBERT_DOT_CODES_2_SINGLE_LAST(steps, end) "ldr r9, [lr, #32*(" #steps "-1)+4]\n" \
+    "and r11, r10, #0x00FF00FF\n smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n and r11, r10, #0x003F003F\n" \
+    "smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n smlad r5, r9, r11, r5\n" \
+    "smlad r1, r7, r11, r1\n and r11, r10, #0x00030003\n uxtb16 r10, r10, ror #8\n smlad r4, r9, r11, r4\n" \
+    "ldr r9, [lr, #32*(" #steps "-1)+20]\n smlad r0, r7, r11, r0\n ldr r7, [lr, #32*(" #steps "-1)+16]\n" \
+    "and r11, r10, #0x003F003F\n add r12, r12, #4*" #steps "\n smlad r6, r9, r11, r6\n" \
+    "add lr, lr, #32*" #steps "\n smlad r2, r7, r11, r2\n and r11, r10, #0x000F000F\n smlad r3, r7, r10, r3\n" \
+    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x00030003\n smlad r8, r9, r10, r8\n" \
+    "ldr r10, " end "\n smlad r0, r7, r11, r0\n smlad r4, r9, r11, r4\n cmp r12, r10\n"
+
 #define EMBBERT_VALUES_TWO_START "ldr r8, [r12, %[stride]*2*(0)+%c[stride]]\n ldr r5, [r12, %[stride]*2*(0)]\n" \
     "ldr r4, [lr, #32*(0)+4]\n ldr r11, [lr, #32*(0)+0]\n pkhtb r9, r8, r5, asr #16\n ldr r7, [lr, #32*(0)+20]\n"
 #define EMBBERT_VALUES_TWO_STEP(n) "pkhbt r8, r5, r8, lsl #16\n smlad r3, r4, r9, r3\n uxtb16 r10, r8\n" \
@@ -179,6 +256,19 @@
     "ldr r11, [lr, #16*(" #steps "-1)+8]\n ldr r7, [lr, #16*(" #steps "-1)+12]\n smlad r5, r11, r9, r5\n" \
     "add r12, r12, #4*" #steps "\n smlad r8, r7, r9, r8\n ldr r9, " end "\n add lr, lr, #16*" #steps "\n" \
     "smlad r6, r7, r10, r6\n smlad r4, r11, r10, r4\n cmp r12, r9\n"
+
+#define EMBBERT_DOT_KEYS_2X4_START ""
+#define EMBBERT_DOT_KEYS_2X4_STEP(n) "ldr r7, [lr, #16*(" #n ")+0]\n ldr r9, [lr, #16*(" #n ")+4]\n" \
+    "ldr r10, [r12, #4*(" #n ")+4]\n ldr r11, [r12, #4*(" #n ")+4+%c[next]]\n smlad r1, r7, r10, r1\n" \
+    "smlad r5, r9, r10, r5\n uxtb16 r10, r10\n smlad r0, r7, r10, r0\n smlad r4, r9, r10, r4\n" \
+    "smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n uxtb16 r11, r11\n smlad r2, r7, r11, r2\n" \
+    "smlad r6, r9, r11, r6\n"
+#define EMBBERT_DOT_KEYS_2X4_LAST(steps, end) "ldr r7, [lr, #16*(" #steps "-1)+0]\n" \
+    "ldr r9, [lr, #16*(" #steps "-1)+4]\n ldr r10, [r12, #4*(" #steps "-1)+4]\n" \
+    "ldr r11, [r12, #4*(" #steps "-1)+4+%c[next]]\n smlad r1, r7, r10, r1\n add r12, r12, #4*" #steps "\n" \
+    "smlad r5, r9, r10, r5\n add lr, lr, #16*" #steps "\n uxtb16 r10, r10\n smlad r0, r7, r10, r0\n" \
+    "smlad r4, r9, r10, r4\n ldr r10, " end "\n smlad r3, r7, r11, r3\n smlad r8, r9, r11, r8\n uxtb16 r11, r11\n" \
+    "smlad r2, r7, r11, r2\n smlad r6, r9, r11, r6\n cmp r12, r10\n"
 
 /* clang-format on */
 #endif

@@ -281,7 +281,8 @@ def _(stage: Linear, declared: _Linear, block: BlockContext) -> _Linear:
     weight = None
     if declared.weight is not None:
         weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.packing)
-    vectors = [widened(isa.fills_blocks, vector) for vector in declared.epilogue]
+    gain = len(declared.epilogue) - 1 if isa.widens_gains and isinstance(stage.epilogue, RmsNorm) else None
+    vectors = [widened(isa.fills_blocks or i == gain, vector) for i, vector in enumerate(declared.epilogue)]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.small_tables, declared.residuals, vectors)
 
 

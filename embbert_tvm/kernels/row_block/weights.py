@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from embbert_tvm.kernels import dsp_codes
 from embbert_tvm.kernels.builder import address, argument, call, i32, loop, store, workspace
+from embbert_tvm.kernels.dsp_codes import FourRows
 from embbert_tvm.kernels.isa.base import Isa
-from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS, ROWS
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
 from embbert_tvm.kernels.mve_codes import SPARE, block_columns
-from embbert_tvm.kernels.row_block.spec import MVE_CODES, RAW_WORDS
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,17 @@ class Packed:
     k: int
     raw: bool = False
 
-    def tile_rows(self, isa: Isa) -> int:
-        """Rows of a tile."""
-        return isa.raw_rows if self.raw else ROWS
+    def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
+        """Rows and columns of a tile of a product of n columns."""
+        return isa.raw_tile if self.raw and n % isa.raw_tile[1] == 0 else (ROWS, INTERLEAVE)
+
+    def begin(self, isa: Isa, left) -> None:
+        """What a product by tiles sets up, once for a block operand."""
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
-        """acc (tile_rows, 2) += rows of left from `row` on . the two rows of a pair."""
+        """acc (tile_shape) += rows of left from `row` on . the rows of `pair` and, of four columns, the next."""
         if self.raw:
-            isa.dot_raw(acc, left, row, self.buffer, pair, self.k)
+            isa.dot_raw(acc, left, row, self.buffer, pair, self.k, tuple(int(dim) for dim in acc.shape))
             return
         isa.dot(acc, (), left, self.buffer, (pair, 0), self.k)
 
@@ -46,8 +50,11 @@ class Coded:
     tile: object
     k: int
 
-    def tile_rows(self, isa: Isa) -> int:
-        return ROWS
+    def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
+        return ROWS, INTERLEAVE
+
+    def begin(self, isa: Isa, left) -> None:
+        pass
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         self.codes.unpack_pair(isa.intrinsic, self.tile, pair)
@@ -74,8 +81,11 @@ class MveCodes:
     weight_format: WeightFormat
     k: int
 
-    def tile_rows(self, isa: Isa) -> int:
-        return ROWS
+    def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
+        return ROWS, INTERLEAVE
+
+    def begin(self, isa: Isa, left) -> None:
+        pass
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         with loop("k", self.k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
@@ -98,6 +108,33 @@ class MveCodes:
         call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.weight_format.bits)
 
 
+@dataclass(frozen=True)
+class DspCodes:
+    """Codes as kernels/dsp_codes.py packs them. starts: what the sums of a block operand's rows start from,
+    (blocks, 4)."""
+
+    four_rows: FourRows
+    starts: object
+
+    def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
+        return INTERLEAVE, dsp_codes.ROWS
+
+    def begin(self, isa: Isa, left) -> None:
+        if isa.intrinsic:
+            at = (address(self.starts, 0, 0), address(left, 0, 0, 0))
+            call("embbert_dsp_block_sums", *at, self.four_rows.k, self.four_rows.block, self.four_rows.offset)
+
+    def dot(self, isa: Isa, acc, left, row, pair) -> None:
+        four = tirx.floordiv(pair, dsp_codes.ROWS // INTERLEAVE)
+        if not isa.intrinsic:
+            with loop("k", self.four_rows.k) as i, loop("r", INTERLEAVE) as r, loop("c", dsp_codes.ROWS) as c:
+                product = i32(left[isa.at(row + r, i)]) * self.four_rows.at(four, i, c)
+                store(acc, acc[r, c] + product, r, c)
+            return
+        places = (address(left, 0, row, 0), self.four_rows.start(four), address(self.starts, 0, row))
+        call("embbert_dsp_codes_2x4", address(acc, 0, 0), *places, *self.four_rows.sizes)
+
+
 def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | None):
     """The parameters of a weight."""
     if packing == MVE_CODES:
@@ -105,6 +142,8 @@ def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | N
         codes = argument("weight", (pairs * k * weight_format.bits // 4 + SPARE,), "uint8")
         blocks = pairs * (k // block_columns(weight_format.bits)) + 1
         return MveCodes(codes, argument("weight_multipliers", (blocks,), "int8"), weight_format, k)
+    if packing == DSP_CODES:
+        return dsp_codes.four_rows("weight", n, k, weight_format)
     return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), weight_format)
 
 
@@ -113,7 +152,9 @@ def tile_of(k: int):
     return workspace("tile", (1, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveCodes:
+def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveCodes | DspCodes:
+    if isinstance(declared, FourRows):
+        return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
         return declared
     if isinstance(declared, Codes):
