@@ -155,6 +155,18 @@ EMBBERT_INLINE void embbert_dsp_codes_2x4(int32_t *acc, const int16_t *a, const 
 #endif
 }
 
+#if EMBBERT_DSP
+/* Four columns of a row against four rows of codes of four bits. */
+#define EMBBERT_CODES_4_PAIR(x, w)                                                                                     \
+    "smlad %[t3], " x ", " w ", %[t3]\n bic " w ", " w ", #0xF000F000\n smlad %[total], " x ", %[ones], %[total]\n"    \
+    "smlad %[t2], " x ", " w ", %[t2]\n and " w ", " w ", #0x00FF00FF\n smlad %[t1], " x ", " w ", %[t1]\n"           \
+    "and " w ", " w ", #0x000F000F\n smlad %[t0], " x ", " w ", %[t0]\n"
+#define EMBBERT_CODES_4_ROW                                                                                            \
+    "ldr %[a], [%[at]], #4\n ldr %[c], [%[codes]], #8\n sxtb16 %[b], %[a], ror #8\n sxtb16 %[a], %[a]\n"              \
+    "pkhbt %[d], %[a], %[b], lsl #16\n pkhtb %[b], %[b], %[a], asr #16\n" EMBBERT_CODES_4_PAIR("%[d]", "%[c]")         \
+    "ldr %[a], [%[codes], #-4]\n" EMBBERT_CODES_4_PAIR("%[b]", "%[a]")
+#endif
+
 /* sums[j] += x (k,) . row j of weights (n, k) of `bits` bits, in blocks of 64 or 32 columns. n is a multiple of four; x is
  * aligned to words. */
 static inline void embbert_dsp_codes_rows(int32_t *sums, const int8_t *x, const uint8_t *codes, const int32_t offset,
@@ -166,10 +178,18 @@ static inline void embbert_dsp_codes_rows(int32_t *sums, const int8_t *x, const 
         int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
         for (const int8_t *at = x; at != x + k; codes += 4) {
             int32_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, total = 0;
-#pragma GCC unroll 2
-            for (const int8_t *const end = at + block; at != end; at += 4, codes += 2 * bits) {
-                const embbert_word_t *const word = (const embbert_word_t *)(const void *)codes;
-                int32_t even, odd, low, high;
+            for (const int8_t *const end = at + block; at != end;) {
+                int32_t even, odd, low, high, code;
+                if (bits == 4) {
+                    __asm__ volatile(EMBBERT_CODES_4_ROW EMBBERT_CODES_4_ROW EMBBERT_CODES_4_ROW EMBBERT_CODES_4_ROW
+                                     : [t0] "+r"(t0), [t1] "+r"(t1), [t2] "+r"(t2), [t3] "+r"(t3), [total] "+r"(total),
+                                       [at] "+r"(at), [codes] "+r"(codes), [a] "=&r"(low), [b] "=&r"(high),
+                                       [c] "=&r"(code), [d] "=&r"(odd)
+                                     : [ones] "r"(0x00010001)
+                                     : "memory");
+                    continue;
+                }
+                const int32_t word = *(const embbert_word_t *)(const void *)codes;
                 __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(*(const embbert_word_t *)(const void *)at));
                 __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(*(const embbert_word_t *)(const void *)at));
                 __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(low) : "r"(even), "r"(odd));
@@ -177,12 +197,14 @@ static inline void embbert_dsp_codes_rows(int32_t *sums, const int8_t *x, const 
                 EMBBERT_SMLAD(total, low, 0x00010001);
                 EMBBERT_SMLAD(total, high, 0x00010001);
                 for (int32_t h = 0; h < 2; h++) {
-                    const int32_t by = h ? high : low, code = bits == 4 ? word[h] : word[0] >> 8 * h & 0x00FF00FF;
+                    const int32_t by = h ? high : low;
+                    code = word >> 8 * h & 0x00FF00FF;
                     EMBBERT_SMLAD(t3, by, code);
-                    EMBBERT_SMLAD(t2, by, code & (bits == 4 ? 0x0FFF0FFF : 0x003F003F));
-                    EMBBERT_SMLAD(t1, by, code & (bits == 4 ? 0x00FF00FF : 0x000F000F));
-                    EMBBERT_SMLAD(t0, by, code & (bits == 4 ? 0x000F000F : 0x00030003));
+                    EMBBERT_SMLAD(t2, by, code & 0x003F003F);
+                    EMBBERT_SMLAD(t1, by, code & 0x000F000F);
+                    EMBBERT_SMLAD(t0, by, code & 0x00030003);
                 }
+                at += 4, codes += 4;
             }
             const int32_t first = codes[0], second = (codes[2] | codes[3] << 8) >> (bits == 4 ? 8 : 10);
             total *= offset;
