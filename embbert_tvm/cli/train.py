@@ -31,7 +31,7 @@ OF_THE_JOB = (
 
 @click.command()
 @training_options
-@click.option("--few", is_flag=True, help="Of 3 to 20 texts a label: fit a head alone on --base, within seconds.")
+@click.option("--few", is_flag=True, help="Of 3 to 20 texts a label: fit a head alone.")
 @click.option(
     "--teacher",
     default="auto",

@@ -86,7 +86,7 @@ def _choice_options() -> list[Callable[[Callable], Callable]]:
     return [
         click.option("--budget", type=DURATION, help="Search learning rate and epochs for so long, as 10m or 1h."),
         click.option("--size-limit", type=SIZE, help="Keep the best model of at most so many bytes of flash, as 300k."),
-        click.option("--time-limit", type=MILLISECONDS, help="Likewise, of at most so many milliseconds a text."),
+        click.option("--time-limit", type=MILLISECONDS, help="Likewise, of so many milliseconds a text."),
         click.option(
             "--wide/--no-wide",
             "wide",
