@@ -53,7 +53,9 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
             metavar="NAME",
             help="Of a new model: ngrams, nano, tiny, base (default), med or big.",
         ),
-        click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of the longest text."),
+        click.option(
+            "--max-length", type=click.IntRange(min=1), metavar="N", hidden=True, help="Tokens of the longest text."
+        ),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
         click.option("--tokenizer", type=PATH, hidden=True, help="A tokenizer.json. Default: trained on TSV."),
         click.option(
