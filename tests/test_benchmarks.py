@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -333,9 +334,17 @@ def test_recorded_rows_are_shown_with_their_means_and_plotted(tmp_path, monkeypa
 def test_the_tutorials_commands_need_no_board():
     verbs = ["train", "compile", "validate", "run", "firmware", "run"]
     found = tutorial.commands(tutorial.PAGE)
-    assert [arguments[0] for arguments in found] == verbs
+    assert [arguments[2] for arguments in found] == verbs
     assert not {"--flash", "serial:/dev/ttyACM0"} & {word for arguments in found for word in arguments}
-    assert found[-1][1:] == ["build/mine", "--on", "qemu", "turn the lights on"]
+    assert found[-1][3:] == ["build/mine", "--on", "qemu", "turn the lights on"]
+
+
+def test_readmes_commands_are_all_run():
+    page = tutorial.PAGE.parents[1] / "README.md"
+    found = tutorial.commands(page)
+    assert sum(arguments[0] == "-c" for arguments in found) == page.read_text().count("```python")
+    shown = re.findall(r"^    (?:\.venv/bin/)?embbert-tvm (\w+)", page.read_text(), re.MULTILINE)
+    assert [arguments[2] for arguments in found if arguments[0] == "-m"] == shown
 
 
 def test_the_tutorials_set_has_each_label_as_often(tmp_path):

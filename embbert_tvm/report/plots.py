@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.predictions import Prediction, reliability
 from embbert_tvm.device.profile import Profile
 from embbert_tvm.errors import InputError
+from embbert_tvm.training.confidence import risks_by_coverage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,18 +34,20 @@ def check(path: Path) -> None:
 
 
 def answers(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Draw which labels are taken for which, and how often answers are right by their probability; values as dots."""
+    """Draw which labels are taken for which, how often answers are right by their probability, and the share that is
+    wrong of the most probable answers; values as dots."""
     if not predictions:
         raise InputError(f"--plot {path}: the model gives neither a label nor a value a text")
-    figure = _figure(12, 5)
+    figure = _figure(17, 5)
     if any(p.probability is None for p in predictions):
         axes = figure.subplots()
         axes.scatter([float(p.example.label) for p in predictions], [float(p.predicted) for p in predictions], s=8)
         axes.set(xlabel="expected", ylabel="predicted")
     else:
-        left, right = figure.subplots(1, 2)
+        left, middle, right = figure.subplots(1, 3)
         _confusion(left, predictions)
-        _calibration(right, predictions)
+        _calibration(middle, predictions)
+        _risk(right, predictions)
     _write(figure, path)
 
 
@@ -115,6 +120,14 @@ def _calibration(axes: Any, predictions: Sequence[Prediction]) -> None:
     axes.bar([(n + 0.5) / _BINS for n, _, _ in shares], [share for _, share, _ in shares], width=0.9 / _BINS)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
     axes.set(xlabel="probability", ylabel="right", xlim=(0, 1), ylim=(0, 1))
+
+
+def _risk(axes: Any, predictions: Sequence[Prediction]) -> None:
+    certain = np.array([p.probability or 0.0 for p in predictions])
+    risks = risks_by_coverage(certain, np.array([p.right for p in predictions]))
+    axes.plot((np.arange(len(risks)) + 1) / len(risks), risks)
+    axes.set(xlabel="share of the texts that is answered, the most probable first", ylabel="wrong", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
 
 
 def _figure(width: float, height: float) -> Figure:

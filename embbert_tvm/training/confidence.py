@@ -38,7 +38,7 @@ class Outside:
 def confidence(probabilities: np.ndarray, expected: np.ndarray) -> Confidence:
     """Figures of probabilities (N, classes) and class numbers (N,)."""
     certain, right = probabilities.max(1), probabilities.argmax(1) == expected
-    risks = _risks(certain, right)
+    risks = risks_by_coverage(certain, right)
     shown = {f"{share:g}": float(risks[max(1, round(share * len(risks))) - 1]) for share in COVERAGES}
     return Confidence(calibration_error(certain, right), float(risks.mean()), shown)
 
@@ -50,7 +50,7 @@ def calibration_error(certain: np.ndarray, right: np.ndarray, bins: int = BINS) 
     return float(np.abs(difference).sum() / len(certain))
 
 
-def _risks(certain: np.ndarray, right: np.ndarray) -> np.ndarray:
+def risks_by_coverage(certain: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The share that is wrong of the 1, 2, ... N most confident; of equals each counts with their mean."""
     order = np.argsort(-certain, kind="stable")
     _, where, counts = np.unique(-certain[order], return_inverse=True, return_counts=True)
