@@ -8,6 +8,7 @@ import numpy as np
 
 from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tables, c_tags, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
+from embbert_tvm.codegen.conditionals import Builds
 from embbert_tvm.codegen.equations import LEGEND, comment
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, Tensor
@@ -249,10 +250,10 @@ def _label_body(labels: Sequence[str] | None, prefix: str, in_blob: bool = False
     )
 
 
-def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str) -> str:
+def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str, builds: Builds = ()) -> str:
     declarations = "\n".join(f"{_signature(f)};" for f in program.functions)
     bodies = "\n".join(f.body for f in program.functions)
-    includes = "".join(f'#include "{path.name}"\n' for path in micro_headers.needed(bodies))
+    includes = "".join(f'#include "{path.name}"\n' for path in micro_headers.needed(bodies, builds=builds))
     return _SPDX + substitute(
         _KERNELS_HEADER,
         prefix,

@@ -54,9 +54,9 @@ class _Header:
     after: str
 
 
-def needed(*texts: str) -> list[Path]:
+def needed(*texts: str, builds: Builds = ()) -> list[Path]:
     """The headers of kernels/micro that C texts need, sorted: of names that they use, and those that they include."""
-    return [_FOLDER / name for name in sorted(shipped(*texts))]
+    return [_FOLDER / name for name in sorted(shipped(*texts, builds=builds))]
 
 
 def shipped(*texts: str, builds: Builds = ()) -> dict[str, str]:

@@ -110,13 +110,12 @@ def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
         f"{prefix}_weights.h": c_files.weights_header(program, name, prefix) if made is None else made.header(),
     }
     if program.functions:
-        kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix)
+        dual_issue = {"EMBBERT_DUAL_ISSUE": int("dual_issue" in contents.cpu.features)}
+        builds = [{**build, **dual_issue} for build in builds_of(contents.cpu)]
+        kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix, builds)
         code = c_files.kernels(program, name, prefix)
         sources |= {f"{prefix}_kernels.h": kernels, f"{prefix}_kernels.c": code}
-        dual_issue = {"EMBBERT_DUAL_ISSUE": int("dual_issue" in contents.cpu.features)}
-        sources |= micro_headers.shipped(
-            kernels, code, builds=[{**build, **dual_issue} for build in builds_of(contents.cpu)]
-        )
+        sources |= micro_headers.shipped(kernels, code, builds=builds)
     if linear is not None:
         sources |= c_ngrams.files(linear, prefix, name, model.places, made is not None)
     return sources

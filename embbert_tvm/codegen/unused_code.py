@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 # A macro, or a function whose braces stand at the beginning of a line.
@@ -21,6 +23,7 @@ _HEAD = re.compile(
     rf"{COMMENT.pattern}|^ *# *(?:ifndef|define) \w+_H$|^ *# *(?:endif|include [^\n]*)$|\s", re.DOTALL | re.MULTILINE
 )
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
+_WORD = re.compile(r"\b[A-Za-z_]\w*")
 _PASTED = re.compile(r"\b\w+(?:##\w+)+\b")
 
 
@@ -53,16 +56,40 @@ def without_empty_headers(files: Mapping[str, str]) -> dict[str, str]:
     return {path: _INCLUDE.sub(lambda m: "" if m[1] in empty else m[0], text) for path, text in left.items()}
 
 
+@dataclass(frozen=True)
+class _Names:
+    """Names in a C text, comments apart.
+
+    Args:
+        words: how often each stands there.
+        defined: how often each that is defined there stands in its own definitions.
+        patterns: those of names that macros make.
+    """
+
+    words: Counter[str]
+    defined: Counter[str]
+    patterns: tuple[re.Pattern[str], ...]
+
+
+@functools.lru_cache(maxsize=64)  # most files stay as they are when others lose a definition
+def _names(text: str) -> _Names:
+    bare = COMMENT.sub(" ", text)
+    defined: Counter[str] = Counter()
+    for found in _DEFINE.finditer(bare):
+        name = _name(found)
+        defined[name] += len(re.findall(rf"\b{name}\b", found[0]))
+    return _Names(Counter(_WORD.findall(bare)), defined, pasted(bare))
+
+
 def _unused(texts: Iterable[str]) -> set[str]:
     """Names of definitions that stand nowhere else."""
-    bare = [COMMENT.sub(" ", text) for text in texts]
-    words = Counter(word for text in bare for word in re.findall(r"\w+", text))
+    words: Counter[str] = Counter()
     own: Counter[str] = Counter()
-    for text in bare:
-        for found in _DEFINE.finditer(text):
-            name = _name(found)
-            own[name] += len(re.findall(rf"\b{name}\b", found[0]))
-    patterns = {pattern for text in bare for pattern in pasted(text)}
+    patterns: set[re.Pattern[str]] = set()
+    for names in map(_names, texts):
+        words.update(names.words)
+        own.update(names.defined)
+        patterns.update(names.patterns)
     return {name for name, count in own.items() if words[name] == count and not is_pasted(name, patterns, words)}
 
 
@@ -70,8 +97,10 @@ def _name(definition: re.Match[str]) -> str:
     return definition[1] or definition[2]
 
 
-def _without(text: str, unused: Container[str]) -> str:
+def _without(text: str, unused: set[str]) -> str:
     """A text without definitions, without the comments of none, and without what is empty then."""
+    if unused.isdisjoint(_names(text).defined):
+        return text
 
     def less(group: re.Match[str]) -> str:
         left = _DEFINE.sub(lambda found: "" if _name(found) in unused else found[0], group[2])

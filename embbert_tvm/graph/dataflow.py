@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -23,20 +24,20 @@ class Dataflow:
 
     def __init__(self, mod: IRModule) -> None:
         self.function = mod["main"]
-        blocks = self.function.body.blocks
-        if any(not isinstance(b, relax.VarBinding) for block in blocks for b in block.bindings):
+        found = [b for block in self.function.body.blocks for b in block.bindings[:]]
+        if any(not isinstance(b, relax.VarBinding) for b in found):
             raise ValueError("main has a match_cast; only straight-line code is compiled")
-        self.bindings = [(b.var, b.value) for block in blocks for b in block.bindings]
+        self.bindings = [(b.var, b.value) for b in found]
         self.output = self.function.body.body
         self._producer = dict(self.bindings)
         given = self.producer(self.output)
         # Of several, a tuple of them is what is bound last.
         self.outputs: list[Expr] = list(given.fields) if isinstance(given, Tuple) else [self.output]
         self.refused: dict[Var, str] = {}
-        self._uses: Counter[Var] = Counter()
-        for _, value in self.bindings:
-            self._uses.update(variables(value))
-        self._uses.update(variables(self.output))
+
+    @functools.cached_property
+    def _uses(self) -> Counter[Var]:
+        return Counter(v for value in (*self._producer.values(), self.output) for v in variables(value))
 
     def producer(self, expr: Expr) -> Expr:
         """What `expr` is bound to, through any chain of plain renamings; `expr` itself for an input."""
@@ -75,13 +76,16 @@ def callee(expr: Expr) -> str | None:
 
 
 def variables(expr: Expr) -> list[Var]:
-    """The tensor variables that `expr` reads, one entry a use. Symbolic dimensions are variables too, not these."""
+    """The tensor variables that `expr` reads, one entry a use. Symbolic dimensions are variables too, not these.
+
+    An array of TVM's is copied to a list, which is faster to go through.
+    """
     if isinstance(expr, Var):
         return [] if isinstance(expr.ty, PrimType) else [expr]
     if isinstance(expr, Call):
-        return [v for a in expr.args for v in variables(a)]
+        return [v for a in expr.args[:] for v in variables(a)]
     if isinstance(expr, Tuple):
-        return [v for f in expr.fields for v in variables(f)]
+        return [v for f in expr.fields[:] for v in variables(f)]
     if isinstance(expr, TupleGetItem):
         return variables(expr.tuple_value)
     return []
@@ -206,6 +210,8 @@ class Rebuilder:
             return any(isinstance(v, Call) and rule(v, self) is not None for _, v in self.source.bindings)
         except _Changes:
             return True
+        finally:
+            self._looking, self._made = False, {}
 
     def run(self, rule: Rule) -> IRModule:
         remap: dict[Var, Expr] = dict(zip(self.source.function.params, self.params, strict=True))
@@ -238,4 +244,5 @@ def keep(call: Call, graph: Rebuilder) -> None:
 
 def rewrite(mod: IRModule, rule: Rule) -> IRModule:
     """The module with a rule applied; as it is where the rule replaces nothing."""
-    return Rebuilder(mod).run(rule) if Rebuilder(mod).changes(rule) else mod
+    rebuilder = Rebuilder(mod)
+    return rebuilder.run(rule) if rebuilder.changes(rule) else mod
