@@ -35,7 +35,7 @@ def builds_of(cpu: Cpu) -> Builds:
     if not core.startswith("thumb"):
         return (none,)
     own = {name: 0 for name, feature in _ARM.items() if feature is not None and feature not in cpu.features}
-    own |= {"__ARM_FEATURE_DSP": 1} if "dsp" in cpu.features else {}
+    own |= {name: 1 for name, feature in _ARM.items() if feature in ("dsp", "mve") and feature in cpu.features}
     own |= {"__ARM_ARCH_7EM__": int(core == "thumbv7em"), "__thumb2__": int(core not in _BASELINE)}
     return (own | {"__ARM_FEATURE_SAT": own["__thumb2__"]}, none)
 
@@ -87,63 +87,55 @@ def _defined(texts: Iterable[str]) -> dict[str, int]:
 
 @dataclass
 class _Branches:
-    """State of an `#if`: whether its lines are kept now, a branch is surely taken, and `#if` was written."""
+    """State of an `#if`.
 
-    kept: bool
-    done: bool
-    written: bool
+    Args:
+        left: the builds that may have taken no branch yet.
+        inside: those that may be in the branch that is open; none where its lines are left out.
+        written: whether its `#if` was.
+    """
+
+    left: Builds
+    inside: Builds = ()
+    written: bool = False
 
 
-def _resolved(text: str, values: Builds) -> str:
+def _resolved(text: str, builds: Builds) -> str:
     """A text with the conditions resolved that are known."""
     parts: list[str] = []
-    open_: list[_Branches] = []
+    open_ = [_Branches((), builds)]
     at = 0
     for found in _CONDITIONS.finditer(text):
-        if all(branches.kept for branches in open_):
+        if open_[-1].inside:
             parts.append(text[at : found.start()])
         at, line = found.end(), found[0]
         directive = _DIRECTIVE.match(line)
         assert directive is not None
         word, condition = directive[1], _COMMENT.sub("", directive[2]).strip()
-        outer = all(branches.kept for branches in (open_ if word.startswith("if") else open_[:-1]))
-        if word.startswith("if"):
-            open_.append(_Branches(kept=outer, done=not outer, written=False))
-            if outer:
-                condition = {"if": condition, "ifdef": f"defined({condition})", "ifndef": f"!defined({condition})"}[
-                    word
-                ]
-                parts += _enter(open_[-1], _value(condition, values), line, line)
-        elif word == "endif":
+        if word == "endif":
             parts += [line] * open_.pop().written
-        elif outer:
-            branches = open_[-1]
-            value = 1 if word == "else" else _value(condition, values)
-            begins, goes_on = re.sub(r"\belif\b", "if", line, count=1), line
-            parts += _enter(branches, value, begins, goes_on)
+        elif word.startswith("if"):
+            condition = {"if": condition, "ifdef": f"defined({condition})", "ifndef": f"!defined({condition})"}[word]
+            open_.append(_Branches(open_[-1].inside))
+            parts += _enter(open_[-1], condition, line)
+        else:
+            parts += _enter(open_[-1], "1" if word == "else" else condition, line)
     left = "".join([*parts, text[at:]])
     return left if left == text else re.sub(r"\n{3,}", "\n\n", left)
 
 
-def _enter(branches: _Branches, value: int | None, begins: str, goes_on: str) -> list[str]:
-    """The lines of a directive that begins a branch of a condition's value, None where it is not known.
-
-    begins, goes_on: the directive as the first that is written of its `#if`, and after others.
-    """
-    if branches.done or value == 0:
-        branches.kept = False
+def _enter(branches: _Branches, condition: str, line: str) -> list[str]:
+    """The lines of a directive that begins a branch, the next of its `#if`."""
+    values = [_evaluate(_parsed(condition), build) for build in branches.left]
+    tried, certain = branches.left, all(values)
+    branches.inside = [build for build, value in zip(tried, values, strict=True) if value != 0]
+    branches.left = [build for build, value in zip(tried, values, strict=True) if not value]
+    if not branches.inside:
         return []
-    branches.kept, branches.done = True, value is not None
-    if value is not None:
-        return [re.sub(r"#[ \t]*\w+[^\n]*", "#else", goes_on, count=1)] if branches.written else []
+    if certain:
+        return [re.sub(r"#[ \t]*\w+[^\n]*", "#else", line, count=1)] if branches.written else []
     written, branches.written = branches.written, True
-    return [goes_on if written else begins]
-
-
-def _value(condition: str, builds: Builds) -> int | None:
-    """A condition's value in all builds; None where it is not known, or they differ."""
-    found = {_evaluate(_parsed(condition), values) for values in builds}
-    return None if len(found) != 1 else found.pop()
+    return [line if written else re.sub(r"\belif\b", "if", line, count=1)]
 
 
 @functools.cache

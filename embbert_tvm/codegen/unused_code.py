@@ -23,7 +23,9 @@ _HEAD = re.compile(
     rf"{COMMENT.pattern}|^ *# *(?:ifndef|define) \w+_H$|^ *# *(?:endif|include [^\n]*)$|\s", re.DOTALL | re.MULTILINE
 )
 _INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
-_WORD = re.compile(r"\b[A-Za-z_]\w*")
+_WORD = re.compile(r"\w+")
+# A row of a table, of which there are thousands.
+_NUMBERS = re.compile(r"^[ \t]*-?\d[-+.,xXuUa-fA-F\d \t]*,\n", re.MULTILINE)
 _PASTED = re.compile(r"\b\w+(?:##\w+)+\b")
 
 
@@ -73,11 +75,11 @@ class _Names:
 
 @functools.lru_cache(maxsize=64)  # most files stay as they are when others lose a definition
 def _names(text: str) -> _Names:
-    bare = COMMENT.sub(" ", text)
+    bare = COMMENT.sub(" ", _NUMBERS.sub("", text))
     defined: Counter[str] = Counter()
     for found in _DEFINE.finditer(bare):
         name = _name(found)
-        defined[name] += len(re.findall(rf"\b{name}\b", found[0]))
+        defined[name] += _WORD.findall(found[0]).count(name)
     return _Names(Counter(_WORD.findall(bare)), defined, pasted(bare))
 
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.measuring.accuracy import Accuracy
-from embbert_tvm.measuring.figures import PackageFigures
-from embbert_tvm.measuring.sensitivity import Sensitivity
 from embbert_tvm.report.html import charts
 
 if TYPE_CHECKING:
     import jinja2
     from jinja2.bccache import Bucket
+
+    from embbert_tvm.measuring.accuracy import Accuracy
+    from embbert_tvm.measuring.figures import PackageFigures
+    from embbert_tvm.measuring.sensitivity import Sensitivity
 
 FILE = "report.html"
 LENGTHS = (12, 32, 128)
