@@ -9,7 +9,7 @@ import numpy as np
 from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tables, c_tags, micro_headers
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.conditionals import Builds
-from embbert_tvm.codegen.equations import LEGEND, comment
+from embbert_tvm.codegen.equations import comment, legend
 from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, Tensor
 from embbert_tvm.codegen.templates import substitute, template
@@ -92,6 +92,7 @@ def entry(program: Program, model: c_api.Interface, reasons: Mapping[str, str], 
         lines += ["        if (next_step(model, budget)) {"]
         lines += ["            return model->step == STEPS;", "        }", "    }"]
     body = "\n".join(lines)
+    formulas = [formula for step in program.steps for formula in step.equations]
     return substitute(
         _MODEL,
         prefix,
@@ -112,7 +113,7 @@ def entry(program: Program, model: c_api.Interface, reasons: Mapping[str, str], 
         max_length=program.max_length,
         arena_bytes=program.arena_bytes,
         plan="\n".join(_plan_rows(program)),
-        legend=_legend() if any(step.equations for step in program.steps) else "",
+        legend=_legend(formulas) if formulas else "",
         body=body,
         steps=len(program.steps),
         checks=checks,
@@ -216,8 +217,8 @@ def _heads(more: Sequence[FurtherHead], prefix: str) -> str:
     )  # fmt: skip
 
 
-def _legend() -> str:
-    first, *rest = LEGEND.splitlines()
+def _legend(formulas: Iterable[str]) -> str:
+    first, *rest = legend(formulas)
     return "\n".join([f"/* {first}", *(f" * {line}" for line in rest), " */", ""])
 
 

@@ -16,11 +16,14 @@ from embbert_tvm.kernels.epilogues import (
     RequantizeWide,
     RmsNorm,
 )
+from embbert_tvm.kernels.half import HalfProduct
+from embbert_tvm.kernels.integer_recurrence import GIVEN_BITS, IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import INPUT_BITS, IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import BITS as POOL_BITS
 from embbert_tvm.kernels.pool import SQUARE_BITS, Pool
 from embbert_tvm.kernels.product import RESIDUAL_BITS, ProductInput
+from embbert_tvm.kernels.row_block.spec import HalfLinear, Reach
 
 
 class UnwrittenError(Exception):
@@ -122,8 +125,9 @@ def source_of(source: ProductInput, writer: Writer) -> str:
     return name if source.rows is None or source.rows == 1 else f"{name}[0:L]"
 
 
-def filtered(x: str, weight: str, expansion: int, after: int) -> str:
-    return f"filter({x if expansion == 1 else f'spread({x}, {expansion})'}, {weight}, {after})"
+def filtered(x: str, weight: str, expansion: int, reach: Reach) -> str:
+    skips = "" if reach.dilation == 1 else f", {reach.dilation}"
+    return f"filter({x if expansion == 1 else f'spread({x}, {expansion})'}, {weight}, {reach.after}{skips})"
 
 
 def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Writer) -> None:
@@ -164,3 +168,79 @@ def attention(writer: Writer, of: tuple[str, str, str], heads: int, constants: t
     factor = f"multiply_high((2147483647 // sum({p})) << 6, {ratio})"
     context = f"saturate(multiply_high(dot({p}, T({value})), {factor}))"
     writer.put(out, f"joined({context})" if several else context)
+
+
+def recurred(spec: IntegerRecurrence, given: str, constants: Sequence[str], out: str, writer: Writer) -> None:
+    """An LSTM or a GRU: the equations of one token, by the state of the token before. constants: in their order."""
+    *weights, bias, multiplier, given_multiplier, sigmoid, tanh, state_multiplier = constants
+    n, before = spec.width, "[token + 1]" if spec.backward else "[token - 1]"
+    brought, recalled, kept = (writer.fresh(name) for name in ("brought", "recalled", "kept"))
+
+    def part(name: str, gate: int) -> str:
+        return f"{name}[token, {gate * n}:{(gate + 1) * n}]"
+
+    def recall(name: str, row: str, weight: str, columns: str = "") -> None:
+        sums = f"(dot({row}, {weight}) + {bias}{columns}) * 2**{spec.bits}"
+        writer.put(f"{name}[token]", f"multiply_high({sums}, {multiplier}{columns})")
+
+    def gate(number: int, table: str = sigmoid) -> str:
+        return f"look({table}, saturate_wide({part(recalled, number)} + {part(brought, number)}))"
+
+    def keep(value: str) -> None:
+        writer.put(f"{out}[token]", f"saturate(multiply_high({value}, {state_multiplier}))")
+
+    writer.put(brought, f"multiply_high({given} * 2**{GIVEN_BITS}, {given_multiplier})")
+    recall(recalled, f"{out}{before}", weights[0], "" if len(weights) == 1 else f"[0:{2 * n}]")
+    if spec.kind == "lstm":
+        entering = f"({gate(0)} * {gate(3, tanh)} >> 3)"
+        writer.put(f"{kept}[token]", f"saturate_wide(({gate(2)} * {kept}{before} + {entering} + 2**14) >> 15)")
+        keep(f"{gate(1)} * look({tanh}, {kept}[token])")
+        return
+    new = writer.fresh("new")
+    if len(weights) == 1:
+        reset = f"({gate(1)} * saturate_wide({part(recalled, 2)}) + 2**14 >> 15)"
+        writer.put(f"{new}[token]", f"look({tanh}, saturate_wide({reset} + {part(brought, 2)}))")
+    else:
+        reset, second = writer.fresh("reset"), writer.fresh("recalled")
+        scaled = f"({gate(1)} * {kept}{before} + 2**14 >> 15) * 2**15"
+        writer.put(f"{reset}[token]", f"saturate(multiply_high({scaled}, {state_multiplier}))")
+        recall(second, f"{reset}[token]", weights[1], f"[{2 * n}:{3 * n}]")
+        writer.put(f"{new}[token]", f"look({tanh}, saturate_wide({second}[token] + {part(brought, 2)}))")
+    update = writer.fresh("update")
+    writer.put(f"{update}[token]", gate(0))
+    mixed = f"{update}[token] * {kept}{before} + (2**15 - {update}[token]) * {new}[token]"
+    writer.put(f"{kept}[token]", f"({mixed} + 2**14) >> 15")
+    keep(f"{kept}[token] * 2**15")
+
+
+def activated(name: str | None, value: str) -> str:
+    return value if name is None else f"{name}({value})"
+
+
+def half_result(
+    spec: HalfProduct | HalfLinear, acc: str, vectors: Sequence[str], writer: Writer
+) -> Callable[[str], None]:
+    """What writes a product's result in halves. vectors: a norm's gain, and shift."""
+
+    def write(out: str) -> None:
+        if spec.norm is None:
+            writer.put(out, f"half({activated(spec.activation, acc)})")
+            return
+        gain, *shift = vectors
+        t = writer.fresh("t")
+        writer.put(t, acc)
+        if shift:
+            c = writer.fresh("c")
+            writer.put(c, f"{t} - sum({t}) / {spec.n}")
+            t = c
+        unit = f"{t} / sqrt(sum({t} * {t}) / {spec.n} + {spec.epsilon:g}) * {gain}"
+        writer.put(out, f"half({' + '.join([unit, *shift])})")
+
+    return write
+
+
+def half_attention(query: str, key: str, value: str, out: str, writer: Writer) -> None:
+    score, p = writer.fresh("score"), writer.fresh("p")
+    writer.put(score, f"dot({query}, {key})")
+    writer.put(p, f"exp({score} - max({score}))")
+    writer.put(out, f"half(dot({p}, T({value})) / sum({p}))")

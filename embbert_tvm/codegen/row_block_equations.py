@@ -8,10 +8,14 @@ from functools import singledispatch
 from embbert_tvm.codegen.equation_writer import (
     UnwrittenError,
     Writer,
+    activated,
     attention,
     epilogue_of,
     filtered,
+    half_attention,
+    half_result,
     pooled,
+    recurred,
     residual_terms,
     scanned,
     side_by_side,
@@ -34,6 +38,7 @@ def write_row_block(spec: row_block.RowBlock, writer: Writer) -> None:
         stage(values, tensors)
 
 
+HALVES = 8  # rows, and columns up to which tensors of halves are filled
 _Stage = Callable[[dict[int, str], dict[int, str]], None]
 
 
@@ -164,7 +169,7 @@ def _(stage: row_block.Window, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         x = values[stage.source] if stage.tensor is None and stage.source is not None else tensors[stage.tensor or 0]
-        writer.put(acc, f"{filtered(x, weight, stage.expansion, stage.after)} + {bias}")
+        writer.put(acc, f"{filtered(x, weight, stage.expansion, row_block.Reach(stage.taps, stage.after))} + {bias}")
         finish(out)
         values[stage.value] = out
 
@@ -177,5 +182,57 @@ def _(stage: row_block.Pool, spec: row_block.RowBlock, writer: Writer) -> _Stage
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         pooled(stage.spec, values[stage.source], constants, tensors[stage.tensor], writer)
+
+    return write
+
+
+@_declared.register
+def _(stage: row_block.Recurrence, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+    constants = [writer.take() for _ in range(len(stage.spec.matrices) + 6)]
+
+    def write(values: dict[int, str], tensors: dict[int, str]) -> None:
+        out = values[stage.value] = writer.fresh(stem(constants[-1], "state_multiplier"))
+        recurred(stage.spec, values[stage.source], constants, out, writer)
+
+    return write
+
+
+@_declared.register
+def _(stage: row_block.HalfLinear, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+    weights, bias = [writer.take() for _ in stage.sources], writer.take()
+    vectors = [writer.take() for _ in range({None: 0, "rms_norm": 1, "layer_norm": 2}[stage.norm])]
+    name = stem(bias, "bias")
+
+    def write(values: dict[int, str], tensors: dict[int, str]) -> None:
+        dots = [f"dot({values[source]}, {weight})" for source, weight in zip(stage.sources, weights, strict=True)]
+        acc = " + ".join([*dots, bias])
+        # What fills the columns up is of no row.
+        acc = acc if stage.n % HALVES == 0 else f"({acc})[:, 0:{stage.n}]"
+        acc = " + ".join([acc, *(values[residual] for residual in stage.residuals)])
+        out = writer.fresh(name) if stage.tensor is None else tensors[stage.tensor]
+        half_result(stage, acc, vectors, writer)(out)
+        if stage.value is not None:
+            values[stage.value] = out
+
+    return write
+
+
+@_declared.register
+def _(stage: row_block.HalfAttend, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+    def write(values: dict[int, str], tensors: dict[int, str]) -> None:
+        out = values[stage.value] = writer.fresh("context")
+        half_attention(values[stage.query], tensors[stage.keys], tensors[stage.values], out, writer)
+
+    return write
+
+
+@_declared.register
+def _(stage: row_block.HalfWindow, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+    weight, bias = writer.take(), writer.take()
+
+    def write(values: dict[int, str], tensors: dict[int, str]) -> None:
+        out = values[stage.value] = writer.fresh(stem(bias, "bias"))
+        rows = filtered(values[stage.source], weight, stage.expansion, row_block.Reach(stage.taps))
+        writer.put(out, f"half({activated(stage.activation, f'{rows} + {bias}')})")
 
     return write

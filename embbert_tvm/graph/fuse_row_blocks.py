@@ -230,7 +230,8 @@ class _Writer:
         spec, (x, *constants) = node.half.spec, node.half.args
         stored, isa = self.interleaved(x), self.isa
         dims = [isa.groups_of(self.length), isa.padded(spec.channels), isa.interleave]
-        func, args = half.filter_along_text(spec, isa), [stored.expr, *constants]
+        func = with_spec(half.filter_along_text(spec, isa), replace(spec, one_row=False))
+        args = [stored.expr, *constants]
         outs = [relax.TensorType(dims, "float16")]
         (made,) = self.call(func, node.values[0].name, args, outs, "filters along the text")
         self.stored[node.values[0]] = Stored(made, node.parts)
