@@ -844,12 +844,14 @@ EMBBERT_INLINE void embbert_dsp_values(int16_t *out, int32_t *sums, const int16_
             sums[i] = start, sums[i + 1] = start;
         }
     }
-    for (; fours > 0; fours -= EMBBERT_VALUES_FOURS) {
-        const int32_t many = fours < EMBBERT_VALUES_FOURS ? fours : EMBBERT_VALUES_FOURS;
+    /* The last rows first: the scores have just read them, so that a cache has some still. */
+    for (int32_t first = (fours - 1) / EMBBERT_VALUES_FOURS * EMBBERT_VALUES_FOURS; first >= 0;
+         first -= EMBBERT_VALUES_FOURS) {
+        const int32_t left = fours - first, many = left < EMBBERT_VALUES_FOURS ? left : EMBBERT_VALUES_FOURS;
         for (int32_t r = 0; r < 4; r += EMBBERT_VALUES_ROWS) {
-            embbert_dsp_values_part(sums + 2 * r, weights + 2 * r, values, many, stride, width);
+            embbert_dsp_values_part(sums + 2 * r, weights + 16 * first + 2 * r, values + 2 * stride * first, many,
+                                    stride, width);
         }
-        weights += 16 * EMBBERT_VALUES_FOURS, values += 2 * stride * EMBBERT_VALUES_FOURS;
     }
     for (int32_t r = 0; r < 4; r++) {
         const int32_t by = factor[r];
