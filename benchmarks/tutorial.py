@@ -3,9 +3,10 @@
     python benchmarks/tutorial.py [--each 20] [--keep FOLDER]       # docs/tutorial.md
     make demo && .venv/bin/python benchmarks/tutorial.py --page README.md --keep .
 
-mine.tsv and test.tsv are the first texts of each label of data/snips. As the page says of a machine without a board,
-`--on serial:...` becomes `--on qemu`, and nothing is flashed. Blocks of Python run too. A line for each command: its seconds and its exit status,
-with what it said last. The exit status is 1 where a command fails. It needs torch, an Arm compiler and QEMU.
+mine.tsv and test.tsv are the first texts of each label of data/snips. As the tutorial says of a machine without a
+board, `--on serial:...` becomes `--on qemu`, and nothing is flashed. Blocks of Python run too. A line for each command:
+its seconds and its exit status, with what it said last. The exit status is 1 where a command fails. It needs torch, an
+Arm compiler and QEMU.
 """
 
 from __future__ import annotations
