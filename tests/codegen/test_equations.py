@@ -56,7 +56,7 @@ def package_of(config: dict[str, object], target: str = "host") -> Path:
 
 def matrix(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """An array as the legend says that it is meant."""
-    if len(shape) == 4:
+    if shape[2:] == (2, 4):
         n, k = 4 * shape[0], 2 * shape[1]
         return flat.reshape(shape).transpose(0, 3, 1, 2).reshape(n, k)
     if len(shape) == 3 and shape[2] == 8:
