@@ -164,7 +164,7 @@ def wide(a):
 MEANING = {
     "dot": lambda a, b: wide(a) @ wide(b)[..., : a.shape[-1]].swapaxes(-1, -2),
     "T": lambda a: a.swapaxes(-1, -2),
-    "multiply_high": lambda a, m: (wide(a) * wide(m) + 2**31) >> 32,
+    "multiply_high": lambda a, m: (np.asarray(a, np.int64) * np.asarray(m, np.int64) + 2**31) >> 32,
     "saturate": lambda a: np.clip(a, -128, 127).astype(np.int64),
     "saturate_wide": lambda a: np.clip(a, -32768, 32767).astype(np.int64),
     "sum": lambda a: wide(a).sum(-1, keepdims=True),
