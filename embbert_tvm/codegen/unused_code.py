@@ -9,10 +9,12 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-# A macro, or a function whose braces stand at the beginning of a line.
+# A macro, a function whose braces stand at the beginning of a line, or a macro's instance on a line, which defines the
+# function that is its first argument.
 _DEFINE = re.compile(
     r"^ *# *define (\w+)(?:[^\n]*\\\n)*[^\n]*\n"
-    r"|^(?:static inline|EMBBERT_INLINE) [^;{}(\n]*?(\w+)\([^;{}]*\)\n\{\n(?:[^}\n][^\n]*\n|\n)*\}\n",
+    r"|^(?:static inline|EMBBERT_INLINE) [^;{}(\n]*?(\w+)\([^;{}]*\)\n\{\n(?:[^}\n][^\n]*\n|\n)*\}\n"
+    r"|^EMBBERT_\w+\((\w+),[^;\n]*\)\n",
     re.MULTILINE,
 )
 # A comment at the beginning of a line, with the definitions that follow it at once.
@@ -96,7 +98,7 @@ def _unused(texts: Iterable[str]) -> set[str]:
 
 
 def _name(definition: re.Match[str]) -> str:
-    return definition[1] or definition[2]
+    return definition[1] or definition[2] or definition[3]
 
 
 def _without(text: str, unused: set[str]) -> str:
