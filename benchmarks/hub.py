@@ -9,9 +9,10 @@ their ranks; how far logits are apart, of the largest; with --int8 how many oper
 then. The models are those of tests/hub, made from configurations with fixed seeds; what is compiled is TVM's LLVM build
 of what is printed as C. Needs the tests' packages.
 
-    python benchmarks/hub.py --onnx FILE [--int8]
+    python benchmarks/hub.py --onnx FILE [--int8] [--files FOLDER]
 
-The same for an ONNX file of one's own.
+The same for an ONNX file of one's own. FOLDER has files whose bytes are texts, for a model of bytes such as Magika's:
+as its package does, the first and the last of them without white space at the ends, each filled up to half the length.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ import onnx
 import onnxruntime
 
 from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.data.metrics import softmax
 from embbert_tvm.device.validate import scoring_of
 from embbert_tvm.errors import EmbbertError
 from embbert_tvm.graph.attributes import account_of
 from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.door import Door, normalize
+from embbert_tvm.graph.door.endings import SIGMOID, SOFTMAX
+from embbert_tvm.graph.door.inputs import meaning_of
+from embbert_tvm.graph.door.probe import IDS
 from embbert_tvm.graph.import_onnx import import_onnx, load_onnx
 from embbert_tvm.graph.pipeline import quantized, run, simplify
 from embbert_tvm.graph.precision import named_plan
@@ -45,6 +50,8 @@ from embbert_tvm.table import table
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "hub")
 
 CALIBRATION = 64
+BLOCK, NO_BYTE = 4096, 256  # bytes that Magika's package reads at each end; its filling
+ENDINGS = {None: lambda logits: logits, SOFTMAX: softmax, SIGMOID: lambda logits: 1 / (1 + np.exp(-logits))}
 HEAD = ("kind", "form", "compiles", "agreement", "logits apart", "in integers", "agreement, int8")
 SKIPPED = ("", "", "", "")
 
@@ -65,33 +72,46 @@ def without_warnings_of_tvm() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids, and what onnxruntime makes of each: (classes,), of tokens (tokens, classes)."""
+    """Token ids, and what onnxruntime makes of each: (classes,), of tokens (tokens, classes). ending: what makes that
+    of logits."""
 
     ids: list[np.ndarray]
     answers: list[np.ndarray]
     head: str
+    ending: Callable[[np.ndarray], np.ndarray]
 
 
 def texts(given: onnx.ModelProto, door: Door, vocabulary: int, count: int, real: list[list[int]], head: str) -> Texts:
     """Random texts of all lengths that a model takes, and real ones. Other inputs are masks of ones and types of 0."""
-    session = onnxruntime.InferenceSession(given.SerializeToString())
-    names, rng = [i.name for i in session.get_inputs()], np.random.default_rng(0)
-    kind = np.int32 if "int32" in session.get_inputs()[0].type else np.int64
+    session, rng = onnxruntime.InferenceSession(given.SerializeToString()), np.random.default_rng(0)
+    meaning = meaning_of(given.graph).of
+    kinds = {i.name: np.int32 if "int32" in i.type else np.int64 for i in session.get_inputs()}
     longest = min(door.most or 63, 64) if door.least != door.most else door.least
     ids = [rng.integers(0, vocabulary, (1, int(n))) for n in rng.integers(door.least, longest + 1, count)]
     ids += [np.array([one[:longest]]) for one in real if len(one[:longest]) >= door.least]
     answers = []
     for one in ids:
-        feeds = {n: (one if k == 0 else np.ones_like(one) * (k == 1)).astype(kind) for k, n in enumerate(names)}
+        made = {IDS: one, "mask": np.ones_like(one), "types": np.zeros_like(one), "positions": np.arange(one.size)[None]}
+        feeds = {name: made[meaning[name]].astype(kind) for name, kind in kinds.items()}
         found = session.run(None, feeds)[0]
         answers.append(found[0] if head == TOKENS else found.reshape(-1))
-    return Texts(ids, answers, head)
+    return Texts(ids, answers, head, ENDINGS[door.ending])
+
+
+def bytes_of(path: Path, length: int) -> list[int]:
+    """A file's bytes as Magika's package gives them to its model: the first block and the last one."""
+    half, content = length // 2, path.read_bytes()
+    first, last = content[:BLOCK].lstrip()[:half], content[-BLOCK:].rstrip()[-half:]
+    padding = [NO_BYTE] * length
+    return [*first, *padding[: half - len(first)], *padding[: half - len(last)], *last]
 
 
 def compared(answer: Callable, found: Texts) -> tuple[str, str]:
-    """Agreement, and the largest difference of logits, of the largest logit of all texts."""
+    """Agreement, and the largest difference of logits, of the largest logit of all texts; of a model that ended in
+    scores, which the C makes of the logits, the same of scores."""
     got = [
-        answer(ids[0].tolist()).reshape(expected.shape) for ids, expected in zip(found.ids, found.answers, strict=True)
+        found.ending(answer(ids[0].tolist()).reshape(expected.shape))
+        for ids, expected in zip(found.ids, found.answers, strict=True)
     ]
     scoring = scoring_of(found.head, [str(n) for n in range(found.answers[0].shape[-1])])
     agreement = scoring.agree(scoring.predict(found.answers), scoring.predict(got))
@@ -147,12 +167,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--onnx", type=Path)
+    parser.add_argument("--files", type=Path)
     args = parser.parse_args()
     rows: list[tuple] = []
     if args.onnx is not None:
         given = load_onnx(args.onnx)
-        head = ONE_LABEL if normalize(given).head != TOKENS else TOKENS
-        rows.append((args.onnx.name, "file", *row(given, 200, args.texts, [], head, args.int8)))
+        door = normalize(given)
+        head = ONE_LABEL if door.head != TOKENS else TOKENS
+        found = sorted(p for p in args.files.rglob("*") if p.is_file() and p.stat().st_size) if args.files else []
+        real = [bytes_of(path, door.most or 64) for path in found[:: max(1, len(found) // args.texts)][: args.texts]]
+        rows.append((args.onnx.name, "file", *row(given, 200, args.texts, real, head, args.int8)))
     else:
         import forms
         import kinds

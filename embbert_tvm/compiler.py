@@ -14,7 +14,7 @@ from tvm import IRModule
 from embbert_tvm.c_names import DEFAULT_PREFIX, check_prefix
 from embbert_tvm.codegen import c_ngrams, package
 from embbert_tvm.codegen.c_tokenizer import window_bytes
-from embbert_tvm.codegen.limits import limits
+from embbert_tvm.codegen.limits import limits, shortest
 from embbert_tvm.codegen.program import Lowering, Schedules, build_programs
 from embbert_tvm.codegen.steps import Program
 from embbert_tvm.data.calibration_texts import calibration_ids, check_ids
@@ -109,6 +109,7 @@ def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
     if written_of(mod) is not None:
         _check_options_of_quantized(source, options)
     vocabulary, positions = limits(mod)
+    door = replace(door, least=shortest(mod, door.least))
     max_length = _max_length(options.max_length, positions, door.least, source.most_tokens)
     spec = read_spec(source.tokenizer) if options.tokenizer and source.tokenizer is not None else None
     if spec is not None and spec.vocabulary > vocabulary:

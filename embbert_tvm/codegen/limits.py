@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tvm import IRModule, relax, tirx
+from tvm import IRModule, relax, sym, tirx
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
+from embbert_tvm.graph.dataflow import Dataflow, constant, is_tensor, op_name, shape
 from embbert_tvm.graph.door.normalize import MOST
+
+_MOST_TRIED = 256
 
 
 def limits(mod: IRModule) -> tuple[int, int | None]:
@@ -29,6 +31,24 @@ def limits(mod: IRModule) -> tuple[int, int | None]:
     if most := int(graph.function.attrs[MOST]) if MOST in graph.function.attrs else 0:
         positions.append(most)
     return min(vocabulary), min(positions, default=None)
+
+
+def shortest(mod: IRModule, least: int) -> int:
+    """The fewest tokens, `least` or more, of which every tensor of a simplified module has rows: poolings with a stride
+    leave none of a text that is shorter than their windows, where onnxruntime leaves one."""
+    graph = Dataflow(mod)
+    length = shape(graph.function.params[0])[1]
+    if isinstance(length, int):
+        return least
+    counts = [d for var, _ in graph.bindings if is_tensor(var) for d in shape(var) if not isinstance(d, int)]
+
+    def has_rows(tokens: int) -> bool:
+        analyzer = sym.Analyzer()
+        analyzer.bind(length, tirx.IntImm("int64", tokens))
+        found = [analyzer.simplify(count) for count in counts]
+        return all(not isinstance(count, tirx.IntImm) or int(count) > 0 for count in found)
+
+    return next(filter(has_rows, range(least, least + _MOST_TRIED)), least)
 
 
 def _reshaped(expr: relax.Expr, graph: Dataflow) -> relax.Expr:

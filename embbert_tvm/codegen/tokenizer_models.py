@@ -131,7 +131,8 @@ def _bpe(spec: TokenizerSpec, model: Bpe, window: int) -> ModelTables:
         "WIDE": int(wide),
         "UNK": unknown,
         "FUSE_UNK": int(model.fuse_unknown),
-        "MERGES": len(merges),
+        # Without any there is one that no pair has, so that tables and comparisons stay what they are.
+        "MERGES": max(1, len(merges)),
         "ORDERED_MERGES": int(merges_ordered(merges)),
         "WINDOW": window,
         "SLOTS": f"{len(pairs.at)}u",

@@ -53,8 +53,8 @@ def _bpe(model: dict[str, Any], refuse: Refuse) -> Bpe:
 
 def _word_piece(model: dict[str, Any], refuse: Refuse) -> WordPiece:
     most = model["max_input_chars_per_word"]
-    if most > _MOST_CHARACTERS:
-        refuse(f"WordPiece with max_input_chars_per_word {most} (the most is {_MOST_CHARACTERS})")
+    if not 0 < most <= _MOST_CHARACTERS:
+        refuse(f"WordPiece with max_input_chars_per_word {most} (it is 1 to {_MOST_CHARACTERS} there)")
     unknown = _unknown(model["unk_token"], model["vocab"], "WordPiece", refuse)
     return WordPiece(model["vocab"], unknown, model["continuing_subword_prefix"], most)
 

@@ -15,7 +15,6 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.dataflow import Dataflow, dtype, shape
 from embbert_tvm.graph.door import Door, normalize
-from embbert_tvm.graph.door.endings import SIGMOID
 from embbert_tvm.graph.door.forms import check_finite, plain_constants
 from embbert_tvm.graph.door.inputs import describe
 from embbert_tvm.graph.door.normalize import HEAD, LEAST, MOST, NORMAL, OUTPUTS
@@ -79,7 +78,7 @@ def open_door(
     least, most, head, scores = (*known.get(NORMAL, f"1 {known.get(MAX_LENGTH, 0)} text").split(), "", "", "")[:4]
     if not (least.isdigit() and most.isdigit() and len(heads_in(head)) == len(graph.output)):
         raise InputError(f"{NORMAL} of the model is {known[NORMAL]!r}, not what embbert-tvm writes: export it again")
-    return Door(model, int(least), int(most) or None, head, (), scores == SIGMOID)
+    return Door(model, int(least), int(most) or None, head, (), scores or None)
 
 
 def import_onnx(model: onnx.ModelProto, longest: int | None = None, separator: int | None = None) -> IRModule:

@@ -10,6 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tvm import sym, tirx
 from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, variables
@@ -271,11 +272,18 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
         return all(dim in (1, length) for dim in (made, *read))
     if all(isinstance(dim, (int, Var)) for dim in (made, *read)):
         return True
+    if any(not isinstance(dim, (int, Var)) and not _leaves_some_out(dim, length) for dim in (made, *read)):
+        return False
     if isinstance(spec, Product) and spec.skipped:
         return all(isinstance(dim, (int, Var)) for dim in read)
     by_rows = isinstance(spec, (Product, Pool, Rescale, Gate))
     windowed = isinstance(spec, Product) and any(s.taps > 1 or s.after for s in spec.sources)
     return by_rows and not windowed and len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1
+
+
+def _leaves_some_out(rows: Expr, length: Expr) -> bool:
+    """Whether these are the text's rows less a number of them; a pooling with a stride leaves a share."""
+    return isinstance(sym.Analyzer().simplify(length - rows), tirx.IntImm)
 
 
 def _filters(spec: DepthwiseConv) -> bool:

@@ -67,6 +67,7 @@ TOKENIZERS = {
         normalizers.Lowercase(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     ),
     "rank beats length": lambda: by_hand(["b c", "a b", "ab c", "c d", "bc d"], "abcd"),
+    "no merges": lambda: by_hand([], "abcd"),
 }
 
 

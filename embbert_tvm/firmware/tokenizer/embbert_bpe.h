@@ -38,7 +38,6 @@ static inline place_t *places_of(const tokenizer_t *t)
 /* The rank of the merge of two tokens, or TOKENIZER_NONE: a perfect hash finds the only one that it can be. */
 static inline tokenizer_symbol_t pair_rank(tokenizer_symbol_t left, tokenizer_symbol_t right)
 {
-#if TOKENIZER_MERGES > 0
 #if TOKENIZER_WIDE
     uint32_t hash = ((uint32_t)left * 0x85EBCA77u + right) * 0x9E3779B1u;
     hash ^= hash >> 15;
@@ -58,10 +57,6 @@ static inline tokenizer_symbol_t pair_rank(tokenizer_symbol_t left, tokenizer_sy
     tokenizer_symbol_t rank = pair_at[((hash >> 16) * TOKENIZER_SLOTS) >> 16];
 #endif
     return rank < TOKENIZER_MERGES && pair_left[rank] == left && pair_right[rank] == right ? rank : TOKENIZER_NONE;
-#else
-    (void)left, (void)right;
-    return TOKENIZER_NONE;
-#endif
 }
 
 /* The pair of lowest rank whose symbols are both below n, the first of equals; its rank may be TOKENIZER_NONE. */

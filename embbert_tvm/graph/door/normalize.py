@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Door:
 
     least, most: the shortest and the longest text that it takes, most None where it knows no limit. head: what each
     row of its output is of, "text" or "tokens"; of several outputs joined by "+". notes: what its owner should know.
-    many_labels: the model ended in a sigmoid, so that each score is a probability of its own.
+    ending: SOFTMAX or SIGMOID, which the model ended in and this one does not.
     """
 
     model: onnx.ModelProto
@@ -48,7 +48,12 @@ class Door:
     most: int | None
     head: str = TEXT
     notes: tuple[str, ...] = ()
-    many_labels: bool = False
+    ending: str | None = None
+
+    @property
+    def many_labels(self) -> bool:
+        """Whether each score is a probability of its own."""
+        return self.ending == SIGMOID
 
 
 def normalize(
@@ -81,6 +86,8 @@ def normalize(
     vocabulary = _vocabulary(plain, Probe(plain), static)
     inline_control_flow(plain, vocabulary)
     least, most = _limits(before, vocabulary, longest, describe(ids)) if static is None else (static, static)
+    if static is None and least == most:
+        return _of_one_length(model, least, separator, padding, keeps_scores)
     if only is None and (fixed := fixed_length(ids)) is not None:
         most = min(fixed, most or fixed)
     table = only or most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
@@ -101,7 +108,20 @@ def normalize(
     least, most = (least, most) if only is None else (only, only)
     known = {p.key: p.value for p in plain.metadata_props}
     helper.set_model_props(plain, known | {NORMAL: f"{least} {most or 0} {head} {scores or ''}".rstrip()})
-    return Door(plain, least, most, head, tuple(notes), scores == SIGMOID)
+    return Door(plain, least, most, head, tuple(notes), scores)
+
+
+def _of_one_length(
+    model: onnx.ModelProto, length: int, separator: int | None, padding: int | None, keeps_scores: bool
+) -> Door:
+    """The door of a model that runs at one length, though its inputs are said to be of any."""
+    fixed = onnx.ModelProto.FromString(model.SerializeToString())
+    del fixed.graph.value_info[:]
+    for value in real_inputs(fixed.graph):
+        value.type.tensor_type.shape.dim[-1].dim_value = length
+    door = normalize(fixed, length, separator, padding, keeps_scores)
+    note = f"its exporter wrote the length {length} into the graph: shorter texts are filled up; export it anew for others"
+    return replace(door, notes=(*door.notes, note))
 
 
 def _with_rank(model: onnx.ModelProto, answer: np.ndarray) -> None:
@@ -140,7 +160,11 @@ def _limits(probe: Probe, vocabulary: int, longest: int | None, ids: str) -> tup
     def takes(length: int) -> bool:
         return probe.runs(_samples(length, vocabulary))
 
-    least = next((n for n in _SHORTEST_TRIED if takes(n)), None)
+    def answers(length: int) -> bool:
+        return takes(length) and probe.is_finite(random_ids(length, vocabulary))
+
+    # A shorter text may leave nothing to be averaged; what is finite nowhere is said so later.
+    least = next((n for n in _SHORTEST_TRIED if answers(n)), None) or next(filter(takes, _SHORTEST_TRIED), None)
     if least is None:
         try:
             probe(random_ids(_SAMPLES[1], vocabulary))

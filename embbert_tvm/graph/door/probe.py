@@ -84,6 +84,11 @@ class Probe:
             return False
         return True
 
+    def is_finite(self, ids: np.ndarray) -> bool:
+        """Whether what the model gives for these ids holds neither NaN nor an infinity."""
+        found = [np.asarray(value) for value in self(ids).values()]
+        return all(bool(np.isfinite(value).all()) for value in found if value.dtype.kind == "f")
+
 
 def one_line(error: Exception) -> str:
     """The last line of an error's text that says something."""

@@ -70,10 +70,10 @@ def fuse_activations(mod: IRModule) -> IRModule:
         for arg in call.args:
             _inside(arg, graph, inside)
         for x in inside:
-            values = [_value(a, x, graph, [0]) for a in call.args]
-            if any(v is None for v in values):
-                continue
             with np.errstate(all="ignore"):
+                values = [_value(a, x, graph, [0]) for a in call.args]
+                if any(v is None for v in values):
+                    continue
                 found = np.multiply(*values)
             for function, operator in _FUNCTIONS:
                 if np.allclose(found, function(_GRID), rtol=1e-5, atol=1e-6):

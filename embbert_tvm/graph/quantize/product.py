@@ -12,7 +12,7 @@ from tvm.ir import Call
 from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
-from embbert_tvm.graph.quantize.sums import Sum, Term, convolution_sum, find_sum
+from embbert_tvm.graph.quantize.sums import Sum, Term, convolution_sum, find_sum, like_ids
 from embbert_tvm.graph.quantize.weights import (
     Channels,
     Epilogue,
@@ -101,7 +101,7 @@ def _operand(
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
     if table is not None and table.ndim == 2:
         steps, scale = _table(q, user, x, table, weight)
-        if name == "take" and made.attrs.axis in (0, None) and (ids := _like_ids(q, made.args[1])) is not None:
+        if name == "take" and made.attrs.axis in (0, None) and (ids := like_ids(q.graph, made.args[1])) is not None:
             source = ProductInput(table.shape[1], table.shape[0], indexed=True)
             return _Operand(source, [steps, q.dequantized(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
@@ -117,16 +117,6 @@ def _operand(
 def from_start(cut: Call) -> bool:
     """Whether a strided_slice takes the first so many rows."""
     return [[int(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
-
-
-def _like_ids(q: Quantizer, ids: Expr) -> Expr | None:
-    """Ids as a product reads them, of the shape of the model's own; those themselves for them in another shape."""
-    made = ids
-    while op_name(made := q.graph.producer(made)) in ("reshape", "squeeze", "expand_dims"):
-        made = made.args[0]
-    if made.same_as(q.ids):
-        return q.ids
-    return ids if [str(d) for d in shape(ids)] == [str(d) for d in shape(q.ids)] else None
 
 
 def _through(operand: _Operand, term: Term) -> _Operand:

@@ -87,20 +87,32 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
                 found.terms.append(Term(term.x, term.weight * by, term.window))
                 found.bias = found.bias + bias * by
                 return True
-    if top and not _is_table(made):
+    if top and not _is_table(graph, made):
         return False
     found.residuals.append(Residual(expr, by))
     return True
 
 
-def _is_table(made: Expr) -> bool:
-    """Whether `made` is rows of a large constant table, at ids or from its first."""
+def _is_table(graph: Dataflow, made: Expr) -> bool:
+    """Whether `made` is rows of a large constant table, at the text's ids or from its first."""
     if op_name(made) not in ("take", "strided_slice"):
         return False
     table = constant(made.args[0])
     if table is None or table.ndim != 2 or len(table) <= _LOOKUP_ROWS:
         return False
-    return op_name(made) != "take" or (made.attrs.axis == 0 and constant(made.args[1]) is None)
+    return op_name(made) != "take" or (made.attrs.axis == 0 and like_ids(graph, made.args[1]) is not None)
+
+
+def like_ids(graph: Dataflow, ids: Expr) -> Expr | None:
+    """Ids as a product reads them, one a token: the text's own, whatever their shape, or others of that shape."""
+    given = graph.function.params[0]
+    made = ids
+    while op_name(made := graph.producer(made)) in ("reshape", "squeeze", "expand_dims"):
+        made = made.args[0]
+    if made.same_as(given):
+        return given
+    alike = constant(ids) is None and [str(d) for d in shape(ids)] == [str(d) for d in shape(given)]
+    return ids if alike else None
 
 
 def _small_table(take: Call) -> np.ndarray | None:
@@ -135,7 +147,7 @@ def _is_residual(graph: Dataflow, expr: Expr) -> bool:
     made = graph.producer(expr)
     if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
         made = graph.producer(made.args[0])
-    return op_name(made) in NORMS or _is_table(made)
+    return op_name(made) in NORMS or _is_table(graph, made)
 
 
 def find_sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
