@@ -31,6 +31,12 @@ from embbert_tvm.graph.passes.position_slice import slice_positions
 from embbert_tvm.graph.passes.rms_norm import fuse_rms_norm
 from embbert_tvm.graph.passes.silu import fuse_silu
 
+
+def _norms(mod):
+    """Both passes, in the pipeline's order."""
+    return fuse_layer_norm(fuse_rms_norm(mod))
+
+
 CASES = [
     *NORMS_AND_INDICES,
     Case(
@@ -55,6 +61,21 @@ CASES = [
                 "r = Sqrt(e)\nn = Div(d, r)\nw = Mul(g__weight, n)\ny = Add(g__bias, w)",
                 "mean*2 subtract multiply*2 add*2 sqrt divide",
             ),
+        ]
+    ),
+    *(
+        Case(
+            f"layer_norm of what is an rms_norm of centred rows, {name}",
+            _norms,
+            f"{LAYER_NORM}s = Pow(d, two)\nv = ReduceMean<keepdims=1>(s, last)\ne = Add(v, eps)\n{body}\n"
+            "w = Mul(n, g__weight)\ny = Add(w, g__bias)",
+            before,
+            "nn.layer_norm",
+            LAYER_NORM_WEIGHTS,
+        )
+        for name, body, before in [
+            ("a quotient", "r = Sqrt(e)\nn = Div(d, r)", "mean*2 subtract power add*2 sqrt divide multiply"),
+            ("a reciprocal", f"{ROOT}\nn = Mul(d, q)", "mean*2 subtract power add*2 sqrt divide multiply*2"),
         ]
     ),
     Case(

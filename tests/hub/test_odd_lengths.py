@@ -53,6 +53,37 @@ def test_other_rows_than_tokens_in_integers(body, shortest, tmp_path):
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def test_a_graph_of_one_length_is_told_from_others_by_several(tmp_path):
+    """One length below the one that a file has does not tell what follows it: the last token was at a constant place."""
+    body = """x = Gather(table, bytes) t = Transpose<perm = [0, 2, 1]>(x) n = Shape(t) f = Reshape(t, flat)
+        s = Sigmoid(f) u = Reshape(s, n) y = ReduceMean<keepdims = 0>(u, ends) out = MatMul(y, fc)"""
+    given = model("(int32[1,11] bytes) => (float[1,C] out)", body, flat=np.array([0, -1]))
+    door = normalize(given)
+    assert (door.least, door.most) == (11, 11)
+    ids = np.arange(11)[None]
+    np.testing.assert_allclose(answer(door.model, ids=ids), answer(given, bytes=ids.astype(np.int32)), atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["int4", "int6", "ternary"])
+def test_a_window_over_a_table_of_few_bits(precision, tmp_path):
+    """A table's rounding follows from all taps of what reads it."""
+    body = """x = Gather(table, ids) t = Transpose<perm = [0, 2, 1]>(x)
+        c = Conv<kernel_shape = [3], pads = [1, 1]>(t, taps, bias) r = Relu(c)
+        y = ReduceMax<keepdims = 0>(r, ends) out = MatMul(y, fc)"""
+    given = model(ANY, body, **OWN)
+    onnx.save(given, tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(0, VOCABULARY, n) for n in (3, 5, 9, 12, 20, 29)]
+    (tmp_path / "ids.jsonl").write_text("".join(f"{ids.tolist()}\n" for ids in texts))
+    options = CompileOptions(precision, max_length=LENGTH, calibration=tmp_path / "ids.jsonl")
+    made = embbert_tvm.compile(tmp_path / "m.onnx", "host", tmp_path / "p", options)
+    expected = np.array([answer(given, ids=ids[None])[0] for ids in texts])
+    with made.open() as device:
+        found = np.array([device.run(ids.tolist()).logits for ids in texts])
+    cosine = (found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine > (0.8 if precision == "ternary" else 0.98)
+
+
 def test_a_length_that_the_exporter_wrote_down():
     """As nn.MultiheadAttention through the old exporter, whatever axes were said to be dynamic."""
     body = "x = Gather(table, ids) h = Reshape(x, cut) y = ReduceMean<keepdims = 0>(h, axis) out = MatMul(y, fc)"

@@ -27,6 +27,7 @@ _MOST_POSITIONS = 512  # the usual limit, tried first
 _SHORTEST_TRIED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 23, 29, 32, 64)
 # Lengths that are no usual width, so that a dimension that follows the length is told from one that does not.
 _SAMPLES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
+_TOLD_BY = 3  # lengths that tell what follows the length
 TOLERANCE = 1e-4  # of the largest output
 _PROBED = 1000  # ids below this are tried where a model looks nothing up
 NORMAL = "embbert.normal"  # the key that says of a model that it has come through the door
@@ -91,7 +92,9 @@ def normalize(
     if only is None and (fixed := fixed_length(ids)) is not None:
         most = min(fixed, most or fixed)
     table = only or most or max(longest or DEFAULT_LONGEST, least + _SAMPLES[3])
-    lengths = [n for n in _SAMPLES if least <= n < table][:3] or list(range(least, min(table, least + 3))) or [least]
+    lengths = [n for n in _SAMPLES if least <= n < table][:_TOLD_BY]
+    if len(lengths) < _TOLD_BY:  # a short text at most: any lengths are better than one
+        lengths = list(range(least, table))[-_TOLD_BY:] or [least]
     scores = None if keeps_scores else to_logits(plain, vocabulary, lengths)
     if scores is not None:
         output, before = plain.graph.output[0], Probe(plain)

@@ -60,6 +60,17 @@ def _normalized(call: Call, graph: Rebuilder) -> relax.Expr | None:
     return relax.op.nn.layer_norm(x, relax.const(ones), relax.const(zeros), axes=-1, epsilon=found[1])
 
 
+def _of_centred(call: Call, graph: Rebuilder) -> relax.Expr | None:
+    """layer_norm without a bias, where `call` is an rms_norm of centred rows: by whatever roots and divisions it was
+    written, that pass has found it (passes/rms_norm.py)."""
+    x, gain = _centred(call.args[0], graph), call.args[1]
+    value = constant(gain)
+    if x is None or value is None:
+        return None
+    zeros = relax.const(np.zeros(value.shape, np.float32))
+    return relax.op.nn.layer_norm(x, gain, zeros, axes=-1, epsilon=float(call.attrs.epsilon))
+
+
 def _with(call: Call, graph: Rebuilder) -> relax.Expr | None:
     """A gain or a bias behind a layer_norm that has none, taken into it."""
     for rows, other in (call.args, reversed(call.args)):
@@ -80,7 +91,7 @@ def _with(call: Call, graph: Rebuilder) -> relax.Expr | None:
 
 
 def fuse_layer_norm(mod: IRModule) -> IRModule:
-    rules = {"divide": _normalized, "multiply": _with, "add": _with}
+    rules = {"divide": _normalized, "nn.rms_norm": _of_centred, "multiply": _with, "add": _with}
 
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
         handler = rules.get(op_name(call))

@@ -81,13 +81,17 @@ class _Operand:
 
 
 def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale. weight: (k, n), what
-    multiplies them."""
+    """The int8 of a table whose rows `x` the product that makes `user` reads, and their scale. weight: (taps * k, n),
+    what multiplies them."""
     weight_format = q.table_format(user.name, x.name)
     if not weight_format.stored:
         return per_tensor(table)
-    weighed = weight is not None and q.compensates and weight_format.bits > 2
-    blocks = low_bit_table(table, weight_format, weight.astype(np.float64) @ weight.T if weighed else None)
+    hessian = None
+    if weight is not None and q.compensates and weight_format.bits > 2:
+        # A row is read by every tap of a window.
+        taps = weight.astype(np.float64).reshape(-1, table.shape[1], weight.shape[1])
+        hessian = np.einsum("tkn,tln->kl", taps, taps)
+    blocks = low_bit_table(table, weight_format, hessian)
     return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
 
 
