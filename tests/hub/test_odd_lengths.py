@@ -16,14 +16,14 @@ from embbert_tvm.device.package import load_package, load_vectors
 from embbert_tvm.graph.door import normalize
 
 ANY = "(int64[N,L] ids) => (float[N,C] out)"
-POOLED = f"""
+POOLED = """
     x = Gather(table, ids) t = Transpose<perm = [0, 2, 1]>(x)
     c = Conv<kernel_shape = [3], pads = [1, 1]>(t, taps, bias) r = Relu(c)
     p = MaxPool<kernel_shape = [2], strides = [2]>(r)
     d = Conv<kernel_shape = [3], pads = [1, 1]>(p, taps, bias) s = Relu(d)
     y = ReduceMean<keepdims = 0>(s, ends) out = MatMul(y, fc)
 """
-BIGRAMS = f"""
+BIGRAMS = """
     l = Shape<start = 1, end = 2>(ids) m = Sub(l, axis) a = Slice(ids, zero, m, axis) b = Slice(ids, axis, l, axis)
     c = Mul(a, factor) d = Add(c, b) e = Mod(d, rows) f = Gather(pairs, e) g = ReduceMean<keepdims = 0>(f, axis)
     x = Gather(table, ids) v = ReduceMean<keepdims = 0>(x, axis) w = Add(g, v) out = MatMul(w, fc)
@@ -54,7 +54,7 @@ def test_other_rows_than_tokens_in_integers(body, shortest, tmp_path):
 
 
 def test_a_graph_of_one_length_is_told_from_others_by_several(tmp_path):
-    """One length below the one that a file has does not tell what follows it: the last token was at a constant place."""
+    """One length below the one that a file has does not tell what follows it: a shape was taken for a constant."""
     body = """x = Gather(table, bytes) t = Transpose<perm = [0, 2, 1]>(x) n = Shape(t) f = Reshape(t, flat)
         s = Sigmoid(f) u = Reshape(s, n) y = ReduceMean<keepdims = 0>(u, ends) out = MatMul(y, fc)"""
     given = model("(int32[1,11] bytes) => (float[1,C] out)", body, flat=np.array([0, -1]))
@@ -97,7 +97,7 @@ def test_a_length_that_the_exporter_wrote_down():
 
 def test_a_text_of_which_nothing_finite_comes_is_too_short():
     """A variance over all but one token."""
-    body = f"""
+    body = """
         x = Gather(table, ids) s = ReduceSum<keepdims = 0>(x, axis) n = Shape<start = 1, end = 2>(ids) m = Sub(n, axis)
         f = Cast<to = 1>(m) z = Div(s, f) o = MatMul(z, fc) out = Add(o, tail)
     """

@@ -123,7 +123,7 @@ def _of_one_length(
     for value in real_inputs(fixed.graph):
         value.type.tensor_type.shape.dim[-1].dim_value = length
     door = normalize(fixed, length, separator, padding, keeps_scores)
-    note = f"its exporter wrote the length {length} into the graph: shorter texts are filled up; export it anew for others"
+    note = f"its exporter wrote the length {length} into the graph: shorter texts are filled up to it"
     return replace(door, notes=(*door.notes, note))
 
 
