@@ -264,6 +264,9 @@ def _half(var: Var, value: Expr, spec: HalfProduct | HalfAttention | HalfConv) -
 _EPILOGUES = (Requantize, RequantizeWide, Activate, Dequantize, RmsNorm, LayerNorm)
 
 
+_MANY = (1 << 16, 1 << 17)  # more rows than any convolution leaves out
+
+
 def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
     """Whether what a call makes has as many rows as the text, or one, and what it reads. A convolution may leave out
     some rows of a text that it reads whole; what works row by row reads and makes as many as that."""
@@ -283,7 +286,12 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
 
 def _leaves_some_out(rows: Expr, length: Expr) -> bool:
     """Whether these are the text's rows less a number of them; a pooling with a stride leaves a share."""
-    return isinstance(sym.Analyzer().simplify(length - rows), tirx.IntImm)
+    left_out = set()
+    for many in _MANY:
+        analyzer = sym.Analyzer()
+        analyzer.bind(length, tirx.const(many, "int64"))
+        left_out.add(many - int(analyzer.simplify(rows)))
+    return len(left_out) == 1
 
 
 def _filters(spec: DepthwiseConv) -> bool:
