@@ -22,7 +22,6 @@ OF_THE_JOB = (
     "lora",
     "tag_layer",
     "also",
-    "few",
     "exchanged",
     "wide",
     "budget",
@@ -62,7 +61,7 @@ def command(
     from embbert_tvm.training.best import teaching_of
     from embbert_tvm.training.job import Job
 
-    of_the_job = job_options(options, OF_THE_JOB)
+    of_the_job = job_options(options, (*OF_THE_JOB, "few"))
     if reject is not None and (of_the_job["dev"] is None or of_the_job["regression"]):
         raise click.UsageError("--reject needs --dev, of texts that are not trained on, and a model of labels")
     limits = limits_of(options)
