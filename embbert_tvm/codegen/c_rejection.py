@@ -20,8 +20,9 @@ _KNOWN = {
     ENERGY: template("known_energy.c.in"),
     DISTANCE: template("known_distance.c.in"),
     MAHALANOBIS: template("known_mahalanobis.c.in"),
-    LOGISTIC: template("known_logistic.c.in"),
+    LOGISTIC: template("known_mahalanobis.c.in"),
 }
+_ALONG = template("known_along.c.in")
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
 _MEANS = template("class_means.c.in").rstrip("\n")
@@ -41,14 +42,15 @@ def scores(rejection: Rejection, in_blob: bool = False) -> str:
         for number, name in enumerate(("INVERSE", "THRESHOLD", "MOST")):
             found = found.replace(f"@{name}@", f"model->blob->none_of_these[{number}]")
         return found.replace("@MEANS@", _MEANS_IN_BLOB).replace("means[i][j]", "means[i * @UPPER@_CLASSES + j]")
-    found = found.replace("@INVERSE@", real(1 / rejection.temperature))
+    if rejection.direction is not None:
+        along = _ALONG.replace("@DIRECTION@", ", ".join(map(str, rejection.direction.numbers)))
+        along = along.replace("@DIRECTION_STEP@", real(rejection.direction.step))
+        found = found.replace("@MOST@", "most").replace("@MOST_ALONG@", along)
+    found = found.replace("@MOST_ALONG@", "").replace("@INVERSE@", real(1 / rejection.temperature))
     found = found.replace("@THRESHOLD@", real(rejection.threshold)).replace("@MOST@", real(-rejection.threshold))
     number = real if rejection.step is None else lambda value: str(int(value))
     rows = [f"        {{{', '.join(map(number, row))}}}," for row in rejection.means or ()]
     found = found.replace("@STEP@", real(rejection.step or 1.0)).replace("@HEAD@", KNOWN_HEAD.upper())
-    if rejection.direction is not None:
-        found = found.replace("@DIRECTION@", ", ".join(map(str, rejection.direction.numbers)))
-        found = found.replace("@DIRECTION_STEP@", real(rejection.direction.step))
     if rejection.score in OF_A_VECTOR:  # whose templates have the table themselves
         return found.replace("@MEANS@", "\n".join(rows))
     return found.replace("@MEANS@", _MEANS.replace("@ROWS@", "\n".join(rows)))
