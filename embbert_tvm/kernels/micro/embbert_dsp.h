@@ -334,7 +334,7 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
     }
 /* A tile of two rows by two raw words at b and `next` bytes on: four loads in a group, 15 cycles for 16 multiplications
  * on M4, not 16. */
-#define EMBBERT_DSP_2X4(name, form, steps, before)                                                                     \
+#define EMBBERT_DSP_2X4(name, variant, steps, before)                                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const int8_t *b, const int32_t next, int32_t pairs)       \
     {                                                                                                                  \
         register uintptr_t left __asm__("lr") = (uintptr_t)a;                                                          \
@@ -342,8 +342,8 @@ EMBBERT_DSP_DOT_BY(embbert_dsp_dot_4x2_24, 24, EMBBERT_TIMES_23)
         register uintptr_t end __asm__("r9") = (uintptr_t)b - 4 + 4 * (uintptr_t)pairs;                                \
         EMBBERT_TILE_LOAD(acc)                                                                                         \
         __asm__ volatile("push {r7, r9}\n"                                                                             \
-                         "1:\n" EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                        \
-                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #4]") "bne 1b\n"                                       \
+                         "1:\n" EMBBERT_DOT_##variant##_START before(EMBBERT_DOT_##variant##_STEP, 0)                  \
+                         EMBBERT_DOT_##variant##_LAST(steps, "[sp, #4]") "bne 1b\n"                                    \
                          "pop {r7, r9}\n"                                                                              \
                          : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end)                                   \
                          : [next] "i"(next)                                                                            \

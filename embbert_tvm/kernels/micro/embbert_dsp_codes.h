@@ -85,7 +85,7 @@ static inline int32_t embbert_dsp_weight(const uint8_t *codes, int32_t r, int32_
     "mla r0, r0, r11, r9\n mla r1, r1, r11, r10\n ldr r9, [r7, #16]\n ldr r10, [r7, #20]\n sub r5, r5, r4\n"           \
     shift(LOW, 1) "mla r4, r4, r11, r9\n mla r5, r5, r11, r10\n stmia r7, {r0-r6, r8}\n"
 #endif
-#define EMBBERT_DSP_CODES(name, form, begin, steps, before, shift)                                                     \
+#define EMBBERT_DSP_CODES(name, variant, begin, steps, before, shift)                                                  \
     EMBBERT_INLINE void name(int32_t *acc, const int16_t *a, const uint8_t *codes, const int32_t *starts,              \
                              const uint8_t *last)                                                                      \
     {                                                                                                                  \
@@ -96,8 +96,8 @@ static inline int32_t embbert_dsp_weight(const uint8_t *codes, int32_t r, int32_
         register uintptr_t end __asm__("r10") = (uintptr_t)last;                                                       \
         __asm__ volatile("push {r0, r7, r9, r10}\n"                                                                    \
                          "1:\n ldr r9, [sp]\n ldr r0, [r9], #16\n ldr r4, [r9, #-12]\n str r9, [sp]\n" begin            \
-                         EMBBERT_DOT_##form##_START before(EMBBERT_DOT_##form##_STEP, 0)                               \
-                         EMBBERT_DOT_##form##_LAST(steps, "[sp, #12]") EMBBERT_CODES_ADD(shift) "bne 1b\n"             \
+                         EMBBERT_DOT_##variant##_START before(EMBBERT_DOT_##variant##_STEP, 0)                         \
+                         EMBBERT_DOT_##variant##_LAST(steps, "[sp, #12]") EMBBERT_CODES_ADD(shift) "bne 1b\n"          \
                          "pop {r0, r7, r9, r10}\n"                                                                     \
                          : "+r"(left), "+r"(right), "+r"(at), "+r"(sums), "+r"(end)                                    \
                          :                                                                                             \
