@@ -50,25 +50,21 @@ def with_further(data: TokenizedSet, sets: Sequence[FurtherSet], tokenizer: Toke
     """The set with the texts of further heads behind it, each of which has a label of its head alone."""
     if not sets:
         return data
-    ids, truncated = list(data.ids), data.truncated
-    owners = [-1] * len(ids)
-    labels: list[int] = [UNLABELLED] * len(ids)
-    for number, one in enumerate(sets):
-        more = tokenize_set(tokenizer, one.train, one.head.labels, max_length)
-        ids += more.ids
-        truncated += more.truncated
-        owners += [number] * len(more)
-        labels += [int(x) for x in more.targets]
-    further = np.full((len(ids), len(sets)), UNLABELLED, np.int64)
-    for row, (owner, label) in enumerate(zip(owners, labels, strict=True)):
-        if owner >= 0:
-            further[row, owner] = label
-    added = len(ids) - len(data.ids)
-    tags = data.tags
+    more = [tokenize_set(tokenizer, one.train, one.head.labels, max_length) for one in sets]
+    ends = np.cumsum([len(data), *map(len, more)])
+    further = np.full((ends[-1], len(sets)), UNLABELLED, np.int64)
+    for number, one in enumerate(more):
+        further[ends[number] : ends[number + 1], number] = one.targets
+    added, tags = int(ends[-1]) - len(data), data.tags
     if tags is not None:
         tags = WordTags(tags.names, [*tags.expected, *[()] * added], [*tags.words, *([] for _ in range(added))])
     return replace(
-        data, ids=ids, targets=[*data.targets, *[UNLABELLED] * added], truncated=truncated, tags=tags, further=further
+        data,
+        ids=[*data.ids, *(row for one in more for row in one.ids)],
+        targets=[*data.targets, *[UNLABELLED] * added],
+        truncated=data.truncated + sum(one.truncated for one in more),
+        tags=tags,
+        further=further,
     )
 
 
