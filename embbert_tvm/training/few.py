@@ -16,7 +16,7 @@ from embbert_tvm.data.metrics import accuracy
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.optimization import one_thread
-from embbert_tvm.training.whitening import features_of
+from embbert_tvm.training.whitening import features_of, main_directions
 from embbert_tvm.training.wide import mean_loss
 
 FOLDS = 5
@@ -84,12 +84,7 @@ class _Scaled:
 
 def _scaled(features: np.ndarray, count: int) -> _Scaled:
     """Fitted on the first `count` features."""
-    known = features[:count]
-    mean = known.mean(0)
-    values, vectors = np.linalg.eigh((known - mean).T @ (known - mean) / count)
-    weight = (vectors / np.sqrt(values + values.mean() + 1e-12)).T
-    weight /= max(float(np.linalg.norm((known - mean) @ weight.T, axis=1).mean()), 1e-12)
-    bias = -weight @ mean
+    weight, bias = main_directions(features[:count])
     return _Scaled(features @ weight.T + bias, weight, bias)
 
 

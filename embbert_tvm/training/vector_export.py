@@ -27,7 +27,7 @@ from embbert_tvm.models.folder import WIDE, ModelFolder
 from embbert_tvm.models.ngrams import sketch
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.source import FOREIGN
-from embbert_tvm.training.whitening import features_of
+from embbert_tvm.training.whitening import features_of, main_directions
 
 _MOST_TEXTS = 4000  # that the directions are found from
 _MOST_SKETCHED = 1024
@@ -72,20 +72,13 @@ def export_vector(folder: ModelFolder, out: Path, texts: Path, sketched: int | N
 
 
 def with_vector(model: TextClassifier, ids: Sequence[Sequence[int]], directions: int, zeros: int = 0) -> TextClassifier:
-    """The model with a head that gives so many zeros, and a text's mean row in so many of their main directions.
-
-    A direction is divided by sqrt(its variance + the mean variance), all of them by the mean length that this gives.
-    """
+    """The model with a head that gives so many zeros, and a text's mean row in so many of their main directions."""
     model.pool = mean_row
-    rows = features_of(model, ids).astype(np.float64)
-    mean, width = rows.mean(0), rows.shape[1]
-    variances, vectors = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-    weight = np.ascontiguousarray((vectors / np.sqrt(variances + variances.mean())).T[::-1][:directions])
-    weight /= np.linalg.norm((rows - mean) @ weight.T, axis=1).mean()
-    linear = nn.Linear(width, directions)
+    weight, bias = main_directions(features_of(model, ids).astype(np.float64), directions)
+    linear = nn.Linear(weight.shape[1], directions)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
-        linear.bias.copy_(torch.from_numpy(-weight @ mean))
+        linear.bias.copy_(torch.from_numpy(bias))
     model.head = nn.Sequential(linear, nn.ConstantPad1d((zeros, 0), 0.0)) if zeros else linear
     model.classes = zeros + directions
     return model.eval()

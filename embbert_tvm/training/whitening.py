@@ -22,6 +22,7 @@ FOLDS = 5
 MOST_BYTES = 2**15  # of the table of means
 _RIDGE = 1.0  # of the mean variance, added to each: less lets the rounding of int8 be seen in what hardly varies
 _LEVELS = 127
+_LEAST = 1e-12  # by which what does not vary is divided
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,18 @@ def distances(features: np.ndarray, expected: np.ndarray, classes: int) -> Dista
     others = features[count:].astype(np.float64)
     others_distances = rounded.distances(others) if len(others) else None
     return Distances(dev, others_distances, rounded, step, rounded.vectors(known), rounded.vectors(others))
+
+
+def main_directions(features: np.ndarray, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The map weight x + bias of features (N, width) to `count` of their main directions, all where not given.
+
+    A direction is divided by sqrt(its variance + the mean variance), all of them by the mean length that this gives.
+    """
+    mean = features.mean(0)
+    variances, vectors = np.linalg.eigh((features - mean).T @ (features - mean) / len(features))
+    weight = np.ascontiguousarray((vectors / np.sqrt(np.maximum(variances + variances.mean(), _LEAST))).T[::-1][:count])
+    weight /= max(float(np.linalg.norm((features - mean) @ weight.T, axis=1).mean()), _LEAST)
+    return weight, -weight @ mean
 
 
 def load_features(folder: ModelFolder, ids: Sequence[Sequence[int]]) -> np.ndarray:
