@@ -90,13 +90,17 @@ class Job:
             raise InputError("--replaced takes words of --auxiliary: give both, or neither")
         if self.few and self.base is None:
             raise InputError("--few fits a head on the encoder of a base model: give --base, as embbert-base")
-        others = {
+        others = self.given("--regression", "--precision", "--lora", "--also", "--budget", "teachers")
+        if self.few and others:
+            raise InputError(f"--few fits a head alone: leave out {others[0]}")
+
+    def given(self, *names: str) -> list[str]:
+        """Those of these options that the job has."""
+        values = {
             "--regression": self.regression, "--precision": self.precision, "--lora": self.lora, "--also": self.also,
             "--budget": self.budget, "teachers": self.teachers,
         }  # fmt: skip
-        for name, given in others.items() if self.few else ():
-            if given:
-                raise InputError(f"--few fits a head alone: leave out {name}")
+        return [name for name in names if values[name]]
 
 
 def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measure | None = None) -> Result:

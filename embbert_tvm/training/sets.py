@@ -134,8 +134,7 @@ def _check_tags(job: Job, examples: list[Example], dev: list[Example]) -> None:
         raise InputError(f"{having}: has tags, {lacking} has none: give both or neither")
     if tagged[0] and not any(tag != "O" for x in examples for tag in x.tags or ()):
         raise InputError(f"{job.train}: every tag is O: there is no slot to learn")
-    other = {"--regression": job.regression, "--precision": job.precision, "--lora": job.lora, "teachers": job.teachers}
-    several = f"{job.train}: has tags, which" if tagged[0] else "--also makes a model of several heads, which"
-    for name, given in other.items() if tagged[0] or job.also else ():
-        if given:
-            raise InputError(f"{several} {name} does not go with: leave one out")
+    others = job.given("--regression", "--precision", "--lora", "teachers")
+    if others and (tagged[0] or job.also):
+        several = f"{job.train}: has tags, which" if tagged[0] else "--also makes a model of several heads, which"
+        raise InputError(f"{several} {others[0]} does not go with: leave one out")
