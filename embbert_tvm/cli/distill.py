@@ -46,7 +46,7 @@ class _OldNames(click.Command):
     required=True,
     multiple=True,
     metavar="FOLDER",
-    help="A classifier of the same labels, or an encoder, as minilm, to fine-tune first.",
+    help="A classifier of the same labels or, of words, tags; or an encoder, as minilm, to fine-tune first.",
 )
 @click.option(
     "--teacher-output",
@@ -107,7 +107,7 @@ def command(
     teacher_frozen: int,
     **options: Any,
 ) -> None:
-    """Fine-tune a model on TSV (label<TAB>text[<TAB>text_pair]) and on a teacher's logits.
+    """Fine-tune a model on TSV, as `train` reads it, and on a teacher's logits.
 
     The same command resumes a run that was interrupted.
     """

@@ -22,16 +22,30 @@ _BUCKET = 50  # batches whose texts are sorted by length together
 @dataclass(frozen=True)
 class WordTags:
     """The tags of the words of a set's texts. names: of a model's outputs; words: the first token of each word, None
-    of one that was cut off."""
+    of one that was cut off. teacher: of each text the logits (words, names) of a teacher, NaN where it has none."""
 
     names: tuple[str, ...]
     expected: list[tuple[str, ...]]
     words: list[list[int | None]]
+    teacher: list[np.ndarray] | None = None
 
     def targets(self, row: int) -> dict[int, int]:
         """Numbers of tags by token: the first of each word whose tag the model has."""
         pairs = zip(self.words[row], self.expected[row], strict=True)
         return {word: self.names.index(tag) for word, tag in pairs if word is not None and tag in self.names}
+
+    def batch(self, rows: Sequence[int], length: int) -> tuple[Tensor, Tensor | None]:
+        """Numbers of tags (B, length) of these texts, UNLABELLED elsewhere; a teacher's logits (B, length, tags)."""
+        tags = torch.full((len(rows), length), UNLABELLED)
+        soft = None if self.teacher is None else torch.full((*tags.shape, len(self.names)), torch.nan)
+        for row, i in enumerate(rows):
+            for token, tag in self.targets(i).items():
+                tags[row, token] = tag
+            if soft is not None and self.teacher is not None:
+                known = [(word, token) for word, token in enumerate(self.words[i]) if token is not None]
+                for word, token in known:
+                    soft[row, token] = torch.from_numpy(self.teacher[i][word])
+        return tags, soft
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,8 @@ class Batch:
     """ids (B, L) int64 padded with 0 at the end, mask (B, L) bool, targets (B,); of a teacher logits and states.
 
     tags (B, L): the number of the tag of each token that is the first of a word, else UNLABELLED. rows: which texts of
-    the set they are. further (B, heads): as those of the set.
+    the set they are. further (B, heads): as those of the set. tag_teacher (B, L, tags): a teacher's logits at the first
+    token of each word, else NaN.
     """
 
     ids: Tensor
@@ -71,6 +86,7 @@ class Batch:
     tags: Tensor | None = None
     rows: Sequence[int] = ()
     further: Tensor | None = None
+    tag_teacher: Tensor | None = None
 
 
 def tokenize_set(
@@ -123,12 +139,7 @@ def _batch(data: TokenizedSet, rows: Sequence[int]) -> Batch:
     for row, i in enumerate(rows):
         ids[row, : len(data.ids[i])] = torch.tensor(data.ids[i])
     teacher, hidden = (None if x is None else torch.from_numpy(x[rows]) for x in (data.teacher, data.hidden))
-    tags = None
-    if data.tags is not None:
-        tags = torch.full(ids.shape, UNLABELLED)
-        for row, i in enumerate(rows):
-            for token, tag in data.tags.targets(i).items():
-                tags[row, token] = tag
+    tags, tag_teacher = (None, None) if data.tags is None else data.tags.batch(rows, ids.shape[1])
     targets = torch.tensor([data.targets[i] for i in rows])
     further = None if data.further is None else torch.from_numpy(data.further[rows])
-    return Batch(ids, ids != PAD, targets, teacher, hidden, tags, rows, further)
+    return Batch(ids, ids != PAD, targets, teacher, hidden, tags, rows, further, tag_teacher)

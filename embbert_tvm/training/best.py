@@ -16,8 +16,8 @@ from embbert_tvm.training.recipe import TeacherRecipe
 from embbert_tvm.training.result import Result
 from embbert_tvm.training.selection import NGRAMS
 from embbert_tvm.training.sets import read_sets
-from embbert_tvm.training.task_teacher import is_encoder, open_teacher
-from embbert_tvm.training.taught import dev_figure
+from embbert_tvm.training.task_teacher import is_encoder
+from embbert_tvm.training.taught import teachers_figure
 from embbert_tvm.training.teacher import NAMED_TEACHERS, find_teacher
 from embbert_tvm.training.tune_teacher import TeacherCallbacks
 
@@ -59,15 +59,16 @@ def run_best(
     """
     progress = progress or TrainingCallbacks()
     untaught = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS or untaught.tagging is not None or job.also or job.few:
-        return untaught  # no teacher here has several heads, or leaves the encoder as it is
+    if teaching is None or job.preset == NGRAMS or job.also or job.few:
+        return untaught  # no teacher here knows the labels of several files, or leaves the encoder as it is
     if is_encoder(teaching.teacher):
         progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")
     kept = job.output.with_name(f"{job.output.name}-teacher")
     with_teacher = dataclasses.replace(job, teachers=(teaching.teacher,), weak_teachers=True)
     with_teacher = finetune_job_teachers(with_teacher, kept, teaching.recipe, progress=teacher_progress)
-    found = dev_figure(open_teacher(with_teacher.teachers[0]), read_sets(job).dev)
-    needed = max(_figure(untaught), untaught.baseline.dev_accuracy if untaught.baseline else -1.0)
+    found = teachers_figure(with_teacher.teachers, read_sets(job).dev)
+    linear = -1.0 if untaught.baseline is None or untaught.tagging is not None else untaught.baseline.dev_accuracy
+    needed = max(_figure(untaught), linear)
     said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
     if found <= needed:
         progress.on_note(f"{said}: it does not teach")
@@ -95,5 +96,5 @@ def _better(output: Path, untaught: Result, taught: Result) -> Result:
 
 
 def _figure(result: Result) -> float:
-    """Dev's accuracy, or for regression its correlation."""
-    return result.value if result.accuracy is None else result.accuracy
+    """Dev's accuracy, for regression its correlation, or of a model of tags the share of texts with all right."""
+    return result.value if result.accuracy is None or result.tagging is not None else result.accuracy

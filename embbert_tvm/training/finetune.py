@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +188,7 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     if batch.hidden is not None:
         loss = loss + recipe.hidden_weight * (1 - F.cosine_similarity(features, batch.hidden).mean())
     if batch.tags is not None:
-        loss = loss + recipe.tag_weight * tag_loss(more, batch.tags, recipe.label_smoothing)
+        loss = loss + recipe.tag_weight * _tag_loss(more, batch, recipe)
     if batch.further is not None:
         labels = batch.further.unbind(1)
         for found, targets in zip(more[-len(labels) :], labels, strict=True):
@@ -198,6 +198,19 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()
+
+
+def _tag_loss(more: Sequence[Tensor], batch: Batch, recipe: Recipe) -> Tensor:
+    """The loss of words' tags, by a set's and a teacher's. more: as `tag_loss` has them."""
+    assert batch.tags is not None
+    loss = tag_loss(more, batch.tags, recipe.label_smoothing)
+    if batch.tag_teacher is None:
+        return loss
+    known = ~batch.tag_teacher.isnan().any(2)
+    if not known.any():
+        return loss
+    soft = distillation_loss(more[0][known], batch.tag_teacher[known], recipe.temperature)
+    return (1 - recipe.teacher_weight) * loss + recipe.teacher_weight * soft
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -233,7 +246,8 @@ def _fingerprint(model: TextClassifier, train: TokenizedSet, dev: TokenizedSet, 
         torch.__version__,
     ]
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for learned in (train.teacher, train.hidden):
+    told = train.tags.teacher or [] if train.tags is not None else []
+    for learned in (train.teacher, train.hidden, *told):
         if learned is not None:
             digest.update(learned.tobytes())
     for key, value in model.state_dict().items():

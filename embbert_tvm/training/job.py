@@ -123,18 +123,15 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     baseline = None if job.few else _baseline(sets, progress)
     config = model.config
     more, left_out = made_texts(job, sets)
-    labelled = sets.train if job.teachers else [*sets.train, *more]
+    labelled = [*sets.train, *(x for x in more if x.label)]
     train_set = tokenize_set(tokenizer, labelled, sets.labels, config.max_length, sets.tags)
     train_set = with_further(train_set, sets.further, tokenizer, config.max_length)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
     if job.teachers:
-        from embbert_tvm.training.taught import answers_of_teachers, with_answers
+        from embbert_tvm.training.taught import told_by_teachers, with_answers
 
-        answers = answers_of_teachers(job, sets, more, baseline, progress)
-        if answers is not None:
-            encoded = [tokenize(tokenizer, x.text, None, config.max_length) for x in more]
-            hidden = config.hidden_size if job.recipe.hidden_weight else None
-            train_set = with_answers(train_set, answers, encoded, hidden, sets.labels is None)
+        told = told_by_teachers(job, sets, more, baseline, progress)
+        train_set = with_answers(train_set, told, tokenizer, config, bool(job.recipe.hidden_weight))
     sets = dataclasses.replace(sets, left_out=sets.left_out | left_out)
     truncated = train_set.truncated + dev_set.truncated
     if truncated:
@@ -280,28 +277,28 @@ def finetune_job_teachers(
 ) -> Job:
     """The job with each encoder among its teachers fine-tuned on the job's own data, once with each of `seeds` seeds.
 
-    They are kept as the folders `output`, `output-1`, ..., and one that is there is used as it is.
+    They are kept as the folders `output`, `output-1`, ..., and those of words' tags, where the data has such, as
+    `output-tags`, ...; one that is there is used as it is.
     Raises InputError, also for several seeds where no teacher is an encoder.
     """
     from embbert_tvm.training.task_teacher import is_encoder
+    from embbert_tvm.training.teacher_goals import goals_of
     from embbert_tvm.training.tune_teacher import finetune_teacher
 
     encoders = [path for path in job.teachers if is_encoder(path)]
     if seeds > 1 and not encoders:
         raise InputError(f"{job.teachers[0]}: is not an encoder to fine-tune {seeds} times: leave out --teacher-seeds")
     teachers = [path for path in job.teachers if path not in encoders]
-    tunings = [(encoder, seed) for encoder in encoders for seed in range(seeds)]
-    kept = {
-        output.with_name(f"{output.name}-{number}") if number else output: tuning
-        for number, tuning in enumerate(tunings)
-    }
-    missing = [path for path in kept if not (path / "config.json").is_file()]
-    if missing:
-        check_output(job.output)
-        sets = read_sets(job)
-    for path in missing:
-        encoder, seed = kept[path]
-        finetune_teacher(encoder, sets, path, dataclasses.replace(recipe, seed=seed), progress)
+    if not encoders:
+        return job
+    check_output(job.output)
+    kept: list[Path] = []
+    for name, goal in goals_of(read_sets(job)).items():
+        for number, (encoder, seed) in enumerate((encoder, seed) for encoder in encoders for seed in range(seeds)):
+            path = output.with_name(f"{output.name}{name}-{number}" if number else f"{output.name}{name}")
+            kept.append(path)
+            if not (path / "config.json").is_file():
+                finetune_teacher(encoder, goal, path, dataclasses.replace(recipe, seed=seed), progress)
     return dataclasses.replace(job, teachers=(*teachers, *kept))
 
 

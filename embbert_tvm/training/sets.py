@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,17 +83,28 @@ def read_sets(job: Job) -> JobSets:
 def made_texts(job: Job, sets: JobSets) -> tuple[list[Example], dict[str, int]]:
     """Texts that train does not have, made of its texts or read from files, and by source how many dev or test hold.
 
-    Where there are teachers the texts are without labels, for them to give. They do not depend on the run's seed, as a
-    teacher takes longer to label them than a model to learn them: it does so once. Else they are of a set with tags,
-    the slots of each text filled by values of others.
+    Of a set with tags there are first the texts whose slots are filled by values of others. Where there are teachers,
+    texts without labels follow, for them to give. They do not depend on the run's seed, as a teacher takes longer to
+    label them than a model to learn them: it does so once.
     """
+    texts: list[Example] = []
+    left_out: dict[str, int] = {}
+    if sets.tags is not None and job.exchanged:
+        texts, left_out = _fresh({"exchanged": exchange_values(sets.train, job.exchanged)}, example_key, sets)
     if job.teachers:
-        sources, key = _unlabelled_texts(job, [x.text for x in sets.train]), _text
-    elif sets.tags is not None and job.exchanged:
-        sources, key = {"exchanged": exchange_values(sets.train, job.exchanged)}, example_key
-    else:
-        return [], {}
-    known, texts, left_out = {key(x) for x in sets.train}, [], {}
+        unlabelled, more_left_out = _fresh(_unlabelled_texts(job, [x.text for x in sets.train]), _text, sets)
+        texts, left_out = texts + unlabelled, left_out | more_left_out
+    return texts, left_out
+
+
+def _fresh(
+    sources: Mapping[str, list[Example]], key: Callable[[Example], Hashable], sets: JobSets
+) -> tuple[list[Example], dict[str, int]]:
+    """The texts of each source whose key neither train nor another has, without those that dev or test hold, which are
+    counted."""
+    known: set[Hashable] = {key(x) for x in sets.train}
+    texts: list[Example] = []
+    left_out = {}
     for source, found in sources.items():
         fresh = {at: x for at, x in {key(x): x for x in found}.items() if at not in known}
         allowed = set(sets.held_out.filter([x.text for x in fresh.values()])[0])
@@ -134,7 +146,7 @@ def _check_tags(job: Job, examples: list[Example], dev: list[Example]) -> None:
         raise InputError(f"{having}: has tags, {lacking} has none: give both or neither")
     if tagged[0] and not any(tag != "O" for x in examples for tag in x.tags or ()):
         raise InputError(f"{job.train}: every tag is O: there is no slot to learn")
-    others = job.given("--regression", "--precision", "--lora", "teachers")
+    others = job.given("--regression", "--precision", "--lora", *["teachers"] * bool(job.also))
     if others and (tagged[0] or job.also):
         several = f"{job.train}: has tags, which" if tagged[0] else "--also makes a model of several heads, which"
         raise InputError(f"{several} {others[0]} does not go with: leave one out")

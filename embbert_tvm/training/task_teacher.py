@@ -57,16 +57,22 @@ def open_teacher(folder: Path, longest: int = TeacherRecipe.longest) -> TaskTeac
     raise InputError(f"{folder}: neither a transformers classifier nor a model folder: what should teach?")
 
 
+def architectures_of(folder: Path) -> list[str]:
+    """The classes that a transformers folder names; none of any other."""
+    try:
+        found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
 def is_encoder(folder: Path) -> bool:
     """Whether a folder holds an encoder that has learned no task yet."""
-    folder = Path(folder)
-    if (folder / "modules.json").is_file():
+    if (Path(folder) / "modules.json").is_file():
         return True
-    try:
-        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
-    except (OSError, ValueError, AttributeError):
-        return False
-    return bool(architectures) and not any(name.endswith("ForSequenceClassification") for name in architectures)
+    heads = ("ForSequenceClassification", "ForTokenClassification")
+    architectures = architectures_of(folder)
+    return bool(architectures) and not any(name.endswith(heads) for name in architectures)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,22 @@ class Answers:
 
 
 def cached_answers(teacher: TaskTeacher, examples: Sequence[Example], cache: Path) -> Answers:
-    """What the teacher says of the texts, kept in the folder `cache` under a hash of teacher and texts."""
+    """What the teacher says of the texts, kept as `cached_rows` does."""
+    answers = cached_rows(teacher, examples, cache)
+    classes = 1 if teacher.labels is None else len(teacher.labels)
+    return Answers(answers[:, :classes], answers[:, classes:])
+
+
+class Answering(Protocol):
+    """What gives rows of numbers for texts, and tells itself from others by a fingerprint."""
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray: ...
+
+    def fingerprint(self) -> str: ...
+
+
+def cached_rows(teacher: Answering, examples: Sequence[Example], cache: Path) -> np.ndarray:
+    """The teacher's rows of the texts, kept in the folder `cache` under a hash of teacher and texts."""
     texts = [[x.text, x.text_pair] for x in examples]
     run = hashlib.sha256(json.dumps([teacher.fingerprint(), texts]).encode()).hexdigest()[:24]
     file = Path(cache) / f"answers-{run}.npy"
@@ -104,24 +125,15 @@ def cached_answers(teacher: TaskTeacher, examples: Sequence[Example], cache: Pat
         content = io.BytesIO()
         np.save(content, answers)
         write_atomically(file, content.getvalue())
-    classes = 1 if teacher.labels is None else len(teacher.labels)
-    return Answers(answers[:, :classes], answers[:, classes:])
+    return answers
 
 
 class _TransformersTeacher:
     def __init__(self, folder: Path, longest: int) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        one_thread()
         self._folder, self._longest = folder, longest
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # whatever its many readers raise
-            raise InputError(f"{folder}: not a classifier that loads ({str(error).splitlines()[0]})") from error
-        names = model.config.id2label
+        self._tokenizer, self._model = load_transformers(folder, "SequenceClassification", "a classifier")
+        names = self._model.config.id2label
         self.labels = tuple(names[i] for i in range(len(names))) if len(names) > 1 else None
-        self._model = model.to("cuda") if torch.cuda.is_available() else model
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
         return folder_answers(self._model, self._tokenizer, examples, self._longest)
@@ -157,12 +169,31 @@ class _FolderTeacher:
         return self._folder.weights_sha256() + (sha256_of(wide) if self._folder.wide is not None else "")
 
 
-def encode_texts(tokenizer: Any, examples: Sequence[Example], longest: int) -> Any:
-    """Texts or pairs as a padded batch of a transformers model."""
+def load_transformers(folder: Path, head: str, what: str, **settings: Any) -> tuple[Any, Any]:
+    """The tokenizer and model of a transformers folder, on a GPU where there is one.
+
+    head: the end of its AutoModelFor class; settings: what of its configuration is to be otherwise. Raises InputError,
+    which says that the folder holds no such thing as `what`.
+    """
+    import transformers
+
+    one_thread()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        kind = getattr(transformers, f"AutoModelFor{head}")
+        model = kind.from_pretrained(folder, local_files_only=True, **settings)
+    except Exception as error:  # whatever its many readers raise
+        raise InputError(f"{folder}: not {what} that loads ({str(error).splitlines()[0]})") from error
+    return tokenizer, model.to("cuda") if torch.cuda.is_available() else model
+
+
+def encode_texts(tokenizer: Any, examples: Sequence[Example], longest: int, **more: Any) -> Any:
+    """Texts or pairs as a padded batch of a transformers model. more: what else the tokenizer is told."""
     pairs = [x.text_pair for x in examples] if examples[0].text_pair is not None else None
     return tokenizer(
-        [x.text for x in examples], pairs, padding=True, truncation=True, max_length=longest, return_tensors="pt"
-    )
+        [x.text for x in examples], pairs, padding=True, truncation=True, max_length=longest, return_tensors="pt",
+        **more,
+    )  # fmt: skip
 
 
 def folder_answers(model: Any, tokenizer: Any, examples: Sequence[Example], longest: int) -> np.ndarray:

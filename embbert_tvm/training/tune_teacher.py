@@ -6,20 +6,16 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from embbert_tvm.data import metrics
-from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import folder_in_place, sha256_of
-from embbert_tvm.errors import InputError
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import (
     adamw,
@@ -31,8 +27,8 @@ from embbert_tvm.training.optimization import (
 )
 from embbert_tvm.training.pretrain import length_batches
 from embbert_tvm.training.recipe import TeacherRecipe
-from embbert_tvm.training.sets import JobSets
-from embbert_tvm.training.task_teacher import encode_texts, folder_answers
+from embbert_tvm.training.task_teacher import load_transformers
+from embbert_tvm.training.teacher_goals import Goal
 
 
 @dataclass(frozen=True)
@@ -55,17 +51,17 @@ class TeacherCallbacks:
 
 def finetune_teacher(
     encoder: Path,
-    sets: JobSets,
+    goal: Goal,
     output: Path,
     recipe: TeacherRecipe | None = None,
     progress: TeacherCallbacks | None = None,
 ) -> Path:
-    """Fine-tune an encoder and write the epoch best on dev (MCC, or Spearman) as a transformers folder `output`.
+    """Fine-tune an encoder and write the epoch best on dev by the goal's metric as a transformers folder `output`.
 
-    An interrupted run resumes after its last whole epoch when it is called again with the same sets and recipe.
+    An interrupted run resumes after its last whole epoch when it is called again with the same goal and recipe.
     Raises InputError for a folder that holds no encoder.
     """
-    tuning = _Tuning(encoder, sets, recipe or TeacherRecipe())
+    tuning = _Tuning(encoder, goal, recipe or TeacherRecipe())
     progress = progress or TeacherCallbacks()
     checkpoint = output.parent / f".{output.name}.training.safetensors"
     best = tuning.run(checkpoint, progress)
@@ -80,25 +76,24 @@ def finetune_teacher(
 class _Tuning:
     """An encoder in training, with a new head."""
 
-    def __init__(self, encoder: Path, sets: JobSets, recipe: TeacherRecipe) -> None:
+    def __init__(self, encoder: Path, goal: Goal, recipe: TeacherRecipe) -> None:
         one_thread()
         torch.manual_seed(seed_of(f"{recipe.seed} teacher"))
-        self.sets, self.recipe = sets, recipe
-        self.names = sets.labels if sets.labels is not None else ["score"]
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer, model = _load_encoder(encoder, self.names, sets.labels is None)
-        self.model = model.to(self._device)
+        self.goal, self.recipe = goal, recipe
+        names = goal.names
+        self.tokenizer, self.model = load_transformers(
+            encoder, goal.head, "an encoder", **goal.settings, num_labels=len(names),
+            id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)},
+        )  # fmt: skip
         _freeze(self.model, recipe.frozen)
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = adamw(self._trained, recipe.lr, recipe.weight_decay)
         _quicken(self._optimizer, self.model, recipe.head_times)
-        self._index = {name: i for i, name in enumerate(self.names)}
-        self._targets = torch.tensor(self._numbers(sets.train), device=self._device)
-        self._run = _fingerprint(encoder, sets, recipe)
+        self._run = _fingerprint(encoder, goal, recipe)
 
     def run(self, checkpoint: Path, progress: TeacherCallbacks) -> dict[str, Tensor]:
         """The weights of the epoch that is best on dev; the state is kept in `checkpoint` after every epoch."""
-        train, recipe = self.sets.train, self.recipe
+        train, recipe = self.goal.train, self.recipe
         lengths = [len(x.text) + len(x.text_pair or "") for x in train]
         steps = -(-len(train) // recipe.batch_size)
         epochs = max(recipe.epochs, min(-(-recipe.least_steps // steps), recipe.most_epochs))
@@ -113,7 +108,7 @@ class _Tuning:
                 losses.append(self._step(rows))
                 step += 1
                 progress.on_step(step, epochs * steps)
-            epoch = TeacherEpoch(number, float(np.mean(losses)), self._metric())
+            epoch = TeacherEpoch(number, float(np.mean(losses)), self._dev_metric())
             progress.on_epoch(epoch)
             if epoch.dev_metric > max((x["dev_metric"] for x in history), default=-np.inf):
                 best = {key: value.cpu().clone() for key, value in self.model.state_dict().items()}
@@ -138,52 +133,23 @@ class _Tuning:
 
     def _step(self, rows: list[int]) -> float:
         """The loss of a batch, from which the model has learned."""
-        texts = encode_texts(self.tokenizer, [self.sets.train[i] for i in rows], self.recipe.longest)
-        logits, targets = self.model(**texts.to(self._device)).logits, self._targets[rows]
-        loss = F.mse_loss(logits[:, 0], targets) if self.sets.labels is None else F.cross_entropy(logits, targets)
+        examples = [self.goal.train[i] for i in rows]
+        loss = self.goal.loss(self.model, self.tokenizer, examples, self.recipe.longest)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         self._optimizer.step()
         return loss.item()
 
-    def _metric(self) -> float:
-        """Dev's MCC, or Spearman's correlation."""
-        dev = self.sets.dev
-        found = folder_answers(self.model, self.tokenizer, dev, self.recipe.longest)[:, : len(self.names)]
-        expected = np.array(self._numbers(dev))
-        if self.sets.labels is None:
-            return metrics.spearman(expected, found[:, 0])
-        return metrics.mcc(expected, found.argmax(1))
-
-    def _numbers(self, examples: Sequence[Example]) -> list[float] | list[int]:
-        if self.sets.labels is None:
-            return [float(x.label) for x in examples]
-        return [self._index[x.label] for x in examples]
+    def _dev_metric(self) -> float:
+        return self.goal.metric(self.model, self.tokenizer, self.recipe.longest)
 
 
-def _fingerprint(encoder: Path, sets: JobSets, recipe: TeacherRecipe) -> str:
+def _fingerprint(encoder: Path, goal: Goal, recipe: TeacherRecipe) -> str:
     """A hash of everything that the fine-tuned weights follow from."""
     files = sorted(file for file in Path(encoder).rglob("*.safetensors"))
-    examples = [[x.label, x.text, x.text_pair] for part in (sets.train, sets.dev) for x in part]
-    document = [[sha256_of(file) for file in files], sets.labels, examples, dataclasses.asdict(recipe)]
+    document = [[sha256_of(file) for file in files], goal.names, goal.truth, dataclasses.asdict(recipe)]
     return hashlib.sha256(json.dumps([*document, torch.__version__]).encode()).hexdigest()
-
-
-def _load_encoder(encoder: Path, names: Sequence[str], regression: bool) -> tuple[Any, Any]:
-    """The tokenizer and model of a transformers folder, with a new head of these names. Raises InputError."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            encoder, local_files_only=True, num_labels=len(names), id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="regression" if regression else "single_label_classification",
-        )  # fmt: skip
-    except Exception as error:  # whatever its many readers raise
-        raise InputError(f"{encoder}: not an encoder that loads ({str(error).splitlines()[0]})") from error
-    return tokenizer, model
 
 
 def _quicken(optimizer: torch.optim.Optimizer, model: torch.nn.Module, times: float) -> None:

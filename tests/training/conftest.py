@@ -37,21 +37,25 @@ def without_export(monkeypatch):
 
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory):
-    """An encoder of a few weights, in the form that sentence-transformers writes."""
+    """An encoder that knows the words of the set."""
+    return encoder_of([*ON, *OFF, *THINGS], tmp_path_factory.mktemp("teacher"))
+
+
+def encoder_of(texts, folder, spread=0.5):
+    """An encoder of a few weights with the words of some texts, in the form that sentence-transformers writes."""
     import torch
     from sentence_transformers import SentenceTransformer, models
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("teacher")
-    words = sorted({word for text in [*ON, *OFF, *THINGS] for word in text.split()} - {"{}"})
+    words = sorted({word for text in texts for word in text.split()} - {"{}"})
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (folder / "vocab.txt").write_text("\n".join(words))
     inner = folder / "inner"
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(inner)
     config = BertConfig(
         vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        initializer_range=0.5,
+        initializer_range=spread,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(inner)
     model = SentenceTransformer(modules=[models.Transformer(str(inner)), models.Pooling(32)], device="cpu")

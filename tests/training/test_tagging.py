@@ -15,7 +15,7 @@ from embbert_tvm.heads import GREEDY, VITERBI
 from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.training.best import Teaching, run_best
+from embbert_tvm.training.best import run_best
 from embbert_tvm.training.evaluate import evaluate
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
@@ -68,7 +68,7 @@ def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
     dev = tmp_path / "dev.tsv"
     dev.write_text("label\ttext\ttags\n" + "\n".join(lines(40, 1)) + "\n")
     out = tmp_path / "model"
-    result = run_best(Job(tagged, out, RECIPE, dev=dev, preset="quick", wide=False), Teaching(tmp_path / "unasked"))
+    result = run_best(Job(tagged, out, RECIPE, dev=dev, preset="quick", wide=False), None)
     assert result.tagging is not None
     assert set(result.tagging) == {VITERBI, GREEDY}
     best = max(figures.entity_f1 for figures in result.tagging.values())
