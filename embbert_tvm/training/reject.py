@@ -15,7 +15,15 @@ from embbert_tvm.data.metrics import softmax
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import ModelFolder, write_config
 from embbert_tvm.rejection import DISTANCE, KNOWN, LOGISTIC, MAHALANOBIS, MAX_SOFTMAX, OF_A_VECTOR, SCORES, Rejection
-from embbert_tvm.training.confidence import Confidence, Outside, accepted_at, auroc, confidence, outside_by
+from embbert_tvm.training.confidence import (
+    Confidence,
+    Outside,
+    accepted_at,
+    auroc,
+    confidence,
+    outside_by,
+    smooth_calibration_error,
+)
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 from embbert_tvm.training.logistic import Learned, fit_direction
 
@@ -26,6 +34,7 @@ KEEP = 0.95
 _LEAST_CLASSES = 3  # of which one can be left out: with one class left all look alike
 MOST_MEANS = 64  # classes whose table of means, 16 kB, is worth its flash
 _TEMPERATURES = (0.05, 20.0)
+_AROUND, _STEPS = 0.3, 20  # how far from the likeliest another may be, in logarithms, and in how many steps
 _ROUNDS = 60  # of the golden section, which end at a relative 1e-12
 
 
@@ -163,13 +172,22 @@ def _separation_by_distances(found: Distances, expected: np.ndarray) -> float:
 
 
 def _calibrated(logits: np.ndarray, expected: np.ndarray) -> tuple[float, Confidence, Confidence]:
-    """The temperature, and the figures without and with it. It stays 1 where another would not lower the error."""
+    """The temperature, and the figures without and with it. It stays 1 where no other has a lower error."""
     temperature = fit_temperature(logits, expected)
     before, after = (confidence(softmax(logits, t), expected) for t in (1.0, temperature))
-    return (temperature, before, after) if after.ece < before.ece else (1.0, before, before)
+    return temperature, before, after
 
 
 def fit_temperature(logits: np.ndarray, expected: np.ndarray) -> float:
+    """The temperature of the least smooth calibration error, near that of the least negative log-likelihood, or 1."""
+    right = logits.argmax(1) == expected
+    near = likeliest_temperature(logits, expected) * np.exp(np.linspace(-_AROUND, _AROUND, 2 * _STEPS + 1))
+    candidates = [1.0, *near[np.argsort(np.abs(np.arange(len(near)) - _STEPS), kind="stable")].tolist()]
+    errors = [smooth_calibration_error(softmax(logits, t).max(1), right) for t in candidates]
+    return float(np.float32(candidates[int(np.argmin(errors))]))
+
+
+def likeliest_temperature(logits: np.ndarray, expected: np.ndarray) -> float:
     """The temperature of the least negative log-likelihood: one minimum, as that is convex in its inverse."""
     own = logits[np.arange(len(logits)), expected]
     best = logits.max(1)
