@@ -66,8 +66,8 @@ class Kernel:
         self._function.restype = None
         self._length = length
 
-    def __call__(self, *inputs: np.ndarray, out: tuple[tuple[int, ...], str], length: int = 0) -> np.ndarray:
-        """out: shape and type of the output. length: what a symbolic dimension is."""
+    def __call__(self, *inputs: np.ndarray, out: tuple[tuple[int, ...], str], length: int = 0, **more: int) -> np.ndarray:
+        """out: shape and type of the output. length: what a symbolic dimension is; more: what others are, by name."""
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs]
         result = tvm.runtime.tensor(np.full(out[0], 77, out[1]))
         self._llvm(*tensors, result)
@@ -80,7 +80,7 @@ class Kernel:
             for dim in w.shape:
                 size *= int(dim) if isinstance(dim, tirx.IntImm) else length
             spaces.append(np.full(max(size, 1), 85, w.dtype))
-        scalars = [ctypes.c_int32(length) for _ in self.c.scalars]
+        scalars = [ctypes.c_int32(more.get(str(name), length)) for name in self.c.scalars]
         self._function(*scalars, *(a.ctypes.data_as(ctypes.c_void_p) for a in (*arrays, found, *spaces)))
         np.testing.assert_array_equal(found.view(np.uint8), expected.view(np.uint8), "the C and the LLVM build differ")
         return found

@@ -17,6 +17,7 @@ OF_THE_JOB = (
     "tokenizer",
     "preset",
     "max_length",
+    "pool_tokens",
     "regression",
     "precision",
     "lora",

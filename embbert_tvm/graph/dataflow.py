@@ -112,6 +112,12 @@ def channels_first(expr: Expr) -> bool:
     return len(dims) == 3 and dims[0] == 1 and isinstance(dims[1], int) and not isinstance(dims[2], int)
 
 
+def transposed_of(graph: Dataflow, expr: Expr) -> Expr | None:
+    """(1, K, L) of the (1, L, K) that is made of it, or the other way; None where it is no transposition."""
+    call = graph.match(expr, "permute_dims")
+    return call.args[0] if call is not None and [int(a) for a in call.attrs.axes] == [0, 2, 1] else None
+
+
 def rows_of(expr: Expr) -> tuple[Any, ...] | None:
     """(L, K) of a tensor (1, L, K), (L, K) or (1, K, L); (1, K) of one with K elements; None for any other."""
     dims = shape(expr)

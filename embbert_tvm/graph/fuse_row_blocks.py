@@ -20,7 +20,7 @@ from embbert_tvm.graph import pack
 from embbert_tvm.graph.dataflow import Dataflow, Expr, shape, substitute
 from embbert_tvm.graph.quantize.quantizer import KERNEL, KernelSelection, Quantized
 from embbert_tvm.graph.row_block_call import KernelCall, Stored
-from embbert_tvm.graph.row_block_graph import Access, Node, Operand, linear_map, nodes_of
+from embbert_tvm.graph.row_block_graph import Access, Node, Operand, is_share, linear_map, nodes_of
 from embbert_tvm.graph.row_block_groups import Group, form_groups, is_among
 from embbert_tvm.graph.row_block_stages import attend_row, convert, unpack, write_group
 from embbert_tvm.graph.tvm_workarounds import abandon_function
@@ -122,6 +122,11 @@ class _Writer:
     def args(self, node: Node) -> list[Expr]:
         return list(node.expr.args[1].fields)
 
+    def rows_like(self, var: Var) -> Expr:
+        """How many rows there are where a value has them all: the text's, or what a pooling has left of them."""
+        rows = shape(var)[0]
+        return rows if is_share(rows, self.length) else self.length
+
     def is_last(self, variables: list[Var], nodes: set[int]) -> bool:
         """Whether these nodes are the last to read the variables, and read them row by row."""
         if isinstance(self.graph.output, Var) and is_among(self.graph.output, variables):
@@ -159,7 +164,7 @@ class _Writer:
     def interleaved(self, var: Var) -> Stored:
         """A value as a row-interleaved tensor; converted where it is plain rows."""
         if var not in self.stored:
-            convert(KernelCall(self), var)
+            convert(KernelCall(self, like=var), var)
         return self.stored[var]
 
     def plain_rows(self, var: Var) -> Expr:
@@ -221,7 +226,7 @@ class _Writer:
         func = filter_along_text(found.spec.taps, wide, isa, weight_format, len(found.epilogue) > 1)
         func = with_spec(func, replace(found.spec, channels=wide, interleaved=True, weight_format=weight_format))
         args = [stored.expr, *weight, bias, multiplier, *found.epilogue[1:]]
-        out = relax.TensorType([layouts.pairs_of(self.length), wide, layouts.INTERLEAVE], "int8")
+        out = relax.TensorType([layouts.pairs_of(self.rows_like(found.x)), wide, layouts.INTERLEAVE], "int8")
         (made,) = self.call(func, node.values[0].name, args, [out], "filters along the text")
         self.stored[node.values[0]] = Stored(made, node.parts)
         self.finish(node)
@@ -229,7 +234,7 @@ class _Writer:
     def half_filter(self, node: Node) -> None:
         spec, (x, *constants) = node.half.spec, node.half.args
         stored, isa = self.interleaved(x), self.isa
-        dims = [isa.groups_of(self.length), isa.padded(spec.channels), isa.interleave]
+        dims = [isa.groups_of(self.rows_like(x)), isa.padded(spec.channels), isa.interleave]
         func = with_spec(half.filter_along_text(spec, isa), replace(spec, one_row=False))
         args = [stored.expr, *constants]
         outs = [relax.TensorType(dims, "float16")]
@@ -240,7 +245,7 @@ class _Writer:
     def finish(self, node: Node) -> None:
         """Plain rows beside, for what reads them."""
         if self.wants(node.values[0])[1]:
-            unpack(KernelCall(self), node.values[0])
+            unpack(KernelCall(self, like=node.values[0]), node.values[0])
 
     def keep(self, node: Node) -> None:
         """A node as it was, or its kernel of one row on what is stored."""
@@ -267,7 +272,7 @@ class _Writer:
             if isinstance(a, Var) else a for a in args
         ]  # fmt: skip
         reason = self.reason(node, spec)
-        length = False
+        length = None
         if isinstance(spec, Product):
             stored, made = pack.row_product(self.constants, spec, args, self.isa)
             if reads:
@@ -283,11 +288,14 @@ class _Writer:
                 stored = replace(stored, sources=sources, residuals=residuals)
             func = product(stored, self.isa)
         elif isinstance(spec, Attention) and reads and self.isa.attends_in_blocks:
-            return attend_row(KernelCall(self, one_row=True), node, spec, args)
+            return attend_row(KernelCall(self, one_row=True, like=self.args(node)[1]), node, spec, args)
         elif isinstance(spec, Attention):
             made, stored = args, spec
             if reads:
-                stored, length = replace(spec, interleaved=True, columns=columns[reads[0]]), True
+                stored, length = (
+                    replace(spec, interleaved=True, columns=columns[reads[0]]),
+                    self.rows_like(self.args(node)[1]),
+                )
             func = attention(stored)
         elif isinstance(spec, IntegerRecurrence):
             made, stored, func = args, spec, integer_recurrence(spec, self.isa)
@@ -298,7 +306,7 @@ class _Writer:
             func = depthwise_conv(stored)
         target = self.builder.add_func(with_spec(func, stored), func.attrs[KERNEL])
         tensors = [relax.const(a) if isinstance(a, np.ndarray) else a for a in made]
-        call = relax.call_tir(target, [self.length, *tensors] if length else tensors, var.ty)
+        call = relax.call_tir(target, tensors if length is None else [length, *tensors], var.ty)
         out = self.builder.emit(call, name_hint=var.name)
         old = self.kept.get(var.name)
         precision = old.precision if old is not None else "int8"

@@ -41,7 +41,6 @@ class _Writer:
         self.quantized = quantized
         self.graph = Dataflow(quantized.mod)
         (self.ids,) = self.graph.function.params
-        self.length = shape(self.ids)[1]
         kernels = {g: f for g, f in quantized.mod.functions.items() if g.name_hint != "main"}
         self.builder = relax.BlockBuilder(IRModule(kernels))
         self.kept = {c.name: c for c in quantized.choices}
@@ -170,14 +169,14 @@ class _Writer:
             name, count = f"{base}_{count}", count + 1
         self.names.setdefault(fingerprint(value), name)
 
-    def _type(self, width: int, one_row: bool) -> relax.TensorType:
-        return relax.TensorType([1 if one_row else self.length, width], "float16")
+    def _type(self, expr: Expr, width: int, one_row: bool) -> relax.TensorType:
+        return relax.TensorType([1 if one_row else shape(expr)[-2], width], "float16")
 
     def _stored(self, expr: Expr) -> Var:
         one_row, width = shape(expr)[-2] == 1, shape(expr)[-1]
         values = self._reshaped(self.in_float32(expr), expr, [1, *shape(expr)[-2:]])
         reason, name = "its consumer is in half precision", f"{plain(expr.name)}_half"
-        return self._call(half.to_half(width, one_row), name, [values], self._type(width, one_row), reason)
+        return self._call(half.to_half(width, one_row), name, [values], self._type(expr, width, one_row), reason)
 
     def _widened(self, expr: Var) -> Expr:
         dims = [1, *shape(expr)[-2:]]
@@ -198,7 +197,7 @@ class _Writer:
         spec = half.HalfAttention(shape(found.key)[-1], width, one_row)
         args = [self.in_half(x) for x in (found.query, found.key, found.value)]
         name, reason = f"{plain(expr.name)}_attention", "scores, softmax and context in half precision"
-        return self._call(half.attention(spec), name, args, self._type(width, one_row), reason, spec)
+        return self._call(half.attention(spec), name, args, self._type(expr, width, one_row), reason, spec)
 
     def _conv(self, expr: Var, found: depthwise_conv.Match) -> Var:
         channels, taps = found.weight.shape
@@ -206,7 +205,7 @@ class _Writer:
         spec = half.HalfConv(taps, channels, channels // shape(found.x)[-1], activation, one_row)
         args = [self.in_half(found.x), ("weight", half.halves(found.weight)), ("bias", half.halves(found.bias))]
         reason = "filters along the text in half precision"
-        return self._call(half.conv(spec), plain(expr.name), args, self._type(channels, one_row), reason, spec)
+        return self._call(half.conv(spec), plain(expr.name), args, self._type(expr, channels, one_row), reason, spec)
 
     def _activation(self, expr: Var, inner: Expr) -> str | None:
         """The micro-kernel of the activation between `inner` and `expr`, None where there is none."""
@@ -238,7 +237,7 @@ class _Writer:
         reason = (
             f"{len(sources)} linear map{'s' * (len(sources) > 1)} and {norm or activation or 'bias'} in one product"
         )
-        return self._call(half.product(spec), plain(expr.name), args, self._type(n, one_row), reason, spec)
+        return self._call(half.product(spec), plain(expr.name), args, self._type(expr, n, one_row), reason, spec)
 
     def _source(self, x: Expr) -> tuple[half.HalfInput, list]:
         """How a product reads `x`, and its arguments."""

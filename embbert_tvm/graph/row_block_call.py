@@ -12,7 +12,7 @@ from tvm.ir import Var
 
 from embbert_tvm.graph import pack
 from embbert_tvm.graph.dataflow import Expr, shape
-from embbert_tvm.graph.row_block_graph import Access, Node
+from embbert_tvm.graph.row_block_graph import Access, Node, is_share
 from embbert_tvm.graph.row_block_groups import Group
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.row_block.kernel import row_block
@@ -61,11 +61,12 @@ class _Output:
 
 @dataclass
 class KernelCall:
-    """one_row: whether it is for one row alone."""
+    """one_row: whether it is for one row alone. like: a value of as many rows, where no group tells how many."""
 
     writer: _Writer
     group: Group = field(default_factory=Group)
     one_row: bool = False
+    like: Var | None = None
     values: list[Value] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     constants: list = field(default_factory=list)
@@ -82,12 +83,19 @@ class KernelCall:
         """How many rows there are: as many as the text has, or fewer where a convolution leaves out some."""
         made = [v for n in self.group.nodes for v in (*n.values, *(v for v, a in n.reads if a is Access.ROW))]
         dims = [shape(v)[0] for v in made]
+        if self.like is not None:
+            return self.writer.rows_like(self.like)
         return next((dim for dim in dims if not isinstance(dim, (int, Var))), self.writer.length)
+
+    @property
+    def length(self):
+        """The rows of the text, or of what a pooling has left of it."""
+        return self.rows if is_share(self.rows, self.writer.length) else self.writer.length
 
     @property
     def skipped(self) -> int:
         """How many rows of the text are left out."""
-        if isinstance(self.rows, (int, Var)):
+        if isinstance(self.rows, (int, Var)) or is_share(self.rows, self.writer.length):
             return 0
         analyzer = sym.Analyzer()
         analyzer.bind(self.writer.length, tirx.const(_MANY, "int64"))
@@ -218,7 +226,7 @@ class KernelCall:
         tensors = [self.inputs[i][0] for i in order] + [self.outputs[o].tensor for o in outs]
         stages = tuple(_renumbered(s, number) for s in self.stages)
         spec = RowBlock(tuple(self.values), tuple(tensors), stages, self.one_row, self.skipped)
-        args = [self.writer.length, *(self.inputs[i][1] for i in order), *self.constants]
+        args = [self.length, *(self.inputs[i][1] for i in order), *self.constants]
         inplace = None
         if pair is not None:
             inplace = len(args)

@@ -275,6 +275,8 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
         return all(dim in (1, length) for dim in (made, *read))
     if all(isinstance(dim, (int, Var)) for dim in (made, *read)):
         return True
+    if len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1 and is_share(made, length):
+        return True
     if any(not isinstance(dim, (int, Var)) and not _leaves_some_out(dim, length) for dim in (made, *read)):
         return False
     if isinstance(spec, Product) and spec.skipped:
@@ -284,8 +286,14 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
     return by_rows and not windowed and len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1
 
 
+def is_share(rows: Expr | int, length: Expr) -> bool:
+    """Whether these are a share of the text's rows, as a pooling with a stride leaves: what reads and makes such alone
+    works as on all rows of a shorter text."""
+    return not isinstance(rows, (int, Var)) and not _leaves_some_out(rows, length)
+
+
 def _leaves_some_out(rows: Expr, length: Expr) -> bool:
-    """Whether these are the text's rows less a number of them; a pooling with a stride leaves a share."""
+    """Whether these are the text's rows less a number of them."""
     left_out = set()
     for many in _MANY:
         analyzer = sym.Analyzer()

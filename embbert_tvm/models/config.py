@@ -25,6 +25,7 @@ class ModelConfig:
     architecture: ClassVar[str]
     title: ClassVar[str]  # what people call it
     may_be_zero: ClassVar[frozenset[str]] = frozenset({"reduced_size"})
+    may_be_missing: ClassVar[frozenset[str]] = frozenset()  # in files of earlier versions
 
     vocabulary_size: int = 8192
     max_length: int = 256
@@ -67,8 +68,8 @@ class ModelConfig:
         if not isinstance(values, dict):
             raise InputError("the model's configuration must be a JSON object")
         known = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != known:
-            missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
+        missing, unknown = sorted(known - set(values) - cls.may_be_missing), sorted(set(values) - known)
+        if missing or unknown:
             raise InputError(
                 f"the model's configuration lacks {missing or 'nothing'}, does not know {unknown or 'none'}"
             )
@@ -82,10 +83,12 @@ class EmbBertConfig(ModelConfig):
     architecture: ClassVar[str] = "embbert"
     title: ClassVar[str] = "EmbBERT"
     may_be_zero: ClassVar[frozenset[str]] = frozenset()
+    may_be_missing: ClassVar[frozenset[str]] = frozenset({"pool_tokens"})
 
     kernel_size: int = 32
     expansion: int = 1  # channels that the convolution makes of each
     layers: int = 4
+    pool_tokens: int = 1  # rows of the first layer that the others read as one, their mean
 
     @property
     def layer_parameters(self) -> int:

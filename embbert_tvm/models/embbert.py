@@ -71,6 +71,18 @@ class Block(nn.Module):
         return torch.addmm(attention, convolution, (-l2 * self.conv_out.weight).t()).view(batch, length, d)
 
 
+def mean_of_neighbours(x: Tensor, mask: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
+    """Each `count` neighbouring rows of x (B, L, d) as one, the mean of those that are no padding; their mask."""
+    if mask is None:
+        pooled = F.avg_pool1d(x.transpose(1, 2), count, ceil_mode=True, count_include_pad=False)
+        return pooled.transpose(1, 2), None
+    missing = -x.shape[1] % count
+    kept = F.pad(mask, (0, missing)).unflatten(1, (-1, count))
+    rows = F.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, count))
+    total = rows.masked_fill(~kept[..., None], 0.0).sum(2)
+    return total / kept.sum(2).clamp(min=1)[..., None], kept.any(2)
+
+
 class EmbBert(TextClassifier):
     """EmbBERT with a linear head of `classes` outputs on token 0."""
 
@@ -85,7 +97,9 @@ class EmbBert(TextClassifier):
     def layers(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         x = self.embedder(ids, mask)
         found = []
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
+            if number == 1 and self.config.pool_tokens > 1:
+                x, mask = mean_of_neighbours(x, mask, self.config.pool_tokens)
             x = block(x, mask)
             found.append(x)
         return found

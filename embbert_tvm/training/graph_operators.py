@@ -77,6 +77,12 @@ def _conv(setting: Setting, call: Call, args: list[Any]) -> Tensor:
     return F.conv1d(padded, args[1], None, int(a.strides[0]), 0, int(a.dilation[0]), int(a.groups))
 
 
+def _mean_of_neighbours(setting: Setting, call: Call, args: list[Tensor]) -> Tensor:
+    a = call.attrs
+    size, stride = int(a.pool_size[0]), int(a.strides[0])
+    return F.avg_pool1d(args[0], size, stride, int(a.padding[0]), bool(a.ceil_mode), bool(a.count_include_pad))
+
+
 def _reduced(function: Callable[..., Tensor]) -> Made:
     def made(setting: Setting, call: Call, args: list[Any]) -> Tensor:
         axes = [int(a) for a in call.attrs.axis] if call.attrs.axis is not None else list(range(args[0].ndim))
@@ -143,6 +149,7 @@ OPERATORS: dict[str, Made] = {
     "min": _reduced(lambda x, axes, keep: x.amin(axes, keepdim=keep)),
     "nn.softmax": lambda setting, call, args: args[0].softmax(int(call.attrs.axis)),
     "nn.conv1d": _conv,
+    "nn.avg_pool1d": _mean_of_neighbours,
     "nn.rms_norm": lambda setting, call, args: F.rms_norm(args[0], args[1].shape, args[1], float(call.attrs.epsilon)),
     "nn.layer_norm": _layer_norm,
 }

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Expr, shape
-from embbert_tvm.graph.quantize import attention, gate, layout, pool, row_slice, selective_scan
+from embbert_tvm.graph.quantize import attention, gate, layout, pool, pool_rows, row_slice, selective_scan
 from embbert_tvm.kernels import integer_scan
 from embbert_tvm.kernels.attention import ENTRIES, RANGE, exp_table
 from embbert_tvm.kernels.fixed_point import rescaled
 from embbert_tvm.kernels.gate import GATE_BITS
 from embbert_tvm.kernels.pool import BITS, SQUARE_BITS
+from embbert_tvm.kernels.pool_rows import BITS as ROWS_BITS
 from embbert_tvm.training.graph_integers import Forward, Run
 from embbert_tvm.training.graph_operators import scan
 from embbert_tvm.training.integer_products import FUNCTIONS, HEADROOM
@@ -58,6 +59,13 @@ def _pooled(run: Run, expr: Expr, found: pool.Match) -> ScaledIntegers:
         square = x.value.square().mean(0, keepdim=True) * fine
         whole = torch.trunc(square.detach()) + epsilon
         level = passing(torch.floor(whole.sqrt()), (square + max(epsilon, 1e-6)).sqrt()) / fine**0.5
+    return ScaledIntegers(saturated(level * (x.scale / scale)), scale)
+
+
+def _pooled_rows(run: Run, expr: Expr, found: pool_rows.Match) -> ScaledIntegers:
+    x = run.quantized(found.x)
+    scale = rescaled(x.scale / found.size, run.scale(expr.name), ROWS_BITS)[1]
+    level = F.avg_pool1d(x.value.t()[None], found.size, found.stride, 0, True, False)[0].t()
     return ScaledIntegers(saturated(level * (x.scale / scale)), scale)
 
 
@@ -111,6 +119,7 @@ def _laid_out(run: Run, expr: Expr, found: layout.Match) -> ScaledIntegers:
 FORWARD = {
     "attention": Forward(_attended),
     "pool": Forward(_pooled),
+    "pool_rows": Forward(_pooled_rows),
     "gate": Forward(_gated),
     "selective_scan": Forward(_scanned),
     "row_slice": Forward(_sliced, _sliced_wide),

@@ -12,7 +12,7 @@ from embbert_tvm.data.tokenizer import load_embbert_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.config import PRESETS, EmbBertConfig, ModelConfig
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.sets import JobSets
@@ -42,7 +42,17 @@ def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
     config = dataclasses.replace(
         config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
     )
+    config = _pooled(job, config)
     return build(config, classes, job.recipe.dropout, _heads(job, sets, config)), tokenizer
+
+
+def _pooled(job: Job, config: ModelConfig) -> ModelConfig:
+    """The configuration with as many tokens pooled as the job asks for. Raises InputError where that cannot be."""
+    if job.pool_tokens is None:
+        return config
+    if not isinstance(config, EmbBertConfig):
+        raise InputError(f"--pool-tokens is for an EmbBERT, this is {config.title}")
+    return dataclasses.replace(config, pool_tokens=job.pool_tokens)
 
 
 def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:
@@ -55,7 +65,7 @@ def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tupl
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
         raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
-    config = dataclasses.replace(base.config, max_length=max_length)
+    config = _pooled(job, dataclasses.replace(base.config, max_length=max_length))
     model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
     weights = load_classifier(base).state_dict()
     weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]

@@ -32,6 +32,8 @@ def slots_head(tags: Sequence[str] | None, config: ModelConfig, layer: int | Non
         layer = layers - 1
     if layer is not None and layer > layers:
         raise InputError(f"--tag-layer {layer}: the model has {layers} layers")
+    if isinstance(config, EmbBertConfig) and config.pool_tokens > 1 and layer != 1:
+        raise InputError("the layers behind the first read several tokens as one row: tags need --tag-layer 1")
     return (FurtherHead(SLOTS, TOKENS, tuple(tags), layer, VITERBI),)
 
 

@@ -16,6 +16,7 @@ from embbert_tvm.graph.quantize import (
     gate,
     layout,
     pool,
+    pool_rows,
     product,
     recurrence,
     row_product,
@@ -27,7 +28,18 @@ from embbert_tvm.graph.quantize.streams import find_streams
 from embbert_tvm.graph.quantize.weights import under_activation
 
 # The first that recognises a value makes it.
-INT8_OPERATORS = (row_slice, attention, depthwise_conv, pool, selective_scan, recurrence, gate, product, layout)
+INT8_OPERATORS = (
+    row_slice,
+    attention,
+    depthwise_conv,
+    pool,
+    pool_rows,
+    selective_scan,
+    recurrence,
+    gate,
+    product,
+    layout,
+)
 LAYERS = (row_product,)
 _BOUNDED = ("tanh", "sigmoid")  # what they are given reaches further than what they make
 

@@ -83,7 +83,7 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
         Kernel(kernel.attention(spec), spec),
         name,
         args,
-        ([1 if one_row else q.length, width], "int8"),
+        ([shape(query.expr)[0], width], "int8"),
         "scores, softmax and context a row",
         names,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, rows_of, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, constant, rows_of, shape, transposed_of
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.weights import finish, low_bit, per_channel, under_activation
@@ -26,14 +26,9 @@ class Match:
     dilation: int
 
 
-def _transposed(graph: Dataflow, expr: Expr) -> Expr | None:
-    call = graph.match(expr, "permute_dims")
-    return call.args[0] if call is not None and [int(a) for a in call.attrs.axes] == [0, 2, 1] else None
-
-
 def match(graph: Dataflow, expr: Expr) -> Match | None:
     inner = under_activation(graph, expr)
-    made = inner if channels_first(inner) else _transposed(graph, inner)
+    made = inner if channels_first(inner) else transposed_of(graph, inner)
     if made is None or (not made.same_as(inner) and graph.uses(made) != 1):
         return None
     bias = np.zeros(1)
@@ -45,8 +40,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     conv = graph.match(made, "nn.conv1d")
     if conv is None or bias is None:
         return None
-    weight, transposed = constant(conv.args[1]), _transposed(graph, conv.args[0])
-    x = conv.args[0] if transposed is None else transposed
+    weight, outer = constant(conv.args[1]), transposed_of(graph, conv.args[0])
+    x = conv.args[0] if outer is None else outer
     if weight is None or weight.shape[1] != 1 or constant(x) is not None:
         return None
     channels, _, taps = weight.shape

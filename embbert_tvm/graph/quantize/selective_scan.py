@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, constant, op_name
+from embbert_tvm.graph.dataflow import Dataflow, Expr, callee, constant, op_name, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize import activations
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
@@ -142,7 +142,7 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     ]
     names = dict(enumerate(("size", "log_step", "log_decay", "exp", "skip", "multiplier"), start=4))
     spec = kernel.IntegerScan(channels, state, bits)
-    out = ([q.length, channels], "int8")
+    out = ([shape(u.expr)[0], channels], "int8")
     reason = "the recurrence and what skips it in one kernel"
     made = q.kernel(Kernel(kernel.integer_scan(spec), spec), plain(expr.name), args, out, reason, names)
     return Rows(made, scale)
