@@ -141,6 +141,9 @@ def main() -> int:
     parser.add_argument("--base", type=Path, help="model folder to start from")
     parser.add_argument("--teacher", type=Path, help="sentence encoder that recipes with `with_teacher` learn from")
     parser.add_argument("--recipes", type=Path, default=RECIPES, help="another recipes.yaml")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of `train`, for every run, as pool-tokens=2"
+    )
     parser.add_argument("--download", action="store_true", help="fetch what DATA lacks through the datasets library")
     parser.add_argument("--share", type=float, default=1.0, help="part of train to train on, in RUNS of its own")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUNS", help="folder of the models")
@@ -162,6 +165,7 @@ def main() -> int:
             output = arguments.output / f"{task.name}-{seed}"
             options = recipe(recipes, task, seed, arguments.data, arguments.teacher, arguments.output / "teachers")
             options = {"base": arguments.base, **options} if arguments.base else options
+            options |= dict(given.split("=", 1) for given in arguments.option)
             tests = [split_path(arguments.data, task, test) for test in task.tests]
             words = command(task, seed, (train, dev), output, options, tests)
             with exclusively(output) as free:
