@@ -1,8 +1,9 @@
-"""Weights of four or two bits as embbert_mve_product_codes reads them.
+"""Weights of four or two bits as embbert_mve_product_codes_4 and _2 read them.
 
-Codes are levels in two's complement. Sixteen bytes hold sixteen columns of a row-interleaved pair of rows by four bits,
-thirty-two by two: byte i has column i in its lowest bits, of the first row and then of the second, and, by two bits,
-column 16 + i above. So a shift up and one down make signed bytes of sixteen neighbouring columns of one row.
+Sixteen bytes hold sixteen columns of a row-interleaved pair of rows by four bits, thirty-two by two: byte i has column i
+in its lowest bits, of the first row and then of the second, and, by two bits, column 16 + i above. Codes of two bits are
+levels in two's complement: a shift up and one down make signed bytes of sixteen neighbouring columns of one row. Of four
+bits the first row's have 8 added, so that a byte is 16 times the second row's level and the first's, and 8.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.kernels.low_bits import WeightFormat
 
 BITS = (4, 2)
+FIRST_ROW = 8  # what a first row's code of four bits is more than its level
 SPARE = 16  # bytes past the last code that are loaded and not used
 
 
@@ -44,7 +46,8 @@ def pack_levels(levels: np.ndarray, bits: int) -> np.ndarray:
     if levels.min(initial=0) < -(1 << bits - 1) or levels.max(initial=0) >= 1 << bits - 1:
         raise InputError(f"a level from {levels.min()} to {levels.max()} does not fit {bits} bits")
     parts = 8 // bits  # of a byte: rows and, by two bits, halves
-    codes = (levels & (1 << bits) - 1).astype(np.uint8)
+    added = np.array([FIRST_ROW if bits == 4 else 0, 0], np.int8)
+    codes = (levels + added & (1 << bits) - 1).astype(np.uint8)
     # (pair, piece of 16 bytes, half, byte, row) to (..., byte, half, row): the lowest bits first.
     pieces = codes.reshape(pairs, -1, parts // 2, 16, 2).transpose(0, 1, 3, 2, 4).reshape(-1, parts)
     packed = np.bitwise_or.reduce(pieces << (bits * np.arange(parts, dtype=np.uint8)), 1).astype(np.uint8)

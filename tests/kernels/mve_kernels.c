@@ -102,7 +102,8 @@ void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int3
         multipliers[i] = (int8_t)(in->table[i] % 16 + 1);
     }
     if (k % 64 == 0) {
-        embbert_mve_product_codes(o->out32, in->left, codes, multipliers, pairs, k, 4);
+        int32_t starts[64];
+        embbert_mve_product_codes_4(o->out32, in->left, codes, multipliers, starts, pairs, k);
     }
-    embbert_mve_product_codes(o->out32 + 1024, in->left, codes, multipliers, pairs, k, 2);
+    embbert_mve_product_codes_2(o->out32 + 1024, in->left, codes, multipliers, pairs, k);
 }

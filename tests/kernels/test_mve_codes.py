@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.kernels.mve_codes import SPARE, block_columns, pack_block_multipliers, pack_levels
+from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns, pack_block_multipliers, pack_levels
 
 
 def level_at(packed: np.ndarray, pair: int, row: int, k: int, column: int, bits: int) -> int:
@@ -14,6 +14,8 @@ def level_at(packed: np.ndarray, pair: int, row: int, k: int, column: int, bits:
     columns = 64 // bits
     byte = packed[pair * k * bits // 4 + column // columns * 16 + column % 16]
     code = int(byte) >> (column % columns // 16 * 2 + row) * bits & (1 << bits) - 1
+    if bits == 4 and row == 0:
+        return code - FIRST_ROW
     return code - (1 << bits) if code >= 1 << bits - 1 else code
 
 

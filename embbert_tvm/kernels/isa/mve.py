@@ -31,7 +31,10 @@ def _columns(count: int) -> Variant:
 _PRODUCTS = tuple(map(_columns, (32, 64, 128)))
 _MICRO_KERNELS = (
     MicroKernel("embbert_mve_product", "embbert_mve.h", lambda pairs, k: 8 * pairs * k, _PRODUCTS),
-    *listed("embbert_mve_codes.h", {"embbert_mve_product_codes": lambda pairs, k, bits: 8 * pairs * k}),
+    *listed(
+        "embbert_mve_codes.h",
+        {f"embbert_mve_product_codes_{bits}": lambda pairs, k: 8 * pairs * k for bits in (4, 2)},
+    ),
     *listed(
         "embbert_mve.h",
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -12,7 +12,7 @@ from embbert_tvm.kernels.dsp_codes import FourRows
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS, ROWS
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
-from embbert_tvm.kernels.mve_codes import SPARE, block_columns
+from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,14 @@ class Coded:
 
 @dataclass(frozen=True)
 class MveCodes:
-    """Codes of `weight_format` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8."""
+    """Codes of `weight_format` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8.
+    starts: of four bits, what the sums of a block operand's rows start from, (blocks, 4)."""
 
     codes: object
     multipliers: object
     weight_format: WeightFormat
     k: int
+    starts: object = None
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return ROWS, INTERLEAVE
@@ -101,11 +103,16 @@ class MveCodes:
         shift = tirx.Cast("int32", (tirx.floordiv(inside, 16) * 2 + second) * bits)
         code = (i32(self.codes[at]) >> shift) & i32((1 << bits) - 1)
         level = code - tirx.Select(code >= i32(1 << bits - 1), i32(1 << bits), i32(0))
+        if bits == 4:
+            level = tirx.Select(second == 0, code - i32(FIRST_ROW), level)
         return level * i32(self.multipliers[pair * (self.k // block) + tirx.floordiv(column, block)])
 
     def product(self, isa, sums, left, pairs: int) -> None:
-        places = (address(left, 0, 0, 0), address(self.codes, 0), address(self.multipliers, 0))
-        call("embbert_mve_product_codes", address(sums, 0, 0, 0), *places, pairs, self.k, self.weight_format.bits)
+        places = [address(left, 0, 0, 0), address(self.codes, 0), address(self.multipliers, 0)]
+        if self.starts is not None:
+            places.append(address(self.starts, 0, 0))
+        name = f"embbert_mve_product_codes_{self.weight_format.bits}"
+        call(name, address(sums, 0, 0, 0), *places, pairs, self.k)
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,9 @@ def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveC
     if isinstance(declared, FourRows):
         return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
-        return declared
+        if (bits := declared.weight_format.bits) != 4:
+            return declared
+        return replace(declared, starts=workspace("starts", (k // block_columns(bits), ROWS), "int32"))
     if isinstance(declared, Codes):
         return Coded(declared, tile, k)
     return Packed(declared, k, packing == RAW_WORDS)
