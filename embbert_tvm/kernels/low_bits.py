@@ -160,6 +160,10 @@ class Codes:
             row = pair * INTERLEAVE + c
             store(out, tirx.Cast("int8", self.at(row, k, (pair * self.k + k) * INTERLEAVE + c)), 0, k, c)
 
+    def unpack_pairs(self, out, pair, count: int) -> None:
+        """out int8 (count, k, 2): the same of so many pairs, by the micro-kernel; where `rows_unpack` of a pair."""
+        self._call(out, pair * (INTERLEAVE * self.k), pair, count * INTERLEAVE * self.k, INTERLEAVE)
+
     def unpack_row(self, out, row) -> None:
         """out int8 (k,): a row of a matrix stored row after row, by the micro-kernel; where `rows_unpack`."""
         self._call(out, row * self.k, tirx.floordiv(row, ROWS), self.k, 1)
@@ -191,8 +195,10 @@ class Codes:
 
 
 def rows_unpack(weight_format: WeightFormat, k: int, interleave: int = 1) -> bool:
-    """Whether rows of k, of blocks of so many rows, are whole words of every plane, and blocks too."""
-    return k % 32 == 0 and (weight_format.block is None or weight_format.block * interleave % 32 == 0)
+    """Whether rows of k, of blocks of so many rows, are whole blocks, and these whole words of every plane."""
+    run = k if weight_format.block is None else weight_format.block * interleave
+    few = run < 32 and all(run * bits % 32 == 0 for bits, _ in weight_format.planes)
+    return k % run == 0 and (run % 32 == 0 or few)
 
 
 def codes(name: str, rows: int, k: int, weight_format: WeightFormat) -> Codes:
@@ -219,13 +225,17 @@ class CompressedVector:
     def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name, self.shape = name, shape
         self._last = math.prod(shape)
-        self._buffer = argument(name, (self._last + 1,), dtype)
+        self.buffer = argument(name, (self._last + 1,), dtype)
 
     def __getitem__(self, at):
         *rows, column = at if isinstance(at, tuple) else (at,)
         flat = rows[0] * self.shape[-1] + column if rows else column
         # Not shifted: in C a shift of a negative number is undefined.
-        return i32(self._buffer[flat]) * (i32(1) << i32(self._buffer[self._last]))
+        return i32(self.buffer[flat]) * (i32(1) << self.shift)
+
+    @property
+    def shift(self):
+        return i32(self.buffer[self._last])
 
 
 def constants(name: str, shape: tuple[int, ...], dtype: str = "int32"):

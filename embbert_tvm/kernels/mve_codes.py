@@ -1,9 +1,9 @@
 """Weights of four or two bits as embbert_mve_product_codes_4 and _2 read them.
 
-Sixteen bytes hold sixteen columns of a row-interleaved pair of rows by four bits, thirty-two by two: byte i has column i
-in its lowest bits, of the first row and then of the second, and, by two bits, column 16 + i above. Codes of two bits are
-levels in two's complement: a shift up and one down make signed bytes of sixteen neighbouring columns of one row. Of four
-bits the first row's have 8 added, so that a byte is 16 times the second row's level and the first's, and 8.
+Sixteen bytes hold sixteen columns of a row-interleaved pair of rows by four bits, thirty-two by two: byte i has column
+i in its lowest bits, of the first row and then of the second, and, by two bits, column 16 + i above. Codes of two bits
+are levels in two's complement: a shift up and one down make signed bytes of sixteen neighbouring columns of one row. Of
+four bits the first row's have 8 added, so that a byte is 16 times the second row's level and the first's, and 8.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         CHECK(14, normalize, 4 * k, k / 2);
     }
     CHECK(3, fir, 0, 0);
+    for (int32_t bits = 1; bits <= 6; bits += 1 + bits / 4) {
+        for (int32_t block = 16; block <= 64; block += block) {
+            CHECK(16, unpack, bits, block);
+        }
+    }
     for (int32_t i = 0; i < 4; i++) {
         CHECK(15, codes, i % 2 ? 4 : 2, i < 2 ? 32 : 64);
     }

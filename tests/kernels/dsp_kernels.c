@@ -6,6 +6,7 @@
 #endif
 #include "dsp_kernels.h"
 #include "embbert_dsp_codes.h"
+#include "unpack_kernel.h"
 
 /* Every variant of a kernel that takes so many pairs, one block of sums after another. */
 #define EACH(call, variant) call(variant##_4, 4) call(variant##_8, 8) call(variant##_16, 16) call(variant##_32, 32)
@@ -257,4 +258,18 @@ void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block
         CODES(256, 64, 2);
     }
 #undef CODES
+}
+
+void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block)
+{
+    const uint8_t *codes = (const uint8_t *)in->right, *multipliers = (const uint8_t *)in->table;
+    if (block == 16 && bits != 4 && bits != 2) {
+        return; // no whole words of a plane
+    }
+    int8_t *out = o->bytes;
+    for (int32_t count = block == 16 ? 16 : 64; count <= 256; count += count) {
+        unpack_as(out, codes, multipliers, bits, block, count);
+        unpack_as(out + 256, codes + 64, multipliers, bits, 0, count);
+        out += 512;
+    }
 }

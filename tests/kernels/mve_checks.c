@@ -32,6 +32,11 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
         in.shift[r] = 4 * r - 2 * (r == 3);
         in.inverse[r] = (int32_t)(random_word() >> 1);
     }
+    for (int32_t bits = 1; bits <= 6; bits += 1 + bits / 4) {
+        for (int32_t block = 16; block <= 64; block += block) {
+            CHECK(14, unpack, bits, block);
+        }
+    }
     for (int32_t k = 32; k <= 160; k += 32) {
         for (int32_t pairs = 1; pairs <= 18; pairs += 1 + pairs / 5) {
             CHECK(0, product, pairs, k);
@@ -43,6 +48,7 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     for (int32_t k = 32; k <= 192; k += 32) {
         for (int32_t pairs = 1; pairs <= 18; pairs += 1 + pairs / 3) {
             CHECK(12, product_codes, pairs, k);
+            CHECK(13, add_row, k / 16 * 16, pairs);
         }
     }
     for (int32_t rows = 1; rows <= 70; rows += 1 + rows / 20) {

@@ -1,10 +1,14 @@
 #ifdef PLAIN
 #undef __ARM_FEATURE_MVE
+#undef __ARM_FEATURE_DSP
 #define KERNEL(kernel) plain_##kernel
 #else
 #define KERNEL(kernel) mve_##kernel
 #endif
+#include <string.h>
+
 #include "mve_kernels.h"
+#include "unpack_kernel.h"
 
 void KERNEL(widen)(outputs_t *o, const inputs_t *in, int32_t k, int32_t unused)
 {
@@ -94,6 +98,12 @@ void KERNEL(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups
     embbert_mve_context_transposed(o->out32, in->left, in->right, groups, width);
 }
 
+void KERNEL(add_row)(outputs_t *o, const inputs_t *in, int32_t n, int32_t shift)
+{
+    memcpy(o->out32, in->sums, 4 * sizeof(int32_t) * (size_t)n);
+    embbert_mve_add_row(o->out32 + 16, in->left, shift, n);
+}
+
 void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k)
 {
     const uint8_t *codes = (const uint8_t *)in->right;
@@ -106,4 +116,18 @@ void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int3
         embbert_mve_product_codes_4(o->out32, in->left, codes, multipliers, starts, pairs, k);
     }
     embbert_mve_product_codes_2(o->out32 + 1024, in->left, codes, multipliers, pairs, k);
+}
+
+void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block)
+{
+    const uint8_t *codes = (const uint8_t *)in->right, *multipliers = (const uint8_t *)in->table;
+    if (block == 16 && bits != 4 && bits != 2) {
+        return; // no whole words of a plane
+    }
+    int8_t *out = o->out8;
+    for (int32_t count = block == 16 ? 16 : 64; count <= 256; count += count) {
+        unpack_as(out, codes, multipliers, bits, block, count);
+        unpack_as(out + 256, codes + 64, multipliers, bits, 0, count);
+        out += 512;
+    }
 }

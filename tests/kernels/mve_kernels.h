@@ -27,5 +27,7 @@ void KERNEL(normalize)(outputs_t *o, const inputs_t *in, int32_t n, int32_t unus
 void KERNEL(filter)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t taps);
 void KERNEL(rows)(outputs_t *o, const inputs_t *in, int32_t n, int32_t k);
 void KERNEL(transpose)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t width);
+void KERNEL(add_row)(outputs_t *o, const inputs_t *in, int32_t n, int32_t shift);
 void KERNEL(context_transposed)(outputs_t *o, const inputs_t *in, int32_t groups, int32_t width);
 void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int32_t k);
+void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block);

@@ -152,7 +152,7 @@ def test_the_features_choose():
 
 KERNELS = (
     "product", "context", "softmax", "widen", "requantize", "rescale", "scale", "normalize", "filter", "rows",
-    "transpose", "context_transposed", "product_codes",
+    "transpose", "context_transposed", "product_codes", "add_row", "unpack",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from embbert_tvm.kernels.isa.registry import MicroKernel
 from embbert_tvm.kernels.isa.softmax import softmax_row
 from embbert_tvm.kernels.isa.taps import lay_out_taps
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.low_bits import WeightFormat
+from embbert_tvm.kernels.low_bits import CompressedVector, WeightFormat
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
 TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
@@ -32,10 +32,12 @@ TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
 
 @dataclass(frozen=True)
 class Added:
-    """What is added to accumulators, by row of the block and column. residual: a block operand and factors, if all."""
+    """What is added to accumulators, by row of the block and column. residual: a block operand and factors, if all.
+    tables: compressed tables, each with a function from a row of the block to one of its own, if these are all."""
 
     at: Callable[[object, object], object]
     residual: tuple[object, object] | None = None
+    tables: tuple[tuple[CompressedVector, Callable], ...] = ()
 
     def __call__(self, row, column):
         return self.at(row, column)

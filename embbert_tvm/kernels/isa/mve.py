@@ -47,8 +47,8 @@ _MICRO_KERNELS = (
             **{
                 f"embbert_mve_{name}": lambda n: 0
                 for name in (
-                    "widen", "interleave", "requantize", "rescale", "table", "residual", "softmax", "scale",
-                    "scale_centred", "normalize", "normalize_block", "normalize_shifted",
+                    "widen", "interleave", "requantize", "rescale", "table", "residual", "add_row", "softmax",
+                    "scale", "scale_centred", "normalize", "normalize_block", "normalize_shifted",
                 )
             },
         },
@@ -246,6 +246,12 @@ class Mve(Isa):
         if start.residual is not None:
             operand, factor = start.residual
             call("embbert_mve_residual", address(sums, 0, 0, 0), address(operand, 0, 0, 0), address(factor, 0), n)
+            return
+        if start.tables:
+            with loop("r", ROWS) as r:
+                for table, row_of in start.tables:
+                    row = (address(table.buffer, row_of(r) * n), table.shift)
+                    call("embbert_mve_add_row", address(sums, 0, r, 0), *row, n)
             return
         with loop("r", ROWS) as r, loop("j", n // self.columns) as j, loop("c", self.columns) as c:
             store(sums, sums[j, r, c] + start(r, j * self.columns + c), j, r, c)

@@ -36,20 +36,46 @@ static inline int32_t embbert_code(const uint8_t *plane, int32_t i, const int32_
     return (plane[i / codes * 4 + i % 4] >> (i % codes / 4 * bits)) & ((1 << bits) - 1);
 }
 
+#if EMBBERT_LANES_MVE
+/* out[i] = (first + code i) * multiplier of 64 codes of two bits, of which the last 32 have another one. */
+static inline void embbert_unpack_64(int8_t *out, const uint8_t *codes, int32_t first, int32_t multiplier, int32_t other)
+{
+    const uint8x16_t all = vld1q_u8(codes), mask = vdupq_n_u8(3), offset = vdupq_n_u8((uint8_t)first);
+    const uint32x4_t factors = {(uint32_t)multiplier, (uint32_t)multiplier, (uint32_t)other, (uint32_t)other};
+    const uint8x16_t m = vreinterpretq_u8_u32(vmulq_n_u32(factors, 0x01010101u));
+    uint32x4x4_t words;
+    words.val[0] = vreinterpretq_u32_u8(vmulq_u8(vaddq_u8(vandq_u8(all, mask), offset), m));
+    words.val[1] = vreinterpretq_u32_u8(vmulq_u8(vaddq_u8(vandq_u8(vshrq_n_u8(all, 2), mask), offset), m));
+    words.val[2] = vreinterpretq_u32_u8(vmulq_u8(vaddq_u8(vandq_u8(vshrq_n_u8(all, 4), mask), offset), m));
+    words.val[3] = vreinterpretq_u32_u8(vmulq_u8(vaddq_u8(vshrq_n_u8(all, 6), offset), m));
+    vst4q_u32((uint32_t *)(void *)out, words);
+}
+#endif
+
 /* out[i] = (first + step * code i) * the multiplier of block at + i / block, for i < count. low: the plane of the codes'
- * low bits; high: of the others, where high_bits is not 0. block 0: `most` is the multiplier of all. count and block are
- * multiples of 32. */
+ * low bits; high: of the others, where high_bits is not 0. block 0: `most` is the multiplier of all. count is whole
+ * blocks. A block, or count where there is none, is a multiple of 32 or, of fewer codes, whole words of each plane. */
 static inline void embbert_unpack(int8_t *out, const uint8_t *low, const uint8_t *high, const uint8_t *multipliers,
                                   int32_t at, const int32_t count, const int32_t block, const int32_t low_bits,
                                   const int32_t high_bits, const int32_t first, const int32_t step, const int32_t most)
 {
 #if EMBBERT_LANES
-    const int32_t run = block == 0 ? count : block;
+    const int32_t run = block == 0 ? count : block, parts = run < 32 ? run / 4 : 8;
+#if EMBBERT_LANES_MVE
+    if (low_bits == 2 && high_bits == 0 && step == 1 && count % 64 == 0 && (run == 32 || run % 64 == 0)) {
+        for (int32_t i = 0; i < count; i += 64) {
+            const int32_t m = block == 0 ? most : embbert_multiplier(multipliers, at + i / run);
+            embbert_unpack_64(out + i, low + i / 4, first, m,
+                              run == 32 ? embbert_multiplier(multipliers, at + i / run + 1) : m);
+        }
+        return;
+    }
+#endif
     for (int32_t i = 0; i < count; i += run, at++) {
         const int32_t m = block == 0 ? most : embbert_multiplier(multipliers, at);
         const uint32_t factor = (uint32_t)(m * step), zero = (uint32_t)(m * -first) * 0x01010101u;
 #if EMBBERT_LANES_MVE
-        if (low_bits == 4 && high_bits == 0) {
+        if (low_bits == 4 && high_bits == 0 && run % 32 == 0) {
             for (int32_t c = 0; c < run; c += 32, low += 16, out += 32) {
                 const uint8x16_t codes = vld1q_u8(low);
                 uint32x4x2_t words;
@@ -69,7 +95,7 @@ static inline void embbert_unpack(int8_t *out, const uint8_t *low, const uint8_t
         const uint32_t mask_high = (high_bits == 2 ? 3u : 1u) * 0x01010101u;
         for (int32_t c = 0; c < run; c += 32, to += 8, words += low_bits, tops += high_bits) {
             EMBBERT_UNROLL
-            for (int32_t w = 0; w < 8; w++) {
+            for (int32_t w = 0; w < parts; w++) {
                 uint32_t codes = (words[w * low_bits / 8] >> (w * low_bits % 8)) & mask;
                 if (high_bits != 0) {
                     codes |= ((tops[w * high_bits / 8] >> (w * high_bits % 8)) & mask_high) << low_bits;

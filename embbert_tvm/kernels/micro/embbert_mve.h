@@ -788,6 +788,23 @@ static inline void embbert_mve_residual(int32_t *sums, const int8_t *a, const in
 #endif
 }
 
+/* A row of the sums (n / 16, 4, 16) += row (n) << shift. n is a multiple of 16. */
+static inline void embbert_mve_add_row(int32_t *sums, const int8_t *row, int32_t shift, int32_t n)
+{
+    const int32_t factor = (int32_t)(1u << shift);
+#if EMBBERT_MVE
+    for (int32_t j = 0; j < n; j += 16, sums += 64, row += 16) {
+        for (int32_t i = 0; i < 16; i += 4) {
+            vst1q_s32(sums + i, vmlaq_n_s32(vld1q_s32(sums + i), vldrbq_s32(row + i), factor));
+        }
+    }
+#else
+    for (int32_t j = 0; j < n; j++) {
+        sums[embbert_mve_at(0, j)] += row[j] * factor;
+    }
+#endif
+}
+
 /* scale, less the mean of the first `width` columns, cut to an integer: squares[r] is epsilon and the squares of
  * those. bias and rescale are 0 from `width` on. n is a multiple of 16. */
 static inline void embbert_mve_scale_centred(int64_t *squares, int32_t *sums, const int32_t *bias,

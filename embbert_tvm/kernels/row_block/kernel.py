@@ -11,11 +11,12 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
+from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan, Stage
+from embbert_tvm.kernels.row_block.weights import tile_of
 
 # The rows of a block of which a kernel is called for one.
 ROWS_FOR_ONE = "embbert.rows_for_one"
@@ -153,7 +154,7 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     factor = workspace("factor", (attending(spec, isa).isa.factors,), "int32") if attends else None
     linear = [s for s in spec.stages if isinstance(s, Linear)]
     coded = [dot_columns(s, spec, isa) for s in linear if s.weight_format is not None and s.packing is None]
-    tile = workspace("tile", (1, max(coded), INTERLEAVE), "int8") if coded else None
+    tile = tile_of(max(coded), isa.fills_blocks) if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}
     scores = {}

@@ -17,7 +17,7 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.isa.base import Added
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
-from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, constants, stored, widened
+from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, CompressedVector, constants, widened
 from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
@@ -34,6 +34,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Table,
     Unfold,
 )
+from embbert_tvm.kernels.row_block.table_read import TableRead, declare_table
 
 if TYPE_CHECKING:
     from embbert_tvm.kernels.row_block.kernel import BlockContext
@@ -171,30 +172,6 @@ def _read_window(out, block: BlockContext, r, first: int, width: int, window: Re
 # Gather.
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A table with the ids it is read at, None for positions."""
-
-    table: Table
-    data: object
-    ids: object | None
-
-    def element(self, block: BlockContext, r, k):
-        return self.of_row(block.row(r), k)
-
-    def of_row(self, row, k):
-        at = row if self.ids is None else self.ids[0, row]
-        if self.table.dtype == "float16":
-            return self.data[at, k]
-        return i32(self.data.element(at, k) if self.table.weight_format else self.data[at, k])
-
-
-def _declare_table(name: str, table: Table, rows) -> _Read:
-    shape = (table.rows, table.width)
-    data = stored(name, shape, table.weight_format) if table.dtype == "int8" else argument(name, shape, table.dtype)
-    return _Read(table, data, argument(f"{name}_ids", (1, rows), "int32") if table.by_ids else None)
-
-
 @label.register(Gather)
 def _(stage: Gather, spec: RowBlock) -> str:
     def one(table: Table) -> str:
@@ -205,12 +182,12 @@ def _(stage: Gather, spec: RowBlock) -> str:
 
 
 @declare.register(Gather)
-def _(stage: Gather, spec: RowBlock, isa: Isa) -> list[_Read]:
-    return [_declare_table(f"table{t}", table, length("T")) for t, table in enumerate(stage.tables)]
+def _(stage: Gather, spec: RowBlock, isa: Isa) -> list[TableRead]:
+    return [declare_table(f"table{t}", table, length("T")) for t, table in enumerate(stage.tables)]
 
 
 @emit.register(Gather)
-def _(stage: Gather, number: int, arguments: list[_Read], block: BlockContext) -> None:
+def _(stage: Gather, number: int, arguments: list[TableRead], block: BlockContext) -> None:
     out, isa, at = block.value(stage.value), block.isa, 0
     with loop("r", isa.rows) as r:
         for read in arguments:
@@ -218,8 +195,9 @@ def _(stage: Gather, number: int, arguments: list[_Read], block: BlockContext) -
                 _read_window(out, block, r, at, read.table.width, read.table.window, read.of_row)
                 at += width(read.table.parts, isa)
                 continue
+            of_row = read.unpacked(block, r)
             with loop("k", read.table.width) as k:
-                _put(out, isa, r, at + k, read.element(block, r, k))
+                _put(out, isa, r, at + k, of_row(k))
             if (wide := isa.padded(read.table.width)) != read.table.width:
                 with loop("k", wide - read.table.width) as k:
                     _put(out, isa, r, at + read.table.width + k, i32(0))
@@ -269,7 +247,7 @@ def _(stage: Linear, spec: RowBlock, isa: Isa) -> _Linear:
     ]
     residuals = []
     for a, residual in enumerate(stage.residuals):
-        read = _declare_table(f"residual{a}", residual, length("T")) if isinstance(residual, Table) else residual
+        read = declare_table(f"residual{a}", residual, length("T")) if isinstance(residual, Table) else residual
         residuals.append((read, argument(f"residual{a}_factor", (n,), "int32")))
     columns = sum(stage.n) if isinstance(stage.epilogue, Dequantize) else n
     return _Linear(weight, bias, small_tables, residuals, stage.epilogue.arguments(columns, scale_dtype))
@@ -349,7 +327,10 @@ def _start(stage: Linear, given: _Linear, block: BlockContext):
     one_residual = not given.small_tables and len(given.residuals) == 1 and isinstance(given.residuals[0][0], int)
     if one_residual and block.spec.values[given.residuals[0][0]].dtype == "int8":
         residual = (block.value(given.residuals[0][0]), given.residuals[0][1])
-    return Added(start, residual)
+    tables: tuple = ()
+    if not given.residuals and all(isinstance(table, CompressedVector) for table, _ in given.small_tables):
+        tables = tuple((table, lambda r, ids=ids: ids[0, block.row(r)]) for table, ids in given.small_tables)
+    return Added(start, residual, tables)
 
 
 # Attend.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tvm import tirx
@@ -11,8 +12,10 @@ from embbert_tvm.kernels.builder import address, argument, call, i32, loop, stor
 from embbert_tvm.kernels.dsp_codes import FourRows
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS, ROWS
-from embbert_tvm.kernels.low_bits import Codes, WeightFormat, stored
+from embbert_tvm.kernels.low_bits import Codes, WeightFormat, rows_unpack, stored
 from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
+
+_TILE_COLUMNS = 256  # of pairs of rows that are unpacked at once
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,17 @@ class Coded:
 
     def product(self, isa, sums, left, pairs: int) -> None:
         per_block = isa.columns // INTERLEAVE
-        with loop("j", pairs) as j:
-            self.codes.unpack_pair(isa.intrinsic, self.tile, j)
-            at = address(sums, tirx.floordiv(j, per_block), 0, tirx.floormod(j, per_block) * INTERLEAVE)
-            args = (address(left, 0, 0, 0), address(self.tile, 0, 0, 0), 1, self.k)
+        together = 1
+        if isa.intrinsic and rows_unpack(self.codes.weight_format, INTERLEAVE * self.k, INTERLEAVE):
+            together = math.gcd(int(self.tile.shape[0]), pairs, per_block)
+        with loop("j", pairs // together) as j:
+            if together > 1:
+                self.codes.unpack_pairs(self.tile, j * together, together)
+            else:
+                self.codes.unpack_pair(isa.intrinsic, self.tile, j)
+            first = j * together
+            at = address(sums, tirx.floordiv(first, per_block), 0, tirx.floormod(first, per_block) * INTERLEAVE)
+            args = (address(left, 0, 0, 0), address(self.tile, 0, 0, 0), together, self.k)
             if self.k % 32 == 0:
                 call("embbert_mve_product", at, *args)
             else:
@@ -154,9 +164,11 @@ def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | N
     return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), weight_format)
 
 
-def tile_of(k: int):
-    """Room for two rows of k weights."""
-    return workspace("tile", (1, k, INTERLEAVE), "int8")
+def tile_of(k: int, fills_blocks: bool = False):
+    """Room for two rows of k weights, or, where a product fills whole blocks of sums, for as many as 256 columns
+    are."""
+    pairs = 1 << max(0, (_TILE_COLUMNS // k).bit_length() - 1) if fills_blocks else 1
+    return workspace("tile", (pairs, k, INTERLEAVE), "int8")
 
 
 def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveCodes | DspCodes:
