@@ -33,7 +33,8 @@ def write_package(folder: Path, name: str, kernels: Sequence[str], precision: st
     source = folder / "src"
     source.mkdir(parents=True)
     here = Path(__file__).parent
-    for path in (here / "kernel_pairs.h", here / "unpack_kernel.h", *here.glob(f"{name}_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
+    shared = (here / "kernel_pairs.h", here / "unpack_kernel.h")
+    for path in (*shared, *here.glob(f"{name}_*.[ch]"), *Path(micro.__file__).parent.glob("*.h")):
         shutil.copy(path, source)
     (source / "plain.c").write_text(f'#define PLAIN\n#include "{name}_kernels.c"\n')
     (source / "embbert.h").write_text(_HEADER % {"classes": len(kernels)})
