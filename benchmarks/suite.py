@@ -142,7 +142,11 @@ def main() -> int:
     parser.add_argument("--teacher", type=Path, help="sentence encoder that recipes with `with_teacher` learn from")
     parser.add_argument("--recipes", type=Path, default=RECIPES, help="another recipes.yaml")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="of `train`, for every run, as pool-tokens=2"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of `train`, for every run, as pool-tokens=2",
     )
     parser.add_argument("--download", action="store_true", help="fetch what DATA lacks through the datasets library")
     parser.add_argument("--share", type=float, default=1.0, help="part of train to train on, in RUNS of its own")

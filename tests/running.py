@@ -66,7 +66,9 @@ class Kernel:
         self._function.restype = None
         self._length = length
 
-    def __call__(self, *inputs: np.ndarray, out: tuple[tuple[int, ...], str], length: int = 0, **more: int) -> np.ndarray:
+    def __call__(
+        self, *inputs: np.ndarray, out: tuple[tuple[int, ...], str], length: int = 0, **more: int
+    ) -> np.ndarray:
         """out: shape and type of the output. length: what a symbolic dimension is; more: what others are, by name."""
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs]
         result = tvm.runtime.tensor(np.full(out[0], 77, out[1]))

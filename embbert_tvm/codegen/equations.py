@@ -39,6 +39,8 @@ from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.layouts import DSP_CODES
 from embbert_tvm.kernels.pool import Pool
+from embbert_tvm.kernels.pool_rows import BITS as POOL_ROWS_BITS
+from embbert_tvm.kernels.pool_rows import PoolRows
 from embbert_tvm.kernels.product import Product
 from embbert_tvm.kernels.row_block import spec as row_block
 from embbert_tvm.kernels.row_block.spec import Reach
@@ -67,6 +69,10 @@ LEGEND_LINES: tuple[tuple[str, str], ...] = (
         "filter(",
         "filter(a, w, n, d)[i, c] = the sum over k of a[i + n + d * (k - taps + 1), c] * w[c, k], where rows outside "
         "of the\n  text are 0; d is 1 where it is not given",
+    ),
+    (
+        "windows( rows_in(",
+        "windows(a, n, s)[i] = the sum of n rows of a from i * s on, or of those there are, rows_in(a, n, s)[i]",
     ),
     ("spread( taps(", "spread(a, n)[i, c] = a[i, c / n]; taps(w)[c, k] = w[c][k / 2][0][k % 2]"),
     (
@@ -167,6 +173,14 @@ def _(spec: DepthwiseConv, writer: Writer) -> None:
 def _(spec: Pool, writer: Writer) -> None:
     x, constants = writer.take(), [writer.take() for _ in range(1 + (spec.kind == "rms"))]
     pooled(spec, x, constants, writer.take(), writer)
+
+
+@_write.register
+def _(spec: PoolRows, writer: Writer) -> None:
+    x, multiplier, out = (writer.take() for _ in range(3))
+    of = f"{x}, {spec.size}, {spec.stride}"
+    factor = f"{multiplier}[rows_in({of}) - 1]"
+    writer.put(out, f"saturate(multiply_high(windows({of}) * 2**{POOL_ROWS_BITS}, {factor}))")
 
 
 @_write.register
