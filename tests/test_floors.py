@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; what stands on one line may not import what stands beside it.
 FLOORS = """
-    errors version escape resources table progress reasons
+    errors version escape resources table progress reasons cache
     heads
     c_names data target
     rejection

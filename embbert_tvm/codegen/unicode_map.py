@@ -1,6 +1,7 @@
 """What the `tokenizers` library's normalizers and splitters make of every code point, asked of the library itself.
 
-Nothing here knows Unicode: the library's own tables, whatever their version, are read off its answers.
+Nothing here knows Unicode: the library's own tables, whatever their version, are read off its answers. The answers of
+one version of the library are kept in the user's cache folder (embbert_tvm/cache.py).
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import tokenizers
 from tokenizers import PreTokenizedString, Regex, Tokenizer, normalizers, pre_tokenizers
 
+from embbert_tvm import cache
 from embbert_tvm.errors import WorkError
 
 POINTS = 0x110000
@@ -159,9 +163,59 @@ def made_of(steps: tuple[str, ...], points: np.ndarray) -> Sequences:
     raise WorkError("a normalizer makes of a character what no table of characters can say")
 
 
+@functools.cache
+def _library() -> str:
+    """What tells one version of the library, and of this module, from others."""
+    status = Path(tokenizers.tokenizers.__file__).stat()
+    return cache.digest(
+        [tokenizers.__version__, f"{status.st_size} {status.st_mtime_ns}", Path(__file__).read_bytes()]
+    )
+
+
+def _kept(what: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The int32 arrays that `make` gives, from the user's cache folder where they are there.
+
+    what: the function that is asked, and its arguments.
+    """
+    found = cache.kept(
+        cache.digest([_library(), *what]),
+        lambda: {name: np.asarray(values, "<i4").tobytes() for name, values in make().items()},
+    )
+    return {name: np.frombuffer(values, "<i4") for name, values in found.items()}
+
+
+def _edges(chosen: np.ndarray) -> np.ndarray:
+    """The code points at which a set, bool (POINTS,), begins and ends."""
+    return np.flatnonzero(np.diff(chosen, prepend=False))
+
+
+def _between(edges: np.ndarray) -> np.ndarray:
+    """The set that begins and ends at code points, bool (POINTS,)."""
+    steps = np.zeros(POINTS, bool)
+    steps[edges] = True
+    return np.logical_xor.accumulate(steps)
+
+
 @functools.lru_cache(maxsize=16)
 def outputs(steps: tuple[str, ...]) -> Outputs:
     """What normalizers make of each code point that stands alone."""
+
+    def make() -> dict[str, np.ndarray]:
+        made = _outputs(steps)
+        removed = made.one == REMOVED
+        changed = np.flatnonzero((made.one != np.arange(POINTS)) & ~removed)
+        several = {"points": made.several.points, "made": made.several.made, "at": made.several.at}
+        return {"removed": _edges(removed), "changed": changed, "one": made.one[changed], **several}
+
+    found = _kept(("outputs", *steps), make)
+    one = np.arange(POINTS, dtype=np.int32)
+    one[found["changed"]] = found["one"]
+    one[_between(found["removed"])] = REMOVED
+    points, made, at = (found[name].astype(np.int64) for name in ("points", "made", "at"))
+    return Outputs(one, Sequences(points, made, at))
+
+
+def _outputs(steps: tuple[str, ...]) -> Outputs:
     found = made_of(steps, asked())
     lengths = found.lengths
     one = np.arange(POINTS, dtype=np.int32)
@@ -190,10 +244,14 @@ def members(name: str) -> np.ndarray:
     simple = re.fullmatch(r"\\?([^a-zA-Z0-9\\]|(?<!\\)[a-zA-Z0-9])", name, re.DOTALL)
     if simple and simple[1] not in ".^$":
         return np.arange(POINTS) == ord(simple[1])
+    return _between(_kept(("members", name), lambda: {"edges": _edges(_members(name))})["edges"])
+
+
+def _members(name: str) -> np.ndarray:
     if name == "white space":
-        places = ~_kept(pre_tokenizers.WhitespaceSplit())
+        places = ~_stays(pre_tokenizers.WhitespaceSplit())
     elif name == "punctuation":
-        places = ~_kept(pre_tokenizers.Punctuation("removed"))
+        places = ~_stays(pre_tokenizers.Punctuation("removed"))
     elif name == "space":
         places = _words() == 0
     elif name == "word":
@@ -201,7 +259,7 @@ def members(name: str) -> np.ndarray:
     elif name == "numeric":
         places = _by_piece(pre_tokenizers.Digits(False)) == 2
     else:
-        places = ~_kept(pre_tokenizers.Split(Regex(f"(?:{name})+"), "removed"))
+        places = ~_stays(pre_tokenizers.Split(Regex(f"(?:{name})+"), "removed"))
     found = np.zeros(POINTS, bool)
     for part in _ALIKE:
         found[part] = places[np.searchsorted(asked(), part.start)]
@@ -246,13 +304,24 @@ def _pieces(splitter: pre_tokenizers.PreTokenizer, text: str) -> tuple[np.ndarra
     return found[:, 0], found[:, 1]
 
 
-def _kept(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
+def _stays(splitter: pre_tokenizers.PreTokenizer) -> np.ndarray:
     return _by_piece(splitter) > 0
 
 
 @functools.cache
 def combining_classes() -> np.ndarray:
     """A number above 0 for each mark that NFD moves, uint8 (POINTS,), in the order of their combining classes."""
+
+    def make() -> dict[str, np.ndarray]:
+        made = _combining_classes()
+        return {"marks": np.flatnonzero(made), "ranks": made[np.flatnonzero(made)]}
+
+    kept, found = _kept(("combining classes",), make), np.zeros(POINTS, np.uint8)
+    found[kept["marks"]] = kept["ranks"]
+    return found
+
+
+def _combining_classes() -> np.ndarray:
     nfd, strip = normalizers.NFD(), normalizers.StripAccents()
     stripped = np.ones(POINTS, bool)
     for part in _chunks(text_of(asked())):
@@ -288,6 +357,11 @@ def combining_classes() -> np.ndarray:
 @functools.cache
 def compositions() -> tuple[tuple[int, int, int], ...]:
     """(first, second, made) of the pairs that NFC joins, Hangul's letters left out, sorted."""
+    found = _kept(("compositions",), lambda: {"pairs": np.array(_compositions(), np.int32)})["pairs"]
+    return tuple((first, second, made) for first, second, made in found.reshape(-1, 3).tolist())
+
+
+def _compositions() -> tuple[tuple[int, int, int], ...]:
     nfd, nfc = outputs(('{"type": "NFD"}',)), outputs(('{"type": "NFC"}',))
     several = nfd.several.points
     kept = (nfc.one[several] == several) & ~((several >= HANGUL) & (several < HANGUL + SYLLABLES))

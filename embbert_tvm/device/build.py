@@ -14,6 +14,7 @@ from pathlib import Path
 
 from embbert_tvm.device import board_header
 from embbert_tvm.device.linker import linker_script
+from embbert_tvm.device.objects import compile_object
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError, WorkError
@@ -85,16 +86,16 @@ def build(
 
 def compile_objects(job: Job, folder: Path) -> list[Path]:
     """Compile the sources of a job into `folder`, on two processors; the objects in the sources' order."""
-    include = [f"-I{path}" for path in (*job.includes, *library_folders(job.cpu))]
+    include = [*job.includes, *library_folders(job.cpu)]
     for name, text in job.headers:
         (folder / name).write_text(text, encoding="utf-8")
-        include = [f"-I{folder}", *include]
+        include = [folder, *(path for path in include if path != folder)]
+    flags = (*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, *job.flags)
 
     def one(source: tuple[str, Path]) -> Path:
         name, path = source
         output = folder / f"{name}.o"
-        flags = (*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, *job.flags)
-        call(job.cpu, "gcc", [*flags, *include, "-c", path, "-o", output], path.name)
+        compile_object(job.cpu, flags, include, path, output)
         return output
 
     with ThreadPoolExecutor(2) as pool:

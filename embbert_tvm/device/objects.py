@@ -1,0 +1,117 @@
+"""Compiling a C file, once: objects are kept in the user's cache folder (embbert_tvm/cache.py).
+
+An object is taken from there where the compiler, its flags, the file, and every header are what they were: headers that
+lie in the folders of `-I` or beside the file by their content, the toolchain's own by their size and time.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from embbert_tvm import cache
+from embbert_tvm.device.toolchain import call, find_tool
+from embbert_tvm.errors import WorkError
+from embbert_tvm.target import Cpu
+
+_INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+(?:[<"]([^>"\n]+)[>"]|\w)', re.MULTILINE)
+# What GCC reads besides its command.
+_VARIABLES = ("CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
+_KEPT = (".o", ".ci")  # the object, and what -fcallgraph-info tells of it
+_HEADERS = "headers"
+
+
+def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path, output: Path) -> None:
+    """Compile a C file to an object. WorkError with the compiler's first error line where that fails.
+
+    Args:
+        flags: the compiler's, but for folders of headers.
+        folders: those, first to last.
+        output: the object; what else the flags ask for lies beside it.
+    """
+    key = _key(cpu, flags, folders, source)
+    found = None if key is None else cache.load(key)
+    if found is not None and _unchanged(found.pop(_HEADERS, b"")):
+        for suffix, content in found.items():
+            output.with_suffix(suffix).write_bytes(content)
+        return
+    listed = output.with_suffix(".d")
+    arguments = [*flags, *(f"-I{path}" for path in folders), "-c", source, "-o", output, "-MD", "-MF", listed]
+    call(cpu, "gcc", arguments, source.name)
+    if key is not None:
+        made = {suffix: output.with_suffix(suffix) for suffix in _KEPT}
+        parts = {suffix: path.read_bytes() for suffix, path in made.items() if path.is_file()}
+        cache.keep(key, parts | {_HEADERS: _states(listed.read_text(), [*folders, source.parent])})
+    listed.unlink()
+
+
+def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) -> str | None:
+    """The hash under which an object is kept, None where nothing is."""
+    if cache.folder() is None:
+        return None
+    compiler = _compiler(cpu)
+    if compiler is None:
+        return None
+    content = source.read_bytes()
+    where = [source.parent, *folders]
+    headers = (part for path in _headers(content, where) for part in (path.name, path.read_bytes()))
+    variables = (f"{name}={os.environ.get(name, '')}" for name in _VARIABLES)
+    return cache.digest([compiler, *variables, *flags, "|", source.name, content, *headers])
+
+
+def _headers(content: bytes, folders: Sequence[Path]) -> Iterator[Path]:
+    """The headers in the folders that C may include, and those that they do: all, where a macro names one."""
+    waiting, seen = [content], set[str]()
+    while waiting:
+        for found in _INCLUDE.finditer(waiting.pop(0)):
+            if found[1] is None:
+                names = sorted({path.name for folder in folders for path in folder.glob("*.h")})
+            else:
+                names = [os.fsdecode(found[1])]
+            for name in names:
+                paths = [path for path in (folder / name for folder in folders) if path.is_file()]
+                if name not in seen and paths:
+                    seen.add(name)
+                    waiting.append(paths[0].read_bytes())
+                    yield paths[0]
+
+
+def _compiler(cpu: Cpu) -> str | None:
+    """What tells a compiler from others and from itself after an upgrade; None where it does not say."""
+    path = Path(find_tool(cpu, "gcc")).resolve()
+    return _programs(cpu, path, _state(path))
+
+
+@functools.lru_cache(maxsize=32)
+def _programs(cpu: Cpu, path: Path, state: str) -> str | None:
+    """The states of a compiler and of the programs that it calls. state: of the compiler itself."""
+    try:
+        named = [call(cpu, "gcc", [f"-print-prog-name={name}"], "its programs").strip() for name in ("cc1", "as")]
+        programs = [Path(shutil.which(name) or name).resolve() for name in named]
+        return " ".join([f"{path}", state, *(f"{program} {_state(program)}" for program in programs)])
+    except (OSError, WorkError):
+        return None
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _states(rule: str, folders: Sequence[Path]) -> bytes:
+    """The states of the headers that a file of -MD lists, but for those in folders, which are in the object's key."""
+    _, _, listed = rule.replace("\\\n", " ").partition(": ")
+    paths = [Path(name.replace("\\ ", " ")) for name in re.split(r"(?<!\\)\s+", listed.strip())]
+    return json.dumps({str(path): _state(path) for path in paths if path.parent not in folders}).encode()
+
+
+def _unchanged(states: bytes) -> bool:
+    try:
+        return all(_state(Path(path)) == state for path, state in json.loads(states).items())
+    except (OSError, ValueError):
+        return False
