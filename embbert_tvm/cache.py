@@ -22,7 +22,7 @@ MOST_BYTES = 256 * 2**20
 Parts = dict[str, bytes]
 
 
-def folder() -> Path | None:
+def cache_folder() -> Path | None:
     """Where results are kept; None where nothing is."""
     named = os.environ.get(VARIABLE)
     if named is not None:
@@ -43,7 +43,7 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 def load(key: str) -> Parts | None:
     """What was kept under a hash; None for nothing, or for what is damaged."""
-    where = folder()
+    where = cache_folder()
     if where is None:
         return None
     path = where / key
@@ -64,7 +64,7 @@ def load(key: str) -> Parts | None:
 
 def keep(key: str, parts: Mapping[str, bytes]) -> None:
     """Keep parts under a hash, where the folder can be written."""
-    where = folder()
+    where = cache_folder()
     if where is None:
         return
     header = json.dumps({name: len(content) for name, content in parts.items()}).encode()
@@ -93,7 +93,7 @@ def _make_room(where: Path) -> None:
         total -= status.st_size
 
 
-def kept(key: str, make: Callable[[], Parts]) -> Parts:
+def cached(key: str, make: Callable[[], Parts]) -> Parts:
     """What was kept under a hash, or what `make` gives, which is kept."""
     found = load(key)
     if found is None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from toy import TEXTS, complete, write_package
 
+from embbert_tvm import cache
+
 # On two cores PyTorch is twenty times faster with one thread, and pytest-xdist uses the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep objects and tables in a folder of this run's, for all its processes, not in the user's."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="embbert-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ[cache.VARIABLE] = folder
 
 
 class Result(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 import tokenizers
 from tokenizers import PreTokenizedString, Regex, Tokenizer, normalizers, pre_tokenizers
 
-from embbert_tvm import cache
+from embbert_tvm.cache import cached, digest
 from embbert_tvm.errors import WorkError
 
 POINTS = 0x110000
@@ -167,9 +167,7 @@ def made_of(steps: tuple[str, ...], points: np.ndarray) -> Sequences:
 def _library() -> str:
     """What tells one version of the library, and of this module, from others."""
     status = Path(tokenizers.tokenizers.__file__).stat()
-    return cache.digest(
-        [tokenizers.__version__, f"{status.st_size} {status.st_mtime_ns}", Path(__file__).read_bytes()]
-    )
+    return digest([tokenizers.__version__, f"{status.st_size} {status.st_mtime_ns}", Path(__file__).read_bytes()])
 
 
 def _kept(what: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -177,8 +175,8 @@ def _kept(what: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dic
 
     what: the function that is asked, and its arguments.
     """
-    found = cache.kept(
-        cache.digest([_library(), *what]),
+    found = cached(
+        digest([_library(), *what]),
         lambda: {name: np.asarray(values, "<i4").tobytes() for name, values in make().items()},
     )
     return {name: np.frombuffer(values, "<i4") for name, values in found.items()}

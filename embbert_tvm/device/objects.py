@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from embbert_tvm import cache
+from embbert_tvm.cache import cache_folder, digest, keep, load
 from embbert_tvm.device.toolchain import call, find_tool
 from embbert_tvm.errors import WorkError
 from embbert_tvm.target import Cpu
@@ -35,24 +35,24 @@ def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], sour
         output: the object; what else the flags ask for lies beside it.
     """
     key = _key(cpu, flags, folders, source)
-    found = None if key is None else cache.load(key)
+    found = None if key is None else load(key)
     if found is not None and _unchanged(found.pop(_HEADERS, b"")):
         for suffix, content in found.items():
             output.with_suffix(suffix).write_bytes(content)
         return
     listed = output.with_suffix(".d")
-    arguments = [*flags, *(f"-I{path}" for path in folders), "-c", source, "-o", output, "-MD", "-MF", listed]
-    call(cpu, "gcc", arguments, source.name)
+    include = [f"-I{path}" for path in folders]
+    call(cpu, "gcc", [*flags, *include, "-c", source, "-o", output, "-MD", "-MF", listed], source.name)
     if key is not None:
         made = {suffix: output.with_suffix(suffix) for suffix in _KEPT}
         parts = {suffix: path.read_bytes() for suffix, path in made.items() if path.is_file()}
-        cache.keep(key, parts | {_HEADERS: _states(listed.read_text(), [*folders, source.parent])})
+        keep(key, parts | {_HEADERS: _states(listed.read_text(), [*folders, source.parent])})
     listed.unlink()
 
 
 def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) -> str | None:
     """The hash under which an object is kept, None where nothing is."""
-    if cache.folder() is None:
+    if cache_folder() is None:
         return None
     compiler = _compiler(cpu)
     if compiler is None:
@@ -61,7 +61,7 @@ def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) 
     where = [source.parent, *folders]
     headers = (part for path in _headers(content, where) for part in (path.name, path.read_bytes()))
     variables = (f"{name}={os.environ.get(name, '')}" for name in _VARIABLES)
-    return cache.digest([compiler, *variables, *flags, "|", source.name, content, *headers])
+    return digest([compiler, *variables, *flags, "|", source.name, content, *headers])
 
 
 def _headers(content: bytes, folders: Sequence[Path]) -> Iterator[Path]:

@@ -1,0 +1,171 @@
+"""When a C file is compiled, and when its object is taken from the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embbert_tvm import cache
+from embbert_tvm.device import objects
+from embbert_tvm.device.footprint import footprint
+from embbert_tvm.device.objects import compile_object
+from embbert_tvm.errors import WorkError
+from embbert_tvm.target import load_cpu
+
+SOURCE = """#include <limits.h>
+#include "near.h"
+#include "far.h"
+#include <system.h>
+int f(void) { return NEAR + FAR; }
+"""
+
+
+class Place:
+    """A C file with its headers, and a gcc that counts what it compiles."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cpu = folder, load_cpu("host")
+        for name, text in {
+            "source/f.c": SOURCE,
+            "source/near.h": "#define NEAR 1\n",
+            "include/far.h": '#include "farther.h"\n',
+            "include/farther.h": "#define FAR 2\n",
+            "include/other.h": "",
+            "system/system.h": "",
+        }.items():
+            self.write(name, text)
+        real, program = shutil.which("gcc"), folder / "bin" / "gcc"
+        self.write("bin/gcc", f'#!/bin/sh\ncase " $* " in *" -c "*) echo >>{folder}/log;; esac\nexec {real} "$@"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self.flags = ["-O1", "-isystem", str(folder / "system"), "-fcallgraph-info=su"]
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def compile(self, folder: str = "include") -> tuple[bytes, str]:
+        output = self.folder / "f.o"
+        compile_object(self.cpu, self.flags, [self.folder / folder], self.folder / "source" / "f.c", output)
+        found = output.read_bytes(), output.with_suffix(".ci").read_text()
+        output.unlink()
+        output.with_suffix(".ci").unlink()
+        return found
+
+    @property
+    def runs(self) -> int:
+        log = self.folder / "log"
+        return len(log.read_text()) if log.exists() else 0
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return Place(tmp_path)
+
+
+def test_an_object_is_compiled_once(place):
+    first = place.compile()
+    assert first[0].startswith(b"\x7fELF")
+    assert "f.c" in first[1]
+    assert place.compile() == first
+    assert place.runs == 1
+    place.folder.joinpath("include").rename(place.folder / "elsewhere")
+    assert place.compile("elsewhere") == first
+    assert place.runs == 1
+    assert sorted(path.name for path in place.folder.iterdir() if path.is_file()) == ["log"]
+
+
+def newer(path: Path) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+CHANGES = {
+    "the file": lambda place, monkeypatch: place.write("source/f.c", SOURCE + "\n"),
+    "a header beside it": lambda place, monkeypatch: place.write("source/near.h", "#define NEAR 3\n"),
+    "a header of a header": lambda place, monkeypatch: place.write("include/farther.h", "#define FAR 3\n"),
+    "a header that comes before": lambda place, monkeypatch: place.write("source/farther.h", "#define FAR 3\n"),
+    "a header of the system": lambda place, monkeypatch: newer(place.folder / "system" / "system.h"),
+    "a header of the system goes": lambda place, monkeypatch: (
+        place.folder.joinpath("system").rename(place.folder / "old"),
+        place.flags.__setitem__(2, str(place.folder / "old")),
+    ),
+    "the compiler": lambda place, monkeypatch: newer(place.folder / "bin" / "gcc"),
+    "a program of the compiler": lambda place, monkeypatch: monkeypatch.setattr(
+        objects, "_state", lambda path, state=objects._state: state(path) + "+" * (path.name == "cc1")
+    ),
+    "a flag": lambda place, monkeypatch: place.flags.append("-DMORE"),
+    "a variable": lambda place, monkeypatch: monkeypatch.setenv("CPATH", str(place.folder)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_it_is_compiled_anew_when_anything_changes_that_decides_it(place, monkeypatch, change):
+    place.compile()
+    change(place, monkeypatch)
+    objects._programs.cache_clear()
+    place.compile()
+    place.compile()
+    assert place.runs == 2
+
+
+def test_a_header_that_it_does_not_include_changes_nothing(place):
+    place.compile()
+    place.write("include/other.h", "#define OTHER 1\n")
+    place.compile()
+    assert place.runs == 1
+
+
+def test_where_a_macro_names_a_header_all_count(place):
+    place.flags.append('-DNAMED="other.h"')
+    place.write("source/f.c", f"#include NAMED\n{SOURCE}")
+    place.compile()
+    place.write("include/other.h", "#define OTHER 1\n")
+    place.compile()
+    assert place.runs == 2
+
+
+def test_without_a_cache_it_is_compiled_each_time(place, monkeypatch):
+    first = place.compile()
+    monkeypatch.setenv(cache.VARIABLE, "")
+    assert place.compile() == first
+    assert place.runs == 2
+
+
+def test_an_object_that_is_damaged_is_compiled_anew(place):
+    first = place.compile()
+    for file in place.folder.joinpath("cache").iterdir():
+        file.write_bytes(file.read_bytes()[:-5])
+    assert place.compile() == first
+    assert place.runs == 2
+
+
+def test_what_does_not_compile_is_not_kept(place):
+    place.write("source/near.h", "")
+    for _ in range(2):
+        with pytest.raises(WorkError, match=r"gcc could not make f\.c: .*NEAR"):
+            place.compile()
+    assert place.runs == 2
+
+
+@pytest.mark.parametrize("cpu", ["host", "cortex-m7"])
+def test_a_package_measures_the_same_from_kept_objects(toy, cpu, tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, "")
+    without = footprint(toy, load_cpu(cpu))
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    assert [footprint(toy, load_cpu(cpu)) for _ in range(2)] == [without, without]
+    assert any(tmp_path.joinpath("cache").iterdir())
+
+
+def test_the_same_flags_for_another_cpu_are_another_object(place):
+    first = place.compile()
+    place.cpu = replace(place.cpu, name="other")
+    assert place.compile() == first  # what a CPU is called decides nothing
+    assert place.runs == 1
