@@ -1,11 +1,11 @@
-"""Kinds of small text models times the forms in which people have them: what compiles, and how it answers.
+"""Kinds of small text models times the exporters that make ONNX of them: what compiles, and how it answers.
 
-    python benchmarks/hub.py [--kinds bert,gru] [--forms folder,dynamo] [--texts 200] [--int8]
+    python benchmarks/hub.py [--kinds bert,gru] [--exporters folder,dynamo] [--texts 200] [--int8]
     python benchmarks/hub.py --data TRAIN.tsv --int8            # the same, each trained briefly on that set first
 
-A row for each kind and form: whether it compiles at fp32; agreement with onnxruntime on random texts (and on as many
-of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values by
-their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
+A row for each kind and exporter: whether it compiles at fp32; agreement with onnxruntime on random texts (and on as
+many of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values
+by their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
 then. The models are those of tests/hub, made from configurations with fixed seeds; what is compiled is TVM's LLVM build
 of what is printed as C. Needs the tests' packages.
 
@@ -53,7 +53,7 @@ CALIBRATION = 64
 LARGE = 1 << 20  # bytes of a model that is worth LLVM's time
 BLOCK, NO_BYTE = 4096, 256  # bytes that Magika's package reads at each end; its filling
 ENDINGS = {None: lambda logits: logits, SOFTMAX: softmax, SIGMOID: lambda logits: 1 / (1 + np.exp(-logits))}
-HEAD = ("kind", "form", "compiles", "agreement", "logits apart", "in integers", "agreement, int8")
+HEAD = ("kind", "exporter", "compiles", "agreement", "logits apart", "in integers", "agreement, int8")
 SKIPPED = ("", "", "", "")
 
 
@@ -162,7 +162,7 @@ def trained(kind: str, size, data: Path, steps: int) -> list[list[int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds")
-    parser.add_argument("--forms")
+    parser.add_argument("--exporters")
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--data", type=Path)
@@ -179,7 +179,7 @@ def main() -> None:
         real = [bytes_of(path, door.most or 64) for path in found[:: max(1, len(found) // args.texts)][: args.texts]]
         rows.append((args.onnx.name, "file", *row(given, 200, args.texts, real, head, args.int8)))
     else:
-        import forms
+        import exports
         import kinds
         import torch
 
@@ -187,14 +187,14 @@ def main() -> None:
         size = kinds.TINY if args.data is None else kinds.Size(2000, 64)
         for kind in args.kinds.split(",") if args.kinds else kinds.KINDS:
             real = [] if args.data is None else trained(kind, size, args.data, args.steps)[: args.texts]
-            for form in args.forms.split(",") if args.forms else (forms.FOLDER, *forms.FORMS):
+            for exporter in args.exporters.split(",") if args.exporters else (exports.FOLDER, *exports.EXPORTERS):
                 try:
-                    made = forms.of_folder(kind, size) if form == forms.FOLDER else forms.exported(kind, form, size)
+                    made = exports.made_by(exporter, kind, size)
                 except ValueError as error:
-                    rows.append((kind, form, f"no: {error}", *SKIPPED))
+                    rows.append((kind, exporter, f"no: {error}", *SKIPPED))
                     continue
                 head = kinds.KINDS[kind].head
-                rows.append((kind, form, *row(made, size.vocabulary, args.texts, real, head, args.int8)))
+                rows.append((kind, exporter, *row(made, size.vocabulary, args.texts, real, head, args.int8)))
                 print(*rows[-1], sep="\t", file=sys.stderr, flush=True)
     print(table([HEAD, *rows]))
 

@@ -26,7 +26,7 @@ import family  # noqa: E402
 import instructions  # noqa: E402
 import linear  # noqa: E402
 import loops  # noqa: E402
-import schemes  # noqa: E402
+import precisions  # noqa: E402
 import ship  # noqa: E402
 import suite  # noqa: E402
 import tutorial  # noqa: E402
@@ -313,21 +313,21 @@ def test_recorded_rows_are_shown_with_their_means_and_plotted(tmp_path, monkeypa
     rows.write_text(
         "".join(
             json.dumps(
-                {"model": m, "scheme": s, "float": 0.9, "accuracy": a, "loss": 90 - 100 * a, "agreement": g} | sizes
+                {"model": m, "precision": s, "float": 0.9, "accuracy": a, "loss": 90 - 100 * a, "agreement": g} | sizes
             )
             + "\n"
             for m, s, a, g in (("x", "int8", 0.9, 1.0), ("y", "int8", 0.88, 0.96), ("x", "ternary, trained", 0.8, None))
         )
     )
-    monkeypatch.setattr(sys, "argv", ["schemes", "--rows", str(rows)])
-    schemes.main()
+    monkeypatch.setattr(sys, "argv", ["precisions", "--rows", str(rows)])
+    precisions.main()
     shown = capsys.readouterr().out
     assert "int8 over 2 models: mean loss 1.00, worst 2.00, agreement 98.00" in shown
     assert any(line.split() == ["x", "ternary,", "trained", "90.00", "80.00", "10.00", "2,000", "3,000", "500"]
                for line in shown.splitlines())  # fmt: skip
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(sys, "argv", ["schemes", "--rows", str(rows), "--plot", str(tmp_path / "p.png")])
-    schemes.main()
+    monkeypatch.setattr(sys, "argv", ["precisions", "--rows", str(rows), "--plot", str(tmp_path / "p.png")])
+    precisions.main()
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,6 +1,6 @@
 """The graph of a model from a hub as training through the rounding computes it, from the parameters of PyTorch."""
 
-import forms
+import exports
 import kinds
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def test_a_bert_of_a_hub_is_the_same_from_its_parameters():
     model = kinds.model("bert")
     parameters = dict(model.state_dict(keep_vars=True))
     values = {name: value.detach().numpy() for name, value in parameters.items()}
-    network = network_of(forms.exported("bert", "old_dynamic"), values, PLANS["int8"])
+    network = network_of(exports.exported("bert", "old_dynamic"), values, PLANS["int8"])
     output = network.graph.output
     for length in (3, 12):
         ids = torch.tensor([np.random.default_rng(length).integers(5, 60, length).tolist()])

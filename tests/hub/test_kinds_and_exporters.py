@@ -1,14 +1,14 @@
-"""Every kind of small text model, and every form that people have: what is compiled answers as the file does.
+"""Every kind of small text model, by every exporter: what is compiled answers as the file does.
 
-Each kind is tried in the form that asks most of the door, the other forms on the kinds that they differ by;
-`benchmarks/hub.py` prints all kinds in all forms.
+Each kind is tried by the exporter that asks most of the door, the other exporters on the kinds that they differ by;
+`benchmarks/hub.py` prints all kinds by all exporters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import forms
+import exports
 import kinds
 import numpy as np
 import onnx
@@ -29,7 +29,7 @@ KEPT = {"embedding": {"broadcast_to"}, "roberta": NEVER}
 # One way each to make masks, positions and loops.
 OTHERS = [
     ("bert", "dynamo"), ("roberta", "dynamo"), ("fasttext_bag", "dynamo"), ("bert", "optimum"), ("mpnet", "optimum"),
-    ("deberta_v2", "old_batch1"), ("gru", "old_batch1"), ("electra", forms.FOLDER), ("embedding", forms.FOLDER),
+    ("deberta_v2", "old_batch1"), ("gru", "old_batch1"), ("electra", exports.FOLDER), ("embedding", exports.FOLDER),
 ]  # fmt: skip
 CASES = [*((kind, "old_dynamic") for kind in kinds.KINDS), *OTHERS]
 MOST = {"bert": kinds.POSITIONS, "roberta": kinds.POSITIONS, "modernbert": None}
@@ -47,11 +47,11 @@ def runner(model: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-@pytest.mark.parametrize(("kind", "form"), CASES)
-def test_it_compiles_and_answers_as_the_file_does(kind, form):
+@pytest.mark.parametrize(("kind", "exporter"), CASES)
+def test_it_compiles_and_answers_as_the_file_does(kind, exporter):
     """By TVM's LLVM build of what is then printed as C."""
     of = kinds.KINDS[kind]
-    given = forms.of_folder(kind) if form == forms.FOLDER else forms.exported(kind, form)
+    given = exports.made_by(exporter, kind)
     door = normalize(given)
     assert [i.name for i in door.model.graph.input] == ["ids"]
     assert [o.name for o in door.model.graph.output] == ["logits"]
@@ -71,4 +71,4 @@ def test_it_compiles_and_answers_as_the_file_does(kind, form):
 
 def test_a_folder_holds_what_a_library_saves():
     with pytest.raises(ValueError, match="a module of one's own"):
-        forms.of_folder("textcnn")
+        exports.of_folder("textcnn")

@@ -1,4 +1,4 @@
-"""The forms of ONNX in which people have a model: by exporter, axes and attention."""
+"""ONNX as people have it: by exporter, axes and attention."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _dynamo(module: nn.Module, names: tuple[str, ...], path: Path) -> None:
     )  # fmt: skip
 
 
-FORMS = {"old_dynamic": _old_dynamic, "old_batch1": _old_batch1, "dynamo": _dynamo, "optimum": _optimum}
+EXPORTERS = {"old_dynamic": _old_dynamic, "old_batch1": _old_batch1, "dynamo": _dynamo, "optimum": _optimum}
 
 
 FOLDER = "folder"  # what transformers or sentence-transformers save
@@ -117,12 +117,17 @@ def of_folder(kind: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
 
 
 @cache
-def exported(kind: str, form: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
-    """The ONNX of a kind in a form; each is made once a process. Do not change it."""
+def exported(kind: str, exporter: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
+    """The ONNX of a kind by an exporter; each is made once a process. Do not change it."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with _quietly():
-            FORMS[form](wrapped(kind, size), kinds.KINDS[kind].inputs, path)
+            EXPORTERS[exporter](wrapped(kind, size), kinds.KINDS[kind].inputs, path)
         return onnx.load(path)
+
+
+def made_by(exporter: str, kind: str, size: kinds.Size = kinds.TINY) -> onnx.ModelProto:
+    """The ONNX of a kind by one of EXPORTERS, or of its FOLDER. Raises ValueError as `saved`."""
+    return of_folder(kind, size) if exporter == FOLDER else exported(kind, exporter, size)

@@ -1,10 +1,10 @@
 """Accuracy, agreement, flash, RAM and instructions of every precision, in one table, and a plot of accuracy over bytes.
 
-    python benchmarks/schemes.py MODEL[+TRAINED]=TEST.tsv ... [--schemes int8,fp32] [--target cortex-m55]
+    python benchmarks/precisions.py MODEL[+TRAINED]=TEST.tsv ... [--precisions int8,fp32] [--target cortex-m55]
         [--methods percentile,minmax,mse,kl] [--length 64] [--limit N] [--rows FILE] [--plot FILE.png] [--json]
 
-Compiles each model in each scheme, runs the C on this machine on every example beside the float model, and counts the
-instructions of one text in QEMU. With +TRAINED that model is compiled, and compared with MODEL in float. --methods:
+Compiles each model in each precision, runs the C on this machine on every example beside the float model, and counts
+the instructions of one text in QEMU. With +TRAINED that model is compiled, and compared with MODEL in float. --methods:
 int8 by each calibration method instead. --rows: a file of rows, a JSON object a line, as they go to stderr: what it has
 is not measured anew, and new ones are added; no MODEL is needed to print or plot it. --plot needs matplotlib
 (`embbert-tvm[plot]`).
@@ -56,7 +56,7 @@ def measure(
     asked: argparse.Namespace,
     folder: Path,
 ) -> dict[str, Any]:
-    """One model in one scheme: its row of the table. models: it, or what is compared with and it."""
+    """One model in one precision: its row of the table. models: it, or what is compared with and it."""
     package = folder / "package"
     shutil.rmtree(package, ignore_errors=True)
     compiled = call("compile", models[-1], "--target", asked.target, *how, "-o", package)
@@ -67,7 +67,7 @@ def measure(
     in_float = call("evaluate", models[0], "--data", data, *limited)["value"] if unlike else checked["accuracy_float"]
     row = {
         "model": models[0].name,
-        "scheme": label,
+        "precision": label,
         "examples": checked["examples"],
         "float": in_float,
         "accuracy": checked["accuracy_compiled"],
@@ -84,8 +84,8 @@ def measure(
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of all models, and a mean for each scheme of several."""
-    head = ("model", "scheme", "float", "compiled", "loss", "agreement", "weights", "flash", "arena", "M instr")
+    """The rows of all models, and a mean for each precision of several."""
+    head = ("model", "precision", "float", "compiled", "loss", "agreement", "weights", "flash", "arena", "M instr")
     lines = [head]
     for row in rows:
         count = row.get("instructions")
@@ -93,25 +93,25 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
         sizes = (f"{row[key]:,}" for key in ("weights", "flash", "arena"))
         agreement = "" if row["agreement"] is None else f"{100 * row['agreement']:.2f}"
         shown = (*figures, f"{row['loss']:.2f}", agreement, *sizes)
-        lines.append((row["model"], row["scheme"], *shown, "" if count is None else f"{count / 1e6:.2f}"))
+        lines.append((row["model"], row["precision"], *shown, "" if count is None else f"{count / 1e6:.2f}"))
     return table(lines) + "\n" + "\n".join(means(rows))
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[str]:
     found = []
-    for scheme in dict.fromkeys(row["scheme"] for row in rows):
-        own = [row for row in rows if row["scheme"] == scheme]
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        own = [row for row in rows if row["precision"] == precision]
         if len(own) > 1:
             losses = [row["loss"] for row in own]
             figures = f"mean loss {sum(losses) / len(losses):.2f}, worst {max(losses):.2f}"
             if None not in (agreements := [row["agreement"] for row in own]):
                 figures += f", agreement {100 * sum(agreements) / len(own):.2f}"
-            found.append(f"{scheme} over {len(own)} models: {figures}")
+            found.append(f"{precision} over {len(own)} models: {figures}")
     return found
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the bytes of weights and arena: a colour a model, a marker a scheme."""
+    """Accuracy over the bytes of weights and arena: a colour a model, a marker a precision."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import ScalarFormatter
@@ -119,16 +119,16 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         sys.exit("--plot needs matplotlib: pip install 'embbert-tvm[plot]'")
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
-    models, schemes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "scheme"))
-    markers = {scheme: MARKERS[n % len(MARKERS)] for n, scheme in enumerate(schemes)}
+    models, precisions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "precision"))
+    markers = {precision: MARKERS[n % len(MARKERS)] for n, precision in enumerate(precisions)}
     for n, model in enumerate(models):
         own = sorted((row for row in rows if row["model"] == model), key=lambda r: r["weights"] + r["arena"])
         points = [((row["weights"] + row["arena"]) / 1000, 100 * row["accuracy"]) for row in own]
         axes.plot(*zip(*points, strict=True), color=f"C{n}", linewidth=0.8, label=model)
         for point, row in zip(points, own, strict=True):
-            axes.plot(*point, color=f"C{n}", marker=markers[row["scheme"]], linestyle="")
-    for scheme, marker in markers.items():
-        axes.plot([], [], color="black", marker=marker, linestyle="", label=scheme)
+            axes.plot(*point, color=f"C{n}", marker=markers[row["precision"]], linestyle="")
+    for precision, marker in markers.items():
+        axes.plot([], [], color="black", marker=marker, linestyle="", label=precision)
     axes.set(xlabel="weights and arena, kB", ylabel="accuracy on test, %", xscale="log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(ScalarFormatter())
@@ -140,7 +140,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL=TSV")
-    parser.add_argument("--schemes", default=",".join(PRECISIONS))
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--methods", default="")
     parser.add_argument("--target", default="cortex-m55")
     parser.add_argument("--length", type=int, default=64, help="tokens to count instructions at; 0 counts none")
@@ -149,19 +149,19 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    hows = {scheme: ("--precision", scheme) for scheme in options.schemes.split(",")}
+    hows = {precision: ("--precision", precision) for precision in options.precisions.split(",")}
     if options.methods:
         hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
     rows = []
     if options.rows is not None and options.rows.is_file():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line.startswith("{")]
-    known = {(row["model"], row["scheme"]) for row in rows}
+    known = {(row["model"], row["precision"]) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         for pair in options.models:
             names, _, data = pair.partition("=")
             models = [Path(name) for name in names.split("+")]
-            for scheme, how in hows.items():
-                label = scheme + (", trained" if len(models) > 1 else "")
+            for precision, how in hows.items():
+                label = precision + (", trained" if len(models) > 1 else "")
                 if (models[0].name, label) in known:
                     continue
                 rows.append(measure(models, Path(data), label, how, options, Path(folder)))
