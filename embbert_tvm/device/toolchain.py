@@ -14,7 +14,11 @@ from pathlib import Path
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.target import Cpu
 
-_MISSING_LIBRARY = re.compile(r"\w+\.specs: No such file|<?(\w+)\.h>?: No such file|cannot find (-l|crt)\w+")
+# GCC quotes the line of an #include: <> asks for a header of the C library, "" for one of a package.
+_MISSING_LIBRARY = re.compile(
+    r"\w+\.specs: No such file|\.h: No such file.*\n.*#\s*include\s*<|cannot find (-l|crt)\w+"
+)
+_MISSING_HEADER = re.compile(r'([\w./-]+\.h): No such file.*\n.*#\s*include\s*"')
 _OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes")
 
 
@@ -49,6 +53,8 @@ def call(cpu: Cpu, tool: str, arguments: Sequence[str | Path], what: str) -> str
     if _MISSING_LIBRARY.search(done.stderr):
         packages = " ".join(cpu.toolchain.packages)
         raise MissingTool(f"the C library for {cpu.name} is not installed ({first}): `apt-get install {packages}`")
+    if header := _MISSING_HEADER.search(done.stderr):
+        raise WorkError(f"{what} includes {header[1]}, which is missing: compile the package again")
     raise WorkError(f"{cpu.toolchain.prefix}{tool} could not make {what}: {first}")
 
 

@@ -16,7 +16,7 @@ import small
 import embbert_tvm
 from embbert_tvm.cycles.llvm_mca import Mca
 from embbert_tvm.cycles.tool import find_mca
-from embbert_tvm.device.toolchain import SECONDS_VARIABLE
+from embbert_tvm.device.toolchain import SECONDS_VARIABLE, MissingTool, call
 from embbert_tvm.errors import WorkError
 from embbert_tvm.target import load_cpu
 
@@ -77,6 +77,21 @@ def test_a_compiler_that_fails_is_a_failure_and_leaves_no_package(script, messag
     assert message in line or (message.startswith("did not") and "and was ended" in line)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["bin", "m.onnx"]
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m7"])
+@pytest.mark.parametrize(
+    ("include", "error", "message"),
+    [
+        ('"embbert_gone.h"', WorkError, r"x\.c includes embbert_gone\.h, which is missing: compile the package again"),
+        ("<gone.h>", MissingTool, r"the C library for \S+ is not installed \(.*gone\.h: No such file.*apt-get install"),
+    ],
+)
+def test_a_missing_header_is_told_from_a_missing_c_library(include, error, message, target, tmp_path):
+    (tmp_path / "x.c").write_text(f"#include {include}\n")
+    with pytest.raises(error, match=message) as raised:
+        call(load_cpu(target), "gcc", ["-c", tmp_path / "x.c", "-o", tmp_path / "x.o"], "x.c")
+    assert type(raised.value) is error
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
