@@ -7,8 +7,9 @@ User and system time, so that other processes' share of the machine does not cou
 caches and a clock that other processes slow make a run longer, never shorter. A first run, not counted, leaves the
 bytecode of Python's modules where later ones find it.
 
-"empty cache": the first compilation on a machine, with nothing in the user's cache folder (embbert_tvm/cache.py); "again":
-every other, which finds the tables of the tokenizers library there, and objects of C files that are as they were.
+"empty cache": the first compilation on a machine, with nothing in the user's cache folder (embbert_tvm/cache.py).
+"again": every other, which finds the tables of the tokenizers library there, and objects of C files that are as they
+were.
 """
 
 from __future__ import annotations

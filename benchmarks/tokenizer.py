@@ -89,7 +89,7 @@ class HostTokenizer:
         (source,) = write_sources(spec, folder, max_length, window)
         size = c_tokenizer.window_bytes(spec) if window is None else model_tables(spec, window).window_bytes
         library = folder / "tokenizer.so"
-        checks = ("-g", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all") if checked else ("-O2",)
+        checks = ("-g1", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all") if checked else ("-O2",)
         done = subprocess.run(
             ["gcc", *FLAGS, *checks, "-shared", "-fPIC", str(source), "-o", str(library)],
             capture_output=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import small
 from toy import TEXTS, complete, write_package
 
 from embbert_tvm import cache
@@ -20,11 +21,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep objects and tables in a folder of this run's, for all its processes, not in the user's."""
+    """Give all processes of a run one folder: small.py shares models there, and nothing is kept in the user's cache."""
     if not hasattr(config, "workerinput"):
         folder = tempfile.mkdtemp(prefix="embbert-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ[cache.VARIABLE] = folder
+        os.environ[small.FOLDER_VARIABLE] = folder
+        os.environ[cache.VARIABLE] = os.path.join(folder, "cache")
 
 
 class Result(NamedTuple):

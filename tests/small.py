@@ -1,13 +1,14 @@
-"""Small models that the compiler's tests share: ONNX from a few lines of text, and one small EmbBERT a process."""
+"""Small models that the compiler's tests share: ONNX from a few lines of text, and one small EmbBERT a run of tests."""
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
+import os
 import re
 import shutil
-import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from onnx import numpy_helper, parser
 VOCABULARY = 40  # of the models that `classifier` makes
 LABELS = ('say "on"', "off??/", "grüß\\dich")
 TEXTS = ("turn the lights off and on", "play the song again", "will it rain in the valley tomorrow", "wake me at six")
+
+FOLDER_VARIABLE = "EMBBERT_TVM_TESTS"  # a folder of this run of tests, which conftest.py makes
 
 _FRAME = '<ir_version: 10, opset_import: ["": 18]> g (int64[1,L] ids) => (float[1,C] logits) {{\n{body}\n}}'
 
@@ -61,10 +64,27 @@ TAGS = ("O", "B-time", "I-time", "B-place", "I-place")
 MOODS = ("good", "bad")
 
 
+def shared(name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of a run of tests that asks for it makes, and all read.
+
+    make: called with the path of the folder, which is not there.
+    """
+    place = Path(os.environ[FOLDER_VARIABLE]) / "shared" / name
+    place.parent.mkdir(exist_ok=True)
+    with open(place.with_name(f"{name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            unfinished = place.with_name(f"{name}.new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make(unfinished)
+            unfinished.rename(place)
+    return place
+
+
 @functools.cache
 def folder() -> Path:
     """A model folder: EmbBERT of two layers with random weights, exported and calibrated. Do not write into it."""
-    return _folder("small")
+    return shared("small", lambda path: _export(path, "small"))
 
 
 @functools.cache
@@ -73,10 +93,10 @@ def folder_of_heads() -> Path:
     from embbert_tvm.heads import ONE_LABEL, TOKENS, VITERBI, FurtherHead
 
     heads = FurtherHead("slots", TOKENS, TAGS, 1, VITERBI), FurtherHead("mood", ONE_LABEL, MOODS)
-    return _folder("heads", heads)
+    return shared("heads", lambda path: _export(path, "heads", heads))
 
 
-def _folder(name: str, more: tuple = ()) -> Path:
+def _export(path: Path, name: str, more: tuple = ()) -> None:
     import torch
 
     from embbert_tvm.data.tokenizer import train_tokenizer
@@ -87,8 +107,6 @@ def _folder(name: str, more: tuple = ()) -> Path:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    path = Path(tempfile.mkdtemp(prefix="embbert-tests-")) / name
-    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     tokenizer = train_tokenizer([*TEXTS] * 3, 300)
     config = EmbBertConfig(tokenizer.get_vocab_size(), 48, 32, 16, kernel_size=8, expansion=1, layers=2)
     torch.manual_seed(0)
@@ -105,7 +123,6 @@ def _folder(name: str, more: tuple = ()) -> Path:
     export_folder(saved)
     calibrate_folder(path, [some_ids(n, config.vocabulary_size, n) for n in range(1, 49)])
     torch.set_num_threads(threads)
-    return path
 
 
 def copy_of_folder(to: Path) -> Path:
@@ -137,10 +154,10 @@ def package(precision: str = "int8", target: str = "host", prefix: str = "embber
     from embbert_tvm.compiler import CompileOptions, compile_model, find_source
     from embbert_tvm.target import load_cpu
 
-    out = folder().parent / f"package-{precision}-{target}-{prefix}"
+    source, cpu = folder(), load_cpu(target)
     options = CompileOptions(precision=precision, prefix=prefix, experimental=True)
-    compile_model(find_source(folder()), load_cpu(target), out, options)
-    return out
+    name = f"package-{precision}-{target}-{prefix}"
+    return shared(name, lambda path: compile_model(find_source(source), cpu, path, options))
 
 
 def onnx_of_folder() -> onnx.ModelProto:

@@ -40,7 +40,7 @@ def simplified(folder: Path):
 def check(folder: Path, precision: str, target: str, place: str, lengths: tuple[int, ...], vocabulary: int, tmp: Path):
     """A package of the model gives at each length what its int8 module gives."""
     mod, calibration = simplified(folder)
-    run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod)
+    run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod, optimized=True)
     options = CompileOptions(precision=precision, experimental=True)
     compile_model(find_source(folder), load_cpu(target), tmp / "package", options)
     with open_place(place, load_package(tmp / "package")) as device:

@@ -174,7 +174,7 @@ def update_program(package: Package, new: Package, other: Package, place: str, f
     example, include = firmware("examples"), [f"-I{path}" for path in package.includes]
     sources = [example / "embbert_update.c", HERE / "update_test.c"]
     if place == "host":
-        checked = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+        checked = ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
         command = ["gcc", *WARNED, *checked, *blobs, *include, f"-I{example}", *sources, *package.sources]
         subprocess.run([*map(str, command), "-o", str(folder / "update")], check=True)
         return [str(folder / "update")]

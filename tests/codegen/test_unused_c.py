@@ -15,7 +15,8 @@ from random_ngrams import model_of
 from embbert_tvm import api
 from embbert_tvm.codegen.conditionals import builds_of, resolved
 from embbert_tvm.codegen.unused_code import without_empty_headers, without_unused_code
-from embbert_tvm.device.package import Package
+from embbert_tvm.compiler import compile_model, find_source
+from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.toolchain import find_tool
 from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
@@ -40,6 +41,15 @@ def model_folder(kind: str, tmp_path: Path) -> Path:
         model_of(small.LABELS, rank=3).save(folder / "wide")
         return folder
     return small.folder_of_heads() if kind == "heads" else small.folder()
+
+
+def package_of(kind: str, target: str, tmp_path: Path) -> Package:
+    options = CompileOptions(precision="int4") if kind == "int4" else CompileOptions()
+    folder, out = model_folder(kind, tmp_path), tmp_path / "package"
+    if kind == "ngrams":
+        return api.compile(folder, target, out, options).contents
+    compile_model(find_source(folder), load_cpu(target), out, options)
+    return load_package(out)
 
 
 def texts_of(package: Package) -> dict[str, str]:
@@ -114,8 +124,7 @@ def branches_never_taken(package: Package) -> list[str]:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ["int8", "int4", "heads", "wide", "ngrams"])
 def test_nothing_of_a_package_is_unused(kind, target, tmp_path):
-    options = CompileOptions(precision="int4") if kind == "int4" else CompileOptions()
-    package = api.compile(model_folder(kind, tmp_path), target, tmp_path / "package", options).contents
+    package = package_of(kind, target, tmp_path)
     texts = texts_of(package)
     interfaces = {"embbert.h", "embbert_tokenizer.h"} & set(texts)
     assert unused_names(texts, interfaces) == []
