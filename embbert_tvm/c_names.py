@@ -82,6 +82,7 @@ _TYPES = _words(
 )
 # Files and names of the firmware and of the projects that a package goes into.
 _OURS = _words("app build firmware frames image link main model package port semihosting server start tuning")
+_NUMBERED = re.compile(r"(lv|gv)\d*")  # names that Relax makes up
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -127,3 +128,8 @@ def _taken(prefix: str) -> str | None:
     if prefix in _OURS or prefix.split("_")[0] in ("port", "start", "cortex"):
         return "a file of the firmware"
     return None
+
+
+def name_of_call(name: str, kernel: str, taken: Container[str]) -> str:
+    """What a call makes is called: its own name, or the kernel's where Relax has but numbered it."""
+    return c_name(kernel.removeprefix("fused_"), taken) if _NUMBERED.fullmatch(name) else name

@@ -175,9 +175,10 @@ def _label_words(rejects: bool) -> dict[str, object]:
     return words | RESULT_COMMENTS if rejects else words
 
 
-_CUT = "A text of more than\n * @UPPER@_MAX_LENGTH tokens is cut, and `truncated` says so."
-_CUT_BUT_FOR_NGRAMS = _CUT[:-1] + ";\n * the n-grams of all of it add to the logits."
-_STREAMS = "A text of any length\n * is read whole."
+# What becomes of a text that is longer than the model takes.
+_CUT = template("texts_cut.h.in").rstrip("\n")
+_CUT_BUT_FOR_NGRAMS = template("texts_cut_but_for_ngrams.h.in").rstrip("\n")
+_READ_WHOLE = template("texts_read_whole.h.in").rstrip("\n")
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def header(program: Program, model: Interface, precision: str, digest: int) -> s
         title=c_comment(model.model_name),
         precision=precision,
         kind="texts of any length; its token ids are bytes" if streams else "@MIN_LENGTH@ to @MAX_LENGTH@ tokens",
-        long_texts=_STREAMS if streams else _CUT_BUT_FOR_NGRAMS if linear else _CUT,
+        long_texts=_READ_WHOLE if streams else _CUT_BUT_FOR_NGRAMS if linear else _CUT,
         ids_alone=", without what a text's n-grams add" if linear and not streams else "",
         linear=_LINEAR if linear else "",
         statuses="\n".join(rows),

@@ -58,7 +58,7 @@ _SHOUTED = {"<<", ">>", "&", "^", "|", "&&", "||"}
 _REGROUPED = {"+": (tirx.Add, tirx.Sub), "*": (tirx.Mul,)}
 # C computes these in int, TIR in their own bits.
 _PROMOTED = {"int8", "int16", "uint8", "uint16"}
-_ATOM = 12
+_PRODUCT, _ATOM = 10, 12
 
 _FLOAT_FUNCTIONS = {
     "exp", "exp2", "log", "log2", "sqrt", "tanh", "sin", "cos", "tan", "atan", "erf", "floor", "ceil",
@@ -127,6 +127,10 @@ class Expressions:
         if printer is None:
             raise WorkError(f"the C printer knows no {type(expr).__name__} expression")
         return printer(expr)
+
+    def factor(self, expr: Any, is_first: bool) -> str:
+        """A factor of a product, in parentheses where C needs them."""
+        return self._operand(expr, _PRODUCT if is_first else _PRODUCT + 1)
 
     def _operand(self, expr: Any, precedence: int, operator: str = "") -> str:
         text, own = self._print(expr)
@@ -262,3 +266,12 @@ def shape_text(dims: Iterable[Any]) -> str:
     """A shape for a comment, its sizes as C has them."""
     text = Expressions(lambda variable: str(variable.name), lambda buffer: False)
     return "(" + ", ".join(str(int(d)) if isinstance(d, (int, tirx.IntImm)) else text(d) for d in dims) + ")"
+
+
+def product_text(factors: Iterable[Any]) -> str:
+    """The product of sizes, expressions in L alone, in C; "1" of none."""
+    text = Expressions(lambda variable: "L", lambda buffer: False)
+    found: list[str] = []
+    for factor in factors:
+        found.append(str(factor) if isinstance(factor, int) else text.factor(factor, is_first=not found))
+    return " * ".join(found) or "1"

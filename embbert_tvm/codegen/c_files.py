@@ -152,7 +152,8 @@ def _explained(number: int, step: CallStep, reason: str) -> list[str]:
     """The comment before a call: what it makes, and by which equations."""
     place = step.outputs[0].name if len(step.outputs) == 1 else step.name
     where = "" if place in (step.name, OUTPUT) else f", in the place of {place}"
-    start = f"        /* {number}. {step.name}{where}: {c_formula(reason)}"
+    name = OUTPUT if place == OUTPUT else step.name
+    start = f"        /* {number}. {name}{where}: {c_formula(reason)}"
     if not step.equations:
         return [f"{start} */"]
     return [start, *comment(step.equations, "         *   "), "         */"]
@@ -283,6 +284,7 @@ def _signature(function) -> str:
 _ROLES = {
     "weight": "rows of the matrix, or taps of the filters, each row in steps of its own scale",
     "bias": "in steps of the accumulator",
+    "score_multiplier": "from a difference of scores to a place in the table of exp, a head each, times 2**32",
     "multiplier": "2**32 times the accumulator's step over the output's",
     "channel_rescale": "2**32 times what brings the rows to one step, less than a half",
     "epsilon": "n times the norm's, in squares of that step",
@@ -292,8 +294,7 @@ _ROLES = {
     "embedding_rows": "rows of a small embedding, in steps of the accumulator",
     "residual_factor": "256 times the step of what is added over the accumulator's",
     "exp": "127 * exp(-i * ln(254) / 255)",
-    "step": "from a difference of scores to a place in the table of exp, times 2**32",
-    "score_multiplier": "from a difference of scores to a place in the table of exp, a head each, times 2**32",
+    "step": "the step of the rows that are read, as a real number",
     "ratio": "the values' step over the output's, times 2**27",
     "scale": "the accumulator's step as a real number",
 }

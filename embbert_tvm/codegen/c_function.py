@@ -17,7 +17,7 @@ from tvm.tirx.buffer import BufferType
 
 from embbert_tvm.c_names import c_name
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, shape_text
-from embbert_tvm.codegen.equations import comment
+from embbert_tvm.codegen.equations import comment, equations, of_elements
 from embbert_tvm.codegen.slices import main_loop, top_statements
 from embbert_tvm.errors import WorkError
 from embbert_tvm.escape import c_formula
@@ -63,6 +63,11 @@ class CFunction:
         for b in (*self.buffers, *self.workspaces):
             parts.append(f"{'' if b.written else 'const '}{C_TYPES[b.dtype]} *restrict {b.name}")
         return f"void {self.name}({', '.join(parts)})"
+
+    def formulas(self, spec: object, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """What it computes, by its own names or others for them. spec: of its kernel."""
+        own = [b.name for b in self.buffers]
+        return equations(spec, names or own) or of_elements(self.body, own, names or own)
 
     def comment(self) -> str:
         rows = [(b, "written" if b.written else "read") for b in self.buffers]

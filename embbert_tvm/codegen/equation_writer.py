@@ -160,11 +160,11 @@ def attention(writer: Writer, of: tuple[str, str, str], heads: int, constants: t
     """Attention of (query, key, value) with (exp, score_multiplier, ratio)."""
     several = heads > 1
     query, key, value = (f"heads({name}, {heads})" if several else name for name in of)
-    exp, step, ratio = constants
-    step, ratio = (f"per_head({name})" if several else name for name in (step, ratio))
+    exp, multiplier, ratio = constants
+    multiplier, ratio = (f"per_head({name})" if several else name for name in (multiplier, ratio))
     score, p = writer.fresh("score"), writer.fresh("p")
     writer.put(score, f"dot({query}, {key})")
-    writer.put(p, f"{exp}[minimum(multiply_high(max({score}) - {score}, {step}), 255)]")
+    writer.put(p, f"{exp}[minimum(multiply_high(max({score}) - {score}, {multiplier}), 255)]")
     factor = f"multiply_high((2147483647 // sum({p})) << 6, {ratio})"
     context = f"saturate(multiply_high(dot({p}, T({value})), {factor}))"
     writer.put(out, f"joined({context})" if several else context)

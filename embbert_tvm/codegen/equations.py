@@ -33,6 +33,7 @@ from embbert_tvm.escape import c_formula
 from embbert_tvm.kernels import half
 from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.convert import RESCALE_BITS, Rescale
+from embbert_tvm.kernels.cumsum import Cumsum
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.gate import GATE_BITS, Gate
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
@@ -74,6 +75,7 @@ LEGEND_LINES: tuple[tuple[str, str], ...] = (
         "windows( rows_in(",
         "windows(a, n, s)[i] = the sum of n rows of a from i * s on, or of those there are, rows_in(a, n, s)[i]",
     ),
+    ("running_sum(", "running_sum(a)[i] = a[0] + ... + a[i]"),
     ("spread( taps(", "spread(a, n)[i, c] = a[i, c / n]; taps(w)[c, k] = w[c][k / 2][0][k % 2]"),
     (
         "scan(",
@@ -124,7 +126,48 @@ def equations(spec: object, names: Sequence[str]) -> tuple[str, ...]:
     except (UnwrittenError, IndexError):
         return ()
     # Arguments that are left over are of a kernel that is not as these equations know it.
-    return () if writer.names else tuple(writer.lines)
+    return () if writer.names else tuple(_without_copies(writer.lines))
+
+
+def _without_copies(lines: Sequence[str]) -> list[str]:
+    """Equations without those that only give the value before them, which nothing else reads, another name."""
+    found: list[str] = []
+    for line in lines:
+        copy = re.fullmatch(r"(\w+) = (\w+)", line)
+        if copy and found and found[-1].startswith(f"{copy[2]} = ") and _reads(lines, copy[2]) == 1:
+            found[-1] = f"{copy[1]} = {found[-1].partition(' = ')[2]}"
+        else:
+            found.append(line)
+    return found
+
+
+def _reads(lines: Iterable[str], name: str) -> int:
+    return sum(len(re.findall(rf"\b{name}\b", line.partition(" = ")[2])) for line in lines)
+
+
+# A loop over elements, in C, of which each comes of those of its place.
+_ELEMENTS = re.compile(
+    r"\s*for \(int32_t (\w+) = \w+; \1 < \w+; \1\+\+\) \{\s*(\w+)\[\1\] = ([\w\s+*<>=()\[\]-]*);\s*\}\s*"
+)
+
+
+def of_elements(body: str, own: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The equation of a kernel that is one loop over elements, as TVM makes them; none of any other.
+
+    Args:
+        body: its C.
+        own: the names of its arguments there.
+        names: those that stand in the equation.
+    """
+    loop = _ELEMENTS.fullmatch(body)
+    if loop is None:
+        return ()
+    value, known = loop[3].replace(f"[{loop[1]}]", ""), dict(zip(own, names, strict=True))
+    words = [word for word in re.findall(r"\w+", value) if not word.isdecimal()]
+    if "[" in value or any(word not in known for word in words) or len(re.findall(r"[<>=]+", value)) > 1:
+        return ()
+    value = re.sub(r"[a-zA-Z_]\w*", lambda word: known[word[0]], value)
+    return (f"{known[loop[2]]} = {value}",)
 
 
 def comment(lines: Sequence[str], indent: str) -> list[str]:
@@ -191,8 +234,14 @@ def _(spec: IntegerScan, writer: Writer) -> None:
 
 @_write.register
 def _(spec: Attention, writer: Writer) -> None:
-    query, key, value, exp, step, ratio, out = (writer.take() for _ in range(7))
-    attention(writer, (query, key, value), 1, (exp, step, ratio), out)
+    query, key, value, exp, multiplier, ratio, out = (writer.take() for _ in range(7))
+    attention(writer, (query, key, value), 1, (exp, multiplier, ratio), out)
+
+
+@_write.register
+def _(spec: Cumsum, writer: Writer) -> None:
+    x, out = writer.take(), writer.take()
+    writer.put(out, f"running_sum({x})")
 
 
 @_write.register

@@ -7,6 +7,7 @@ scores, contexts and filters; not the squares of a norm, not scaling.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
@@ -156,4 +157,5 @@ def cost_text(macs: tuple[int, int, int] | None, counts: Sequence[str]) -> str:
     """A C expression in L: multiplications, and what elements cost that come of none. counts: of what is made."""
     c0, c1, c2 = macs or (0, 0, 0)
     terms = [str(c0)] * bool(c0) + [f"L * ({c1} + L * {c2})" if c2 else f"L * {c1}"] * bool(c1 or c2)
-    return " + ".join([*terms, *(f"{COST_OF_ELEMENT} * ({count})" for count in counts)])
+    alike = Counter(counts)
+    return " + ".join([*terms, *(f"{count} * {times * COST_OF_ELEMENT}" for count, times in alike.items())])

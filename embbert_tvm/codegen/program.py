@@ -12,10 +12,9 @@ import numpy as np
 from tvm import IRModule, relax, sym, tirx
 from tvm.ir import Call, GenericConst, PrimType, Tuple, TupleGetItem, Var
 
-from embbert_tvm.c_names import API_NAMES, c_name
-from embbert_tvm.codegen.c_expressions import Expressions, shape_text
+from embbert_tvm.c_names import API_NAMES, c_name, name_of_call
+from embbert_tvm.codegen.c_expressions import Expressions, product_text, shape_text
 from embbert_tvm.codegen.c_function import CFunction, bindings, c_function
-from embbert_tvm.codegen.equations import equations
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.codegen.macs import COST_OF_ELEMENT, cost_text, macs, polynomial
 from embbert_tvm.codegen.plan import Allocation, solve
@@ -94,6 +93,7 @@ class _Builder:
             for var, value in self.graph.bindings
             if isinstance(value, TupleGetItem)
         }
+        self.called: dict[Var, str] = {}
         self.made: dict[str, tuple[str, list, int]] = {}
         self.last_use: dict[str, int] = {}
         self.calls: list[_Call] = []
@@ -168,8 +168,7 @@ class _Builder:
                 made = c_function(to_loops(scheduled, name), c, chosen(scheduled), half, sliced=True)
             except WorkError as error:
                 raise WorkError(f"operator {name}: {error}") from None
-            formulas = equations(spec_of(func), [b.name for b in made.buffers])
-            self.functions[name, half] = replace(made, equations=formulas)
+            self.functions[name, half] = replace(made, equations=made.formulas(spec_of(func)))
         return self.functions[name, half]
 
     def in_half(self, var: Var, value: Call) -> tuple[int, ...]:
@@ -219,6 +218,8 @@ class _Builder:
         if op_name(value) == "call_tir_inplace":
             taken = [int(index) for index in value.attrs.inplace_indices]
             places = [arguments[index - len(lengths)] if index >= 0 else None for index in taken]
+        taken = {call.name for call in self.calls}
+        name = self.called[var] = name_of_call(var.name, value.args[0].name_hint, taken)
         made = self.make(var, step, arguments, shapes, len(arguments) + len(lengths) in half, places)
         self.outputs.append(tuple(self.output(var, name) for name in made))
         where = bindings(function, shapes)
@@ -227,17 +228,16 @@ class _Builder:
         if missing:
             raise WorkError(f"{var.name}: {function.name} needs {missing[0]}, which no shape gives")
         kernel = self.mod[value.args[0]]
-        self.calls.append(_Call(var.name, function, arguments, where, spec_of(kernel)))
+        self.calls.append(_Call(name, function, arguments, where, spec_of(kernel)))
         self.macs.append(polynomial(lambda n: macs(kernel, {v.name: self.at_length(d, n) for v, d in where.items()})))
 
     def output(self, var: Var, name: str) -> StepOutput:
         kind, dims, _ = self.made[name]
-        text = Expressions(lambda v: "L", lambda b: False)
-        factors = [str(d) if isinstance(d, int) else f"({text(d)})" for d in dims if d != 1]
+        count = product_text(d for d in dims if d != 1)
         symbolic = [not isinstance(d, int) for d in dims]
         beside = symbolic == [True, False, False] and dims[2] in (INTERLEAVE, MVE_FP16.interleave)
         interleave = dims[2] if beside else 1
-        return StepOutput(name, var.name, kind, shape_text(dims), " * ".join(factors) or "1", interleave)
+        return StepOutput(name, var.name, kind, shape_text(dims), count, interleave)
 
     def make(
         self, var: Var, step: int, arguments: list[str], shapes: list[list], half: bool, places: list[str | None]
@@ -250,7 +250,7 @@ class _Builder:
             if place is not None:
                 names.append(place)
                 continue
-            wanted = var.name if len(outs) == 1 else self.part_names.get((var, index), f"{var.name}_{index}")
+            wanted = self.part_names.get((var, index), self.called[var] + f"_{index}" * (len(outs) > 1))
             # Functions and constants begin with the prefix, so that no local may.
             name = c_name(re.sub(f"^({self.prefix}_)+", "", wanted), {*self.made, *self.values.values(), *_LOCALS})
             dims = [int(d) if isinstance(d, tirx.IntImm) else d for d in out.shape.values]
@@ -357,6 +357,7 @@ class _Builder:
             Tensor(w.name, w.dtype, shape_text(w.shape), at[f"{name}.{w.name}"]) for w in function.workspaces
         )
         count = None if function.count is None else expressions(self.in_length(function.count, where))
+        said = [results.get(a, a.removeprefix(f"{self.prefix}_")) for a in arguments]
         return CallStep(
             name,
             function,
@@ -367,7 +368,7 @@ class _Builder:
             tuple(replace(o, name=results.get(o.name, o.name)) for o in outputs),
             count,
             cost_text(macs, [o.count for o in outputs]) if affordable else str(_MOST_COST),
-            equations(call.spec, [results.get(a, a.removeprefix(f"{self.prefix}_")) for a in arguments]),
+            function.formulas(call.spec, said),
         )
 
 

@@ -114,13 +114,13 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
 @_declared.register
 def _(stage: row_block.Attend, spec: row_block.RowBlock, writer: Writer) -> _Stage:
-    exp, step, ratio = (writer.take() for _ in range(3))
+    exp, multiplier, ratio = (writer.take() for _ in range(3))
     name = stem(ratio, "ratio")
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         out = values[stage.value] = writer.fresh(name)
         of = (values[stage.query], tensors[stage.keys], tensors[stage.values])
-        attention(writer, of, len(spec.values[stage.query].parts), (exp, step, ratio), out)
+        attention(writer, of, len(spec.values[stage.query].parts), (exp, multiplier, ratio), out)
 
     return write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -236,10 +237,11 @@ class KernelCall:
         count = len(self.group.nodes)
         rows = "one row" if self.one_row else f"one loop over blocks of {self.isa.rows} rows"
         reason = reason or f"{count} operator{'s' * (count != 1)} in {rows}"
-        name = made_by[-1].node.values[0].name
+        names = [out.node.values[0].name for out in made_by]
+        name = names[0] if len(names) == 1 else _name_of_several(names[0], names[-1])
         (call,) = self.writer.call(func, name, args, [o.type for o in made_by], reason, inplace)
         for index, out in enumerate(made_by):
-            var = call if len(made_by) == 1 else self.writer.emit_part(call, index, out.node.values[0].name)
+            var = call if len(made_by) == 1 else self.writer.emit_part(call, index, names[index])
             self.keep(out, var)
 
     def keep(self, out: _Output, var: Var) -> None:
@@ -259,3 +261,10 @@ def _renumbered(stage: Stage, number: dict[int, int]) -> Stage:
     if isinstance(stage, (Unfold, Linear, HalfLinear, Pool, Window)) and stage.tensor is not None:
         return replace(stage, tensor=number[stage.tensor])
     return stage
+
+
+def _name_of_several(first: str, last: str) -> str:
+    """What a call is called that makes values from `first` to `last`: `blocks_0_key_to_value`, say."""
+    parts, others = first.split("_"), last.split("_")
+    alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, others, strict=False)))
+    return f"{first}_to_{'_'.join(others[alike:]) or last}"

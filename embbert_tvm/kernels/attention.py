@@ -1,7 +1,7 @@
 """Attention a row of queries at a time; the L x L matrix of scores never exists.
 
-    s[j]   = sum_k query[i, k] * key[j, k]                              int32
-    p[j]   = table[min(255, multiply_high(max(s) - s[j], step))]        int8, table[0] = 127
+    s[j]   = sum_k query[i, k] * key[j, k]                                       int32
+    p[j]   = table[min(255, multiply_high(max(s) - s[j], score_multiplier))]     int8, table[0] = 127
     out[i] = saturate(multiply_high(sum_j p[j] * value[j], ratio / sum(p)))
 
 The table holds exp, rounded to 127 levels; dividing by the sum of what was rounded makes the weights add up to one.
@@ -32,7 +32,7 @@ def exp_table() -> np.ndarray:
     return table
 
 
-def step_multiplier(score_scale: float) -> float:
+def score_multiplier(score_scale: float) -> float:
     """The real factor from an int32 score difference to an index of the table."""
     return score_scale * (ENTRIES - 1) / RANGE
 
@@ -59,8 +59,8 @@ class Attention:
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
-    """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); step, ratio int32 (1,);
-    out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it."""
+    """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); score_multiplier, ratio
+    int32 (1,); out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it."""
     width, one_row = spec.width, spec.one_row
 
     def body() -> None:
@@ -70,7 +70,7 @@ def attention(spec: Attention) -> tirx.PrimFunc:
         shape = (length("M"), spec.columns or width, 2) if spec.interleaved else (rows, width)
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
-        step, ratio = argument("step", (1,), "int32"), argument("ratio", (1,), "int32")
+        of_score, ratio = argument("score_multiplier", (1,), "int32"), argument("ratio", (1,), "int32")
         out = argument("out", (queries, width), "int8")
 
         def element(matrix, j, k):
@@ -94,7 +94,7 @@ def attention(spec: Attention) -> tirx.PrimFunc:
             with loop("j", rows) as j, block("weight", vj=("S", rows, j)) as vj:
                 below = workspace("below", (1,), "int32")
                 store(below, peak[0] - score[vj], 0)
-                level = tirx.min(multiply_high(below[0], step[0]), i32(ENTRIES - 1))
+                level = tirx.min(multiply_high(below[0], of_score[0]), i32(ENTRIES - 1))
                 store(weight, table[level], vj)
             with loop("j", rows) as j, block("total", vj=("R", rows, j)) as vj:
                 with init():

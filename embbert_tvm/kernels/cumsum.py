@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, length, loop, prim_func, store, workspace
 
 
-def cumsum(dtype: str) -> tirx.PrimFunc:
-    """Arguments: x (1, L), out (1, L), both of `dtype`."""
+@dataclass(frozen=True)
+class Cumsum:
+    """dtype: of what is summed, and of the sums."""
+
+    dtype: str
+
+
+def cumsum(spec: Cumsum) -> tirx.PrimFunc:
+    """Arguments: x (1, L), out (1, L)."""
+    dtype = spec.dtype
 
     def body() -> None:
         rows = length()

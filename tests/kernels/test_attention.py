@@ -18,7 +18,7 @@ def attention(width: int, one_row: bool = False) -> Kernel:
 
 
 def constants(score_scale: float, value_scale: float = 1.0, out_scale: float = 1.0):
-    step = multiplier(np.array([kernel.step_multiplier(score_scale)]))
+    step = multiplier(np.array([kernel.score_multiplier(score_scale)]))
     ratio = multiplier(np.array([kernel.ratio_multiplier(value_scale, out_scale)]))
     return kernel.exp_table(), step, ratio
 

@@ -25,7 +25,7 @@ from embbert_tvm.codegen.steps import Program
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks
-from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, step_multiplier
+from embbert_tvm.kernels.attention import Attention, attention, exp_table, ratio_multiplier, score_multiplier
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE, isa_of
@@ -35,7 +35,7 @@ from embbert_tvm.kernels.row_block.filter import filter_along_text
 
 D = 32
 EXP = exp_table()
-STEP, RATIO = multiplier(np.array([step_multiplier(1e-3)])), multiplier(np.array([ratio_multiplier(1.0, 1.0)]))
+STEP, RATIO = multiplier(np.array([score_multiplier(1e-3)])), multiplier(np.array([ratio_multiplier(1.0, 1.0)]))
 
 
 def in_c(func: tirx.PrimFunc, arrays: list[np.ndarray], lengths: dict[str, int], space: int = 4096) -> np.ndarray:

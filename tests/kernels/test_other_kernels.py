@@ -12,7 +12,7 @@ from running import Kernel, extreme_int8, multiply_high, saturate
 
 from embbert_tvm.graph.quantize import activations
 from embbert_tvm.kernels import convert, epilogues
-from embbert_tvm.kernels.cumsum import cumsum
+from embbert_tvm.kernels.cumsum import Cumsum, cumsum
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.fixed_point import multiplier, rescaled
 
@@ -152,7 +152,7 @@ def test_cumsum(dtype, length):
 
 @functools.cache
 def running_sum(dtype: str) -> Kernel:
-    return Kernel(cumsum(dtype))
+    return Kernel(cumsum(Cumsum(dtype)))
 
 
 @pytest.mark.parametrize("function", activations.FUNCTIONS)

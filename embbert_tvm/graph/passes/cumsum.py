@@ -6,7 +6,8 @@ from tvm import IRModule, relax
 from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import Rebuilder, dtype, op_name, rewrite, shape
-from embbert_tvm.kernels.cumsum import cumsum
+from embbert_tvm.kernels.cumsum import Cumsum, cumsum
+from embbert_tvm.kernels.specs import with_spec
 
 
 def call_cumsum(mod: IRModule) -> IRModule:
@@ -17,7 +18,8 @@ def call_cumsum(mod: IRModule) -> IRModule:
         dims = shape(x)
         if len(dims) != 2 or dims[0] != 1 or int(call.attrs.axis) not in (1, -1) or bool(call.attrs.exclusive):
             return None
-        func = cumsum(dtype(x))
+        spec = Cumsum(dtype(x))
+        func = with_spec(cumsum(spec), spec)
         kernel = graph.builder.add_func(func, func.attrs["embbert.kernel"])
         return relax.call_tir(kernel, [x], relax.TensorType(dims, dtype(x)))
 

@@ -62,8 +62,8 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     width = shape(expr)[-1]
     # An average of values is no larger than they are; 15 is as far as `ratio` reaches.
     scale = max(min(q.calibration.scale(expr.name), value.scale), value.scale / 15)
-    step = kernel.step_multiplier(query.scale * key.scale)
-    if step >= 0.5:
+    score_multiplier = kernel.score_multiplier(query.scale * key.scale)
+    if score_multiplier >= 0.5:
         raise InputError(
             f"{expr.name}: the scores of this attention are too large for int8 (one step of them is "
             f"{query.scale * key.scale:.3g}, 0.0108 is the most): compile with --precision fp32"
@@ -73,11 +73,11 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
         key.expr,
         value.expr,
         kernel.exp_table(),
-        multiplier(np.array([step])),
+        multiplier(np.array([score_multiplier])),
         multiplier(np.array([kernel.ratio_multiplier(value.scale, scale)])),
     ]
     name = f"{plain(expr.name)}_attention"
-    names = {3: "exp", 4: "step", 5: "ratio"}
+    names = {3: "exp", 4: "score_multiplier", 5: "ratio"}
     spec = kernel.Attention(width, one_row)
     made = q.kernel(
         Kernel(kernel.attention(spec), spec),
