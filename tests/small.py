@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -64,12 +66,22 @@ TAGS = ("O", "B-time", "I-time", "B-place", "I-place")
 MOODS = ("good", "bad")
 
 
+@functools.cache
+def _folder_of_run() -> Path:
+    """The folder that conftest.py made; outside of pytest, where fuzzers read these models, one of this process."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named)
+    made = tempfile.mkdtemp(prefix="embbert-tests-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
 def shared(name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first process of a run of tests that asks for it makes, and all read.
 
     make: called with the path of the folder, which is not there.
     """
-    place = Path(os.environ[FOLDER_VARIABLE]) / "shared" / name
+    place = _folder_of_run() / "shared" / name
     place.parent.mkdir(exist_ok=True)
     with open(place.with_name(f"{name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
