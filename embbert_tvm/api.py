@@ -253,7 +253,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
     front = front_end(source, options)
     for _ in range(_ATTEMPTS):
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)
-        compiled = back_end(front, target.cpu, plan, options.prefix, tuned)
+        compiled = back_end(front, target.cpu, plan, options, tuned)
         made = contents(compiled, target.cpu, precision, options.prefix, target.board)
         files = package.files(replace(made, in_blob=options.weights == BLOB))
         measured, vectors = _measure(files, compiled.vectors, target.cpu)

@@ -239,17 +239,19 @@ class Compiled:
         return [(ids, self._run(ids)) for ids in texts]
 
 
-def back_end(front: FrontEnd, cpu: Cpu, plan: PrecisionPlan, prefix: str, tuned: Schedules | None = None) -> Compiled:
+def back_end(
+    front: FrontEnd, cpu: Cpu, plan: PrecisionPlan, options: CompileOptions, tuned: Schedules | None = None
+) -> Compiled:
     """Phases 3 to 5, and the program of C calls. tuned: schedules of kernels to use (tuning/logs.py).
 
     Raises InputError for a plan that does not suit the model, WorkError for what has no C.
     """
     quantized = _quantized(front, plan)
-    fused, calls = pipeline.back(isa_of(cpu.features), computes_in_half(cpu.features))
+    fused, calls = pipeline.back(isa_of(cpu.features, options.row_block), computes_in_half(cpu.features))
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.tokenizer_spec is None else window_bytes(front.tokenizer_spec)
-    how = Lowering(prefix, front.vocabulary, window, tuned, known.plan.half)
+    how = Lowering(options.prefix, front.vocabulary, window, tuned, known.plan.half)
     at_length = build_programs(mod, known.constants, how)
     if front.source.wide is not None:
         at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
@@ -328,7 +330,7 @@ def compile_model(
     """
     check_output(out)
     front = front_end(source, options)
-    compiled = back_end(front, cpu, plan_of(options), options.prefix, tuned)
+    compiled = back_end(front, cpu, plan_of(options), options, tuned)
     with folder_in_place(out) as folder:
         made = contents(compiled, cpu, options.precision, options.prefix)
         package.write(replace(made, in_blob=options.weights == BLOB), folder)

@@ -36,6 +36,7 @@ class CompileOptions:
     prune_vocabulary: Path | None = None  # a corpus: the tokens that it needs, no others
     vocabulary_size: int | None = None  # for prune_vocabulary: how many tokens there may be
     experimental: bool = False  # whether precisions are taken that only answer a question of the paper
+    row_block: int = 4  # rows that read each weight together; 8: half as often, for more RAM
     dump_ir: Path | None = None  # a folder for the module after each phase
 
 

@@ -83,6 +83,14 @@ STAGES = {
 @click.option("--no-tokenizer", is_flag=True, hidden=True, help="Leave out the tokenizer: the C takes token ids alone.")
 @click.option("--no-tuning", is_flag=True, hidden=True, help="Leave out the target's tuned schedules.")
 @click.option(
+    "--row-block",
+    type=click.Choice(["4", "8"]),
+    default="4",
+    show_default=True,
+    hidden=True,
+    help="Rows of a text that read each weight together: with 8, half as often, for more RAM.",
+)
+@click.option(
     "--experimental",
     is_flag=True,
     hidden=True,
@@ -109,6 +117,7 @@ def command(
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
+    row_block: str,
     experimental: bool,
     dump_ir: Path | None,
     list_operators: bool,
@@ -139,6 +148,7 @@ def command(
         prefix=prefix,
         tokenizer=not no_tokenizer,
         tuning=not no_tuning,
+        row_block=int(row_block),
         experimental=experimental,
         dump_ir=dump_ir,
     )

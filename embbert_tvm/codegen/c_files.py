@@ -10,7 +10,6 @@ from embbert_tvm.codegen import c_api, c_ngrams, c_rejection, c_tables, c_tags, 
 from embbert_tvm.codegen.c_expressions import C_TYPES, real
 from embbert_tvm.codegen.conditionals import Builds
 from embbert_tvm.codegen.equations import comment, legend
-from embbert_tvm.codegen.plan import ALIGN
 from embbert_tvm.codegen.steps import INPUT, OUTPUT, CallStep, Program, Tensor
 from embbert_tvm.codegen.templates import substitute, template
 from embbert_tvm.escape import c_comment, c_formula, c_string
@@ -64,6 +63,7 @@ _EMBED = template("embed.c.in")
 
 _HEAD_LABELS = template("head_labels.c.in")
 
+_CACHE_LINE = 32  # bytes: a weight that begins inside one is fetched by a line more
 _SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 _KERNELS_HEADER = template("kernels.h.in")
 
@@ -331,7 +331,7 @@ def weights(program: Program, model_name: str, prefix: str) -> str:
         f"{_SPDX}/* {c_comment(model_name)}: weights, scales and tables, {program.weights_bytes} bytes. */\n"
         f"{'' if all(np.isfinite(c).all() for c in reals) else '#include <math.h>' + chr(10)}"
         f'#include "{prefix}_weights.h"\n\n'
-        f"{substitute(WEIGHTS_PLACE, prefix, align=ALIGN)}"
+        f"{substitute(WEIGHTS_PLACE, prefix, align=_CACHE_LINE)}"
     ]
     for name, value in program.constants.items():
         parts.append(f"{upper}_WEIGHT({name}) {_declaration(name, value, prefix)} = {{\n{values(value)}\n}};")

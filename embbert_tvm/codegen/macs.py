@@ -71,8 +71,7 @@ def _count(stmt, where: Mapping[str, int]) -> int:
     if isinstance(stmt, tirx.SeqStmt):
         return sum(_count(part, where) for part in stmt.seq)
     if isinstance(stmt, tirx.For):
-        inside = _count(stmt.body, where)
-        return inside * _value(stmt.extent, where) if inside else 0
+        return _count_loop(stmt, where)
     if isinstance(stmt, s_tir.SBlockRealize):
         return _count(stmt.block.body, where)
     if isinstance(stmt, tirx.IfThenElse):
@@ -87,6 +86,16 @@ def _count(stmt, where: Mapping[str, int]) -> int:
     if isinstance(stmt, (tirx.AllocBuffer, tirx.DeclBuffer, tirx.Bind)):
         return 0
     raise _Unknown
+
+
+def _count_loop(stmt: tirx.For, where: Mapping[str, int]) -> int:
+    try:
+        inside = _count(stmt.body, where)
+    except _Unknown:
+        # What is done may depend on which round it is.
+        rounds = range(_value(stmt.extent, where))
+        return sum(_count(stmt.body, {**where, stmt.loop_var.name: i}) for i in rounds)
+    return inside * _value(stmt.extent, where) if inside else 0
 
 
 def _micro(value, where: Mapping[str, int]) -> int:

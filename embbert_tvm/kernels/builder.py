@@ -99,8 +99,24 @@ class At:
         return self.buffer[self.located(indices)]
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of the parts of a buffer, of `size` of its first dimension each: that of which `number` says when it is
+    indexed."""
+
+    buffer: object
+    size: int
+    number: Callable[[], object]
+
+    def located(self, indices: Sequence) -> tuple:
+        return (self.number() * self.size + indices[0], *indices[1:])
+
+    def __getitem__(self, indices: Sequence):
+        return self.buffer[self.located(indices)]
+
+
 def store(buffer, value, *indices) -> None:
-    if isinstance(buffer, (From, At)):
+    while isinstance(buffer, (From, At, Part)):
         buffer, indices = buffer.buffer, buffer.located(indices)
     T.buffer_store(buffer, value, list(indices))
 

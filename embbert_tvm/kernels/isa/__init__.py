@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from embbert_tvm.errors import InputError
 
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.isa.dsp import DSP, DSP_DUAL, PLAIN
 from embbert_tvm.kernels.isa.mve import MVE
 from embbert_tvm.kernels.isa.mve_fp16 import MVE_FP16
 from embbert_tvm.kernels.isa.registry import Registry, listed
+from embbert_tvm.kernels.layouts import ROWS
 
 REFERENCE = DSP.reference
 
@@ -20,13 +24,19 @@ _UNPACK = listed("embbert_low_bits.h", {"embbert_unpack": lambda: 0})
 MICRO_KERNELS = Registry(DSP.micro_kernels, MVE.micro_kernels, MVE_FP16.micro_kernels, _UNPACK)
 
 
-def isa_of(features: Sequence[str]) -> Isa:
-    """The instruction set that a CPU of these features runs best.
+def isa_of(features: Sequence[str], row_block: int = ROWS) -> Isa:
+    """The instruction set that a CPU of these features runs best, for blocks of so many rows, 4 or 8. InputError where
+    it has no such blocks.
 
     A CPU without DSP runs those micro-kernels as plain C, PLAIN: half the instructions of a row at a time (Cortex-M3),
     as an operand is widened once for four rows.
     """
-    return next((isa for feature, isa in _BY_FEATURE.items() if feature in features), PLAIN)
+    isa = next((isa for feature, isa in _BY_FEATURE.items() if feature in features), PLAIN)
+    if row_block == isa.rows:
+        return isa
+    if row_block != 2 * ROWS or isa.fills_blocks:
+        raise InputError(f"--row-block {row_block}: blocks on this CPU have {'4' if isa.fills_blocks else '4 or 8'} rows")
+    return replace(isa, together=row_block // ROWS)
 
 
 def computes_in_half(features: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ The methods of `Isa` write loops. A subclass overrides those for which it has a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -52,7 +53,7 @@ class Isa:
 
     interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_tile: rows and
     columns of a tile whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64
-    tokens. most_taps: of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8
+    tokens. together: blocks that read each weight one after another. most_taps: of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8
     (channels, taps), not two channels' side by side.
     """
 
@@ -63,6 +64,7 @@ class Isa:
     operand_dtype: str = "int16"
     raw_tile: tuple[int, int] = (ROWS, INTERLEAVE)
     row_cost: float = 4.7
+    together: int = 1
     most_taps: int | None = None
     filters_by_channel: bool = False
     intrinsic: bool = False
@@ -203,7 +205,8 @@ class Isa:
             for r, column, at in tile:
                 finish(r, column, acc[at])
 
-        with loop("j", n // columns) as j:
+        each = nullcontext if weight is None else weight.each
+        with loop("j", n // columns) as j, each():
             if columns == INTERLEAVE:
                 for row in range(0, ROWS, rows):
                     one(row, j)
@@ -236,7 +239,8 @@ class Isa:
             return
 
         self.scaled(sums, left, weight, n, start, norm)
-        normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
+        with weight.each():
+            normalize_rows(out, lambda r, j: sums[self.at(r, j)], width, norm)
 
     def scaled(self, sums, left, weight, n: int, start: Callable, norm: Norm) -> None:
         """A norm's accumulators, brought to one scale, in `sums`."""

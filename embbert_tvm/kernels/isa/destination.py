@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 class Destination:
     """Where a block of int8 results goes: columns of a block operand, rows of a row-interleaved tensor, or both.
 
-    operand: a view whose column 0 is the first result's. tensor: with the index of the block's first pair of rows.
+    operand: a view whose column 0 is the first result's. tensor: with what tells the index of the block's first pair of
+    rows.
     """
 
-    def __init__(self, isa: Isa, operand=None, tensor=None, first_pair=None) -> None:
-        self.isa, self.operand, self.tensor, self.first_pair = isa, operand, tensor, first_pair
+    def __init__(self, isa: Isa, operand=None, tensor=None, first_pair: Callable[[], object] | None = None) -> None:
+        self.isa, self.operand, self.tensor, self._first_pair = isa, operand, tensor, first_pair
+
+    @property
+    def first_pair(self):
+        return self._first_pair()
 
     def write(self, row, column, value) -> None:
         """Store an int32 that is in the range of int8."""

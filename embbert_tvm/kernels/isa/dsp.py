@@ -200,6 +200,11 @@ class Dsp(Isa):
             super().normalize(out, sums, left, weight, width, n, bias, start, norm)
             return
         self.scaled(sums, left, weight, n, started(bias, start), norm)
+        with weight.each():
+            self._normalized(out, sums, n, norm)
+
+    def _normalized(self, out: Destination, sums, n: int, norm: Norm) -> None:
+        """RMSNorm of a block's scaled sums, by micro-kernels."""
         square_sum = workspace("square_sum", (1,), "int64")
         shift, inverse = workspace("shift", (1,), "int32"), workspace("inverse", (1,), "int32")
         squares = workspace("squares", (ROWS,), "int64")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.builder import argument, length, loop, prim_func, tokens, workspace
+from embbert_tvm.kernels.builder import Part, argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
-from embbert_tvm.kernels.row_block.spec import Attend, HalfAttend, Linear, Reach, RowBlock, Scan, Stage
+from embbert_tvm.kernels.row_block.spec import (
+    Attend, Gather, HalfAttend, Linear, Load, Reach, RowBlock, Save, Scan, Stage,
+)
 from embbert_tvm.kernels.row_block.weights import tile_of
 
 # The rows of a block of which a kernel is called for one.
@@ -25,7 +29,11 @@ _MOST_NAMED = 6  # stages that a kernel's name says
 
 @dataclass
 class BlockContext:
-    """What stages write to: the block's number, the text's tokens, buffers."""
+    """What stages write to: the block's number, the text's tokens, buffers.
+
+    together: blocks whose stages run one after another, each before the next stage of any; part: which of them this is.
+    scores: the sums of an attention, of which these have one place.
+    """
 
     spec: RowBlock
     isa: Isa
@@ -41,6 +49,38 @@ class BlockContext:
     tile: object | None
     named: dict[str, object]
     attending: Attending
+    together: int = 1
+    part: object = 0
+
+    def __post_init__(self) -> None:
+        self.scores, self._all_operands = self.sums, self.operands
+        if self.together == 1:
+            return
+        self.operands = self._part_of(self.operands, self.scratch.columns)
+        self.wide = self._part_of(self.wide, self.scratch.wide_columns)
+        self.sums = self._part_of(self.sums, _most_sums(self.spec, self.isa))
+
+    def _part_of(self, buffer, columns: int):
+        return buffer if buffer is None else Part(buffer, -(-columns // self.isa.columns), lambda: self.part)
+
+    @contextmanager
+    def each(self) -> Iterator[None]:
+        """A loop over the blocks of a round."""
+        if self.together == 1:
+            yield
+            return
+        first, all_blocks = self.number, (self.count + (self.isa.rows - 1)) // self.isa.rows
+        with loop("s", tirx.min(self.together, all_blocks - first)) as s:
+            self.part, self.number = s, first + s
+            yield
+        self.part, self.number = 0, first
+
+    def softmax_weights(self, number: int):
+        """The view of the weights of a stage's softmax, which blocks have one after another."""
+        if self.together == 1:
+            return self.isa.view(self.operands, self.scratch.weights[number])
+        columns = -(-self.scratch.columns // self.isa.columns) * self.isa.columns
+        return self.isa.view(self._all_operands, self.together * columns)
 
     @property
     def count(self):
@@ -87,7 +127,9 @@ def name_of(spec: RowBlock, isa: Isa) -> str:
     if len(parts) > _MOST_NAMED:
         parts = [*parts[: _MOST_NAMED - 1], f"and_{len(parts) - _MOST_NAMED + 1}_stages"]
     without = f"without{spec.skipped}_" if spec.skipped else ""
-    return f"row_block_{without}{'row_' if spec.one_row else ''}{'_'.join(parts)}"
+    together = _together(spec, isa)
+    rows = f"of{together * isa.rows}_" if together > 1 else ""
+    return f"row_block_{rows}{without}{'row_' if spec.one_row else ''}{'_'.join(parts)}"
 
 
 @functools.cache
@@ -118,14 +160,19 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         with T.sblock("row_block"):
             buffers = _buffers(spec, isa, scratch, count)
             attend = attending(spec, isa)
-            block = BlockContext(spec, isa, scratch, None, count, tensors, in_place(spec, isa), *buffers, attend)
+            together = _together(spec, isa)
+            places = in_place(spec, isa)
+            block = BlockContext(spec, isa, scratch, None, count, tensors, places, *buffers, attend, together)
             for number in sorted(attend.offset):
                 attend.isa.offset(tensors[number])
             prepared = [stages.prepare(s, d, block) for s, d in zip(spec.stages, declared, strict=True)]
-            with loop("b", 1 if spec.one_row else (block.count + (isa.rows - 1)) // isa.rows) as b:
-                block.number = b
+            rows = isa.rows * together
+            with loop("b", 1 if spec.one_row else (block.count + (rows - 1)) // rows) as b:
+                block.number = b if together == 1 else b * together
                 for number, (stage, arguments) in enumerate(zip(spec.stages, prepared, strict=True)):
-                    stages.emit(stage, number, arguments, block)
+                    by_itself = isinstance(stage, Linear) and bool(stage.sources)
+                    with nullcontext() if by_itself else block.each():
+                        stages.emit(stage, number, arguments, block)
             for stage, arguments in zip(spec.stages, prepared, strict=True):
                 stages.finish(stage, arguments, block)
             for number in sorted(attend.offset):
@@ -140,14 +187,17 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     one kind of stage by name; each where it is needed."""
     text = (count + (isa.rows - 1)) // isa.rows * isa.rows
     attends = any(isinstance(stage, Attend) for stage in spec.stages)
+    together = _together(spec, isa)
     columns = scratch.columns
-    if scratch.after_text is not None:
+    if together > 1:
+        columns = together * (-(-columns // isa.columns) * isa.columns) + (text if attends else 0)
+    elif scratch.after_text is not None:
         columns = tirx.max(text + scratch.after_text, columns)
     operands = workspace("operands", isa.shape(columns), isa.operand_dtype) if scratch.columns else None
     wide = None
     if scratch.wide_columns:
-        wide = workspace("wide", isa.shape(scratch.wide_columns), "int16")
-    sum_columns = max((_sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
+        wide = workspace("wide", isa.shape(together * scratch.wide_columns), "int16")
+    sum_columns = together * _most_sums(spec, isa)
     sums = None
     if sum_columns or attends:
         sums = workspace("sums", isa.shape(tirx.max(text, sum_columns) if attends else sum_columns), "int32")
@@ -162,6 +212,18 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
         shapes = {"scores": isa.shape(text), "inverse": (isa.rows,)}
         scores = {name: workspace(name, shape, "float16") for name, shape in shapes.items()}
     return operands, wide, sums, factor, tile, rows | scores
+
+
+def _together(spec: RowBlock, isa: Isa) -> int:
+    """How many blocks of a kernel read each weight one after another: more than one where its weights are int8 and
+    nothing is handed on from block to block."""
+    alone = (Load, Save, Gather, Linear, Attend)
+    fits = all(isinstance(s, alone) and getattr(s, "weight_format", None) is None for s in spec.stages)
+    return isa.together if fits and not spec.one_row and not isa.fills_blocks else 1
+
+
+def _most_sums(spec: RowBlock, isa: Isa) -> int:
+    return max((_sums_columns(stage, spec, isa) for stage in spec.stages), default=0)
 
 
 def _sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:

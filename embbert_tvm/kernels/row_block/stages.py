@@ -258,7 +258,8 @@ def _(stage: Linear, declared: _Linear, block: BlockContext) -> _Linear:
     isa = block.isa
     weight = None
     if declared.weight is not None:
-        weight = weights.matrix(declared.weight, block.tile, dot_columns(stage, block.spec, isa), stage.packing)
+        k = dot_columns(stage, block.spec, isa)
+        weight = weights.matrix(declared.weight, block.tile, k, stage.packing, block.each)
     gain = len(declared.epilogue) - 1 if isa.widens_gains and isinstance(stage.epilogue, RmsNorm) else None
     vectors = [widened(isa.fills_blocks or i == gain, vector) for i, vector in enumerate(declared.epilogue)]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.small_tables, declared.residuals, vectors)
@@ -274,7 +275,7 @@ def _(stage: Linear, number: int, given: _Linear, block: BlockContext) -> None:
     elif temporary(stage, isa):
         operand = isa.view(block.operands, block.scratch.temporaries[number])
     tensor = None if stage.tensor is None else block.tensors[stage.tensor]
-    out = Destination(isa, operand, tensor, block.first_pair)
+    out = Destination(isa, operand, tensor, lambda: block.first_pair)
     before = (left, given.weight)
     start = _start(stage, given, block)
     epilogue = stage.epilogue
@@ -355,16 +356,16 @@ def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None
     isa, parts = block.attending.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
-    weight = isa.view(block.operands, block.scratch.weights[number])
+    weight = block.softmax_weights(number)
     query, out = block.scratch.values[stage.query], block.scratch.values[stage.value]
 
     def head(h, first) -> None:
         def at(start: int):
             return isa.view_at(block.operands, start, first)
 
-        isa.scores(block.sums, at(query), keys, first, wide, block.tokens)
-        isa.softmax(weight, block.factor, block.sums, exp, multiplier[h], ratio[h], block.tokens)
-        isa.context(Destination(isa, at(out)), block.sums, weight, values, first, wide, block.factor, block.tokens)
+        isa.scores(block.scores, at(query), keys, first, wide, block.tokens)
+        isa.softmax(weight, block.factor, block.scores, exp, multiplier[h], ratio[h], block.tokens)
+        isa.context(Destination(isa, at(out)), block.scores, weight, values, first, wide, block.factor, block.tokens)
 
     if len(parts) == 1:
         head(0, 0)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+
+from typing import ClassVar
 
 from tvm import tirx
 
@@ -15,16 +19,19 @@ from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WO
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, rows_unpack, stored
 from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
 
+Each = Callable[[], AbstractContextManager]
 _TILE_COLUMNS = 256  # of pairs of rows that are unpacked at once
 
 
 @dataclass(frozen=True)
 class Packed:
-    """int8 (n / 2, k, 2); raw: as kernels/raw_words.py packs them."""
+    """int8 (n / 2, k, 2); raw: as kernels/raw_words.py packs them. each: a loop over the blocks that a tile of weights
+    meets, one after another."""
 
     buffer: object
     k: int
     raw: bool = False
+    each: Each = nullcontext
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         """Rows and columns of a tile of a product of n columns."""
@@ -52,6 +59,7 @@ class Coded:
     codes: Codes
     tile: object
     k: int
+    each: ClassVar[Each] = nullcontext
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return ROWS, INTERLEAVE
@@ -92,6 +100,7 @@ class MveCodes:
     weight_format: WeightFormat
     k: int
     starts: object = None
+    each: ClassVar[Each] = nullcontext
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return ROWS, INTERLEAVE
@@ -132,6 +141,7 @@ class DspCodes:
 
     four_rows: FourRows
     starts: object
+    each: ClassVar[Each] = nullcontext
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return INTERLEAVE, dsp_codes.ROWS
@@ -171,7 +181,7 @@ def tile_of(k: int, fills_blocks: bool = False):
     return workspace("tile", (pairs, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveCodes | DspCodes:
+def matrix(declared, tile, k: int, packing: str | None, each: Each) -> Packed | Coded | MveCodes | DspCodes:
     if isinstance(declared, FourRows):
         return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
@@ -180,4 +190,4 @@ def matrix(declared, tile, k: int, packing: str | None) -> Packed | Coded | MveC
         return replace(declared, starts=workspace("starts", (k // block_columns(bits), ROWS), "int32"))
     if isinstance(declared, Codes):
         return Coded(declared, tile, k)
-    return Packed(declared, k, packing == RAW_WORDS)
+    return Packed(declared, k, packing == RAW_WORDS, each)
