@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from embbert_tvm.errors import InputError
-
 from embbert_tvm.kernels.isa.base import Isa
 from embbert_tvm.kernels.isa.dsp import DSP, DSP_DUAL, PLAIN
 from embbert_tvm.kernels.isa.mve import MVE
@@ -35,7 +34,9 @@ def isa_of(features: Sequence[str], row_block: int = ROWS) -> Isa:
     if row_block == isa.rows:
         return isa
     if row_block != 2 * ROWS or isa.fills_blocks:
-        raise InputError(f"--row-block {row_block}: blocks on this CPU have {'4' if isa.fills_blocks else '4 or 8'} rows")
+        raise InputError(
+            f"--row-block {row_block}: blocks on this CPU have {'4' if isa.fills_blocks else '4 or 8'} rows"
+        )
     return replace(isa, together=row_block // ROWS)
 
 

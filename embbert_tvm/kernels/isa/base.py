@@ -53,8 +53,8 @@ class Isa:
 
     interleave: rows that lie side by side in a tensor. micro_kernels: those that its methods call. raw_tile: rows and
     columns of a tile whose weights are raw words. row_cost: MACs of one-row kernels relative to block kernels, at 64
-    tokens. together: blocks that read each weight one after another. most_taps: of a filter; None for any. filters_by_channel: whether a filter's taps lie together, int8
-    (channels, taps), not two channels' side by side.
+    tokens. together: blocks that read each weight one after another. most_taps: of a filter; None for any.
+    filters_by_channel: whether a filter's taps lie together, int8 (channels, taps), not two channels' side by side.
     """
 
     name: str = "reference"

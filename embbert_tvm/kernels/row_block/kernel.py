@@ -18,7 +18,16 @@ from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import (
-    Attend, Gather, HalfAttend, Linear, Load, Reach, RowBlock, Save, Scan, Stage,
+    Attend,
+    Gather,
+    HalfAttend,
+    Linear,
+    Load,
+    Reach,
+    RowBlock,
+    Save,
+    Scan,
+    Stage,
 )
 from embbert_tvm.kernels.row_block.weights import tile_of
 
