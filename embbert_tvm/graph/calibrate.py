@@ -107,8 +107,8 @@ RANGES: dict[str, Callable[[Histogram, int], float]] = {
 class Calibration:
     """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own.
     second_moments: E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through
-    its rounding, which is to stay as it is. peaks: the largest magnitudes by channel that `equalize` rewrites the model
-    by, whose tensors all else is of then; none of a model that stays as it is. holds: by name, another tensor whose
+    its rounding, which is to stay as it is. bounds: the least and the largest values by channel that `equalize`
+    rewrites the model by, whose tensors all else is of then; none of a model that stays as it is. holds: by name, another tensor whose
     range a tensor is to have at least; no part of what is written."""
 
     onnx_sha256: str
@@ -116,7 +116,7 @@ class Calibration:
     tensors: dict[str, Histogram]
     method: Callable[[str], str] = lambda tensor: "percentile"
     second_moments: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
-    peaks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+    bounds: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     holds: dict[str, str] = field(default_factory=dict, compare=False)
 
     def scale(self, name: str, levels: int = 127) -> float:
@@ -166,17 +166,17 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
 @dataclass(frozen=True)
 class _Ranges:
     """What a first run over texts found: of each observed tensor the least and the largest finite value, (names,), and
-    of some the largest magnitude by channel. run: the observed tensors of a text's ids."""
+    of some both by channel, (2, channels). run: the observed tensors of a text's ids."""
 
     names: list[str]
     run: Callable[[np.ndarray], Iterable[np.ndarray]]
     low: np.ndarray
     high: np.ndarray
-    peaks: dict[str, np.ndarray]
+    bounds: dict[str, np.ndarray]
 
 
 def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[str]) -> _Ranges:
-    """Raises InputError where a tensor has no finite value. by_channel: the tensors whose `peaks` are looked for."""
+    """Raises InputError where a tensor has no finite value. by_channel: the tensors whose `bounds` are looked for."""
     names = observed(mod)
     found = _Ranges(names, runner(mod, names), np.full(len(names), np.inf), np.full(len(names), -np.inf), {})
     for ids in over(batches, "calibrating, ranges", "texts"):
@@ -186,8 +186,9 @@ def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[s
             found.low[n] = min(found.low[n], finite.min(initial=np.inf))
             found.high[n] = max(found.high[n], finite.max(initial=-np.inf))
             if name in by_channel:
-                largest = np.abs(value).reshape(-1, value.shape[-1]).max(0)
-                found.peaks[name] = np.maximum(found.peaks.get(name, largest), largest)
+                rows = value.reshape(-1, value.shape[-1])
+                least, largest = found.bounds.get(name, (rows[0], rows[0]))
+                found.bounds[name] = np.stack([np.minimum(least, rows.min(0)), np.maximum(largest, rows.max(0))])
     if none := [name for name, bound in zip(names, found.low, strict=True) if bound == np.inf]:
         raise InputError(f"calibration: {none[0]} holds no finite value: is the model sound?")
     return found
@@ -204,12 +205,12 @@ def calibrate(
         raise InputError("calibration needs at least one text")
     batches = [np.asarray([ids], np.int32) for ids in texts]
     seen = _ranges(mod, batches, adjustable(mod) if with_second_moments else ())
-    equal = equalize(mod, seen.peaks)
+    equal = equalize(mod, seen.bounds)
     if equal is not mod:
-        mod, peaks = equal, seen.peaks
+        mod, bounds = equal, seen.bounds
         seen = _ranges(mod, batches, ())
     else:
-        peaks = {}
+        bounds = {}
     names, low, high, run = seen.names, seen.low, seen.high, seen.run
     counts = np.zeros((len(names), BINS), np.int64)
     summed = set(names) & set(second_moments.multiplied(mod)) if with_second_moments else set()
@@ -226,7 +227,7 @@ def calibrate(
         name: Histogram(float(low[n]), float(high[n]), tuple(counts[n].tolist())) for n, name in enumerate(names)
     }
     found = {name: sums[name][0] / sums[name][1] for name in names if name in sums}
-    return Calibration(onnx_sha256, len(texts), tensors, second_moments=found, peaks=peaks)
+    return Calibration(onnx_sha256, len(texts), tensors, second_moments=found, bounds=bounds)
 
 
 def sha256(path: Path) -> str:
@@ -258,8 +259,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         },
         "moments": {name: second_moments.pack(moment) for name, moment in calibration.second_moments.items()},
     }
-    if calibration.peaks:
-        content["peaks"] = {name: [float(x) for x in peaks] for name, peaks in calibration.peaks.items()}
+    if calibration.bounds:
+        content["bounds"] = {name: bounds.tolist() for name, bounds in calibration.bounds.items()}
     write_atomically(path, (json.dumps(content, separators=(",", ":")) + "\n").encode())
 
 
@@ -273,11 +274,11 @@ def load_calibration(path: Path, onnx_sha256: str) -> Calibration:
             for name, h in content["tensors"].items()
         }
         found = {name: second_moments.unpack(packed) for name, packed in content.get("moments", {}).items()}
-        peaks = {name: np.array([float(x) for x in row], np.float32) for name, row in content.get("peaks", {}).items()}
-        if not all(row.size and np.isfinite(row).all() for row in peaks.values()):
-            raise ValueError("no peaks")
+        bounds = {name: np.array(rows, np.float32) for name, rows in content.get("bounds", {}).items()}
+        if not all(b.ndim == 2 and len(b) == 2 and b.size and np.isfinite(b).all() for b in bounds.values()):
+            raise ValueError("no bounds")
         sha, examples = str(content["onnx_sha256"]), int(content["examples"])
-        calibration = Calibration(sha, examples, tensors, second_moments=found, peaks=peaks)
+        calibration = Calibration(sha, examples, tensors, second_moments=found, bounds=bounds)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {again}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

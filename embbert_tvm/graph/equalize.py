@@ -1,12 +1,13 @@
-"""Units of their own for channels that reach far past the others, in the float graph, before it is calibrated.
+"""Units and offsets for channels that reach far past the others, in the float graph, before it is calibrated.
 
 An int8 tensor has one scale. Where a few channels of a tensor are ten times as large as the rest, as behind the norms
 of BERT's kind, the rest is left with few of its steps. Two rewritings that change nothing in float repair that, and
-cost nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, and of outlier channel splitting, arXiv
-1901.09504):
+cost nothing where they are computed (the aims of SmoothQuant, arXiv 2211.10438, of Outlier Suppression+, arXiv
+2304.09145, and of outlier channel splitting, arXiv 1901.09504):
 
-- Rows of a norm: gain and bias of a large channel are divided by a power of two, its unit; the matrices and residual
-  sums that read it multiply by that.
+- Rows of a norm: of each channel the middle of its range is taken off, in the norm's bias, and given back in the biases
+  of the matrices and residual sums that read it. Gain and bias of a channel that is still large are divided by a power
+  of two, its unit, by which its readers multiply.
 - What an activation makes and one matrix multiplies: the large channels go through products of their own, with scales
   of their own, and the results are added.
 
@@ -29,8 +30,11 @@ from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, constant, op_name,
 OUTLIER = 8.0
 # In it the channels past so many times the median are large: of rows of a norm, and of what an activation makes.
 LARGE_NORM, LARGE_HIDDEN = 2.0, 3.0
-# Channels that leave an activation's tensor do so by so many, whole words of every kernel.
-GROUP = 16
+# The largest unit: weights that are multiplied by it set the scale of those that share a block of few bits.
+MOST_UNIT = 4.0
+# Channels that leave an activation's tensor do so by so many, whole words of every kernel; of a wide one by whole
+# blocks of weights of few bits, which hold either kind alone then.
+GROUP, WIDE_GROUP, WIDE = 16, 64, 512
 # Those that grow with what they are given; others have no large channels.
 _ACTIVATIONS = ("nn.gelu", "nn.gelu_tanh", "nn.relu", "nn.silu")
 
@@ -125,9 +129,21 @@ def _hiddens(graph: Dataflow) -> dict[Var, _Hidden]:
 
 
 def adjustable(mod: IRModule) -> list[str]:
-    """The names of the tensors whose channels can be given units, of which `equalize` needs the largest magnitudes."""
+    """The names of the tensors whose channels can be given units, of which `equalize` needs each channel's bounds."""
     graph = Dataflow(mod)
     return [var.name for var in (*_norms(graph), *(h.inside[-1] for h in _hiddens(graph).values()))]
+
+
+@dataclass(frozen=True)
+class _Units:
+    """x in units of its own is (x - offset) / unit, by channel."""
+
+    unit: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def any(self) -> bool:
+        return bool((self.unit > 1).any() or self.offset.any())
 
 
 def _reach(peaks: np.ndarray) -> np.ndarray:
@@ -137,39 +153,56 @@ def _reach(peaks: np.ndarray) -> np.ndarray:
 
 
 def _unit(reach: np.ndarray, large: float) -> np.ndarray:
-    return np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0)))).astype(np.float32)
+    unit = np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0))))
+    return np.minimum(unit, MOST_UNIT).astype(np.float32)
+
+
+def _units_of_norm(bounds: np.ndarray, centred: bool) -> _Units:
+    """bounds: (2, channels), the least and the largest values; centred: whether the norm has a bias."""
+    least, largest = bounds
+    middle = (least + largest) / 2 if centred else np.zeros_like(least)
+    unit = _unit(_reach(np.maximum(largest - middle, middle - least)), LARGE_NORM)
+    return _Units(unit, middle.astype(np.float32))
 
 
 def _large(reach: np.ndarray) -> np.ndarray | None:
     """The channels to be apart, in order; None where none or too many are large."""
-    count = -(-int((reach > LARGE_HIDDEN).sum()) // GROUP) * GROUP
+    group = WIDE_GROUP if len(reach) >= WIDE else GROUP
+    count = -(-int((reach > LARGE_HIDDEN).sum()) // group) * group
     return np.sort(np.argsort(-reach, kind="stable")[:count]) if 0 < count <= len(reach) // 2 else None
 
 
-def equalize(mod: IRModule, peaks: Mapping[str, np.ndarray]) -> IRModule:
+def equalize(mod: IRModule, bounds: Mapping[str, np.ndarray]) -> IRModule:
     """A simplified module whose channels reach about as far as each other, equal in float to `mod`.
 
-    peaks: the largest magnitudes by channel of the tensors that `adjustable` names; of a model where none of them is an
-    outlier, or nothing is known, `mod` itself. What is in other units has another name.
+    bounds: (2, channels), the least and the largest values by channel of the tensors that `adjustable` names; of a
+    model where none of them is an outlier, or nothing is known, `mod` itself. What is in other units has another name.
     """
     graph = Dataflow(mod)
-    reach = {name: _reach(np.asarray(found, np.float64)) for name, found in peaks.items()}
+    bounds = {name: np.asarray(found, np.float64) for name, found in bounds.items()}
+    reach = {name: _reach(np.abs(found).max(0)) for name, found in bounds.items()}
     if max((float(r.max()) for r in reach.values()), default=0.0) <= OUTLIER:
         return mod
-    units = {v: _unit(reach[v.name], LARGE_NORM) for v in _norms(graph) if v.name in reach}
-    units |= {v: _unit(_reach(np.abs(table).max(0)), 1.0) for v, table in _tables(graph).items()}
+    units = {
+        v: _units_of_norm(bounds[v.name], op_name(graph.producer(v)) == "nn.layer_norm")
+        for v in _norms(graph)
+        if v.name in bounds
+    }
+    for v, table in _tables(graph).items():
+        unit = _unit(_reach(np.abs(table).max(0)), 1.0)
+        units[v] = _Units(unit, np.zeros_like(unit))
     hiddens = {
         var: (hidden, large)
         for var, hidden in _hiddens(graph).items()
         if hidden.inside[-1].name in reach and (large := _large(reach[hidden.inside[-1].name])) is not None
     }
-    return _Rewriting(graph, mod, {v: u for v, u in units.items() if (u > 1).any()}, hiddens).run()
+    return _Rewriting(graph, mod, {v: u for v, u in units.items() if u.any}, hiddens).run()
 
 
 class _Rewriting:
     """`main` anew, binding by binding, with units of norms' rows and with large channels of hidden rows apart."""
 
-    def __init__(self, graph: Dataflow, mod: IRModule, units: dict[Var, np.ndarray], hiddens: dict[Var, tuple]) -> None:
+    def __init__(self, graph: Dataflow, mod: IRModule, units: dict[Var, _Units], hiddens: dict[Var, tuple]) -> None:
         self.graph, self.units, self.hiddens = graph, units, hiddens
         kernels = {g: f for g, f in mod.functions.items() if g.name_hint != "main"}
         self.builder = relax.BlockBuilder(IRModule(kernels, attrs=mod.attrs))
@@ -195,29 +228,40 @@ class _Rewriting:
         if var in self.hiddens:
             return self._apart(var, *self.hiddens[var])
         if var in self.units:
-            # Of a norm gain and bias, of rows of a table that.
-            args = [
-                substitute(a, self.made) if (v := constant(a)) is None or v.shape[-1:] != self.units[var].shape
-                else relax.const((v / self.units[var]).astype(np.float32))
-                for a in value.args
-            ]  # fmt: skip
-            return self._emit(Call(value.op, args, value.attrs), f"{var.name}_in_units")
+            return self._emit(Call(value.op, self._constants(value, self.units[var]), value.attrs), f"{var.name}_even")
         if (weight := _matrix(value)) is not None and value.args[0] in self.units:
             return self._product(value.args[0], weight, var.name)
         if _is_part(value) and value.args[0] in self.units:
             self.units[var] = self.units[value.args[0]]
-            return self._emit(substitute(value, self.made), f"{var.name}_in_units")
-        read = {
-            x: self._emit(relax.op.multiply(self.made[x], relax.const(self.units[x])), f"{x.name}_real")
-            for x in variables(value)
-            if x in self.units
-        }
+            return self._emit(substitute(value, self.made), f"{var.name}_even")
+        read = {x: self._real(x) for x in variables(value) if x in self.units}
         return self._emit(substitute(value, self.made | read), var.name)
 
+    def _constants(self, value: Call, units: _Units) -> list[Expr]:
+        """The arguments of a norm, gain and bias of which are in units; or of a table's rows, the table."""
+        found = [substitute(a, self.made) for a in value.args]
+        for n, argument in enumerate(value.args):
+            constants = constant(argument)
+            if constants is not None and constants.shape[-1:] == units.unit.shape:
+                offset = units.offset if n == 2 else 0.0
+                found[n] = relax.const(((constants - offset) / units.unit).astype(np.float32))
+        return found
+
+    def _real(self, x: Var) -> Var:
+        units, name = self.units[x], f"{x.name}_real"
+        real = self._emit(relax.op.multiply(self.made[x], relax.const(units.unit)), name)
+        return self._emit(relax.op.add(real, relax.const(units.offset)), name) if units.offset.any() else real
+
     def _product(self, x: Expr, weight: np.ndarray, name: str) -> Var:
-        if x in self.units:
-            weight = weight * self.units[x][:, None]
-        return self._emit(relax.op.matmul(substitute(x, self.made), relax.const(weight)), name)
+        units = self.units.get(x)
+        if units is None:
+            return self._emit(relax.op.matmul(substitute(x, self.made), relax.const(weight)), name)
+        in_units = relax.const((weight * units.unit[:, None]).astype(np.float32))
+        made = self._emit(relax.op.matmul(substitute(x, self.made), in_units), name)
+        if not units.offset.any():
+            return made
+        bias = (units.offset.astype(np.float64) @ weight.astype(np.float64)).astype(np.float32)
+        return self._emit(relax.op.add(made, relax.const(bias)), name)
 
     def _apart(self, var: Var, hidden: _Hidden, large: np.ndarray) -> Expr:
         """The sum of what the large channels and the others give."""

@@ -54,7 +54,7 @@ def answers(quantized) -> np.ndarray:
 def test_the_float_model_stays_what_it_is(end):
     mod = model(20.0, end)
     statistics = calibrate(mod, TEXTS, "x")
-    equal = equalize(mod, statistics.peaks)
+    equal = equalize(mod, statistics.bounds)
     assert equal is not mod
     assert operators(equal)["matmul"] == operators(mod)["matmul"] + 2  # the large channels' own
     np.testing.assert_allclose(answers(keep_float(equal)), answers(keep_float(mod)), rtol=1e-4, atol=1e-5)
@@ -77,9 +77,9 @@ def test_int8_loses_less():
 def test_a_model_of_even_channels_stays_itself():
     mod = model(1.0)
     statistics = calibrate(mod, TEXTS, "x")
-    assert not statistics.peaks
-    assert equalize(mod, {name: np.array([1.0, 1.0, OUTLIER]) for name in adjustable(mod)}) is mod
-    assert equalize(mod, {name: np.zeros(3) for name in adjustable(mod)}) is mod
+    assert not statistics.bounds
+    assert equalize(mod, {name: np.array([[-1.0, -1.0, 0.0], [1.0, 1.0, OUTLIER]]) for name in adjustable(mod)}) is mod
+    assert equalize(mod, {name: np.zeros((2, 3)) for name in adjustable(mod)}) is mod
 
 
 def test_what_is_read_back_is_quantized_to_the_same_bits(tmp_path):

@@ -54,7 +54,7 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan
     """
     given = mod
     if calibration is not None:
-        mod = equalize(mod, calibration.peaks)
+        mod = equalize(mod, calibration.bounds)
         # A model that was trained through its rounding stays as it is.
         calibration = _holding_largest(Dataflow(mod), calibration) if calibration.second_moments else calibration
     streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()

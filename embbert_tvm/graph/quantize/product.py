@@ -156,7 +156,7 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     else:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)
         # Units make the weights of a row uneven, so that 8 bits are few for the small ones of them.
-        channels = per_channel(weight, bias, finest, compressed, hessian if q.calibration.peaks else None)
+        channels = per_channel(weight, bias, finest, compressed, hessian if q.calibration.bounds else None)
     return _Inputs(operands, residuals, channels, [channels.to_steps(table) for table, _ in found.small_tables])
 
 
