@@ -1,13 +1,14 @@
 """Kinds of small text models times the exporters that make ONNX of them: what compiles, and how it answers.
 
-    python benchmarks/hub.py [--kinds bert,gru] [--exporters folder,dynamo] [--texts 200] [--int8]
+    python benchmarks/hub.py [--kinds bert,gru] [--exporters folder,dynamo] [--texts 200] [--int8] [--work FILE]
     python benchmarks/hub.py --data TRAIN.tsv --int8            # the same, each trained briefly on that set first
 
+--work keeps each row as a line of JSON, under the options it was made with: what was interrupted goes on where it was.
 A row for each kind and exporter: whether it compiles at fp32; agreement with onnxruntime on random texts (and on as
-many of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values
-by their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
-then. The models are those of tests/hub, made from configurations with fixed seeds; what is compiled is TVM's LLVM build
-of what is printed as C. Needs the tests' packages.
+many of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values by
+their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
+then, calibrated on some of these texts, evenly from all. The models are those of tests/hub, made from configurations
+with fixed seeds; what is compiled is TVM's LLVM build of what is printed as C. Needs the tests' packages.
 
     python benchmarks/hub.py --onnx FILE [--int8] [--files FOLDER]
 
@@ -18,6 +19,7 @@ as its package does, the first and the last of them without white space at the e
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections import Counter
@@ -124,7 +126,8 @@ def compared(answer: Callable, found: Texts) -> tuple[str, str]:
 
 def in_integers(mod, found: Texts) -> tuple[str, str]:
     """How many operators the quantizer has in integers, and agreement."""
-    some = [ids[0].tolist() for ids in found.ids[-CALIBRATION:]]
+    # Of all lengths: what a mean over few rows reaches, one over many does not.
+    some = [ids[0].tolist() for ids in found.ids[:: max(1, len(found.ids) // CALIBRATION)]]
     made = run((quantized(named_plan("int8"), calibrate(mod, some, "benchmark")),), mod)
     kinds = Counter(c.precision for c in account_of(made).choices)
     integers = sum(count for kind, count in kinds.items() if not kind.startswith("float"))
@@ -159,6 +162,64 @@ def trained(kind: str, size, data: Path, steps: int) -> list[list[int]]:
     return train_briefly(model, kinds.KINDS[kind], size, data, steps)
 
 
+@dataclass
+class Kept:
+    """Rows that were made before, by kind, exporter and what they were made with. path: None where none are kept."""
+
+    path: Path | None
+    options: list
+
+    def __post_init__(self) -> None:
+        there = self.path is not None and self.path.is_file()
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()] if there else []
+        self._rows = {tuple(row[:2]): tuple(row) for options, row in lines if options == self.options}
+
+    def get(self, kind: str, exporter: str) -> tuple | None:
+        return self._rows.get((kind, exporter))
+
+    def add(self, row: tuple) -> None:
+        self._rows[row[:2]] = row
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps([self.options, row]) + "\n")
+
+
+def of_file(args: argparse.Namespace) -> tuple:
+    """The row of an ONNX file of one's own."""
+    given = load_onnx(args.onnx)
+    door = normalize(given)
+    head = ONE_LABEL if door.head != TOKENS else TOKENS
+    found = sorted(p for p in args.files.rglob("*") if p.is_file() and p.stat().st_size) if args.files else []
+    real = [bytes_of(path, door.most or 64) for path in found[:: max(1, len(found) // args.texts)][: args.texts]]
+    return (args.onnx.name, "file", *row(given, 200, args.texts, real, head, args.int8))
+
+
+def of_kinds(args: argparse.Namespace) -> Iterator[tuple]:
+    """The rows of all kinds and exporters that are asked for."""
+    import exports
+    import kinds
+    import torch
+
+    torch.set_num_threads(1)
+    size = kinds.TINY if args.data is None else kinds.Size(2000, 64)
+    wanted = args.exporters.split(",") if args.exporters else [exports.FOLDER, *exports.EXPORTERS]
+    kept = Kept(args.work, [args.texts, args.int8, args.data and str(args.data), args.steps])
+    for kind in args.kinds.split(",") if args.kinds else kinds.KINDS:
+        missing = any(kept.get(kind, exporter) is None for exporter in wanted)
+        real = trained(kind, size, args.data, args.steps)[: args.texts] if missing and args.data is not None else []
+        for exporter in wanted:
+            if kept.get(kind, exporter) is None:
+                try:
+                    made = exports.made_by(exporter, kind, size)
+                except ValueError as error:
+                    kept.add((kind, exporter, f"no: {error}", *SKIPPED))
+                else:
+                    head = kinds.KINDS[kind].head
+                    kept.add((kind, exporter, *row(made, size.vocabulary, args.texts, real, head, args.int8)))
+                print(*kept.get(kind, exporter), sep="\t", file=sys.stderr, flush=True)
+            yield kept.get(kind, exporter)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds")
@@ -167,35 +228,11 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--onnx", type=Path)
     parser.add_argument("--files", type=Path)
     args = parser.parse_args()
-    rows: list[tuple] = []
-    if args.onnx is not None:
-        given = load_onnx(args.onnx)
-        door = normalize(given)
-        head = ONE_LABEL if door.head != TOKENS else TOKENS
-        found = sorted(p for p in args.files.rglob("*") if p.is_file() and p.stat().st_size) if args.files else []
-        real = [bytes_of(path, door.most or 64) for path in found[:: max(1, len(found) // args.texts)][: args.texts]]
-        rows.append((args.onnx.name, "file", *row(given, 200, args.texts, real, head, args.int8)))
-    else:
-        import exports
-        import kinds
-        import torch
-
-        torch.set_num_threads(1)
-        size = kinds.TINY if args.data is None else kinds.Size(2000, 64)
-        for kind in args.kinds.split(",") if args.kinds else kinds.KINDS:
-            real = [] if args.data is None else trained(kind, size, args.data, args.steps)[: args.texts]
-            for exporter in args.exporters.split(",") if args.exporters else (exports.FOLDER, *exports.EXPORTERS):
-                try:
-                    made = exports.made_by(exporter, kind, size)
-                except ValueError as error:
-                    rows.append((kind, exporter, f"no: {error}", *SKIPPED))
-                    continue
-                head = kinds.KINDS[kind].head
-                rows.append((kind, exporter, *row(made, size.vocabulary, args.texts, real, head, args.int8)))
-                print(*rows[-1], sep="\t", file=sys.stderr, flush=True)
+    rows = [of_file(args)] if args.onnx is not None else list(of_kinds(args))
     print(table([HEAD, *rows]))
 
 
