@@ -5,8 +5,8 @@
 
 --work keeps each row as a line of JSON, under the options it was made with: what was interrupted goes on where it was.
 A row for each kind and exporter: whether it compiles at fp32; agreement with onnxruntime on random texts (and on as
-many of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values by
-their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
+many of the set's), by labels, of many labels by each, of tokens by each token, of vectors by the mean cosine, of values
+by their ranks; how far logits are apart, of the largest; with --int8 how many operators run in integers, and agreement
 then, calibrated on some of these texts, evenly from all. The models are those of tests/hub, made from configurations
 with fixed seeds; what is compiled is TVM's LLVM build of what is printed as C. Needs the tests' packages.
 

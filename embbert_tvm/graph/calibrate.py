@@ -107,9 +107,9 @@ RANGES: dict[str, Callable[[Histogram, int], float]] = {
 class Calibration:
     """The histograms of a model's float tensors by name. method: how a tensor's range is taken from its own.
     second_moments: E[x x^T] of the rows x of what matrices multiply, by name; none of a model that was trained through
-    its rounding, which is to stay as it is. bounds: the least and the largest values by channel that `equalize`
-    rewrites the model by, whose tensors all else is of then; none of a model that stays as it is. holds: by name,
-    another tensor whose range a tensor is to have at least; no part of what is written."""
+    its rounding, which is to stay as it is. bounds: (2, channels), the least and the largest values by channel that
+    `equalize` rewrites the model by, whose tensors all else is of then; none of a model that stays as it is. holds: by
+    name, another tensor whose range a tensor is to have at least; no part of what is written."""
 
     onnx_sha256: str
     examples: int

@@ -28,7 +28,8 @@ from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, constant, op_name,
 
 # A model with a channel whose largest magnitude is so many times the median channel's is rewritten.
 OUTLIER = 8.0
-# In it the channels past so many times the median are large: of rows of a norm, and of what an activation makes.
+# In it the channels past so many times the median are large: of rows of norms and of tables, and of what an activation
+# makes.
 LARGE_NORM, LARGE_HIDDEN = 2.0, 3.0
 # The largest unit: weights that are multiplied by it set the scale of those that share a block of few bits.
 MOST_UNIT = 4.0
@@ -153,15 +154,14 @@ def _reach(peaks: np.ndarray) -> np.ndarray:
 
 
 def _unit(reach: np.ndarray, large: float) -> np.ndarray:
-    unit = np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0))))
-    return np.minimum(unit, MOST_UNIT).astype(np.float32)
+    return np.exp2(np.ceil(np.log2(np.maximum(reach / large, 1.0)))).astype(np.float32)
 
 
 def _units_of_norm(bounds: np.ndarray, centred: bool) -> _Units:
     """bounds: (2, channels), the least and the largest values; centred: whether the norm has a bias."""
     least, largest = bounds
     middle = (least + largest) / 2 if centred else np.zeros_like(least)
-    unit = _unit(_reach(np.maximum(largest - middle, middle - least)), LARGE_NORM)
+    unit = np.minimum(_unit(_reach(np.maximum(largest - middle, middle - least)), LARGE_NORM), MOST_UNIT)
     return _Units(unit, middle.astype(np.float32))
 
 
@@ -189,7 +189,7 @@ def equalize(mod: IRModule, bounds: Mapping[str, np.ndarray]) -> IRModule:
         if v.name in bounds
     }
     for v, table in _tables(graph).items():
-        unit = _unit(_reach(np.abs(table).max(0)), 1.0)
+        unit = _unit(_reach(np.abs(table).max(0)), LARGE_NORM)
         units[v] = _Units(unit, np.zeros_like(unit))
     hiddens = {
         var: (hidden, large)

@@ -8,8 +8,8 @@ from small import classifier, normal, operators, some_ids
 
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.graph.calibrate import calibrate, load_calibration, save_calibration
-from embbert_tvm.graph.dataflow import Dataflow
-from embbert_tvm.graph.equalize import OUTLIER, adjustable, equalize
+from embbert_tvm.graph.dataflow import Dataflow, constant
+from embbert_tvm.graph.equalize import MOST_UNIT, OUTLIER, adjustable, equalize
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import keep_float, quantize
@@ -90,3 +90,28 @@ def test_what_is_read_back_is_quantized_to_the_same_bits(tmp_path):
     assert found.mod.script() == again.mod.script()
     known = {var.name for var, _ in Dataflow(mod).bindings}
     assert {name for name, _ in found.origins.values()} <= known
+
+
+def test_a_channel_far_from_zero_is_moved_not_widened():
+    mod = model(20.0)
+    bounds = {name: np.stack([-np.ones(16), np.ones(16)]) for name in ("first", "ln", "out")}
+    bounds["ln"][:, 3] = 19.0, 21.0
+    equal = equalize(mod, bounds)
+    np.testing.assert_allclose(answers(keep_float(equal)), answers(keep_float(mod)), rtol=1e-4, atol=1e-5)
+    (before,), (after,) = (
+        [value for var, value in Dataflow(one).bindings if var.name == name]
+        for one, name in ((mod, "ln"), (equal, "ln_even"))
+    )
+    np.testing.assert_array_equal(constant(after.args[1]), constant(before.args[1]))
+    moved = constant(before.args[2]) - constant(after.args[2])
+    np.testing.assert_allclose(moved, [0, 0, 0, 20, *[0] * 12], atol=1e-5)
+
+
+@pytest.mark.parametrize(("least", "unit"), [(-1.0, 1.0), (-5.0, 4.0), (-50.0, MOST_UNIT)])
+def test_units_are_powers_of_two_up_to_a_most(least, unit):
+    mod, bounds = model(20.0), {"ln": np.stack([-np.ones(16), np.ones(16)])}
+    bounds["ln"][:, 3] = least, -least
+    bounds["out"] = np.stack([-np.ones(16), np.where(np.arange(16) == 1, 2 * OUTLIER, 1.0)])
+    (after,) = (value for var, value in Dataflow(equalize(mod, bounds)).bindings if var.name in ("ln", "ln_even"))
+    (before,) = (value for var, value in Dataflow(mod).bindings if var.name == "ln")
+    np.testing.assert_allclose(constant(before.args[1])[3] / constant(after.args[1])[3], unit)
