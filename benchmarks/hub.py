@@ -195,7 +195,7 @@ def of_file(args: argparse.Namespace) -> tuple:
 
 
 def of_kinds(args: argparse.Namespace) -> Iterator[tuple]:
-    """The rows of all kinds and exporters that are asked for."""
+    """The rows of the requested kinds and exporters."""
     import exports
     import kinds
     import torch
