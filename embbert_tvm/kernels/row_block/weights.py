@@ -180,7 +180,9 @@ def tile_of(k: int, fills_blocks: bool = False):
     return workspace("tile", (pairs, k, INTERLEAVE), "int8")
 
 
-def matrix(declared, tile, k: int, packing: str | None, each: Each) -> Packed | Coded | MveCodes | DspCodes:
+def matrix(
+    declared, tile, k: int, packing: str | None, each: Each = nullcontext
+) -> Packed | Coded | MveCodes | DspCodes:
     if isinstance(declared, FourRows):
         return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
