@@ -292,10 +292,8 @@ class _Writer:
         elif isinstance(spec, Attention):
             made, stored = args, spec
             if reads:
-                stored, length = (
-                    replace(spec, interleaved=True, columns=columns[reads[0]]),
-                    self.rows_like(self.args(node)[1]),
-                )
+                stored = replace(spec, interleaved=True, columns=columns[reads[0]])
+                length = self.rows_like(self.args(node)[1])
             func = attention(stored)
         elif isinstance(spec, IntegerRecurrence):
             made, stored, func = args, spec, integer_recurrence(spec, self.isa)

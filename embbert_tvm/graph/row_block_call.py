@@ -82,13 +82,13 @@ class KernelCall:
     @functools.cached_property
     def rows(self):
         """How many rows there are: as many as the text has, or fewer where a convolution leaves out some."""
-        made = [v for n in self.group.nodes for v in (*n.values, *(v for v, a in n.reads if a is Access.ROW))]
-        dims = [shape(v)[0] for v in made]
         if self.like is not None:
             return self.writer.rows_like(self.like)
+        made = [v for n in self.group.nodes for v in (*n.values, *(v for v, a in n.reads if a is Access.ROW))]
+        dims = [shape(v)[0] for v in made]
         return next((dim for dim in dims if not isinstance(dim, (int, Var))), self.writer.length)
 
-    @property
+    @functools.cached_property
     def length(self):
         """The rows of the text, or of what a pooling has left of it."""
         return self.rows if is_share(self.rows, self.writer.length) else self.writer.length
@@ -96,7 +96,7 @@ class KernelCall:
     @property
     def skipped(self) -> int:
         """How many rows of the text are left out."""
-        if isinstance(self.rows, (int, Var)) or is_share(self.rows, self.writer.length):
+        if isinstance(self.rows, (int, Var)) or self.length is self.rows:
             return 0
         analyzer = sym.Analyzer()
         analyzer.bind(self.writer.length, tirx.const(_MANY, "int64"))
