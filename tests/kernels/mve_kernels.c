@@ -120,14 +120,5 @@ void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int3
 
 void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block)
 {
-    const uint8_t *codes = (const uint8_t *)in->right, *multipliers = (const uint8_t *)in->table;
-    if (block == 16 && bits != 4 && bits != 2) {
-        return; // no whole words of a plane
-    }
-    int8_t *out = o->out8;
-    for (int32_t count = block == 16 ? 16 : 64; count <= 256; count += count) {
-        unpack_as(out, codes, multipliers, bits, block, count);
-        unpack_as(out + 256, codes + 64, multipliers, bits, 0, count);
-        out += 512;
-    }
+    unpack_all(o->out8, (const uint8_t *)in->right, (const uint8_t *)in->table, bits, block);
 }

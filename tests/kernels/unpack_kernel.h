@@ -27,3 +27,16 @@ static inline void unpack_as(int8_t *out, const uint8_t *codes, const uint8_t *m
         embbert_unpack(out, codes, codes, multipliers, 1, count, block, 1, 0, -1, 2, 16);
     }
 }
+
+/* The weights of every count that there is room for, with blocks and without, into `out`. */
+static inline void unpack_all(int8_t *out, const uint8_t *codes, const uint8_t *multipliers, int32_t bits, int32_t block)
+{
+    if (block == 16 && bits != 4 && bits != 2) {
+        return; // no whole words of a plane
+    }
+    for (int32_t count = block == 16 ? 16 : 64; count <= 256; count += count) {
+        unpack_as(out, codes, multipliers, bits, block, count);
+        unpack_as(out + 256, codes + 64, multipliers, bits, 0, count);
+        out += 512;
+    }
+}
