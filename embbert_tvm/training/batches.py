@@ -37,14 +37,16 @@ class WordTags:
     def batch(self, rows: Sequence[int], length: int) -> tuple[Tensor, Tensor | None]:
         """Numbers of tags (B, length) of these texts, UNLABELLED elsewhere; a teacher's logits (B, length, tags)."""
         tags = torch.full((len(rows), length), UNLABELLED)
-        soft = None if self.teacher is None else torch.full((*tags.shape, len(self.names)), torch.nan)
         for row, i in enumerate(rows):
             for token, tag in self.targets(i).items():
                 tags[row, token] = tag
-            if soft is not None and self.teacher is not None:
-                known = [(word, token) for word, token in enumerate(self.words[i]) if token is not None]
-                for word, token in known:
-                    soft[row, token] = torch.from_numpy(self.teacher[i][word])
+        if self.teacher is None:
+            return tags, None
+        soft = torch.full((*tags.shape, len(self.names)), torch.nan)
+        for row, i in enumerate(rows):
+            for token, said in zip(self.words[i], torch.from_numpy(self.teacher[i]), strict=True):
+                if token is not None:
+                    soft[row, token] = said
         return tags, soft
 
 
