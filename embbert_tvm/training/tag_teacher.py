@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from embbert_tvm.data.dataset import Example
-from embbert_tvm.data.files import sha256_of
 from embbert_tvm.data.slots import first_tokens, word_tags, words_of
 from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
@@ -20,7 +19,7 @@ from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.batches import TokenizedSet, in_order
 from embbert_tvm.training.optimization import one_thread
 from embbert_tvm.training.recipe import TeacherRecipe
-from embbert_tvm.training.task_teacher import architectures_of, encode_texts, load_transformers
+from embbert_tvm.training.task_teacher import TransformersTeacher, architectures_of, encode_texts
 
 _BATCH = 64
 
@@ -110,19 +109,13 @@ def _at(scores: Tensor, words: Sequence[int | None]) -> np.ndarray:
     return rows
 
 
-class _TransformersTagger:
+class _TransformersTagger(TransformersTeacher):
     def __init__(self, folder: Path, longest: int) -> None:
-        self._folder, self._longest = folder, longest
-        self._tokenizer, self._model = load_transformers(folder, "TokenClassification", "a token classifier")
-        names = self._model.config.id2label
-        self.tags = tuple(names[i] for i in range(len(names)))
+        super().__init__(folder, longest, "TokenClassification", "a token classifier")
+        self.tags = self.names
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
-        return token_answers(self._model, self._tokenizer, examples, self._longest)
-
-    def fingerprint(self) -> str:
-        files = sorted(self._folder.glob("*.safetensors"))
-        return "".join(sha256_of(file) for file in files) + f"{self._longest} tags"
+        return token_answers(self.model, self.tokenizer, examples, self.longest)
 
 
 class _FolderTagger:
@@ -145,4 +138,4 @@ class _FolderTagger:
         return np.concatenate(found)
 
     def fingerprint(self) -> str:
-        return self._folder.weights_sha256() + " tags"
+        return self._folder.weights_sha256() + " tags"  # its labels are told by the same weights

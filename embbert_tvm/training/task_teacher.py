@@ -51,7 +51,7 @@ def open_teacher(folder: Path, longest: int = TeacherRecipe.longest) -> TaskTeac
             raise InputError(f"{folder / 'config.json'}: not JSON ({error})") from error
         if isinstance(document, dict):
             if "model_type" in document:
-                return _TransformersTeacher(folder, longest)
+                return _TransformersClassifier(folder, longest)
             if "architecture" in document:
                 return _FolderTeacher(folder)
     raise InputError(f"{folder}: neither a transformers classifier nor a model folder: what should teach?")
@@ -128,19 +128,27 @@ def cached_rows(teacher: Answering, examples: Sequence[Example], cache: Path) ->
     return answers
 
 
-class _TransformersTeacher:
-    def __init__(self, folder: Path, longest: int) -> None:
-        self._folder, self._longest = folder, longest
-        self._tokenizer, self._model = load_transformers(folder, "SequenceClassification", "a classifier")
-        names = self._model.config.id2label
-        self.labels = tuple(names[i] for i in range(len(names))) if len(names) > 1 else None
+class TransformersTeacher:
+    """A transformers folder with a head, whose outputs are `names`. head, what: as `load_transformers` takes them."""
 
-    def answers(self, examples: Sequence[Example]) -> np.ndarray:
-        return folder_answers(self._model, self._tokenizer, examples, self._longest)
+    def __init__(self, folder: Path, longest: int, head: str, what: str) -> None:
+        self.folder, self.longest = folder, longest
+        self.tokenizer, self.model = load_transformers(folder, head, what)
+        names = self.model.config.id2label
+        self.names = tuple(names[i] for i in range(len(names)))
 
     def fingerprint(self) -> str:
-        files = sorted(self._folder.glob("*.safetensors"))
-        return "".join(sha256_of(file) for file in files) + str(self._longest)
+        files = sorted(self.folder.glob("*.safetensors"))
+        return "".join(sha256_of(file) for file in files) + str(self.longest)
+
+
+class _TransformersClassifier(TransformersTeacher):
+    def __init__(self, folder: Path, longest: int) -> None:
+        super().__init__(folder, longest, "SequenceClassification", "a classifier")
+        self.labels = self.names if len(self.names) > 1 else None
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
+        return folder_answers(self.model, self.tokenizer, examples, self.longest)
 
 
 class _FolderTeacher:
