@@ -46,12 +46,18 @@ class TextClassifier(nn.Module):
     """A text classifier: `states` makes rows, and the head reads what `pool` makes of them."""
 
     pool = staticmethod(first_row)
+    on_any_device = True  # whether all that it computes with moves with `to`
 
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         self.config, self.classes = config, classes
         self.embedder = Embedder(config)
         self.more: tuple[FurtherHead, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
 
     def add_heads(self, more: Sequence[FurtherHead]) -> None:
         """Give the model new heads beside those it has."""

@@ -79,6 +79,8 @@ class QuantizedClassifier(TextClassifier):
     Raises InputError for a precision that is no integers', or a model with operators that have no forward pass here.
     """
 
+    on_any_device = False
+
     def __init__(
         self,
         model: TextClassifier,

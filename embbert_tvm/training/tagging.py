@@ -79,13 +79,13 @@ class Tagger:
         self._scores: list[np.ndarray] = [np.zeros((0, 0))] * len(data)
         total = 0.0
         with torch.no_grad():
-            for batch in in_order(data, _BATCH):
+            for batch in (x.to(model.device) for x in in_order(data, _BATCH)):
                 logits, *more = model.answers(model.read_by_heads(batch.ids, batch.mask))
                 assert batch.tags is not None
                 loss = label_loss(logits, batch.targets, 0.0) + tag_loss(more, batch.tags, 0.0)
                 total += loss.item() * len(batch.rows)
-                self.labels[list(batch.rows)] = logits.argmax(1).numpy()
-                for row, scores in zip(batch.rows, more[0].numpy(), strict=True):
+                self.labels[list(batch.rows)] = logits.argmax(1).cpu().numpy()
+                for row, scores in zip(batch.rows, more[0].cpu().numpy(), strict=True):
                     self._scores[row] = scores
         self.loss = total / len(data)
 

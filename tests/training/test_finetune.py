@@ -8,9 +8,10 @@ import torch
 
 import embbert_tvm.training.finetune as finetune_module
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.models.config import EmbBertConfig
+from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
-from embbert_tvm.training.batches import TokenizedSet, in_order, shuffled
+from embbert_tvm.models.registry import build
+from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.finetune import TrainingCallbacks, evaluate_model, finetune
 from embbert_tvm.training.recipe import Recipe
 
@@ -152,3 +153,27 @@ def test_every_example_once(batches):
     for batch in batches():
         assert torch.equal(batch.mask, batch.ids != 0)
         assert bool(batch.mask.any(0).all())  # no column of padding alone
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_model_computes_with_nothing_that_stays_behind_when_it_moves(preset):
+    model = build(PRESETS[preset], 3).to("meta").train()
+    assert model.on_any_device
+    ids = torch.ones(2, 9, dtype=torch.int64)
+    batch = Batch(ids, ids > 0, torch.zeros(2, dtype=torch.int64), teacher=torch.zeros(2, 3)).to(model.device)
+    assert {x.device.type for x in (batch.ids, batch.mask, batch.targets, batch.teacher)} == {"meta"}
+    assert batch.hidden is None
+    logits, *more = model.answers(model.read_by_heads(batch.ids, batch.mask))
+    assert not more
+    assert (logits.device.type, logits.shape) == ("meta", (2, 3))
+
+
+def test_short_texts_are_learned_on_the_cpu_and_long_ones_where_there_is_a_gpu(monkeypatch):
+    model, recipe = EmbBert(CONFIG, 2, 0.0), Recipe(batch_size=32)
+    short, long = (TokenizedSet([[2] * tokens] * 4, [0] * 4, 0) for tokens in (8, 64))
+    assert finetune_module._place(model, long, recipe).type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert finetune_module._place(model, short, recipe).type == "cpu"
+    assert finetune_module._place(model, long, recipe).type == "cuda"
+    model.on_any_device = False
+    assert finetune_module._place(model, long, recipe).type == "cpu"
