@@ -39,8 +39,9 @@ _NAMED = re.compile(r"%([a-z]+\d?)")
 def text_of(loop: str, where: Mapping[str, str], value: str, n: str) -> str:
     """An instruction for pair `n`, whose places are written as the macros have them."""
     line = _NAMED.sub(lambda m: where[m[1]], INNER_LOOPS[loop].values[value])
+    base = "sp" if INNER_LOOPS[loop].on_stack else "lr"
     line = re.sub(
-        r"\{a(\d+)\}", lambda m: f"[lr, #{INNER_LOOPS[loop].left * INNER_LOOPS[loop].pairs}*({n})+{m[1]}]", line
+        r"\{a(\d+)\}", lambda m: f"[{base}, #{INNER_LOOPS[loop].left * INNER_LOOPS[loop].pairs}*({n})+{m[1]}]", line
     )
     return re.sub(r"\{b(\d?)\}", lambda m: INNER_LOOPS[loop].place(int(m[1] or 0)).replace("N", n), line)
 
@@ -84,10 +85,12 @@ def _quoted(lines: Sequence[str]) -> str:
 
 
 def tail(order: Order) -> list[str]:
-    """The last pair between two branches: nothing is begun, the pointers move on, and R12 meets the end."""
+    """The last pair between two branches: nothing is begun, the pointers move on, if any, and R12 meets the end."""
     now = [value for value, ahead in order.steps if not ahead]
     lines = [text_of(order.loop, order.where, value, "@steps-1") for value in now]
     loop = INNER_LOOPS[order.loop]
+    if loop.on_stack:
+        return lines
     loads = [i for i, value in enumerate(now) if "{" in loop.values[value]]
     # A register that nothing reads any more holds the end.
     last_use = {

@@ -238,7 +238,7 @@ void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block
         const int32_t first = (in->table[i & 255] & 15) + 1, second = ((in->table[i * 3 & 255] & 15) + 1) << (bits == 4 ? 8 : 10);
         codes[i] = (uint8_t)first, codes[i + 1] = 0, codes[i + 2] = (uint8_t)second, codes[i + 3] = (uint8_t)(second >> 8);
     }
-    for (int32_t i = 0; i < 32; i++) {
+    for (int32_t i = 0; i < 80; i++) {
         o->sums[i] = in->sums[i];
     }
     embbert_dsp_block_sums(starts, in->left, k, block, offset);
@@ -248,6 +248,9 @@ void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block
                               bits == 4 ? 8 : 1, k, block, bits);                                                      \
     }                                                                                                                  \
     embbert_dsp_codes_rows(o->sums + 16, in->right + 8000, codes, bits == 4 ? 8 : 1, 12, k, block, bits)
+    if (bits == 4) {
+        embbert_dsp_codes_product(o->sums + 32, in->left, codes, starts, 4 * fours, k, block);
+    }
     if (bits == 4 && block == 32) {
         CODES(160, 32, 4);
     } else if (bits == 4) {

@@ -65,6 +65,7 @@ class Isa:
     raw_tile: tuple[int, int] = (ROWS, INTERLEAVE)
     row_cost: float = 4.7
     together: int = 1
+    codes_fill_sums: bool = False
     most_taps: int | None = None
     filters_by_channel: bool = False
     intrinsic: bool = False
@@ -189,8 +190,12 @@ class Isa:
                 for c, weight in enumerate((first, second), p * INTERLEAVE):
                     store(acc, acc[r, c] + i32(left[self.at(row + r, i)]) * weight, r, c)
 
-    def tiles(self, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
-        """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight."""
+    def tiles(self, sums, left, weight, n: int, start: Callable, finish: Callable[[int, object, object], None]) -> None:
+        """finish(r, column, acc) for every column, acc = start(r, column) + left . row `column` of weight. sums: room
+        for a block of them, where the weight `fills_sums`."""
+        if weight is not None and weight.fills_sums(self):
+            weight.fill(self, sums, left, n, start, finish)
+            return
         rows, columns = (ROWS, INTERLEAVE) if weight is None else weight.tile_shape(self, n)
         acc = workspace("acc", (rows, columns), "int32")
         if weight is not None:
@@ -222,11 +227,11 @@ class Isa:
             level = clamp(multiply_high(acc, multiplier[column]))
             out.write(r, column, level if table is None else i32(table[level + 128]))
 
-        self.tiles(left, weight, n, started(bias, start), finish)
+        self.tiles(sums, left, weight, n, started(bias, start), finish)
 
     def accumulate(self, write: Callable, sums, left, weight, n: int, bias, start: Start) -> None:
         """write(r, j, acc) of the accumulators."""
-        self.tiles(left, weight, n, started(bias, start), write)
+        self.tiles(sums, left, weight, n, started(bias, start), write)
 
     def normalize(
         self, out: Destination, sums, left, weight, width: int, n: int, bias, start: Start, norm: Norm
@@ -248,7 +253,7 @@ class Isa:
         def scale(r, column, acc) -> None:
             store(sums, multiply_high(acc, norm.channel_rescale[column]), *self.at(r, column))
 
-        self.tiles(left, weight, n, start, scale)
+        self.tiles(sums, left, weight, n, start, scale)
 
     # Attention.
 

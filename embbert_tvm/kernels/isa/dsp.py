@@ -103,6 +103,7 @@ _MICRO_KERNELS = (
         {
             "embbert_dsp_block_sums": lambda k, block, offset: 0,
             "embbert_dsp_codes_2x4": lambda offset, k, block, bits: 8 * k,
+            "embbert_dsp_codes_product": lambda n, k, block: ROWS * n * k,
             "embbert_dsp_codes_rows": lambda offset, n, k, block, bits: n * k,
         },
     ),
@@ -182,7 +183,7 @@ class Dsp(Isa):
                 call("embbert_dsp_store", address(out.operand, *self.at(r, column - 1)), *beside)
                 beside.clear()
 
-        self.tiles(left, weight, n, started(bias, start), finish)
+        self.tiles(sums, left, weight, n, started(bias, start), finish)
 
     def dot_raw(self, acc, left, row: int, right, pair, k: int, tile: tuple[int, int]) -> None:
         if not self.intrinsic:
@@ -332,5 +333,5 @@ def steps_of(pairs: int) -> int | None:
 # Of a tile of two rows by four columns all loads are a group, which takes a cycle more than it has loads.
 DSP = Dsp(raw_tile=(2, 4))
 # Two instructions issue at once: a tile of two rows has a load for every SMLAD.
-DSP_DUAL = Dsp(raw_tile=(2, 2))
+DSP_DUAL = Dsp(raw_tile=(2, 2), codes_fill_sums=True)
 PLAIN = Dsp(row_cost=4.7, simd=False)

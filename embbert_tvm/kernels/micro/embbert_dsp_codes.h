@@ -103,20 +103,16 @@ static inline int32_t embbert_dsp_weight(const uint8_t *codes, int32_t r, int32_
                          :                                                                                             \
                          : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r11", "cc", "memory");                           \
     }
+EMBBERT_DSP_CODES(embbert_dsp_codes_4_64, CODES_4_GROUPED, EMBBERT_CODES_4_BEGIN, 32, EMBBERT_TIMES_31,
+                  EMBBERT_CODES_4_SHIFT)
+EMBBERT_DSP_CODES(embbert_dsp_codes_4_32, CODES_4_GROUPED, EMBBERT_CODES_4_BEGIN, 16, EMBBERT_TIMES_15,
+                  EMBBERT_CODES_4_SHIFT)
 #if EMBBERT_DUAL_ISSUE
-EMBBERT_DSP_CODES(embbert_dsp_codes_4_64, CODES_4_SINGLE, EMBBERT_CODES_4_BEGIN, 32, EMBBERT_TIMES_31,
-                  EMBBERT_CODES_4_SHIFT)
-EMBBERT_DSP_CODES(embbert_dsp_codes_4_32, CODES_4_SINGLE, EMBBERT_CODES_4_BEGIN, 16, EMBBERT_TIMES_15,
-                  EMBBERT_CODES_4_SHIFT)
 EMBBERT_DSP_CODES(embbert_dsp_codes_2_64, CODES_2_SINGLE, EMBBERT_CODES_2_BEGIN, 16, EMBBERT_TIMES_15,
                   EMBBERT_CODES_2_SHIFT)
 EMBBERT_DSP_CODES(embbert_dsp_codes_2_32, CODES_2_SINGLE, EMBBERT_CODES_2_BEGIN, 8, EMBBERT_TIMES_7,
                   EMBBERT_CODES_2_SHIFT)
 #else
-EMBBERT_DSP_CODES(embbert_dsp_codes_4_64, CODES_4_GROUPED, EMBBERT_CODES_4_BEGIN, 32, EMBBERT_TIMES_31,
-                  EMBBERT_CODES_4_SHIFT)
-EMBBERT_DSP_CODES(embbert_dsp_codes_4_32, CODES_4_GROUPED, EMBBERT_CODES_4_BEGIN, 16, EMBBERT_TIMES_15,
-                  EMBBERT_CODES_4_SHIFT)
 EMBBERT_DSP_CODES(embbert_dsp_codes_2_64, CODES_2_GROUPED, EMBBERT_CODES_2_BEGIN, 16, EMBBERT_TIMES_15,
                   EMBBERT_CODES_2_SHIFT)
 EMBBERT_DSP_CODES(embbert_dsp_codes_2_32, CODES_2_GROUPED, EMBBERT_CODES_2_BEGIN, 8, EMBBERT_TIMES_7,
@@ -149,6 +145,85 @@ EMBBERT_INLINE void embbert_dsp_codes_2x4(int32_t *acc, const int16_t *a, const 
             const int32_t weight = embbert_dsp_weight(codes, j, i, offset, block, bits);
             for (int32_t r = 0; r < 2; r++) {
                 acc[4 * r + j] += a[i / 2 * 8 + 2 * r + i % 2] * weight;
+            }
+        }
+    }
+#endif
+}
+
+#if EMBBERT_DSP
+/* Two rows of a block of 2 * steps columns against all fours of rows of codes of four bits. An M7 needs five registers for
+ * values to multiply in every cycle; SP is one more pointer while the rows lie at it:
+ *
+ *     0   the rows, pairs of columns of both side by side
+ *     256 what eight sums start from
+ *     288 where the tile's sums lie, bytes from one four rows of codes to the next, and where the last ends
+ *
+ * Interrupts push below SP and leave it alone. device/footprint.py counts these 304 bytes, and R7. Not inlined: 2 KB. */
+#define EMBBERT_CODES_4_COPY                                                                                           \
+    "ldrd r4, r5, [r0]\n ldrd r6, r8, [r0, #16]\n ldrd r9, r10, [r0, #32]\n strd r4, r5, [r11]\n"                      \
+    "ldrd r4, r5, [r0, #48]\n strd r6, r8, [r11, #8]\n strd r9, r10, [r11, #16]\n strd r4, r5, [r11, #24]\n"           \
+    "add r0, r0, #64\n add r11, r11, #32\n"
+#define EMBBERT_CODES_4_SUMS                                                                                           \
+    "ldr r0, [sp, #256]\n ldr r1, [sp, #260]\n ldr r2, [sp, #264]\n ldr r3, [sp, #268]\n"                              \
+    "ldr r4, [sp, #272]\n ldr r5, [sp, #276]\n ldr r6, [sp, #280]\n ldr r8, [sp, #284]\n"
+/* The sums lie 0, 4, 8 and 12 bits up. SMLAWT's multiplier is the word's upper half, 8 bits up, SMLAWB's 4. */
+#define EMBBERT_CODES_4_OUT(steps)                                                                                     \
+    "ldr r11, [r12, #4*" #steps "]\n sub r3, r3, r2\n ldr r7, [sp, #288]\n sub r8, r8, r6\n sub r2, r2, r1\n"          \
+    "sub r6, r6, r5\n ldr r9, [r7, #32]\n lsr lr, r11, #20\n ldr r10, [r7, #36]\n sub r1, r1, r0\n"                   \
+    "sub r5, r5, r4\n smlawt r2, r2, r11, r9\n ldr r9, [r7, #40]\n smlawb r3, r3, lr, r10\n ldr r10, [r7, #44]\n"     \
+    "smlawt r6, r6, r11, r9\n and r11, r11, #31\n smlawb r8, r8, lr, r10\n ldr r9, [r7]\n asr r1, r1, #4\n"           \
+    "ldr r10, [r7, #4]\n mla r0, r0, r11, r9\n asr r5, r5, #4\n mla r1, r1, r11, r10\n ldr r9, [r7, #8]\n"            \
+    "ldr lr, [sp, #292]\n ldr r10, [r7, #12]\n mla r4, r4, r11, r9\n add r12, r12, lr\n mla r5, r5, r11, r10\n"       \
+    "ldr lr, [sp, #296]\n add r10, r7, #32\n stmia r7, {r0, r1, r4, r5}\n add r7, r7, #64\n"                            \
+    "stmia r10, {r2, r3, r6, r8}\n cmp r12, lr\n str r7, [sp, #288]\n"
+#define EMBBERT_CODES_4_ROWS(name, steps, before)                                                                      \
+    static __attribute__((noinline, unused)) void name(int32_t *sums, const int16_t *a, const uint8_t *codes,          \
+                                                       const int32_t *starts, int32_t bytes, int32_t fours)            \
+    {                                                                                                                  \
+        register uintptr_t rows __asm__("r0") = (uintptr_t)a;                                                          \
+        register uintptr_t begin __asm__("r1") = (uintptr_t)starts;                                                    \
+        register uintptr_t out __asm__("r2") = (uintptr_t)sums;                                                        \
+        register int32_t stride __asm__("r3") = bytes;                                                                 \
+        register uintptr_t right __asm__("r12") = (uintptr_t)codes;                                                    \
+        register uintptr_t end __asm__("lr") = (uintptr_t)codes + (uintptr_t)(bytes * fours);                          \
+        __asm__ volatile("push {r7}\n sub sp, sp, #304\n add r4, sp, #288\n stmia r4, {r2, r3, lr}\n mov r11, sp\n"   \
+                         "add lr, sp, #8*" #steps "\n 1:\n" EMBBERT_CODES_4_COPY "cmp r11, lr\n bne 1b\n"             \
+                         "ldr r0, [r1]\n ldr r4, [r1, #4]\n add r11, sp, #256\n" EMBBERT_CODES_4_BEGIN                \
+                         "stmia r11, {r0-r6, r8}\n 2:\n" EMBBERT_CODES_4_SUMS EMBBERT_DOT_CODES_4_STACK_START          \
+                         before(EMBBERT_DOT_CODES_4_STACK_STEP, 0) EMBBERT_DOT_CODES_4_STACK_LAST(steps, 0)            \
+                         EMBBERT_CODES_4_OUT(steps) "bne 2b\n add sp, sp, #304\n pop {r7}\n"                          \
+                         : "+r"(rows), "+r"(begin), "+r"(out), "+r"(stride), "+r"(right), "+r"(end)                    \
+                         :                                                                                             \
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory");                                \
+    }
+EMBBERT_CODES_4_ROWS(embbert_dsp_codes_rows_64, 32, EMBBERT_TIMES_31)
+EMBBERT_CODES_4_ROWS(embbert_dsp_codes_rows_32, 16, EMBBERT_TIMES_15)
+#endif
+
+/* sums (n / 2, 4, 2) += the block operand a (k / 2, 4, 2) . n rows of weights of four bits, in blocks of 64 or 32 columns.
+ * starts (k / block, 4). For cores that issue two instructions at once. */
+static inline void embbert_dsp_codes_product(int32_t *sums, const int16_t *a, const uint8_t *codes,
+                                             const int32_t *starts, int32_t n, int32_t k, int32_t block)
+{
+    const int32_t one = 2 * block + 4, bytes = k / block * one;
+#if EMBBERT_DSP
+    for (const uint8_t *const end = codes + bytes; codes != end; codes += one, a += 4 * block, starts += 4) {
+        for (int32_t r = 0; r < 4; r += 2) {
+            if (block == 64) {
+                embbert_dsp_codes_rows_64(sums + 2 * r, a + 2 * r, codes, starts + r, bytes, n / 4);
+            } else {
+                embbert_dsp_codes_rows_32(sums + 2 * r, a + 2 * r, codes, starts + r, bytes, n / 4);
+            }
+        }
+    }
+#else
+    (void)starts;
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t i = 0; i < k; i++) {
+            const int32_t weight = embbert_dsp_weight(codes + j / 4 * bytes, j % 4, i, 8, block, 4);
+            for (int32_t r = 0; r < 4; r++) {
+                sums[j / 2 * 8 + 2 * r + j % 2] += a[i / 2 * 8 + 2 * r + i % 2] * weight;
             }
         }
     }

@@ -109,17 +109,16 @@
     "and r11, r10, #0x000F000F\n smlad r8, r9, r10, r8\n ldr r10, " end "\n smlad r0, r7, r11, r0\n" \
     "smlad r4, r9, r11, r4\n cmp r12, r10\n"
 
-#define EMBBERT_DOT_CODES_4_SINGLE_START "ldr r10, [r12, #4*(0)+4]\n ldr r9, [lr, #16*(0)+4]\n"
-#define EMBBERT_DOT_CODES_4_SINGLE_STEP(n) "bic r11, r10, #0xF000F000\n ldr r7, [lr, #16*(" #n ")+0]\n" \
-    "smlad r6, r9, r11, r6\n smlad r2, r7, r11, r2\n and r11, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n" \
-    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x000F000F\n smlad r3, r7, r10, r3\n" \
-    "ldr r10, [r12, #4*(" #n "+1)+4]\n smlad r4, r9, r11, r4\n ldr r9, [lr, #16*(" #n "+1)+4]\n" \
-    "smlad r0, r7, r11, r0\n"
-#define EMBBERT_DOT_CODES_4_SINGLE_LAST(steps, end) "bic r11, r10, #0xF000F000\n" \
-    "ldr r7, [lr, #16*(" #steps "-1)+0]\n smlad r6, r9, r11, r6\n add r12, r12, #4*" #steps "\n" \
-    "smlad r2, r7, r11, r2\n add lr, lr, #16*" #steps "\n and r11, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n" \
-    "smlad r5, r9, r11, r5\n smlad r1, r7, r11, r1\n and r11, r10, #0x000F000F\n smlad r3, r7, r10, r3\n" \
-    "ldr r10, " end "\n smlad r4, r9, r11, r4\n smlad r0, r7, r11, r0\n cmp r12, r10\n"
+#define EMBBERT_DOT_CODES_4_STACK_START "ldr r10, [r12, #4*(0)+0]\n ldr r7, [sp, #8*(0)+0]\n" \
+    "bic r11, r10, #0xF000F000\n"
+#define EMBBERT_DOT_CODES_4_STACK_STEP(n) "ldr r9, [sp, #8*(" #n ")+4]\n smlad r3, r7, r10, r3\n" \
+    "smlad r2, r7, r11, r2\n and lr, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n smlad r6, r9, r11, r6\n" \
+    "and r11, r10, #0x000F000F\n smlad r1, r7, lr, r1\n ldr r10, [r12, #4*(" #n "+1)+0]\n smlad r0, r7, r11, r0\n" \
+    "ldr r7, [sp, #8*(" #n "+1)+0]\n smlad r4, r9, r11, r4\n bic r11, r10, #0xF000F000\n smlad r5, r9, lr, r5\n"
+#define EMBBERT_DOT_CODES_4_STACK_LAST(steps, end) "ldr r9, [sp, #8*(" #steps "-1)+4]\n smlad r3, r7, r10, r3\n" \
+    "smlad r2, r7, r11, r2\n and lr, r10, #0x00FF00FF\n smlad r8, r9, r10, r8\n smlad r6, r9, r11, r6\n" \
+    "and r11, r10, #0x000F000F\n smlad r1, r7, lr, r1\n smlad r0, r7, r11, r0\n smlad r4, r9, r11, r4\n" \
+    "smlad r5, r9, lr, r5\n"
 
 #define EMBBERT_DOT_CODES_2_GROUPED_START ""
 #define EMBBERT_DOT_CODES_2_GROUPED_STEP(n) "ldr r10, [r12, #4*(" #n ")+4]\n ldr r7, [lr, #32*(" #n ")+0]\n" \

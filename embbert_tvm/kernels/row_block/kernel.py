@@ -13,7 +13,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import Part, argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.layouts import ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
@@ -237,10 +237,13 @@ def _most_sums(spec: RowBlock, isa: Isa) -> int:
 
 def _sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
     """Columns of sums that a stage works in."""
-    if isinstance(stage, Linear) and (isa.fills_blocks or isinstance(stage.epilogue, (RmsNorm, LayerNorm))):
-        columns = width(stage.n, isa)
+    if isinstance(stage, Linear):
+        codes = isa.codes_fill_sums and stage.packing == DSP_CODES and stage.weight_format.bits == 4
         # Without a product a norm works a row at a time.
-        return columns if isa.fills_blocks or stage.sources else -(-columns // ROWS)
+        row = isinstance(stage.epilogue, (RmsNorm, LayerNorm)) and not stage.sources and not isa.fills_blocks
+        fills = isa.fills_blocks or codes or isinstance(stage.epilogue, (RmsNorm, LayerNorm))
+        columns = width(stage.n, isa)
+        return (-(-columns // ROWS) if row else columns) if fills else 0
     if isinstance(stage, Attend) and (isa.fills_blocks or attending(spec, isa).offset):
         return max(isa.padded(p) for p in spec.values[stage.query].parts)
     return 0

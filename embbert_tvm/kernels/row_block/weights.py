@@ -13,7 +13,7 @@ from tvm import tirx
 from embbert_tvm.kernels import dsp_codes
 from embbert_tvm.kernels.builder import address, argument, call, i32, loop, store, workspace
 from embbert_tvm.kernels.dsp_codes import FourRows
-from embbert_tvm.kernels.isa.base import Isa
+from embbert_tvm.kernels.isa.base import TILE, Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS, ROWS
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, rows_unpack, stored
 from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
@@ -22,8 +22,23 @@ Each = Callable[[], AbstractContextManager]
 _TILE_COLUMNS = 256  # of pairs of rows that are unpacked at once
 
 
+class _Tiled:
+    """Weights that are multiplied by a tile of sums at a time."""
+
+    def begin(self, isa: Isa, left) -> None:
+        """What a product by tiles sets up, once for a block operand."""
+
+    def fills_sums(self, isa: Isa) -> bool:
+        """Whether `fill` does what tiles do."""
+        return False
+
+    def fill(self, isa: Isa, sums, left, n: int, start: Callable, finish: Callable) -> None:
+        """`Isa.tiles` by a block of sums, (n / 2, 4, 2)."""
+        raise NotImplementedError(type(self).__name__)
+
+
 @dataclass(frozen=True)
-class Packed:
+class Packed(_Tiled):
     """int8 (n / 2, k, 2); raw: as kernels/raw_words.py packs them. each: a loop over the blocks that a tile of weights
     meets, one after another."""
 
@@ -35,9 +50,6 @@ class Packed:
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         """Rows and columns of a tile of a product of n columns."""
         return isa.raw_tile if self.raw and n % isa.raw_tile[1] == 0 else (ROWS, INTERLEAVE)
-
-    def begin(self, isa: Isa, left) -> None:
-        """What a product by tiles sets up, once for a block operand."""
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         """acc (tile_shape) += rows of left from `row` on . the rows of `pair` and, of four columns, the next."""
@@ -52,7 +64,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Coded:
+class Coded(_Tiled):
     """Codes of rows in pairs, unpacked a pair at a time into tile, int8 (1, k, 2)."""
 
     codes: Codes
@@ -62,9 +74,6 @@ class Coded:
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return ROWS, INTERLEAVE
-
-    def begin(self, isa: Isa, left) -> None:
-        pass
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         self.codes.unpack_pair(isa.intrinsic, self.tile, pair)
@@ -90,7 +99,7 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class MveCodes:
+class MveCodes(_Tiled):
     """Codes of `weight_format` as kernels/mve_codes.py packs them, and the multipliers of their blocks, int8.
     starts: of four bits, what the sums of a block operand's rows start from, (blocks, 4)."""
 
@@ -103,9 +112,6 @@ class MveCodes:
 
     def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
         return ROWS, INTERLEAVE
-
-    def begin(self, isa: Isa, left) -> None:
-        pass
 
     def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
         with loop("k", self.k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
@@ -134,7 +140,7 @@ class MveCodes:
 
 
 @dataclass(frozen=True)
-class DspCodes:
+class DspCodes(_Tiled):
     """Codes as kernels/dsp_codes.py packs them. starts: what the sums of a block operand's rows start from,
     (blocks, 4)."""
 
@@ -149,6 +155,20 @@ class DspCodes:
         if isa.intrinsic:
             at = (address(self.starts, 0, 0), address(left, 0, 0, 0))
             call("embbert_dsp_block_sums", *at, self.four_rows.k, self.four_rows.block, self.four_rows.offset)
+
+    def fills_sums(self, isa: Isa) -> bool:
+        return isa.intrinsic and isa.codes_fill_sums and self.four_rows.weight_format.bits == 4
+
+    def fill(self, isa: Isa, sums, left, n: int, start: Callable, finish: Callable) -> None:
+        self.begin(isa, left)
+        with loop("j", n // INTERLEAVE) as j:
+            for r, c in TILE:
+                store(sums, start(r, j * INTERLEAVE + c), j, r, c)
+        places = (address(left, 0, 0, 0), self.four_rows.start(0), address(self.starts, 0, 0))
+        call("embbert_dsp_codes_product", address(sums, 0, 0, 0), *places, n, self.four_rows.k, self.four_rows.block)
+        with loop("j", n // INTERLEAVE) as j:
+            for r, c in TILE:
+                finish(r, j * INTERLEAVE + c, sums[j, r, c])
 
     def dot(self, isa: Isa, acc, left, row, pair) -> None:
         four = tirx.floordiv(pair, dsp_codes.ROWS // INTERLEAVE)
