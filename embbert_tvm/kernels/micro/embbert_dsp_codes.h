@@ -47,14 +47,17 @@ static inline int32_t embbert_dsp_weight(const uint8_t *codes, int32_t r, int32_
     return ((bits == 4 && r == 3 ? code ^ 8 : code) - offset) * (r < 2 ? multipliers[0] : second);
 }
 
-#if EMBBERT_DSP
 /* What a block of columns starts from: the sums of as many digits as there are, from those of one in R0 and R4. */
 #define EMBBERT_CODES_4_BEGIN                                                                                          \
     "add r1, r0, r0, lsl #4\n add r5, r4, r4, lsl #4\n add r2, r1, r0, lsl #8\n add r6, r5, r4, lsl #8\n"              \
     "mov r3, r2\n mov r8, r6\n"
+
+/* The same of two bits. */
 #define EMBBERT_CODES_2_BEGIN                                                                                          \
     "add r1, r0, r0, lsl #2\n add r5, r4, r4, lsl #2\n add r2, r1, r0, lsl #4\n add r6, r5, r4, lsl #4\n"              \
     "add r3, r2, r0, lsl #6\n add r8, r6, r4, lsl #6\n"
+
+#if EMBBERT_DSP
 /* A block's sums lie 4, 8 and 12 bits up, or 2, 4 and 6: two of each row are brought to where MLA and SMLAWT with a
  * multiplier that is 8 or 10 bits up take them. */
 #define EMBBERT_CODES_4_SHIFT(first, row) EMBBERT_CODES_4_##first##_##row
