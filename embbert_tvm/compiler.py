@@ -90,8 +90,27 @@ class FrontEnd:
         return ids if self.padding is None else ids + [self.padding] * (self.door.least - len(ids))
 
     @functools.cached_property
+    def calibration_texts(self) -> list[list[int]]:
+        """Token ids of the texts to take statistics from; none where the source's own statistics are taken."""
+        if self.calibration is None:
+            return []
+        texts = [self.filled(ids) for ids in calibration_ids(self.calibration, self.source.tokenizer, self.max_length)]
+        check_ids(self.calibration, texts, self.vocabulary, self.door.least, self.max_length)
+        return texts
+
+    @functools.cached_property
     def statistics(self) -> Calibration:
-        return _calibration(self)
+        """Raises InputError where there are none, or none of this model."""
+        onnx, given = self.source.onnx, self.source.calibration
+        if self.calibration is not None:
+            trained = self.source.trained_precision is not None
+            return calibrate.calibrate(self.mod, self.calibration_texts, calibrate.sha256(onnx), not trained)
+        if given is None:
+            raise InputError(
+                f"{onnx}: int8 needs calibration: give --calibration with a TSV, lines of text or token ids (.npz, "
+                ".jsonl), or ask for --precision fp32"
+            )
+        return calibrate.load_calibration(given, calibrate.sha256(onnx))
 
 
 def front_end(source: ModelSource, options: CompileOptions) -> FrontEnd:
@@ -246,28 +265,22 @@ def back_end(
 
     Raises InputError for a plan that does not suit the model, WorkError for what has no C.
     """
-    quantized = _quantized(front, plan)
+    quantized = _quantized(front, plan, refits=True)
     fused, calls = pipeline.back(isa_of(cpu.features, options.row_block), computes_in_half(cpu.features))
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.tokenizer_spec is None else window_bytes(front.tokenizer_spec)
     how = Lowering(options.prefix, front.vocabulary, window, tuned, known.plan.half)
-    at_length = build_programs(mod, known.constants, how)
-    if front.source.wide is not None:
-        at_length = _with_constants(at_length, c_ngrams.constants(front.source.wide))
+    programs = build_programs(mod, known.constants, how)
+    ngrams = {} if front.source.wide is None else c_ngrams.constants(front.source.wide)
+
+    def at_length(length: int) -> Program:
+        made = programs(length)
+        return replace(made, constants=made.constants | ngrams)
+
     compiled = Compiled(front, known, quantized, at_length)
     _check_head(front.source, compiled)
     return compiled
-
-
-def _with_constants(at_length: Callable[[int], Program], more: dict[str, np.ndarray]) -> Callable[[int], Program]:
-    """The programs with arrays that no kernel reads."""
-
-    def program(length: int) -> Program:
-        made = at_length(length)
-        return replace(made, constants=made.constants | more)
-
-    return program
 
 
 def _check_head(source: ModelSource, compiled: Compiled) -> None:
@@ -287,9 +300,12 @@ def _check_head(source: ModelSource, compiled: Compiled) -> None:
         raise InputError(f"{source.onnx}: the model gives {found}, but its head is said to be {source.head!r}")
 
 
-def _quantized(front: FrontEnd, plan: PrecisionPlan) -> IRModule:
-    statistics = front.statistics if plan.has_integers and not front.written else None
-    return pipeline.run((pipeline.quantized(plan, statistics),), front.mod)
+def _quantized(front: FrontEnd, plan: PrecisionPlan, refits: bool = False) -> IRModule:
+    """refits: whether weights of few bits are refitted to the texts that statistics are taken from, where they are."""
+    if front.written or not plan.has_integers:
+        return pipeline.run((pipeline.quantized(plan, None),), front.mod)
+    texts = front.calibration_texts if refits else ()
+    return pipeline.run((pipeline.quantized(plan, front.statistics, texts),), front.mod)
 
 
 def contents(
@@ -370,21 +386,6 @@ def _max_length(requested: int | None, positions: int | None, least: int, most: 
     if positions is not None and requested > positions:
         raise InputError(f"--max-length {requested}: the model knows {positions} positions; ask for at most that")
     return requested
-
-
-def _calibration(front: FrontEnd) -> calibrate.Calibration:
-    source, given = front.source, front.calibration
-    digest = calibrate.sha256(source.onnx)
-    if given is not None:
-        texts = [front.filled(ids) for ids in calibration_ids(given, source.tokenizer, front.max_length)]
-        check_ids(given, texts, front.vocabulary, front.door.least, front.max_length)
-        return calibrate.calibrate(front.mod, texts, digest, with_second_moments=source.trained_precision is None)
-    if source.calibration is None:
-        raise InputError(
-            f"{source.onnx}: int8 needs calibration: give --calibration with a TSV, lines of text or token ids (.npz, "
-            ".jsonl), or ask for --precision fp32"
-        )
-    return calibrate.load_calibration(source.calibration, digest)
 
 
 def reference_lengths(program: Program) -> list[int]:

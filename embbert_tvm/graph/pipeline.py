@@ -110,15 +110,18 @@ def simplified() -> Pass:
     return _phase(SIMPLIFIED, SIMPLIFICATION)
 
 
-def quantized(plan: PrecisionPlan, calibration: Calibration | None) -> Pass:
-    """Phase 3. calibration: the statistics of the simplified module, None where the plan has no integers.
+def quantized(plan: PrecisionPlan, calibration: Calibration | None, texts: Sequence[Sequence[int]] = ()) -> Pass:
+    """Phase 3. calibration: the statistics of the simplified module, None where the plan has no integers. texts: token
+    ids that weights of fewer than 8 bits are refitted to.
 
     A model that is quantized already is taken at its word, whatever the plan.
     """
 
     def quantize_operators(mod: IRModule) -> IRModule:
         constants = written_of(mod)
-        return with_account(quantize(mod, calibration, plan) if constants is None else qdq.as_written(mod, constants))
+        return with_account(
+            quantize(mod, calibration, plan, texts) if constants is None else qdq.as_written(mod, constants)
+        )
 
     return _phase(QUANTIZED, (quantize_operators,))
 

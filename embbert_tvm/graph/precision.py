@@ -149,6 +149,12 @@ class PrecisionPlan:
         """Whether some operator may compute in integers, so that calibration statistics are needed."""
         return not all(precision.is_float for precision in self.precisions)
 
+    @property
+    def has_low_bits(self) -> bool:
+        """Whether some weights or tables may have fewer than 8 bits."""
+        used = {*self.formats.values(), *(p.weights for p in self.precisions), *(p.tables for p in self.precisions)}
+        return any(FORMATS[name].stored for name in used & set(FORMATS))
+
     def of(self, operators: Mapping[str, str]) -> PrecisionPlan:
         """This plan with every operator of a model named: the form that is written."""
         return replace(self, operators=dict(operators))

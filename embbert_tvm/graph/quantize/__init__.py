@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tvm import IRModule
@@ -46,11 +47,23 @@ _BOUNDED = ("tanh", "sigmoid")  # what they are given reaches further than what 
 __all__ = ["KernelSelection", "Quantized", "keep_float", "quantize"]
 
 
-def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan = PLANS["int8"]) -> Quantized:
+def quantize(
+    mod: IRModule,
+    calibration: Calibration | None,
+    plan: PrecisionPlan = PLANS["int8"],
+    texts: Sequence[Sequence[int]] = (),
+) -> Quantized:
     """A simplified module with its operators in the precision that the plan gives them, wherever there is a kernel.
 
-    calibration: may be None for a plan that quantizes nothing. Raises InputError where the plan names what the module
-    does not have.
+    Args:
+        mod: the simplified module.
+        calibration: may be None for a plan that quantizes nothing.
+        plan: the precision of each operator.
+        texts: token ids; weights of fewer than 8 bits that GPTQ rounds are refitted to what the float model gives on
+            them.
+
+    Raises:
+        InputError: where the plan names what the module does not have.
     """
     given = mod
     if calibration is not None:
@@ -58,13 +71,19 @@ def quantize(mod: IRModule, calibration: Calibration | None, plan: PrecisionPlan
         # A model that was trained through its rounding stays as it is.
         calibration = _holding_largest(Dataflow(mod), calibration) if calibration.second_moments else calibration
     streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()
+    refits = bool(texts) and plan.has_low_bits and plan.rounding == "gptq" and bool(calibration.second_moments)
+    # Which values are made twice is the same however weights are rounded.
+    first = replace(plan, rounding="nearest") if refits else plan
     shared: frozenset = frozenset()
     while True:
-        quantizer = Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS, streams, shared)
+        quantizer = Quantizer(mod, calibration, INT8_OPERATORS, first, LAYERS, streams, shared)
         quantized = quantizer.run()
         if not quantizer.twice:
-            return quantized if mod is given else _named_as(given, quantized)
+            break
         shared |= quantizer.twice
+    if refits:
+        quantized = Quantizer(mod, calibration, INT8_OPERATORS, plan, LAYERS, streams, shared, texts).run()
+    return quantized if mod is given else _named_as(given, quantized)
 
 
 def _holding_largest(graph: Dataflow, calibration: Calibration) -> Calibration:

@@ -92,6 +92,8 @@ def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndar
         taps = weight.astype(np.float64).reshape(-1, table.shape[1], weight.shape[1])
         hessian = np.einsum("tkn,tln->kl", taps, taps)
     blocks = low_bit_table(table, weight_format, hessian)
+    if q.texts is not None:
+        q.texts.put_table(x, blocks.weight * blocks.scale[0])
     return q.keep_blocks(blocks.weight, blocks), float(blocks.scale[0])
 
 
@@ -151,7 +153,13 @@ def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
     bias, weight_format = np.broadcast_to(found.bias, (n,)), q.weight_format(user.name)
     hessian = _hessian(q, found, operands) if operands else None
     if weight_format.stored and operands:
-        channels = low_bit(weight, bias, weight_format, hessian, finest)
+        samples = None
+        if q.texts is not None and hessian is not None:
+            samples = q.texts.samples(expr, found, [o.scale for o in operands])
+        channels = low_bit(weight, bias, weight_format, hessian, finest, samples)
+        if samples is not None:
+            by_step = channels.scale[:, None]
+            q.texts.put(expr, found, samples, channels.weight * by_step, channels.bias * channels.scale)
         q.keep_blocks(channels.weight, channels.blocks)
     else:
         compressed = any(isinstance(o.args[0], np.ndarray) and q.blocks_of(o.args[0]) for o in operands)

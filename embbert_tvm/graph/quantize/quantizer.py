@@ -10,6 +10,7 @@ converted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from embbert_tvm.graph.names import fingerprint, plain
 from embbert_tvm.graph.precision import PrecisionPlan, check_names
 from embbert_tvm.graph.quantize.low_bits import Blocks
 from embbert_tvm.graph.quantize.operator import Operator
+from embbert_tvm.graph.quantize.text_values import LayerTexts
 from embbert_tvm.graph.tvm_workarounds import abandon_function
 from embbert_tvm.kernels import convert
 from embbert_tvm.kernels.fixed_point import rescaled
@@ -104,6 +106,7 @@ class Quantizer:
     layers: tuple = ()  # operators of precisions whose rows are float32 between integers
     streams: frozenset[Var] = frozenset()  # what is made in int16 (streams.py)
     shared: frozenset[Var] = frozenset()  # read as rows and in float32: made as rows
+    calibration_texts: Sequence[Sequence[int]] = ()  # token ids that weights of fewer than 8 bits are refitted to
     graph: Dataflow = field(init=False)
     constants: dict[str, str] = field(default_factory=dict)
     choices: list[KernelSelection] = field(default_factory=list)
@@ -127,6 +130,9 @@ class Quantizer:
         self._found: dict[Var, tuple | None] = {}
         self._asked: set[Var] = set()
         self._planned: dict[str, str] = {}
+        self.texts: LayerTexts | None = None
+        if self.calibration_texts:
+            self.texts = LayerTexts(self.mod, self.calibration_texts, self._scale_of)
 
     def run(self) -> Quantized:
         try:
@@ -164,6 +170,11 @@ class Quantizer:
     def compensates(self) -> bool:
         """Whether weights of fewer than 8 bits are rounded by what they multiply (GPTQ), not to the nearest."""
         return self.plan.rounding == "gptq" and bool(self.calibration.second_moments)
+
+    def _scale_of(self, var: Var) -> float | None:
+        """What one step of `var` is worth, None where it has not been made as int8 rows."""
+        rows = self._rows.get(var)
+        return None if rows is None else rows.scale
 
     def keep_blocks(self, value: np.ndarray, blocks: Blocks) -> np.ndarray:
         """`value`, an int8 constant, after noting what it is made of."""

@@ -10,6 +10,7 @@ from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, Expr, op_name
 from embbert_tvm.graph.quantize import activations
 from embbert_tvm.graph.quantize.low_bits import Blocks, gptq, nearest
+from embbert_tvm.graph.quantize.refit import Samples, refit
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
 from embbert_tvm.kernels.low_bits import COMPRESSED, FORMATS, WeightFormat, rounded_to
@@ -47,15 +48,18 @@ def low_bit(
     weight_format: WeightFormat,
     hessian: np.ndarray | None = None,
     finest: float = 0.0,
+    samples: Samples | None = None,
 ) -> Channels:
     """Quantize real weights (n, k), whose inputs' scales are folded in, to a format of fewer than 8 bits, in steps of
-    `finest` or more: to the nearest levels, or by GPTQ where the second moments of the inputs in steps are given."""
+    `finest` or more: refitted to samples; by GPTQ where the second moments of the inputs in steps are given alone; or
+    to the nearest levels."""
     weight_format = weight_format.within(weight.shape[1])
-    blocks = (
-        nearest(weight, weight_format, finest=finest)
-        if hessian is None
-        else gptq(weight, weight_format, hessian, finest=finest)
-    )
+    if samples is not None:
+        blocks, bias = refit(weight, bias, weight_format, samples, finest)
+    elif hessian is not None:
+        blocks = gptq(weight, weight_format, hessian, finest=finest)
+    else:
+        blocks = nearest(weight, weight_format, finest=finest)
     channels = Channels(blocks.weight, blocks.scale, np.zeros(len(weight), np.int32), blocks, True)
     return replace(channels, bias=channels.to_steps(bias.astype(np.float64)))
 
