@@ -155,6 +155,15 @@ class PrecisionPlan:
         used = {*self.formats.values(), *(p.weights for p in self.precisions), *(p.tables for p in self.precisions)}
         return any(FORMATS[name].stored for name in used & set(FORMATS))
 
+    def in_bytes(self) -> PrecisionPlan:
+        """This plan with 8 bits in the place of fewer, to the nearest: what it decides beside rounding, sooner."""
+
+        def whole(name: str) -> str:
+            return "int8" if PRECISIONS[name].activations == "int8" else name
+
+        operators = {name: whole(precision) for name, precision in self.operators.items()}
+        return replace(self, default=whole(self.default), operators=operators, formats={}, rounding="nearest")
+
     def of(self, operators: Mapping[str, str]) -> PrecisionPlan:
         """This plan with every operator of a model named: the form that is written."""
         return replace(self, operators=dict(operators))

@@ -163,3 +163,8 @@ def test_has_low_bits():
     assert not PLANS["int8"].has_low_bits
     assert not PLANS["fp16"].has_low_bits
     assert replace(PLANS["int8"], formats={"fc": "int6"}).has_low_bits
+
+
+def test_in_bytes():
+    plan = PrecisionPlan("int4", {"a": "fp16", "b": "int2"}, {"b": "int3"}, ranges={"a": "kl"})
+    assert plan.in_bytes() == PrecisionPlan("int8", {"a": "fp16", "b": "int8"}, ranges={"a": "kl"}, rounding="nearest")

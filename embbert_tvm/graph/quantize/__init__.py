@@ -73,7 +73,7 @@ def quantize(
     streams = find_streams(Dataflow(mod)) if calibration is not None else frozenset()
     refits = bool(texts) and plan.has_low_bits and plan.rounding == "gptq" and bool(calibration.second_moments)
     # Which values are made twice is the same however weights are rounded.
-    first = replace(plan, rounding="nearest") if refits else plan
+    first = plan.in_bytes() if refits else plan
     shared: frozenset = frozenset()
     while True:
         quantizer = Quantizer(mod, calibration, INT8_OPERATORS, first, LAYERS, streams, shared)
