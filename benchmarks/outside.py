@@ -20,6 +20,7 @@ from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.validate import logits_of
 from embbert_tvm.models.folder import find_model
+from embbert_tvm.models.ngrams import load_ngram_model
 from embbert_tvm.rejection import ENERGY, MAX_SOFTMAX, Rejection, softmax
 from embbert_tvm.report.confidence import text as report
 from embbert_tvm.table import table
@@ -64,7 +65,13 @@ def values_of(package: Package, examples: list[Example]) -> np.ndarray:
     """Logits (N, classes) of the package's C on this machine, and what else tells none of these."""
     parts = [package.split(one) for one in logits_of(package, examples)]
     rejection = package.rejection
-    return np.stack([one[0] if rejection is None else rejection.values(one, package.more) for one in parts])
+    if rejection is None:
+        return np.stack([one[0] for one in parts])
+    values = np.stack([rejection.values(one, package.more) for one in parts])
+    if not package.linear.is_dir():
+        return values
+    linear = load_ngram_model(package.linear).logits([x.text for x in examples], [x.text_pair for x in examples])
+    return rejection.with_ngrams(values, linear)
 
 
 if __name__ == "__main__":

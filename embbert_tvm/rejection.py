@@ -17,7 +17,9 @@ MAX_SOFTMAX = "max softmax"  # the largest of the scores
 ENERGY = "energy"  # T log sum exp(logits / T)
 DISTANCE = "distance"  # the squared distance of the logits to the nearest class's mean, negated
 MAHALANOBIS = "mahalanobis"  # the same of what the head reads, in steps of its spread within a class
-LOGISTIC = "logistic"  # that, and how far the vector lies in a direction in which dev and other texts differ
+# That, and how far the vector lies in a direction in which dev and other texts differ; of a model with n-grams the
+# largest of their logits, too.
+LOGISTIC = "logistic"
 SCORES = (MAX_SOFTMAX, ENERGY, DISTANCE, MAHALANOBIS, LOGISTIC)
 OF_A_VECTOR = (MAHALANOBIS, LOGISTIC)
 KNOWN_HEAD = "known"  # of OF_A_VECTOR: the further head that gives what the head reads in such steps
@@ -27,15 +29,23 @@ _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 1e-3, 1e3
 
 @dataclass(frozen=True)
 class Direction:
-    """A direction of vectors in which known texts lie farther than others: whole numbers of `step`."""
+    """A direction of vectors in which known texts lie farther than others: whole numbers of `step`.
+
+    ngrams: how much the largest logit of a text's n-grams adds; None of a model that has none.
+    """
 
     numbers: tuple[int, ...]
     step: float
+    ngrams: float | None = None
 
-    def along(self, vectors: np.ndarray) -> np.ndarray:
-        """How far each of the vectors (N, width) lies in it, (N,)."""
-        found: np.ndarray = vectors @ (np.array(self.numbers) * self.step)
-        return found
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """How far each of the vectors lies in it, with what the n-grams add, (N,).
+
+        values (N, width): the vectors, behind each the largest logit of the text's n-grams where `ngrams` is not None.
+        """
+        width = len(self.numbers)
+        found: np.ndarray = values[:, :width] @ (np.array(self.numbers) * self.step)
+        return found if self.ngrams is None else found + self.ngrams * values[:, width]
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,20 @@ class Rejection:
         return len(self.means) if self.means is not None and self.score in OF_A_VECTOR else None
 
     def known(self, values: np.ndarray) -> np.ndarray:
-        """How known each text looks, (N,), by logits (N, classes), behind which the vector of OF_A_VECTOR stands."""
+        """How known each text looks, (N,), by logits (N, classes), behind which the vector of OF_A_VECTOR stands, and
+        behind that what `with_ngrams` puts there."""
         means = None if self.means is None else np.array(self.means) * (self.step or 1.0)
         asked = np.asarray(values, np.float64)[:, self.classes or 0 :]
-        found = KNOWN[self.score](asked, self.temperature, means)
-        return found if self.direction is None else found + self.direction.along(asked)
+        if self.direction is None:
+            return KNOWN[self.score](asked, self.temperature, means)
+        vectors = asked[:, : len(self.direction.numbers)]
+        return KNOWN[self.score](vectors, self.temperature, means) + self.direction.along(asked)
+
+    def with_ngrams(self, values: np.ndarray, linear: np.ndarray | None) -> np.ndarray:
+        """What `known` takes, by what `values` gave of each text (N, width) and its n-grams' logits (N, classes)."""
+        if self.direction is None or self.direction.ngrams is None or linear is None:
+            return values
+        return np.concatenate([values, linear.max(1, keepdims=True)], 1)
 
     def labels(self, values: np.ndarray) -> np.ndarray:
         """The index of each text's label by what `known` takes; the number of classes for none of these."""
@@ -84,6 +103,8 @@ class Rejection:
             found["step"] = self.step
         if self.direction is not None:
             found["direction"] = {"step": self.direction.step, "numbers": list(self.direction.numbers)}
+            if self.direction.ngrams is not None:
+                found["direction"]["ngrams"] = self.direction.ngrams
         return found if self.means is None else found | {"means": [list(row) for row in self.means]}
 
 
@@ -114,10 +135,12 @@ KNOWN: Mapping[str, Callable[[np.ndarray, float, np.ndarray | None], np.ndarray]
 }
 
 
-def read_rejection(document: object, classes: int, more: Sequence[FurtherHead] = ()) -> Rejection | None:
+def read_rejection(
+    document: object, classes: int, more: Sequence[FurtherHead] = (), has_ngrams: bool = False
+) -> Rejection | None:
     """What `to_dict` wrote of a model of so many classes; None for None. Raises InputError that says what is wrong.
 
-    more: the model's further heads.
+    more: the model's further heads; has_ngrams: whether n-grams of the text add to its logits.
     """
     if document is None:
         return None
@@ -145,6 +168,8 @@ def read_rejection(document: object, classes: int, more: Sequence[FurtherHead] =
     direction = None
     if score == LOGISTIC:
         direction = _direction(document["direction"], width)
+        if direction.ngrams is not None and not has_ngrams:
+            raise InputError(f"{NONE_TEXT}: the direction has a number for n-grams, which the model does not have")
     return Rejection(score, temperature, threshold, rows, step, direction)
 
 
@@ -152,7 +177,7 @@ def _direction(document: object, width: int) -> Direction:
     if not isinstance(document, dict):
         raise InputError(f"{NONE_TEXT}: direction must be an object")
     rows, step = _steps("direction", document, [document.get("numbers")], (1, width))
-    return Direction(tuple(map(int, rows[0])), step)
+    return Direction(tuple(map(int, rows[0])), step, _number(document, "ngrams") if "ngrams" in document else None)
 
 
 def _steps(

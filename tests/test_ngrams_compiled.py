@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from embbert_tvm.device.places import open_place
 from embbert_tvm.device.profile import profile
 from embbert_tvm.device.validate import validate
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.folder import read_folder, write_config
 from embbert_tvm.models.ngrams import NEXT_TEXT
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.options import CompileOptions
+from embbert_tvm.rejection import LOGISTIC, Direction, Rejection
+from embbert_tvm.training.whitening import add_known_head, distances, load_features
 
 LONG = "please turn the kitchen lights off again " * 300  # 12,300 bytes
 
@@ -110,6 +114,37 @@ def test_wide_adds_to_the_bits_of_the_package_without(wide, tmp_path):
 
 def small_weights():
     return load_package(small.package("int8", "cortex-m7")).weights_bytes
+
+
+def test_the_c_says_none_of_these_by_the_n_grams_too(tmp_path):
+    folder = read_folder(small.copy_of_folder(tmp_path / "model"))
+    model = model_of(small.LABELS, rank=3)
+    model.save(folder.path / "wide")
+    texts = [f"{first} {second}" for first in small.TEXTS for second in [*small.TEXTS, "party time", "bananas", "hm"]]
+    ids = [tokenize(folder.tokenizer, text, max_length=folder.config.max_length).ids for text in texts]
+    found = distances(load_features(folder, ids), np.arange(len(ids)) % 3, 3)
+    written = add_known_head(folder, found.map, ids)
+    linear = model.logits(texts, [None] * len(texts))
+    spread = found.dev.min(1).std() / linear.max(1).std()
+    numbers = tuple(np.random.default_rng(0).integers(-2, 3, found.dev_vectors.shape[1]).tolist())
+    rows = tuple(map(tuple, np.round(found.map.means / found.step).tolist()))
+    rejection = Rejection(LOGISTIC, 1.0, 0.0, rows, found.step, Direction(numbers, 0.125, float(np.float32(spread))))
+    values = rejection.with_ngrams(np.concatenate([linear, found.dev_vectors], 1), linear)
+    rejection = replace(rejection, threshold=float(np.float32(np.median(rejection.known(values)))))
+    write_config(replace(written, rejection=rejection))
+    package = api.compile(folder.path, "host", tmp_path / "package").contents
+    told = []
+    with open_place("host", package) as device:
+        for text, own in zip(texts, linear, strict=True):
+            said = device.classify(text)
+            parts = rejection.values(package.split(said.run.logits), package.more)[None]
+            values = rejection.with_ngrams(parts, own[None])
+            if abs(rejection.known(values)[0] - rejection.threshold) > 1e-3:
+                assert said.label == rejection.labels(values)[0]
+                told.append((said.label == 3, replace(rejection, direction=None).labels(parts)[0] == 3))
+    by_ngrams, without = np.array(told).T
+    assert 0 < by_ngrams.sum() < len(told)
+    assert (by_ngrams != without).any()
 
 
 def test_wide_on_qemu_gives_the_hosts_bits(wide):

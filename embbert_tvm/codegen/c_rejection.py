@@ -23,6 +23,7 @@ _KNOWN = {
     LOGISTIC: template("known_mahalanobis.c.in"),
 }
 _ALONG = template("known_along.c.in")
+_NGRAMS = template("known_ngrams.c.in")
 _SCORES = template("scores_calibrated.c.in").rstrip("\n")
 
 _MEANS = template("class_means.c.in").rstrip("\n")
@@ -45,6 +46,8 @@ def scores(rejection: Rejection, in_blob: bool = False) -> str:
     if rejection.direction is not None:
         along = _ALONG.replace("@DIRECTION@", ", ".join(map(str, rejection.direction.numbers)))
         along = along.replace("@DIRECTION_STEP@", real(rejection.direction.step))
+        if rejection.direction.ngrams is not None:
+            along += _NGRAMS.replace("@NGRAMS@", real(rejection.direction.ngrams))
         found = found.replace("@MOST@", "most").replace("@MOST_ALONG@", along)
     found = found.replace("@MOST_ALONG@", "").replace("@INVERSE@", real(1 / rejection.temperature))
     found = found.replace("@THRESHOLD@", real(rejection.threshold)).replace("@MOST@", real(-rejection.threshold))

@@ -294,7 +294,8 @@ def _target(document: Mapping[str, Any], where: Path) -> str:
 
 def _rejection(document: Mapping[str, Any], classes: int, where: Path) -> Rejection | None:
     try:
-        return read_rejection(document.get("none_of_these"), classes, _heads(document, where))
+        has_ngrams = document.get("linear") is not None
+        return read_rejection(document.get("none_of_these"), classes, _heads(document, where), has_ngrams)
     except InputError as error:
         raise InputError(f"{where}: {error}: compile the model again") from None
 

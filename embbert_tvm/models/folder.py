@@ -127,7 +127,8 @@ def read_folder(path: Path) -> ModelFolder:
         raise InputError(f"{file}: name must be a string, not {name!r}")
     labels = _labels(document, file)
     more = _heads(document, file, config)
-    return ModelFolder(path, name, config, labels, _rejection(document, file, labels, more), more)
+    rejection = _rejection(document, file, labels, more, (path / WIDE).is_dir())
+    return ModelFolder(path, name, config, labels, rejection, more)
 
 
 def wide_of(path: Path, labels: tuple[str, ...] | None) -> ngrams.NgramModel | None:
@@ -155,10 +156,14 @@ def _labels(document: dict[str, Any], file: Path) -> tuple[str, ...] | None:
 
 
 def _rejection(
-    document: dict[str, Any], file: Path, labels: tuple[str, ...] | None, more: tuple[FurtherHead, ...]
+    document: dict[str, Any],
+    file: Path,
+    labels: tuple[str, ...] | None,
+    more: tuple[FurtherHead, ...],
+    has_ngrams: bool,
 ) -> Rejection | None:
     try:
-        found = read_rejection(document.get("none_of_these"), len(labels or ()), more)
+        found = read_rejection(document.get("none_of_these"), len(labels or ()), more, has_ngrams)
     except InputError as error:
         raise InputError(f"{file}: {error}: write it with `embbert-tvm reject`") from None
     if found is not None and labels is None:

@@ -148,6 +148,8 @@ def _logits(folder: ModelFolder | NgramFolder, texts: Texts) -> np.ndarray:
     logits = texts.linear
     if isinstance(folder, ModelFolder):
         logits = texts.together(run_all(float_runner(folder), texts.ids))
+        if folder.rejection is not None:
+            logits = folder.rejection.with_ngrams(logits, texts.linear)
     assert logits is not None
     return logits
 

@@ -14,7 +14,7 @@ FEWEST = 4 * FOLDS  # of the others, from which a direction can be learned
 _STRENGTHS = (1.0, 10.0, 100.0)  # of the penalty 1/2 s |w|^2, beside a loss that is summed over the texts
 _ROUNDS = 25  # of Newton's method, which is done after about eight
 _END = 1e-8
-_LEAST_WEIGHT = 1e-3  # of the distance, by which the direction is divided
+_LEAST_WEIGHT = 1e-3  # of the distance, by which the others are divided
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,40 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What tells known texts from others: vectors (N, width), the squared distances to the nearest class (N,), and of a
+    model with n-grams the largest of their logits (N,)."""
+
+    vectors: np.ndarray
+    nearest: np.ndarray
+    ngrams: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def at(self, rows: np.ndarray) -> Seen:
+        return Seen(self.vectors[rows], self.nearest[rows], None if self.ngrams is None else self.ngrams[rows])
+
+    def beside(self, others: Seen) -> Seen:
+        """These texts and then the others."""
+        both = None
+        if self.ngrams is not None and others.ngrams is not None:
+            both = np.concatenate([self.ngrams, others.ngrams])
+        return Seen(
+            np.concatenate([self.vectors, others.vectors]), np.concatenate([self.nearest, others.nearest]), both
+        )
+
+
+@dataclass(frozen=True)
 class _Fit:
-    """How known a text is: vectors @ weight - the squared distance."""
+    """How known a text is: vectors @ weight - the squared distance, and where there are such n-grams * their factor."""
 
     weight: np.ndarray
+    ngrams: float | None
 
-    def known(self, vectors: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-        found: np.ndarray = vectors @ self.weight - nearest
-        return found
+    def known(self, seen: Seen) -> np.ndarray:
+        found: np.ndarray = seen.vectors @ self.weight - seen.nearest
+        return found if self.ngrams is None or seen.ngrams is None else found + self.ngrams * seen.ngrams
 
 
 def logistic_regression(features: np.ndarray, positive: np.ndarray, strength: float) -> np.ndarray:
@@ -62,43 +88,41 @@ def logistic_regression(features: np.ndarray, positive: np.ndarray, strength: fl
     return weight
 
 
-def fit_direction(
-    dev: np.ndarray, others: np.ndarray, dev_nearest: np.ndarray, others_nearest: np.ndarray
-) -> Learned | None:
-    """The direction by dev's vectors (N, width) and those of others (M, width), and their squared distances to the
-    nearest class. None where the others are too few, or the distance tells nothing beside a direction."""
+def fit_direction(dev: Seen, others: Seen) -> Learned | None:
+    """The direction by dev's texts and others. None where one of the two are too few."""
     if min(len(dev), len(others)) < FEWEST:
         return None
-    vectors = np.concatenate([dev, others])
-    nearest = np.concatenate([dev_nearest, others_nearest])
-    is_dev = np.arange(len(vectors)) < len(dev)
-    fold = np.empty(len(vectors), int)
+    seen = dev.beside(others)
+    is_dev = np.arange(len(seen)) < len(dev)
+    fold = np.empty(len(seen), int)
     for kind in (is_dev, ~is_dev):
         fold[kind] = np.random.default_rng(0).permutation(kind.sum()) % FOLDS
     best: tuple[float, float, np.ndarray] | None = None
     for strength in _STRENGTHS:
-        known = np.empty(len(vectors))
+        known = np.empty(len(seen))
         for number in range(FOLDS):
             rest = fold != number
-            found = _fit(vectors[rest], nearest[rest], is_dev[rest], strength)
-            if found is None:
-                break
-            known[~rest] = found.known(vectors[~rest], nearest[~rest])
-        else:
-            told = auroc(known[is_dev], known[~is_dev])
-            if best is None or told > best[0]:
-                best = told, strength, known
-    whole = None if best is None else _fit(vectors, nearest, is_dev, best[1])
-    if best is None or whole is None:
-        return None
+            known[~rest] = _fit(seen.at(rest), is_dev[rest], strength).known(seen.at(~rest))
+        told = auroc(known[is_dev], known[~is_dev])
+        if best is None or told > best[0]:
+            best = told, strength, known
+    assert best is not None
+    whole = _fit(seen, is_dev, best[1])
     step = float(np.float32(max(np.abs(whole.weight).max(), 1e-6) / MOST_STEPS))
-    direction = Direction(tuple(np.round(whole.weight / step).astype(int).tolist()), step)
-    return Learned(direction, best[2][is_dev], best[2][~is_dev])
+    numbers = tuple(np.round(whole.weight / step).astype(int).tolist())
+    return Learned(Direction(numbers, step, whole.ngrams), best[2][is_dev], best[2][~is_dev])
 
 
-def _fit(vectors: np.ndarray, nearest: np.ndarray, is_dev: np.ndarray, strength: float) -> _Fit | None:
+def _fit(seen: Seen, is_dev: np.ndarray, strength: float) -> _Fit:
     # The vectors' own scale stays: what hardly varies within a class is small in them, and lost in int8.
-    spread = nearest[is_dev].std() + 1e-6
-    features = np.concatenate([vectors, nearest[:, None] / spread], 1)
+    spread = seen.nearest[is_dev].std() + 1e-6
+    parts = [seen.vectors, seen.nearest[:, None] / spread]
+    if seen.ngrams is not None:
+        own_spread = seen.ngrams[is_dev].std() + 1e-6
+        parts.append(seen.ngrams[:, None] / own_spread)
+    features = np.concatenate(parts, 1)
     weight = logistic_regression(features - features[is_dev].mean(0), is_dev, strength)[:-1]
-    return None if -weight[-1] < _LEAST_WEIGHT else _Fit(weight[:-1] * spread / -weight[-1])
+    width = seen.vectors.shape[1]
+    factor = max(-weight[width], _LEAST_WEIGHT)  # of the distance
+    ngrams = None if seen.ngrams is None else float(np.float32(weight[-1] / own_spread * spread / factor))
+    return _Fit(weight[:width] * spread / factor, ngrams)

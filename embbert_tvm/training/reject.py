@@ -25,7 +25,7 @@ from embbert_tvm.training.confidence import (
     smooth_calibration_error,
 )
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
-from embbert_tvm.training.logistic import Learned, fit_direction
+from embbert_tvm.training.logistic import Learned, Seen, fit_direction
 
 if TYPE_CHECKING:
     from embbert_tvm.training.whitening import Distances
@@ -88,6 +88,8 @@ def fit_folder(
     logits = run_all(float_runner(replace(folder, rejection=None)), ids)
     outside = None if strange is None else strange.together(logits[count:])
     whitened = _whitened(folder, ids, texts.expected, classes)
+    if whitened is not None and strange is not None and texts.linear is not None and strange.linear is not None:
+        whitened = replace(whitened, ngrams=(texts.linear.max(1), strange.linear.max(1)))
     found = fit(texts.together(logits[:count]), texts.expected, outside, options.keep, options.accept, whitened)
     if vector and whitened is None:
         raise InputError(f"{folder.path}: a vector needs torch, model.safetensors and not too many labels")
@@ -157,8 +159,9 @@ def fit(
 def _learned(whitened: Distances) -> Learned | None:
     if whitened.others is None:
         return None
-    nearest = (whitened.dev.min(1), whitened.others.min(1))
-    return fit_direction(whitened.dev_vectors, whitened.other_vectors, *nearest)
+    ngrams = whitened.ngrams or (None, None)
+    dev = Seen(whitened.dev_vectors, whitened.dev.min(1), ngrams[0])
+    return fit_direction(dev, Seen(whitened.other_vectors, whitened.others.min(1), ngrams[1]))
 
 
 def _separation_by_distances(found: Distances, expected: np.ndarray) -> float:

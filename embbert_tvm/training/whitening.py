@@ -48,7 +48,8 @@ class Whitening:
 class Distances:
     """Squared distances to the classes' means: of dev (N, classes), each text by a map that was fitted without it; of
     the others (M, classes), None without. map: fitted on all of dev, its means whole numbers of `step`. The vectors of
-    dev (N, width) and of the others are by that map."""
+    dev (N, width) and of the others are by that map. ngrams: of a model with n-grams the largest of their logits, of
+    each text of dev (N,) and of the others."""
 
     dev: np.ndarray
     others: np.ndarray | None
@@ -56,6 +57,7 @@ class Distances:
     step: float
     dev_vectors: np.ndarray
     other_vectors: np.ndarray
+    ngrams: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def fit_map(features: np.ndarray, expected: np.ndarray, classes: int) -> Whitening:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -245,6 +247,33 @@ def test_a_direction_is_kept_where_others_differ_in_it():
     for wrong, words in (({"step": 1.0}, "1 rows of 6 numbers"), ([1], "must be an object")):
         with pytest.raises(InputError, match=words):
             read_rejection(document | {"direction": wrong}, 3, (head,))
+
+
+def test_the_logits_of_n_grams_tell_what_the_vectors_do_not():
+    features, expected = stretched(400, 1)
+    others = stretched(440, 2)[0] + np.array([0, 0, 0.7, 0, 0, 0])  # hardly farther than the known
+    rng = np.random.default_rng(3)
+    logits = 9 * np.eye(3)[expected]
+    whitened = distances(np.concatenate([features, others[:40]]), expected, 3)
+    own, strange = rng.normal(5, 1, 400), rng.normal(1, 1, 440)
+    assert fit(logits, expected, logits[:40], whitened=whitened).compared.get(LOGISTIC, 0) < 0.8
+    whitened = replace(whitened, ngrams=(own, strange[:40]))
+    rejection = fit(logits, expected, logits[:40], whitened=whitened).rejection
+    assert rejection.score == LOGISTIC
+    assert rejection.direction.ngrams > 0
+    new, classes = stretched(400, 5)
+    told = []
+    for x, largest in ((new, rng.normal(5, 1, 400)), (others[40:], strange[40:])):
+        linear = np.stack([largest - 1, largest, largest - 2], 1)
+        values = rejection.with_ngrams(np.concatenate([9 * np.eye(3)[classes], whitened.map.vectors(x)], 1), linear)
+        assert np.array_equal(values[:, -1], largest)
+        told.append(rejection.labels(values))
+    assert np.mean(told[0] == classes) > 0.9
+    assert np.mean(told[1] == 3) > 0.9
+    head = FurtherHead(KNOWN_HEAD, VECTOR, (), width=6)
+    assert read_rejection(rejection.to_dict(), 3, (head,), has_ngrams=True) == rejection
+    with pytest.raises(InputError, match="n-grams, which the model does not have"):
+        read_rejection(rejection.to_dict(), 3, (head,))
 
 
 def test_a_direction_needs_some_of_the_others():
