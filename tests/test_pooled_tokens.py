@@ -1,4 +1,4 @@
-"""An EmbBERT whose layers behind the first read several tokens as one row, from the model to the C."""
+"""An EmbBERT that pools tokens behind its first layer, or keys in each, from the model to the C."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from embbert_tvm.training.sets import read_sets
 from embbert_tvm.training.start import start_model
 
 
-def config(pool: int, layers: int = 3) -> EmbBertConfig:
-    return EmbBertConfig(300, 64, 32, 16, kernel_size=4, layers=layers, pool_tokens=pool)
+def config(pool: int, layers: int = 3, keys: int = 1) -> EmbBertConfig:
+    return EmbBertConfig(300, 64, 32, 16, kernel_size=4, layers=layers, pool_tokens=pool, pool_keys=keys)
 
 
-@pytest.mark.parametrize("pool", [2, 3, 4])
-def test_padding_does_not_count(pool):
+@pytest.mark.parametrize(("pool", "keys"), [(2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (1, 4), (2, 4)])
+def test_padding_does_not_count(pool, keys):
     """In training, masked or alone, a text has the same logits."""
     torch.manual_seed(0)
-    model = EmbBert(config(pool), 5, dropout=0.0).eval()
+    model = EmbBert(config(pool, keys=keys), 5, dropout=0.0).eval()
     ids = torch.randint(5, 300, (3, 13))
     lengths = (13, 7, 3)
     for row, length in zip(ids, lengths, strict=True):
@@ -54,24 +54,29 @@ def test_padding_does_not_count(pool):
     torch.testing.assert_close(model.train()(ids, ids != 0), together, atol=1e-5, rtol=0)
     model.eval()
     assert [len(rows[0]) for rows in model.layers(ids, ids != 0)] == [13, *[-(-13 // pool)] * 2]
-    first = EmbBert(config(1), 5).eval()
+    first = EmbBert(config(1, keys=keys), 5).eval()
     first.load_state_dict(model.state_dict())
     torch.testing.assert_close(first.layers(ids)[0], model.layers(ids)[0])
 
 
 def test_older_files_have_no_pooling():
     values = config(1).to_dict()
-    del values["pool_tokens"]
+    del values["pool_tokens"], values["pool_keys"]
     assert EmbBertConfig.from_dict(values) == config(1)
     with pytest.raises(InputError, match="pool_tokens must be a whole number"):
         EmbBertConfig.from_dict(values | {"pool_tokens": 0})
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+POOLED = {"tokens": (2, 1), "keys": (1, 4), "both": (4, 2), "three": (1, 3)}
+
+
+@pytest.fixture(scope="module", params=POOLED)
+def folder(request, tmp_path_factory):
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS * 3, 60)
-    model = build(dataclasses.replace(config(2, layers=4), vocabulary_size=tokenizer.get_vocab_size()), 3, 0.0)
+    pool, keys = POOLED[request.param]
+    sizes = config(pool, layers=4, keys=keys)
+    model = build(dataclasses.replace(sizes, vocabulary_size=tokenizer.get_vocab_size()), 3, 0.0)
     path = tmp_path_factory.mktemp("pooled") / "model"
     export_folder(model.save_pretrained(path, name="pooled", labels=["a", "b", "c"], tokenizer=tokenizer))
     vocabulary = model.config.vocabulary_size
@@ -135,5 +140,8 @@ def test_what_does_not_go_with_it_is_refused(tmp_path, monkeypatch):
     other = Job(tsv, tmp_path / "m", Recipe(), preset="mamba", pool_tokens=2)
     with pytest.raises(InputError, match="--pool-tokens is for an EmbBERT"):
         start_model(other, read_sets(other))
+    keys = Job(tsv, tmp_path / "m", Recipe(), preset="mamba", pool_keys=2)
+    with pytest.raises(InputError, match="--pool-keys is for an EmbBERT"):
+        start_model(keys, read_sets(keys))
     with pytest.raises(InputError, match="no row for each"):
         Trainee(EmbBert(config(2), 2), ELECTRA, 8)

@@ -18,6 +18,7 @@ OF_THE_JOB = (
     "preset",
     "max_length",
     "pool_tokens",
+    "pool_keys",
     "regression",
     "precision",
     "lora",

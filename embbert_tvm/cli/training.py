@@ -63,6 +63,13 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
             hidden=True,
             help="Of an EmbBERT: rows of the first layer that the others read as one, their mean.",
         ),
+        click.option(
+            "--pool-keys",
+            type=click.IntRange(min=1, max=256),
+            metavar="N",
+            hidden=True,
+            help="Of an EmbBERT: rows of which each key and value of an attention is the mean.",
+        ),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
         click.option("--tokenizer", type=PATH, hidden=True, help="A tokenizer.json. Default: trained on TSV."),
         click.option(

@@ -22,6 +22,8 @@ from embbert_tvm.kernels.integer_scan import INPUT_BITS, IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import BITS as POOL_BITS
 from embbert_tvm.kernels.pool import SQUARE_BITS, Pool
+from embbert_tvm.kernels.pool_rows import BITS as POOL_ROWS_BITS
+from embbert_tvm.kernels.pool_rows import PoolRows
 from embbert_tvm.kernels.product import RESIDUAL_BITS, ProductInput
 from embbert_tvm.kernels.row_block.spec import HalfLinear, Reach
 
@@ -142,6 +144,12 @@ def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Write
     else:
         level = f"{f'T(max(T({x})))' if spec.kind == 'max' else f'{x}[L - 1:L]'} * 2**{POOL_BITS}"
     writer.put(out, f"saturate(multiply_high({level}, {multiplier}))")
+
+
+def rows_pooled(spec: PoolRows, x: str, multiplier: str, out: str, writer: Writer) -> None:
+    of = f"{x}, {spec.size}, {spec.stride}"
+    factor = f"{multiplier}[rows_in({of}) - 1]"
+    writer.put(out, f"saturate(multiply_high(windows({of}) * 2**{POOL_ROWS_BITS}, {factor}))")
 
 
 def scanned(spec: IntegerScan, of: Sequence[str], constants: Sequence[str], out: str, writer: Writer) -> None:

@@ -24,6 +24,7 @@ from embbert_tvm.codegen.equation_writer import (
     pooled,
     recurred,
     residual_terms,
+    rows_pooled,
     scanned,
     side_by_side,
     source_of,
@@ -40,7 +41,6 @@ from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.layouts import DSP_CODES
 from embbert_tvm.kernels.pool import Pool
-from embbert_tvm.kernels.pool_rows import BITS as POOL_ROWS_BITS
 from embbert_tvm.kernels.pool_rows import PoolRows
 from embbert_tvm.kernels.product import Product
 from embbert_tvm.kernels.row_block import spec as row_block
@@ -221,9 +221,7 @@ def _(spec: Pool, writer: Writer) -> None:
 @_write.register
 def _(spec: PoolRows, writer: Writer) -> None:
     x, multiplier, out = (writer.take() for _ in range(3))
-    of = f"{x}, {spec.size}, {spec.stride}"
-    factor = f"{multiplier}[rows_in({of}) - 1]"
-    writer.put(out, f"saturate(multiply_high(windows({of}) * 2**{POOL_ROWS_BITS}, {factor}))")
+    rows_pooled(spec, x, multiplier, out, writer)
 
 
 @_write.register

@@ -17,6 +17,7 @@ from embbert_tvm.codegen.equation_writer import (
     pooled,
     recurred,
     residual_terms,
+    rows_pooled,
     scanned,
     side_by_side,
     stem,
@@ -182,6 +183,16 @@ def _(stage: row_block.Pool, spec: row_block.RowBlock, writer: Writer) -> _Stage
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         pooled(stage.spec, values[stage.source], constants, tensors[stage.tensor], writer)
+
+    return write
+
+
+@_declared.register
+def _(stage: row_block.PoolRows, spec: row_block.RowBlock, writer: Writer) -> _Stage:
+    multiplier = writer.take()
+
+    def write(values: dict[int, str], tensors: dict[int, str]) -> None:
+        rows_pooled(stage.spec, values[stage.source], multiplier, tensors[stage.tensor], writer)
 
     return write
 

@@ -26,6 +26,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Load,
     Parts,
     Pool,
+    PoolRows,
     RowBlock,
     Save,
     Stage,
@@ -84,7 +85,9 @@ class KernelCall:
         """How many rows there are: as many as the text has, or fewer where a convolution leaves out some."""
         if self.like is not None:
             return self.writer.rows_like(self.like)
-        made = [v for n in self.group.nodes for v in (*n.values, *(v for v, a in n.reads if a is Access.ROW))]
+        nodes = self.group.nodes
+        made = [v for n in nodes if not n.leaves_few for v in n.values]
+        made += [v for n in nodes for v, access in n.reads if access is Access.ROW]
         dims = [shape(v)[0] for v in made]
         return next((dim for dim in dims if not isinstance(dim, (int, Var))), self.writer.length)
 
@@ -123,7 +126,7 @@ class KernelCall:
         return len(self.inputs) - 1
 
     def output(self, node: Node, tensor: Tensor) -> int:
-        length = self.rows
+        length = self.rows if tensor.share == 1 else shape(node.values[0])[0]
         if tensor.interleaved:
             dims = [self.isa.groups_of(length), width(tensor.parts, self.isa), self.isa.interleave]
         else:
@@ -144,10 +147,10 @@ class KernelCall:
             self.stages.append(Load(self.new_value(parts, tuple(same), dtype), number))
         return self.value_of[var]
 
-    def interleaved_tensor(self, var: Var) -> int:
+    def interleaved_tensor(self, var: Var, share: int = 1) -> int:
         """The row-interleaved tensor of what stages read by other rows than the block's."""
         stored = self.writer.interleaved(var)
-        return self.input(Tensor(stored.parts, dtype=str(var.ty.dtype)), stored.expr)
+        return self.input(Tensor(stored.parts, dtype=str(var.ty.dtype), share=share), stored.expr)
 
     # Results.
 
@@ -189,13 +192,12 @@ class KernelCall:
         its place."""
         ends = {id(n) for n in self.group.nodes}
         for number, out in enumerate(self.outputs):
-            if not out.tensor.interleaved:
+            if not out.tensor.interleaved or out.tensor.share > 1:
                 continue
             for index, (tensor, expr) in enumerate(self.inputs):
                 variables = [v for v, s in self.writer.stored.items() if s.expr.same_as(expr)]
-                if not variables or not tensor.interleaved or width(tensor.parts, self.isa) != width(
-                    out.tensor.parts, self.isa
-                ):  # fmt: skip
+                alike = width(tensor.parts, self.isa) == width(out.tensor.parts, self.isa)
+                if not variables or not tensor.interleaved or tensor.share > 1 or not alike:
                     continue
                 if self.writer.is_last(variables, ends) and self.read_before(index, number):
                     return index, number
@@ -257,8 +259,8 @@ def _renumbered(stage: Stage, number: dict[int, int]) -> Stage:
     if isinstance(stage, (Load, Save)):
         return type(stage)(stage.value, number[stage.tensor])
     if isinstance(stage, (Attend, HalfAttend)):
-        return type(stage)(stage.value, stage.query, number[stage.keys], number[stage.values])
-    if isinstance(stage, (Unfold, Linear, HalfLinear, Pool, Window)) and stage.tensor is not None:
+        return replace(stage, keys=number[stage.keys], values=number[stage.values])
+    if isinstance(stage, (Unfold, Linear, HalfLinear, Pool, PoolRows, Window)) and stage.tensor is not None:
         return replace(stage, tensor=number[stage.tensor])
     return stage
 

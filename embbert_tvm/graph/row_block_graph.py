@@ -14,6 +14,7 @@ from tvm import sym, tirx
 from tvm.ir import Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, variables
+from embbert_tvm.graph.shares import share_of
 from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
@@ -23,6 +24,7 @@ from embbert_tvm.kernels.half import HalfAttention, HalfConv, HalfProduct
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.pool import Pool
+from embbert_tvm.kernels.pool_rows import PoolRows
 from embbert_tvm.kernels.product import Product, ProductInput
 
 
@@ -93,10 +95,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Pooling:
-    """One row of all rows."""
+    """One row of all rows, or of each few neighbours."""
 
     var: Var
-    spec: Pool
+    spec: Pool | PoolRows
     x: Var
     constants: tuple[np.ndarray, ...]
 
@@ -169,6 +171,11 @@ class Node:
         return str(self.values[0].ty.dtype)
 
     @property
+    def leaves_few(self) -> bool:
+        """Whether it makes a share of the rows that it reads."""
+        return self.pool is not None and isinstance(self.pool.spec, PoolRows)
+
+    @property
     def is_float(self) -> bool:
         return bool(self.maps) and isinstance(self.maps[0].spec.epilogue, Dequantize)
 
@@ -200,7 +207,7 @@ def nodes_of(graph: Dataflow, specs: dict[str, object], apart: Container[str] = 
 
 def _stream(nodes: list[Node], apart: Container[str]) -> None:
     """Filters of rows that nothing reads as a whole keep the rows they need as these are made: a causal chain."""
-    whole = {v for n in nodes for v, access in n.reads if access is Access.ALL}
+    whole = {v for n in nodes for v, access in n.reads if access is Access.ALL or n.leaves_few}
     made = {v: n for n in nodes for v in n.values}
     for node in nodes:
         if node.filter is None or node.values[0].name in apart or node.filter.x in whole or node.filter.spec.after:
@@ -227,7 +234,7 @@ def _node(var: Var, value: Expr, spec: object, length: Expr | int) -> Node:
             x, weight, bias, *rest = args
             found = Filter(var, spec, x, constant(weight), constant(bias), tuple(constant(a) for a in rest))
             return Node((var,), value, filter=found, reads=[(x, Access.WINDOW)])
-        if isinstance(spec, Pool):
+        if isinstance(spec, Pool) or (isinstance(spec, PoolRows) and spec.in_blocks):
             x, *constants = args
             found = Pooling(var, spec, x, tuple(constant(a) for a in constants))
             return Node((var,), value, pool=found, reads=[(x, Access.ROW)])
@@ -275,6 +282,11 @@ def _rows_fit(var: Var, value: Expr, spec: object, length: Expr | int) -> bool:
         return all(dim in (1, length) for dim in (made, *read))
     if all(isinstance(dim, (int, Var)) for dim in (made, *read)):
         return True
+    if isinstance(spec, PoolRows):
+        return share_of(read[0], made, length) == spec.size
+    if isinstance(spec, Attention) and not spec.one_row:
+        query, key, value = read
+        return str(query) == str(made) and str(key) == str(value) and share_of(query, key, length) == spec.share
     if len({str(dim) for dim in (made, *read) if not isinstance(dim, int)}) == 1 and is_share(made, length):
         return True
     if any(not isinstance(dim, (int, Var)) and not _leaves_some_out(dim, length) for dim in (made, *read)):

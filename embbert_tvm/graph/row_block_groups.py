@@ -71,7 +71,8 @@ def form_groups(
         homes = {id(group_of.get(id(n))): group_of.get(id(n)) for n, _ in readers}
         (home,) = homes.values() if len(homes) == 1 else (None,)
         only_rows = all(access is Access.ROW for _, access in readers)
-        if home is not None and only_rows and not node.is_float and not _in_output(node, output):
+        ends = node.is_float or node.leaves_few or _in_output(node, output)
+        if home is not None and only_rows and not ends:
             group = home
         else:
             group = Group(roots=[node])

@@ -16,6 +16,7 @@ from embbert_tvm.kernels.epilogues import Activate, Dequantize, Requantize
 from embbert_tvm.kernels.gate import Gate as GateSpec
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.low_bits import COMPRESSED
+from embbert_tvm.kernels.pool_rows import PoolRows as PoolRowsSpec
 from embbert_tvm.kernels.row_block.spec import (
     Attend,
     Gate,
@@ -24,6 +25,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Load,
     Parts,
     Pool,
+    PoolRows,
     Reach,
     Recurrence,
     Rescale,
@@ -46,6 +48,9 @@ def write_group(call: KernelCall) -> None:
                 if call.writer.wants(var)[1]:
                     call.save_plain(node, var)
     call.emit()
+    for node in call.group.roots:
+        if node.leaves_few and call.writer.wants(node.values[0])[1]:
+            call.writer.finish(node)
 
 
 def _add(call: KernelCall, node: Node) -> None:
@@ -71,9 +76,10 @@ def _add(call: KernelCall, node: Node) -> None:
 def _attend(call: KernelCall, node: Node) -> None:
     head = node.heads[0]
     query = call.load(head.query)
-    keys, values = call.interleaved_tensor(head.key), call.interleaved_tensor(head.value)
+    share = head.spec.share
+    keys, values = call.interleaved_tensor(head.key, share), call.interleaved_tensor(head.value, share)
     out = call.new_value(node.parts, node.values)
-    call.stages.append(Attend(out, query, keys, values))
+    call.stages.append(Attend(out, query, keys, values, share))
     call.constants += [head.exp]
     for role in ("score_multiplier", "ratio"):
         vectors = [getattr(h, role) for h in node.heads]
@@ -115,8 +121,13 @@ def _row_by_row(call: KernelCall, node: Node) -> None:
 
 
 def _pool(call: KernelCall, node: Node) -> None:
-    """A pooling of all rows, as they come."""
+    """A pooling of all rows, as they come, or of each few."""
     source = call.load(node.pool.x)
+    if isinstance(node.pool.spec, PoolRowsSpec):
+        call.constants += node.pool.constants
+        number = call.output(node, Tensor(node.parts, written=True, share=node.pool.spec.size))
+        call.stages.append(PoolRows(source, number, node.pool.spec))
+        return
     number = call.output(node, Tensor(node.parts, interleaved=False, written=True, rows=1))
     call.constants += node.pool.constants
     call.stages.append(Pool(source, number, node.pool.spec))

@@ -45,27 +45,30 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 @dataclass(frozen=True)
 class Attention:
     """one_row: one row of queries instead of L. interleaved: key and value are row-interleaved (layouts.py);
-    columns: that they have then with padding, if more than `width`."""
+    columns: that they have then with padding, if more than `width`. share: rows of queries for each row of keys."""
 
     width: int
     one_row: bool = False
     interleaved: bool = False
     columns: int | None = None
+    share: int = 1
 
     @property
     def name(self) -> str:
         of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
-        return f"attention_{'interleaved_' if self.interleaved else ''}{'row_' if self.one_row else ''}{self.width}{of}"
+        rows = "row_" if self.one_row else f"share{self.share}_" if self.share > 1 else ""
+        return f"attention_{'interleaved_' if self.interleaved else ''}{rows}{self.width}{of}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); score_multiplier, ratio
-    int32 (1,); out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it."""
+    int32 (1,); out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it. Of a share, keys and
+    values are (K, width)."""
     width, one_row = spec.width, spec.one_row
 
     def body() -> None:
         rows = tokens() if spec.interleaved else length()
-        queries = 1 if one_row else rows
+        queries = 1 if one_row else length("Q") if spec.share > 1 else rows
         query = argument("query", (queries, width), "int8")
         shape = (length("M"), spec.columns or width, 2) if spec.interleaved else (rows, width)
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")

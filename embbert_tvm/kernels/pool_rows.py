@@ -14,6 +14,7 @@ from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, i32, length, loop, prim_func, store, workspace
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate
+from embbert_tvm.kernels.layouts import ROWS
 
 BITS = 15
 MOST = 256  # rows of a window, whose sum of int8 times 2^BITS is an int32
@@ -32,6 +33,15 @@ class PoolRows:
         stride = "" if self.stride == self.size else f"_by_{self.stride}"
         return f"pool_rows_{self.size}{stride}_{self.width}"
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether windows lie side by side, each in one block of four rows."""
+        return self.size == self.stride and ROWS % self.size == 0
+
+    def mean(self, total, multiplier):
+        """An element of out, from the sum of a window's rows, int32."""
+        return saturate(multiply_high(total * i32(2**BITS), multiplier))
+
 
 def pool_rows(spec: PoolRows) -> tirx.PrimFunc:
     """Arguments: x int8 (L, width); multiplier int32 (size,), by how many rows a window has; out int8 (M, width), where
@@ -49,6 +59,6 @@ def pool_rows(spec: PoolRows) -> tirx.PrimFunc:
                 store(total, i32(0), 0)
                 with loop("j", there) as j:
                     store(total, total[0] + i32(x[i * spec.stride + j, k]), 0)
-                store(out, saturate(multiply_high(total[0] * i32(2**BITS), multiplier[there - 1])), i, k)
+                store(out, spec.mean(total[0], multiplier[there - 1]), i, k)
 
     return prim_func(spec.name, body)

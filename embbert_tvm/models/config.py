@@ -83,12 +83,13 @@ class EmbBertConfig(ModelConfig):
     architecture: ClassVar[str] = "embbert"
     title: ClassVar[str] = "EmbBERT"
     may_be_zero: ClassVar[frozenset[str]] = frozenset()
-    may_be_missing: ClassVar[frozenset[str]] = frozenset({"pool_tokens"})
+    may_be_missing: ClassVar[frozenset[str]] = frozenset({"pool_tokens", "pool_keys"})
 
     kernel_size: int = 32
     expansion: int = 1  # channels that the convolution makes of each
     layers: int = 4
     pool_tokens: int = 1  # rows of the first layer that the others read as one, their mean
+    pool_keys: int = 1  # rows of which each key and value of an attention is the mean
 
     @property
     def layer_parameters(self) -> int:
@@ -203,6 +204,7 @@ PRESETS: dict[str, ModelConfig] = {
     "med": EmbBertConfig(8192, 512, 256, 16, kernel_size=32, expansion=2, layers=6),
     "big": EmbBertConfig(16384, 1024, 512, 32, kernel_size=64, expansion=2, layers=6),
     "base-sum": EmbBertSumConfig(),
+    "base-pooled": EmbBertConfig(pool_tokens=4),
     "bert-2mb": BertConfig(2048, 256, 80, 0, feed_forward_size=160, heads=2, layers=2),
     "mamba-2mb": MambaConfig(2048, 256, 64, 0, kernel_size=4, expansion=1, state_size=6, layers=5),
     "embedder": EmbedderConfig(8192, 256, 320, 32),
@@ -211,4 +213,4 @@ PRESETS: dict[str, ModelConfig] = {
     "bert-ea": BertEaConfig(2048, 256, 84, 0, feed_forward_size=168, layers=3),
     "bert-ne-ea": BertEaConfig(8192, 256, 128, 16, feed_forward_size=89, layers=4),
 }
-"""The paper's models by name: its family, the ablation, its baselines."""
+"""The paper's models by name: its family, the ablation, its baselines; and base-pooled, of ours."""

@@ -21,6 +21,7 @@ class Block(nn.Module):
         super().__init__()
         d, channels = config.hidden_size, config.expansion * config.hidden_size
         self.weighted = not isinstance(config, EmbBertSumConfig)
+        self.pool_keys = config.pool_keys
         self.left = config.kernel_size - 1
         self.norm = nn.RMSNorm(d, eps=torch.finfo(torch.float32).eps)
         self.query = nn.Linear(d, d)
@@ -37,13 +38,18 @@ class Block(nn.Module):
         if self.training:
             return self._forward_in_training(x, mask)
         y = self.norm(x)
-        attention = self.attention_out(attend(self.query(y), y, y, mask, self.dropout))
+        keys, kept = self._keys(y, mask)
+        attention = self.attention_out(attend(self.query(y), keys, keys, kept, self.dropout))
         filtered = self.conv(F.pad(y.transpose(1, 2), (self.left, 0))).transpose(1, 2)
         convolution = self.conv_out(F.silu(filtered))
         if not self.weighted:
             return attention + convolution
         l1, l2 = self._weights()
         return l1 * attention - l2 * convolution
+
+    def _keys(self, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Keys, which are the values too, and their mask."""
+        return (y, mask) if self.pool_keys == 1 else mean_of_neighbours(y, mask, self.pool_keys)
 
     def _weights(self) -> tuple[Tensor, Tensor]:
         l1 = torch.exp((self.lambda_q1 * self.lambda_k1).sum())
@@ -56,12 +62,13 @@ class Block(nn.Module):
         y = RmsNorm.apply(x, self.norm.weight, self.norm.eps)
         scale = 1 / math.sqrt(d)
         query = F.linear(y, self.query.weight * scale, self.query.bias * scale)
-        if mask is None:
-            scores = query @ y.transpose(1, 2)
+        keys, kept = self._keys(y, mask)
+        if kept is None:
+            scores = query @ keys.transpose(1, 2)
         else:
-            hidden = y.new_zeros(batch, 1, length).masked_fill_(~mask[:, None, :], -math.inf)
-            scores = torch.baddbmm(hidden.expand(-1, length, -1), query, y.transpose(1, 2))
-        attended = self.dropout(scores.softmax(-1)) @ y
+            hidden = y.new_zeros(batch, 1, keys.shape[1]).masked_fill_(~kept[:, None, :], -math.inf)
+            scores = torch.baddbmm(hidden.expand(-1, length, -1), query, keys.transpose(1, 2))
+        attended = self.dropout(scores.softmax(-1)) @ keys
         samples = y.permute(2, 0, 1).repeat_interleave(self.conv.out_channels // d, 0)
         filtered = F.silu(CausalDepthwise.apply(samples, self.conv.weight[:, 0], self.conv.bias))
         l1, l2 = self._weights() if self.weighted else (1, -1)

@@ -65,6 +65,7 @@ class Job:
     preset: str | None = None  # "base" where there is no base model
     max_length: int | None = None  # the preset's or the base model's
     pool_tokens: int | None = None  # rows of an EmbBERT's first layer that the others read as one; as max_length
+    pool_keys: int | None = None  # rows of which each of an EmbBERT's keys is the mean; as max_length
     regression: bool = False
     teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
     weak_teachers: bool = False  # whether those teach too that dev says are worse than the linear model

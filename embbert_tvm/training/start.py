@@ -47,12 +47,12 @@ def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
 
 
 def _pooled(job: Job, config: ModelConfig) -> ModelConfig:
-    """The configuration with as many tokens pooled as the job asks for. Raises InputError where that cannot be."""
-    if job.pool_tokens is None:
-        return config
-    if not isinstance(config, EmbBertConfig):
-        raise InputError(f"--pool-tokens is for an EmbBERT, this is {config.title}")
-    return dataclasses.replace(config, pool_tokens=job.pool_tokens)
+    """The configuration with as many rows pooled as the job asks for. Raises InputError where that cannot be."""
+    asked = {name: count for name in ("pool_tokens", "pool_keys") if (count := getattr(job, name)) is not None}
+    if asked and not isinstance(config, EmbBertConfig):
+        option = next(iter(asked)).replace("_", "-")
+        raise InputError(f"--{option} is for an EmbBERT, this is {config.title}")
+    return dataclasses.replace(config, **asked)
 
 
 def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:

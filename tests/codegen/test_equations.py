@@ -204,6 +204,7 @@ BERT = {"architecture": "bert", "reduced_size": 0, "feed_forward_size": 48, "hea
 OTHERS = {
     "mamba": {"architecture": "mamba", "reduced_size": 0, "layers": 2},
     "pooled": {"architecture": "embbert", "kernel_size": 4, "layers": 3, "pool_tokens": 2},
+    "few_keys": {"architecture": "embbert", "kernel_size": 4, "layers": 2, "pool_keys": 4},
     "embedder": {"architecture": "embedder", "reduced_size": 8, "kernel_size": 4},
 }
 ON = (("", "host"), ("-m7", "cortex-m7"))

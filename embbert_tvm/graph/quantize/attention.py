@@ -10,15 +10,19 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
+from embbert_tvm.graph.shares import share_of
 from embbert_tvm.kernels import attention as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
 
 
 @dataclass(frozen=True)
 class Match:
+    """share: rows of queries for each of keys, of what is not one row."""
+
     query: Expr
     key: Expr
     value: Expr
+    share: int = 1
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
@@ -42,9 +46,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     # The kernel reads as many queries as it writes rows: all, or a row that was made as one.
     if isinstance(shape(key)[1], int) or op_name(graph.producer(query)) in ("strided_slice", "take"):
         return None
-    return (
-        Match(query, key, value) if isinstance(shape(query)[1], int) or str(shape(query)) == str(shape(key)) else None
-    )
+    if isinstance(shape(query)[1], int):
+        return Match(query, key, value)
+    share = share_of(shape(query)[1], shape(key)[1], shape(graph.function.params[0])[1])
+    return None if share is None else Match(query, key, value, share)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -78,7 +83,7 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     ]
     name = f"{plain(expr.name)}_attention"
     names = {3: "exp", 4: "score_multiplier", 5: "ratio"}
-    spec = kernel.Attention(width, one_row)
+    spec = kernel.Attention(width, one_row, share=found.share)
     made = q.kernel(
         Kernel(kernel.attention(spec), spec),
         name,

@@ -102,6 +102,10 @@ class BlockContext:
         at = self.number * self.isa.rows + r + (self.tokens - self.count) + window.dilation * tap + first
         return at, tirx.all(at >= 0, at < self.tokens)
 
+    def keys(self, share: int):
+        """How many keys there are."""
+        return keys_of(self.tokens, share)
+
     @property
     def first_pair(self):
         """First pair of the block's rows in a row-interleaved tensor."""
@@ -130,6 +134,11 @@ class BlockContext:
         return r == 0 if self.spec.one_row else self.number * self.isa.rows + r < self.count
 
 
+def keys_of(count, share: int):
+    """How many keys there are for so many rows."""
+    return count if share == 1 else (count + (share - 1)) // share
+
+
 def name_of(spec: RowBlock, isa: Isa) -> str:
     """The kernel's name: its stages and their sizes, of many the first and how many there are."""
     parts = [part for stage in spec.stages if (part := stages.label(stage, spec))]
@@ -152,11 +161,14 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
         pairs = None
         if any(t.interleaved for t in spec.tensors):
             pairs = length("M")
+        shares = sorted({t.share for t in spec.tensors} - {1})
+        fewer = {share: length(name) for share, name in zip(shares, "FGHI", strict=False)}
 
         def declare(number: int) -> None:
             tensor = spec.tensors[number]
             columns = width(tensor.parts, isa) if tensor.interleaved else sum(tensor.parts)
-            shape = (pairs, columns, isa.interleave) if tensor.interleaved else (tensor.rows or length("R"), columns)
+            groups = fewer.get(tensor.share, pairs)
+            shape = (groups, columns, isa.interleave) if tensor.interleaved else (tensor.rows or length("R"), columns)
             tensors[number] = argument(f"{'out' if tensor.written else 'x'}{number}", shape, tensor.dtype)
 
         for number, tensor in enumerate(spec.tensors):
@@ -194,8 +206,9 @@ def row_block(spec: RowBlock, isa: Isa) -> tirx.PrimFunc:
 def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     """The operand buffer, that of int16 values, sums, a softmax's factors, the tile of unpacked weights, and those of
     one kind of stage by name; each where it is needed."""
-    text = (count + (isa.rows - 1)) // isa.rows * isa.rows
-    attends = any(isinstance(stage, Attend) for stage in spec.stages)
+    shares = [stage.share for stage in spec.stages if isinstance(stage, Attend)]
+    attends, share = bool(shares), min(shares, default=1)
+    text = (keys_of(count, share) + (isa.rows - 1)) // isa.rows * isa.rows
     together = _together(spec, isa)
     columns = scratch.columns
     if together > 1:

@@ -18,6 +18,7 @@ from embbert_tvm.kernels.row_block.spec import (
     Linear,
     Load,
     Pool,
+    PoolRows,
     Recurrence,
     Rescale,
     RowBlock,
@@ -85,14 +86,14 @@ def reads(stage: Stage) -> list[int]:
         return [stage.left, stage.right]
     if isinstance(stage, Scan):
         return [stage.u, stage.step, stage.into, stage.out_of]
-    if isinstance(stage, (Rescale, Pool, Recurrence, Window, HalfWindow)):
+    if isinstance(stage, (Rescale, Pool, PoolRows, Recurrence, Window, HalfWindow)):
         return [] if stage.source is None else [stage.source]
     return [stage.value] if isinstance(stage, Save) else []
 
 
 def writes(stage: Stage) -> int | None:
     """The value that a stage writes."""
-    return None if isinstance(stage, (Save, Pool)) else stage.value
+    return None if isinstance(stage, (Save, Pool, PoolRows)) else stage.value
 
 
 def overwritable(stage: Stage) -> list[int]:

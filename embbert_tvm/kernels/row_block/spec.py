@@ -12,6 +12,7 @@ from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
 from embbert_tvm.kernels.pool import Pool as PoolSpec
+from embbert_tvm.kernels.pool_rows import PoolRows as PoolRowsSpec
 
 Parts = tuple[int, ...]
 
@@ -28,7 +29,7 @@ class Value:
 class Tensor:
     """Rows in memory. parts: their columns. interleaved: `Isa.interleave` rows side by side, else plain rows. dtype:
     int8, int16 or float16, or float32 for plain rows that are written. written: by this kernel. rows: 1 for what is
-    made of all rows, None for L.
+    made of all rows, None for L. share: of the kernel's rows for each of these.
     """
 
     parts: Parts
@@ -36,6 +37,7 @@ class Tensor:
     dtype: str = "int8"
     written: bool = False
     rows: int | None = None
+    share: int = 1
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Linear:
 @dataclass(frozen=True)
 class Attend:
     """value = attention of the queries of a value over tensors of keys and values, head by head: one part a head.
+    share: rows of queries for each of keys.
 
     Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,).
     """
@@ -137,6 +140,7 @@ class Attend:
     query: int
     keys: int
     values: int
+    share: int = 1
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,18 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class PoolRows:
+    """tensor's rows = the means of `spec.size` neighbouring rows of a value (pool_rows.py), which lie in one block.
+
+    Arguments: multiplier int32 (size,).
+    """
+
+    source: int
+    tensor: int
+    spec: PoolRowsSpec
+
+
+@dataclass(frozen=True)
 class HalfLinear:
     """A product in half precision: bias + sum of `sources` . their weights + residuals, then a norm of `epsilon`,
     an activation or neither (half.HalfProduct).
@@ -290,6 +306,7 @@ Stage = (
     | Recurrence
     | Window
     | Pool
+    | PoolRows
     | HalfLinear
     | HalfAttend
     | HalfWindow

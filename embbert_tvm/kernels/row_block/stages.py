@@ -340,7 +340,8 @@ def _start(stage: Linear, given: _Linear, block: BlockContext):
 @label.register(Attend)
 def _(stage: Attend, spec: RowBlock) -> str:
     parts = spec.values[stage.query].parts
-    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}"
+    share = f"_share{stage.share}" if stage.share > 1 else ""
+    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}{share}"
 
 
 @declare.register(Attend)
@@ -356,16 +357,16 @@ def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None
     isa, parts = block.attending.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
-    weight = block.softmax_weights(number)
+    weight, count = block.softmax_weights(number), block.keys(stage.share)
     query, out = block.scratch.values[stage.query], block.scratch.values[stage.value]
 
     def head(h, first) -> None:
         def at(start: int):
             return isa.view_at(block.operands, start, first)
 
-        isa.scores(block.scores, at(query), keys, first, wide, block.tokens)
-        isa.softmax(weight, block.factor, block.scores, exp, multiplier[h], ratio[h], block.tokens)
-        isa.context(Destination(isa, at(out)), block.scores, weight, values, first, wide, block.factor, block.tokens)
+        isa.scores(block.scores, at(query), keys, first, wide, count)
+        isa.softmax(weight, block.factor, block.scores, exp, multiplier[h], ratio[h], count)
+        isa.context(Destination(isa, at(out)), block.scores, weight, values, first, wide, block.factor, count)
 
     if len(parts) == 1:
         head(0, 0)

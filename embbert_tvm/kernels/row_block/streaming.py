@@ -21,6 +21,7 @@ from embbert_tvm.kernels.row_block.scratch import width
 from embbert_tvm.kernels.row_block.spec import (
     Gate,
     Pool,
+    PoolRows,
     Recurrence,
     Rescale,
     RowBlock,
@@ -306,3 +307,43 @@ def _(stage: Pool, number: int, arguments: tuple, block: BlockContext) -> None:
 def _(stage: Pool, arguments: tuple, block: BlockContext) -> None:
     epsilon, multiplier, acc = arguments
     stage.spec.finish(block.tensors[stage.tensor], acc, i32(block.count), epsilon, multiplier)
+
+
+# PoolRows.
+
+
+@label.register(PoolRows)
+def _(stage: PoolRows, spec: RowBlock) -> str:
+    return stage.spec.name
+
+
+@declare.register(PoolRows)
+def _(stage: PoolRows, spec: RowBlock, isa: Isa):
+    return argument("rows_multiplier", (stage.spec.size,), "int32")
+
+
+@emit.register(PoolRows)
+def _(stage: PoolRows, number: int, multiplier, block: BlockContext) -> None:
+    source, data, isa, size = block.value(stage.source), block.tensors[stage.tensor], block.isa, stage.spec.size
+    windows = isa.rows // size
+
+    total = workspace("total", (1,), "int32")
+
+    def put(w, k, rows, there) -> None:
+        store(total, sum(rows, i32(0)), 0)
+        made = block.number * windows + w
+        at = (tirx.floordiv(made, isa.interleave), k, tirx.floormod(made, isa.interleave))
+        store(data, stage.spec.mean(total[0], multiplier[there - 1]), *at)
+
+    with loop("w", windows) as w:
+        there = tirx.max(tirx.min(i32(size), i32(block.count - block.number * isa.rows - w * size)), 1)
+
+        def rows(k) -> list:
+            return [i32(source[isa.at(w * size + j, k)]) for j in range(size)]
+
+        # Not told apart for each element: most blocks are whole.
+        with T.If(there == size):
+            with T.Then(), loop("k", stage.spec.width) as k:
+                put(w, k, rows(k), i32(size))
+            with T.Else(), loop("k", stage.spec.width) as k:
+                put(w, k, [tirx.Select(there > j, row, i32(0)) for j, row in enumerate(rows(k))], there)
