@@ -200,12 +200,14 @@ def _calls(spec: Product, isa: Isa) -> bool:
 
 
 def _row_product(isa: Isa, acc, row, weight) -> None:
-    """acc[j] += row . weight[j], of codes a row at a time."""
+    """acc[j] += row . weight[j], of codes a row at a time where nothing multiplies by them."""
     if isinstance(weight, FourRows):
         row_product(acc, row, weight)
         return
     if not isinstance(weight, Codes):
         isa.row_product(acc, row, weight)
+        return
+    if isa.row_codes(acc, row, weight):
         return
     tile = workspace("tile", (weight.k,), "int8")
     with loop("j", weight.rows) as j:

@@ -114,6 +114,8 @@ void KERNEL(product_codes)(outputs_t *o, const inputs_t *in, int32_t pairs, int3
     if (k % 64 == 0) {
         int32_t starts[64];
         embbert_mve_product_codes_4(o->out32, in->left, codes, multipliers, starts, pairs, k);
+        int8_t parted[1024];
+        embbert_mve_codes_rows(o->out32 + 512, in->left, codes, (const uint8_t *)in->table, parted, starts, pairs, k);
     }
     embbert_mve_product_codes_2(o->out32 + 1024, in->left, codes, multipliers, pairs, k);
 }

@@ -22,10 +22,10 @@ from embbert_tvm.kernels.fixed_point import clamp, multiply_high
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm, normalize_rows, normalize_sums
 from embbert_tvm.kernels.isa.registry import MicroKernel
-from embbert_tvm.kernels.isa.softmax import softmax_row
+from embbert_tvm.kernels.isa.softmax import context_factor, softmax_row
 from embbert_tvm.kernels.isa.taps import lay_out_taps
 from embbert_tvm.kernels.layouts import INTERLEAVE, ROWS
-from embbert_tvm.kernels.low_bits import CompressedVector, WeightFormat
+from embbert_tvm.kernels.low_bits import Codes, CompressedVector, WeightFormat
 
 # A tile's accumulators are written out, not looped over: an array stays in registers only where every index is known.
 TILE = tuple((r, c) for r in range(ROWS) for c in range(INTERLEAVE))
@@ -384,15 +384,14 @@ class Isa:
         with loop("j", n) as j, loop("k", k) as i:
             store(acc, acc[j] + i32(row[i]) * i32(weight[j, i]), j)
 
+    def row_codes(self, acc, row, weight: Codes) -> bool:
+        """`row_product` by codes as they lie; False where no micro-kernel has it."""
+        return False
+
     def row_dot(self, acc, j, row, weight) -> None:
         """acc[j] += row . weight, int8 (k,)."""
         with loop("k", int(weight.shape[0])) as i:
             store(acc, acc[j] + i32(row[i]) * i32(weight[i]), j)
-
-
-def context_factor(total, ratio):
-    """What a context's sums are multiplied by, from the sum of a row's weights (attention.py)."""
-    return multiply_high(tirx.truncdiv(i32(2**31 - 1), total) << i32(6), ratio)
 
 
 def started(bias, start: Start) -> Callable:

@@ -11,10 +11,11 @@ from embbert_tvm.kernels.builder import address, call, i32, i64, loop, store, wo
 from embbert_tvm.kernels.dsp_codes import fits_four_rows
 from embbert_tvm.kernels.epilogues import reciprocal_root
 from embbert_tvm.kernels.fixed_point import clamp, multiply_high
-from embbert_tvm.kernels.isa.base import Isa, Start, context_factor, started
+from embbert_tvm.kernels.isa.base import Isa, Start, started
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
+from embbert_tvm.kernels.isa.softmax import context_factor
 from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, ROWS
 from embbert_tvm.kernels.low_bits import CompressedVector, WeightFormat
 from embbert_tvm.kernels.raw_words import MOST_COLUMNS

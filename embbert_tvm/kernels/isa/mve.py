@@ -17,7 +17,7 @@ from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.layouts import INTERLEAVE, MVE_CODES, ROWS
-from embbert_tvm.kernels.low_bits import WeightFormat
+from embbert_tvm.kernels.low_bits import Codes, WeightFormat
 from embbert_tvm.kernels.mve_codes import fits_codes
 
 
@@ -33,7 +33,10 @@ _MICRO_KERNELS = (
     MicroKernel("embbert_mve_product", "embbert_mve.h", lambda pairs, k: 8 * pairs * k, _PRODUCTS),
     *listed(
         "embbert_mve_codes.h",
-        {f"embbert_mve_product_codes_{bits}": lambda pairs, k: 8 * pairs * k for bits in (4, 2)},
+        {
+            **{f"embbert_mve_product_codes_{bits}": lambda pairs, k: 8 * pairs * k for bits in (4, 2)},
+            "embbert_mve_codes_rows": lambda n, k: n * k,
+        },
     ),
     *listed(
         "embbert_mve.h",
@@ -226,6 +229,17 @@ class Mve(Isa):
             return
         n, k = (int(dim) for dim in weight.shape)
         call("embbert_mve_rows", address(acc, 0), address(row, 0), address(weight, 0, 0), n, k)
+
+    def row_codes(self, acc, row, weight: Codes) -> bool:
+        weight_format = weight.weight_format
+        if not self.intrinsic or (weight_format.bits, weight_format.block) != (4, 64) or weight.k % 64:
+            return False
+        parted, starts = workspace("parted", (weight.k,), "int8"), workspace("starts", (weight.k // 64,), "int32")
+        codes = (address(weight.codes, 0), address(weight.multipliers, 0))
+        room = (address(parted, 0), address(starts, 0))
+        args = (address(acc, 0), address(row, 0), *codes, *room, weight.rows, weight.k)
+        call("embbert_mve_codes_rows", *args)
+        return True
 
     def row_dot(self, acc, j, row, weight) -> None:
         if not self.intrinsic:

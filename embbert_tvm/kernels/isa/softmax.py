@@ -39,3 +39,8 @@ def softmax_row(isa: Isa, weights, total, score, exp, score_multiplier, count, r
         store(sum_, sum_[0] - i32(weights[isa.at(r, count)]), 0)
         store(weights, tirx.const(0, isa.operand_dtype), *isa.at(r, count))
     store(total, sum_[0], r)
+
+
+def context_factor(total, ratio):
+    """What a context's sums are multiplied by, from the sum of a row's weights (attention.py)."""
+    return multiply_high(tirx.truncdiv(i32(2**31 - 1), total) << i32(6), ratio)

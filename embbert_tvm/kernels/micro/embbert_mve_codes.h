@@ -11,6 +11,63 @@
 
 #include "embbert_mve.h"
 
+/* sums[j] += x (k,) . row j of n rows of codes of four bits as kernels/low_bits.py packs them, levels plus 8, in blocks of two
+ * rows by 64 columns, whose multipliers less one are four bits too. Eight codes are a word, whose low halves are those of
+ * four columns and whose high halves those of the next four: so words of x lie apart in `parted` (k,), even ones before odd
+ * ones. starts (k / 64,): what a block's sums start from. Rows begin at whole words. */
+static inline void embbert_mve_codes_rows(int32_t *sums, const int8_t *x, const uint8_t *codes, const uint8_t *multipliers,
+                                          int8_t *parted, int32_t *starts, int32_t n, const int32_t k)
+{
+#if EMBBERT_MVE
+    for (int32_t i = 0; i < k; i += 32) {
+        const uint32x4x2_t words = vld2q_u32((const uint32_t *)(const void *)(x + i));
+        vst1q_u32((uint32_t *)(void *)(parted + i), words.val[0]);
+        vst1q_u32((uint32_t *)(void *)(parted + i + 16), words.val[1]);
+    }
+    for (int32_t b = 0; b < k / 64; b++) {
+        int32_t total = 0;
+        for (int32_t i = 0; i < 64; i += 16) {
+            total = vaddvaq_s8(total, vldrbq_s8(x + 64 * b + i));
+        }
+        starts[b] = -8 * total;
+    }
+    int32_t m = 0;
+    for (int32_t j = 0; j < n; j += 2, codes += k) {
+        /* The last row of an odd number stands for the one that is not there. */
+        const uint8_t *first = codes, *second = j + 1 < n ? codes + k / 2 : codes;
+        const int8_t *at = parted;
+        int32_t s0 = 0, s1 = 0;
+        for (int32_t b = 0; b < k / 64; b++, m++) {
+            const int32_t multiplier = (multipliers[m / 2] >> m % 2 * 4 & 15) + 1;
+            int32_t t0 = starts[b], t1 = t0;
+            for (int32_t h = 0; h < 2; h++, at += 32, first += 16, second += 16) {
+                /* GCC would load all at once and spill it. */
+                __asm__ volatile("" : "+r"(at), "+r"(first), "+r"(second));
+                const int8x16_t even = vldrbq_s8(at), odd = vldrbq_s8(at + 16);
+                const uint8x16_t c0 = vldrbq_u8(first), c1 = vldrbq_u8(second), low = vdupq_n_u8(15);
+                t0 = vmladavaq_s8(t0, even, vreinterpretq_s8_u8(vandq_u8(c0, low)));
+                t1 = vmladavaq_s8(t1, even, vreinterpretq_s8_u8(vandq_u8(c1, low)));
+                t0 = vmladavaq_s8(t0, odd, vreinterpretq_s8_u8(vshrq_n_u8(c0, 4)));
+                t1 = vmladavaq_s8(t1, odd, vreinterpretq_s8_u8(vshrq_n_u8(c1, 4)));
+            }
+            s0 += t0 * multiplier, s1 += t1 * multiplier;
+        }
+        sums[j] += s0;
+        if (j + 1 < n) {
+            sums[j + 1] += s1;
+        }
+    }
+#else
+    (void)parted, (void)starts;
+    for (int32_t j = 0; j < n; j++) {
+        for (int32_t i = 0; i < k; i++) {
+            const int32_t m = j / 2 * (k / 64) + i / 64, code = codes[j * k / 2 + i / 8 * 4 + i % 4] >> i % 8 / 4 * 4 & 15;
+            sums[j] += x[i] * (code - 8) * ((multipliers[m / 2] >> m % 2 * 4 & 15) + 1);
+        }
+    }
+#endif
+}
+
 /* The level of row r and column k of a pair whose codes begin at `codes`. */
 static inline int32_t embbert_mve_level(const uint8_t *codes, int32_t r, int32_t k, const int32_t bits)
 {
