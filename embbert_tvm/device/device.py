@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from embbert_tvm.errors import InputError, WorkError
 
 _INFO_TIMEOUT = 30.0  # seconds for a device to start and answer
 _START_ATTEMPTS, _START_TIMEOUT = 6, 2.0  # where bytes may be lost: opening a serial port resets many a board
+_DROPPED_TIMEOUT = 0.25  # where what comes before the firmware listens is lost, which is soon
 # Of one request, where none is given: cores without multiplier or FPU take so many cycles, and what has no products
 # (tables, the tokenizer, the line) some more; twice that is still patience.
 _LEAST_PATIENCE = 10.0  # seconds
@@ -136,11 +138,11 @@ class Device:
 
     def info(self) -> protocol.Info:
         """What the device holds."""
+        limit = min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT)
         if self._drops_input_until_enabled:
-            patience = min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT) / _START_ATTEMPTS
-            reply = self._request(protocol.INFO, b"", patience, _START_ATTEMPTS)
+            reply = self._request(protocol.INFO, b"", _DROPPED_TIMEOUT, math.ceil(limit / _DROPPED_TIMEOUT))
         elif self._attempts == 1:
-            reply = self._request(protocol.INFO, b"", min(self._timeout or _INFO_TIMEOUT, _INFO_TIMEOUT))
+            reply = self._request(protocol.INFO, b"", limit)
         else:
             reply = self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
         return protocol.unpack_info(reply)
@@ -310,7 +312,10 @@ class Device:
         """The reply's payload. What the link may have lost or damaged is asked again, under the same number."""
         if self._restarted:
             self._restarted = False
-            self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
+            if self._drops_input_until_enabled:
+                self.info()
+            else:
+                self._request(protocol.INFO, b"", _START_TIMEOUT, _START_ATTEMPTS)
         self._sequence = (self._sequence + 1) % 65536
         packed = protocol.pack(protocol.Frame(kind, self._sequence, payload))
         attempts, trouble = attempts or self._attempts, ""

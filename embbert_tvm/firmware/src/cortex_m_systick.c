@@ -16,7 +16,11 @@ typedef struct {
 
 enum { SYSTICK_PENDING = 1u << 26, SYSTICK_CLEAR_PENDING = 1u << 25 };
 
-static const uint32_t reload = 0xFFFFFFu;
+#ifndef PORT_SYSTICK_RELOAD
+#define PORT_SYSTICK_RELOAD 0xFFFFFFu /* all of the 24 bits; less where a test is to see many wraps */
+#endif
+
+static const uint32_t reload = PORT_SYSTICK_RELOAD;
 static volatile uint32_t wraps;
 
 void SysTick_Handler(void);
