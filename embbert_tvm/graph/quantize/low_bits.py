@@ -7,6 +7,7 @@ columns. `level * m` is an int8, and everything after it is the arithmetic of in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from embbert_tvm.kernels.low_bits import ROWS, WeightFormat
 # By the square error that they leave, a row's scales in parts of its largest weight's.
 _SHRUNK = np.linspace(1.0, 0.35, 27)
 _DAMP = 0.01
+_AT_ONCE = 2**14  # weights of a search for multipliers, that a cache holds with what is made of them
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,11 @@ def fit_scales(
     best = None
     for shrunk in _SHRUNK:
         scale = np.maximum(shrunk * peak / (weight_format.peak * weight_format.most), finest)
-        errors = []
-        for m in options:
-            step = (scale * m)[:, :, None, None]
-            errors.append(((weight_format.to_levels(tiles / step) * step - tiles) ** 2).sum(axis=(1, 3)))
-        errors = np.stack(errors)
-        chosen = errors.argmin(0)
-        error = errors.min(0).sum(1)
+        chosen, error = _multipliers(tiles, scale, options, weight_format)
+        error = error.sum(1)
         if shared:
             error = np.full_like(error, error.sum())
-        found = scale, np.asarray(options)[chosen], error
+        found = scale, chosen, error
         if best is None:
             best = found
             continue
@@ -81,6 +78,25 @@ def fit_scales(
         )
     scale, multipliers, _ = best
     return scale.reshape(-1)[:n], multipliers.astype(np.uint8)
+
+
+def _multipliers(
+    tiles: np.ndarray, scale: np.ndarray, options: Sequence[int], weight_format: WeightFormat
+) -> tuple[np.ndarray, np.ndarray]:
+    """The multiplier of each block of `tiles` (pairs, ROWS, columns, block) that leaves the least square error by the
+    rows' scales (pairs, ROWS), and that error, (pairs, columns) each."""
+    chosen, least = [], []
+    at_once = max(1, _AT_ONCE // max(1, tiles[:1].size))
+    for start in range(0, len(tiles), at_once):
+        part = tiles[start : start + at_once]
+        errors = []
+        for m in options:
+            step = (scale[start : start + at_once] * m)[:, :, None, None]
+            errors.append(((weight_format.to_levels(part / step) * step - part) ** 2).sum(axis=(1, 3)))
+        stacked = np.stack(errors)
+        chosen.append(np.asarray(options)[stacked.argmin(0)])
+        least.append(stacked.min(0))
+    return np.concatenate(chosen), np.concatenate(least)
 
 
 def nearest(weight: np.ndarray, weight_format: WeightFormat, *, shared: bool = False, finest: float = 0.0) -> Blocks:
