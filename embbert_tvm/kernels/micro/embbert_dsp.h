@@ -1100,7 +1100,8 @@ EMBBERT_INLINE void embbert_dsp_filter(int8_t *out, const int8_t *x, int16_t *li
     /* In a register of its own, so that an entry is a load from there on. */
     const int8_t *levels = table + 128;
     __asm__("" : "+r"(levels));
-    for (int32_t done = 0, next; done < pairs; done = next) {
+    int32_t done = 0, next;
+    do {
         next = EMBBERT_FILTER_PAIRS ? min_i32(pairs, done + EMBBERT_FILTER_PAIRS) : pairs;
         for (int32_t h = 0; h < 2; h++) {
             const int32_t bias = h == 0 ? bias0 : bias1, multiplier = h == 0 ? multiplier0 : multiplier1;
@@ -1118,7 +1119,8 @@ EMBBERT_INLINE void embbert_dsp_filter(int8_t *out, const int8_t *x, int16_t *li
             }
             EMBBERT_FILTER_UNTIL(end, taps)
         }
-    }
+        done = next;
+    } while (EMBBERT_FILTER_PAIRS && done < pairs);
 #else
     (void)laid;
     for (int32_t h = 0; h < 2; h++) {
