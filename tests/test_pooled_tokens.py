@@ -117,6 +117,19 @@ def test_all_rows_go_in_blocks_and_the_c_has_the_bits(precision, apart, folder, 
             assert np.abs(logits - expected).max() < apart * max(1, np.abs(expected).max())
 
 
+def test_halves_take_fewer_keys_in_float32(folder, tmp_path):
+    """A kernel of halves has as many keys as queries: it left out the rows past those."""
+    read = read_folder(folder)
+    model = load_classifier(read)
+    compile_model(find_source(folder), load_cpu("cortex-m55"), tmp_path / "p", CompileOptions("fp16", max_length=17))
+    with open_place("host", load_package(tmp_path / "p")) as device:
+        for length in (1, 4, 5, 17):
+            ids = some_ids(length, read.config.vocabulary_size)
+            with torch.no_grad():
+                expected = model(torch.tensor([ids]))[0].numpy()
+            assert np.abs(device.run(ids).logits - expected).max() < 0.01 * max(1, np.abs(expected).max())
+
+
 def test_trains_through_its_rounding(folder):
     """The graph that is compiled, pooled in torch as in C."""
     read = read_folder(folder)
