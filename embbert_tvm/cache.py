@@ -44,22 +44,33 @@ def digest(parts: Iterable[str | bytes]) -> str:
 def load(key: str) -> Parts | None:
     """What was kept under a hash; None for nothing, or for what is damaged."""
     where = cache_folder()
-    if where is None:
-        return None
-    path = where / key
+    found = None if where is None else read(where / key)
+    if where is not None and found is not None:
+        with suppress(OSError):
+            os.utime(where / key)  # the least lately used go first
+    return found
+
+
+def read(path: Path) -> Parts | None:
+    """The parts of a file that holds what `packed` gives; None where it is missing or damaged."""
     try:
-        check, header, packed = path.read_bytes().split(b"\n", 2)
-        if check.decode() != digest([header, packed]):
+        check, header, content = path.read_bytes().split(b"\n", 2)
+        if check.decode() != digest([header, content]):
             return None
-        content = zlib.decompress(packed)
-        parts, at = Parts(), 0
+        content, parts, at = zlib.decompress(content), Parts(), 0
         for name, size in json.loads(header).items():
             parts[name] = content[at : at + size]
             at += size
-        os.utime(path)  # the least lately used go first
     except (OSError, ValueError, zlib.error):
         return None
     return parts
+
+
+def packed(parts: Mapping[str, bytes], level: int = 1) -> bytes:
+    """Parts as a file holds them. level: of zlib's compression."""
+    header = json.dumps({name: len(content) for name, content in parts.items()}).encode()
+    content = zlib.compress(b"".join(parts.values()), level)
+    return b"\n".join([digest([header, content]).encode(), header, content])
 
 
 def keep(key: str, parts: Mapping[str, bytes]) -> None:
@@ -67,13 +78,11 @@ def keep(key: str, parts: Mapping[str, bytes]) -> None:
     where = cache_folder()
     if where is None:
         return
-    header = json.dumps({name: len(content) for name, content in parts.items()}).encode()
-    packed = zlib.compress(b"".join(parts.values()), level=1)
     temporary = where / f".{key}.{secrets.token_hex(4)}"
     with suppress(OSError):
         where.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(b"\n".join([digest([header, packed]).encode(), header, packed]))
+            temporary.write_bytes(packed(parts))
             os.replace(temporary, where / key)
         finally:
             temporary.unlink(missing_ok=True)

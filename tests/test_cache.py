@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import pytest
 
 from embbert_tvm import cache
 from embbert_tvm.codegen import unicode_map
+from embbert_tvm.resources import resource
+
+sys.path.insert(0, str(resource("benchmarks")))
+
+import unicode_tables
 
 PARTS = {"one": b"1\n23", "none": b"", "zeros": bytes(1000)}
 BERT = """{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
@@ -125,6 +131,12 @@ def test_tables_of_unicode_come_back_as_they_were_made(folder, function, argumen
         assert np.array_equal(one, other)
         assert np.array_equal(one, made)
     assert first[0].size
+
+
+def test_what_ships_of_unicode_is_what_the_library_says():
+    made = unicode_tables.tables()
+    place = next(iter(made)).parent
+    assert {path: path.read_bytes() for path in place.iterdir()} == made, "run benchmarks/unicode_tables.py"
 
 
 def test_the_folder_is_the_users(folder):

@@ -1,7 +1,8 @@
 """What the `tokenizers` library's normalizers and splitters make of every code point, asked of the library itself.
 
 Nothing here knows Unicode: the library's own tables, whatever their version, are read off its answers. The answers of
-one version of the library are kept in the user's cache folder (embbert_tvm/cache.py).
+one version of the library are kept in the user's cache folder (embbert_tvm/cache.py), and those of one, about what most
+tokenizers have, are shipped (benchmarks/unicode_tables.py writes them).
 """
 
 from __future__ import annotations
@@ -9,15 +10,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import tokenizers
 from tokenizers import PreTokenizedString, Regex, Tokenizer, normalizers, pre_tokenizers
 
-from embbert_tvm.cache import cached, digest
+from embbert_tvm.codegen.unicode_store import kept
 from embbert_tvm.errors import WorkError
 
 POINTS = 0x110000
@@ -50,6 +49,24 @@ class Sequences:
         at = np.cumsum([0, *(len(points) for _, points in ordered)])
         flat = [point for _, points in ordered for point in points]
         return cls(np.array([point for point, _ in ordered], np.int64), np.array(flat, np.int64), at)
+
+    @classmethod
+    def of_places(cls, points: np.ndarray, lengths: np.ndarray, by_place: np.ndarray) -> Sequences:
+        """The texts of which `by_place` gave the differences."""
+        at = np.cumsum([0, *lengths.tolist()])
+        made, begin = np.empty(at[-1], np.int64), 0
+        for place in range(int(lengths.max(initial=0))):
+            where = at[:-1][lengths > place] + place
+            made[where] = np.cumsum(by_place[begin : begin + len(where)])
+            begin += len(where)
+        return cls(points, made, at)
+
+    def by_place(self) -> np.ndarray:
+        """The first code points of all texts, then the second of those that have one, and so on, each by its difference
+        from the one before."""
+        places = range(int(self.lengths.max(initial=0)))
+        columns = [self.made[self.at[:-1][self.lengths > place] + place] for place in places]
+        return np.concatenate([np.zeros(0, np.int64), *(np.diff(column, prepend=0) for column in columns)])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -163,25 +180,6 @@ def made_of(steps: tuple[str, ...], points: np.ndarray) -> Sequences:
     raise WorkError("a normalizer makes of a character what no table of characters can say")
 
 
-@functools.cache
-def _library() -> str:
-    """What tells one version of the library, and of this module, from others."""
-    status = Path(tokenizers.tokenizers.__file__).stat()
-    return digest([tokenizers.__version__, f"{status.st_size} {status.st_mtime_ns}", Path(__file__).read_bytes()])
-
-
-def _kept(what: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The int32 arrays that `make` gives, from the user's cache folder where they are there.
-
-    what: the function that is asked, and its arguments.
-    """
-    found = cached(
-        digest([_library(), *what]),
-        lambda: {name: np.asarray(values, "<i4").tobytes() for name, values in make().items()},
-    )
-    return {name: np.frombuffer(values, "<i4") for name, values in found.items()}
-
-
 def _edges(chosen: np.ndarray) -> np.ndarray:
     """The code points at which a set, bool (POINTS,), begins and ends."""
     return np.flatnonzero(np.diff(chosen, prepend=False))
@@ -200,17 +198,25 @@ def outputs(steps: tuple[str, ...]) -> Outputs:
 
     def make() -> dict[str, np.ndarray]:
         made = _outputs(steps)
-        removed = made.one == REMOVED
-        changed = np.flatnonzero((made.one != np.arange(POINTS)) & ~removed)
-        several = {"points": made.several.points, "made": made.several.made, "at": made.several.at}
-        return {"removed": _edges(removed), "changed": changed, "one": made.one[changed], **several}
+        removed, several = made.one == REMOVED, made.several
+        changed = np.flatnonzero((made.one != np.arange(POINTS)) & (made.one >= 0))
+        # Differences, which are alike for whole scripts, take little room.
+        return {
+            "removed": _edges(removed),
+            "changed": np.diff(changed, prepend=0),
+            "one": made.one[changed] - changed,
+            "points": np.diff(several.points, prepend=0),
+            "lengths": several.lengths,
+            "made": several.by_place(),
+        }
 
-    found = _kept(("outputs", *steps), make)
-    one = np.arange(POINTS, dtype=np.int32)
-    one[found["changed"]] = found["one"]
+    found = {name: values.astype(np.int64) for name, values in kept(("outputs", *steps), make).items()}
+    one, changed = np.arange(POINTS, dtype=np.int32), np.cumsum(found["changed"])
+    one[changed] = found["one"] + changed
     one[_between(found["removed"])] = REMOVED
-    points, made, at = (found[name].astype(np.int64) for name in ("points", "made", "at"))
-    return Outputs(one, Sequences(points, made, at))
+    several = Sequences.of_places(np.cumsum(found["points"]), found["lengths"], found["made"])
+    one[several.points] = SEVERAL
+    return Outputs(one, several)
 
 
 def _outputs(steps: tuple[str, ...]) -> Outputs:
@@ -242,7 +248,7 @@ def members(name: str) -> np.ndarray:
     simple = re.fullmatch(r"\\?([^a-zA-Z0-9\\]|(?<!\\)[a-zA-Z0-9])", name, re.DOTALL)
     if simple and simple[1] not in ".^$":
         return np.arange(POINTS) == ord(simple[1])
-    return _between(_kept(("members", name), lambda: {"edges": _edges(_members(name))})["edges"])
+    return _between(kept(("members", name), lambda: {"edges": _edges(_members(name))})["edges"])
 
 
 def _members(name: str) -> np.ndarray:
@@ -314,8 +320,8 @@ def combining_classes() -> np.ndarray:
         made = _combining_classes()
         return {"marks": np.flatnonzero(made), "ranks": made[np.flatnonzero(made)]}
 
-    kept, found = _kept(("combining classes",), make), np.zeros(POINTS, np.uint8)
-    found[kept["marks"]] = kept["ranks"]
+    marks, found = kept(("combining classes",), make), np.zeros(POINTS, np.uint8)
+    found[marks["marks"]] = marks["ranks"]
     return found
 
 
@@ -355,7 +361,7 @@ def _combining_classes() -> np.ndarray:
 @functools.cache
 def compositions() -> tuple[tuple[int, int, int], ...]:
     """(first, second, made) of the pairs that NFC joins, Hangul's letters left out, sorted."""
-    found = _kept(("compositions",), lambda: {"pairs": np.array(_compositions(), np.int32)})["pairs"]
+    found = kept(("compositions",), lambda: {"pairs": np.array(_compositions(), np.int32)})["pairs"]
     return tuple((first, second, made) for first, second, made in found.reshape(-1, 3).tolist())
 
 
