@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import small
@@ -27,63 +29,73 @@ def said(program: str) -> str:
     return done.stdout.strip()
 
 
-def has_torch() -> bool:
-    return subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0
-
-
-def test_tvm_imports_torch_unless_it_is_kept_from_it():
-    assert has_torch()
-    asked = "import sys\nprint('torch' in sys.modules)"
-    assert said(f"import tvm\n{asked}") == "True", "tvm_ffi no longer imports torch: drop import_tvm_without_extras"
-    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
-    assert said(f"{ours}import tvm\n{asked}") == "False"
-    # PyTorch is there for whoever wants it, beside TVM.
-    both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
-    assert said(f"{ours}{both}") == "2.0 2"
-
-
-def test_tvm_imports_other_devices_unless_it_is_kept_from_it():
-    program = """
-import sys
+OURS = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
+IMPORTED = """
+import os, sys
 {}import tvm
-print("tvm.backend.cuda.ptx" in sys.modules, tvm.runtime.disco)
-"""
-    plain = said(program.format("import os\n"))
-    assert plain.split()[0] == "True", "TVM loads no back ends on its own: drop TVM_DEVICE_BACKEND_AUTOLOAD"
-    assert plain.split()[1] == "None", "this TVM has the runtime of many devices: import it"
-    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
-    assert said(program.format(ours)) == "False None"
-    assert said(f"import os\n{ours}print('TVM_DEVICE_BACKEND_AUTOLOAD' in os.environ)") == "False"
-
-
-def test_modules_of_functions_are_the_same_by_one_listing():
-    """A module that is filled from names listed too early would lack functions that are registered later."""
-    program = """
-import sys
-{}import tvm
+loaded = {{name: name in sys.modules for name in (
+    "torch", "tvm.backend.cuda.ptx", "tvm.s_tir.meta_schedule.search_strategy", "tvm.s_tir.dlight.gpu"
+)}}
 from tvm.s_tir import dlight, meta_schedule
-dlight.gpu, meta_schedule.Database
+used = [dlight.gpu.Fallback.__name__, meta_schedule.Database.__name__, meta_schedule.SearchStrategy.__name__]
 modules = [m for n, m in sorted(sys.modules.items()) if n.startswith("tvm.") and n.endswith("_ffi_api")]
 modules = [m for m in modules if "disco" not in m.__name__ and "backend" not in m.__name__]
-print(len(modules), *sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in vars(m)))
+names = sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in vars(m))
+switched = "TVM_DEVICE_BACKEND_AUTOLOAD" in os.environ
+import json
+print(json.dumps([loaded, used, repr(tvm.runtime.disco), len(modules), names, switched]))
 """
-    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
-    plain = said(program.format("")).split()
-    assert int(plain[0]) > 30, "TVM fills few modules by names: drop _names_listed_once"
-    assert said(program.format(ours)).split() == plain
 
 
-def test_tvm_imports_its_search_unless_it_is_left_until_it_is_used():
-    program = """
-{}import sys, tvm
-print(*("tvm.s_tir." + name in sys.modules for name in ("meta_schedule.search_strategy", "dlight.gpu")))
-from tvm.s_tir import dlight, meta_schedule
-print(meta_schedule.SearchStrategy.__name__, dlight.gpu.Fallback.__name__)
-"""
-    plain = said(program.format("")).split("\n")
-    assert plain[0] == "True True", "TVM imports no search on its own: drop _imported_when_used"
-    ours = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
-    assert said(program.format(ours)).split("\n") == ["False False", plain[1]]
+class Imported(NamedTuple):
+    """What TVM is after its import: modules that are loaded, by name, names of classes that are imported when used, its
+    runtime of many devices, how many modules it fills by names, those names, whether a variable of ours is left."""
+
+    loaded: dict[str, bool]
+    used: list[str]
+    disco: str
+    modules: int
+    names: list[str]
+    switched: bool
+
+
+@pytest.fixture(scope="module")
+def plain() -> Imported:
+    """As `import tvm` leaves it."""
+    return Imported(*json.loads(said(IMPORTED.format(""))))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Imported:
+    return Imported(*json.loads(said(IMPORTED.format(OURS))))
+
+
+def test_tvm_imports_torch_unless_it_is_kept_from_it(plain, ours):
+    assert plain.loaded["torch"], "tvm_ffi no longer imports torch: drop import_tvm_without_extras"
+    assert not ours.loaded["torch"]
+    # PyTorch is there for whoever wants it, beside TVM.
+    both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
+    assert said(f"{OURS}{both}") == "2.0 2"
+
+
+def test_tvm_imports_other_devices_unless_it_is_kept_from_it(plain, ours):
+    name = "tvm.backend.cuda.ptx"
+    assert plain.loaded[name], "TVM loads no back ends on its own: drop TVM_DEVICE_BACKEND_AUTOLOAD"
+    assert plain.disco == "None", "this TVM has the runtime of many devices: import it"
+    assert (ours.loaded[name], ours.disco, ours.switched) == (False, "None", False)
+
+
+def test_modules_of_functions_are_the_same_by_one_listing(plain, ours):
+    """A module that is filled from names listed too early would lack functions that are registered later."""
+    assert plain.modules > 30, "TVM fills few modules by names: drop _names_listed_once"
+    assert (ours.modules, ours.names) == (plain.modules, plain.names)
+
+
+def test_tvm_imports_its_search_unless_it_is_left_until_it_is_used(plain, ours):
+    names = [f"tvm.s_tir.{name}" for name in ("meta_schedule.search_strategy", "dlight.gpu")]
+    assert all(plain.loaded[name] for name in names), "TVM imports no search on its own: drop _imported_when_used"
+    assert not any(ours.loaded[name] for name in names)
+    assert ours.used == plain.used == ["Fallback", "Database", "SearchStrategy"]
 
 
 def test_a_compilation_imports_no_search(tmp_path):
