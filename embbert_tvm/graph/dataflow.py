@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from tvm import IRModule, relax, tirx
+from tvm import IRModule, relax
 from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, TupleType, Var
 
 Expr: TypeAlias = relax.Expr
@@ -23,7 +23,7 @@ class Dataflow:
     """
 
     def __init__(self, mod: IRModule) -> None:
-        self.function, self._mod = mod["main"], mod
+        self.function = mod["main"]
         found = [b for block in self.function.body.blocks for b in block.bindings[:]]
         if any(not isinstance(b, relax.VarBinding) for b in found):
             raise ValueError("main has a match_cast; only straight-line code is compiled")
@@ -52,10 +52,6 @@ class Dataflow:
 
     def binding(self, var: Var) -> Expr | None:
         return self._producer.get(var)
-
-    def kernel(self, call: Call) -> tirx.PrimFunc:
-        """The function that a call_tir calls."""
-        return self._mod[call.args[0]]
 
     def uses(self, var: Var) -> int:
         return self._uses[var]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from tvm import sym
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, number, op_name, rows_of, shape
-from embbert_tvm.graph.importer_pads import pad_widths
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 
 # A table of at most this many rows is looked up in int32, a larger one is a residual input in int8.
 _LOOKUP_ROWS = 8
@@ -182,44 +180,7 @@ def _parts(graph: Dataflow, x: Expr, weight: np.ndarray) -> list[Term]:
     if any(constant(part) is not None for part in parts) or not all(isinstance(width, int) for width in widths):
         return [Term(x, weight)]
     bounds = np.cumsum([0, *widths])
-    if (neighbours := _neighbours(graph, parts, weight, bounds)) is not None:
-        return [neighbours]
     return [Term(part, weight[a:b]) for part, a, b in zip(parts, bounds, bounds[1:], strict=False)]
-
-
-def _neighbours(graph: Dataflow, parts: list[Expr], weight: np.ndarray, bounds: np.ndarray) -> Term | None:
-    """Rows of one tensor read through a window, where `parts` are its rows and those around them, each once."""
-    found = [_shifted(graph, part) for part in parts]
-    shifts = sorted(by for _, by in found)
-    ahead = shifts[-1]
-    if shifts != list(range(ahead - len(shifts) + 1, ahead + 1)) or not shifts[0] <= 0 <= ahead or len(shifts) == 1:
-        return None
-    if not all(x.same_as(found[0][0]) for x, _ in found):
-        return None
-    order = sorted(range(len(parts)), key=lambda n: found[n][1])
-    flat = np.concatenate([weight[bounds[n] : bounds[n + 1]] for n in order])
-    return Term(found[0][0], flat, Window(len(parts), ahead))
-
-
-def _shifted(graph: Dataflow, part: Expr) -> tuple[Expr, int]:
-    """(x, by), where row i of `part` (1, L, K) is row i + by of x, and zero where x has none."""
-    pad = graph.producer(part)
-    if op_name(pad) != "call_tir" or len(shape(part)) != 3 or graph.uses(part) != 1:
-        return part, 0
-    given = pad.args[1].fields[0]
-    cut = graph.match(given, "strided_slice")
-    if cut is None or graph.uses(given) != 1:
-        return part, 0
-    widths = pad_widths(graph.kernel(pad), shape(given), shape(part))
-    x, axes, begins, ends, strides = cut.args[:5]
-    numbers = [[number(v) for v in group.fields] for group in (axes, strides, begins)]
-    if widths is None or numbers[:2] != [[1], [1]] or widths[0] != (0, 0) or widths[2] != (0, 0):
-        return part, 0
-    (begin,), (before, after) = numbers[2], widths[1]
-    rest = number(sym.Analyzer().simplify(shape(x)[1] - ends.fields[0]))
-    by = after - before
-    ahead, behind = max(by, 0), max(-by, 0)
-    return (x, by) if (begin, rest, before, after) == (ahead, behind, behind, ahead) else (part, 0)
 
 
 def _convolution(graph: Dataflow, expr: Expr) -> tuple[Term, np.ndarray, int] | None:
