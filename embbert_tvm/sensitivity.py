@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import tvm
-from tvm import IRModule, relax
+from tvm import IRModule
 from tvm.ir import GenericConst
 
 from embbert_tvm.codegen.macs import macs
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
+from embbert_tvm.graph.llvm_run import llvm_machine
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.precision import PLANS, PRECISIONS, PrecisionPlan
 from embbert_tvm.graph.quantize import Quantized, quantize
@@ -73,7 +74,7 @@ class Texts:
 
 def logits(mod: IRModule, ids: Sequence[Sequence[int]], what: str = "running a plan") -> np.ndarray:
     """(texts, classes) by TVM's LLVM build, the same bits as the C of integer kernels. what: says what it does."""
-    machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
+    machine = llvm_machine(mod)
     tensors = (tvm.runtime.tensor(np.asarray([i], np.int32)) for i in over(ids, what, "texts"))
     return np.array([machine["main"](tensor).numpy().reshape(-1) for tensor in tensors])
 
@@ -118,15 +119,17 @@ def measure(mod: IRModule, calibration: Calibration, texts: Texts, isa: Isa, tri
     """Every operator of a simplified module in every precision, but where that changes nothing of the base."""
     precisions, base = trials.precisions, trials.base
     whole = quantize(mod, calibration, base)
-    counts, least = operator_macs(whole), constants_bytes(fuse_row_blocks(whole, isa).mod)
+    fused = fuse_row_blocks(whole, isa)
+    counts, least = operator_macs(whole), constants_bytes(fused.mod)
     every = [(name, precision) for name in whole.plan.operators for precision in precisions]
     table = []
     for name, precision in over(every, "measuring operators", "trials"):
-        one = quantize(mod, calibration, base.of({name: precision}))
+        as_base = precision == base.default and not base.operators
+        one = whole if as_base else quantize(mod, calibration, base.of({name: precision}))
         integers = PRECISIONS[precision].activations == "int8"
         if precision != base.default and integers and one.blocks.keys() == whole.blocks.keys():
             continue
-        placed = fuse_row_blocks(one, isa)
+        placed = fused if as_base else fuse_row_blocks(one, isa)
         flash = constants_bytes(placed.mod, one.plan.half) - least
         error = changed = 0.0
         if not PRECISIONS[precision].is_float:

@@ -23,6 +23,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import second_moments
 from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
 from embbert_tvm.graph.equalize import adjustable, equalize
+from embbert_tvm.graph.llvm_run import llvm_machine
 from embbert_tvm.progress import over
 
 VERSION = 1
@@ -159,7 +160,7 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
             kept = [remap[v] for v, _ in graph.bindings if v.name in set(names)]
             out = builder.emit_output(relax.Tuple(kept))
         builder.emit_func_output(out)
-    machine = relax.VirtualMachine(tvm.compile(builder.finalize(), target="llvm"), tvm.cpu())
+    machine = llvm_machine(builder.finalize())
     return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
 
 

@@ -12,12 +12,16 @@ from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
 
 
-def llvm_machine(mod: IRModule, optimized: bool = False) -> relax.VirtualMachine:
-    """What runs the functions of a module on this machine, built by LLVM with its optimizations or without."""
-    target = tvm.target.Target("llvm" if optimized else {"kind": "llvm", "opt-level": 0})
-    # Each kernel checks its arguments' shapes and types in more code than it computes in: relax has checked them.
-    with tvm.transform.PassContext(config={"tirx.disable_assert": True}), target:
-        return relax.VirtualMachine(tvm.compile(call_cumsum(mod), target=target), tvm.cpu())
+UNOPTIMIZED = {"kind": "llvm", "opt-level": 0}
+
+
+def llvm_machine(mod: IRModule, target: tvm.target.Target | str = "llvm") -> relax.VirtualMachine:
+    """The functions of a module as TVM's LLVM build runs them on this machine.
+
+    Each kernel would check its arguments' shapes and types in more code than it computes in: relax has checked them.
+    """
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        return relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
 
 
 def llvm_runner(mod: IRModule, optimized: bool = False) -> Callable[[Sequence[int]], np.ndarray]:
@@ -27,7 +31,9 @@ def llvm_runner(mod: IRModule, optimized: bool = False) -> Callable[[Sequence[in
     same; in floating point a model's last ones may be others (a Mamba's are).
     """
     stage("reference")
-    machine = llvm_machine(mod, optimized)
+    target = tvm.target.Target("llvm" if optimized else UNOPTIMIZED)
+    with target:
+        machine = llvm_machine(call_cumsum(mod), target)
 
     def run(ids: Sequence[int]) -> np.ndarray:
         made = machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32)))

@@ -10,7 +10,8 @@ from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
 from embbert_tvm.graph.dataflow import Dataflow, Expr, channels_first, shape, substitute, variables
-from embbert_tvm.graph.llvm_run import llvm_machine
+from embbert_tvm.graph.llvm_run import UNOPTIMIZED, llvm_machine
+from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.graph.quantize.refit import HELD_OUT, Samples
 from embbert_tvm.graph.quantize.sums import Sum
 
@@ -77,7 +78,8 @@ class TextValues:
                 out = builder.emit_output(relax.Tuple([made[v] for v in wanted]))
             builder.emit_func_output(out)
         mod = relax.transform.DeadCodeElimination(["main"])(builder.finalize())
-        machine = llvm_machine(mod)
+        with tvm.target.Target(UNOPTIMIZED) as target:
+            machine = llvm_machine(call_cumsum(mod), target)
         found: list[Values] = [[] for _ in wanted]
         for n, ids in enumerate(self._known[self._ids]):
             arguments = [ids, *(self._rounded(v, self._known[v][n]) for v in known)]
