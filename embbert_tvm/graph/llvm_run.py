@@ -11,7 +11,6 @@ from tvm import IRModule, relax
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
 
-
 UNOPTIMIZED = {"kind": "llvm", "opt-level": 0}
 
 

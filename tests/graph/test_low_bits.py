@@ -12,7 +12,7 @@ from embbert_tvm.graph.pack import Constants, row_product
 from embbert_tvm.graph.quantize.low_bits import Blocks, fit_scales, gptq, nearest, spread
 from embbert_tvm.kernels.epilogues import Requantize
 from embbert_tvm.kernels.isa import isa_of
-from embbert_tvm.kernels.low_bits import FORMATS, compressed, rounded_to
+from embbert_tvm.kernels.low_bits import FORMATS, ROWS, compressed, rounded_to
 from embbert_tvm.kernels.product import Product, ProductInput, product
 
 STORED = [weight_format for weight_format in FORMATS.values() if weight_format.stored]
