@@ -33,7 +33,7 @@ from embbert_tvm.target import load_cpu
 HERE = Path(__file__).parent
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
 ARM = ("arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")
-CHECKED = ("-g1", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
+CHECKED = ("-g1", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
 COMPILERS = {
     "gcc": ("gcc",),
     "clang": ("clang",),
