@@ -202,9 +202,7 @@ def load_package(path: Path | str) -> Package:
         board=_board(document, where),
         rejection=_rejection(document, classes, where),
         more=_heads(document, where),
-        outputs=tuple(
-            _output(entry, i, where) for i, entry in enumerate(_optional(document, "outputs", list, where) or [])
-        ),
+        outputs=tuple(_output(x, i, where) for i, x in enumerate(_optional(document, "outputs", list, where) or [])),
         head=_head(document, classes, where),
         reads_text=_optional(document, "linear", dict, where) is not None,
         streams=_optional(document, "streams", bool, where) or False,
@@ -294,8 +292,8 @@ def _target(document: Mapping[str, Any], where: Path) -> str:
 
 def _rejection(document: Mapping[str, Any], classes: int, where: Path) -> Rejection | None:
     try:
-        has_ngrams = document.get("linear") is not None
-        return read_rejection(document.get("none_of_these"), classes, _heads(document, where), has_ngrams)
+        linear, heads = document.get("linear"), _heads(document, where)
+        return read_rejection(document.get("none_of_these"), classes, heads, has_ngrams=linear is not None)
     except InputError as error:
         raise InputError(f"{where}: {error}: compile the model again") from None
 
