@@ -107,7 +107,7 @@ def test_no_scale_is_finer_than_the_finest(weight_format, n, k, magnitude, seed)
     coarse = of_pairs(fits.scale < finest).sum(1) == 0
 
     def error(blocks: Blocks) -> np.ndarray:
-        lost = ((blocks.weight * blocks.scale[:, None] * blocks.spread() - weight) ** 2).sum(1)
+        lost = ((blocks.weight * blocks.scale[:, None] - weight) ** 2).sum(1)
         return of_pairs(lost).sum(1)[coarse]
 
     assert (error(found) <= error(fits) * (1 + 1e-9)).all()

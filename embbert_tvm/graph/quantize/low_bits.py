@@ -53,10 +53,10 @@ def fit_scales(
     n, k = weight.shape
     block = weight_format.block or k
     pairs, columns = -(-n // ROWS), -(-k // block)
-    padded = np.zeros((pairs * ROWS, columns * block))
+    padded = np.full((pairs * ROWS, columns * block), np.nan)  # no error is counted there: not every format has a 0
     padded[:n, :k] = weight
     tiles = padded.reshape(pairs, ROWS, columns, block)
-    peak = np.abs(tiles).max(axis=(2, 3))
+    peak = np.nan_to_num(np.abs(tiles)).max(axis=(2, 3))
     if shared:
         peak = np.full_like(peak, peak.max(initial=0.0))
     peak[peak == 0] = 1.0
@@ -89,10 +89,10 @@ def _multipliers(
     at_once = max(1, _AT_ONCE // max(1, tiles[:1].size))
     for start in range(0, len(tiles), at_once):
         part = tiles[start : start + at_once]
-        errors = []
+        total, errors = np.nansum if np.isnan(part).any() else np.sum, []
         for m in options:
             step = (scale[start : start + at_once] * m)[:, :, None, None]
-            errors.append(((weight_format.to_levels(part / step) * step - part) ** 2).sum(axis=(1, 3)))
+            errors.append(total((weight_format.to_levels(part / step) * step - part) ** 2, axis=(1, 3)))
         stacked = np.stack(errors)
         chosen.append(np.asarray(options)[stacked.argmin(0)])
         least.append(stacked.min(0))
