@@ -36,6 +36,12 @@ def recipe_option(
     return click.option(name, default=default, show_default=True, help=help, type=type, hidden=hidden)
 
 
+_POOLED = {
+    "--pool-tokens": "rows of the first layer that the others read as one, their mean.",
+    "--pool-keys": "rows of which each key and value of an attention is the mean.",
+}
+
+
 def _data_options() -> list[Callable[[Callable], Callable]]:
     """What is trained on, and from what."""
     return [
@@ -56,19 +62,11 @@ def _data_options() -> list[Callable[[Callable], Callable]]:
         click.option(
             "--max-length", type=click.IntRange(min=1), metavar="N", hidden=True, help="Tokens of the longest text."
         ),
-        click.option(
-            "--pool-tokens",
-            type=click.IntRange(min=1, max=256),
-            metavar="N",
-            hidden=True,
-            help="Of an EmbBERT: rows of the first layer that the others read as one, their mean.",
-        ),
-        click.option(
-            "--pool-keys",
-            type=click.IntRange(min=1, max=256),
-            metavar="N",
-            hidden=True,
-            help="Of an EmbBERT: rows of which each key and value of an attention is the mean.",
+        *(
+            click.option(
+                name, type=click.IntRange(min=1, max=256), metavar="N", hidden=True, help=f"Of an EmbBERT: {what}"
+            )
+            for name, what in _POOLED.items()
         ),
         click.option("--regression", is_flag=True, help="Labels are numbers."),
         click.option("--tokenizer", type=PATH, hidden=True, help="A tokenizer.json. Default: trained on TSV."),

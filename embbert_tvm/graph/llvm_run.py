@@ -11,6 +11,7 @@ from tvm import IRModule, relax
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
 
+# A few runs are not worth LLVM's optimizations, which take most of a minute.
 UNOPTIMIZED = {"kind": "llvm", "opt-level": 0}
 
 

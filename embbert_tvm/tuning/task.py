@@ -16,16 +16,12 @@ from embbert_tvm.codegen.c_function import CFunction
 from embbert_tvm.codegen.lower import schedule, to_loops
 from embbert_tvm.errors import WorkError
 from embbert_tvm.graph.dataflow import Dataflow, constant, op_name
-from embbert_tvm.graph.llvm_run import llvm_machine
+from embbert_tvm.graph.llvm_run import UNOPTIMIZED, llvm_machine
 from embbert_tvm.kernels.specs import without_spec
 
 # A float may be this far from what TVM's LLVM build computes, of itself and of the largest of its tensor: the same sums
 # in the same order, but another exp().
 RELATIVE, ABSOLUTE = 1e-5, 1e-5
-
-
-# One run is not worth LLVM's optimizations, which take most of a minute.
-_UNOPTIMIZED = {"kind": "llvm", "opt-level": 0}
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,7 @@ def _record(mod: IRModule, ids: Sequence[int]) -> list[_Call]:
                 calls[-1].after = arrays
         return 0
 
-    machine = llvm_machine(mod, tvm.target.Target(_UNOPTIMIZED))
+    machine = llvm_machine(mod, tvm.target.Target(UNOPTIMIZED))
     machine.set_instrument(instrument)
     machine["main"](tvm.runtime.tensor(np.asarray([ids], np.int32)))
     return calls
