@@ -250,6 +250,7 @@ def _compile(source: ModelSource, target: Target, out: Path, options: CompileOpt
     chooser = plan_chooser(source, target.cpu, options)
     check_output(out)
     tuned = _tuned(source.name, target, precision) if options.tuning else None
+    options = replace(options, forms=options.forms or (None if tuned is None else tuned.forms))
     front = front_end(source, options)
     for _ in range(_ATTEMPTS):
         plan = plan_of(options) if chooser is None else chooser(front.mod, front.statistics, front.max_length)

@@ -35,6 +35,7 @@ from embbert_tvm.graph.llvm_run import llvm_runner as llvm_runner
 from embbert_tvm.graph.precision import PrecisionPlan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import KernelSelection, Quantized
 from embbert_tvm.heads import MANY_LABELS, ONE_LABEL, TOKENS, head_for
+from embbert_tvm.kernels.forms import DEFAULT_FORMS, KernelForms
 from embbert_tvm.kernels.isa import computes_in_half, isa_of
 from embbert_tvm.ngram_compiler import some_texts
 from embbert_tvm.options import BLOB, DEFAULT_PRECISION, DEFAULTS, MIXED, CompileOptions
@@ -178,9 +179,7 @@ def plan_chooser(source: ModelSource, cpu: Cpu, options: CompileOptions) -> Choo
     if base.default not in precisions:
         raise InputError(f"--choices {options.choices}: {base.default} must be among them")
     if source.more:
-        raise InputError(
-            f"{source.name}: --precision mixed chooses by one output, this model has {1 + len(source.more)}"
-        )
+        raise InputError(f"{source.name}: --precision mixed chooses by one output, this has {1 + len(source.more)}")
     if source.tokenizer is None or source.labels is None:
         raise InputError(
             f"{source.name}: --precision mixed needs a classifier's folder, with labels and tokenizer.json"
@@ -203,6 +202,7 @@ class Compiled:
     quantized: Quantized
     reference: IRModule
     at_length: Callable[[int], Program]  # the program for texts of at most so many tokens
+    forms: KernelForms = DEFAULT_FORMS
 
     @functools.cached_property
     def program(self) -> Program:
@@ -266,7 +266,7 @@ def back_end(
     Raises InputError for a plan that does not suit the model, WorkError for what has no C.
     """
     quantized = _quantized(front, plan, refits=True)
-    fused, calls = pipeline.back(isa_of(cpu.features, options.row_block), computes_in_half(cpu.features))
+    fused, calls = pipeline.back(isa_of(cpu.features, options.kernel_forms), computes_in_half(cpu.features))
     chosen = pipeline.run((fused,), quantized)
     known, mod = account_of(chosen), pipeline.run((calls,), chosen)
     window = None if front.tokenizer_spec is None else window_bytes(front.tokenizer_spec)
@@ -278,7 +278,7 @@ def back_end(
         made = programs(length)
         return replace(made, constants=made.constants | ngrams)
 
-    compiled = Compiled(front, known, quantized, at_length)
+    compiled = Compiled(front, known, quantized, at_length, options.kernel_forms)
     _check_head(front.source, compiled)
     return compiled
 
@@ -334,6 +334,7 @@ def contents(
         more=source.more,
         linear=source.wide,
         example=source.example,
+        forms=compiled.forms,
     )
 
 
@@ -360,16 +361,14 @@ def check_output(out: Path) -> None:
         raise InputError(f"{out}: holds something that is not a package: name another output")
 
 
-def kernel_calls(
-    source: ModelSource, cpu: Cpu, precision: str = DEFAULT_PRECISION, calibration: Path | None = None
-) -> KernelCalls:
+def kernel_calls(source: ModelSource, cpu: Cpu, options: CompileOptions = DEFAULTS) -> KernelCalls:
     """The calls of kernels that `compile_model` prints, and the same calls of kernels that this machine can run."""
-    front = front_end(source, CompileOptions(precision, calibration=calibration))
+    front = front_end(source, options)
     if front.written:
         raise InputError(f"{source.onnx}: is quantized already (it has QuantizeLinear), and compiled as it is")
-    plan, isa = named_plan(precision), isa_of(cpu.features)
+    plan, isa = named_plan(options.precision), isa_of(cpu.features, options.kernel_forms)
     if plan.half:
-        raise InputError(f"--precision {precision}: what is stored in half precision has no schedules to choose from")
+        raise InputError(f"--precision {options.precision}: what is in half precision has no schedules to choose from")
     mod = _quantized(front, plan)
     intrinsic, reference = (pipeline.run(pipeline.back(one, in_half=False), mod) for one in (isa, isa.reference))
     return KernelCalls(intrinsic, reference, front.vocabulary, limits(front.mod)[1])

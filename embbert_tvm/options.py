@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embbert_tvm.c_names import DEFAULT_PREFIX
+from embbert_tvm.kernels.forms import DEFAULT_FORMS, KernelForms
 
 if TYPE_CHECKING:
     from embbert_tvm.graph.precision import PrecisionPlan
@@ -36,8 +37,15 @@ class CompileOptions:
     prune_vocabulary: Path | None = None  # a corpus: the tokens that it needs, no others
     vocabulary_size: int | None = None  # for prune_vocabulary: how many tokens there may be
     experimental: bool = False  # whether precisions are taken that only answer a question of the paper
-    row_block: int = 4  # rows that read each weight together; 8: half as often, for more RAM
+    row_block: int | None = None  # rows that read each weight together, 4 or 8; None: as the forms have it
+    forms: KernelForms | None = None  # of the kernels; None: those of the tuned log, or those made by hand
     dump_ir: Path | None = None  # a folder for the module after each phase
+
+    @property
+    def kernel_forms(self) -> KernelForms:
+        """The forms of the kernels, with the height of blocks that is requested."""
+        forms = self.forms or DEFAULT_FORMS
+        return forms if self.row_block is None else replace(forms, row_block=self.row_block)
 
 
 DEFAULTS = CompileOptions()

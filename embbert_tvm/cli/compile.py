@@ -85,10 +85,8 @@ STAGES = {
 @click.option(
     "--row-block",
     type=click.Choice(["4", "8"]),
-    default="4",
-    show_default=True,
     hidden=True,
-    help="Rows of a text that read each weight together: with 8, half as often, for more RAM.",
+    help="Rows of a text that read each weight together: with 8, half as often, for more RAM. Default: as tuned, or 4.",
 )
 @click.option(
     "--experimental",
@@ -117,7 +115,7 @@ def command(
     prefix: str,
     no_tokenizer: bool,
     no_tuning: bool,
-    row_block: str,
+    row_block: str | None,
     experimental: bool,
     dump_ir: Path | None,
     list_operators: bool,
@@ -148,7 +146,7 @@ def command(
         prefix=prefix,
         tokenizer=not no_tokenizer,
         tuning=not no_tuning,
-        row_block=int(row_block),
+        row_block=None if row_block is None else int(row_block),
         experimental=experimental,
         dump_ir=dump_ir,
     )

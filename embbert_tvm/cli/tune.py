@@ -134,4 +134,21 @@ def _text(manifest: Manifest, path: Path, objective: str, before: float, after: 
             change = kernel.after / kernel.before - 1
             lines.append(f"{kernel.name:<44} {kernel.before:>12,.0f} {kernel.after:>12,.0f} {change:>+7.1%}")
     all_of_it = f"{objective} {before:,.0f} -> {after:,.0f} ({after / before - 1:+.1%})"
-    return "\n".join([*lines, f"{path}: {manifest.trials} trials, {all_of_it}"])
+    return "\n".join([*lines, f"{path}: {manifest.trials} trials, {all_of_it}", *_whole(manifest)])
+
+
+def _whole(manifest: Manifest) -> list[str]:
+    """What became of whole inferences, where these were weighed."""
+    whole = manifest.whole
+    if whole is None:
+        return []
+    lines = [f"  {cycles:>12,.0f} cycles  {what}" for what, cycles in whole.tried.items()]
+    if whole.tuned is not None:
+        left_out = "" if whole.keeps_schedules else ", which are left out"
+        lines.append(f"  {whole.tuned:>12,.0f} cycles  with the schedules found{left_out}")
+    chosen = ", ".join(f"{name} {value}" for name, value in manifest.forms.items()) or "by hand"
+    change = whole.after / whole.before - 1
+    said = (
+        f"whole inference of {manifest.length} tokens: {whole.before:,.0f} -> {whole.after:,.0f} cycles ({change:+.1%})"
+    )
+    return ["forms of the kernels:", *lines, f"{said}, forms: {chosen}"]

@@ -252,7 +252,15 @@ def _label_body(labels: Sequence[str] | None, prefix: str, in_blob: bool = False
     )
 
 
-def kernels_header(program: Program, model_name: str, features: Sequence[str], prefix: str, builds: Builds = ()) -> str:
+def kernels_header(
+    program: Program,
+    model_name: str,
+    features: Sequence[str],
+    prefix: str,
+    builds: Builds = (),
+    macros: Mapping[str, int] | None = None,
+) -> str:
+    """macros: what the headers of the micro-kernels are told."""
     declarations = "\n".join(f"{_signature(f)};" for f in program.functions)
     bodies = "\n".join(f.body for f in program.functions)
     includes = "".join(f'#include "{path.name}"\n' for path in micro_headers.needed(bodies, builds=builds))
@@ -262,6 +270,7 @@ def kernels_header(program: Program, model_name: str, features: Sequence[str], p
         includes=includes and f"\n{includes}",
         title=c_comment(model_name),
         dual_issue=int("dual_issue" in features),
+        macros="".join(f"#define {macro} {value}\n" for macro, value in (macros or {}).items()),
         declarations=declarations,
     )
 

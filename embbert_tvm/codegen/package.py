@@ -24,6 +24,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.escape import c_comment
 from embbert_tvm.graph.quantize import KernelSelection
 from embbert_tvm.heads import ONE_LABEL, FurtherHead
+from embbert_tvm.kernels.forms import DEFAULT_FORMS, KernelForms
 from embbert_tvm.models.ngrams import NgramModel
 from embbert_tvm.rejection import Rejection
 from embbert_tvm.target import Board, Cpu
@@ -64,6 +65,7 @@ class Contents:
     example: str | None = None  # a text of the model's own kind
     in_blob: bool = False
     more: tuple[FurtherHead, ...] = ()  # heads beside the first
+    forms: KernelForms = DEFAULT_FORMS
 
     @property
     def streams(self) -> bool:
@@ -110,9 +112,10 @@ def _code(contents: Contents, checks: str, made: Blob | None) -> dict[str, str]:
         f"{prefix}_weights.h": c_files.weights_header(program, name, prefix) if made is None else made.header(),
     }
     if program.functions:
-        dual_issue = {"EMBBERT_DUAL_ISSUE": int("dual_issue" in contents.cpu.features)}
+        features = contents.forms.features(contents.cpu.features)
+        dual_issue = {"EMBBERT_DUAL_ISSUE": int("dual_issue" in features)}
         builds = [{**build, **dual_issue} for build in builds_of(contents.cpu)]
-        kernels = c_files.kernels_header(program, name, contents.cpu.features, prefix, builds)
+        kernels = c_files.kernels_header(program, name, features, prefix, builds, contents.forms.macros)
         code = c_files.kernels(program, name, prefix)
         sources |= {f"{prefix}_kernels.h": kernels, f"{prefix}_kernels.c": code}
         sources |= micro_headers.shipped(kernels, code, builds=builds)

@@ -38,18 +38,23 @@ class Cache:
 
 @dataclass(frozen=True)
 class Caches:
-    """Caches of instructions and data, with lines of `line` bytes: least recently used goes first, stores fetch too."""
+    """Caches of instructions and data, with lines of `line` bytes: least recently used goes first, stores fetch too.
+    data: None where the first serves both. only_flash: whether data in RAM needs no line.
+    prefetch: whether the line of code after the one that runs is on its way already."""
 
     code: Cache
-    data: Cache
+    data: Cache | None
     line: int = 32
+    only_flash: bool = False
+    prefetch: bool = False
 
     def option(self, plugin: Path, board: Board, code: Code, to: Path) -> str:
         """Argument of QEMU's -plugin that counts in a file what the functions of `code` fetch."""
         flash = board.region("flash")
         words = [f"file={plugin}", f"to={to}", f"line={self.line}"]
         words += [f"code={self.code.sets(self.line)}:{self.code.ways}"]
-        words += [f"data={self.data.sets(self.line)}:{self.data.ways}"]
+        words += ["data=0:0" if self.data is None else f"data={self.data.sets(self.line)}:{self.data.ways}"]
+        words += [f"only_flash={int(self.only_flash)}", f"prefetch={int(self.prefetch)}"]
         words += [f"flash={flash.origin:#x}:{flash.origin + flash.bytes:#x}"]
         words += [f"run={start:#x}:{end:#x}" for start, end, _ in code.functions]
         return ",".join(words)
@@ -66,6 +71,23 @@ def parse_caches(text: str) -> Caches:
         if not 1 <= cache.ways <= 8 or not 1 <= sets <= 4096 or sets & (sets - 1):
             raise InputError(f"--caches {text}: {cache.bytes // 1024}k/{cache.ways} has no power of two of sets")
     return Caches(*found)
+
+
+def caches_of(board: Board) -> Caches | None:
+    """Those of a board's file; None where it names none."""
+    said = board.caches
+    if said is None:
+        return None
+    data = Cache(said.data_bytes, said.data_ways) if said.data_bytes else None
+    code = Cache(said.code_bytes, said.code_ways)
+    return Caches(code, data, said.line_bytes, not said.ram_cycles, said.prefetch)
+
+
+def waiting(board: Board, fills: Fills | None) -> int:
+    """Cycles that a board's core waits for lines."""
+    if board.caches is None or fills is None:
+        return 0
+    return board.caches.flash_cycles * (fills.code + fills.flash) + board.caches.ram_cycles * fills.ram
 
 
 def read_fills(path: Path) -> Fills:

@@ -18,7 +18,7 @@ from embbert_tvm.device.package import Package
 from embbert_tvm.device.profile import synthetic_ids
 from embbert_tvm.device.qemu import TIMEOUT, emulation, start_qemu
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import load_cpu
+from embbert_tvm.target import Board, load_cpu
 
 WORST = "worst"
 
@@ -56,8 +56,12 @@ class InferenceCycles:
         return dict(total)
 
 
-def inference_cycles(package: Package, lengths: Sequence[int], caches: Caches | None = None) -> list[InferenceCycles]:
+def inference_cycles(
+    package: Package, lengths: Sequence[int], caches: Caches | None = None, timed: Board | None = None
+) -> list[InferenceCycles]:
     """Cycles of a package on the board that emulates its CPU, at several lengths of text.
+
+    timed: the board whose flash the core waits for, in the place of the emulated one.
 
     Raises InputError for a length that the package does not take, a CPU that QEMU does not emulate, and where QEMU,
     llvm-mca or the toolchain is missing.
@@ -68,7 +72,7 @@ def inference_cycles(package: Package, lengths: Sequence[int], caches: Caches | 
     board, command = emulation(package)
     assert board.qemu is not None
     cpu, image = load_cpu(board.cpu), Path(command[-1])
-    model, code = model_of(cpu, board), read_code(cpu, image, library=True)
+    model, code = model_of(cpu, timed or board), read_code(cpu, image, library=True)
     with tempfile.TemporaryDirectory(prefix="embbert-") as name:
         folder = Path(name)
         counts, fills = folder / "counts", folder / "fills"

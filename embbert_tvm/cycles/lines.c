@@ -40,6 +40,8 @@ typedef struct {
 static cache_t code, data;
 static fills_t *fills;
 static uint64_t flash_from, flash_to, line_bytes = 32, ranges[MOST_RANGES][2];
+static int shared, only_flash; /* one cache for both; whether data elsewhere needs no line */
+static int prefetch;           /* the line of code after the one that runs costs nothing */
 static size_t range_count;
 
 /* Whether a line had to be fetched. */
@@ -64,16 +66,21 @@ static int fetch(cache_t *cache, uint64_t address)
 
 static void ran(unsigned cpu, void *address)
 {
+    static uint64_t last;
+    const uint64_t line = (uint64_t)(uintptr_t)address / line_bytes;
     (void)cpu;
-    fills->code += (uint64_t)fetch(&code, (uint64_t)(uintptr_t)address);
+    if (fetch(&code, (uint64_t)(uintptr_t)address))
+        fills->code += !prefetch || line != last + 1;
+    last = line;
 }
 
 static void used(unsigned cpu, uint32_t info, uint64_t address, void *unused)
 {
     (void)cpu, (void)info, (void)unused;
-    if (address >= 0xE0000000u || !fetch(&data, address))
+    const int in_flash = address >= flash_from && address < flash_to;
+    if (address >= 0xE0000000u || (only_flash && !in_flash) || !fetch(shared ? &code : &data, address))
         return;
-    if (address >= flash_from && address < flash_to)
+    if (in_flash)
         fills->flash++;
     else
         fills->ram++;
@@ -108,7 +115,8 @@ static uint64_t number(const char **text, char after)
     return value;
 }
 
-/* to=FILE, line=BYTES, code=SETS:WAYS, data=SETS:WAYS, flash=FROM:TO, run=FROM:TO of each function. */
+/* to=FILE, line=BYTES, code=SETS:WAYS, data=SETS:WAYS (0:0: that of code), flash=FROM:TO, only_flash=0 or 1,
+   prefetch=0 or 1, run=FROM:TO of each function. */
 int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
     (void)info;
@@ -129,14 +137,19 @@ int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
             code.sets = (uint32_t)number(&value, ':'), code.ways = (uint32_t)number(&value, 0);
         } else if (strncmp(argv[i], "data=", 5) == 0) {
             data.sets = (uint32_t)number(&value, ':'), data.ways = (uint32_t)number(&value, 0);
+            shared = data.ways == 0;
+        } else if (strncmp(argv[i], "only_flash=", 11) == 0) {
+            only_flash = number(&value, 0) != 0;
+        } else if (strncmp(argv[i], "prefetch=", 9) == 0) {
+            prefetch = number(&value, 0) != 0;
         } else if (strncmp(argv[i], "flash=", 6) == 0) {
             flash_from = number(&value, ':'), flash_to = number(&value, 0);
         } else if (strncmp(argv[i], "run=", 4) == 0 && range_count < MOST_RANGES) {
             ranges[range_count][0] = number(&value, ':'), ranges[range_count++][1] = number(&value, 0);
         }
     }
-    if (fills == NULL || fills == MAP_FAILED || code.sets - 1 >= MOST_SETS || data.sets - 1 >= MOST_SETS ||
-        code.ways - 1 >= MOST_WAYS || data.ways - 1 >= MOST_WAYS || line_bytes == 0)
+    if (fills == NULL || fills == MAP_FAILED || code.sets - 1 >= MOST_SETS || code.ways - 1 >= MOST_WAYS ||
+        (!shared && (data.sets - 1 >= MOST_SETS || data.ways - 1 >= MOST_WAYS)) || line_bytes == 0)
         return -1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     return 0;

@@ -3,7 +3,7 @@
 Everything known of a CPU or a board is data there. Code asks for features and figures, never for a name.
 """
 
-from embbert_tvm.target.board import Board, Power, Qemu, Region, RegisterStep, Uart, Watchdog
+from embbert_tvm.target.board import Board, BoardCaches, Power, Qemu, Region, RegisterStep, Uart, Watchdog
 from embbert_tvm.target.cpu import ARCHS, FEATURES, HOST, Cpu, Feature, Llvm, Toolchain, with_implied
 from embbert_tvm.target.load import board_of, known_boards, known_cpus, load_board, load_cpu
 
@@ -12,6 +12,7 @@ __all__ = [
     "FEATURES",
     "HOST",
     "Board",
+    "BoardCaches",
     "Cpu",
     "Feature",
     "Llvm",

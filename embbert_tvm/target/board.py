@@ -141,6 +141,43 @@ class Power:
 
 
 @dataclass(frozen=True)
+class BoardCaches:
+    """What stands between a core and its memories, for estimates of cycles.
+
+    Args:
+        code_bytes, code_ways: of the cache of instructions.
+        data_bytes, data_ways: of that of data; both 0 where the first serves data in flash too.
+        flash_cycles: for which the core waits until a line has come from flash.
+        line_bytes: of a line of either.
+        ram_cycles: the same of RAM; 0 where RAM is tightly coupled or not cached, and needs no line.
+        prefetch: whether the line of code after the one that runs costs nothing.
+        source: what the figures follow from.
+    """
+
+    code_bytes: int
+    code_ways: int
+    data_bytes: int
+    data_ways: int
+    flash_cycles: int
+    line_bytes: int = 8
+    ram_cycles: int = 0
+    prefetch: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for kind in ("code", "data"):
+            size, ways = getattr(self, f"{kind}_bytes"), getattr(self, f"{kind}_ways")
+            require(is_count(size, kind == "code") and is_count(ways, bool(size)), f"{kind}_bytes", "must be a cache's")
+            sets = size // (ways * self.line_bytes) if size else 1
+            fits = 1 <= sets <= 4096 and not sets & (sets - 1) and ways <= 8
+            require(fits, f"{kind}_bytes", "must be a power of two of sets, of at most 8 ways")
+        require(isinstance(self.prefetch, bool), "prefetch", "must be true or false")
+        for key in ("flash_cycles", "ram_cycles"):
+            require(is_count(getattr(self, key), 0), key, "must be a whole number of cycles")
+        require(isinstance(self.source, str), "source", "must be a string")
+
+
+@dataclass(frozen=True)
 class Qemu:
     """How QEMU emulates a board.
 
@@ -184,6 +221,7 @@ class Board:
         reset: the register step that starts the board anew, where that is not the architecture's own.
         image_block: words that the boot ROM looks for near the start of the image.
         uf2_family: by which a boot loader knows a UF2 file that is for it.
+        caches: None where the core waits for nothing but `wait_states`.
         framework: what builds its firmware in the place of this package's own start-up.
         flash: commands that put an image there, the usual one first; {elf}, {hex}, {bin}, {uf2} stand for the files.
         qemu: None where QEMU does not know it.
@@ -205,6 +243,7 @@ class Board:
     uf2_family: int | None = None
     framework: str | None = None
     flash: tuple[str, ...] = ()
+    caches: BoardCaches | None = None
     power: Power | None = None
     qemu: Qemu | None = None
 

@@ -11,7 +11,7 @@ import yaml
 
 from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.resources import resource
-from embbert_tvm.target.board import Board, Power, Qemu, Region, RegisterStep, Uart, Watchdog
+from embbert_tvm.target.board import Board, BoardCaches, Power, Qemu, Region, RegisterStep, Uart, Watchdog
 from embbert_tvm.target.checks import require
 from embbert_tvm.target.cpu import Cpu, Llvm, Toolchain
 
@@ -22,6 +22,7 @@ _BOARD_PARTS = {
     "start": _STEPS,
     "watchdog": Watchdog,
     "reset": RegisterStep,
+    "caches": BoardCaches,
     "power": Power,
     "qemu": Qemu,
 }

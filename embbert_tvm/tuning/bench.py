@@ -23,6 +23,7 @@ from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
 from embbert_tvm.kernels import micro
 from embbert_tvm.kernels.choices import chosen
+from embbert_tvm.kernels.forms import DEFAULT_FORMS, KernelForms
 from embbert_tvm.target import Board, Cpu
 from embbert_tvm.tuning.task import RELATIVE, Task, is_ours
 
@@ -45,15 +46,18 @@ class Candidate:
         return f"candidate_{self.number}"
 
 
-def candidate(task: Task, scheduled: tirx.PrimFunc, number: int, features: Sequence[str]) -> Candidate:
-    """Lower and print a scheduled kernel. Raises WorkError for what has no C."""
+def candidate(
+    task: Task, scheduled: tirx.PrimFunc, number: int, features: Sequence[str], forms: KernelForms = DEFAULT_FORMS
+) -> Candidate:
+    """Lower and print a scheduled kernel in forms that go with a CPU's features. Raises WorkError for what has no C."""
     # What is chosen of a kernel of ours is chosen in print: its loops are always the same.
     loops = task.loops if is_ours(task.func) else to_loops(repeat_last(scheduled), "kernel")
     function = c_function(loops, f"candidate_{number}", chosen(scheduled))
     lines = [
         *(["#include <math.h>"] if function.math else []),
         "#include <stdint.h>",
-        f"#define EMBBERT_DUAL_ISSUE {int('dual_issue' in features)}",
+        f"#define EMBBERT_DUAL_ISSUE {int('dual_issue' in forms.features(features))}",
+        *(f"#define {macro} {value}" for macro, value in forms.macros.items()),
         *(f'#include "{header.name}"' for header in micro_headers.needed(function.body)),
         f"{function.signature()};",
         f"{function.signature()}",

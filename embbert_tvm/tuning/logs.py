@@ -21,6 +21,7 @@ from embbert_tvm.codegen.lower import repeat_last, schedule
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.tvm_workarounds import recorded_schedules
+from embbert_tvm.kernels.forms import KernelForms, forms_of
 from embbert_tvm.resources import resource
 from embbert_tvm.tuning.task import is_ours, workload
 
@@ -49,8 +50,28 @@ class Kernel:
 
 
 @dataclass
+class WholeRecord:
+    """Cycles of whole inferences: of the forms made by hand, of those chosen, and of these with the log's schedules,
+    None where that is not measured yet. tried: cycles by what differs from the forms made by hand."""
+
+    before: float
+    chosen: float
+    tuned: float | None = None
+    tried: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def keeps_schedules(self) -> bool:
+        return self.tuned is None or self.tuned <= self.chosen
+
+    @property
+    def after(self) -> float:
+        return self.chosen if self.tuned is None else min(self.chosen, self.tuned)
+
+
+@dataclass
 class Manifest:
-    """What a log is of. kernels: by fingerprint."""
+    """What a log is of. kernels: by fingerprint. forms: of the kernels, where they differ from those made by hand;
+    whole: what they cost, None where only kernels were measured."""
 
     model: str
     target: str
@@ -66,6 +87,12 @@ class Manifest:
     failures: int = 0
     seconds: float = 0.0
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    forms: dict[str, int | bool] = field(default_factory=dict)
+    whole: WholeRecord | None = None
+
+    @property
+    def kernel_forms(self) -> KernelForms:
+        return forms_of(self.forms)
 
 
 class Log:
@@ -142,7 +169,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         document = json.loads(where.read_text(encoding="utf-8"))
         kernels = {key: Kernel(**value) for key, value in document.pop("kernels").items()}
-        return Manifest(**document, kernels=kernels)
+        whole = document.pop("whole", None)
+        manifest = Manifest(**document, kernels=kernels, whole=whole and WholeRecord(**whole))
+        forms_of(manifest.forms)
+        return manifest
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -179,6 +209,19 @@ class TunedSchedules:
             return
         self._logs.append((path, manifest))
 
+    @classmethod
+    def of_log(cls, path: Path, manifest: Manifest) -> TunedSchedules:
+        """Those of one log alone."""
+        made = cls(manifest.model, (), manifest.precision)
+        made._logs = [(path, manifest)]
+        return made
+
+    @property
+    def forms(self) -> KernelForms | None:
+        """The forms that the first log of the model and the precision names; None where there is none."""
+        own = (m for _, m in self._logs if (m.model, m.precision) == (self._model, self._precision))
+        return next((manifest.kernel_forms for manifest in own), None)
+
     def __call__(self, name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
         key = fingerprint(func)
         # Of logs that know the kernel, the model's own first.
@@ -187,7 +230,8 @@ class TunedSchedules:
             kernel = manifest.kernels.get(key)
             if kernel is None:
                 continue
-            scheduled = self._schedule(path, func) if kernel.after < kernel.before else None
+            worth = kernel.after < kernel.before and (manifest.whole is None or manifest.whole.keeps_schedules)
+            scheduled = self._schedule(path, func) if worth else None
             if scheduled is not None:
                 self.used.append(name)
             return scheduled

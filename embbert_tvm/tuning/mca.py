@@ -13,7 +13,7 @@ from pathlib import Path
 from embbert_tvm.cycles.counting import blocks_of, options, read_counts
 from embbert_tvm.cycles.image import Code, read_code
 from embbert_tvm.cycles.model import Model, model_of
-from embbert_tvm.target import Cpu
+from embbert_tvm.target import Board, Cpu
 from embbert_tvm.tuning.measure import QemuPlace, Reading, Session, find_qemu
 
 
@@ -41,15 +41,16 @@ class McaSession:
 
 @dataclass(frozen=True)
 class McaPlace:
-    """QEMU with a count of what it runs."""
+    """QEMU with a count of what it runs. timed: the board whose flash the core waits for."""
 
     place: QemuPlace
     cpu: Cpu
+    timed: Board
 
     @functools.cached_property
     def model(self) -> Model:
         """The model of every image: candidates of a task differ in a few blocks."""
-        return model_of(self.cpu, self.place.board)
+        return model_of(self.cpu, self.timed)
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.target import Board, Cpu
+from embbert_tvm.target import Board, Cpu, load_board
 from embbert_tvm.tuning.measure import Place, QemuPlace, SerialPlace
 
 
@@ -40,7 +40,6 @@ def find_places(
         if objective != "cycles":
             raise InputError(f"--objective {objective}: a board counts cycles: ask for --objective cycles")
         return [SerialPlace(place.partition(":")[2], flash)], "serial"
-    # A CPU without a board that QEMU knows, as of a file of one's own, runs on the one that emulates its CPU.
     if objective == "cycles":
         raise InputError("--objective cycles: QEMU counts instructions; ask for mca, or measure --on serial:PORT")
     if objective == "mca":
@@ -48,5 +47,10 @@ def find_places(
         from embbert_tvm.tuning.mca import McaPlace
 
         find_mca()
-        return [McaPlace(QemuPlace(board), cpu)], "qemu+mca"
-    return [QemuPlace(board)], "qemu"
+        return [McaPlace(QemuPlace(emulated(cpu, board)), cpu, board)], "qemu+mca"
+    return [QemuPlace(emulated(cpu, board))], "qemu"
+
+
+def emulated(cpu: Cpu, board: Board) -> Board:
+    """The board that QEMU runs in the place of one that it does not know: that which emulates its CPU."""
+    return board if board.qemu is not None or cpu.emulation_board is None else load_board(cpu.emulation_board)

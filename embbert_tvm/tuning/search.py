@@ -91,8 +91,10 @@ class Search:
         folder: Path,
         seed: int = 0,
     ) -> None:
-        """folder: to work in. Measures what is not yet on record of the untuned kernels."""
+        """target: the board is the one that images are built for. folder: to work in. Measures what is not yet on
+        record of the untuned kernels."""
         self._cpu, self._board = target
+        self._forms = log.manifest.kernel_forms
         self._log, self._folder, self._seed = log, folder, seed
         self._pool = Pool(places)
         self._number = 0
@@ -148,7 +150,7 @@ class Search:
 
     def _candidate(self, task: Task, scheduled) -> Candidate:
         self._number += 1
-        return candidate(task, scheduled, self._number, self._cpu.features)
+        return candidate(task, scheduled, self._number, self._cpu.features, self._forms)
 
     def run(self, trials: int, progress: Callable[[SearchStatus], None] = lambda _: None) -> None:
         """Go on until `trials` are on record, those of earlier searches among them, or nothing is left to try."""

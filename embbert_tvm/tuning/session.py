@@ -5,20 +5,23 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 
-from embbert_tvm.compiler import ModelSource, kernel_calls
+from embbert_tvm.compiler import CompileOptions, ModelSource, kernel_calls
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
+from embbert_tvm.progress import note
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
-from embbert_tvm.tuning.logs import FORMAT, Log, Manifest, read_manifest
+from embbert_tvm.tuning.logs import FORMAT, Log, Manifest, TunedSchedules, read_manifest
 from embbert_tvm.tuning.measure import Place
+from embbert_tvm.tuning.places import emulated
 from embbert_tvm.tuning.search import Search, SearchStatus, random_ids
 from embbert_tvm.tuning.task import find_tasks
+from embbert_tvm.tuning.whole import Inferences, search_forms
 
 OBJECTIVES = ("instructions", "cycles", "mca")
 
@@ -85,15 +88,21 @@ def tune(
         source.name, name, precision, options.objective, options.runner, length, version, today, tvm.__version__, FORMAT
     )
     manifest = resume(path, manifest)
-    calls = kernel_calls(source, cpu, precision, options.calibration)
+    inferences = None
+    if options.objective == "mca":
+        inferences = Inferences(source, (cpu, board), precision, length, options.calibration)
+        _choose_forms(manifest, inferences, cpu)
+    how = CompileOptions(precision, calibration=options.calibration, forms=manifest.kernel_forms)
+    calls = kernel_calls(source, cpu, how)
     if not 1 <= length <= (calls.positions or length):
         raise InputError(f"--length {length}: the model takes 1 to {calls.positions} tokens")
     tasks = find_tasks(calls.intrinsic, calls.reference, random_ids(calls.vocabulary, length))
+    built_for = emulated(cpu, board) if options.runner.startswith("qemu") else board
     with tempfile.TemporaryDirectory(prefix="embbert-tune-") as folder:
         new = not path.exists()
         log = Log(path, manifest)
         try:
-            search = Search(tasks, (cpu, board), places, log, Path(folder), options.seed)
+            search = Search(tasks, (cpu, built_for), places, log, Path(folder), options.seed)
         except BaseException:
             if new:
                 shutil.rmtree(path)
@@ -103,4 +112,22 @@ def tune(
         finally:
             search.close()
             log.save()
-    return log.manifest
+    if inferences is not None and manifest.whole is not None:
+        manifest.whole.tuned = None
+        schedules = TunedSchedules.of_log(path, manifest)
+        manifest.whole.tuned = round(inferences.cost(manifest.kernel_forms, schedules).all)
+        log.save()
+    return manifest
+
+
+def _choose_forms(manifest: Manifest, inferences: Inferences, cpu: Cpu) -> None:
+    """Choose the forms of the kernels that a log is of, where that is not done."""
+    if manifest.whole is not None:
+        return
+
+    def say(tried: Mapping[str, float]) -> None:
+        what, cycles = list(tried.items())[-1]
+        note(f"{what}: {cycles / 1e6:.3f} M cycles")
+
+    forms, manifest.whole = search_forms(inferences.cost, cpu.features, manifest.length, say)
+    manifest.forms = forms.changes

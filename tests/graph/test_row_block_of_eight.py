@@ -14,6 +14,7 @@ from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
 from embbert_tvm.kernels.epilogues import Dequantize, LayerNorm
+from embbert_tvm.kernels.forms import KernelForms
 from embbert_tvm.kernels.isa import isa_of
 from embbert_tvm.target import load_cpu
 
@@ -21,7 +22,7 @@ LENGTHS = (1, 3, 4, 5, 8, 9, 12, 16, 31, 70)
 
 
 def eight(target: str):
-    return isa_of(load_cpu(target).features, 8)
+    return isa_of(load_cpu(target).features, KernelForms(row_block=8))
 
 
 def two_heads():
@@ -64,5 +65,5 @@ def test_helium_has_blocks_of_four():
     with pytest.raises(InputError, match=r"--row-block 8: blocks on this CPU have 4 rows"):
         eight("cortex-m55")
     with pytest.raises(InputError, match="4 or 8 rows"):
-        isa_of(load_cpu("cortex-m7").features, 6)
+        isa_of(load_cpu("cortex-m7").features, KernelForms(row_block=6))
     assert replace(eight("cortex-m4"), together=1) == isa_of(load_cpu("cortex-m4").features)

@@ -11,7 +11,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.meta_schedule import TuneContext
 
-from embbert_tvm.compiler import compile_model, find_source, kernel_calls
+from embbert_tvm.compiler import CompileOptions, compile_model, find_source, kernel_calls
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.profile import profile
 from embbert_tvm.errors import InputError
@@ -206,7 +206,7 @@ def test_manifests_say_what_is_wrong_with_them(tmp_path):
 
 def test_every_operator_of_a_float_model_has_designs():
     """What TVM cannot inline is left out: its analysis of a maximum over columns that are split ended the search."""
-    mod = kernel_calls(find_source(small.folder()), load_cpu(TARGET), "fp32").intrinsic
+    mod = kernel_calls(find_source(small.folder()), load_cpu(TARGET), CompileOptions("fp32")).intrinsic
     funcs = [func for func in mod.functions.values() if isinstance(func, tirx.PrimFunc) and has_space(func)]
     assert len(funcs) > 5
     for func in funcs:

@@ -114,12 +114,13 @@ _MICRO_KERNELS = (
 @dataclass(frozen=True)
 class Dsp(Isa):
     """simd: whether the CPU has the extension; else the micro-kernels are plain C, and what only its instructions make
-    worth while is left out."""
+    worth while is left out. raw_words: whether weights, keys and values are raw words where they can be."""
 
     name: str = "dsp"
     row_cost: float = 1.8
     intrinsic: bool = True
     simd: bool = True
+    raw_words: bool = True
     micro_kernels: ClassVar[tuple[MicroKernel, ...]] = _MICRO_KERNELS
 
     @property
@@ -143,7 +144,7 @@ class Dsp(Isa):
         return DspOffset(simd=self.simd, raw_tile=self.raw_tile) if self.intrinsic and fits else None
 
     def takes_raw(self, k: int) -> bool:
-        return self.simd and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
+        return self.simd and self.raw_words and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
 
     def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
         return DSP_CODES if self.simd and fits_four_rows(weight_format, n, k) else None
