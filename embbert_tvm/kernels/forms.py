@@ -76,8 +76,9 @@ def neighbours(forms: KernelForms, name: str, features: Sequence[str], length: i
     if "mve" in features:  # whose blocks have one height, and whose loops have no tiles of DSP
         return
     dual = _DUAL_ISSUE in forms.features(features)
-    for value in _TRIED[name]:
-        if name == _DUAL_ISSUE and value == dual:
+    default = getattr(DEFAULT_FORMS, name)
+    for value in (default, *_TRIED[name]):
+        if value == getattr(forms, name) or (name == _DUAL_ISSUE and value == dual):
             continue
         if name == "values_fours" and ROWS * int(value) >= length:
             continue

@@ -94,6 +94,11 @@ class Manifest:
     def kernel_forms(self) -> KernelForms:
         return forms_of(self.forms)
 
+    @property
+    def keeps_schedules(self) -> bool:
+        """Whether `compile` takes the log's schedules."""
+        return self.whole is None or self.whole.keeps_schedules
+
 
 class Log:
     """A log on disk."""
@@ -121,12 +126,12 @@ class Log:
             file.write(json.dumps({"kernel": kernel, "error": error}) + "\n")
 
     def prune(self) -> None:
-        """Keep the best record of each kernel that was improved, and nothing else."""
+        """Keep the best record of each kernel that was improved, where `compile` takes any, and nothing else."""
         target = tvm.target.Target(TARGET)
         best = []
         for record in self.database.get_all_tuning_records():
             known = self.manifest.kernels.get(fingerprint(record.workload.mod["main"]))
-            if known is not None and known.after < known.before:
+            if known is not None and known.after < known.before and self.manifest.keeps_schedules:
                 best.append(record)
         kept: dict[str, Any] = {}
         for record in best:
@@ -230,7 +235,7 @@ class TunedSchedules:
             kernel = manifest.kernels.get(key)
             if kernel is None:
                 continue
-            worth = kernel.after < kernel.before and (manifest.whole is None or manifest.whole.keeps_schedules)
+            worth = kernel.after < kernel.before and manifest.keeps_schedules
             scheduled = self._schedule(path, func) if worth else None
             if scheduled is not None:
                 self.used.append(name)

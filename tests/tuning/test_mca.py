@@ -150,7 +150,7 @@ def test_qemu_counts_every_instruction_of_a_candidate(tmp_path, program):
     task = rounding_task(64)
     bench = Bench(task, CPU, BOARD, tmp_path / "bench")
     made = [candidate(task, schedule(task.func), n, CPU.features) for n in range(2)]
-    session = mca.McaPlace(QemuPlace(BOARD), replace(CPU, pipelines=())).open(
+    session = mca.McaPlace(QemuPlace(BOARD), replace(CPU, pipelines=()), BOARD).open(
         bench.link(made, [bench.compile(c) for c in made])
     )
     try:
