@@ -143,7 +143,8 @@ def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Write
         level = f"T(mean(T({x} * 2**{POOL_BITS})))"
     else:
         level = f"{f'T(max(T({x})))' if spec.kind == 'max' else f'{x}[L - 1:L]'} * 2**{POOL_BITS}"
-    writer.put(out, f"saturate(multiply_high({level}, {multiplier}))")
+    clamp = "saturate_wide" if spec.made == "int16" else "saturate"
+    writer.put(out, f"{clamp}(multiply_high({level}, {multiplier}))")
 
 
 def rows_pooled(spec: PoolRows, x: str, multiplier: str, out: str, writer: Writer) -> None:

@@ -213,7 +213,8 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr], isa: 
     sources = tuple(map(read, spec.sources))
     weight_format = packing = None
     if sources:
-        weight_format, packing = _row_weight(constants, next(rest), made, isa)
+        laid_out = isa.rows_intrinsic and spec.row_dtype == "int8"
+        weight_format, packing = _row_weight(constants, next(rest), made, isa, laid_out)
     stored = replace(spec, sources=sources, weight_format=weight_format, packing=packing)
     bias_dtype = COMPRESSED[0] if stored.compressed else None
     made.append(_stored(constants, next(rest), bias_dtype))
@@ -227,11 +228,13 @@ def row_product(constants: Constants, spec: Product, args: Sequence[Expr], isa: 
     return stored, made + _epilogue(constants, spec.epilogue, rest, stored.compressed)
 
 
-def _row_weight(constants: Constants, expr: Expr, made: list, isa: Isa) -> tuple[WeightFormat | None, str | None]:
-    """Append a product's weight, as `_matrix` or as a micro-kernel's codes; its format and packing."""
+def _row_weight(
+    constants: Constants, expr: Expr, made: list, isa: Isa, laid_out: bool
+) -> tuple[WeightFormat | None, str | None]:
+    """Append a product's weight, as `_matrix` or, if `laid_out`, as a micro-kernel's codes; its format and packing."""
     value = constant(expr)
     blocks = None if value is None else constants.blocks_of(value)
-    if blocks is None or isa.codes_packing(blocks.format, *value.shape) != DSP_CODES or not isa.rows_intrinsic:
+    if blocks is None or isa.codes_packing(blocks.format, *value.shape) != DSP_CODES or not laid_out:
         return _matrix(constants, expr, made), None
     made.append(_four_rows(constants, value, blocks.levels, blocks.spread(), blocks.format))
     return blocks.format, DSP_CODES

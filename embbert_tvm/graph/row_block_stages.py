@@ -128,7 +128,7 @@ def _pool(call: KernelCall, node: Node) -> None:
         number = call.output(node, Tensor(node.parts, written=True, share=node.pool.spec.size))
         call.stages.append(PoolRows(source, number, node.pool.spec))
         return
-    number = call.output(node, Tensor(node.parts, interleaved=False, written=True, rows=1))
+    number = call.output(node, Tensor(node.parts, interleaved=False, dtype=node.dtype, written=True, rows=1))
     call.constants += node.pool.constants
     call.stages.append(Pool(source, number, node.pool.spec))
 

@@ -4,7 +4,7 @@
     max:   t[k] = max_i x[i, k]
     last:  t[k] = x[L - 1, k]
     rms:   t[k] = sqrt(sum_i x[i, k]^2 / L + epsilon)           the root of an integer, towards zero
-    out[0, k] = saturate(multiply_high(t[k] * 2^15, multiplier))
+    out[0, k] = saturate(multiply_high(t[k] * 2^15, multiplier))    int8 or int16
 
 Sums are exact for up to 65,535 rows: int32, or int64 where int16 is squared. A row is read once and in order, so that
 rows can be pooled as they are made. The mean square of int8 has 14 fraction bits, its root 7; that of int16 has none:
@@ -19,7 +19,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from embbert_tvm.kernels.builder import argument, i32, i64, length, loop, prim_func, store, workspace
-from embbert_tvm.kernels.fixed_point import multiply_high, saturate
+from embbert_tvm.kernels.fixed_point import multiply_high, saturate, saturate_wide
 
 KINDS = ("mean", "max", "rms", "last")
 # Fraction bits of t, and of the mean square of int8 rows.
@@ -29,15 +29,18 @@ SQUARE_BITS = 14
 
 @dataclass(frozen=True)
 class Pool:
-    """kind: one of KINDS. width: of a row. dtype: of the rows, which are read as ALL, in order: the output is int8."""
+    """kind: one of KINDS. width: of a row. dtype: of the rows, which are read as ALL, in order. made: dtype of the
+    output; int16 for a row whose range shrinks with the number of rows, as that of a mean of unrelated rows does."""
 
     kind: str
     width: int
     dtype: str = "int8"
+    made: str = "int8"
 
     @property
     def name(self) -> str:
-        return f"pool_{self.kind}_{'wide_' if self.dtype == 'int16' else ''}{self.width}"
+        wide = "wide_" if self.dtype == "int16" else ""
+        return f"pool_{self.kind}_{wide}{'to_wide_' if self.made == 'int16' else ''}{self.width}"
 
     @property
     def accumulator(self) -> str:
@@ -61,6 +64,7 @@ class Pool:
     def finish(self, out, acc, rows, epsilon, multiplier) -> None:
         """out[0, k] from the accumulators of `rows` rows, int32."""
         level = workspace("level", (1,), "int32")
+        clamped = saturate_wide if self.made == "int16" else saturate
         with loop("k", self.width) as k:
             if self.kind in ("max", "last"):
                 store(level, acc[k] * i32(2**BITS), 0)
@@ -68,12 +72,12 @@ class Pool:
                 store(level, _quotient(acc[k], rows, BITS), 0)
             else:
                 _root(level, acc[k], rows, epsilon[0], self.dtype)
-            store(out, saturate(multiply_high(level[0], multiplier[0])), 0, k)
+            store(out, clamped(multiply_high(level[0], multiplier[0])), 0, k)
 
 
 def pool(spec: Pool) -> tirx.PrimFunc:
     """Arguments: x (L, width) of the spec's dtype; of rms, epsilon int32 (1,), in the mean square's steps; multiplier
-    int32 (1,); out int8 (1, width)."""
+    int32 (1,); out (1, width) of what the spec makes."""
     width = spec.width
 
     def body() -> None:
@@ -81,7 +85,7 @@ def pool(spec: Pool) -> tirx.PrimFunc:
         x = argument("x", (rows, width), spec.dtype)
         epsilon = argument("epsilon", (1,), "int32") if spec.kind == "rms" else None
         multiplier = argument("multiplier", (1,), "int32")
-        out = argument("out", (1, width), "int8")
+        out = argument("out", (1, width), spec.made)
         with T.sblock("pool"):
             acc = workspace("acc", (width,), spec.accumulator)
             with loop("k", width) as k:

@@ -34,8 +34,8 @@ class ProductInput:
     """width: its k. rows: how many it has, None for L. indexed: read at ids[i] instead of i.
     row: read at this row only, for a product of one row. interleaved: it is row-interleaved (layouts.py), row is given;
     columns: that it has then with padding, if more. weight_format: of a constant table that is stored as codes
-    (low_bits.py). dtype: of its elements; int16 of a residual only. taps, after, dilation: of the window through
-    which it is read."""
+    (low_bits.py). dtype: of its elements; int16 of a residual, or of the one source of a product of one row. taps,
+    after, dilation: of the window through which it is read."""
 
     width: int
     rows: int | None = None
@@ -89,6 +89,11 @@ class Product:
         return sum(s.met for s in self.sources)
 
     @property
+    def row_dtype(self) -> str:
+        """The type of the row that weights multiply. One of int16 is multiplied in plain C: micro-kernels take int8."""
+        return "int16" if any(s.dtype == "int16" for s in self.sources) else "int8"
+
+    @property
     def name(self) -> str:
         widths = "_".join(
             f"{_window(s)}{s.width}{s.weight_format.label if s.weight_format else ''}" for s in self.sources
@@ -104,7 +109,7 @@ class Product:
 
 def _window(source: ProductInput) -> str:
     if source.taps == 1 and source.after == 0:
-        return ""
+        return "wide" if source.dtype == "int16" else ""
     reach = "" if source.dilation == 1 else f"every{source.dilation}"
     return f"{source.taps}taps{reach}after{source.after}of"
 
@@ -116,7 +121,7 @@ def _residual_name(residual: ProductInput) -> str:
 
 
 def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
-    """Arguments: each source (int8, or a residual's dtype) and, where indexed, its ids (int32, (1, L)); weight int8
+    """Arguments: each source (of its dtype) and, where indexed, its ids (int32, (1, L)); weight int8
     (n, k); bias int32 (n,); each small table (int32, (rows, n)) and its ids; each residual as a source, and its factor
     int32 (n,); the epilogue's own; the output (L, what is left of it, or 1, n). Without sources there is no weight. A
     table or weight of a `weight_format` is its codes and, where it has any, its multipliers; bias and small tables are
@@ -144,7 +149,7 @@ def product(spec: Product, isa: Isa = REFERENCE) -> tirx.PrimFunc:
         out_rows = 1 if spec.one_row else spec.rows_made(rows)
         out = argument("out", (out_rows, spec.n), spec.epilogue.dtype)
         with loop("i", out_rows) as i, block("row", vi=("S", out_rows, i)) as vi:
-            row = workspace("row", (spec.k,), "int8") if spec.sources else None
+            row = workspace("row", (spec.k,), spec.row_dtype) if spec.sources else None
             acc = workspace("acc", (spec.n,), "int32")
             _pack(sources, row, vi + (rows - out_rows if spec.skipped else 0), rows)
 
@@ -194,6 +199,8 @@ def _declare(name: str, source: ProductInput, rows) -> tuple:
 
 def _calls(spec: Product, isa: Isa) -> bool:
     """Whether micro-kernels work on its rows: multiply them, or unpack their weights."""
+    if spec.row_dtype == "int16":
+        return False
     if spec.weight_format is None:
         return isa.rows_intrinsic
     return isa.intrinsic and (spec.packing == DSP_CODES or rows_unpack(spec.weight_format, spec.k))

@@ -19,7 +19,7 @@ from embbert_tvm.kernels.pool_rows import BITS as ROWS_BITS
 from embbert_tvm.training.graph_integers import Forward, Run
 from embbert_tvm.training.graph_operators import scan
 from embbert_tvm.training.integer_products import FUNCTIONS, HEADROOM
-from embbert_tvm.training.rounding import ScaledIntegers, passing, saturated
+from embbert_tvm.training.rounding import ScaledIntegers, clamp_to, passing, round_up, saturated
 
 _FAR = 15  # as far as attention's `ratio` reaches
 
@@ -44,9 +44,18 @@ def _softmax(score: Tensor, step: float) -> Tensor:
 
 
 def _pooled(run: Run, expr: Expr, found: pool.Match) -> ScaledIntegers:
+    return _pooled_to(run, run.scale(expr.name), 128, found)
+
+
+def _pooled_wide(run: Run, expr: Expr, found: pool.Match) -> ScaledIntegers:
+    return _pooled_to(run, run.wide_scale(expr.name), 2**15, found)
+
+
+def _pooled_to(run: Run, wanted: float, most: int, found: pool.Match) -> ScaledIntegers:
+    """A row in steps of `wanted` or coarser, from -most to most - 1."""
     wide = found.x in run.q.streams
     x = run.wide(found.x) if wide else run.quantized(found.x)
-    scale = rescaled(x.scale, run.scale(expr.name), BITS)[1]
+    scale = rescaled(x.scale, wanted, BITS)[1]
     if found.kind == "mean":
         level = x.value.mean(0, keepdim=True)
     elif found.kind == "max":
@@ -59,7 +68,7 @@ def _pooled(run: Run, expr: Expr, found: pool.Match) -> ScaledIntegers:
         square = x.value.square().mean(0, keepdim=True) * fine
         whole = torch.trunc(square.detach()) + epsilon
         level = passing(torch.floor(whole.sqrt()), (square + max(epsilon, 1e-6)).sqrt()) / fine**0.5
-    return ScaledIntegers(saturated(level * (x.scale / scale)), scale)
+    return ScaledIntegers(clamp_to(round_up(level * (x.scale / scale)), most), scale)
 
 
 def _pooled_rows(run: Run, expr: Expr, found: pool_rows.Match) -> ScaledIntegers:
@@ -118,7 +127,7 @@ def _laid_out(run: Run, expr: Expr, found: layout.Match) -> ScaledIntegers:
 
 FORWARD = {
     "attention": Forward(_attended),
-    "pool": Forward(_pooled),
+    "pool": Forward(_pooled, _pooled_wide),
     "pool_rows": Forward(_pooled_rows),
     "gate": Forward(_gated),
     "selective_scan": Forward(_scanned),

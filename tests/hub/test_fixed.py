@@ -202,6 +202,21 @@ def test_ids_in_another_shape_look_up_in_integers(tmp_path):
     logits = _WEIGHTS["table"][[3, 9, 60]].mean(0) @ _WEIGHTS["fc"]
     with made.open() as device:
         np.testing.assert_allclose(device.run([3, 9, 60]).logits, logits, atol=0.1 * np.abs(logits).max())
+    assert {operator.precision for operator in made.report.operators} == {"int8"}
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+def test_a_bag_of_tokens_runs_alike_in_qemu(target, tmp_path):
+    """Its mean in int16, the product of it in plain C: the bits of the host's."""
+    body = "x = Gather(table, ids) y = ReduceMean<keepdims = 0>(x, second) out = MatMul(y, fc)"
+    onnx.save(model("(int64[N,L] ids) => (float[N,C] out)", body, second=np.array([1])), tmp_path / "m.onnx")
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (30, 6))
+    np.savez(tmp_path / "ids.npz", ids)
+    options = CompileOptions("int8", max_length=40, calibration=tmp_path / "ids.npz")
+    made = embbert_tvm.compile(tmp_path / "m.onnx", target, tmp_path / "p", options)
+    with made.open("host") as host, made.open("qemu") as board:
+        for text in (ids[0].tolist(), ids[1:7].reshape(-1).tolist()):
+            assert np.array_equal(board.run(text).logits, host.run(text).logits)
 
 
 def test_calibration_on_ids(tmp_path):

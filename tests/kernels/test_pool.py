@@ -82,6 +82,20 @@ def test_as_many_rows_as_it_takes_of_the_extremes(kind, dtype):
         assert found.tolist() == [-128, 127, 0]
 
 
+@pytest.mark.parametrize("length", [1, 7, 65535])
+def test_a_mean_in_int16_is_exact_to_a_256th(length):
+    """The mean of rows that cancel, which int8 would round to a few steps or to none."""
+    rng = np.random.default_rng(length)
+    x, factor = extreme_int8(rng, length, 6), multiplier(np.array([2.0**8 / 2**BITS]))
+    x[:, 0], x[:, 1] = 127, -128
+    expected = np.clip(multiply_high(pooled("mean", x, 0), factor), -(2**15), 2**15 - 1)
+    spec = Pool("mean", 6, made="int16")
+    found = Kernel(pool(spec))(x, factor, out=((1, 6), "int16"), length=length)
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(in_c(pool(spec), [x, factor, np.zeros((1, 6), np.int16)], {"L": length})[0], expected)
+    assert np.abs(found[0] / 256 - x.astype(np.float64).mean(0)).max() <= 1 / 256
+
+
 def test_epsilon_keeps_a_root_from_zero():
     x = np.zeros((3, 2), np.int8)
     assert run("rms", x, 1.0, 4 << SQUARE_BITS).tolist() == [2, 2]

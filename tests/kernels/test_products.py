@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from running import Kernel, extreme_int8, multiply_high, saturate
+from test_mve import in_c
 
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.fixed_point import multiplier
+from embbert_tvm.kernels.isa import DSP, MVE, REFERENCE
 from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, product
+from embbert_tvm.kernels.row_product import most_columns
 
 REQUANTIZE = epilogues.Requantize()
 
@@ -72,6 +75,10 @@ CASES = [
     Case("whole windows only", Product((ProductInput(5, taps=3),), 4, REQUANTIZE, skipped=2), (1, 2, 3, 9)),
     Case("activation", Product((ProductInput(16),), 8, epilogues.Activate())),
     Case("real", Product((ProductInput(16), ProductInput(3)), 8, epilogues.Dequantize())),
+    Case(
+        "an int16 row, real",
+        Product((ProductInput(516, 1, row=0, dtype="int16"),), 3, epilogues.Dequantize(), (), True),
+    ),
     Case("first row, real", Product((ProductInput(16, row=0),), 3, epilogues.Dequantize(), (), True)),
 ]
 
@@ -151,6 +158,21 @@ def test_product(case, scale):
         else:
             extra, expected = [factors], saturate(multiply_high(acc, factors))
         found = kernel(spec)(*arguments, *extra, out=(acc.shape, spec.epilogue.dtype), length=length)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_largest_sum_of_an_int16_row_in_c():
+    """As many columns as `most_columns` allows, under the undefined-behaviour sanitizer."""
+    k = most_columns("int16")
+    spec = Product((ProductInput(k, 1, row=0, dtype="int16"),), 2, epilogues.Dequantize(), one_row=True)
+    x, weight = np.full((1, k), -(2**15) + 1, np.int16), np.full((2, k), 127, np.int8)
+    weight[1] = -127
+    bias, scale = np.array([0, 0], np.int32), np.array([1, 0.5], np.float32)
+    expected = accumulators(spec, [(x, None)], weight, bias, [], 1).astype(np.float32) * scale
+    for isa in (REFERENCE, DSP, MVE):
+        func = product(spec, isa)
+        assert func.attrs["embbert.kernel"] == spec.name  # no micro-kernel reads such a row
+        found = in_c(func, [x, weight, bias, scale, np.zeros((1, 2), np.float32)], {})
         np.testing.assert_array_equal(found, expected)
 
 

@@ -2,7 +2,8 @@
 
 A chain of reshapes and of transpositions that move dimensions of 1 alone leaves every element where it is, so what has
 the shape (1, L, K) after it is what had it before. Two directions that are put side by side on the way are two parts of
-each row. What pools the rows of such a concatenation pools its parts.
+each row. What pools the rows of such a concatenation pools its parts; what pools the rows that a table has for ids laid
+out flat, as EmbeddingBag does, pools those for the ids themselves.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def find_plain_rows(mod: IRModule) -> IRModule:
                 return None
             rows = _rows(graph, typed)
             return rows if rows is None or isinstance(rows, Var) else graph.typed(rows)
+        if op_name(call) == "concat" and len(call.args[0].fields) == 1:
+            return call.args[0].fields[0]
         return _pooled(call, graph) if op_name(call) in _POOLS else None
 
     return rewrite(mod, rule)
@@ -95,7 +98,10 @@ def _pooled(call: Call, graph: Rebuilder) -> Expr | None:
     if constant(x) is not None or len(axes) != 1 or isinstance(dims[axes[0]], int) or not graph.single_use(x):
         return None
     made = graph.producer(x)
-    rows = made if _is_rows(x) and op_name(made) == "concat" and int(made.attrs.axis) % 3 == 2 else _rows(graph, x)
+    if _is_rows(x) and op_name(made) == "concat" and int(made.attrs.axis) % 3 == 2:
+        rows = made
+    else:
+        rows = _looked_up(graph, x) if len(dims) == 2 else _rows(graph, x)
     if rows is None:
         return None
     parts = [rows] if isinstance(rows, Var) else list(rows.args[0].fields)
@@ -109,6 +115,20 @@ def _pooled(call: Call, graph: Rebuilder) -> Expr | None:
     row = pooled[0] if len(pooled) == 1 else emit(relax.op.concat(pooled, axis=1), f"{graph.name_of(x)}_pooled")
     dims = shape(graph.typed(call))
     return row if dims == shape(row) else relax.op.reshape(row, dims)
+
+
+def _looked_up(graph: Rebuilder, x: Expr) -> Var | None:
+    """The rows (1, L, K) of a table for ids (1, L), where x (L, K) are those for the same ids laid out flat."""
+    made = graph.producer(x)
+    if op_name(made) != "take" or constant(made.args[0]) is None or made.attrs.axis != 0:
+        return None
+    flat = graph.producer(made.args[1])
+    if op_name(flat) not in _LAYOUTS or not graph.single_use(x):
+        return None
+    ids = flat.args[0]
+    if len(shape(ids)) != 2 or shape(ids)[0] != 1 or not sym.Analyzer().can_prove_equal(shape(ids)[1], shape(x)[0]):
+        return None
+    return graph.emit(graph.typed(Call(made.op, [made.args[0], ids], made.attrs)), graph.name_of(x))
 
 
 def _row(graph: Rebuilder, expr: Expr) -> Expr | None:

@@ -98,9 +98,18 @@ def precision_source(found: Match) -> None:
 
 
 def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    return _pooled(q, expr, found, q.calibration.scale(expr.name), "int8")
+
+
+def wide(q: Quantizer, expr: Expr, found: Match) -> Rows:
+    return _pooled(q, expr, found, q.wide_scale(expr.name), "int16")
+
+
+def _pooled(q: Quantizer, expr: Expr, found: Match, wanted: float, made_in: str) -> Rows:
+    """The pooled row in steps of `wanted`, or of the next coarser that the kernel can make."""
     x = q.wide(found.x) if found.x in q.streams else q.quantized(found.x)
-    spec = kernel.Pool(found.kind, rows_of(found.x)[1], x.dtype)
-    factor, scale = rescaled(x.scale, q.calibration.scale(expr.name), kernel.BITS)
+    spec = kernel.Pool(found.kind, rows_of(found.x)[1], x.dtype, made_in)
+    factor, scale = rescaled(x.scale, wanted, kernel.BITS)
     args: list = [x.expr]
     names = {}
     if spec.kind == "rms":
@@ -111,8 +120,8 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
     names[len(args)] = "multiplier"
     args.append(factor)
     reason = f"the {spec.kind} of all rows, as they come"
-    made = q.kernel(Kernel(kernel.pool(spec), spec), plain(expr.name), args, ([1, spec.width], "int8"), reason, names)
-    return Rows(made, scale)
+    made = q.kernel(Kernel(kernel.pool(spec), spec), plain(expr.name), args, ([1, spec.width], made_in), reason, names)
+    return Rows(made, scale, dtype=made_in)
 
 
 def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:

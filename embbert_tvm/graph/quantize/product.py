@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
-from tvm.ir import Call
+from tvm.ir import Call, Var
 
 from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
 from embbert_tvm.graph.names import plain
+from embbert_tvm.graph.quantize import pool
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.sums import Sum, Term, convolution_sum, find_sum, like_ids
 from embbert_tvm.graph.quantize.weights import (
@@ -49,6 +50,11 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     bare = expr.same_as(inner)
     found = convolution_sum(graph, inner) if channels_first(expr) else find_sum(graph, inner, top=bare)
     return None if found is None else Match(inner, found)
+
+
+def reads_wide(graph: Dataflow, streams: frozenset[Var], x: Expr) -> bool:
+    """Whether the weights of a product multiply `x` as an int16 row: one that is pooled so (streams.py)."""
+    return x in streams and pool.match(graph, x) is not None
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -101,7 +107,7 @@ def _operand(
     q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
 ) -> _Operand:
     """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. by: of an
-    residual, which may be int16."""
+    residual, which may be int16, as a pooled row may."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
@@ -112,7 +118,8 @@ def _operand(
             return _Operand(source, [steps, q.dequantized(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
             return _Operand(ProductInput(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
-    rows = q.wide(x) if by is not None and x in q.streams else q.quantized(x)
+    wide = x in q.streams if by is not None else reads_wide(q.graph, q.streams, x)
+    rows = q.wide(x) if wide else q.quantized(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
     row = 0 if rows.row is None and count == 1 else rows.row

@@ -87,13 +87,13 @@ def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray 
                 found.terms.append(Term(term.x, term.weight * by, term.window))
                 found.bias = found.bias + bias * by
                 return True
-    if top and not _is_table(graph, made):
+    if top and not is_table(graph, made):
         return False
     found.residuals.append(Residual(expr, by))
     return True
 
 
-def _is_table(graph: Dataflow, made: Expr) -> bool:
+def is_table(graph: Dataflow, made: Expr) -> bool:
     """Whether `made` is rows of a large constant table, at the text's ids or from its first."""
     if op_name(made) not in ("take", "strided_slice"):
         return False
@@ -147,7 +147,7 @@ def _is_residual(graph: Dataflow, expr: Expr) -> bool:
     made = graph.producer(expr)
     if op_name(made) in ("strided_slice", "take") and constant(made.args[0]) is None:
         made = graph.producer(made.args[0])
-    return op_name(made) in NORMS or _is_table(graph, made)
+    return op_name(made) in NORMS or is_table(graph, made)
 
 
 def find_sum(graph: Dataflow, expr: Expr, top: bool) -> Sum | None:
