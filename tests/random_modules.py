@@ -119,12 +119,17 @@ class Maker:
         args += self.vectors(epilogue, n, 45.0 * 45 * np.sqrt(spec.k) if mapped else 45.0 * 60)
         return self.call(product(spec), spec, args, self.length, n, epilogue.dtype)
 
-    def attend(self, query: Var, key: Var, value: Var, width: int) -> Var:
-        spec = Attention(width)
+    def attend(
+        self, query: Var, key: Var, value: Var, width: int, distances: int | None = None, one_row: bool = False
+    ) -> Var:
+        spec = Attention(width, one_row, distances=distances)
         step = 1 / (45.0 * 45 * np.sqrt(width)) * 60
         args = [query, key, value, exp_table(), np.array([int(step * 2**32)], np.int32),
                 np.array([2**27 + int(self.rng.integers(2**26))], np.int32)]  # fmt: skip
-        return self.call(attention(spec), spec, args, self.length, width, "int8")
+        if distances is not None:
+            far = self.rng.normal(0, 1 / step * 60, (1, 2 * distances - 1))
+            args.append(far.astype(np.int32))
+        return self.call(attention(spec), spec, args, 1 if one_row else self.length, width, "int8")
 
     def convolve(self, xs: list, n: int, window: tuple[int, int, int], skips: bool = False) -> Var:
         """A convolution over time of tensors [(var, width)] and a table of the tokens; window: taps, rows ahead,

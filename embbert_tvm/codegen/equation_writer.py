@@ -147,6 +147,11 @@ def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Write
     writer.put(out, f"{clamp}(multiply_high({level}, {multiplier}))")
 
 
+def by_distance(name: str, one_row: bool) -> str:
+    """What a score of each head has by the distance of its key: of all rows, or of the first."""
+    return f"by_distance({name}, L){'[:, 0:1]' if one_row else ''}"
+
+
 def rows_pooled(spec: PoolRows, x: str, multiplier: str, out: str, writer: Writer) -> None:
     of = f"{x}, {spec.size}, {spec.stride}"
     factor = f"{multiplier}[rows_in({of}) - 1]"
@@ -165,14 +170,23 @@ def scanned(spec: IntegerScan, of: Sequence[str], constants: Sequence[str], out:
     writer.put(out, f"saturate(multiply_high({skip} * {u} + {read}, {multiplier}))")
 
 
-def attention(writer: Writer, of: tuple[str, str, str], heads: int, constants: tuple[str, str, str], out: str) -> None:
-    """Attention of (query, key, value) with (exp, score_multiplier, ratio)."""
+def attention(
+    writer: Writer,
+    of: tuple[str, str, str],
+    heads: int,
+    constants: tuple[str, str, str],
+    out: str,
+    distances: str | None = None,
+) -> None:
+    """Attention of (query, key, value) with (exp, score_multiplier, ratio). distances: what scores have added, with the
+    rows that there are of it."""
     several = heads > 1
     query, key, value = (f"heads({name}, {heads})" if several else name for name in of)
     exp, multiplier, ratio = constants
     multiplier, ratio = (f"per_head({name})" if several else name for name in (multiplier, ratio))
     score, p = writer.fresh("score"), writer.fresh("p")
-    writer.put(score, f"dot({query}, {key})")
+    added = "" if distances is None else f" + {distances if several else f'({distances})[0]'}"
+    writer.put(score, f"dot({query}, {key}){added}")
     writer.put(p, f"{exp}[minimum(multiply_high(max({score}) - {score}, {multiplier}), 255)]")
     factor = f"multiply_high((2147483647 // sum({p})) << 6, {ratio})"
     context = f"saturate(multiply_high(dot({p}, T({value})), {factor}))"

@@ -17,6 +17,7 @@ from embbert_tvm.codegen.equation_writer import (
     Writer,
     activated,
     attention,
+    by_distance,
     epilogue_of,
     filtered,
     half_attention,
@@ -61,6 +62,7 @@ LEGEND_LINES: tuple[tuple[str, str], ...] = (
         "sum( max( mean( concat(",
         "sum(), max() and mean(), which is cut to an integer, are of each row; concat() puts columns side by side",
     ),
+    ("by_distance(", "by_distance(v, L)[h, i, j] = v[h, j - i + (2M - 1) // 2], where v has 2M - 1 columns"),
     (
         "heads( joined( per_head(",
         "heads(a, n) are n groups of columns, each for itself; joined() puts them side by side; per_head(v) is v[h] in "
@@ -232,8 +234,9 @@ def _(spec: IntegerScan, writer: Writer) -> None:
 
 @_write.register
 def _(spec: Attention, writer: Writer) -> None:
-    query, key, value, exp, multiplier, ratio, out = (writer.take() for _ in range(7))
-    attention(writer, (query, key, value), 1, (exp, multiplier, ratio), out)
+    query, key, value, exp, multiplier, ratio = (writer.take() for _ in range(6))
+    far = by_distance(writer.take(), spec.one_row) if spec.distances is not None else None
+    attention(writer, (query, key, value), 1, (exp, multiplier, ratio), writer.take(), far)
 
 
 @_write.register

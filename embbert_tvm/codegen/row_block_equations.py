@@ -10,6 +10,7 @@ from embbert_tvm.codegen.equation_writer import (
     Writer,
     activated,
     attention,
+    by_distance,
     epilogue_of,
     filtered,
     half_attention,
@@ -116,12 +117,13 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Sta
 @_declared.register
 def _(stage: row_block.Attend, spec: row_block.RowBlock, writer: Writer) -> _Stage:
     exp, multiplier, ratio = (writer.take() for _ in range(3))
+    far = by_distance(writer.take(), spec.one_row) if stage.distances is not None else None
     name = stem(ratio, "ratio")
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         out = values[stage.value] = writer.fresh(name)
         of = (values[stage.query], tensors[stage.keys], tensors[stage.values])
-        attention(writer, of, len(spec.values[stage.query].parts), (exp, multiplier, ratio), out)
+        attention(writer, of, len(spec.values[stage.query].parts), (exp, multiplier, ratio), out, far)
 
     return write
 

@@ -79,6 +79,7 @@ class Head:
     exp: np.ndarray
     score_multiplier: np.ndarray
     ratio: np.ndarray
+    distances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,7 @@ def _join_heads(nodes: list[Node], apart: Container[str]) -> list[Node]:
         heads = [made[v] for v in contexts if v is not None and v in made and made[v].heads]
         if len(heads) < 2 or any(users[h.values[0]] != [node] for h in heads):
             continue
-        if any(h.values[0].name in apart for h in heads):
+        if any(h.values[0].name in apart or h.heads[0].spec != heads[0].heads[0].spec for h in heads):
             continue
         alike = [[getattr(h.heads[0], role) for h in heads] for role in ("query", "key", "value")]
         if all(_joinable(variables_, heads, made, users) for variables_ in alike):

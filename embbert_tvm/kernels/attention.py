@@ -1,9 +1,11 @@
 """Attention a row of queries at a time; the L x L matrix of scores never exists.
 
-    s[j]   = sum_k query[i, k] * key[j, k]                                       int32
+    s[j]   = sum_k query[i, k] * key[j, k] + distances[j - i + M - 1]            int32
     p[j]   = table[min(255, multiply_high(max(s) - s[j], score_multiplier))]     int8, table[0] = 127
     out[i] = saturate(multiply_high(sum_j p[j] * value[j], ratio / sum(p)))
 
+`distances` is what scores have added by how far a key lies behind its query (MPNet's relative positions, say), in
+steps of a score; there may be none. M is the most rows that there are.
 The table holds exp, rounded to 127 levels; dividing by the sum of what was rounded makes the weights add up to one.
 """
 
@@ -45,25 +47,28 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 @dataclass(frozen=True)
 class Attention:
     """one_row: one row of queries instead of L. interleaved: key and value are row-interleaved (layouts.py);
-    columns: that they have then with padding, if more than `width`. share: rows of queries for each row of keys."""
+    columns: that they have then with padding, if more than `width`. share: rows of queries for each row of keys.
+    distances: the most rows M, where scores have something added by distance."""
 
     width: int
     one_row: bool = False
     interleaved: bool = False
     columns: int | None = None
     share: int = 1
+    distances: int | None = None
 
     @property
     def name(self) -> str:
         of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
         rows = "row_" if self.one_row else f"share{self.share}_" if self.share > 1 else ""
-        return f"attention_{'interleaved_' if self.interleaved else ''}{rows}{self.width}{of}"
+        far = "" if self.distances is None else f"_by_distance{self.distances}"
+        return f"attention_{'interleaved_' if self.interleaved else ''}{rows}{self.width}{of}{far}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); score_multiplier, ratio
-    int32 (1,); out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it. Of a share, keys and
-    values are (K, width)."""
+    int32 (1,); where there are any, distances int32 (1, 2M - 1); out int8 (L or 1, width). L comes first where
+    row-interleaved keys do not tell it. Of a share, keys and values are (K, width)."""
     width, one_row = spec.width, spec.one_row
 
     def body() -> None:
@@ -74,7 +79,11 @@ def attention(spec: Attention) -> tirx.PrimFunc:
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
         of_score, ratio = argument("score_multiplier", (1,), "int32"), argument("ratio", (1,), "int32")
+        far = argument("distances", (1, 2 * spec.distances - 1), "int32") if spec.distances is not None else None
         out = argument("out", (queries, width), "int8")
+
+        def start(i, j):
+            return i32(0) if far is None else far[0, j - i + (spec.distances - 1)]
 
         def element(matrix, j, k):
             return i32(matrix[tirx.floordiv(j, 2), k, tirx.floormod(j, 2)] if spec.interleaved else matrix[j, k])
@@ -88,7 +97,7 @@ def attention(spec: Attention) -> tirx.PrimFunc:
             with loop("j", rows) as j, loop("k", width) as k:
                 with block("score", vj=("S", rows, j), vk=("R", width, k)) as (vj, vk):
                     with init():
-                        store(score, i32(0), vj)
+                        store(score, start(vi, vj), vj)
                     store(score, score[vj] + i32(query[vi, vk]) * element(key, vj, vk), vj)
             with loop("j", rows) as j, block("peak", vj=("R", rows, j)) as vj:
                 with init():

@@ -29,7 +29,12 @@ def _attended(run: Run, expr: Expr, found: attention.Match) -> ScaledIntegers:
     step = query.scale * key.scale
     if step * (ENTRIES - 1) / RANGE >= 0.5:
         raise InputError(f"{expr.name}: the scores are too large for int8 (one step of them is {step:.3g})")
-    weight = F.dropout(_softmax(query.value @ key.value.t(), step), run.dropout)
+    score = query.value @ key.value.t()
+    if found.distances is not None:
+        most, (queries, keys) = (len(found.distances) + 1) // 2, score.shape
+        at = torch.arange(keys)[None] - torch.arange(queries)[:, None] + (most - 1)
+        score = score + round_up(run.of_match(expr, "distances", found.distances)[at] / step)
+    weight = F.dropout(_softmax(score, step), run.dropout)
     scale = max(min(run.scale(expr.name), value.scale), value.scale / _FAR)
     return ScaledIntegers(saturated((weight @ value.value) * (value.scale / scale)), scale)
 

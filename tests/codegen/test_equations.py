@@ -16,6 +16,7 @@ from running import Kernel, extreme_int8
 from embbert_tvm.codegen.equations import LAYOUTS, LEGEND_LINES, equations, legend
 from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
+from embbert_tvm.kernels.attention import Attention, attention, exp_table
 from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Requantize
@@ -176,6 +177,7 @@ MEANING = {
     "concat": lambda *parts: np.concatenate(parts, -1),
     "heads": heads,
     "joined": lambda a: a.transpose(1, 0, 2).reshape(a.shape[1], -1),
+    "by_distance": lambda v, n: v[:, np.arange(n)[None] - np.arange(n)[:, None] + v.shape[1] // 2],
     "per_head": lambda v: v[:, None, None],
     "filter": filtered,
     "windows": lambda a, n, s: np.array([wide(a)[i : i + n].sum(0) for i in range(0, len(a), s)]),
@@ -318,3 +320,17 @@ def test_a_filter_that_skips_rows_or_reads_ahead_is_redone(after, dilation):
     expected = Kernel(depthwise_conv(spec))(*given.values(), out=((13, 6), "int8"), length=13)
     formulas = equations(spec, [*given, "out"])
     np.testing.assert_array_equal(evaluated(formulas, given, 13)["out"], expected)
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+def test_scores_by_distance_are_redone(one_row):
+    rng, length, most = np.random.default_rng(3), 11, 15
+    spec = Attention(8, one_row, distances=most)
+    query = extreme_int8(rng, 1 if one_row else length, 8)
+    given = {"query": query, "key": extreme_int8(rng, length, 8), "value": extreme_int8(rng, length, 8)}
+    given |= {"exp": exp_table(), "multiplier": np.array([2**18], np.int32), "ratio": np.array([2**27], np.int32)}
+    given |= {"distances": rng.integers(-9000, 9000, (1, 2 * most - 1)).astype(np.int32)}
+    expected = Kernel(attention(spec))(*given.values(), out=(query.shape, "int8"), length=length)
+    formulas = equations(spec, [*given, "out"])
+    np.testing.assert_array_equal(evaluated(formulas, given | {"L": length}, length)["out"], expected)
+    assert "by_distance(v, L)" in "\n".join(legend(formulas))

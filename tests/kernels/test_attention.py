@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pytest
 from running import Kernel, extreme_int8, multiply_high, saturate
+from test_mve import in_c
 
 from embbert_tvm.kernels import attention as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
@@ -23,8 +24,11 @@ def constants(score_scale: float, value_scale: float = 1.0, out_scale: float = 1
     return kernel.exp_table(), step, ratio
 
 
-def in_integers(query, key, value, table, step, ratio) -> np.ndarray:
+def in_integers(query, key, value, table, step, ratio, distances=None) -> np.ndarray:
     score = query.astype(np.int64) @ key.T.astype(np.int64)
+    if distances is not None:
+        queries, keys = score.shape
+        score = score + distances[0, np.arange(keys) - np.arange(queries)[:, None] + distances.shape[1] // 2]
     level = np.minimum(multiply_high(score.max(axis=1, keepdims=True) - score, step), 255)
     weight = table[level].astype(np.int64)
     factor = multiply_high(((2**31 - 1) // weight.sum(axis=1, keepdims=True)) << 6, ratio)
@@ -60,6 +64,21 @@ def test_one_row_of_queries():
     query, args = extreme_int8(rng, 1, 16), constants(1e-4)
     found = attention(16, True)(query, key, value, *args, out=((1, 16), "int8"), length=9)
     np.testing.assert_array_equal(found, in_integers(query, key, value, *args))
+
+
+@pytest.mark.parametrize("most", [9, 20])
+@pytest.mark.parametrize("one_row", [False, True])
+def test_what_scores_have_by_distance(one_row, most):
+    rng = np.random.default_rng(most)
+    key, value, query = extreme_int8(rng, 9, 16), extreme_int8(rng, 9, 16), extreme_int8(rng, 1 if one_row else 9, 16)
+    far = rng.integers(-(2**16), 2**16, (1, 2 * most - 1)).astype(np.int32)
+    far[0, -3:] = -(2**29)  # a mask
+    spec = kernel.Attention(16, one_row, distances=most)
+    arguments = (query, key, value, *constants(1e-4), far)
+    found = Kernel(kernel.attention(spec))(*arguments, out=(query.shape, "int8"), length=9)
+    np.testing.assert_array_equal(found, in_integers(*arguments))
+    c = in_c(kernel.attention(spec), [*arguments, np.zeros(query.shape, np.int8)], {"L": 9})
+    np.testing.assert_array_equal(c, found)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 3.0, 15.0])

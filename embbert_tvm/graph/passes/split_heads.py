@@ -6,7 +6,7 @@ out as constants: no tensor of four dimensions is left, and no head is gathered 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import IRModule, relax
@@ -101,14 +101,44 @@ def _heads(expr: relax.Expr, graph: Rebuilder) -> _Heads | None:
     return _Heads(linear, count, width, transposed, factor * more)
 
 
-def _scores(expr: relax.Expr, graph: Rebuilder) -> tuple[relax.Expr, relax.Expr, float] | None:
-    """(queries, keys, c), where `expr` is c * queries @ keys."""
+@dataclass(frozen=True)
+class _Scores:
+    """factor * queries @ keys, and beside it, where `bias` is not None, table[:, at] of a take (heads, m) at (L, L)."""
+
+    queries: relax.Expr
+    keys: relax.Expr
+    factor: float
+    bias: Call | None = None
+
+
+def _scores(expr: relax.Expr, graph: Rebuilder) -> _Scores | None:
+    total = graph.match(expr, "add")
+    for product, beside in (total.args, reversed(total.args)) if total is not None else ():
+        bias = _by_head(beside, graph)
+        if bias is not None and graph.single_use(product) and (found := _scores(product, graph)) is not None:
+            return replace(found, bias=bias)
     expr, factor = _unscaled(expr, graph)
     product = graph.match(expr, "matmul")
-    return (*product.args, factor) if product is not None and graph.single_use(expr) else None
+    return _Scores(*product.args, factor) if product is not None and graph.single_use(expr) else None
+
+
+def _by_head(expr: relax.Expr, graph: Rebuilder) -> Call | None:
+    """The take of a table (heads, m), with the same places (L, L) for all heads, that `expr` is."""
+    made = graph.match(expr, "take")
+    table = constant(made.args[0]) if made is not None else None
+    one = table is not None and table.ndim == 2 and made.attrs.axis is not None and int(made.attrs.axis) == 1
+    return made if one and len(shape(made.args[1])) == 2 else None
 
 
 def split_heads(mod: IRModule) -> IRModule:
+    biases: dict[tuple[Call, int], relax.Expr] = {}  # what layers share is made once
+
+    def bias_of(taken: Call, head: int, name: str, graph: Rebuilder) -> relax.Expr:
+        if (taken, head) not in biases:
+            table = relax.const(constant(taken.args[0])[head : head + 1])
+            biases[taken, head] = graph.emit(Call(taken.op, [table, taken.args[1]], taken.attrs), name)
+        return biases[taken, head]
+
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
         weight = constant(call.args[1]) if op_name(call) == "matmul" else None
         joined = graph.match(call.args[0], "reshape") if weight is not None and weight.ndim == 2 else None
@@ -122,7 +152,7 @@ def split_heads(mod: IRModule) -> IRModule:
         found = _scores(softmax.args[0], graph)
         if found is None or not graph.single_use(softmax.args[0]) or not graph.single_use(context):
             return None
-        queries, keys, values = (_heads(e, graph) for e in (found[0], found[1], attended.args[1]))
+        queries, keys, values = (_heads(e, graph) for e in (found.queries, found.keys, attended.args[1]))
         if queries is None or keys is None or values is None:
             return None
         if queries.transposed or values.transposed or not keys.transposed:
@@ -131,8 +161,8 @@ def split_heads(mod: IRModule) -> IRModule:
             return None
         if queries.count == 1 and queries.width != keys.width:
             return None
-        factor = found[2] * queries.factor * keys.factor
-        if values.factor != 1:
+        factor = found.factor * queries.factor * keys.factor
+        if values.factor != 1 or (found.bias is not None and len(constant(found.bias.args[0])) != queries.count):
             return None
         name = graph.name_of(call.args[0]).removesuffix("_reshape")
         total = None
@@ -145,6 +175,9 @@ def split_heads(mod: IRModule) -> IRModule:
             key = graph.emit(relax.op.permute_dims(key, [0, 2, 1]), f"{name}_key{head}_permute_dims")
             score = graph.emit(relax.op.matmul(query, key), f"{name}_head{head}_matmul")
             score = graph.emit(relax.op.multiply(score, relax.const(np.float32(factor))), f"{name}_head{head}_multiply")
+            if found.bias is not None:
+                bias = bias_of(found.bias, head, f"{name}_head{head}_bias", graph)
+                score = graph.emit(relax.op.add(score, bias), f"{name}_head{head}_biased")
             share = graph.emit(relax.op.nn.softmax(score, -1), f"{name}_head{head}_softmax")
             rows = graph.emit(relax.op.matmul(share, value), f"{name}_head{head}")
             out = relax.op.matmul(rows, relax.const(weight[mine]))

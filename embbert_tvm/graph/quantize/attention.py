@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from tvm.ir import Call
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
+from embbert_tvm.graph.distances import by_distance
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.shares import share_of
@@ -17,12 +19,29 @@ from embbert_tvm.kernels.fixed_point import multiplier
 
 @dataclass(frozen=True)
 class Match:
-    """share: rows of queries for each of keys, of what is not one row."""
+    """share: rows of queries for each of keys, of what is not one row. distances: real (2M - 1,), what scores of up to M
+    rows have added by distance."""
 
     query: Expr
     key: Expr
     value: Expr
     share: int = 1
+    distances: np.ndarray | None = None
+
+
+def _scores(graph: Dataflow, expr: Expr) -> tuple[Call, np.ndarray | None] | None:
+    """The product of queries and keys that `expr` is, and what it has added by distance."""
+    total = graph.match(expr, "add")
+    if total is None:
+        scores = graph.match(expr, "matmul")
+        return None if scores is None else (scores, None)
+    for product, beside in (total.args, reversed(total.args)):
+        scores = graph.match(product, "matmul")
+        if scores is None or graph.uses(product) != 1 or len(shape(beside)) != 3:
+            continue
+        if (distances := by_distance(graph, beside)) is not None:
+            return scores, distances
+    return None
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
@@ -34,9 +53,10 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         return None
     if int(softmax.attrs.axis) not in (-1, 2) or graph.uses(context.args[0]) != 1:
         return graph.refuse(expr, f"{context.args[0].name} is not a softmax of the last axis that this alone reads")
-    scores = graph.match(softmax.args[0], "matmul")
-    if scores is None or graph.uses(softmax.args[0]) != 1:
+    found = _scores(graph, softmax.args[0])
+    if found is None or graph.uses(softmax.args[0]) != 1:
         return graph.refuse(expr, f"{softmax.args[0].name} is not a product of queries and keys that this alone reads")
+    scores, distances = found
     transposed = graph.match(scores.args[1], "permute_dims")
     if transposed is None or [int(a) for a in transposed.attrs.axes] != [0, 2, 1]:
         return graph.refuse(expr, f"the keys {scores.args[1].name} are not transposed rows")
@@ -47,9 +67,11 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     if isinstance(shape(key)[1], int) or op_name(graph.producer(query)) in ("strided_slice", "take"):
         return None
     if isinstance(shape(query)[1], int):
-        return Match(query, key, value)
+        return Match(query, key, value, distances=distances)
     share = share_of(shape(query)[1], shape(key)[1], shape(graph.function.params[0])[1])
-    return None if share is None else Match(query, key, value, share)
+    if share is not None and share > 1 and distances is not None:
+        return graph.refuse(expr, f"{softmax.args[0].name} has something added by distance from keys that are shared")
+    return None if share is None else Match(query, key, value, share, distances)
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -81,9 +103,13 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
         multiplier(np.array([score_multiplier])),
         multiplier(np.array([kernel.ratio_multiplier(value.scale, scale)])),
     ]
+    most = None
+    if found.distances is not None:
+        most = (len(found.distances) + 1) // 2
+        args.append(_in_steps(found.distances, query.scale * key.scale))
     name = f"{plain(expr.name)}_attention"
-    names = {3: "exp", 4: "score_multiplier", 5: "ratio"}
-    spec = kernel.Attention(width, one_row, share=found.share)
+    names = {3: "exp", 4: "score_multiplier", 5: "ratio"} | ({6: "distances"} if most is not None else {})
+    spec = kernel.Attention(width, one_row, share=found.share, distances=most)
     made = q.kernel(
         Kernel(kernel.attention(spec), spec),
         name,
@@ -93,6 +119,11 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
         names,
     )
     return Rows(made, scale)
+
+
+def _in_steps(distances: np.ndarray, step: float) -> np.ndarray:
+    """int32 (1, 2M - 1). What is too far below any score, a mask, say, is as far as an int32 of scores can hold."""
+    return np.rint(np.clip(distances.astype(np.float64) / step, -(2.0**29), 2.0**29)).astype(np.int32)[None]
 
 
 def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:

@@ -131,9 +131,10 @@ class Linear:
 @dataclass(frozen=True)
 class Attend:
     """value = attention of the queries of a value over tensors of keys and values, head by head: one part a head.
-    share: rows of queries for each of keys.
+    share: rows of queries for each of keys. distances: as of kernels/attention.py.
 
-    Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,).
+    Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,); distances int32 (heads, 2M - 1) where there are
+    any.
     """
 
     value: int
@@ -141,6 +142,7 @@ class Attend:
     keys: int
     values: int
     share: int = 1
+    distances: int | None = None
 
 
 @dataclass(frozen=True)

@@ -341,19 +341,23 @@ def _start(stage: Linear, given: _Linear, block: BlockContext):
 def _(stage: Attend, spec: RowBlock) -> str:
     parts = spec.values[stage.query].parts
     share = f"_share{stage.share}" if stage.share > 1 else ""
-    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}{share}"
+    far = "" if stage.distances is None else f"_by_distance{stage.distances}"
+    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}{share}{far}"
 
 
 @declare.register(Attend)
 def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
     heads = len(spec.values[stage.query].parts)
     exp = argument("exp", (ENTRIES,), "int8")
-    return exp, argument("score_multiplier", (heads,), "int32"), argument("ratio", (heads,), "int32")
+    factors = argument("score_multiplier", (heads,), "int32"), argument("ratio", (heads,), "int32")
+    if stage.distances is None:
+        return exp, *factors, None
+    return exp, *factors, argument("distances", (heads, 2 * stage.distances - 1), "int32")
 
 
 @emit.register(Attend)
 def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None:
-    exp, multiplier, ratio = arguments
+    exp, multiplier, ratio, far = arguments
     isa, parts = block.attending.isa, block.spec.values[stage.query].parts
     wide = isa.padded(parts[0])
     keys, values = block.tensors[stage.keys], block.tensors[stage.values]
@@ -365,6 +369,8 @@ def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None
             return isa.view_at(block.operands, start, first)
 
         isa.scores(block.scores, at(query), keys, first, wide, count)
+        if far is not None:
+            _add_by_distance(block, far, stage.distances, h, count)
         isa.softmax(weight, block.factor, block.scores, exp, multiplier[h], ratio[h], count)
         isa.context(Destination(isa, at(out)), block.scores, weight, values, first, wide, block.factor, count)
 
@@ -373,3 +379,11 @@ def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None
         return
     with loop("h", len(parts)) as h:
         head(h, h * wide)
+
+
+def _add_by_distance(block: BlockContext, far, most: int, h, count) -> None:
+    """Add to each score what it has by the distance of its key from its query."""
+    isa = block.attending.isa
+    with loop("r", isa.rows) as r, loop("j", count) as j:
+        at = isa.at(r, j)
+        store(block.scores, block.scores[at] + far[h, j - block.row(r) + (most - 1)], *at)

@@ -1,0 +1,53 @@
+"""What scores have added by how far a key lies behind its query: relative positions, as MPNet and T5 have them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, number, op_name, shape
+
+
+def by_distance(graph: Dataflow, expr: Expr) -> np.ndarray | None:
+    """The column of M rows' worth of (2M - 1,) numbers, of which `expr` (1, L, L), or its first row (1, 1, L), has that
+    of j - i + M - 1 at [0, i, j]; None where it is none such."""
+    made = graph.producer(expr)
+    if op_name(made) == "strided_slice" and _is_first_row(made):
+        made = graph.producer(made.args[0])
+    table = constant(made.args[0]) if op_name(made) == "take" else None
+    if table is None or table.ndim != 2 or len(table) != 1 or made.attrs.axis is None or int(made.attrs.axis) != 1:
+        return None
+    index = graph.match(made.args[1], "add")
+    if index is None:
+        return None
+    parts = [_along(graph, part) for part in index.args]
+    rows = next((part for part in parts if part is not None and part[0] == 0), None)
+    columns = next((part for part in parts if part is not None and part[0] == 1), None)
+    if rows is None or columns is None or len(rows[1]) != len(columns[1]):
+        return None
+    most, (first_row, first_column) = len(rows[1]), (int(rows[1][0]), int(columns[1][0]))
+    step = int(columns[1][1]) - first_column if most > 1 else 1
+    apart = step * np.arange(most)
+    if not (np.array_equal(columns[1], first_column + apart) and np.array_equal(rows[1], first_row - apart)):
+        return None
+    at = first_row + first_column + step * np.arange(1 - most, most)
+    return table[0, np.clip(at, 0, table.shape[1] - 1)]
+
+
+def _along(graph: Dataflow, expr: Expr) -> tuple[int, np.ndarray] | None:
+    """(axis, numbers), where `expr` (L, 1) or (1, L) has the first L of constant numbers along an axis."""
+    laid = graph.match(expr, "reshape")
+    cut = graph.match(laid.args[0], "strided_slice") if laid is not None else None
+    numbers = constant(cut.args[0]) if cut is not None else None
+    dims = shape(expr)
+    if numbers is None or numbers.ndim != 1 or len(dims) != 2 or 1 not in [d for d in dims if isinstance(d, int)]:
+        return None
+    if [[number(v) for v in cut.args[i].fields] for i in (1, 2)] != [[0], [0]]:
+        return None
+    if len(cut.args) > 4 and number(cut.args[4].fields[0]) != 1:
+        return None
+    return (1 if dims[0] == 1 else 0), numbers
+
+
+def _is_first_row(cut) -> bool:
+    """Whether a strided_slice of (1, L, L) takes its first row."""
+    return [[number(v) for v in cut.args[i].fields] for i in (1, 2, 3)] == [[1], [0], [1]]
