@@ -19,8 +19,8 @@ from embbert_tvm.kernels.fixed_point import multiplier
 
 @dataclass(frozen=True)
 class Match:
-    """share: rows of queries for each of keys, of what is not one row. distances: real (2M - 1,), what scores of up to M
-    rows have added by distance."""
+    """share: rows of queries for each of keys, of what is not one row. distances: real (2M - 1,), what scores of up to
+    M rows have added by distance."""
 
     query: Expr
     key: Expr
