@@ -1,7 +1,8 @@
 """Compiling a C file, once: objects are kept in the user's cache folder (embbert_tvm/cache.py).
 
-An object is taken from there where the compiler, its flags, the file, and every header are what they were: headers that
-lie in the folders of `-I` or beside the file by their content, the toolchain's own by their size and time.
+An object is taken from there where the compiler, the flags that decide it, the file, and every header are what they
+were: headers that lie in the folders of `-I` or beside the file by their content, the toolchain's own by their size and
+time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from embbert_tvm.target import Cpu
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+(?:[<"]([^>"\n]+)[>"]|\w)', re.MULTILINE)
 # What GCC reads besides its command.
 _VARIABLES = ("CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
-_KEPT = (".o", ".ci")  # the object, and what -fcallgraph-info tells of it
+_TOLD = "-fcallgraph-info"  # by which GCC tells of an object, beside it: no bit of the object is another
 _HEADERS = "headers"
 
 
@@ -34,20 +35,25 @@ def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], sour
         folders: those, first to last.
         output: the object; what else the flags ask for lies beside it.
     """
+    made = {suffix: output.with_suffix(suffix) for suffix in _suffixes(flags)}
     key = _key(cpu, flags, folders, source)
     found = None if key is None else load(key)
-    if found is not None and _unchanged(found.pop(_HEADERS, b"")):
-        for suffix, content in found.items():
-            output.with_suffix(suffix).write_bytes(content)
+    if found is not None and made.keys() <= found.keys() and _unchanged(found.get(_HEADERS, b"")):
+        for suffix, path in made.items():
+            path.write_bytes(found[suffix])
         return
     listed = output.with_suffix(".d")
     include = [f"-I{path}" for path in folders]
     call(cpu, "gcc", [*flags, *include, "-c", source, "-o", output, "-MD", "-MF", listed], source.name)
     if key is not None:
-        made = {suffix: output.with_suffix(suffix) for suffix in _KEPT}
-        parts = {suffix: path.read_bytes() for suffix, path in made.items() if path.is_file()}
+        parts = {suffix: path.read_bytes() for suffix, path in made.items()}
         keep(key, parts | {_HEADERS: _states(listed.read_text(), [*folders, source.parent])})
     listed.unlink()
+
+
+def _suffixes(flags: Sequence[str]) -> tuple[str, ...]:
+    """Of the files that are kept: the object, and what is told of it where that is asked."""
+    return (".o", ".ci") if any(flag.startswith(_TOLD) for flag in flags) else (".o",)
 
 
 def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) -> str | None:
@@ -61,7 +67,8 @@ def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) 
     where = [source.parent, *folders]
     headers = (part for path in _headers(content, where) for part in (path.name, path.read_bytes()))
     variables = (f"{name}={os.environ.get(name, '')}" for name in _VARIABLES)
-    return digest([compiler, *variables, *flags, "|", source.name, content, *headers])
+    decisive = (flag for flag in flags if not flag.startswith(_TOLD))
+    return digest([compiler, *variables, *decisive, "|", source.name, content, *headers])
 
 
 def _headers(content: bytes, folders: Sequence[Path]) -> Iterator[Path]:

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small
 
 from embbert_tvm import cache
 from embbert_tvm.device import objects
+from embbert_tvm.device.build import build
 from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.objects import compile_object
+from embbert_tvm.device.package import load_package
 from embbert_tvm.errors import WorkError
-from embbert_tvm.target import load_cpu
+from embbert_tvm.target import load_board, load_cpu
 
 SOURCE = """#include <limits.h>
 #include "near.h"
@@ -52,9 +55,10 @@ class Place:
     def compile(self, folder: str = "include") -> tuple[bytes, str]:
         output = self.folder / "f.o"
         compile_object(self.cpu, self.flags, [self.folder / folder], self.folder / "source" / "f.c", output)
-        found = output.read_bytes(), output.with_suffix(".ci").read_text()
+        graph = output.with_suffix(".ci")
+        found = output.read_bytes(), graph.read_text() if graph.exists() else ""
         output.unlink()
-        output.with_suffix(".ci").unlink()
+        graph.unlink(missing_ok=True)
         return found
 
     @property
@@ -80,6 +84,19 @@ def test_an_object_is_compiled_once(place):
     assert place.compile("elsewhere") == first
     assert place.runs == 1
     assert sorted(path.name for path in place.folder.iterdir() if path.is_file()) == ["log"]
+
+
+def test_a_call_graph_needs_a_compilation_but_the_object_is_the_same(place):
+    asked = place.flags
+    place.flags = asked[:-1]
+    place.compile()
+    place.flags = asked
+    with_graph = place.compile()
+    assert place.runs == 2
+    assert with_graph == place.compile()
+    place.flags = asked[:-1]
+    assert place.compile() == (with_graph[0], "")
+    assert place.runs == 2
 
 
 def newer(path: Path) -> None:
@@ -162,6 +179,25 @@ def test_a_package_measures_the_same_from_kept_objects(toy, cpu, tmp_path, monke
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
     assert [footprint(toy, load_cpu(cpu)) for _ in range(2)] == [without, without]
     assert any(tmp_path.joinpath("cache").iterdir())
+
+
+def test_a_firmware_is_linked_of_the_objects_that_were_measured(tmp_path, monkeypatch):
+    """All but those of long tables, which are measured without their values."""
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    package = load_package(small.copy_of_package(small.package("int8", "cortex-m7"), tmp_path / "package"))
+    compiled, call = [], objects.call
+
+    def recorded(*arguments):
+        compiled.extend(path.name for path in arguments[2] if isinstance(path, Path) and path.suffix == ".c")
+        return call(*arguments)
+
+    monkeypatch.setattr(objects, "call", recorded)
+    footprint(package, load_cpu("cortex-m7"))
+    measured = set(compiled)
+    compiled.clear()
+    build(package, load_cpu("cortex-m7"), load_board("mps2_an500"))
+    assert measured.difference(compiled) == {"embbert_kernels.c", "embbert_model.c"}
+    assert measured.intersection(compiled) == {"embbert_weights.c", "embbert_tokenizer.c"}
 
 
 def test_the_same_flags_for_another_cpu_are_another_object(place):
