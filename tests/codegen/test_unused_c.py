@@ -32,23 +32,19 @@ DEFINITION = re.compile(
 )
 
 
-def model_folder(kind: str, tmp_path: Path) -> Path:
+def package_of(kind: str, target: str, tmp_path: Path) -> Package:
+    out = tmp_path / "package"
+    if kind in ("int8", "int4"):
+        return load_package(small.package(kind, target))
     if kind == "ngrams":
         model_of("abcdefg", buckets=7200).save(tmp_path / "model")
-        return tmp_path / "model"
+        return api.compile(tmp_path / "model", target, out).contents
     if kind == "wide":
         folder = small.copy_of_folder(tmp_path / "model")
         model_of(small.LABELS, rank=3).save(folder / "wide")
-        return folder
-    return small.folder_of_heads() if kind == "heads" else small.folder()
-
-
-def package_of(kind: str, target: str, tmp_path: Path) -> Package:
-    options = CompileOptions(precision="int4") if kind == "int4" else CompileOptions()
-    folder, out = model_folder(kind, tmp_path), tmp_path / "package"
-    if kind == "ngrams":
-        return api.compile(folder, target, out, options).contents
-    compile_model(find_source(folder), load_cpu(target), out, options)
+    else:
+        folder = small.folder_of_heads()
+    compile_model(find_source(folder), load_cpu(target), out)
     return load_package(out)
 
 
@@ -78,10 +74,10 @@ def unused_names(texts: dict[str, str], interfaces: set[str]) -> list[str]:
 
 
 def warnings(package: Package) -> list[str]:
-    """What the CPU's compiler finds unused in the sources."""
+    """What the CPU's compiler finds unused in the sources: its parser does, at any level."""
     cpu = load_cpu(package.target)
     kinds = ["macros", "function", "const-variable", "variable", "label", "value", "parameter"]
-    flags = ["-std=c99", "-O1", "-S", "-o", "/dev/null", *cpu.cflags, *(f"-Wunused-{kind}" for kind in kinds)]
+    flags = ["-std=c99", "-O0", "-S", "-o", "/dev/null", *cpu.cflags, *(f"-Wunused-{kind}" for kind in kinds)]
     include = [f"-I{folder}" for folder in package.includes]
     runs = [
         subprocess.run([find_tool(cpu, "gcc"), *flags, *include, path], capture_output=True, text=True, check=True)
@@ -96,6 +92,13 @@ OF_A_BUILD = re.compile(
 )
 
 
+def directives(text: str) -> list[str]:
+    """The lines that a preprocessor obeys; those that end in a backslash go on in the next."""
+    return [
+        line for found in re.findall(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", text, re.MULTILINE) for line in found.split("\n")
+    ]
+
+
 def branches_never_taken(package: Package) -> list[str]:
     """The branches of `#if` that the preprocessors of neither the CPU's compiler nor this machine's enter."""
     branches: dict[str, str] = {}
@@ -103,7 +106,7 @@ def branches_never_taken(package: Package) -> list[str]:
         folder = Path(name)
         for path in {path for place in (*package.includes, package.sources[0].parent) for path in place.glob("*.[hc]")}:
             lines, conditions = [], []
-            for line in path.read_text().splitlines():
+            for line in directives(path.read_text()):
                 lines.append(line)
                 if match := re.match(r"\s*#\s*(if\w*|elif|else|endif)\b(.*)", line):
                     conditions = conditions[:-1] if match[1] == "endif" else conditions
