@@ -18,7 +18,6 @@ from embbert_tvm.codegen.unused_code import without_empty_headers, without_unuse
 from embbert_tvm.compiler import compile_model, find_source
 from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.toolchain import find_tool
-from embbert_tvm.options import CompileOptions
 from embbert_tvm.target import load_cpu
 
 TARGETS = ("cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m55", "rv32imc", "host")
