@@ -33,7 +33,7 @@ from embbert_tvm.target import load_cpu
 HERE = Path(__file__).parent
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
 ARM = ("arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")
-# Unoptimized GCC takes half as long, and no level has dropped a check. -w: with checks it gives up unrolling, which is a
+# Unoptimized GCC takes half as long, and no level has dropped a check. -w: with checks it unrolls no loop, which is a
 # warning without a name; others see test_no_compiler_warns and test_builds.py.
 CHECKED = ("-g1", "-O0", "-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
 COMPILERS = {
