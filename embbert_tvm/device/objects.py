@@ -52,7 +52,7 @@ def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], sour
 
 
 def _suffixes(flags: Sequence[str]) -> tuple[str, ...]:
-    """Of the files that are kept: the object, and what is told of it where that is asked."""
+    """The files to keep: the object, and what GCC tells of it where that is asked."""
     return (".o", ".ci") if any(flag.startswith(_TOLD) for flag in flags) else (".o",)
 
 
