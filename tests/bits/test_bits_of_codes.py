@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small
 
@@ -24,6 +26,7 @@ from embbert_tvm.target import load_cpu
 
 SNIPS = resource("models", "embbert-snips")
 LOW = tuple(name for name, plan in PLANS.items() if plan.tables("", "") != "int8" and plan.tables("", "") in FORMATS)
+LENGTHS = (1, 2, 3, 17, 48)  # of the small model's texts
 
 needs_arm = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
@@ -37,21 +40,24 @@ def simplified(folder: Path):
     return simplify(import_onnx(load_onnx(folder / "model.onnx"))), calibration
 
 
-def check(folder: Path, precision: str, target: str, place: str, lengths: tuple[int, ...], vocabulary: int, tmp: Path):
-    """A package of the model gives at each length what its int8 module gives."""
+@functools.cache
+def reference(folder: Path, precision: str) -> Callable[[Sequence[int]], np.ndarray]:
+    """What the int8 module of a model gives. Of a small one LLVM's optimizations take longer than its runs."""
     mod, calibration = simplified(folder)
-    run = llvm_runner(quantize(mod, calibration, PLANS[precision]).mod, optimized=True)
-    options = CompileOptions(precision=precision, experimental=True)
-    compile_model(find_source(folder), load_cpu(target), tmp / "package", options)
-    with open_place(place, load_package(tmp / "package")) as device:
+    return llvm_runner(quantize(mod, calibration, PLANS[precision]).mod, optimized=folder == SNIPS)
+
+
+def check(package: Path, place: str, run: Callable, lengths: tuple[int, ...], vocabulary: int) -> None:
+    """Assert that a package gives at each length what `run` gives."""
+    with open_place(place, load_package(package)) as device:
         for length in lengths:
             ids = small.some_ids(length, vocabulary, length)
             assert device.run(ids).logits.tobytes() == run(ids).tobytes(), f"{length} tokens"
 
 
 @pytest.mark.parametrize("precision", LOW)
-def test_the_c_on_this_machine(precision, tmp_path):
-    check(small.folder(), precision, "cortex-m7", "host", (1, 2, 3, 17, 48), 70, tmp_path)
+def test_the_c_on_this_machine(precision):
+    check(small.package(precision, "cortex-m7"), "host", reference(small.folder(), precision), LENGTHS, 70)
 
 
 @needs_arm
@@ -59,12 +65,14 @@ def test_the_c_on_this_machine(precision, tmp_path):
     ("precision", "target"),
     [("int4", "cortex-m4"), ("int6", "cortex-m4"), ("binary", "cortex-m7"), ("int3", "cortex-m55")],
 )
-def test_the_c_on_qemu(precision, target, tmp_path):
-    check(small.folder(), precision, target, "qemu", (1, 2, 3, 17, 48), 70, tmp_path)
+def test_the_c_on_qemu(precision, target):
+    check(small.package(precision, target), "qemu", reference(small.folder(), precision), LENGTHS, 70)
 
 
 @needs_arm
 @pytest.mark.parametrize(("precision", "target"), [("int4", "cortex-m7"), ("int4", "cortex-m55")])
 def test_a_whole_model_on_qemu(precision, target, tmp_path):
     """Its matrices have several blocks a row."""
-    check(SNIPS, precision, target, "qemu", (1, 31, 64, 255), 8192, tmp_path)
+    options = CompileOptions(precision=precision, experimental=True)
+    compile_model(find_source(SNIPS), load_cpu(target), tmp_path / "package", options)
+    check(tmp_path / "package", "qemu", reference(SNIPS, precision), (1, 31, 64, 255), 8192)
