@@ -359,7 +359,7 @@ def values(value: np.ndarray) -> str:
         texts = [real(v) for v in flat.tolist()]
     else:
         flat = flat.view(np.uint16) if flat.dtype == np.float16 else flat
-        texts = list(map(str, flat.astype(np.int64).tolist()))
-        if flat.dtype.itemsize >= 4:
-            texts = ["INT32_MIN" if text == "-2147483648" else text for text in texts]
+        if flat.dtype.itemsize < 4:
+            return c_tables.rows_of_integers(flat)
+        texts = ["INT32_MIN" if value == -(2**31) else str(value) for value in flat.tolist()]
     return c_tables.rows(texts)

@@ -34,8 +34,18 @@ def _texts(values: np.ndarray) -> list[str]:
 
 def rows(texts: Sequence[str]) -> str:
     """Initializers, as many a line as fit."""
-    per_line = max(1, (_WIDTH - 4) // (max(map(len, texts)) + 2))
+    per_line = _per_line(max(map(len, texts)))
     return "\n".join(f"    {', '.join(texts[i : i + per_line])}," for i in range(0, len(texts), per_line))
+
+
+def rows_of_integers(values: np.ndarray) -> str:
+    """The same of integers, whose texts Python makes a line at a time."""
+    per_line, numbers = _per_line(max(len(str(values.min())), len(str(values.max())))), values.tolist()
+    return "\n".join(f"    {str(numbers[i : i + per_line])[1:-1]}," for i in range(0, len(numbers), per_line))
+
+
+def _per_line(widest: int) -> int:
+    return max(1, (_WIDTH - 4) // (widest + 2))
 
 
 def sequence_arrays(name: str, at: Sequence[int], sequences: Sequence[int]) -> str:

@@ -81,18 +81,16 @@ def _kept(headers: Iterable[_Header], texts: Sequence[str]) -> set[_Item]:
     """The items that texts use, and those that they do."""
     items = [item for header in headers for item in header.items]
     words = {word for text in texts for word in _WORD.findall(COMMENT.sub(" ", text))}
-    kept: set[_Item] = set()
-    while new := {item for item in items if item not in kept and _is_used(item, words, kept)}:
+    kept, patterns = set[_Item](), list[re.Pattern[str]]()
+    while new := {item for item in items if item not in kept and _is_used(item, words, patterns)}:
         kept |= new
         words |= {word for item in new for word in item.uses}
+        patterns += [pattern for item in new for pattern in item.pasted]
     return kept
 
 
-def _is_used(item: _Item, words: set[str], kept: set[_Item]) -> bool:
-    if item.defines & words:
-        return True
-    patterns = [pattern for other in kept for pattern in other.pasted]
-    return any(is_pasted(name, patterns, words) for name in item.defines)
+def _is_used(item: _Item, words: set[str], patterns: Sequence[re.Pattern[str]]) -> bool:
+    return bool(item.defines & words) or any(is_pasted(name, patterns, words) for name in item.defines)
 
 
 def _written(headers: Mapping[str, _Header], kept: set[_Item]) -> dict[str, str]:

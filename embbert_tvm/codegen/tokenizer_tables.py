@@ -52,6 +52,7 @@ class CharacterTable:
 
 LISTED = 255
 _LOW_BITS = (4, 5, 6)
+_MIDDLE_BITS = tuple(range(3, 8))
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,10 @@ def trie(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, 
     for low_bits in _LOW_BITS:
         low, inside = _blocks(large, 1 << low_bits)
         of_low = inside.reshape(-1, 1 << _LOW_BITS[-1] - low_bits)[of_large].reshape(-1)
-        for middle_bits in range(3, 8):
-            middle, top = _blocks(smallest(of_low), 1 << middle_bits)
+        large_middle, of_large_middle = _blocks(smallest(of_low), 1 << _MIDDLE_BITS[-1])
+        for middle_bits in _MIDDLE_BITS:
+            middle, inside = _blocks(large_middle, 1 << middle_bits)
+            top = inside.reshape(-1, 1 << _MIDDLE_BITS[-1] - middle_bits)[of_large_middle].reshape(-1)
             size = low.nbytes + middle.nbytes + smallest(top).nbytes
             if best is None or size < best[0]:
                 best = (size, smallest(top), middle, low, middle_bits, low_bits)
