@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from tokenizer import MAX_LENGTH, HostTokenizer, pairs_of
 from tokenizer_kinds import KINDS, random_text
-from tokenizers import Tokenizer
 
-from embbert_tvm.data.tokenizer import load_tokenizer
+from embbert_tvm.data.hashed_words import HashedWords
+from embbert_tvm.data.tokenizer import TextTokenizer, load_tokenizer
 from embbert_tvm.data.tokenizer_json import spec_of
 from embbert_tvm.data.tokenizer_spec import TokenizerSpec
 from embbert_tvm.errors import EmbbertError
@@ -61,7 +61,7 @@ def differences(
         given = [a if b is None else (a, b) for a, b in batch]
         batches += 1
         for cut, host in hosts.items():
-            if cut < MAX_LENGTH and (batches - 1) % each:
+            if cut < max(hosts) and (batches - 1) % each:
                 continue
             spec.tokenizer.enable_truncation(cut)
             for (a, b), encoded in zip(batch, spec.tokenizer.encode_batch(given), strict=True):
@@ -75,12 +75,16 @@ def differences(
     return checked, refused, wrong
 
 
-def measure(name: str, tokenizer: Tokenizer, count: int, paths: Sequence[Path], folder: Path) -> dict:
+def ids_per_token(spec: TokenizerSpec) -> int:
+    return spec.model.ids_per_word if isinstance(spec.model, HashedWords) else 1
+
+
+def measure(name: str, tokenizer: TextTokenizer, count: int, paths: Sequence[Path], folder: Path) -> dict:
     """A row of the table."""
     start = time.monotonic()
     spec = spec_of(tokenizer, Path(name))
     hosts = {}
-    for cut in CUTS:
+    for cut in (tokens * ids_per_token(spec) for tokens in CUTS):
         where = folder / f"{len(list(folder.iterdir()))}"
         where.mkdir()
         hosts[cut] = HostTokenizer(spec, where, max_length=cut)

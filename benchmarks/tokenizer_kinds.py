@@ -14,6 +14,8 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.hashed_words import HashedWords, hashed_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer
 from embbert_tvm.resources import resource
 
 LLAMA3 = (
@@ -205,8 +207,9 @@ def _byte_level(prefix=False, regex=True):
     return pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=regex)
 
 
-KINDS: dict[str, Callable[[], Tokenizer]] = {
+KINDS: dict[str, Callable[[], TextTokenizer]] = {
     "EmbBERT": embbert,
+    "hashed words": lambda: hashed_tokenizer(HashedWords(763)),
     "BERT": _bert,
     "BERT, cased": lambda: bert_template(
         _word_piece(normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer())

@@ -34,9 +34,8 @@ from embbert_tvm.reasons import IN_FLOAT_BY_RIGHT
 from embbert_tvm.target import Board, Cpu, known_boards, load_board, load_cpu
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from embbert_tvm.codegen.steps import Program
+    from embbert_tvm.data.tokenizer import TextTokenizer
     from embbert_tvm.graph.precision import PrecisionPlan
     from embbert_tvm.graph.quantize import KernelSelection
     from embbert_tvm.ngram_compiler import NgramSource
@@ -128,7 +127,7 @@ class Device:
 
     def __init__(self, device: places.Device, contents: Contents) -> None:
         self._device, self._contents = device, contents
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: TextTokenizer | None = None
 
     def classify(self, text: str) -> Answer:
         """The label and scores of a text, or the value of a regression."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.calibration_texts import all_texts
 from embbert_tvm.data.dataset import Example, read_columns, read_examples
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.data.prune_vocabulary import prune_tokenizer, split_otherwise
-from embbert_tvm.data.tokenizer import encode, id_count, load_tokenizer, save_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, encode, id_count, load_tokenizer, save_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, save_calibration, sha256
 from embbert_tvm.graph.door.rows_kept import keep_rows
@@ -99,7 +98,7 @@ def prune_files(
 
 
 def _accuracy(
-    model: Reference, tokenizer: Tokenizer, examples: Sequence[Example], labels: Sequence[str], longest: int
+    model: Reference, tokenizer: TextTokenizer, examples: Sequence[Example], labels: Sequence[str], longest: int
 ) -> float:
     texts = [encode(tokenizer, e.text, e.text_pair, longest) for e in examples]
     found = [labels[int(model(ids).argmax())] for ids in texts]

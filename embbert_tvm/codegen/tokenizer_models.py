@@ -1,4 +1,4 @@
-"""The C tables of a tokenizer's model: BPE, WordPiece, Unigram or WordLevel."""
+"""The C tables of a tokenizer's model: BPE, WordPiece, Unigram, WordLevel or HashedWords."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embbert_tvm.codegen.tokenizer_tables import BYTE_CHARACTERS, NONE, RAW, mer
 from embbert_tvm.codegen.unicode_map import POINTS
 from embbert_tvm.data.tokenizer import encoding
 from embbert_tvm.data.tokenizer_models import byte_token
-from embbert_tvm.data.tokenizer_spec import Bpe, Delimit, TokenizerSpec, Unigram, WordLevel, WordPiece
+from embbert_tvm.data.tokenizer_spec import Bpe, Delimit, HashedWords, TokenizerSpec, Unigram, WordLevel, WordPiece
 from embbert_tvm.errors import InputError
 
 WINDOW = 256  # symbols of a word that BPE looks at together
@@ -53,6 +53,8 @@ def model_tables(spec: TokenizerSpec, window: int | None = None) -> ModelTables:
     elif isinstance(spec.model, Unigram):
         found = _unigram(spec, spec.model, window or _UNIGRAM_WINDOW)
         symbols = _unigram_window(spec.model, window or _UNIGRAM_WINDOW)
+    elif isinstance(spec.model, HashedWords):
+        found, symbols = _hashed(spec, spec.model), 0
     else:
         found, symbols = _words(spec, spec.model), _held(spec.model)
     if not spec.offsets:
@@ -66,6 +68,7 @@ def model_tables(spec: TokenizerSpec, window: int | None = None) -> ModelTables:
 _STATE_OF_PLACES: dict[type, tuple[str, ...]] = {
     Unigram: ("size_t run_end; /* of unknown characters that become bytes */", "PLACES(run_place)"),
     WordLevel: ("PLACES(word_place)",),
+    HashedWords: ("PLACES(word_place)",),
 }
 
 
@@ -73,7 +76,7 @@ def _aligned(size: int) -> int:
     return -(-size // _PLACE_BYTES) * _PLACE_BYTES
 
 
-def _held(model: WordPiece | WordLevel) -> int:
+def _held(model: WordPiece | WordLevel | HashedWords) -> int:
     """Symbols of a word that are held."""
     return model.most_characters if isinstance(model, WordPiece) else 0
 
@@ -313,6 +316,25 @@ def _words(spec: TokenizerSpec, model: WordPiece | WordLevel) -> ModelTables:
         reset,
         spec.byte_level,
     )
+
+
+def _hashed(spec: TokenizerSpec, model: HashedWords) -> ModelTables:
+    options = {
+        "WORDS": f"{model.words}u",
+        "LEAST": f"{model.runs}u",
+        "SHORTEST": f"{model.shortest}u",
+        "LONGEST": f"{model.longest}u",
+        "FIRST": f"{model.first}u",
+        "BUCKETS": f"{model.buckets}u",
+        "TOGETHER": f"{model.ids_per_word}u",
+    }
+    state = [
+        "uint32_t word; /* its hash so far */",
+        f"uint32_t runs[{model.longest + 1}]; /* hashes of the last 0, 1, ... characters of the word */",
+        f"uint32_t least[{max(1, model.runs)}];",
+        "uint32_t seen; /* characters of the word and the space before it, at most as in the longest run */",
+    ]
+    return ModelTables("embbert_hashed_words.h", _raw_values(), options, [], "uint16_t", 4, state, [], spec.byte_level)
 
 
 def _longest(model: Unigram) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from embbert_tvm.data.tokenizer import encoding, encodings, is_embbert
+from embbert_tvm.data.hashed_words import HashTokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, encoding, encodings, is_embbert
 from embbert_tvm.data.tokenizer_models import byte_token
 from embbert_tvm.errors import InputError
 
@@ -26,7 +27,7 @@ class PrunedTokenizer:
 
 
 def prune_tokenizer(
-    tokenizer: Tokenizer, texts: Iterable[Text], most: int | None = None, also: Iterable[int] = ()
+    tokenizer: TextTokenizer, texts: Iterable[Text], most: int | None = None, also: Iterable[int] = ()
 ) -> PrunedTokenizer:
     """Keep the special and added tokens, all single characters and bytes, and what the texts are encoded to.
 
@@ -38,6 +39,8 @@ def prune_tokenizer(
         most: how many tokens there may be; the most frequent are kept, and the texts' tokens may change.
         also: ids that are kept in any case, as that of padding.
     """
+    if isinstance(tokenizer, HashTokenizer):
+        raise InputError("words that are hashed have no vocabulary to prune: leave out --prune-vocabulary")
     document = json.loads(tokenizer.to_str())
     counts = Counter(i for encoded in encodings(tokenizer, texts) for i in encoded.ids)
     parts = _parts(document["model"])
@@ -57,7 +60,7 @@ def prune_tokenizer(
     return PrunedTokenizer(pruned, ordered)
 
 
-def split_otherwise(before: Tokenizer, after: PrunedTokenizer, texts: Iterable[str]) -> float:
+def split_otherwise(before: TextTokenizer, after: PrunedTokenizer, texts: Iterable[str]) -> float:
     """The share of the texts' words, each as often as it stands there, that have other tokens after pruning."""
     counts = Counter(word for text in texts for word in text.split())
     changed = 0

@@ -1,4 +1,5 @@
-"""Tokenizers of the `tokenizers` library: load one, encode with it; train EmbBERT's, BPE over lower-cased words.
+"""Tokenizers of the `tokenizers` library, and those that hash words: load one, encode with it; train EmbBERT's own, a
+BPE over lower-cased words.
 
 `embbert-tvm tokenizer TEXT... -o tokenizer.json` trains one on files of plain text.
 """
@@ -16,11 +17,15 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
+from embbert_tvm.data.hashed_words import HashEncoding, HashTokenizer, is_hashed
 from embbert_tvm.errors import InputError
 
 # EmbBERT's own: its models and their training rely on these ids. Other models' tokenizers have theirs.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
 PAD, UNK, CLS, MASK, SEP = range(5)
+
+TextTokenizer = Tokenizer | HashTokenizer
+TextEncoding = Encoding | HashEncoding
 
 _ALPHABET = 512  # a character rarer than the 512 most frequent becomes [UNK]
 
@@ -83,7 +88,7 @@ def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 8192) -> Tokeni
     return tokenizer
 
 
-def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
+def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> TextTokenizer:
     """The tokenizer of a tokenizer.json, without padding or truncation of its own.
 
     Args:
@@ -100,7 +105,7 @@ def load_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
     except UnicodeError as error:
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
     with _refusing(path):
-        tokenizer = Tokenizer.from_str(content)
+        tokenizer = HashTokenizer(json.loads(content)) if is_hashed(content) else Tokenizer.from_str(content)
         with suppress(Exception):  # a template of tokens that are not there panics only now; a panic is no Exception
             tokenizer.encode(_PROBE)
             tokenizer.encode(_PROBE, _PROBE)
@@ -136,12 +141,12 @@ def _refusing(path: Path) -> Iterator[None]:
         os.close(nowhere)
 
 
-def id_count(tokenizer: Tokenizer) -> int:
+def id_count(tokenizer: TextTokenizer) -> int:
     """One more than the highest id that the tokenizer can give."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
-def load_embbert_tokenizer(path: Path, vocabulary_size: int | None = None) -> Tokenizer:
+def load_embbert_tokenizer(path: Path, vocabulary_size: int | None = None) -> TextTokenizer:
     """`load_tokenizer` for EmbBERT and the models trained beside it; InputError unless it has their special tokens."""
     tokenizer = load_tokenizer(path)
     for expected, token in enumerate(SPECIAL_TOKENS):
@@ -161,7 +166,7 @@ def load_embbert_tokenizer(path: Path, vocabulary_size: int | None = None) -> To
     return tokenizer
 
 
-def is_embbert(tokenizer: Tokenizer) -> bool:
+def is_embbert(tokenizer: TextTokenizer) -> bool:
     """Whether the tokenizer is of EmbBERT's kind: its special tokens at ids 0 to 4 and its template.
 
     To such a tokenizer a special token that a user types, "[SEP]", is text; to others it is that token, as is the
@@ -185,20 +190,22 @@ _MOST_IDS = 2**24
 _TEMPLATE = (("[CLS]", "A"), ("[CLS]", "A", "[SEP]", "B"))
 
 
-def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+def save_tokenizer(tokenizer: TextTokenizer, path: Path) -> None:
     """Write tokenizer.json, compact, through a temporary name."""
     document = json.loads(tokenizer.to_str())
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     write_atomically(Path(path), (text + "\n").encode("utf-8"))
 
 
-def encoding(tokenizer: Tokenizer, text: str, text_pair: str | None = None, special_tokens: bool = True) -> Encoding:
+def encoding(
+    tokenizer: TextTokenizer, text: str, text_pair: str | None = None, special_tokens: bool = True
+) -> TextEncoding:
     """The library's encoding of a text or pair. Raises InputError where it has none: its unknown token is not there."""
     with _reading(text):
         return tokenizer.encode(text, text_pair, add_special_tokens=special_tokens)
 
 
-def encodings(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool = True) -> list[Encoding]:
+def encodings(tokenizer: TextTokenizer, texts: Sequence[str], special_tokens: bool = True) -> Sequence[TextEncoding]:
     """`encoding` of many texts, by as many threads as there are cores."""
     with _reading(texts[0] if texts else ""):
         return tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
@@ -217,7 +224,7 @@ def _reading(text: str) -> Iterator[None]:
         ) from error
 
 
-def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> Encoded:
+def tokenize(tokenizer: TextTokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> Encoded:
     """The library's `encode` of a text or pair, special tokens included, cut to `max_length` as the library cuts.
 
     Of a pair that is too long, the longer text gives way first ("longest_first"). Raises InputError for a text that
@@ -241,12 +248,12 @@ def tokenize(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_
         tokenizer.no_truncation()
 
 
-def _encoded(found: Encoding, full_length: int) -> Encoded:
+def _encoded(found: TextEncoding, full_length: int) -> Encoded:
     places = [(part, begin, end) for part, (begin, end) in zip(found.sequence_ids, found.offsets, strict=True)]
     return Encoded(found.ids, full_length, found.tokens, places)
 
 
-def encode(tokenizer: Tokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:
+def encode(tokenizer: TextTokenizer, text: str, text_pair: str | None = None, max_length: int = 256) -> list[int]:
     """The ids of `tokenize`, for callers to whom the cut does not matter."""
     return tokenize(tokenizer, text, text_pair, max_length).ids
 

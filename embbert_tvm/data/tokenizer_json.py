@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tokenizers import Tokenizer
-
-from embbert_tvm.data.tokenizer import id_count, load_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, id_count, load_tokenizer
 from embbert_tvm.data.tokenizer_models import read_model
 from embbert_tvm.data.tokenizer_spec import (
     AddedToken,
@@ -57,7 +55,7 @@ def read_spec(path: Path) -> TokenizerSpec:
     return spec_of(load_tokenizer(path), path)
 
 
-def spec_of(tokenizer: Tokenizer, path: Path) -> TokenizerSpec:
+def spec_of(tokenizer: TextTokenizer, path: Path) -> TokenizerSpec:
     """The spec of a tokenizer; `path` stands in the messages."""
 
     def refuse(what: str) -> NoReturn:
@@ -269,7 +267,7 @@ def _pieces(pieces: list[dict[str, Any]], ids: dict[str, list[int]]) -> tuple[in
     return tuple(found)
 
 
-def _added(tokens: list[dict[str, Any]], tokenizer: Tokenizer, refuse: Refuse) -> tuple[AddedToken, ...]:
+def _added(tokens: list[dict[str, Any]], tokenizer: TextTokenizer, refuse: Refuse) -> tuple[AddedToken, ...]:
     """The added tokens that a text may hold; none where all are special and stand for their text."""
     found = []
     for token in tokens:

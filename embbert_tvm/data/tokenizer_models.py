@@ -1,10 +1,11 @@
-"""Reads the `model` of a tokenizer.json: BPE, WordPiece, Unigram or WordLevel."""
+"""Reads the `model` of a tokenizer.json: BPE, WordPiece, Unigram, WordLevel or HashedWords."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from embbert_tvm.data.hashed_words import TYPE, HashedWords
 from embbert_tvm.data.tokenizer_spec import Bpe, Model, Unigram, WordLevel, WordPiece
 
 _MOST_CHARACTERS = 1000  # of a word of WordPiece's, which is held whole
@@ -14,7 +15,7 @@ Refuse = Callable[[str], NoReturn]
 
 def read_model(model: dict[str, Any], refuse: Refuse) -> Model:
     """The model; `refuse` is called with the name of what the device cannot do."""
-    readers = {"BPE": _bpe, "WordPiece": _word_piece, "Unigram": _unigram, "WordLevel": _word_level}
+    readers = {"BPE": _bpe, "WordPiece": _word_piece, "Unigram": _unigram, "WordLevel": _word_level, TYPE: _hashed}
     if model["type"] not in readers:
         refuse(f"the model {model['type']}")
     return readers[model["type"]](model, refuse)
@@ -71,6 +72,10 @@ def _unigram(model: dict[str, Any], refuse: Refuse) -> Unigram:
 
 def _word_level(model: dict[str, Any], refuse: Refuse) -> WordLevel:
     return WordLevel(model["vocab"], _unknown(model["unk_token"], model["vocab"], "WordLevel", refuse))
+
+
+def _hashed(model: dict[str, Any], refuse: Refuse) -> HashedWords:
+    return HashedWords(**{key: value for key, value in model.items() if key != "type"})
 
 
 def _unknown(token: str, vocabulary: dict[str, int], name: str, refuse: Refuse) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tokenizers import Tokenizer
+from embbert_tvm.data.hashed_words import HashedWords
+from embbert_tvm.data.tokenizer import TextTokenizer
 
 Behavior = Literal["removed", "isolated", "contiguous", "merged_with_previous", "merged_with_next"]
 
@@ -146,7 +147,7 @@ class WordLevel:
     unknown: int
 
 
-Model = Bpe | WordPiece | Unigram | WordLevel
+Model = Bpe | WordPiece | Unigram | WordLevel | HashedWords
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class TokenizerSpec:
     offsets: whether the C tells these places, too.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     vocabulary: int
     normalizers: tuple[Normalizer, ...]
     splitters: tuple[Splitter, ...]

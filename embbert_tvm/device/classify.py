@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.metrics import softmax
 from embbert_tvm.data.slots import spans_in_bytes, word_tags, words_of
-from embbert_tvm.data.tokenizer import Encoded, load_tokenizer, tokenize
+from embbert_tvm.data.tokenizer import Encoded, TextTokenizer, load_tokenizer, tokenize
 from embbert_tvm.device.device import Device
 from embbert_tvm.device.package import Package
 from embbert_tvm.device.places import open_place
@@ -86,12 +85,12 @@ def classify(package: Package, texts: Sequence[str], place: str, timeout: float 
         return [_answer(device, text, tokens) for text, tokens in pairs]
 
 
-def answer(device: Device, tokenizer: Tokenizer, text: str) -> Answer:
+def answer(device: Device, tokenizer: TextTokenizer, text: str) -> Answer:
     """What a device's package, of which `tokenizer` is the tokenizer, says of a text."""
     return _answer(device, text, _encoded(tokenizer, text, device.package))
 
 
-def _encoded(tokenizer: Tokenizer, text: str, package: Package) -> Encoded:
+def _encoded(tokenizer: TextTokenizer, text: str, package: Package) -> Encoded:
     tokens = tokenize(tokenizer, text, max_length=package.max_length)
     if not tokens.ids:
         raise InputError(f"the text {text!r} has no tokens for this model: give it words")

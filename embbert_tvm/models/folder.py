@@ -8,10 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from embbert_tvm.data.files import check_is_here, sha256_of, write_atomically
-from embbert_tvm.data.tokenizer import load_embbert_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, load_embbert_tokenizer
 from embbert_tvm.errors import InputError, nearest
 from embbert_tvm.heads import FurtherHead, check_printable, read_heads
 from embbert_tvm.models import ngrams
@@ -66,7 +64,7 @@ class ModelFolder:
         return wide_of(self.path, self.labels)
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> TextTokenizer:
         """The checked tokenizer; InputError where it is missing, malformed or not this model's."""
         return load_embbert_tokenizer(self.tokenizer_path, self.config.vocabulary_size)
 

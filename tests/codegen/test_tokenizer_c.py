@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from embbert_tvm.codegen import c_tokenizer
 from embbert_tvm.codegen.tokenizer_tables import merges_ordered, pair_tables
 from embbert_tvm.data.dataset import read_examples
-from embbert_tvm.data.tokenizer import tokenize
+from embbert_tvm.data.tokenizer import save_tokenizer, tokenize
 from embbert_tvm.data.tokenizer_json import read_spec, spec_of
 from embbert_tvm.errors import InputError
 from embbert_tvm.resources import resource
@@ -62,7 +62,7 @@ def folder() -> tempfile.TemporaryDirectory:
 @functools.cache
 def spec_named(name: str):
     path = Path(folder().name) / "tokenizer.json"
-    (TOKENIZERS | KINDS)[name]().save(str(path))
+    save_tokenizer((TOKENIZERS | KINDS)[name](), path)
     return read_spec(path)
 
 
@@ -191,8 +191,13 @@ CUT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["shipped", "BERT", "RoBERTa", "GPT-2"])
-@pytest.mark.parametrize("max_length", [1, 4, 7, 16])
+@pytest.mark.parametrize(
+    ("name", "max_length"),
+    [
+        *((name, n) for name in ("shipped", "BERT", "RoBERTa", "GPT-2") for n in (1, 4, 7, 16)),
+        *(("hashed words", n) for n in (7, 8, 20, 33, 72, 128)),
+    ],
+)
 def test_a_text_or_pair_that_is_too_long_is_cut_as_the_library_does(name, max_length):
     host, tokenizer = on_host(name, max_length=max_length), spec_named(name).tokenizer
     for a, b in CUT:

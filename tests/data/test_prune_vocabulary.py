@@ -61,3 +61,8 @@ def test_the_most_frequent_tokens_stay_where_not_all_may():
     assert before.token_to_id("the") in found.kept
     with pytest.raises(InputError, match=f"cannot hold the {least} special tokens and single characters"):
         prune_tokenizer(before, TEXTS, least - 1)
+
+
+def test_hashed_words_have_no_vocabulary_to_prune():
+    with pytest.raises(InputError, match="no vocabulary to prune"):
+        prune_tokenizer(KINDS["hashed words"](), TEXTS)

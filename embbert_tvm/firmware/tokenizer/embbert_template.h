@@ -43,13 +43,13 @@ static void write_from(tokenizer_t *t, int32_t *ids, size_t n OFFSETS_PARAMETERS
 }
 
 /* How many ids of two texts, which have a and b, are kept where `room` are fewer: the longer one gives way, until both
- * are of one length (the library's LongestFirst). */
+ * are of one length (the library's LongestFirst). TOKENIZER_TOGETHER ids are a token, which is not cut. */
 static void share(size_t a, size_t b, size_t room, size_t *kept_a, size_t *kept_b)
 {
     size_t less = a < b ? a : b;
     size_t more = less > room || room - less < less ? less : room - less;
     if (less + more > room) {
-        less = room / 2;
+        less = room / TOKENIZER_TOGETHER / 2 * TOKENIZER_TOGETHER;
         more = room - less;
     }
     *kept_a = a > b ? more : less;
@@ -63,7 +63,7 @@ static tokenizer_end_t tokenize_texts(void *window, const char *utf8, size_t n, 
 {
     const int32_t *template = pair != NULL ? template_pair : template_single;
     size_t size = pair != NULL ? TEMPLATE_PAIR : TEMPLATE_SINGLE;
-    size_t room = most - (size - (pair != NULL ? 2u : 1u)), written = 0;
+    size_t room = (most - (size - (pair != NULL ? 2u : 1u))) / TOKENIZER_TOGETHER * TOKENIZER_TOGETHER, written = 0;
     tokenizer_t t;
     t.window = window;
     size_t at = put_template(template, size, 0, ids, &written OFFSETS_ARGUMENTS);
