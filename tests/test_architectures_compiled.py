@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from embbert_tvm.compiler import compile_model, find_source, llvm_runner
-from embbert_tvm.data.tokenizer import encode, train_tokenizer
+from embbert_tvm.data.tokenizer import encode
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import load_calibration, sha256
@@ -23,12 +23,13 @@ from embbert_tvm.graph.import_onnx import load_onnx
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.graph.pipeline import front, run
 from embbert_tvm.graph.quantize import quantize
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ids_per_token
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.reference import Reference
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.target import load_cpu
 from embbert_tvm.training.quantized import QuantizedClassifier
+from embbert_tvm.training.start import own_tokenizer
 
 torch.set_num_threads(1)
 FORMS = {
@@ -48,21 +49,22 @@ IN_FLOAT = {
     "bert-ne-ea": set(),
     "bert-2mb": set(),
     "mamba-2mb": set(),
+    "hash": set(),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The model folder of a preset's architecture, small, after a few seconds of training."""
-    tokenizer = train_tokenizer([text for _, text in TEXTS] * 3, 120)
-    ids = [encode(tokenizer, text, None, 24) for _, text in TEXTS]
-    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(x) for x in ids], batch_first=True)
     targets = torch.tensor([LABELS.index(label) for label, _ in TEXTS])
 
     def make(preset: str):
         torch.manual_seed(0)
-        config = PRESETS[preset]
-        sizes = {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": 24, "hidden_size": 16, "layers": 2}
+        config = dataclasses.replace(PRESETS[preset], vocabulary_size=120)
+        tokenizer, longest = own_tokenizer(config, [text for _, text in TEXTS] * 3), 24 * ids_per_token(config)
+        ids = [encode(tokenizer, text, None, longest) for _, text in TEXTS]
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(x) for x in ids], batch_first=True)
+        sizes = {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": longest, "hidden_size": 16, "layers": 2}
         sizes |= {"expansion": 2, "feed_forward_size": 24, "reduced_size": 8 if config.reduced_size else 0}
         sizes |= {"kernel_size": 4 if getattr(config, "kernel_size", 0) else 0}
         config = dataclasses.replace(config, **{k: v for k, v in sizes.items() if hasattr(config, k)})

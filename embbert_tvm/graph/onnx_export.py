@@ -17,6 +17,7 @@ from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.graph import selective_scan
 from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.door.outputs import joined_heads
+from embbert_tvm.models.config import ids_per_token
 from embbert_tvm.models.folder import MAX_LENGTH, WEIGHTS_SHA256, ModelFolder
 from embbert_tvm.models.reference import Reference
 
@@ -53,15 +54,20 @@ def export_folder(folder: ModelFolder) -> dict[int, float]:
 
     model = load_classifier(folder)
     exported = export_model(model)
-    props = {WEIGHTS_SHA256: folder.weights_sha256(), MAX_LENGTH: str(folder.config.max_length)}
-    if folder.more:
-        heads = joined_heads([False, *(head.of_tokens for head in folder.more)])
-        props[NORMAL] = f"1 {folder.config.max_length} {heads}"
-    onnx.helper.set_model_props(exported, props)
+    onnx.helper.set_model_props(exported, {WEIGHTS_SHA256: folder.weights_sha256(), **_limits(model)})
     content = exported.SerializeToString(deterministic=True)
     differences = _compare(model, content, f"{folder.onnx}")
     write_atomically(folder.onnx, content)
     return differences
+
+
+def _limits(model: TextClassifier) -> dict[str, str]:
+    """What a model's ONNX says of its lengths and outputs."""
+    longest, least = model.config.max_length, ids_per_token(model.config)
+    found = {MAX_LENGTH: str(longest)}
+    if model.more or least > 1:
+        found[NORMAL] = f"{least} {longest} {joined_heads([False, *(head.of_tokens for head in model.more)])}"
+    return found
 
 
 def export_model(model: TextClassifier) -> onnx.ModelProto:
@@ -106,6 +112,7 @@ def _clean(exported: onnx.ModelProto, model: TextClassifier) -> onnx.ModelProto:
         del item.metadata_props[:]
         item.doc_string = ""
     selective_scan.declare(exported)
+    onnx.helper.set_model_props(exported, _limits(model))
     _rename(graph, {x.name: name for x in graph.initializer if (name := _weight_name(x, model))})
     onnx.checker.check_model(exported, full_check=True)
     return exported
@@ -136,7 +143,8 @@ def _compare(model: TextClassifier, content: bytes, where: str) -> dict[int, flo
     reference = Reference(content)
     generator = torch.Generator().manual_seed(0)
     differences = {}
-    for length in sorted({n for n in LENGTHS if n < model.config.max_length} | {model.config.max_length}):
+    longest, each = model.config.max_length, ids_per_token(model.config)
+    for length in sorted({n * each for n in LENGTHS if n * each < longest} | {longest}):
         ids = torch.randint(5, model.config.vocabulary_size, (1, length), generator=generator)
         if length > 2:
             ids[0, length // 2] = 4  # a [SEP]: both segments

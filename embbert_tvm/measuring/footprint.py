@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embbert_tvm.errors import InputError, nearest
-from embbert_tvm.models.config import PRESETS, ModelConfig
+from embbert_tvm.models.config import PRESETS, ModelConfig, ids_per_token
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.footprint import analytic
 from embbert_tvm.models.ngrams import ARCHITECTURE, is_ngram_folder, read_ngram_folder
@@ -53,7 +53,8 @@ def untrained(name: str, config: ModelConfig, folder: Path) -> Any:
     path = folder / "model.onnx"
     path.write_bytes(export_model(build(config, 2)).SerializeToString())
     generator = torch.Generator().manual_seed(0)
-    lengths = [n for n in _CALIBRATION_LENGTHS if n <= config.max_length]
+    lengths = [n * ids_per_token(config) for n in _CALIBRATION_LENGTHS]
+    lengths = [n for n in lengths if n <= config.max_length]
     calibrate_folder(
         folder, [torch.randint(5, config.vocabulary_size, (n,), generator=generator).tolist() for n in lengths]
     )

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from embbert_tvm.data.files import check_is_here, write_atomically
-from embbert_tvm.data.tokenizer import save_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, save_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.config import ModelConfig
-from embbert_tvm.models.embeddings import Embedder
+from embbert_tvm.models.embeddings import embedder_of
 from embbert_tvm.models.folder import ModelFolder, write_config
 
 _POOL_EPSILON = 1e-12  # keeps the root's gradient finite
@@ -51,7 +50,7 @@ class TextClassifier(nn.Module):
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         self.config, self.classes = config, classes
-        self.embedder = Embedder(config)
+        self.embedder = embedder_of(config)
         self.more: tuple[FurtherHead, ...] = ()
 
     @property
@@ -112,7 +111,7 @@ class TextClassifier(nn.Module):
         return {}
 
     def save_pretrained(
-        self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: Tokenizer
+        self, path: Path, *, name: str, labels: Sequence[str] | None, tokenizer: TextTokenizer
     ) -> ModelFolder:
         """Write config.json, model.safetensors and tokenizer.json, each whole or not at all.
 

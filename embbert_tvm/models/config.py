@@ -83,13 +83,25 @@ class EmbBertConfig(ModelConfig):
     architecture: ClassVar[str] = "embbert"
     title: ClassVar[str] = "EmbBERT"
     may_be_zero: ClassVar[frozenset[str]] = frozenset()
-    may_be_missing: ClassVar[frozenset[str]] = frozenset({"pool_tokens", "pool_keys"})
+    may_be_missing: ClassVar[frozenset[str]] = frozenset({"pool_tokens", "pool_keys", "ids_per_token"})
 
     kernel_size: int = 32
     expansion: int = 1  # channels that the convolution makes of each
     layers: int = 4
     pool_tokens: int = 1  # rows of the first layer that the others read as one, their mean
     pool_keys: int = 1  # rows of which each key and value of an attention is the mean
+    ids_per_token: int = 1  # rows of the token table whose mean a token is; max_length counts ids
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_length % self.ids_per_token:
+            raise InputError(f"a max_length of {self.max_length} is not whole tokens of {self.ids_per_token} ids")
+
+    @property
+    def embedder_parameters(self) -> int:
+        if self.ids_per_token == 1:
+            return super().embedder_parameters
+        return (self.vocabulary_size + self.hidden_size) * self.reduced_size
 
     @property
     def layer_parameters(self) -> int:
@@ -192,6 +204,11 @@ class EmbedderConfig(ModelConfig):
         return (self.kernel_size + 1) * self.hidden_size if self.kernel_size else 0
 
 
+def ids_per_token(config: ModelConfig) -> int:
+    """Ids that are a token of a model of that shape."""
+    return config.ids_per_token if isinstance(config, EmbBertConfig) else 1
+
+
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
     config.architecture: config
     for config in (EmbBertConfig, EmbBertSumConfig, BertConfig, BertEaConfig, MambaConfig, EmbedderConfig)
@@ -205,6 +222,7 @@ PRESETS: dict[str, ModelConfig] = {
     "big": EmbBertConfig(16384, 1024, 512, 32, kernel_size=64, expansion=2, layers=6),
     "base-sum": EmbBertSumConfig(),
     "base-pooled": EmbBertConfig(pool_tokens=4),
+    "hash": EmbBertConfig(768, 2048, ids_per_token=8),
     "bert-2mb": BertConfig(2048, 256, 80, 0, feed_forward_size=160, heads=2, layers=2),
     "mamba-2mb": MambaConfig(2048, 256, 64, 0, kernel_size=4, expansion=1, state_size=6, layers=5),
     "embedder": EmbedderConfig(8192, 256, 320, 32),
@@ -213,4 +231,4 @@ PRESETS: dict[str, ModelConfig] = {
     "bert-ea": BertEaConfig(2048, 256, 84, 0, feed_forward_size=168, layers=3),
     "bert-ne-ea": BertEaConfig(8192, 256, 128, 16, feed_forward_size=89, layers=4),
 }
-"""The paper's models by name: its family, the ablation, its baselines; and base-pooled, of ours."""
+"""The paper's models by name: its family, the ablation, its baselines; and base-pooled and hash, of ours."""

@@ -103,6 +103,7 @@ class EmbBert(TextClassifier):
 
     def layers(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         x = self.embedder(ids, mask)
+        mask = None if mask is None else mask[:, :: self.config.ids_per_token]
         found = []
         for number, block in enumerate(self.blocks):
             if number == 1 and self.config.pool_tokens > 1:

@@ -1,12 +1,13 @@
-"""Token ids to rows: token, position and segment tables."""
+"""Token ids to rows: tables of tokens, positions and segments, or of hashes."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embbert_tvm.data.tokenizer import PAD, SEP
-from embbert_tvm.models.config import ModelConfig
+from embbert_tvm.models.config import EmbBertConfig, ModelConfig
 
 # Standard deviation that the tables start from: the vector of a token that training never meets keeps it, so
 # it must be small against those that are learned. On Snips' dev set 0.1 gives 1.5 points more than 1.
@@ -35,3 +36,27 @@ class Embedder(nn.Module):
             segments = segments * mask
         positions = self.position_map(self.position.weight[: ids.shape[1]])
         return self.token_map(self.token(ids)) + positions + self.segment(segments)
+
+
+def embedder_of(config: ModelConfig) -> Embedder | HashEmbedder:
+    """What makes the rows of a model of that shape."""
+    return HashEmbedder(config) if isinstance(config, EmbBertConfig) and config.ids_per_token > 1 else Embedder(config)
+
+
+class HashEmbedder(nn.Module):
+    """(B, n * L) -> (B, L, d). Each n neighbouring ids are a token, the mean of their rows, mapped up.
+
+    There are neither positions, which the causal convolutions tell apart, nor segments.
+    """
+
+    def __init__(self, config: EmbBertConfig) -> None:
+        super().__init__()
+        self.ids_per_token = config.ids_per_token
+        self.token = nn.Embedding(config.vocabulary_size, config.reduced_size, padding_idx=PAD)
+        self.token_map = nn.Linear(config.reduced_size, config.hidden_size, bias=False)
+        with torch.no_grad():
+            self.token.weight.mul_(_START)
+
+    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        rows = F.avg_pool1d(self.token(ids).transpose(1, 2), self.ids_per_token).transpose(1, 2)
+        return self.token_map(rows)

@@ -54,7 +54,9 @@ def activations(config: ModelConfig, length: int) -> int:
 
 @activations.register
 def _(config: EmbBertConfig, length: int) -> int:
-    """l^2 + (1 + alpha) l d: the scores, the block's input and the filtered channels; as published."""
+    """l^2 + (1 + alpha) l d: the scores, the block's input and the filtered channels; as published, l the tokens that
+    the ids are."""
+    length //= config.ids_per_token
     return length * length + (1 + config.expansion) * length * config.hidden_size
 
 

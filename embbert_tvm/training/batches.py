@@ -8,12 +8,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.slots import words_of
-from embbert_tvm.data.tokenizer import PAD, tokenize
+from embbert_tvm.data.tokenizer import PAD, TextTokenizer, tokenize
 
 UNLABELLED = -1
 _BUCKET = 50  # batches whose texts are sorted by length together
@@ -97,7 +96,7 @@ class Batch:
 
 
 def tokenize_set(
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     examples: Sequence[Example],
     labels: Sequence[str] | None,
     max_length: int,

@@ -18,6 +18,7 @@ from embbert_tvm.data import metrics
 from embbert_tvm.data.tokenizer import UNK
 from embbert_tvm.errors import WorkError
 from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.config import ids_per_token
 from embbert_tvm.training.batches import Batch, TokenizedSet, in_order, shuffled
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
@@ -190,7 +191,9 @@ def _step(model: TextClassifier, optimizer: torch.optim.Optimizer, batch: Batch,
     batch = batch.to(model.device)
     ids = batch.ids
     if recipe.token_dropout:
-        dropped = (torch.rand(ids.shape).to(ids.device) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
+        each = ids_per_token(model.config)
+        tokens = torch.rand(len(ids), ids.shape[1] // each).repeat_interleave(each, 1)
+        dropped = (tokens.to(ids.device) < recipe.token_dropout) & (ids >= _FIRST_TEXT_ID)
         ids = ids.masked_fill(dropped, UNK)
     features, *others = model.read_by_heads(ids, batch.mask)
     logits, *more = model.answers([features, *others])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.leaks import HeldOut
 from embbert_tvm.data.metrics import accuracy
 from embbert_tvm.data.splits import cut
+from embbert_tvm.data.tokenizer import TextTokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import ONE_LABEL, FurtherHead, read_heads
 from embbert_tvm.models.classifier import TextClassifier
@@ -46,7 +46,9 @@ def read_further(files: Mapping[str, Path], held_out: HeldOut, seed: int) -> tup
     return tuple(found)
 
 
-def with_further(data: TokenizedSet, sets: Sequence[FurtherSet], tokenizer: Tokenizer, max_length: int) -> TokenizedSet:
+def with_further(
+    data: TokenizedSet, sets: Sequence[FurtherSet], tokenizer: TextTokenizer, max_length: int
+) -> TokenizedSet:
     """The set with the texts of further heads behind it, each of which has a label of its head alone."""
     if not sets:
         return data
@@ -68,7 +70,7 @@ def with_further(data: TokenizedSet, sets: Sequence[FurtherSet], tokenizer: Toke
     )
 
 
-def further_accuracies(model: TextClassifier, sets: Sequence[FurtherSet], tokenizer: Tokenizer) -> dict[str, float]:
+def further_accuracies(model: TextClassifier, sets: Sequence[FurtherSet], tokenizer: TextTokenizer) -> dict[str, float]:
     """The share of each head's dev that it names rightly."""
     model.eval()
     found = {}

@@ -10,12 +10,11 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
-from embbert_tvm.data.tokenizer import tokenize
+from embbert_tvm.data.tokenizer import TextTokenizer, tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.onnx_export import export_folder
 from embbert_tvm.models.classifier import TextClassifier
@@ -197,7 +196,12 @@ def _result(
 
 
 def _searched(
-    job: Job, sets: JobSets, tokenizer: Tokenizer, train: TokenizedSet, dev: TokenizedSet, progress: TrainingCallbacks
+    job: Job,
+    sets: JobSets,
+    tokenizer: TextTokenizer,
+    train: TokenizedSet,
+    dev: TokenizedSet,
+    progress: TrainingCallbacks,
 ) -> Found:
     """The model that dev prefers of those that the job's recipe and budget give."""
 
@@ -316,12 +320,12 @@ def calibrate(folder: ModelFolder, examples: Sequence[Example]) -> int:
     return len(ids)
 
 
-def calibration_ids(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
+def calibration_ids(examples: Sequence[Example], tokenizer: TextTokenizer, max_length: int) -> list[list[int]]:
     """The texts that activations are calibrated on, as ids."""
     return [tokenize(tokenizer, x.text, x.text_pair, max_length).ids for x in calibration_sample(examples)]
 
 
-def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokenizer: Tokenizer) -> TextClassifier:
+def _recovering(job: Job, model: TextClassifier, dev: Sequence[Example], tokenizer: TextTokenizer) -> TextClassifier:
     """What is trained in the model's place so that it loses nothing by rounding: its parameters are the model's."""
     if job.lora is not None:
         if job.base is None:

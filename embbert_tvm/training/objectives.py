@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embbert_tvm.data.tokenizer import MASK, PAD, SPECIAL_TOKENS
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.config import ids_per_token
 from embbert_tvm.models.registry import build
 from embbert_tvm.training.recipe import PretrainRecipe
 
@@ -29,8 +30,10 @@ class Trainee(nn.Module):
     def __init__(self, model: TextClassifier, recipe: PretrainRecipe, teacher_width: int | None) -> None:
         super().__init__()
         d = model.config.hidden_size
-        if recipe.mlm_weight and getattr(model.config, "pool_tokens", 1) > 1:
-            raise InputError("a model that pools tokens has no row for each: it learns by --objective distil alone")
+        if recipe.mlm_weight and (getattr(model.config, "pool_tokens", 1) > 1 or ids_per_token(model.config) > 1):
+            raise InputError(
+                "a model that pools tokens or hashes words has no row for each id: it learns by --objective distil"
+            )
         self.model, self.recipe = model, recipe
         model.head.requires_grad_(False)  # no loss reads it
         self.distils = teacher_width is not None

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from tokenizers import Tokenizer
 
 from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.dataset import read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
-from embbert_tvm.data.tokenizer import CLS, encodings, load_embbert_tokenizer
+from embbert_tvm.data.tokenizer import CLS, TextTokenizer, encodings, load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ids_per_token
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
@@ -25,7 +24,8 @@ from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
 from embbert_tvm.training.pretrain import Documents, Point, PretrainingCallbacks, Sentences, place, pretrain
 from embbert_tvm.training.recipe import PretrainRecipe
-from embbert_tvm.training.teacher import Teacher, embed_all, token_table
+from embbert_tvm.training.start import own_tokenizer
+from embbert_tvm.training.teacher import Teacher, embed_all, open_encoder, token_table
 from embbert_tvm.version import __version__
 
 _CURVE_ROWS = 25  # of the loss curve in the card
@@ -72,7 +72,7 @@ def run_pretraining(job: PretrainJob, progress: PretrainingCallbacks | None = No
     check_output(job.output)
     if job.base is not None and (job.tokenizer is not None or job.preset is not None):
         raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
-    teacher = None if job.teacher is None else Teacher(job.teacher)
+    teacher = None if job.teacher is None else open_encoder(job.teacher)
     model, tokenizer = _start(job, teacher)
     texts, left_out = _texts(job)
     data = _data(job, model, tokenizer, teacher, texts)
@@ -92,20 +92,27 @@ def run_pretraining(job: PretrainJob, progress: PretrainingCallbacks | None = No
     return result
 
 
-def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, Tokenizer]:
+def _start(job: PretrainJob, teacher: Teacher | None) -> tuple[TextClassifier, TextTokenizer]:
     """The model to go on with, or a fresh one whose token table is the teacher's, and its tokenizer."""
     if job.base is not None:
         base = read_folder(find_model(job.base))
         return load_classifier(base), base.tokenizer
     if (job.preset or "base") not in PRESETS:
         raise InputError(f"preset {job.preset!r} is not known: choose from {', '.join(PRESETS)}")
-    if job.tokenizer is None:
+    config = PRESETS[job.preset or "base"]
+    hashes = ids_per_token(config) > 1
+    if hashes and job.tokenizer is not None:
+        raise InputError(f"--preset {job.preset} hashes words: leave out --tokenizer")
+    if hashes:
+        tokenizer: TextTokenizer = own_tokenizer(config, ())
+    elif job.tokenizer is None:
         raise InputError("a new model needs a tokenizer: give --tokenizer, or --base for a model that has one")
-    tokenizer = load_embbert_tokenizer(job.tokenizer)
-    config = dataclasses.replace(PRESETS[job.preset or "base"], vocabulary_size=tokenizer.get_vocab_size())
+    else:
+        tokenizer = load_embbert_tokenizer(job.tokenizer)
+    config = dataclasses.replace(config, vocabulary_size=tokenizer.get_vocab_size())
     torch.manual_seed(seed_of(f"{job.recipe.seed} model"))
     model = build(config, 1)
-    if teacher is not None:
+    if teacher is not None and not hashes:
         with torch.no_grad():
             model.embedder.token.weight.copy_(token_table(teacher, tokenizer, model.embedder.token.embedding_dim))
     return model, tokenizer
@@ -125,7 +132,7 @@ def _texts(job: PretrainJob) -> tuple[list[list[str]], int]:
 def _data(
     job: PretrainJob,
     model: TextClassifier,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     teacher: Teacher | None,
     documents: list[list[str]],
 ) -> Sentences | Documents:
@@ -137,8 +144,9 @@ def _data(
         sentences = [[ids for _ in document if (ids := next(each).ids)] for document in documents]
         return Documents([s for s in sentences if s], model.config.max_length)
     rank, world, _ = place()
-    most = model.config.max_length - 1
-    ids = [[CLS, *x.ids[:most]] for x in encoded]
+    first = [CLS] * ids_per_token(model.config)
+    most = model.config.max_length - len(first)
+    ids = [[*first, *x.ids[:most]] for x in encoded]
     cache = _beside(job.output, "teacher.npy")
     if world > 1 and rank > 0:
         dist.barrier()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from tokenizers import Tokenizer
 
-from embbert_tvm.data.tokenizer import load_embbert_tokenizer, train_tokenizer
+from embbert_tvm.data.hashed_words import HashedWords, hashed_tokenizer
+from embbert_tvm.data.tokenizer import SPECIAL_TOKENS, TextTokenizer, load_embbert_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.heads import FurtherHead
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.models.config import PRESETS, EmbBertConfig, ModelConfig
+from embbert_tvm.models.config import PRESETS, EmbBertConfig, ModelConfig, ids_per_token
 from embbert_tvm.models.folder import ModelFolder, find_model, read_folder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.sets import JobSets
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from embbert_tvm.training.job import Job
 
 
-def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
+def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, TextTokenizer]:
     """The model to train, fresh or from a base, and its tokenizer."""
     torch.manual_seed(job.recipe.seed)
     labels, train = sets.labels, sets.train
@@ -37,13 +38,20 @@ def start_model(job: Job, sets: JobSets) -> tuple[TextClassifier, Tokenizer]:
     if job.tokenizer is not None:
         tokenizer = load_embbert_tokenizer(job.tokenizer)
     else:
-        texts = [text for x in train for text in (x.text, x.text_pair) if text]
-        tokenizer = train_tokenizer(texts, config.vocabulary_size)
+        tokenizer = own_tokenizer(config, (text for x in train for text in (x.text, x.text_pair) if text))
     config = dataclasses.replace(
         config, vocabulary_size=tokenizer.get_vocab_size(), max_length=job.max_length or config.max_length
     )
     config = _pooled(job, config)
     return build(config, classes, job.recipe.dropout, _heads(job, sets, config)), tokenizer
+
+
+def own_tokenizer(config: ModelConfig, texts: Iterable[str]) -> TextTokenizer:
+    """The tokenizer of a new model: of hashed words where it has ids for such, else trained on texts."""
+    each = ids_per_token(config)
+    if each == 1:
+        return train_tokenizer(texts, config.vocabulary_size)
+    return hashed_tokenizer(HashedWords(config.vocabulary_size - len(SPECIAL_TOKENS), each // 2, each - each // 2))
 
 
 def _pooled(job: Job, config: ModelConfig) -> ModelConfig:
@@ -56,11 +64,14 @@ def _pooled(job: Job, config: ModelConfig) -> ModelConfig:
 
 
 def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, ...]:
-    """What stands beside the label: the head of tags, then those of further sets."""
+    """What stands beside the label: the head of tags, then those of further sets. Raises InputError where words are
+    hashed, whose rows are not those of the ids."""
+    if sets.tags is not None and ids_per_token(config) > 1:
+        raise InputError("a model that hashes words reads no tags: take another --preset or --base")
     return (*slots_head(sets.tags, config, job.tag_layer), *(one.head for one in sets.further))
 
 
-def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, Tokenizer]:
+def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, TextTokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
     if max_length > base.config.max_length:
@@ -68,7 +79,8 @@ def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tupl
     config = _pooled(job, dataclasses.replace(base.config, max_length=max_length))
     model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
     weights = load_classifier(base).state_dict()
-    weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
+    if "embedder.position.weight" in weights:
+        weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
     if base.labels != (sets.labels and tuple(sets.labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
     if base.more != model.more:

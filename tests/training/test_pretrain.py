@@ -15,10 +15,11 @@ import torch
 from embbert_tvm.data.corpus import read_documents, read_texts, split_sentences
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
-from embbert_tvm.data.tokenizer import CLS, MASK, SEP, save_tokenizer, train_tokenizer
+from embbert_tvm.data.tokenizer import CLS, MASK, SEP, load_tokenizer, save_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.config import PRESETS, EmbBertConfig
 from embbert_tvm.models.embbert import EmbBert
+from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.objectives import generator_of, mask_tokens
 from embbert_tvm.training.pretrain import Documents, PretrainingCallbacks, Sentences, length_batches, pretrain
@@ -190,6 +191,26 @@ def test_the_papers_objective_from_text_to_a_base_model(tmp_path, book, tokenize
     run_pretraining(again)
     first, second = (load_classifier(tmp_path / name).state_dict() for name in ("base", "more"))
     assert not torch.equal(first["embedder.token.weight"], second["embedder.token.weight"])
+
+
+def test_a_model_of_ours_teaches_one_that_hashes_words(tmp_path, book, monkeypatch, tokenizer_file):
+    monkeypatch.setitem(PRESETS, "small-hash", EmbBertConfig(100, 64, 16, 4, 3, 1, 1, ids_per_token=4))
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(tokenizer_file)
+    ours = build(dataclasses.replace(CONFIG, vocabulary_size=tokenizer.get_vocab_size()), 1)
+    ours.save_pretrained(tmp_path / "ours", name="ours", labels=None, tokenizer=tokenizer)
+    recipe = dataclasses.replace(RECIPE, epochs=12)
+    job = PretrainJob((book,), tmp_path / "base", recipe, teacher=tmp_path / "ours", preset="small-hash")
+    result = run_pretraining(job)
+    assert result.history[-1].losses["cosine"] < 0.6 * result.history[0].losses["cosine"]
+    assert read_folder(tmp_path / "base").tokenizer.encode("red cat").ids[:4] == [CLS] * 4
+    for other, message in (
+        ({"tokenizer": tokenizer_file}, "hashes words: leave out --tokenizer"),
+        ({}, "no row for each"),
+    ):
+        wrong = dataclasses.replace(job, output=tmp_path / "other", teacher=None, recipe=PAPER, **other)
+        with pytest.raises(InputError, match=message):
+            run_pretraining(wrong)
 
 
 def test_what_is_held_out_is_not_read_and_what_is_read_is_listed(tmp_path, book, tokenizer_file):

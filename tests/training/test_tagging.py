@@ -94,6 +94,7 @@ def test_label_and_slots_are_learned_together(tagged, tmp_path, two_layers):
     [
         ({"precision": "int8"}, "has tags, which --precision does not go with"),
         ({"tag_layer": 3}, "--tag-layer 3: the model has 2 layers"),
+        ({"preset": "hash"}, "a model that hashes words reads no tags"),
     ],
 )
 def test_what_does_not_go_with_tags_is_refused(changed, words, tagged, tmp_path, two_layers):

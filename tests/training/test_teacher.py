@@ -11,14 +11,14 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.training import teacher as teacher_module
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PretrainRecipe
-from embbert_tvm.training.teacher import Teacher, embed_all, find_teacher, token_table
+from embbert_tvm.training.teacher import SentenceTransformersTeacher, embed_all, find_teacher, token_table
 from tests.training.conftest import THINGS
 
 TEXTS = [f"{a} {b}" for a in ("turn", "switch", "more", "please") for b in THINGS[:4]]
 
 
 def test_unit_vectors_kept_as_they_come(teacher_folder, tmp_path, monkeypatch):
-    teacher = Teacher(teacher_folder)
+    teacher = SentenceTransformersTeacher(teacher_folder)
     vectors = teacher.embed(TEXTS)
     assert vectors.shape == (len(TEXTS), teacher.width) == (16, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-3)
@@ -44,7 +44,7 @@ def test_unit_vectors_kept_as_they_come(teacher_folder, tmp_path, monkeypatch):
 
 def test_the_table_holds_what_tells_the_tokens_apart(teacher_folder):
     tokenizer = train_tokenizer(TEXTS, 60)
-    table = token_table(Teacher(teacher_folder), tokenizer, 4)
+    table = token_table(SentenceTransformersTeacher(teacher_folder), tokenizer, 4)
     assert table.shape == (tokenizer.get_vocab_size(), 4)
     assert table.std().item() == pytest.approx(0.5, rel=0.1)
     assert not table[PAD].any()
@@ -68,10 +68,10 @@ def test_distillation_from_text_to_a_base_model(teacher_folder, tmp_path):
 
 def test_what_is_no_teacher_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a sentence-transformers folder"):
-        Teacher(tmp_path)
+        SentenceTransformersTeacher(tmp_path)
     (tmp_path / "modules.json").write_text("[{}]")
     with pytest.raises(InputError, match="not a sentence encoder that loads"):
-        Teacher(tmp_path)
+        SentenceTransformersTeacher(tmp_path)
 
 
 def test_a_teacher_is_found_by_its_name(tmp_path, monkeypatch):
