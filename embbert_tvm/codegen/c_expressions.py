@@ -57,7 +57,7 @@ _SHOUTED = {"<<", ">>", "&", "^", "|", "&&", "||"}
 # a + (b - c) is a + b - c.
 _REGROUPED = {"+": (tirx.Add, tirx.Sub), "*": (tirx.Mul,)}
 # C computes these in int, TIR in their own bits.
-_PROMOTED = {"int8", "int16", "uint8", "uint16"}
+PROMOTED = {"int8", "int16", "uint8", "uint16"}
 _PRODUCT, _ATOM = 10, 12
 
 _FLOAT_FUNCTIONS = {
@@ -146,7 +146,7 @@ class Expressions:
         right = self._operand(expr.b, precedence + (not regroups), operator)
         if operator == "<<" and dtype == "int64" and not isinstance(expr.a, TensorLoad):
             left = f"(int64_t){self._operand(expr.a, 11)}"
-        if dtype in _PROMOTED and operator in ("+", "-", "*", "<<"):
+        if dtype in PROMOTED and operator in ("+", "-", "*", "<<"):
             return f"({C_TYPES[dtype]})({left} {operator} {right})", 11
         return f"{left} {operator} {right}", precedence
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm import tirx
 from tvm.ir import Call, Var
@@ -17,7 +17,8 @@ from tvm.tirx.buffer import BufferType
 
 from embbert_tvm.c_names import c_name
 from embbert_tvm.codegen.c_expressions import C_TYPES, Expressions, shape_text
-from embbert_tvm.codegen.equations import comment, equations, of_elements
+from embbert_tvm.codegen.elements import Elements, elements_of
+from embbert_tvm.codegen.equations import comment, equations
 from embbert_tvm.codegen.slices import main_loop, top_statements
 from embbert_tvm.errors import WorkError
 from embbert_tvm.escape import c_formula
@@ -57,6 +58,8 @@ class CFunction:
     choices: tuple[kernel_choices.TuningKnob, ...] = ()
     count: tirx.PrimExpr | None = None
     equations: tuple[str, ...] = ()
+    # Of a function that is one loop over elements.
+    elements: Elements | None = field(default=None, compare=False, repr=False)
 
     def signature(self) -> str:
         parts = [f"int32_t {name}" for name in (*(_SLICE if self.count is not None else ()), *map(_name, self.scalars))]
@@ -67,7 +70,9 @@ class CFunction:
     def formulas(self, spec: object, names: Sequence[str] = ()) -> tuple[str, ...]:
         """What it computes, by its own names or others for them. spec: of its kernel."""
         own = [b.name for b in self.buffers]
-        return equations(spec, names or own) or of_elements(self.body, own, names or own)
+        if (said := equations(spec, names or own)) or self.elements is None:
+            return said
+        return (self.elements.equation(names or own),)
 
     def comment(self) -> str:
         rows = [(b, "written" if b.written else "read") for b in self.buffers]
@@ -312,6 +317,7 @@ def c_function(
         printer.expressions.math,
         tuple(printer.choices),
         None if printer.main is None else printer.main.extent,
+        elements=None if printer.half else elements_of(func, printer.root),
     )
 
 

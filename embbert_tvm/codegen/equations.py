@@ -147,31 +147,6 @@ def _reads(lines: Iterable[str], name: str) -> int:
     return sum(len(re.findall(rf"\b{name}\b", line.partition(" = ")[2])) for line in lines)
 
 
-# A loop over elements, in C, of which each comes of those of its place.
-_ELEMENTS = re.compile(
-    r"\s*for \(int32_t (\w+) = \w+; \1 < \w+; \1\+\+\) \{\s*(\w+)\[\1\] = ([\w\s+*<>=()\[\]-]*);\s*\}\s*"
-)
-
-
-def of_elements(body: str, own: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The equation of a kernel that is one loop over elements, as TVM makes them; none of any other.
-
-    Args:
-        body: its C.
-        own: the names of its arguments there.
-        names: those that stand in the equation.
-    """
-    loop = _ELEMENTS.fullmatch(body)
-    if loop is None:
-        return ()
-    value, known = loop[3].replace(f"[{loop[1]}]", ""), dict(zip(own, names, strict=True))
-    words = [word for word in re.findall(r"\w+", value) if not word.isdecimal()]
-    if "[" in value or any(word not in known for word in words) or len(re.findall(r"[<>=]+", value)) > 1:
-        return ()
-    value = re.sub(r"[a-zA-Z_]\w*", lambda word: known[word[0]], value)
-    return (f"{known[loop[2]]} = {value}",)
-
-
 def comment(lines: Sequence[str], indent: str) -> list[str]:
     """Equations as lines of a C comment; what goes on below is indented further."""
     found = []

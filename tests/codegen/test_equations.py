@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import small
 from running import Kernel, extreme_int8
+from tvm import te
 
+from embbert_tvm.codegen.c_function import c_function
 from embbert_tvm.codegen.equations import LAYOUTS, LEGEND_LINES, equations, legend
+from embbert_tvm.codegen.lower import to_loops
 from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
 from embbert_tvm.kernels.attention import Attention, attention, exp_table
@@ -334,3 +337,24 @@ def test_scores_by_distance_are_redone(one_row):
     formulas = equations(spec, [*given, "out"])
     np.testing.assert_array_equal(evaluated(formulas, given | {"L": length}, length)["out"], expected)
     assert "by_distance(v, L)" in "\n".join(legend(formulas))
+
+
+@pytest.mark.parametrize(
+    ("compute", "equation"),
+    [
+        (lambda a, b: lambda i: a[i] + b[i] * 3, ("y = second * 3 + first",)),
+        (lambda a, b: lambda i: (a[i] + b[i]) * a[i], ("y = (first + second) * first",)),
+        (lambda a, b: lambda i: (a[i] > b[i]).astype("int32"), ("y = second < first",)),
+        (lambda a, b: lambda i: ((a[i] > b[i]) == (b[i] > 0)).astype("int32"), ()),
+        (lambda a, b: lambda i: a[i] + b[8 - i], ()),
+        (lambda a, b: lambda i: a[i] + 1, ()),
+        (lambda a, b: lambda i: a[i] + b[i] // 2, ()),
+        (lambda a, b: lambda i: (a[i] + b[i]).astype("int8").astype("int32"), ()),
+    ],
+)
+def test_a_loop_over_elements_has_an_equation(compute, equation):
+    """As TVM orders it; none where it reads another place, not all of its arguments, or C converts types."""
+    a, b = (te.placeholder((9,), "int32", name) for name in "ab")
+    made = te.compute((9,), compute(a, b), "out")
+    function = c_function(to_loops(te.create_prim_func([a, b, made]), "main"), "kernel")
+    assert function.formulas(None, ("first", "second", "y")) == equation
