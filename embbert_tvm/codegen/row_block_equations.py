@@ -25,7 +25,7 @@ from embbert_tvm.codegen.equation_writer import (
 )
 from embbert_tvm.kernels.convert import RESCALE_BITS
 from embbert_tvm.kernels.gate import GATE_BITS
-from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, LOOKUP, MVE_CODES, RAW_WORDS
 from embbert_tvm.kernels.row_block import spec as row_block
 
 
@@ -85,8 +85,8 @@ def _(stage: row_block.Gather, spec: row_block.RowBlock, writer: Writer) -> _Sta
 
 @_declared.register
 def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Stage:
-    # The multipliers of DSP's codes lie among them.
-    stored_format = None if stage.packing == DSP_CODES else stage.weight_format
+    # The multipliers of these codes lie among them.
+    stored_format = None if stage.packing in (DSP_CODES, LOOKUP) else stage.weight_format
     weight = writer.coded(stored_format) if stage.sources else ""
     if stage.packing == MVE_CODES and stage.weight_format is not None and stage.weight_format.block is None:
         writer.take()  # they have multipliers in any case

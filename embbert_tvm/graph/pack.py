@@ -16,7 +16,9 @@ from embbert_tvm.kernels.depthwise_conv import DepthwiseConv
 from embbert_tvm.kernels.dsp_codes import block_columns as dsp_block_columns
 from embbert_tvm.kernels.dsp_codes import pack_four_rows
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.layouts import DSP_CODES, MVE_CODES, RAW_WORDS, interleave
+from embbert_tvm.kernels.layouts import DSP_CODES, LOOKUP, MVE_CODES, RAW_WORDS, interleave
+from embbert_tvm.kernels.lookup import COLUMNS as LOOKUP_COLUMNS
+from embbert_tvm.kernels.lookup import pack_lookup
 from embbert_tvm.kernels.low_bits import COMPRESSED, ROWS, WeightFormat, compressed, pack_codes, pack_multipliers
 from embbert_tvm.kernels.mve_codes import block_columns, pack_block_multipliers, pack_levels
 from embbert_tvm.kernels.product import Product, ProductInput
@@ -98,6 +100,9 @@ def weight(
     packing = isa.codes_packing(weight_format, len(levels), k)
     if packing == DSP_CODES:
         return [_four_rows(constants, first, levels, spread, weight_format)], weight_format, packing
+    if packing == LOOKUP:
+        multipliers = _multipliers(spread, levels, replace(weight_format, block=LOOKUP_COLUMNS))
+        return [constants.renamed(first, pack_lookup(levels, multipliers), "_lookup")], weight_format, packing
     if packing == MVE_CODES:
         multipliers = _multipliers(spread, levels, replace(weight_format, block=block_columns(weight_format.bits)))
         codes = constants.renamed(first, pack_levels(interleave(levels), weight_format.bits), "_interleaved")
@@ -234,7 +239,7 @@ def _row_weight(
     """Append a product's weight, as `_matrix` or, if `laid_out`, as a micro-kernel's codes; its format and packing."""
     value = constant(expr)
     blocks = None if value is None else constants.blocks_of(value)
-    if blocks is None or isa.codes_packing(blocks.format, *value.shape) != DSP_CODES or not laid_out:
+    if blocks is None or isa.codes_packing(blocks.format, *value.shape, True) != DSP_CODES or not laid_out:
         return _matrix(constants, expr, made), None
     made.append(_four_rows(constants, value, blocks.levels, blocks.spread(), blocks.format))
     return blocks.format, DSP_CODES

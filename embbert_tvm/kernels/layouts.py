@@ -15,8 +15,8 @@ ROWS = 4  # of a block: what one pass over the weights serves
 INTERLEAVE = 2  # rows side by side
 
 # Layouts of a weight for one micro-kernel (row_block/spec.py, `Linear.packing`): kernels/raw_words.py, mve_codes.py,
-# dsp_codes.py.
-RAW_WORDS, MVE_CODES, DSP_CODES = "raw words", "mve codes", "dsp codes"
+# dsp_codes.py, lookup.py.
+RAW_WORDS, MVE_CODES, DSP_CODES, LOOKUP = "raw words", "mve codes", "dsp codes", "lookup"
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,9 @@ class Isa:
         """Whether int8 weights of k columns lie as raw words (kernels/raw_words.py)."""
         return False
 
-    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
-        """How (n, k) weights of fewer bits lie for a micro-kernel that multiplies by them (layouts.py), if any does."""
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int, one_row: bool = False) -> str | None:
+        """How (n, k) weights of fewer bits lie for a micro-kernel that multiplies a block of rows, or one, by them
+        (layouts.py), if any does."""
         return None
 
     def dot_raw(self, acc, left, row: int, right, pair, k: int, tile: tuple[int, int]) -> None:

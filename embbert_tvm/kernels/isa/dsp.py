@@ -16,12 +16,15 @@ from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
 from embbert_tvm.kernels.isa.registry import MicroKernel, Variant, listed
 from embbert_tvm.kernels.isa.softmax import context_factor
-from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, LOOKUP, ROWS
+from embbert_tvm.kernels.lookup import fits_lookup
 from embbert_tvm.kernels.low_bits import CompressedVector, WeightFormat
 from embbert_tvm.kernels.raw_words import MOST_COLUMNS
 
 # Pairs of columns between two branches of the product's loop, and the fewest that it is written for.
 _STEPS, _LEAST, _MOST = 16, 2, 24
+# A table of sums of three columns is made once for all rows of weights: fewer than these are not worth it.
+_LEAST_ROWS = 64
 # The context's loop reaches this far by immediate offsets.
 _OFFSET_BYTES = 4096
 
@@ -99,6 +102,7 @@ _MICRO_KERNELS = (
             "embbert_dsp_widen_offset_4": lambda width: 0,
         },
     ),
+    *listed("embbert_lookup.h", {"embbert_lookup_product": lambda n, k: ROWS * n * k}),
     *listed(
         "embbert_dsp_codes.h",
         {
@@ -146,7 +150,9 @@ class Dsp(Isa):
     def takes_raw(self, k: int) -> bool:
         return self.simd and self.raw_words and k % (2 * _STEPS) == 0 and k <= MOST_COLUMNS
 
-    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int, one_row: bool = False) -> str | None:
+        if not one_row and n >= (_LEAST_ROWS if self.simd else 1) and fits_lookup(weight_format, n, k):
+            return LOOKUP
         return DSP_CODES if self.simd and fits_four_rows(weight_format, n, k) else None
 
     def dot_columns(self, columns: int) -> int:

@@ -102,7 +102,7 @@ class Mve(Isa):
         pairs = (address(tensor, first_pair, 0, 0), address(tensor, first_pair + 1, 0, 0))
         call("embbert_mve_interleave", *pairs, address(operand, 0, 0, 0), width)
 
-    def codes_packing(self, weight_format: WeightFormat, n: int, k: int) -> str | None:
+    def codes_packing(self, weight_format: WeightFormat, n: int, k: int, one_row: bool = False) -> str | None:
         return MVE_CODES if fits_codes(weight_format, k) else None
 
     def product(self, sums, left, right, right_at: tuple, pairs, k: int) -> None:

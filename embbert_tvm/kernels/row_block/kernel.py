@@ -13,7 +13,7 @@ from tvm.tirx.script.builder import ir as T
 from embbert_tvm.kernels.builder import Part, argument, length, loop, prim_func, tokens, workspace
 from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
-from embbert_tvm.kernels.layouts import DSP_CODES, ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, LOOKUP, ROWS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
@@ -252,6 +252,7 @@ def _sums_columns(stage: Stage, spec: RowBlock, isa: Isa) -> int:
     """Columns of sums that a stage works in."""
     if isinstance(stage, Linear):
         codes = isa.codes_fill_sums and stage.packing == DSP_CODES and stage.weight_format.bits == 4
+        codes = codes or stage.packing == LOOKUP
         # Without a product a norm works a row at a time.
         row = isinstance(stage.epilogue, (RmsNorm, LayerNorm)) and not stage.sources and not isa.fills_blocks
         fills = isa.fills_blocks or codes or isinstance(stage.epilogue, (RmsNorm, LayerNorm))

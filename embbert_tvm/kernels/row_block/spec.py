@@ -109,7 +109,7 @@ class Linear:
     A result of the epilogue RequantizeWide is an int16 value. small_tables: the rows of each int32 table added by ids.
     residuals: values or tables of width n, each times a factor a column (product.RESIDUAL_BITS). weight_format: of the
     weight's codes. compressed: whether vectors are stored in int8 and int16.
-    packing: how the weight lies, RAW_WORDS, MVE_CODES or DSP_CODES (layouts.py), None for as below.
+    packing: how the weight lies, RAW_WORDS, MVE_CODES, DSP_CODES or LOOKUP (layouts.py), None for as below.
 
     Arguments: weight int8 (n / 2, k, 2) or its codes, where there are sources; bias (n,); for each small table its rows
     (rows, n) and its ids; for each residual that is a table the table and its ids, then its factor int32 (n,); the

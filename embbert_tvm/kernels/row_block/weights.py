@@ -14,7 +14,8 @@ from embbert_tvm.kernels import dsp_codes
 from embbert_tvm.kernels.builder import address, argument, call, i32, loop, store, workspace
 from embbert_tvm.kernels.dsp_codes import FourRows
 from embbert_tvm.kernels.isa.base import TILE, Isa
-from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, MVE_CODES, RAW_WORDS, ROWS
+from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, LOOKUP, MVE_CODES, RAW_WORDS, ROWS
+from embbert_tvm.kernels.lookup import TABLE_WORDS, LookupRows, lookup_rows
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, rows_unpack, stored
 from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
 
@@ -181,6 +182,36 @@ class DspCodes(_Tiled):
         call("embbert_dsp_codes_2x4", address(acc, 0, 0), *places, *self.four_rows.sizes)
 
 
+@dataclass(frozen=True)
+class Lookup(_Tiled):
+    """Ternary weights as kernels/lookup.py packs them. table: room for the sums of one block's groups of columns."""
+
+    weight: LookupRows
+    table: object
+    each: ClassVar[Each] = nullcontext
+
+    def tile_shape(self, isa: Isa, n: int) -> tuple[int, int]:
+        return ROWS, INTERLEAVE
+
+    def fills_sums(self, isa: Isa) -> bool:
+        return isa.intrinsic
+
+    def fill(self, isa: Isa, sums, left, n: int, start: Callable, finish: Callable) -> None:
+        with loop("j", n // INTERLEAVE) as j:
+            for r, c in TILE:
+                store(sums, start(r, j * INTERLEAVE + c), j, r, c)
+        places = (address(left, 0, 0, 0), address(self.weight.buffer, 0), address(self.table, 0))
+        call("embbert_lookup_product", address(sums, 0, 0, 0), *places, n, self.weight.k)
+        with loop("j", n // INTERLEAVE) as j:
+            for r, c in TILE:
+                finish(r, j * INTERLEAVE + c, sums[j, r, c])
+
+    def dot(self, isa: Isa, acc, left, row: int, pair) -> None:
+        with loop("k", self.weight.k) as i, loop("r", ROWS) as r, loop("c", INTERLEAVE) as c:
+            product = i32(left[isa.at(r, i)]) * self.weight.element(pair * INTERLEAVE + c, i)
+            store(acc, acc[r, c] + product, r, c)
+
+
 def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | None):
     """The parameters of a weight."""
     if packing == MVE_CODES:
@@ -190,6 +221,8 @@ def declare(n: int, k: int, weight_format: WeightFormat | None, packing: str | N
         return MveCodes(codes, argument("weight_multipliers", (blocks,), "int8"), weight_format, k)
     if packing == DSP_CODES:
         return dsp_codes.four_rows("weight", n, k, weight_format)
+    if packing == LOOKUP:
+        return lookup_rows("weight", n, k)
     return stored("weight", (n // INTERLEAVE, k, INTERLEAVE), weight_format)
 
 
@@ -202,7 +235,9 @@ def tile_of(k: int, fills_blocks: bool = False):
 
 def matrix(
     declared, tile, k: int, packing: str | None, each: Each = nullcontext
-) -> Packed | Coded | MveCodes | DspCodes:
+) -> Packed | Coded | MveCodes | DspCodes | Lookup:
+    if isinstance(declared, LookupRows):
+        return Lookup(declared, workspace("table", (TABLE_WORDS,), "int32"))
     if isinstance(declared, FourRows):
         return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
