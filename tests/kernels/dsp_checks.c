@@ -56,6 +56,7 @@ embbert_status_t embbert_run(embbert_t *model, const int32_t *ids, size_t n, flo
     }
     for (int32_t i = 0; i < 4; i++) {
         CHECK(15, codes, i % 2 ? 4 : 2, i < 2 ? 32 : 64);
+        CHECK(17, lookup, 20 + 22 * i, 1 + i);
     }
     for (int32_t pairs = 2; pairs <= 26; pairs += 2 + pairs / 8 * 2) {
         for (int32_t taps = 2; taps <= 32; taps += taps < 8 ? 6 : taps == 8 ? 4 : taps == 12 ? 4 : 16) {

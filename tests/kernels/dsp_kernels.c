@@ -6,6 +6,7 @@
 #endif
 #include "dsp_kernels.h"
 #include "embbert_dsp_codes.h"
+#include "embbert_lookup.h"
 #include "unpack_kernel.h"
 
 /* Every variant of a kernel that takes so many pairs, one block of sums after another. */
@@ -261,6 +262,30 @@ void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block
         CODES(256, 64, 2);
     }
 #undef CODES
+}
+
+void KERNEL(lookup)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t blocks)
+{
+    static int32_t weight[1024], table[11 * 27 * 2];
+    static int16_t left[2048];
+    for (int32_t i = 0; i < 128 * blocks; i++) {
+        left[i] = in->right[i + 9000];
+    }
+    for (int32_t b = 0, i = 0; b < blocks; b++) {
+        for (const int32_t end = i + 2 * rows; i < end; i++) {
+            weight[i] = 0;
+            for (int32_t field = 0; field < 6; field++) {
+                weight[i] |= (uint8_t)in->right[6 * i + field] % 27 << 5 * field;
+            }
+        }
+        for (const int32_t end = i + (rows / 2 + 3) / 4; i < end; i++) {
+            weight[i] = 0x01100A07 + (in->table[i & 255] & 7);
+        }
+    }
+    for (int32_t i = 0; i < 4 * rows; i++) {
+        o->sums[i] = in->sums[i];
+    }
+    embbert_lookup_product(o->sums, left, weight, table, rows, 32 * blocks);
 }
 
 void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block)

@@ -33,4 +33,5 @@ void KERNEL(values)(outputs_t *o, const inputs_t *in, int32_t fours, int32_t wid
 void KERNEL(softmax_fours)(outputs_t *o, const inputs_t *in, int32_t columns, int32_t step);
 void KERNEL(normalize)(outputs_t *o, const inputs_t *in, int32_t width, int32_t left);
 void KERNEL(codes)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block);
+void KERNEL(lookup)(outputs_t *o, const inputs_t *in, int32_t rows, int32_t blocks);
 void KERNEL(unpack)(outputs_t *o, const inputs_t *in, int32_t bits, int32_t block);

@@ -17,7 +17,7 @@ sys.path.insert(0, str(resource("benchmarks")))
 import orders
 
 KERNELS = ("dot", "context", "widen", "fir", "raw", "transpose", "context_transposed", "rows", "softmax", "filter")
-KERNELS += ("offset", "scores", "values", "softmax_fours", "normalize", "codes", "unpack")
+KERNELS += ("offset", "scores", "values", "softmax_fours", "normalize", "codes", "unpack", "lookup")
 CPUS = {"cortex-m4": 0, "cortex-m7": 1, "cortex-m33": 0}
 
 
