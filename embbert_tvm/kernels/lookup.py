@@ -1,9 +1,9 @@
-"""Ternary weights as embbert_lookup_product reads them: three columns' levels are an index into a table of 27 sums.
+"""Ternary weights as embbert_lookup_product reads them: three columns' levels are an index into 27 sums.
 
-A block is 32 columns: ten groups of three and one of two. A group's index is the sum of its codes, 0, 1 or 2, times 1, 3
-and 9, the first column's first; five bits hold it. A row of a block is two words, of six groups and of five, the first
-lowest. After the words of all rows come the multipliers of the pairs of rows, a byte each, in whole words. Block follows
-block.
+A block is 32 columns: ten groups of three and one of two. A group's index is the sum of its codes, 0, 1 or 2, times 1,
+3 and 9, the first column's first; five bits hold it. A row of a block is two words, of six groups and of five, the
+first lowest. After the words of all rows come the multipliers of the pairs of rows, a byte each, in whole words. Block
+follows block.
 """
 
 from __future__ import annotations

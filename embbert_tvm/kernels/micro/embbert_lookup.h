@@ -1,4 +1,4 @@
-/* Products by ternary weights without a multiplication: of three columns a table has all 27 sums, for four rows at once.
+/* Products by ternary weights without a multiplication: of three columns a table has all 27 sums, of four rows at once.
  * kernels/lookup.py packs for them.
  *
  * A word of the table is the sums of two rows. Of a block of 32 columns they are within +-4096, so that words are added
@@ -64,7 +64,7 @@ static inline void embbert_lookup_table(uint32_t *table, const int16_t *a)
     }
 }
 
-/* Adds to low and high what the table has for group i, and for the next, in a word of indices from the group `first` on. */
+/* Adds to low and high what the table has for group i, and for the next, of a word of indices from group `first` on. */
 #if EMBBERT_LOOKUP_HALVES
 #define EMBBERT_LOOKUP_TWO(i, first, word)                                                                             \
     {                                                                                                                  \
@@ -73,8 +73,8 @@ static inline void embbert_lookup_table(uint32_t *table, const int16_t *a)
                 "add %[x], %[at], %[x], lsl #3\n add %[y], %[at], %[y], lsl #3\n"                                      \
                 "ldr %[z], [%[x], %[entry]]\n ldr %[x], [%[x], %[entry]+4]\n"                                          \
                 "ldr %[w], [%[y], %[entry]+216]\n ldr %[y], [%[y], %[entry]+220]\n"                                    \
-                "sadd16 %[low], %[low], %[z]\n sadd16 %[high], %[high], %[x]\n"                                           \
-                "sadd16 %[low], %[low], %[w]\n sadd16 %[high], %[high], %[y]\n"                                           \
+                "sadd16 %[low], %[low], %[z]\n sadd16 %[high], %[high], %[x]\n"                                        \
+                "sadd16 %[low], %[low], %[w]\n sadd16 %[high], %[high], %[y]\n"                                        \
                 : [low] "+r"(low), [high] "+r"(high), [x] "=&r"(x), [y] "=&r"(y), [z] "=&r"(z), [w] "=&r"(w)           \
                 : [all] "r"(word), [at] "r"(table), [shift] "i"(5 * ((i) - (first))), [entry] "i"(216 * (i))           \
                 : "memory");                                                                                           \
@@ -98,8 +98,8 @@ static inline void embbert_lookup_table(uint32_t *table, const int16_t *a)
     (sums)[2] += ((int32_t)((word) + 0x8000) >> 16) * (m);
 #endif
 
-/* sums (n / 2, 4, 2) += four rows, the block operand a (k / 2, 4, 2), . n rows of weights. n even, k whole blocks. table:
- * room for one. */
+/* sums (n / 2, 4, 2) += four rows, the block operand a (k / 2, 4, 2), . n rows of weights. n even, k whole blocks.
+ * room: for the table of one. */
 EMBBERT_INLINE void embbert_lookup_product(int32_t *sums, const int16_t *a, const int32_t *weight, int32_t *room,
                                            const int32_t n, const int32_t k)
 {

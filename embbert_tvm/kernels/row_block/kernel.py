@@ -14,6 +14,7 @@ from embbert_tvm.kernels.builder import Part, argument, length, loop, prim_func,
 from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, LOOKUP, ROWS
+from embbert_tvm.kernels.lookup import TABLE_WORDS
 from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
@@ -229,6 +230,8 @@ def _buffers(spec: RowBlock, isa: Isa, scratch: Scratch, count) -> tuple:
     tile = tile_of(max(coded), isa.fills_blocks) if coded else None
     states = [s.spec.state for s in spec.stages if isinstance(s, Scan)]
     rows = {name: workspace(name, (ROWS, max(states)), "int32") for name in ("enters", "read_by")} if states else {}
+    if any(stage.packing == LOOKUP for stage in linear):
+        rows["table"] = workspace("table", (TABLE_WORDS,), "int32")
     scores = {}
     if any(isinstance(stage, HalfAttend) for stage in spec.stages):
         shapes = {"scores": isa.shape(text), "inverse": (isa.rows,)}

@@ -17,6 +17,7 @@ from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.isa.base import Added
 from embbert_tvm.kernels.isa.destination import Destination
 from embbert_tvm.kernels.isa.norm import Norm
+from embbert_tvm.kernels.layouts import LOOKUP
 from embbert_tvm.kernels.low_bits import COMPRESSED, UNCOMPRESSED, CompressedVector, constants, widened
 from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
@@ -259,7 +260,8 @@ def _(stage: Linear, declared: _Linear, block: BlockContext) -> _Linear:
     weight = None
     if declared.weight is not None:
         k = dot_columns(stage, block.spec, isa)
-        weight = weights.matrix(declared.weight, block.tile, k, stage.packing, block.each)
+        room = block.named["table"] if stage.packing == LOOKUP else block.tile
+        weight = weights.matrix(declared.weight, room, k, stage.packing, block.each)
     gain = len(declared.epilogue) - 1 if isa.widens_gains and isinstance(stage.epilogue, RmsNorm) else None
     vectors = [widened(isa.fills_blocks or i == gain, vector) for i, vector in enumerate(declared.epilogue)]
     return _Linear(weight, widened(isa.fills_blocks, declared.bias), declared.small_tables, declared.residuals, vectors)

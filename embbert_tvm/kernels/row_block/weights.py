@@ -15,7 +15,7 @@ from embbert_tvm.kernels.builder import address, argument, call, i32, loop, stor
 from embbert_tvm.kernels.dsp_codes import FourRows
 from embbert_tvm.kernels.isa.base import TILE, Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, INTERLEAVE, LOOKUP, MVE_CODES, RAW_WORDS, ROWS
-from embbert_tvm.kernels.lookup import TABLE_WORDS, LookupRows, lookup_rows
+from embbert_tvm.kernels.lookup import LookupRows, lookup_rows
 from embbert_tvm.kernels.low_bits import Codes, WeightFormat, rows_unpack, stored
 from embbert_tvm.kernels.mve_codes import FIRST_ROW, SPARE, block_columns
 
@@ -234,10 +234,11 @@ def tile_of(k: int, fills_blocks: bool = False):
 
 
 def matrix(
-    declared, tile, k: int, packing: str | None, each: Each = nullcontext
+    declared, room, k: int, packing: str | None, each: Each = nullcontext
 ) -> Packed | Coded | MveCodes | DspCodes | Lookup:
+    """room: a tile for unpacked weights, or a table of sums."""
     if isinstance(declared, LookupRows):
-        return Lookup(declared, workspace("table", (TABLE_WORDS,), "int32"))
+        return Lookup(declared, room)
     if isinstance(declared, FourRows):
         return DspCodes(declared, workspace("starts", (k // declared.block, ROWS), "int32"))
     if isinstance(declared, MveCodes):
@@ -245,5 +246,5 @@ def matrix(
             return declared
         return replace(declared, starts=workspace("starts", (k // block_columns(bits), ROWS), "int32"))
     if isinstance(declared, Codes):
-        return Coded(declared, tile, k)
+        return Coded(declared, room, k)
     return Packed(declared, k, packing == RAW_WORDS, each)
