@@ -106,6 +106,11 @@ def number(expr: Expr) -> int | None:
     return int(expr) if isinstance(expr, int) or hasattr(expr, "value") else None
 
 
+def from_start(cut: Call) -> bool:
+    """Whether a strided_slice takes the first so many rows."""
+    return [[number(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
+
+
 def channels_first(expr: Expr) -> bool:
     """Whether a tensor is (1, K, L), the transposed of L rows."""
     dims = shape(expr)

@@ -20,6 +20,7 @@ from embbert_tvm.graph.dataflow import (
     channels_first,
     constant,
     dtype,
+    from_start,
     is_tensor,
     op_name,
     shape,
@@ -248,7 +249,7 @@ class _Writer:
             ids = made.args[1] if op_name(made) == "take" and made.attrs.axis in (0, None) else None
             if ids is not None and [str(d) for d in shape(ids)] == [str(d) for d in shape(self.ids)]:
                 return half.HalfInput(width, len(table), indexed=True), [rows, self.in_float32(ids)]
-            if op_name(made) == "strided_slice" and product.from_start(made):
+            if op_name(made) == "strided_slice" and from_start(made):
                 return half.HalfInput(width, len(table)), [rows]
         return half.HalfInput(width), [self.in_half(x)]
 

@@ -197,6 +197,7 @@ class KernelCall:
             for index, (tensor, expr) in enumerate(self.inputs):
                 variables = [v for v, s in self.writer.stored.items() if s.expr.same_as(expr)]
                 alike = width(tensor.parts, self.isa) == width(out.tensor.parts, self.isa)
+                alike = alike and tensor.dtype == out.tensor.dtype
                 if not variables or not tensor.interleaved or tensor.share > 1 or not alike:
                     continue
                 if self.writer.is_last(variables, ends) and self.read_before(index, number):

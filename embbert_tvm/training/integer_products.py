@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embbert_tvm.graph.dataflow import Expr, channels_first, constant, op_name, rows_of
+from embbert_tvm.graph.dataflow import Expr, channels_first, constant, from_start, op_name, rows_of
 from embbert_tvm.graph.quantize import depthwise_conv, product
 from embbert_tvm.graph.quantize.sums import Sum, Window
 from embbert_tvm.kernels import epilogues
@@ -69,7 +69,7 @@ def _table(run: Run, user: Expr, x: Expr) -> tuple[ScaledIntegers, bool] | None:
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
     if table is None or table.ndim != 2 or (name == "take" and made.attrs.axis not in (0, None)):
         return None
-    if name == "strided_slice" and not product.from_start(made):
+    if name == "strided_slice" and not from_start(made):
         return None
     real = run.constant((x.name, 0), lambda: table, x.name)
     weight_format = run.q.table_format(user.name, x.name)

@@ -6,14 +6,20 @@ import exports
 import kinds
 import numpy as np
 import pytest
+from random_modules import VOCABULARY, write_package
+from small import operators
 from test_kinds_and_exporters import runner
 
 from embbert_tvm.compiler import llvm_runner
+from embbert_tvm.device.package import load_package
+from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.door import normalize
+from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
 from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.kernels.isa import DSP
 
 
 def texts(longest: int = 60, count: int = 24) -> list[list[int]]:
@@ -22,7 +28,8 @@ def texts(longest: int = 60, count: int = 24) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "exporter"), [("mpnet", exporter) for exporter in (exports.FOLDER, *exports.EXPORTERS)]
+    ("kind", "exporter"),
+    [(kind, exporter) for kind in ("mpnet", "modernbert") for exporter in (exports.FOLDER, *exports.EXPORTERS)],
 )
 def test_every_operator_is_in_integers(kind, exporter):
     given = exports.made_by(exporter, kind)
@@ -33,3 +40,29 @@ def test_every_operator_is_in_integers(kind, exporter):
     found = np.array([answer(ids).reshape(-1) for ids in texts()])
     expected = np.array([expect(np.array([ids])).reshape(-1) for ids in texts()])
     assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("kind", ["mpnet", "modernbert"])
+def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
+    mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", kind)).model))
+    quantized = quantize(mod, calibrate(mod, texts(), "texts"))
+    assert is_fused(fuse_row_blocks(quantized, DSP))
+    rows = llvm_runner(quantized.mod, optimized=False)
+    package = load_package(write_package(quantized, target, tmp_path / "package"))
+    with open_place("qemu", package) as device:
+        for ids in ([7], [9, 11, 14, 15, 8], [one % VOCABULARY for one in texts()[0]]):
+            assert device.run(ids).logits.tobytes() == rows(ids).tobytes()
+
+
+def test_a_rotation_by_position_is_two_maps_of_the_same_rows():
+    """What turns a pair of columns is folded into the weights; of the first row, which alone is read in the last layer,
+    nothing is left of it."""
+    mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", "modernbert")).model))
+    assert not {"concat", "negative", "split", "squeeze"} & set(operators(mod))
+    quantized = quantize(mod, calibrate(mod, texts(), "texts"))
+    gates = [choice.name for choice in quantized.choices if choice.kernel == "gate_8"]
+    # Two a head's keys, two a head's queries but in the last layer.
+    assert len(gates) == 3 * 2 * 2 + 2 * 2 * 2
+    queries = [c.kernel for c in quantized.choices if "layers_2_attn" in c.name and "query" in c.name]
+    assert queries == ["product_row_requantize_16x8"] * 2

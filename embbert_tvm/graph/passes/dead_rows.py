@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tvm import IRModule, relax
 from tvm.ir import Call, Var
 
-from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, constant, op_name, rewrite, shape, variables
+from embbert_tvm.graph.dataflow import Dataflow, Rebuilder, constant, from_start, op_name, rewrite, shape, variables
 
 _ELEMENTWISE = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "nn.silu", "nn.relu", "nn.gelu", "sigmoid",
@@ -146,6 +146,10 @@ class _Cutter:
 
     def _slice(self, expr: relax.Expr, cut: _Slice, graph: Rebuilder) -> relax.Expr:
         rank = len(shape(expr))
+        made = graph.producer(expr)
+        table = constant(made.args[0]) if op_name(made) == "strided_slice" else None
+        if table is not None and rank == 2 and cut.axis == -2 and from_start(made):
+            return relax.const(table[cut.begin : cut.end])
         sliced = relax.op.strided_slice(expr, [rank + cut.axis], [cut.begin], [cut.end], [1], assume_inbound=True)
         return graph.emit(sliced, f"{graph.name_of(expr)}_slice" if isinstance(expr, Var) else "constant_slice")
 

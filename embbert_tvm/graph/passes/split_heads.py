@@ -2,17 +2,20 @@
 
 The columns of the query, key and value maps that a head reads, and the rows of the output map that it feeds, are cut
 out as constants: no tensor of four dimensions is left, and no head is gathered from or scattered to anything.
+Rotary positions turn pairs of columns by an angle a row: what turns them is a linear map too, so that a head's queries
+are q * cos + (q turned) * sin, two maps of the same rows, each times rows of a table (rotary.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite, shape
+from embbert_tvm.graph.passes.rotary import find_one_of_several, find_rotated
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,50 @@ class _Linear:
         made = graph.emit(product, f"{name}_matmul")
         return graph.emit(relax.op.add(made, relax.const(self.bias[part])), name)
 
+    def times(self, factor: float) -> _Linear:
+        scaled = [None if v is None else (v.astype(np.float64) * factor).astype(v.dtype) for v in self._values]
+        return _Linear(self.rows, *scaled)
+
+    def of(self, part: slice) -> _Linear:
+        """Of some of the columns."""
+        return _Linear(self.rows, *(None if v is None else v[..., part] for v in self._values))
+
+    def turned(self, first: np.ndarray, second: np.ndarray) -> _Linear:
+        """(-second, first) of the columns."""
+        values = [None if v is None else np.concatenate([-v[..., second], v[..., first]], -1) for v in self._values]
+        return _Linear(self.rows, *values)
+
+    @property
+    def _values(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.weight, self.bias
+
 
 @dataclass(frozen=True)
 class _Heads:
-    """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `transposed`."""
+    """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `transposed`. by:
+    the tables (L, width) of cosines and sines that turn them."""
 
     linear: _Linear
     count: int
     width: int
     transposed: bool
     factor: float
+    by: tuple[relax.Expr, relax.Expr] | None = None
+
+    def head(self, number: int, graph: Rebuilder, name: str, factor: float = 1.0) -> relax.Expr:
+        """The rows (1, L, width) of one head, those that are turned times `factor`."""
+        part = slice(number * self.width, (number + 1) * self.width)
+        if self.by is None:
+            return self.linear.columns(part, graph, name)
+        linear, half = self.linear.times(factor), self.width // 2
+        columns = np.arange(part.start, part.stop)
+        plain = linear.columns(part, graph, f"{name}_plain")
+        turned = linear.turned(columns[:half], columns[half:]).columns(slice(None), graph, f"{name}_turned")
+        parts = [
+            graph.emit(relax.op.multiply(rows, by), f"{graph.name_of(rows)}_by")
+            for rows, by in zip((plain, turned), self.by, strict=True)
+        ]
+        return graph.emit(relax.op.add(*parts), name)
 
 
 def _linear(expr: relax.Expr, graph: Rebuilder) -> _Linear | None:
@@ -84,26 +121,43 @@ def _heads(expr: relax.Expr, graph: Rebuilder) -> _Heads | None:
     expr, factor = _unscaled(expr, graph)
     if (swapped := _transposed(expr, [0, 1, 3, 2], graph)) is not None:
         expr, transposed = swapped, True
-    apart = _transposed(expr, [0, 2, 1, 3], graph)
-    if apart is None and not transposed:
+    rotated = find_rotated(expr, graph)
+    apart = _transposed(expr, [0, 2, 1, 3], graph) if rotated is None else _by_rows(rotated.rows, graph)
+    if apart is None and rotated is None and not transposed:
         apart, transposed = _transposed(expr, [0, 2, 3, 1], graph), True
     if apart is not None:
         apart, more = _unscaled(apart, graph)
         factor *= more
-    cut = graph.match(apart, "reshape") if apart is not None else None
-    if cut is None or not graph.single_use(apart) or len(shape(apart)) != 4:
+    if apart is None or len(shape(apart)) != 4:
         return None
     count, width = shape(apart)[2:]
+    by = None if rotated is None else (rotated.cosines, rotated.sines)
+    if (one := find_one_of_several(apart, graph)) is not None:
+        linear = _linear(one.rows, graph)
+        if linear is None or linear.weight.shape[1] != one.count * count * width:
+            return None
+        part = slice(one.number * count * width, (one.number + 1) * count * width)
+        return _Heads(linear.of(part), count, width, transposed, factor, by)
+    cut = graph.match(apart, "reshape")
+    if cut is None or not graph.single_use(apart):
+        return None
     rows, more = _unscaled(cut.args[0], graph)
     linear = _linear(rows, graph)
     if linear is None or not isinstance(count, int) or linear.weight.shape[1] != count * width:
         return None
-    return _Heads(linear, count, width, transposed, factor * more)
+    return _Heads(linear, count, width, transposed, factor * more, by)
+
+
+def _by_rows(expr: relax.Expr, graph: Rebuilder) -> relax.Expr | None:
+    """(1, L, heads, width), of which `expr` (1, heads, L, width) is the transposition."""
+    made = graph.match(expr, "permute_dims")
+    return made.args[0] if made is not None and [int(a) for a in made.attrs.axes] == [0, 2, 1, 3] else None
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """factor * queries @ keys, and beside it, where `bias` is not None, table[:, at] of a take (heads, m) at (L, L)."""
+    """factor * queries @ keys, and beside it, where `bias` is not None, table[:, at] of a take (heads, m), or of (m,)
+    for all heads, at (L, L)."""
 
     queries: relax.Expr
     keys: relax.Expr
@@ -123,64 +177,103 @@ def _scores(expr: relax.Expr, graph: Rebuilder) -> _Scores | None:
 
 
 def _by_head(expr: relax.Expr, graph: Rebuilder) -> Call | None:
-    """The take of a table (heads, m), with the same places (L, L) for all heads, that `expr` is."""
+    """The take of a table (heads, m) or (m,), with the same places (L, L) for all heads, that `expr` is."""
     made = graph.match(expr, "take")
     table = constant(made.args[0]) if made is not None else None
-    one = table is not None and table.ndim == 2 and made.attrs.axis is not None and int(made.attrs.axis) == 1
-    return made if one and len(shape(made.args[1])) == 2 else None
+    if table is None or made.attrs.axis is None or len(shape(made.args[1])) != 2:
+        return None
+    return made if int(made.attrs.axis) == table.ndim - 1 and table.ndim in (1, 2) else None
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """softmax(scores) @ values of all heads, side by side, times `weight`."""
+
+    scores: _Scores
+    queries: _Heads
+    keys: _Heads
+    values: _Heads
+    weight: np.ndarray
+
+
+def _attention(call: Call, graph: Rebuilder) -> _Attention | None:
+    """What `call`, the product of joined contexts with the output's weights, computes; None where it is none such."""
+    weight = constant(call.args[1]) if op_name(call) == "matmul" else None
+    joined = graph.match(call.args[0], "reshape") if weight is not None and weight.ndim == 2 else None
+    if joined is None or not graph.single_use(call.args[0]):
+        return None
+    context = _transposed(joined.args[0], [0, 2, 1, 3], graph)
+    attended = graph.match(context, "matmul") if context is not None else None
+    softmax = graph.match(attended.args[0], "nn.softmax") if attended is not None else None
+    if softmax is None or int(softmax.attrs.axis) not in (-1, 3) or not graph.single_use(attended.args[0]):
+        return None
+    scores = _scores(softmax.args[0], graph)
+    if scores is None or not graph.single_use(softmax.args[0]) or not graph.single_use(context):
+        return None
+    queries, keys, values = (_heads(e, graph) for e in (scores.queries, scores.keys, attended.args[1]))
+    if queries is None or keys is None or values is None:
+        return None
+    found = _Attention(scores, queries, keys, values, weight)
+    return found if _fits(found) else None
+
+
+def _fits(found: _Attention) -> bool:
+    """Whether queries, keys and values are heads of one attention."""
+    queries, keys, values, bias = found.queries, found.keys, found.values, found.scores.bias
+    if queries.transposed or values.transposed or not keys.transposed:
+        return False
+    if not queries.count == keys.count == values.count or len(found.weight) != values.count * values.width:
+        return False
+    if queries.count == 1 and queries.width != keys.width:
+        return False
+    table = None if bias is None else constant(bias.args[0])
+    if table is not None and table.ndim == 2 and len(table) != queries.count:
+        return False
+    return values.factor == 1 and values.by is None and (queries.by is None) == (keys.by is None)
+
+
+@dataclass
+class _Biases:
+    """What each head's scores have added, which layers that share a table share."""
+
+    made: dict[tuple[Call, int], relax.Expr] = field(default_factory=dict)
+
+    def of(self, taken: Call, head: int, name: str, graph: Rebuilder) -> relax.Expr:
+        tables = np.atleast_2d(constant(taken.args[0]))
+        head = min(head, len(tables) - 1)
+        if (taken, head) not in self.made:
+            made = relax.op.take(relax.const(tables[head : head + 1]), taken.args[1], axis=1, mode=taken.attrs.mode)
+            self.made[taken, head] = graph.emit(made, name)
+        return self.made[taken, head]
 
 
 def split_heads(mod: IRModule) -> IRModule:
-    biases: dict[tuple[Call, int], relax.Expr] = {}  # what layers share is made once
-
-    def bias_of(taken: Call, head: int, name: str, graph: Rebuilder) -> relax.Expr:
-        if (taken, head) not in biases:
-            table = relax.const(constant(taken.args[0])[head : head + 1])
-            biases[taken, head] = graph.emit(Call(taken.op, [table, taken.args[1]], taken.attrs), name)
-        return biases[taken, head]
+    biases = _Biases()
 
     def rule(call: Call, graph: Rebuilder) -> relax.Expr | None:
-        weight = constant(call.args[1]) if op_name(call) == "matmul" else None
-        joined = graph.match(call.args[0], "reshape") if weight is not None and weight.ndim == 2 else None
-        if joined is None or not graph.single_use(call.args[0]):
+        found = _attention(call, graph)
+        if found is None:
             return None
-        context = _transposed(joined.args[0], [0, 2, 1, 3], graph)
-        attended = graph.match(context, "matmul") if context is not None else None
-        softmax = graph.match(attended.args[0], "nn.softmax") if attended is not None else None
-        if softmax is None or int(softmax.attrs.axis) not in (-1, 3) or not graph.single_use(attended.args[0]):
-            return None
-        found = _scores(softmax.args[0], graph)
-        if found is None or not graph.single_use(softmax.args[0]) or not graph.single_use(context):
-            return None
-        queries, keys, values = (_heads(e, graph) for e in (found.queries, found.keys, attended.args[1]))
-        if queries is None or keys is None or values is None:
-            return None
-        if queries.transposed or values.transposed or not keys.transposed:
-            return None
-        if not queries.count == keys.count == values.count or len(weight) != values.count * values.width:
-            return None
-        if queries.count == 1 and queries.width != keys.width:
-            return None
-        factor = found.factor * queries.factor * keys.factor
-        if values.factor != 1 or (found.bias is not None and len(constant(found.bias.args[0])) != queries.count):
-            return None
+        queries, keys, values, bias = found.queries, found.keys, found.values, found.scores.bias
+        factor = found.scores.factor * queries.factor * keys.factor
         name = graph.name_of(call.args[0]).removesuffix("_reshape")
         total = None
         for head in range(queries.count):
-            part = slice(head * queries.width, (head + 1) * queries.width)
-            query = queries.linear.columns(part, graph, f"{name}_query{head}")
-            key = keys.linear.columns(part, graph, f"{name}_key{head}")
-            mine = slice(head * values.width, (head + 1) * values.width)
-            value = values.linear.columns(mine, graph, f"{name}_value{head}")
+            query = queries.head(head, graph, f"{name}_query{head}", factor)
+            key = keys.head(head, graph, f"{name}_key{head}")
+            value = values.head(head, graph, f"{name}_value{head}")
             key = graph.emit(relax.op.permute_dims(key, [0, 2, 1]), f"{name}_key{head}_permute_dims")
             score = graph.emit(relax.op.matmul(query, key), f"{name}_head{head}_matmul")
-            score = graph.emit(relax.op.multiply(score, relax.const(np.float32(factor))), f"{name}_head{head}_multiply")
-            if found.bias is not None:
-                bias = bias_of(found.bias, head, f"{name}_head{head}_bias", graph)
-                score = graph.emit(relax.op.add(score, bias), f"{name}_head{head}_biased")
+            if queries.by is None:
+                by = relax.const(np.float32(factor))
+                score = graph.emit(relax.op.multiply(score, by), f"{name}_head{head}_multiply")
+            if bias is not None:
+                beside = biases.of(bias, head, f"{name}_head{head}_bias", graph)
+                score = graph.emit(relax.op.add(score, beside), f"{name}_head{head}_biased")
             share = graph.emit(relax.op.nn.softmax(score, -1), f"{name}_head{head}_softmax")
             rows = graph.emit(relax.op.matmul(share, value), f"{name}_head{head}")
-            out = relax.op.matmul(rows, relax.const(weight[mine]))
+            mine = slice(head * values.width, (head + 1) * values.width)
+            out = relax.op.matmul(rows, relax.const(found.weight[mine]))
             if total is not None:
                 total = relax.op.add(graph.emit(total, f"{name}_out"), graph.emit(out, f"{name}_out"))
             else:

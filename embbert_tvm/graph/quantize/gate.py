@@ -13,7 +13,7 @@ from embbert_tvm.kernels.fixed_point import rescaled
 
 @dataclass(frozen=True)
 class Match:
-    """a and b, of one shape: (1, L, K) or one row."""
+    """a and b, of one shape: (1, L, K) or one row; one may be (L, K)."""
 
     a: Expr
     b: Expr
@@ -25,7 +25,8 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
         return None
     a, b = made.args
     dims = shape(expr)
-    same = str(shape(a)) == str(shape(b)) == str(dims) and isinstance(dims[-1], int)
+    # Rows of a table have no batch.
+    same = all(str(shape(x)) in (str(dims), str(dims[1:])) for x in (a, b)) and isinstance(dims[-1], int)
     fits = same and (len(dims) == 2 or (len(dims) == 3 and dims[0] == 1))
     return Match(a, b) if fits else graph.refuse(expr, f"{a.name} and {b.name} are not rows of one shape")
 

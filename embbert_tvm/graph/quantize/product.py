@@ -7,9 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
-from tvm.ir import Call, Var
+from tvm.ir import Var
 
-from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+from embbert_tvm.graph.dataflow import (
+    NORMS,
+    Dataflow,
+    Expr,
+    channels_first,
+    constant,
+    from_start,
+    op_name,
+    rows_of,
+    shape,
+)
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize import pool
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
@@ -125,11 +135,6 @@ def _operand(
     row = 0 if rows.row is None and count == 1 else rows.row
     source = ProductInput(rows_of(x)[1], count, row=row, dtype=rows.dtype)
     return _Operand(source, [rows.expr], rows.scale, by=by)
-
-
-def from_start(cut: Call) -> bool:
-    """Whether a strided_slice takes the first so many rows."""
-    return [[int(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
 
 
 def _through(operand: _Operand, term: Term) -> _Operand:

@@ -57,6 +57,8 @@ class Sum:
 
 def _collect(graph: Dataflow, expr: Expr, found: Sum, top: bool, by: np.ndarray | float = 1.0) -> bool:
     """Add `by * expr` to a sum: as what it is made of where nothing else reads that, or as a residual input."""
+    if not np.any(by):
+        return True
     value = constant(expr)
     if value is not None:
         # One number, or one a column: what differs from row to row is no bias.
