@@ -56,7 +56,7 @@ def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
 
 
 def test_a_rotation_by_position_is_two_maps_of_the_same_rows():
-    """What turns a pair of columns is folded into the weights; of the first row, which alone is read in the last layer,
+    """What rotates pairs of columns is folded into the weights; of the first row, which alone the last layer reads,
     nothing is left of it."""
     mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", "modernbert")).model))
     assert not {"concat", "negative", "split", "squeeze"} & set(operators(mod))

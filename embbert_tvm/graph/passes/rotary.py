@@ -1,4 +1,4 @@
-"""Queries and keys as ModernBERT makes them: one of several parts of a linear map's columns, turned by their positions.
+"""Queries and keys as ModernBERT makes them: one of several parts of a linear map's columns, rotated by positions.
 
 RoPE (arXiv 2104.09864) in the form of transformers' `rotate_half`: x * cos + (-x[width/2:], x[:width/2]) * sin.
 """
@@ -14,7 +14,7 @@ from embbert_tvm.graph.dataflow import Expr, Rebuilder, constant, number, op_nam
 
 @dataclass(frozen=True)
 class Rotated:
-    """rows (1, heads, L, width), and the tables (L, width) of cosines and sines that turn them."""
+    """rows (1, heads, L, width), and the tables (L, width) of cosines and sines that rotate them."""
 
     rows: Var
     cosines: Expr
@@ -38,7 +38,7 @@ def find_rotated(expr: Expr, graph: Rebuilder) -> Rotated | None:
     for straight, crossed in (total.args, reversed(total.args)):
         rows, cosines = _by_table(straight, graph) or (None, None)
         halves, sines = _by_table(crossed, graph) or (None, None)
-        if rows is None or halves is None or not _is_turned(halves, rows, graph):
+        if rows is None or halves is None or not _is_half_rotated(halves, rows, graph):
             continue
         # It reads them once, and their halves once each.
         if graph.source.uses(graph.origin(rows)) == 3:
@@ -58,7 +58,7 @@ def _by_table(expr: Expr, graph: Rebuilder) -> tuple[Var, Expr] | None:
     return None
 
 
-def _is_turned(expr: Expr, rows: Expr, graph: Rebuilder) -> bool:
+def _is_half_rotated(expr: Expr, rows: Expr, graph: Rebuilder) -> bool:
     """Whether `expr` is (-second half, first half) of the rows' columns."""
     made, width = graph.match(expr, "concat"), shape(rows)[-1]
     if made is None or int(made.attrs.axis) not in (-1, 3) or len(made.args[0].fields) != 2 or width % 2:

@@ -2,8 +2,8 @@
 
 The columns of the query, key and value maps that a head reads, and the rows of the output map that it feeds, are cut
 out as constants: no tensor of four dimensions is left, and no head is gathered from or scattered to anything.
-Rotary positions turn pairs of columns by an angle a row: what turns them is a linear map too, so that a head's queries
-are q * cos + (q turned) * sin, two maps of the same rows, each times rows of a table (rotary.py).
+Rotary positions rotate pairs of columns by an angle a row: what rotates them is a linear map too, so that a head's
+queries are q * cos + (q rotated) * sin, two maps of the same rows, each times rows of a table (rotary.py).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class _Linear:
         return _Linear(self.rows, *scaled)
 
     def of(self, part: slice) -> _Linear:
-        """Of some of the columns."""
+        """The map to some of the columns."""
         return _Linear(self.rows, *(None if v is None else v[..., part] for v in self._values))
 
-    def turned(self, first: np.ndarray, second: np.ndarray) -> _Linear:
+    def rotated(self, first: np.ndarray, second: np.ndarray) -> _Linear:
         """(-second, first) of the columns."""
         values = [None if v is None else np.concatenate([-v[..., second], v[..., first]], -1) for v in self._values]
         return _Linear(self.rows, *values)
@@ -54,7 +54,7 @@ class _Linear:
 @dataclass(frozen=True)
 class _Heads:
     """A linear map's rows by head, (1, heads, L, width), times `factor`, or with the last two axes `transposed`. by:
-    the tables (L, width) of cosines and sines that turn them."""
+    the tables (L, width) of cosines and sines that rotate them."""
 
     linear: _Linear
     count: int
@@ -64,17 +64,17 @@ class _Heads:
     by: tuple[relax.Expr, relax.Expr] | None = None
 
     def head(self, number: int, graph: Rebuilder, name: str, factor: float = 1.0) -> relax.Expr:
-        """The rows (1, L, width) of one head, those that are turned times `factor`."""
+        """The rows (1, L, width) of one head, those that are rotated times `factor`."""
         part = slice(number * self.width, (number + 1) * self.width)
         if self.by is None:
             return self.linear.columns(part, graph, name)
         linear, half = self.linear.times(factor), self.width // 2
         columns = np.arange(part.start, part.stop)
         plain = linear.columns(part, graph, f"{name}_plain")
-        turned = linear.turned(columns[:half], columns[half:]).columns(slice(None), graph, f"{name}_turned")
+        rotated = linear.rotated(columns[:half], columns[half:]).columns(slice(None), graph, f"{name}_rotated")
         parts = [
             graph.emit(relax.op.multiply(rows, by), f"{graph.name_of(rows)}_by")
-            for rows, by in zip((plain, turned), self.by, strict=True)
+            for rows, by in zip((plain, rotated), self.by, strict=True)
         ]
         return graph.emit(relax.op.add(*parts), name)
 
