@@ -8,20 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
 import tvm
-from tvm import IRModule, relax
+from tvm import IRModule, relax, sym, tirx
 from tvm.ir import Var
 
 from embbert_tvm.data.files import write_atomically
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph import second_moments
-from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, shape, substitute
+from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, number, shape, substitute
 from embbert_tvm.graph.equalize import adjustable, equalize
 from embbert_tvm.graph.llvm_run import llvm_machine
 from embbert_tvm.progress import over
@@ -195,15 +195,36 @@ def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[s
     return found
 
 
+def _check_lengths(mod: IRModule, lengths: Collection[int]) -> None:
+    """Raises InputError for a number of tokens of which a tensor would have less than no row: what computes it does not
+    look."""
+    graph = Dataflow(mod)
+    length = shape(graph.function.params[0])[1]
+    if isinstance(length, int):
+        return
+    dims = {str(d): (d, var) for var, _ in graph.bindings if is_tensor(var) for d in shape(var)}
+    for count in sorted(lengths):
+        analyzer = sym.Analyzer()
+        analyzer.bind(length, tirx.const(count, "int64"))
+        for dim, var in dims.values():
+            made = dim if isinstance(dim, int) else number(analyzer.simplify(dim))
+            if made is not None and made < 0:
+                raise InputError(
+                    f"calibration: of a text of {count} token{'s' * (count != 1)} {var.name} would have {made} "
+                    "rows: the model needs longer texts"
+                )
+
+
 def calibrate(
     mod: IRModule, texts: Sequence[Sequence[int]], onnx_sha256: str, with_second_moments: bool = True
 ) -> Calibration:
     """The statistics of a simplified module over token id sequences. with_second_moments: second moments too.
 
-    Raises InputError where there are no texts, or a tensor has no finite value.
+    Raises InputError where there are no texts, one is too short for the model, or a tensor has no finite value.
     """
     if not texts:
         raise InputError("calibration needs at least one text")
+    _check_lengths(mod, {len(ids) for ids in texts})
     batches = [np.asarray([ids], np.int32) for ids in texts]
     seen = _ranges(mod, batches, adjustable(mod) if with_second_moments else ())
     equal = equalize(mod, seen.bounds)

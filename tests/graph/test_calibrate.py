@@ -9,6 +9,7 @@ import pytest
 import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import classifier, normal
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import (
@@ -216,3 +217,14 @@ def test_divergence_leaves_rare_outliers_out():
     histogram = Histogram(-10.0, 10.0, tuple(counts))
     assert RANGES["kl"](histogram, 127) < 6
     assert RANGES["minmax"](histogram, 127) == 10
+
+
+def test_a_text_that_leaves_less_than_no_rows_is_refused():
+    """x[2:] of one token: its buffer of -1 rows ended in std::bad_alloc."""
+    weights = {"table": normal(40, 8), "head__weight": normal(8, 3), "axis": np.array([1])}
+    weights |= {"first": np.array([2]), "end": np.array([2**62])}
+    body = "x = Gather(table, ids) y = Slice(x, first, end, axis) r = ReduceMean<keepdims = 0>(y, axis)"
+    mod = simplify(import_onnx(classifier(f"{body} logits = MatMul(r, head__weight)", **weights)))
+    assert calibrate(mod, [[1, 2, 3], [4] * 9], "x").tensors
+    with pytest.raises(InputError, match=r"of a text of 1 token \w+ would have -1 rows"):
+        calibrate(mod, [[1, 2, 3], [4]], "x")
