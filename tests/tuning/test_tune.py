@@ -148,10 +148,10 @@ def test_wrong_crashing_and_hanging_candidates_are_failures(tmp_path, monkeypatc
     }
     count = [0]
 
-    def candidate(task, scheduled, number, features):
+    def candidate(task, scheduled, number, features, forms):
         from dataclasses import replace
 
-        one = made(task, scheduled, number, features)
+        one = made(task, scheduled, number, features, forms)
         if number <= before:
             return one
         count[0] += 1
