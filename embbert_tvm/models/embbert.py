@@ -103,7 +103,8 @@ class EmbBert(TextClassifier):
 
     def layers(self, ids: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         x = self.embedder(ids, mask)
-        mask = None if mask is None else mask[:, :: self.config.ids_per_token]
+        each = self.config.ids_per_token
+        mask = None if mask is None else mask[:, each - 1 :: each]
         found = []
         for number, block in enumerate(self.blocks):
             if number == 1 and self.config.pool_tokens > 1:

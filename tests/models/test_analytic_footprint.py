@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.models.config import PRESETS
+from embbert_tvm.models.config import PRESETS, ids_per_token
 from embbert_tvm.models.footprint import activations, analytic
 
 
@@ -46,8 +46,9 @@ def test_in_short_texts_the_feed_forward_block_is_the_largest():
 @given(st.sampled_from(sorted(PRESETS)), st.data())
 def test_a_longer_text_takes_more(preset, data):
     config = PRESETS[preset]
-    length = data.draw(st.integers(1, config.max_length - 1))
-    shorter, longer = analytic(config, length), analytic(config, length + 1)
+    each = ids_per_token(config)
+    length = each * data.draw(st.integers(1, config.max_length // each - 1))
+    shorter, longer = analytic(config, length), analytic(config, length + each)
     assert shorter.activations < longer.activations
     assert shorter.weights == longer.weights == config.parameters
 
