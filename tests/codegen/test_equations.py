@@ -152,7 +152,9 @@ def evaluated(formulas, values, length):
 
 def value_of(formula, values):
     small = (np.int8, np.int16)
-    wider = {name: wide(v) if getattr(v, "dtype", None) in small else v for name, v in values.items()}
+    names = set(re.findall(r"\w+", formula))
+    read = {name: v for name, v in values.items() if name in names}
+    wider = {name: wide(v) if getattr(v, "dtype", None) in small else v for name, v in read.items()}
     return eval(formula.partition(" = ")[2], {"__builtins__": {}}, {**MEANING, **wider})
 
 
