@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ FLOORS = """
 FLOOR = {room: number for number, line in enumerate(FLOORS.split("\n")) for room in line.split()}
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, also inside its functions."""
     found = set()
