@@ -146,9 +146,8 @@ def _whole(manifest: Manifest) -> list[str]:
     if whole.tuned is not None:
         left_out = "" if whole.keeps_schedules else ", which are left out"
         lines.append(f"  {whole.tuned:>12,.0f} cycles  with the schedules found{left_out}")
-    chosen = ", ".join(f"{name} {value}" for name, value in manifest.forms.items()) or "by hand"
     change = whole.after / whole.before - 1
     said = (
         f"whole inference of {manifest.length} tokens: {whole.before:,.0f} -> {whole.after:,.0f} cycles ({change:+.1%})"
     )
-    return ["forms of the kernels:", *lines, f"{said}, forms: {chosen}"]
+    return ["forms of the kernels:", *lines, f"{said}, forms: {manifest.kernel_forms.named}"]

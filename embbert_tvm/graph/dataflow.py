@@ -108,7 +108,8 @@ def number(expr: Expr) -> int | None:
 
 def from_start(cut: Call) -> bool:
     """Whether a strided_slice takes the first so many rows."""
-    return [[number(v) for v in cut.args[i].fields] for i in (1, 2, 4)] == [[0], [0], [1]]
+    axes, begins, *strides = ([number(v) for v in arg.fields] for arg in (*cut.args[1:3], *cut.args[4:]))
+    return (axes, begins) == ([0], [0]) and strides in ([], [[1]])
 
 
 def channels_first(expr: Expr) -> bool:

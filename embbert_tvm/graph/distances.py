@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, number, op_name, shape
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, from_start, number, op_name, shape
 
 
 def by_distance(graph: Dataflow, expr: Expr) -> np.ndarray | None:
@@ -41,9 +41,7 @@ def _along(graph: Dataflow, expr: Expr) -> tuple[int, np.ndarray] | None:
     dims = shape(expr)
     if numbers is None or numbers.ndim != 1 or len(dims) != 2 or 1 not in [d for d in dims if isinstance(d, int)]:
         return None
-    if [[number(v) for v in cut.args[i].fields] for i in (1, 2)] != [[0], [0]]:
-        return None
-    if len(cut.args) > 4 and number(cut.args[4].fields[0]) != 1:
+    if not from_start(cut):
         return None
     return (1 if dims[0] == 1 else 0), numbers
 

@@ -54,6 +54,11 @@ class KernelForms:
         default = asdict(DEFAULT_FORMS)
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 
+    @property
+    def named(self) -> str:
+        """What differs from the choices made by hand, in words."""
+        return ", ".join(f"{name} {value}" for name, value in self.changes.items()) or "by hand"
+
 
 DEFAULT_FORMS = KernelForms()
 

@@ -23,7 +23,6 @@ from embbert_tvm.graph.pipeline import front, run
 from embbert_tvm.graph.precision import PrecisionPlan, named_plan
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import ModelConfig
-from embbert_tvm.models.folder import MAX_LENGTH
 from embbert_tvm.models.registry import build
 from embbert_tvm.training.graph_constants import Parameters
 from embbert_tvm.training.graph_integers import Network, Run, Scales, Weights
@@ -54,7 +53,6 @@ def _graph_of(config: ModelConfig, classes: int) -> tuple[IRModule, dict[str, np
         for parameter in model.parameters():
             parameter.normal_(0, _START)
         exported = export_model(model)
-        onnx.helper.set_model_props(exported, {MAX_LENGTH: str(config.max_length)})
         return run(front(exported)), values_of(model)
 
 

@@ -69,11 +69,10 @@ def search_forms(
     best, tried = DEFAULT_FORMS, {}
 
     def measured(forms: KernelForms) -> float:
-        key = named(forms)
-        if key not in tried:
-            tried[key] = round(cost(forms).all)
+        if forms.named not in tried:
+            tried[forms.named] = round(cost(forms).all)
             progress(tried)
-        return tried[key]
+        return tried[forms.named]
 
     least = before = measured(best)
     gained = True
@@ -84,8 +83,3 @@ def search_forms(
                 if (figure := measured(forms)) < least:
                     best, least, gained = forms, figure, True
     return best, WholeRecord(before, least, tried=tried)
-
-
-def named(forms: KernelForms) -> str:
-    """What differs from the forms made by hand, in words."""
-    return ", ".join(f"{name} {value}" for name, value in forms.changes.items()) or "by hand"
