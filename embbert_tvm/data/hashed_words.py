@@ -26,7 +26,8 @@ from typing import Any
 
 from tokenizers import PreTokenizedString, Tokenizer
 
-from embbert_tvm.data.ngrams import KIND_STEP, MULTIPLIER
+from embbert_tvm.data.ngrams import KIND_STEP, LAST_SHIFT, MIX, MULTIPLIER
+from embbert_tvm.data.special_tokens import CLS, SEP, SPECIAL_TOKENS
 from embbert_tvm.errors import InputError
 
 TYPE = "HashedWords"
@@ -56,6 +57,14 @@ class HashedWords:
             raise InputError(f"{self.ids_per_word} ids of a word: give 1 to {_MOST_IDS}")
         if not 1 <= self.shortest <= self.longest <= 8:
             raise InputError(f"runs of {self.shortest} to {self.longest} characters: give 1 to 8")
+
+    @classmethod
+    def read(cls, model: Mapping[str, Any]) -> HashedWords:
+        """The `model` of a tokenizer.json. Raises InputError for one that cannot be."""
+        try:
+            return cls(**{key: value for key, value in model.items() if key != "type"})
+        except TypeError as error:
+            raise InputError(f"a model of the type {TYPE} has other settings: {error}") from error
 
     @property
     def ids_per_word(self) -> int:
@@ -91,9 +100,9 @@ def _polynomial(points: Sequence[int]) -> int:
 
 def _mixed(h: int) -> int:
     h &= _WORD
-    h = (h ^ h >> 15) * 0x2C1B3C6D & _WORD
-    h = (h ^ h >> 12) * 0x297A2D39 & _WORD
-    return h ^ h >> 15
+    for shift, multiplier in MIX:
+        h = (h ^ h >> shift) * multiplier & _WORD
+    return h ^ h >> LAST_SHIFT
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,7 @@ class HashTokenizer:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Raises InputError for a model that cannot be, and whatever the library raises of the rest."""
-        settings = {key: value for key, value in document["model"].items() if key != "type"}
-        try:
-            self.model = HashedWords(**settings)
-        except TypeError as error:
-            raise InputError(f"a model of the type {TYPE} has other settings: {error}") from error
+        self.model = HashedWords.read(document["model"])
         self._document = dict(document)
         # The library's own, for all but the model, of which it needs one.
         plain = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
@@ -131,6 +136,10 @@ class HashTokenizer:
         uneven = [name for name, (ids, _) in self._special.items() if len(ids) != self.model.ids_per_word]
         if uneven or document["added_tokens"]:
             raise InputError(f"a model of {TYPE} has tokens of {self.model.ids_per_word} ids each, and none added")
+        # A bucket is called by its number.
+        named = {ids[0]: name for name, (ids, _) in self._special.items()} | dict(enumerate(SPECIAL_TOKENS))
+        self._names = [named.get(number, f"#{number}") for number in range(self.model.vocabulary)]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
 
     def encode(self, text: str, pair: str | None = None, add_special_tokens: bool = True) -> HashEncoding:
         """The ids of a text or pair, cut as the library cuts, LongestFirst, but between tokens."""
@@ -210,25 +219,22 @@ class HashTokenizer:
         return self.model.vocabulary
 
     def get_vocab(self) -> dict[str, int]:
-        return {self.id_to_token(i): i for i in range(self.model.vocabulary)}
+        return self._numbers
 
     def id_to_token(self, number: int) -> str:
-        """A name: of the special tokens theirs, of a bucket its number."""
-        named = {ids[0]: name for name, (ids, _) in self._special.items()} | _NAMES
-        return named.get(number, f"#{number}")
+        return self._names[number]
 
     def token_to_id(self, token: str) -> int | None:
-        return self.get_vocab().get(token)
+        return self._numbers.get(token)
 
     def to_str(self) -> str:
         return json.dumps(self._document, ensure_ascii=False)
 
 
-_NAMES = dict(enumerate(("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")))
-
-
 def is_hashed(content: str) -> bool:
     """Whether a tokenizer.json's model is HashedWords."""
+    if TYPE not in content:  # the library reads it, and a large one is not read twice
+        return False
     try:
         model = json.loads(content)["model"]
         return bool(model["type"] == TYPE)
@@ -241,8 +247,7 @@ def hashed_tokenizer(model: HashedWords) -> HashTokenizer:
     character; [CLS] $A and [CLS] $A [SEP] $B."""
     special = {
         name: {"id": name, "ids": [number] * model.ids_per_word, "tokens": [name] * model.ids_per_word}
-        for number, name in _NAMES.items()
-        if name in ("[CLS]", "[SEP]")
+        for number, name in ((n, SPECIAL_TOKENS[n]) for n in (CLS, SEP))
     }
     single = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     pair = [{"SpecialToken": {"id": "[SEP]", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}]

@@ -27,8 +27,8 @@ from embbert_tvm.errors import InputError
 LETTER, SINGLE, SPACE, NOTHING = range(4)
 MULTIPLIER, PAIR_MULTIPLIER, KIND_STEP = 0x9E3779B1, 0x85EBCA6B, 0x7F4A7C15
 SECOND_TEXT = 16  # added to a kind's number
-_MIX = ((15, 0x2C1B3C6D), (12, 0x297A2D39))
-_LAST_SHIFT = 15
+MIX = ((15, 0x2C1B3C6D), (12, 0x297A2D39))
+LAST_SHIFT = 15
 _SPACE_CHARACTER = 0x20
 _CHUNK = 1 << 20
 
@@ -142,9 +142,9 @@ def _hash_chunk(
 
 
 def _mixed(h: np.ndarray) -> np.ndarray:
-    for shift, multiplier in _MIX:
+    for shift, multiplier in MIX:
         h = (h ^ (h >> np.uint32(shift))) * np.uint32(multiplier)
-    return h ^ (h >> np.uint32(_LAST_SHIFT))
+    return h ^ (h >> np.uint32(LAST_SHIFT))
 
 
 def _fold_tables() -> tuple[np.ndarray, np.ndarray]:

@@ -18,11 +18,13 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers,
 
 from embbert_tvm.data.files import check_is_here, read_lines, write_atomically
 from embbert_tvm.data.hashed_words import HashEncoding, HashTokenizer, is_hashed
+from embbert_tvm.data.special_tokens import CLS as CLS
+from embbert_tvm.data.special_tokens import MASK as MASK
+from embbert_tvm.data.special_tokens import PAD as PAD
+from embbert_tvm.data.special_tokens import SEP as SEP
+from embbert_tvm.data.special_tokens import SPECIAL_TOKENS as SPECIAL_TOKENS
+from embbert_tvm.data.special_tokens import UNK as UNK
 from embbert_tvm.errors import InputError
-
-# EmbBERT's own: its models and their training rely on these ids. Other models' tokenizers have theirs.
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[SEP]")
-PAD, UNK, CLS, MASK, SEP = range(5)
 
 TextTokenizer = Tokenizer | HashTokenizer
 TextEncoding = Encoding | HashEncoding

@@ -75,7 +75,7 @@ def _word_level(model: dict[str, Any], refuse: Refuse) -> WordLevel:
 
 
 def _hashed(model: dict[str, Any], refuse: Refuse) -> HashedWords:
-    return HashedWords(**{key: value for key, value in model.items() if key != "type"})
+    return HashedWords.read(model)
 
 
 def _unknown(token: str, vocabulary: dict[str, int], name: str, refuse: Refuse) -> int:

