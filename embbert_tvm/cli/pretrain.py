@@ -53,6 +53,12 @@ def _recipe_option(name: str, help: str | None = None) -> Callable[[Callable], C
 @click.option(
     "--held-out", type=PATH, multiple=True, metavar="TSV", help="A dev or test set, whose texts are not read."
 )
+@click.option(
+    "--precision",
+    metavar="NAME",
+    hidden=True,
+    help="Train through this precision's rounding (quantization-aware), by a teacher.",
+)
 @_recipe_option("--epochs")
 @_recipe_option("--lr", "Highest learning rate.")
 @_recipe_option("--batch-size")
@@ -75,6 +81,7 @@ def command(
     preset: str | None,
     most: int | None,
     held_out: tuple[Path, ...],
+    precision: str | None,
     as_json: bool,
     output: Path,
     **options: float | str | None,
@@ -115,6 +122,7 @@ def command(
         preset=preset,
         most=most,
         held_out=held_out,
+        precision=precision,
         command=command_line(),
     )
     with (

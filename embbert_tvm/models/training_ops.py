@@ -40,21 +40,34 @@ class CausalDepthwise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         channels, batch, length = x.shape
-        taps = weight.shape[1]
-        windows, columns = _windows(x, taps)
-        matrix = _toeplitz(weight, windows.shape[2], columns)
-        ctx.save_for_backward(windows, matrix)
-        ctx.shape, ctx.taps, ctx.columns = x.shape, taps, columns
-        out = torch.baddbmm(bias[:, None, None], windows, matrix)
+        windows, columns = _windows(x, weight.shape[1])
+        out = torch.baddbmm(bias[:, None, None], windows, _toeplitz(weight, windows.shape[2], columns))
         return out.view(channels, batch, -1)[:, :, :length]
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
+        """Texts that come one by one go together, as more of a batch."""
+        at, *of_weights = in_dims
+        assert at is not None and of_weights == [None, None]
+        together = x.movedim(at, 1)
+        out = CausalDepthwise.apply(together.flatten(1, 2), weight, bias)
+        return out.unflatten(1, together.shape[1:3]), 1
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        windows, matrix = ctx.saved_tensors
-        channels, batch, length = ctx.shape
-        rows, columns, taps = windows.shape[2], ctx.columns, ctx.taps
+        x, weight = ctx.saved_tensors
+        channels, batch, length = x.shape
+        taps = weight.shape[1]
+        windows, columns = _windows(x, taps)
+        rows = windows.shape[2]
+        matrix = _toeplitz(weight, rows, columns)
         by_bias = gradient.sum((1, 2))
         gradient = F.pad(gradient, (0, -length % columns)).view(channels, -1, columns)
         by_matrix = torch.bmm(windows.transpose(1, 2), gradient).view(channels, -1)

@@ -17,6 +17,7 @@ from embbert_tvm.graph.quantize import depthwise_conv, product
 from embbert_tvm.graph.quantize.sums import Sum, Window
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.product import RESIDUAL_BITS
+from embbert_tvm.models.training_ops import CausalDepthwise
 from embbert_tvm.training.graph_integers import Forward, Run
 from embbert_tvm.training.graph_operators import as_shape
 from embbert_tvm.training.rounding import (
@@ -216,11 +217,14 @@ def conv_rows(run: Run, expr: Expr, found: depthwise_conv.Match) -> ScaledIntege
         return run.weights.fits.levels((expr.name, "weight"), weight, weight_format.within(weight.shape[1]))
 
     channels = run.weights.once((expr.name, "channels"), make)
-    before = found.dilation * (found.weight.shape[1] - 1) - found.after
-    samples = F.pad(x.value.t()[None], (before, found.after))
-    groups = x.value.shape[1]
-    acc = F.conv1d(samples, channels.value[:, None], None, dilation=found.dilation, groups=groups)[0].t()
-    acc = acc + channels.to_steps(run.of_match(expr, "bias", found.bias))
+    bias = channels.to_steps(run.of_match(expr, "bias", found.bias))
+    weight = channels.value
+    if found.dilation == 1 and not found.after and len(weight) == x.value.shape[1]:
+        acc = CausalDepthwise.apply(x.value.t()[:, None], weight, bias)[:, 0].t()
+    else:
+        before = found.dilation * (weight.shape[1] - 1) - found.after
+        samples = F.pad(x.value.t()[None], (before, found.after))
+        acc = F.conv1d(samples, weight[:, None], bias, dilation=found.dilation, groups=x.value.shape[1])[0].t()
     return _finished(run, expr, found.inner, Accumulators(acc, channels))
 
 

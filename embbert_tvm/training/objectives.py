@@ -54,17 +54,21 @@ class Trainee(nn.Module):
         """
         if self.recipe.replaced_weight:
             of_tokens, states = self._detect_replaced(ids, masked, chosen)
-        else:
+            read = self.model.pool(states, ids != PAD)
+        elif self.recipe.mlm_weight:
             states = self.model.states(masked, ids != PAD)
-            of_tokens = self._find_masked(states, ids, chosen) if self.recipe.mlm_weight else {}
+            of_tokens = self._find_masked(states, ids, chosen)
+            read = self.model.pool(states, ids != PAD)
+        else:
+            of_tokens, read = {}, self.model.features(masked, ids != PAD)
         losses: dict[str, Tensor] = {}
         if self.distils:
-            found = F.normalize(self.to_teacher(states[:, 0]), dim=1)
+            found = F.normalize(self.to_teacher(read), dim=1)
             alike = found @ goal.T / _TEMPERATURE
             losses["cosine"] = 1 - (found * goal).sum(1).mean()
             losses["contrastive"] = F.cross_entropy(alike, torch.arange(len(goal), device=goal.device))
         else:
-            losses["next"] = F.cross_entropy(self.is_next(states[:, 0]), goal)
+            losses["next"] = F.cross_entropy(self.is_next(read), goal)
         losses |= of_tokens
         losses["total"] = sum(self._weight(name) * loss for name, loss in losses.items())
         return losses

@@ -98,6 +98,7 @@ def pretrain(
     """
     progress = progress or PretrainingCallbacks()
     rank, world, device = place()
+    device = device if model.on_any_device else torch.device("cpu")
     one_thread()
     torch.manual_seed(seed_of(f"{recipe.seed} heads"))
     trainee = Trainee(model, recipe, data.vectors.shape[1] if isinstance(data, Sentences) else None).to(device)
@@ -117,6 +118,8 @@ def pretrain(
             done += len(batches)
             continue
         for batch in batches[max(0, step - done) :]:
+            if step % recipe.save_every == 0:
+                parallel.train()  # a model that rounds finds its scales anew, here and where it is resumed
             torch.manual_seed(seed_of(f"{recipe.seed} {step} {rank}"))
             set_rate(optimizer, recipe.lr, min(step, total - 1), recipe.warmup_steps, total, recipe.schedule)
             losses = _step(parallel, trainee, optimizer, batch, recipe, device)
@@ -166,7 +169,6 @@ def _step(
     device: torch.device,
 ) -> dict[str, float]:
     ids, goal = (x.to(device) for x in batch)
-    parallel.train()
     if recipe.mlm_weight:
         masked, chosen = mask_tokens(ids, trainee.model.config.vocabulary_size, always=bool(recipe.replaced_weight))
     else:

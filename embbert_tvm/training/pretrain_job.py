@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from embbert_tvm.data.corpus import read_documents, read_texts
-from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.dataset import calibration_sample, read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
 from embbert_tvm.data.tokenizer import CLS, TextTokenizer, encodings, load_embbert_tokenizer
@@ -47,6 +47,7 @@ class PretrainJob:
     preset: str | None = None  # "base" where there is no base model
     most: int | None = None  # texts of a file
     held_out: tuple[Path, ...] = ()  # TSVs of dev and test sets, whose texts are not read
+    precision: str | None = None  # of `compile`: train through the rounding of such a package
     command: str = ""
 
 
@@ -72,13 +73,15 @@ def run_pretraining(job: PretrainJob, progress: PretrainingCallbacks | None = No
     check_output(job.output)
     if job.base is not None and (job.tokenizer is not None or job.preset is not None):
         raise InputError("a base model brings its own tokenizer and size: leave out --tokenizer and --preset")
+    if job.precision is not None and (job.teacher is None or job.recipe.mlm_weight):
+        raise InputError("--precision goes with a teacher's vectors alone: what finds masked tokens is not compiled")
     teacher = None if job.teacher is None else open_encoder(job.teacher)
     model, tokenizer = _start(job, teacher)
     texts, left_out = _texts(job)
     data = _data(job, model, tokenizer, teacher, texts)
     tokens = sum(map(len, data.ids)) if isinstance(data, Sentences) else sum(len(s) for d in data.sentences for s in d)
     checkpoint = _beside(job.output, "pretraining.safetensors")
-    history = pretrain(model, data, job.recipe, checkpoint, progress)
+    history = pretrain(_rounding(job, model, data), data, job.recipe, checkpoint, progress)
     folder = ModelFolder(job.output, job.output.resolve().name, model.config, None)
     flat = [text for document in texts for text in document]
     result = PretrainResult(folder, len(flat), left_out, tokens, history)
@@ -155,6 +158,16 @@ def _data(
     if world > 1 and rank == 0:
         dist.barrier()
     return Sentences(ids, vectors)
+
+
+def _rounding(job: PretrainJob, model: TextClassifier, data: Sentences | Documents) -> TextClassifier:
+    """What is trained in the model's place where it is to be rounded: its parameters are the model's."""
+    if job.precision is None:
+        return model
+    assert isinstance(data, Sentences)
+    from embbert_tvm.training.quantized import QuantizedClassifier
+
+    return QuantizedClassifier(model, calibration_sample(data.ids), job.precision)
 
 
 def _beside(output: Path, name: str) -> Path:
