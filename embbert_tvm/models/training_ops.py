@@ -55,7 +55,8 @@ class CausalDepthwise(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
         """Texts that come one by one go together, as more of a batch."""
         at, *of_weights = in_dims
-        assert at is not None and of_weights == [None, None]
+        assert at is not None
+        assert of_weights == [None, None]
         together = x.movedim(at, 1)
         out = CausalDepthwise.apply(together.flatten(1, 2), weight, bias)
         return out.unflatten(1, together.shape[1:3]), 1
@@ -69,7 +70,7 @@ class CausalDepthwise(torch.autograd.Function):
         rows = windows.shape[2]
         matrix = _toeplitz(weight, rows, columns)
         by_bias = gradient.sum((1, 2))
-        gradient = F.pad(gradient, (0, -length % columns)).view(channels, -1, columns)
+        gradient = F.pad(gradient, (0, -length % columns)).reshape(channels, -1, columns)
         by_matrix = torch.bmm(windows.transpose(1, 2), gradient).view(channels, -1)
         by_weight = by_matrix.new_zeros(taps + 1, channels)
         taps_of = _taps(rows, columns, taps).to(gradient.device)
