@@ -9,8 +9,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from embbert_tvm.data.dataset import Example, calibration_sample, task_name
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, write_text_hashes
@@ -32,7 +30,7 @@ from embbert_tvm.training.recipe import EXCHANGED, Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, Training, search
-from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of
+from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, told, variants_of, weigh_head
 from embbert_tvm.training.sets import JobSets, made_texts, read_sets
 from embbert_tvm.training.start import start_model
 from embbert_tvm.training.tagging import BOTH, choose_rule
@@ -145,6 +143,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     result = _result(job, sets, found, dev_set, baseline, truncated)
     further = further_accuracies(found.model, sets.further, tokenizer)
     result = dataclasses.replace(result, further=further)
+    variants = _variants(job, sets, found, baseline)
     progress.on_note("exporting to ONNX, and calibrating on dev")
     with folder_in_place(job.output) as path:
         written = found.model.save_pretrained(path, name=result.folder.name, labels=sets.labels, tokenizer=tokenizer)
@@ -155,7 +154,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         if measure is not None:
             progress.on_note(f"compiling for {BOARD}, and counting instructions")
         criteria = Criteria(job.limits, measure, median_text(sets.dev), job.wide, progress.on_note)
-        result = _selected(result, sets, found.dev_logits, path, criteria)
+        result = _selected(result, sets, variants, path, criteria)
         _write_about(path, job, result, sets, more)
     found.clean_up()
     return result
@@ -214,18 +213,25 @@ def _searched(
     return search(job.recipe, job.budget, Training(start, finish, train, dev, checkpoint), progress)
 
 
-def _selected(result: Result, sets: JobSets, dev_logits: np.ndarray, path: Path, criteria: Criteria) -> Result:
+def _variants(job: Job, sets: JobSets, found: Found, baseline: LinearFit | None) -> list[Variant]:
+    """The n-grams, the model that was found, and both together; none where there are no labels."""
+    if baseline is None or sets.labels is None:
+        return []
+    variants = variants_of(found.model.config.title, found.dev_logits, sets.expected, baseline, job.wide)
+    weigh_head(found.model, variants, job.wide)
+    return variants
+
+
+def _selected(result: Result, sets: JobSets, variants: Sequence[Variant], path: Path, criteria: Criteria) -> Result:
     """The model in `path`, with n-grams beside it or in its place, whatever dev and the limits prefer."""
     assert isinstance(result.folder, ModelFolder)
-    title = result.folder.config.title
-    if result.baseline is None or sets.labels is None:
-        candidates = [Candidate(title, result.value, criteria.cost(path))]
+    if not variants:
+        candidates = [Candidate(result.folder.config.title, result.value, criteria.cost(path))]
         best_within(candidates, criteria.limits)
         return dataclasses.replace(result, candidates=candidates, kept=candidates[0])
-    expected = np.array([sets.labels.index(x.label) for x in sets.dev])
-    variants = variants_of(title, dev_logits, expected, result.baseline, criteria.wide)
+    assert sets.labels is not None
     chosen, candidates = select(path, result.folder.name, variants, criteria)
-    return told(result, chosen, candidates, expected, sets.labels)
+    return told(result, chosen, candidates, sets.expected, sets.labels)
 
 
 def _ngrams_only(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: Measure | None) -> Result:
@@ -239,13 +245,12 @@ def _ngrams_only(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: 
         raise InputError("--preset ngrams tells labels, no numbers: leave out --regression, or take another preset")
     name = job.output.resolve().name
     folder = NgramFolder(job.output, name, baseline.model)
-    expected = np.array([sets.labels.index(x.label) for x in sets.dev])
     result = Result(folder, task_name(job.train), "mcc", 0.0, len(sets.dev), job.recipe, baseline=baseline)
     only_ngrams = Variant(Candidate(NGRAMS, baseline.dev_accuracy), baseline.dev_logits, baseline.model, tokens=False)
     with folder_in_place(job.output) as path:
         criteria = Criteria(job.limits, measure, median_text(sets.dev), on_note=progress.on_note)
         chosen, candidates = select(path, name, [only_ngrams], criteria)
-        result = told(result, chosen, candidates, expected, sets.labels)
+        result = told(result, chosen, candidates, sets.expected, sets.labels)
         _write_about(path, job, result, sets, [])
     return result
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from embbert_tvm.data import metrics
 from embbert_tvm.data.classes import class_figures, confusions
 from embbert_tvm.data.dataset import Example
+from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.folder import WIDE
 from embbert_tvm.models.ngrams import NgramFolder, NgramModel
 from embbert_tvm.training.candidates import Candidate, Cost, Limits, Measure, best_within, measured
@@ -32,6 +34,7 @@ class Variant:
     logits: np.ndarray
     ngrams: NgramModel | None = None
     weight: float | None = None
+    own_weight: float = 1.0  # of the logits of the model of tokens
     tokens: bool = True
 
 
@@ -50,8 +53,23 @@ def variants_of(
     if wide is False:
         return [linear, base]
     fit = fit_wide(baseline.model, baseline.dev_logits, logits, expected)
-    both = Variant(Candidate(f"{title} + {NGRAMS}", fit.accuracy), fit.logits, fit.model, fit.weight)
+    both = Variant(Candidate(f"{title} + {NGRAMS}", fit.accuracy), fit.logits, fit.model, fit.weight, fit.own_weight)
     return [linear, base, both]
+
+
+def weigh_head(model: TextClassifier, variants: Sequence[Variant], wide: bool | None) -> None:
+    """Make the logits of the model's head what their sum with n-grams takes of them, where these are added."""
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter *= _preferred(variants, wide).own_weight
+
+
+def _preferred(variants: Sequence[Variant], wide: bool | None) -> Variant:
+    """The model of tokens, with n-grams where dev gains by them or `wide` says so; the n-grams where there is none."""
+    chosen = next((v for v in variants if v.tokens and v.ngrams is None), variants[0])
+    both = next((v for v in variants if v.tokens and v.ngrams is not None), None)
+    better = both is not None and (wide or both.candidate.accuracy > chosen.candidate.accuracy)
+    return both if both is not None and better else chosen
 
 
 @dataclass(frozen=True)
@@ -86,10 +104,7 @@ def select(path: Path, name: str, variants: Sequence[Variant], criteria: Criteri
     if criteria.limits:
         chosen = variants[figures.index(best_within(figures, criteria.limits))]
     else:
-        chosen = next((v for v in variants if v.tokens and v.ngrams is None), variants[0])
-        both = next((v for v in variants if v.tokens and v.ngrams is not None), None)
-        if both is not None and (criteria.wide or both.candidate.accuracy > chosen.candidate.accuracy):
-            chosen = both
+        chosen = _preferred(variants, criteria.wide)
     if chosen.ngrams is not None and chosen.tokens:
         chosen.ngrams.save(path / WIDE, name)
     elif chosen.ngrams is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from embbert_tvm.data.corpus import add_noise, exchange_values, mix_sentences, read_texts, replace_spans
 from embbert_tvm.data.dataset import Example, label_list, read_examples
 from embbert_tvm.data.leaks import HeldOut, example_key
@@ -40,6 +42,12 @@ class JobSets:
         """The tags of words, None where the set has none."""
         found = [x.tags for x in self.train if x.tags is not None]
         return tag_list(found) if found else None
+
+    @property
+    def expected(self) -> np.ndarray:
+        """Class numbers (N,) of dev."""
+        assert self.labels is not None
+        return np.array([self.labels.index(x.label) for x in self.dev])
 
     def notes(self, train: Path) -> list[str]:
         """What a user should know of texts that train shares with dev or test."""
