@@ -26,6 +26,7 @@ OF_THE_JOB = (
     "also",
     "exchanged",
     "wide",
+    "ngram_bytes",
     "budget",
 )
 

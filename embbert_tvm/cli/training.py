@@ -109,6 +109,12 @@ def _choice_options() -> list[Callable[[Callable], Callable]]:
             help="Add the logits of hashed n-grams of the whole text. [default: where dev gains by it]",
         ),
         click.option(
+            "--ngram-bytes",
+            type=SIZE,
+            hidden=True,
+            help="Of the n-grams' table: of long texts 400k and more may gain.  [default: 51k]",
+        ),
+        click.option(
             "--measure/--no-measure",
             default=True,
             show_default=True,
@@ -173,7 +179,8 @@ def job_options(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]
     also = found["also"]
     if len(dict(also)) < len(also):
         raise click.UsageError("--also: give each head a name of its own")
-    return found | {"also": dict(also)}
+    size = found.pop("ngram_bytes")
+    return found | {"also": dict(also)} | ({} if size is None else {"ngram_bytes": int(size)})
 
 
 def limits_of(options: dict[str, Any]) -> Limits:

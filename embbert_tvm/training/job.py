@@ -24,7 +24,7 @@ from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, b
 from embbert_tvm.training.few import fit_few
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.further import further_accuracies, with_further
-from embbert_tvm.training.linear import LinearFit, fit_ngrams
+from embbert_tvm.training.linear import DEFAULT_BYTES, LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
 from embbert_tvm.training.recipe import EXCHANGED, Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
@@ -79,6 +79,7 @@ class Job:
     replaced: int = 0  # the same of texts in which words of auxiliary texts replace some
     auxiliary: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
     wide: bool | None = None  # whether hashed n-grams are added to the model; None: where dev gains by them
+    ngram_bytes: int = DEFAULT_BYTES  # of the n-grams' table
     budget: float | None = None  # seconds for a search of learning rate and epochs; None: the recipe as it is
     limits: Limits = field(default_factory=Limits)
     held_out: tuple[Path, ...] = ()  # TSVs, beside dev, whose texts nothing may be trained on: the test sets
@@ -89,7 +90,7 @@ class Job:
             raise InputError("--replaced takes words of --auxiliary: give both, or neither")
         if self.few and self.base is None:
             raise InputError("--few fits a head on the encoder of a base model: give --base, as embbert-base")
-        others = self.given("--regression", "--precision", "--lora", "--also", "--budget", "teachers")
+        others = self.given("--regression", "--precision", "--lora", "--also", "--budget", "--ngram-bytes", "teachers")
         if self.few and others:
             raise InputError(f"--few fits a head alone: leave out {others[0]}")
 
@@ -97,7 +98,7 @@ class Job:
         """Those of these options that the job has."""
         values = {
             "--regression": self.regression, "--precision": self.precision, "--lora": self.lora, "--also": self.also,
-            "--budget": self.budget, "teachers": self.teachers,
+            "--budget": self.budget, "--ngram-bytes": self.ngram_bytes != DEFAULT_BYTES, "teachers": self.teachers,
         }  # fmt: skip
         return [name for name in names if values[name]]
 
@@ -119,7 +120,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     if job.preset == NGRAMS:
         return _ngrams_only(job, sets, progress, measure)
     model, tokenizer = start_model(job, sets)
-    baseline = None if job.few else _baseline(sets, progress)
+    baseline = None if job.few else _baseline(job, sets, progress)
     config = model.config
     more, left_out = made_texts(job, sets)
     labelled = [*sets.train, *(x for x in more if x.label)]
@@ -240,7 +241,7 @@ def _ngrams_only(job: Job, sets: JobSets, progress: TrainingCallbacks, measure: 
         raise InputError(
             "--preset ngrams has no tokens: leave out --base, --tokenizer, --precision, --lora and teachers"
         )
-    baseline = _baseline(sets, progress)
+    baseline = _baseline(job, sets, progress)
     if baseline is None or sets.labels is None:
         raise InputError("--preset ngrams tells labels, no numbers: leave out --regression, or take another preset")
     name = job.output.resolve().name
@@ -271,12 +272,12 @@ def _dev_is(job: Job) -> str | None:
     return "train, each text by a fit without it" if job.few else "cut from train"
 
 
-def _baseline(sets: JobSets, progress: TrainingCallbacks) -> LinearFit | None:
+def _baseline(job: Job, sets: JobSets, progress: TrainingCallbacks) -> LinearFit | None:
     """Hashed n-grams with a linear classifier on the same sets: what a larger model has to beat."""
     if sets.labels is None:
         return None
     with task("fitting the linear model"):
-        fit = fit_ngrams(sets.train, sets.dev, sets.labels)
+        fit = fit_ngrams(sets.train, sets.dev, sets.labels, table_bytes=job.ngram_bytes)
     progress.on_note(
         f"ngrams, a linear model of {fit.model.bytes / 1000:.0f} kB: {100 * fit.dev_accuracy:.2f} % on dev"
     )
