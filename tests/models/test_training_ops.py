@@ -33,10 +33,12 @@ def test_the_convolution_and_its_gradients_are_torchs(taps, length):
     goal = torch.randn_like(x)
     padded = F.pad(x.transpose(0, 1), (taps - 1, 0))
     expected = F.conv1d(padded, weight[:, None], bias, groups=4).transpose(0, 1)
+    one_by_one = torch.func.vmap(lambda text: CausalDepthwise.apply(text[:, None], weight, bias)[:, 0], 1, 1)(x)
     results = []
-    for y in (CausalDepthwise.apply(x, weight, bias), expected):
+    for y in (CausalDepthwise.apply(x, weight, bias), expected, one_by_one):
         results.append([y, *torch.autograd.grad(y, (x, weight, bias), goal)])
-    _same(*results)
+    _same(results[0], results[1])
+    _same(results[2], results[1])
 
 
 @pytest.mark.parametrize("masked", [False, True])

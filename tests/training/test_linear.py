@@ -1,5 +1,7 @@
 """The linear model: fitted, rounded, saved."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.models.ngrams import load_ngram_model
 from embbert_tvm.training import linear, linear_problems
 from embbert_tvm.training.linear import fit_ngrams, with_buckets
+
+RNG = random.Random(0)
+WORDS = ["".join(RNG.choices("bcdfghjklmnprst", k=5)) for _ in range(60)]
 
 
 def shipped(split, count):
@@ -45,6 +50,15 @@ def test_the_same_data_give_the_same_model_and_it_is_read_as_written(fit, tmp_pa
     assert (read.features, read.labels) == (fit.model.features, fit.model.labels)
     texts = ["play some jazz", ""]
     np.testing.assert_array_equal(read.logits(texts), fit.model.logits(texts))
+
+
+def test_dev_chooses_between_words_with_characters_and_words_alone():
+    """Characters tell what words that train lacks are like, and fill a small table where the order of words counts."""
+    letters = [Example("ab"[i % 2], f"{'un' if i % 2 else ''}{word}able") for i, word in enumerate(WORDS)]
+    assert fit_ngrams(letters[:30], letters[30:], ["a", "b"], table_bytes=4000).model.features.longest == 5
+    said = [(RNG.choice(("early late", "late early")), RNG.choices(WORDS, k=5)) for _ in range(300)]
+    orders = [Example(order[0], " ".join([order, *others])) for order, others in said]
+    assert fit_ngrams(orders[:200], orders[200:], ["e", "l"], table_bytes=200).model.features.longest == 0
 
 
 def test_two_classes_pairs_and_labels_that_train_lacks(monkeypatch):

@@ -11,19 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from embbert_tvm.data.corpus import read_documents, read_texts, split_sentences
 from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.leaks import TEXTS_READ, already_read, read_text_hashes
 from embbert_tvm.data.tokenizer import CLS, MASK, SEP, load_tokenizer, save_tokenizer, train_tokenizer
 from embbert_tvm.errors import InputError, WorkError
-from embbert_tvm.models.config import PRESETS, EmbBertConfig
+from embbert_tvm.models.config import PRESETS, EmbBertConfig, MambaConfig
 from embbert_tvm.models.embbert import EmbBert
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.training.objectives import generator_of, mask_tokens
 from embbert_tvm.training.pretrain import Documents, PretrainingCallbacks, Sentences, length_batches, pretrain
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
+from embbert_tvm.training.quantized import QuantizedClassifier
 from embbert_tvm.training.recipe import PAPER, PretrainRecipe
 
 CONFIG = EmbBertConfig(300, 32, 16, 4, kernel_size=3, layers=1)
@@ -125,6 +127,31 @@ def test_each_text_once_in_batches_of_like_lengths():
 def test_distillation_learns_the_vectors(tmp_path):
     history = pretrain(fresh(), sentences(), dataclasses.replace(RECIPE, epochs=30), tmp_path / "c")
     assert history[-1].losses["cosine"] < 0.2 < 0.7 < history[0].losses["cosine"]
+
+
+def test_every_architecture_learns_by_what_its_head_reads(tmp_path):
+    """The first row of Mamba, which is causal, is [CLS] alone: of it nothing could be told of a text."""
+    torch.manual_seed(0)
+    model = build(MambaConfig(300, 32, 32, 1), 1)
+    history = pretrain(model, sentences(), dataclasses.replace(RECIPE, epochs=30), tmp_path / "c")
+    assert history[-1].losses["cosine"] < 0.3
+
+
+def test_what_was_pre_trained_through_a_rounding_loses_less_by_it(tmp_path):
+    data, recipe = sentences(), dataclasses.replace(RECIPE, epochs=30, contrastive_weight=0.0)
+    losses = {}
+    for name in ("float", "ternary"):
+        model = fresh()
+        rounded = QuantizedClassifier(model, data.ids[:8], "ternary")
+        pretrain(model if name == "float" else rounded, data, recipe, tmp_path / name)
+        state = load_file(tmp_path / name)
+        weight, bias = (state[next(k for k in state if k.endswith(f"to_teacher.{x}"))] for x in ("weight", "bias"))
+        rounded.eval()
+        with torch.no_grad():
+            features = torch.cat([rounded.features(torch.tensor([ids])) for ids in data.ids])
+        found = torch.nn.functional.normalize(features @ weight.T + bias, dim=1)
+        losses[name] = 1 - float((found * torch.from_numpy(data.vectors).float()).sum(1).mean())
+    assert losses["ternary"] < 0.8 * losses["float"]
 
 
 def test_a_generator_shares_the_embedder_and_both_fit_the_papers_two_megabytes():
@@ -241,6 +268,7 @@ def test_what_is_held_out_is_not_read_and_what_is_read_is_listed(tmp_path, book,
         ({"base": Path("x")}, "brings its own"),
         ({"texts": (Path("none.txt"),)}, "none.txt"),
         ({"teacher": Path("none")}, "not a sentence-transformers folder"),
+        ({"precision": "ternary"}, "vectors alone"),
     ],
 )
 def test_bad_input_leaves_nothing(tmp_path, book, tokenizer_file, options, message):
