@@ -2,8 +2,8 @@
 
     python benchmarks/stack.py RUNS/nlu-0 RUNS/nlu-1 --data RUNS/data/nlu [--ngram-bytes 400000] -o STACKED
 
-takes model folders that were trained with --no-wide or before the weights of both were fitted, fits the n-grams on
-DATA/train.tsv.xz once, both weights of each model on DATA/dev.tsv.xz, and writes the models that dev prefers to STACKED.
+takes model folders that were trained with --no-wide or before the weights of both were fitted, fits the n-grams once on
+DATA/train.tsv.xz and both weights of each model on DATA/dev.tsv.xz, and writes the models that dev prefers to STACKED.
 """
 
 from __future__ import annotations
