@@ -119,17 +119,18 @@ class Maker:
         args += self.vectors(epilogue, n, 45.0 * 45 * np.sqrt(spec.k) if mapped else 45.0 * 60)
         return self.call(product(spec), spec, args, self.length, n, epilogue.dtype)
 
-    def attend(
-        self, query: Var, key: Var, value: Var, width: int, distances: int | None = None, one_row: bool = False
-    ) -> Var:
-        spec = Attention(width, one_row, distances=distances)
+    def attend(self, query: Var, key: Var, value: Var, spec: Attention) -> Var:
+        width, distances, relative = spec.width, spec.distances, spec.relative
         step = 1 / (45.0 * 45 * np.sqrt(width)) * 60
         args = [query, key, value, exp_table(), np.array([int(step * 2**32)], np.int32),
                 np.array([2**27 + int(self.rng.integers(2**26))], np.int32)]  # fmt: skip
         if distances is not None:
             far = self.rng.normal(0, 1 / step * 60, (1, 2 * distances - 1))
             args.append(far.astype(np.int32))
-        return self.call(attention(spec), spec, args, 1 if one_row else self.length, width, "int8")
+        if relative is not None:
+            args += [self.rng.normal(0, 45, (1, relative.count, width)).astype(np.int16) for _ in range(2)]
+            args.append(self.rng.integers(0, relative.count, (1, 2 * relative.most - 1)).astype(np.int16))
+        return self.call(attention(spec), spec, args, 1 if spec.one_row else self.length, width, "int8")
 
     def convolve(self, xs: list, n: int, window: tuple[int, int, int], skips: bool = False) -> Var:
         """A convolution over time of tensors [(var, width)] and a table of the tokens; window: taps, rows ahead,
@@ -217,7 +218,7 @@ def several_heads(make: Maker, x: Var, width: int) -> list[tuple[Var, int]]:
     contexts = []
     for _ in range(heads):
         q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
-        contexts.append((make.attend(q, k, v, each), each))
+        contexts.append((make.attend(q, k, v, Attention(each)), each))
     return contexts
 
 
@@ -259,7 +260,7 @@ def random_module(seed: int, steps: int = 4) -> Quantized:
                 x = make.linear(several_heads(make, x, width), width, any_norm(), residual=x)
             elif kind == 3:
                 q = make.linear([(x, width)], width, Requantize())
-                context = make.attend(q, x, x, width)
+                context = make.attend(q, x, x, Attention(width))
                 conv = make.filter(x, width, 2 * int(rng.integers(1, 9)))
                 x = make.linear([(context, width), (conv, width)], width, RmsNorm())
             elif kind == 4:

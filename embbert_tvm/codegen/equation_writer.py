@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import (
     NORM_BITS,
     SHIFT_BITS,
@@ -25,7 +26,7 @@ from embbert_tvm.kernels.pool import SQUARE_BITS, Pool
 from embbert_tvm.kernels.pool_rows import BITS as POOL_ROWS_BITS
 from embbert_tvm.kernels.pool_rows import PoolRows
 from embbert_tvm.kernels.product import RESIDUAL_BITS, ProductInput
-from embbert_tvm.kernels.row_block.spec import HalfLinear, Reach
+from embbert_tvm.kernels.row_block.spec import Attend, HalfLinear, Reach
 
 
 class UnwrittenError(Exception):
@@ -147,9 +148,20 @@ def pooled(spec: Pool, x: str, constants: Sequence[str], out: str, writer: Write
     writer.put(out, f"{clamp}(multiply_high({level}, {multiplier}))")
 
 
-def by_distance(name: str, one_row: bool) -> str:
-    """What a score of each head has by the distance of its key: of all rows, or of the first."""
-    return f"by_distance({name}, L){'[:, 0:1]' if one_row else ''}"
+def added_to_scores(
+    spec: Attention | Attend, heads: int, one_row: bool, writer: Writer
+) -> Callable[[str, str], list[str]]:
+    """What scores of given queries and keys have added, by head: by the distance of a key, of all rows or of the first,
+    and of the products of queries and keys with what stands at the places of distances."""
+    far = None if spec.distances is None else writer.take()
+    tables = None if spec.relative is None else ", ".join(writer.take() for _ in range(3))
+
+    def added(query: str, key: str) -> list[str]:
+        by_distance = [] if far is None else [f"by_distance({far}, L){'[:, 0:1]' if one_row else ''}"]
+        by_place = [] if tables is None else [f"by_place(heads({query}, {heads}), heads({key}, {heads}), {tables})"]
+        return by_distance + by_place
+
+    return added
 
 
 def rows_pooled(spec: PoolRows, x: str, multiplier: str, out: str, writer: Writer) -> None:
@@ -176,17 +188,16 @@ def attention(
     heads: int,
     constants: tuple[str, str, str],
     out: str,
-    distances: str | None = None,
+    added: Sequence[str] = (),
 ) -> None:
-    """Attention of (query, key, value) with (exp, score_multiplier, ratio). distances: what scores have added, with the
-    rows that there are of it."""
+    """Attention of (query, key, value) with (exp, score_multiplier, ratio). added: what scores have added, by head,
+    with the rows that there are of it."""
     several = heads > 1
     query, key, value = (f"heads({name}, {heads})" if several else name for name in of)
     exp, multiplier, ratio = constants
     multiplier, ratio = (f"per_head({name})" if several else name for name in (multiplier, ratio))
     score, p = writer.fresh("score"), writer.fresh("p")
-    added = "" if distances is None else f" + {distances if several else f'({distances})[0]'}"
-    writer.put(score, f"dot({query}, {key}){added}")
+    writer.put(score, " + ".join([f"dot({query}, {key})", *(part if several else f"({part})[0]" for part in added)]))
     writer.put(p, f"{exp}[minimum(multiply_high(max({score}) - {score}, {multiplier}), 255)]")
     factor = f"multiply_high((2147483647 // sum({p})) << 6, {ratio})"
     context = f"saturate(multiply_high(dot({p}, T({value})), {factor}))"

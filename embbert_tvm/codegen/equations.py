@@ -16,8 +16,8 @@ from embbert_tvm.codegen.equation_writer import (
     UnwrittenError,
     Writer,
     activated,
+    added_to_scores,
     attention,
-    by_distance,
     epilogue_of,
     filtered,
     half_attention,
@@ -63,6 +63,11 @@ LEGEND_LINES: tuple[tuple[str, str], ...] = (
         "sum(), max() and mean(), which is cut to an integer, are of each row; concat() puts columns side by side",
     ),
     ("by_distance(", "by_distance(v, L)[h, i, j] = v[h, j - i + (2M - 1) // 2], where v has 2M - 1 columns"),
+    (
+        "by_place(",
+        "by_place(q, k, a, b, p)[h, i, j] = sum over c of q[h, i, c] * a[h, d, c] + k[h, j, c] * b[h, d, c], where "
+        "d = p[h, j - i + (2M - 1) // 2] and p has 2M - 1 columns",
+    ),
     (
         "heads( joined( per_head(",
         "heads(a, n) are n groups of columns, each for itself; joined() puts them side by side; per_head(v) is v[h] in "
@@ -210,8 +215,8 @@ def _(spec: IntegerScan, writer: Writer) -> None:
 @_write.register
 def _(spec: Attention, writer: Writer) -> None:
     query, key, value, exp, multiplier, ratio = (writer.take() for _ in range(6))
-    far = by_distance(writer.take(), spec.one_row) if spec.distances is not None else None
-    attention(writer, (query, key, value), 1, (exp, multiplier, ratio), writer.take(), far)
+    added = added_to_scores(spec, 1, spec.one_row, writer)
+    attention(writer, (query, key, value), 1, (exp, multiplier, ratio), writer.take(), added(query, key))
 
 
 @_write.register

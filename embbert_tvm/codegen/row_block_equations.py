@@ -9,8 +9,8 @@ from embbert_tvm.codegen.equation_writer import (
     UnwrittenError,
     Writer,
     activated,
+    added_to_scores,
     attention,
-    by_distance,
     epilogue_of,
     filtered,
     half_attention,
@@ -117,13 +117,14 @@ def _(stage: row_block.Linear, spec: row_block.RowBlock, writer: Writer) -> _Sta
 @_declared.register
 def _(stage: row_block.Attend, spec: row_block.RowBlock, writer: Writer) -> _Stage:
     exp, multiplier, ratio = (writer.take() for _ in range(3))
-    far = by_distance(writer.take(), spec.one_row) if stage.distances is not None else None
+    heads = len(spec.values[stage.query].parts)
+    added = added_to_scores(stage, heads, spec.one_row, writer)
     name = stem(ratio, "ratio")
 
     def write(values: dict[int, str], tensors: dict[int, str]) -> None:
         out = values[stage.value] = writer.fresh(name)
-        of = (values[stage.query], tensors[stage.keys], tensors[stage.values])
-        attention(writer, of, len(spec.values[stage.query].parts), (exp, multiplier, ratio), out, far)
+        query, key, value = values[stage.query], tensors[stage.keys], tensors[stage.values]
+        attention(writer, (query, key, value), heads, (exp, multiplier, ratio), out, added(query, key))
 
     return write
 

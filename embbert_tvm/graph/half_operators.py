@@ -100,7 +100,7 @@ class _Writer:
         if operator is row_slice:
             return self.find(match.tensor) is not None
         if operator is attention:
-            return match.share == 1 and match.distances is None
+            return match.share == 1 and not match.by_distance
         if operator is depthwise_conv:
             known = self._activation(expr, match.inner) in _ACTIVATIONS
             return known and (match.after, match.dilation) == (0, 1) and not channels_first(match.x)

@@ -69,7 +69,7 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class Head:
-    """One attention: its kernel's arguments."""
+    """One attention: its kernel's arguments. by_distance: what its scores have added, by role."""
 
     var: Var
     spec: Attention
@@ -79,7 +79,7 @@ class Head:
     exp: np.ndarray
     score_multiplier: np.ndarray
     ratio: np.ndarray
-    distances: np.ndarray | None = None
+    by_distance: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _node(var: Var, value: Expr, spec: object, length: Expr | int) -> Node:
             reads = [(o.tensor, Access.WINDOW if o.windowed else Access.ROW) for o in operands]
             return Node((var,), value, maps=(found,), reads=reads)
         if isinstance(spec, Attention) and not spec.one_row:
-            head = Head(var, spec, *args[:3], *(constant(a) for a in args[3:]))
+            head = Head(var, spec, *args[:3], *map(constant, args[3:6]), tuple(map(constant, args[6:])))
             reads = [(head.query, Access.ROW), (head.key, Access.ALL), (head.value, Access.ALL)]
             return Node((var,), value, heads=(head,), reads=reads)
         if isinstance(spec, DepthwiseConv) and _filters(spec):

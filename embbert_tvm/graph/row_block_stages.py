@@ -79,10 +79,9 @@ def _attend(call: KernelCall, node: Node) -> None:
     share = head.spec.share
     keys, values = call.interleaved_tensor(head.key, share), call.interleaved_tensor(head.value, share)
     out = call.new_value(node.parts, node.values)
-    call.stages.append(Attend(out, query, keys, values, share, head.spec.distances))
+    call.stages.append(Attend(out, query, keys, values, share, head.spec.distances, head.spec.relative))
     call.constants += [head.exp]
-    for role in ("score_multiplier", "ratio", *(["distances"] if head.distances is not None else [])):
-        vectors = [getattr(h, role) for h in node.heads]
+    for vectors in zip(*((h.score_multiplier, h.ratio, *h.by_distance) for h in node.heads), strict=True):
         call.constants.append(call.named(vectors[0], np.concatenate(vectors)))
     if node in call.group.roots and call.writer.wants(node.values[0])[0]:
         number = call.output(node, Tensor(node.parts, written=True))
@@ -323,7 +322,7 @@ def attend_row(call: KernelCall, node: Node, spec: Attention, args: list[Expr]) 
     loaded, out = call.new_value(parts), call.new_value(parts)
     call.stages.append(Load(loaded, call.input(Tensor(parts, interleaved=False), query)))
     keys, values = (call.input(Tensor(parts), tensor) for tensor in (key, value))
-    call.stages.append(Attend(out, loaded, keys, values, distances=spec.distances))
+    call.stages.append(Attend(out, loaded, keys, values, distances=spec.distances, relative=spec.relative))
     call.constants += constants
     one = Node(node.values, node.expr)
     call.stages.append(Save(out, call.output(one, Tensor(parts, interleaved=False, written=True))))

@@ -1,17 +1,20 @@
 """Attention a row of queries at a time; the L x L matrix of scores never exists.
 
-    s[j]   = sum_k query[i, k] * key[j, k] + distances[j - i + M - 1]            int32
+    s[j]   = sum_k query[i, k] * key[j, k] + distances[d]                        int32
+             + sum_k query[i, k] * of_keys[p, k] + key[j, k] * of_queries[p, k]
     p[j]   = table[min(255, multiply_high(max(s) - s[j], score_multiplier))]     int8, table[0] = 127
     out[i] = saturate(multiply_high(sum_j p[j] * value[j], ratio / sum(p)))
 
-`distances` is what scores have added by how far a key lies behind its query (MPNet's relative positions, say), in
-steps of a score; there may be none. M is the most rows that there are.
+d = j - i + M - 1 is how far a key lies behind its query, M the most rows that there are. `distances` is what scores
+have added by that (MPNet's relative positions, say), in steps of a score. `of_keys` and `of_queries` stand for keys and
+queries at the place p = places[d] (DeBERTa's), in steps of these. There may be neither.
 The table holds exp, rounded to 127 levels; dividing by the sum of what was rounded makes the weights add up to one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tvm import tirx
@@ -45,10 +48,29 @@ def ratio_multiplier(value_scale: float, out_scale: float) -> float:
 
 
 @dataclass(frozen=True)
+class Places:
+    """What queries and keys are multiplied by by distance: of at most M rows, P places."""
+
+    most: int
+    count: int
+
+    @property
+    def label(self) -> str:
+        """What it adds to a kernel's name."""
+        return f"_by_place{self.count}of{self.most}"
+
+    def declare(self, heads: int, width: int) -> tuple:
+        """The parameters of a kernel: of_keys, of_queries int16 (heads, P, width); places int16 (heads, 2M - 1)."""
+        tables = (argument(name, (heads, self.count, width), "int16") for name in ("of_keys", "of_queries"))
+        return *tables, argument("places", (heads, 2 * self.most - 1), "int16")
+
+
+@dataclass(frozen=True)
 class Attention:
     """one_row: one row of queries instead of L. interleaved: key and value are row-interleaved (layouts.py);
     columns: that they have then with padding, if more than `width`. share: rows of queries for each row of keys.
-    distances: the most rows M, where scores have something added by distance."""
+    distances: the most rows M, where scores have something added by distance. relative: what queries and keys are
+    multiplied by by distance."""
 
     width: int
     one_row: bool = False
@@ -56,19 +78,22 @@ class Attention:
     columns: int | None = None
     share: int = 1
     distances: int | None = None
+    relative: Places | None = None
 
     @property
     def name(self) -> str:
         of = f"_of{self.columns}" if self.columns not in (None, self.width) else ""
         rows = "row_" if self.one_row else f"share{self.share}_" if self.share > 1 else ""
         far = "" if self.distances is None else f"_by_distance{self.distances}"
+        far += "" if self.relative is None else self.relative.label
         return f"attention_{'interleaved_' if self.interleaved else ''}{rows}{self.width}{of}{far}"
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """Arguments: query int8 (L or 1, width); key, value int8 (L, width); table int8 (256,); score_multiplier, ratio
-    int32 (1,); where there are any, distances int32 (1, 2M - 1); out int8 (L or 1, width). L comes first where
-    row-interleaved keys do not tell it. Of a share, keys and values are (K, width)."""
+    int32 (1,); where there are any, distances int32 (1, 2M - 1), and of_keys, of_queries int16 (1, P, width), places
+    int16 (1, 2M - 1); out int8 (L or 1, width). L comes first where row-interleaved keys do not tell it. Of a share,
+    keys and values are (K, width)."""
     width, one_row = spec.width, spec.one_row
 
     def body() -> None:
@@ -79,11 +104,8 @@ def attention(spec: Attention) -> tirx.PrimFunc:
         key, value = argument("key", shape, "int8"), argument("value", shape, "int8")
         table = argument("table", (ENTRIES,), "int8")
         of_score, ratio = argument("score_multiplier", (1,), "int32"), argument("ratio", (1,), "int32")
-        far = argument("distances", (1, 2 * spec.distances - 1), "int32") if spec.distances is not None else None
+        added = _declare_added(spec)
         out = argument("out", (queries, width), "int8")
-
-        def start(i, j):
-            return i32(0) if far is None else far[0, j - i + (spec.distances - 1)]
 
         def element(matrix, j, k):
             return i32(matrix[tirx.floordiv(j, 2), k, tirx.floormod(j, 2)] if spec.interleaved else matrix[j, k])
@@ -94,10 +116,11 @@ def attention(spec: Attention) -> tirx.PrimFunc:
             peak, total = workspace("peak", (1,), "int32"), workspace("total", (1,), "int32")
             factor = workspace("factor", (1,), "int32")
             acc = workspace("acc", (width,), "int32")
+            start = _start(spec, added, (vi, rows), query, partial(element, key))
             with loop("j", rows) as j, loop("k", width) as k:
                 with block("score", vj=("S", rows, j), vk=("R", width, k)) as (vj, vk):
                     with init():
-                        store(score, start(vi, vj), vj)
+                        store(score, start(vj), vj)
                     store(score, score[vj] + i32(query[vi, vk]) * element(key, vj, vk), vj)
             with loop("j", rows) as j, block("peak", vj=("R", rows, j)) as vj:
                 with init():
@@ -125,3 +148,28 @@ def attention(spec: Attention) -> tirx.PrimFunc:
                 store(out, saturate(multiply_high(acc[vk], factor[0])), vi, vk)
 
     return prim_func(spec.name, body)
+
+
+def _declare_added(spec: Attention) -> tuple:
+    """The parameters of what scores have added: distances, and those of places; None for what there is not."""
+    far = argument("distances", (1, 2 * spec.distances - 1), "int32") if spec.distances is not None else None
+    return far, spec.relative.declare(1, spec.width) if spec.relative is not None else None
+
+
+def _start(spec: Attention, added: tuple, where: tuple, query, key):
+    """The function of j that gives what the score of key j has added. where: the query's row i, and how many keys."""
+    (far, by_place), (i, rows) = added, where
+    parts = []
+    if far is not None:
+        parts.append(lambda j: far[0, j - i + (spec.distances - 1)])
+    if by_place is not None:
+        of_keys, of_queries, places = by_place
+        made = workspace("by_place", (rows,), "int32")
+        with loop("j", rows) as j, block("by_place", vj=("S", rows, j)) as vj:
+            place = i32(places[0, vj - i + (spec.relative.most - 1)])
+            store(made, i32(0), vj)
+            with loop("k", spec.width) as k:
+                store(made, made[vj] + i32(query[i, k]) * i32(of_keys[0, place, k]), vj)
+                store(made, made[vj] + key(vj, k) * i32(of_queries[0, place, k]), vj)
+        parts.append(lambda j: made[j])
+    return lambda j: sum((part(j) for part in parts[1:]), parts[0](j)) if parts else i32(0)

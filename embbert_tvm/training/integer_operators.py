@@ -9,6 +9,7 @@ from torch import Tensor
 
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.dataflow import Expr, shape
+from embbert_tvm.graph.distances import Relative
 from embbert_tvm.graph.quantize import attention, gate, layout, pool, pool_rows, row_slice, selective_scan
 from embbert_tvm.kernels import integer_scan
 from embbert_tvm.kernels.attention import ENTRIES, RANGE, exp_table
@@ -34,9 +35,22 @@ def _attended(run: Run, expr: Expr, found: attention.Match) -> ScaledIntegers:
         most, (queries, keys) = (len(found.distances) + 1) // 2, score.shape
         at = torch.arange(keys)[None] - torch.arange(queries)[:, None] + (most - 1)
         score = score + round_up(run.of_match(expr, "distances", found.distances)[at] / step)
+    if found.relative is not None:
+        score = score + _by_place(run, expr, found.relative, query, key)
     weight = F.dropout(_softmax(score, step), run.dropout)
     scale = max(min(run.scale(expr.name), value.scale), value.scale / _FAR)
     return ScaledIntegers(saturated((weight @ value.value) * (value.scale / scale)), scale)
+
+
+def _by_place(run: Run, expr: Expr, found: Relative, query: ScaledIntegers, key: ScaledIntegers) -> Tensor:
+    """What scores (queries, keys) have of their queries' and of their keys' products with what stands for places."""
+    of_keys = round_up(run.of_match(expr, "of_keys", found.of_keys) / key.scale)
+    of_queries = round_up(run.of_match(expr, "of_queries", found.of_queries) / query.scale)
+    queries, keys = len(query.value), len(key.value)
+    apart = np.arange(keys)[None] - np.arange(queries)[:, None] + (found.most - 1)
+    at = torch.from_numpy(found.places[apart])
+    behind = (query.value @ of_keys.t()).gather(1, at)
+    return behind + (key.value @ of_queries.t()).gather(1, at.t()).t()
 
 
 def _softmax(score: Tensor, step: float) -> Tensor:

@@ -19,7 +19,7 @@ from embbert_tvm.codegen.equations import LAYOUTS, LEGEND_LINES, equations, lege
 from embbert_tvm.codegen.lower import to_loops
 from embbert_tvm.device.locate import open_traced
 from embbert_tvm.device.package import load_package
-from embbert_tvm.kernels.attention import Attention, attention, exp_table
+from embbert_tvm.kernels.attention import Attention, Places, attention, exp_table
 from embbert_tvm.kernels.convert import Rescale
 from embbert_tvm.kernels.depthwise_conv import DepthwiseConv, depthwise_conv
 from embbert_tvm.kernels.epilogues import Requantize
@@ -170,6 +170,12 @@ def wide(a):
     return np.asarray(a, np.int64 if np.asarray(a).dtype.kind in "iub" else np.float64)
 
 
+def by_place(q, k, a, b, p):
+    d = p[:, np.arange(k.shape[1])[None] - np.arange(q.shape[1])[:, None] + p.shape[1] // 2]
+    of_keys, of_queries = (np.array([t[i] for t, i in zip(table, d, strict=True)]) for table in (a, b))
+    return (wide(q)[:, :, None] * of_keys).sum(-1) + (wide(k)[:, None] * of_queries).sum(-1)
+
+
 MEANING = {
     "dot": lambda a, b: wide(a) @ wide(b)[..., : a.shape[-1]].swapaxes(-1, -2),
     "T": lambda a: a.swapaxes(-1, -2),
@@ -183,6 +189,7 @@ MEANING = {
     "heads": heads,
     "joined": lambda a: a.transpose(1, 0, 2).reshape(a.shape[1], -1),
     "by_distance": lambda v, n: v[:, np.arange(n)[None] - np.arange(n)[:, None] + v.shape[1] // 2],
+    "by_place": by_place,
     "per_head": lambda v: v[:, None, None],
     "filter": filtered,
     "windows": lambda a, n, s: np.array([wide(a)[i : i + n].sum(0) for i in range(0, len(a), s)]),
@@ -360,3 +367,18 @@ def test_a_loop_over_elements_has_an_equation(compute, equation):
     made = te.compute((9,), compute(a, b), "out")
     function = c_function(to_loops(te.create_prim_func([a, b, made]), "main"), "kernel")
     assert function.formulas(None, ("first", "second", "y")) == equation
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+def test_scores_by_place_are_redone(one_row):
+    rng, length, places = np.random.default_rng(3), 11, Places(15, 6)
+    spec = Attention(8, one_row, relative=places)
+    query = extreme_int8(rng, 1 if one_row else length, 8)
+    given = {"query": query, "key": extreme_int8(rng, length, 8), "value": extreme_int8(rng, length, 8)}
+    given |= {"exp": exp_table(), "multiplier": np.array([2**18], np.int32), "ratio": np.array([2**27], np.int32)}
+    given |= {name: rng.integers(-900, 900, (1, 6, 8)).astype(np.int16) for name in ("of_keys", "of_queries")}
+    given |= {"places": rng.integers(0, 6, (1, 29)).astype(np.int16)}
+    expected = Kernel(attention(spec))(*given.values(), out=(query.shape, "int8"), length=length)
+    formulas = equations(spec, [*given, "out"])
+    np.testing.assert_array_equal(evaluated(formulas, given | {"L": length}, length)["out"], expected)
+    assert "by_place(q, k, a, b, p)" in "\n".join(legend(formulas))

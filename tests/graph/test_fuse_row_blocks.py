@@ -25,6 +25,7 @@ from embbert_tvm.graph.import_onnx import import_onnx
 from embbert_tvm.graph.pipeline import simplify
 from embbert_tvm.graph.precision import PLANS
 from embbert_tvm.graph.quantize import quantize
+from embbert_tvm.kernels.attention import Attention
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RmsNorm
 from embbert_tvm.kernels.isa import DSP, DSP_DUAL, MVE, MVE_FP16, REFERENCE
 
@@ -138,7 +139,7 @@ def bert_layer(make: Maker, x, width: int, heads: int):
     each, contexts = width // heads, []
     for _ in range(heads):
         q, k, v = (make.linear([(x, width)], each, Requantize()) for _ in range(3))
-        contexts.append((make.attend(q, k, v, each), each))
+        contexts.append((make.attend(q, k, v, Attention(each)), each))
     y = make.linear(contexts, width, LayerNorm(), residual=x)
     return make.linear([(make.linear([(y, width)], 2 * width, Activate()), 2 * width)], width, LayerNorm(), residual=y)
 
@@ -170,7 +171,7 @@ def test_a_bert_layer_is_two_calls():
 def test_an_embbert_layer_is_a_filter_and_a_call():
     def build(make: Maker):
         x = make.embedding(32, RmsNorm(), mapped=True, small_tables=True)
-        context = make.attend(make.linear([(x, 32)], 32, Requantize()), x, x, 32)
+        context = make.attend(make.linear([(x, 32)], 32, Requantize()), x, x, Attention(32))
         x = make.linear([(context, 32), (make.filter(x, 32, 8), 32)], 32, RmsNorm())
         return make.linear([(x, 32)], 3, Dequantize(), one_row=True)
 
@@ -198,7 +199,7 @@ def wide_module():
 
     def build():
         x = make.embedding(64, RmsNorm(), mapped=True, small_tables=True)
-        context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, 64)
+        context = make.attend(make.linear([(x, 64)], 64, Requantize()), x, x, Attention(64))
         x = make.linear([(context, 64), (make.filter(x, 64, 32), 64)], 64, RmsNorm())
         return make.linear([(x, 64)], 5, Dequantize(), one_row=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import exports
 import kinds
 import numpy as np
+import onnx
 import pytest
 from random_modules import VOCABULARY, write_package
 from small import operators
@@ -29,10 +30,18 @@ def texts(longest: int = 60, count: int = 24) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("kind", "exporter"),
-    [(kind, exporter) for kind in ("mpnet", "modernbert") for exporter in (exports.FOLDER, *exports.EXPORTERS)],
+    [
+        (kind, exporter)
+        for kind in ("mpnet", "modernbert", "deberta_v2")
+        for exporter in (exports.FOLDER, *exports.EXPORTERS)
+    ],
 )
 def test_every_operator_is_in_integers(kind, exporter):
-    given = exports.made_by(exporter, kind)
+    answers_in_integers(exports.made_by(exporter, kind))
+
+
+def answers_in_integers(given: onnx.ModelProto) -> None:
+    """Assert that int8 leaves nothing in float32, and answers about as onnxruntime."""
     mod = simplify(import_onnx(normalize(given).model))
     quantized = quantize(mod, calibrate(mod, texts(), "texts"))
     assert not [choice for choice in quantized.choices if choice.precision == "float32"]
@@ -43,7 +52,7 @@ def test_every_operator_is_in_integers(kind, exporter):
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
-@pytest.mark.parametrize("kind", ["mpnet", "modernbert"])
+@pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta_v2"])
 def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
     mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", kind)).model))
     quantized = quantize(mod, calibrate(mod, texts(), "texts"))
@@ -66,3 +75,10 @@ def test_a_rotation_by_position_is_two_maps_of_the_same_rows():
     assert len(gates) == 3 * 2 * 2 + 2 * 2 * 2
     queries = [c.kernel for c in quantized.choices if "layers_2_attn" in c.name and "query" in c.name]
     assert queries == ["product_row_requantize_16x8"] * 2
+
+
+@pytest.mark.parametrize("kept", ["c2p", "p2c"])
+def test_only_queries_or_only_keys_are_multiplied_by_positions(kept, monkeypatch):
+    for layer in kinds.model("deberta_v2").deberta.encoder.layer:
+        monkeypatch.setattr(layer.attention.self, "pos_att_type", [kept])
+    answers_in_integers(exports.exported.__wrapped__("deberta_v2", "old_dynamic"))

@@ -9,6 +9,7 @@ import pytest
 from running import Kernel, extreme_int8, multiply_high, saturate
 from test_mve import in_c
 
+from embbert_tvm.codegen.macs import macs
 from embbert_tvm.kernels import attention as kernel
 from embbert_tvm.kernels.fixed_point import multiplier
 
@@ -24,11 +25,15 @@ def constants(score_scale: float, value_scale: float = 1.0, out_scale: float = 1
     return kernel.exp_table(), step, ratio
 
 
-def in_integers(query, key, value, table, step, ratio, distances=None) -> np.ndarray:
+def in_integers(query, key, value, table, step, ratio, distances=None, relative=None) -> np.ndarray:
     score = query.astype(np.int64) @ key.T.astype(np.int64)
+    apart = np.arange(len(key)) - np.arange(len(query))[:, None]
     if distances is not None:
-        queries, keys = score.shape
-        score = score + distances[0, np.arange(keys) - np.arange(queries)[:, None] + distances.shape[1] // 2]
+        score = score + distances[0, apart + distances.shape[1] // 2]
+    if relative is not None:
+        of_keys, of_queries, places = (table[0].astype(np.int64) for table in relative)
+        at = places[apart + len(places) // 2]
+        score = score + (query[:, None] * of_keys[at]).sum(-1) + (key[None] * of_queries[at]).sum(-1)
     level = np.minimum(multiply_high(score.max(axis=1, keepdims=True) - score, step), 255)
     weight = table[level].astype(np.int64)
     factor = multiply_high(((2**31 - 1) // weight.sum(axis=1, keepdims=True)) << 6, ratio)
@@ -79,6 +84,21 @@ def test_what_scores_have_by_distance(one_row, most):
     np.testing.assert_array_equal(found, in_integers(*arguments))
     c = in_c(kernel.attention(spec), [*arguments, np.zeros(query.shape, np.int8)], {"L": 9})
     np.testing.assert_array_equal(c, found)
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+def test_what_queries_and_keys_make_of_distances(one_row):
+    rng = np.random.default_rng(4)
+    key, value, query = extreme_int8(rng, 9, 16), extreme_int8(rng, 9, 16), extreme_int8(rng, 1 if one_row else 9, 16)
+    tables = [rng.integers(-500, 500, (1, 5, 16)).astype(np.int16) for _ in range(2)]
+    relative = (*tables, rng.integers(0, 5, (1, 23)).astype(np.int16))
+    func = kernel.attention(kernel.Attention(16, one_row, relative=kernel.Places(12, 5)))
+    arguments = (query, key, value, *constants(1e-4))
+    found = Kernel(func)(*arguments, *relative, out=(query.shape, "int8"), length=9)
+    np.testing.assert_array_equal(found, in_integers(*arguments, relative=relative))
+    c = in_c(func, [*arguments, *relative, np.zeros(query.shape, np.int8)], {"L": 9})
+    np.testing.assert_array_equal(c, found)
+    assert macs(func, {"L": 9}) == (1 if one_row else 9) * 9 * 16 * 4
 
 
 @pytest.mark.parametrize("ratio", [1.0, 3.0, 15.0])

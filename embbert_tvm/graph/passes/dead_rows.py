@@ -64,6 +64,8 @@ def _needed(made: Call, cut: _Slice) -> list[_Slice | None] | None:
         return [cut, *[None] * (len(made.args) - 1)]
     if name == "matmul" and cut.axis == -2:
         return [cut, None]
+    if name == "gather_elements" and int(made.attrs.axis) in (-1, len(shape(made.args[0])) - 1):
+        return [cut if cut.axis == -2 else None, cut]
     if name == "permute_dims" and [int(x) for x in made.attrs.axes] == [0, 2, 1]:
         return [_Slice(-3 - cut.axis, cut.begin, cut.end)]
     if name == "nn.conv1d" and (rows := _conv_rows(made, cut)) is not None:

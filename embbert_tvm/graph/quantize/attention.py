@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm.ir import Call
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape
-from embbert_tvm.graph.distances import by_distance
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, transposed_of
+from embbert_tvm.graph.distances import Relative, by_distance, gathered, relative
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.shares import share_of
@@ -20,28 +20,49 @@ from embbert_tvm.kernels.fixed_point import multiplier
 @dataclass(frozen=True)
 class Match:
     """share: rows of queries for each of keys, of what is not one row. distances: real (2M - 1,), what scores of up to
-    M rows have added by distance."""
+    M rows have added by distance; relative: what queries and keys add by distance."""
 
     query: Expr
     key: Expr
     value: Expr
     share: int = 1
     distances: np.ndarray | None = None
+    relative: Relative | None = None
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether scores have anything added by distance."""
+        return self.distances is not None or self.relative is not None
 
 
-def _scores(graph: Dataflow, expr: Expr) -> tuple[Call, np.ndarray | None] | None:
+def _scores(graph: Dataflow, expr: Expr) -> tuple[Call, np.ndarray | None, Relative | None] | None:
     """The product of queries and keys that `expr` is, and what it has added by distance."""
+    product, distances, found = None, None, []
+    for part in _summands(graph, expr):
+        if str(shape(part)) != str(shape(expr)):
+            return None
+        if (one := gathered(graph, part)) is not None:
+            found.append(one)
+        elif (scores := graph.match(part, "matmul")) is not None and product is None:
+            product = scores
+        elif distances is None and len(shape(part)) == 3 and (column := by_distance(graph, part)) is not None:
+            distances = column
+        else:
+            return None
+    if product is None or len({one.of_keys for one in found}) != len(found):
+        return None
+    query, key = product.args[0], transposed_of(graph, product.args[1])
+    if any(not one.rows.same_as(query if one.of_keys else key) for one in found):
+        return None
+    return product, distances, relative(found) if found else None
+
+
+def _summands(graph: Dataflow, expr: Expr) -> list[Expr]:
+    """What `expr` is the sum of, where nothing else reads the sums."""
     total = graph.match(expr, "add")
-    if total is None:
-        scores = graph.match(expr, "matmul")
-        return None if scores is None else (scores, None)
-    for product, beside in (total.args, reversed(total.args)):
-        scores = graph.match(product, "matmul")
-        if scores is None or graph.uses(product) != 1 or len(shape(beside)) != 3:
-            continue
-        if (distances := by_distance(graph, beside)) is not None:
-            return scores, distances
-    return None
+    if total is None or graph.uses(expr) != 1:
+        return [expr]
+    return [part for side in total.args for part in _summands(graph, side)]
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
@@ -56,22 +77,23 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     found = _scores(graph, softmax.args[0])
     if found is None or graph.uses(softmax.args[0]) != 1:
         return graph.refuse(expr, f"{softmax.args[0].name} is not a product of queries and keys that this alone reads")
-    scores, distances = found
-    transposed = graph.match(scores.args[1], "permute_dims")
-    if transposed is None or [int(a) for a in transposed.attrs.axes] != [0, 2, 1]:
+    scores, distances, by_places = found
+    key = transposed_of(graph, scores.args[1])
+    if key is None:
         return graph.refuse(expr, f"the keys {scores.args[1].name} are not transposed rows")
-    query, key, value = scores.args[0], transposed.args[0], context.args[1]
+    query, value = scores.args[0], context.args[1]
     if str(shape(key)) != str(shape(value)) or shape(query)[2] != shape(key)[2] or not isinstance(shape(key)[2], int):
         return graph.refuse(expr, f"the keys {key.name} and values {value.name} are not as wide as {query.name}")
     # The kernel reads as many queries as it writes rows: all, or a row that was made as one.
     if isinstance(shape(key)[1], int) or op_name(graph.producer(query)) in ("strided_slice", "take"):
         return None
     if isinstance(shape(query)[1], int):
-        return Match(query, key, value, distances=distances)
+        return Match(query, key, value, distances=distances, relative=by_places)
     share = share_of(shape(query)[1], shape(key)[1], shape(graph.function.params[0])[1])
-    if share is not None and share > 1 and distances is not None:
+    made = None if share is None else Match(query, key, value, share, distances, by_places)
+    if made is not None and made.share > 1 and made.by_distance:
         return graph.refuse(expr, f"{softmax.args[0].name} has something added by distance from keys that are shared")
-    return None if share is None else Match(query, key, value, share, distances)
+    return made
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -103,20 +125,24 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
         multiplier(np.array([score_multiplier])),
         multiplier(np.array([kernel.ratio_multiplier(value.scale, scale)])),
     ]
-    most = None
+    roles = ["exp", "score_multiplier", "ratio"]
+    spec = kernel.Attention(width, one_row, share=found.share)
     if found.distances is not None:
-        most = (len(found.distances) + 1) // 2
+        spec = replace(spec, distances=(len(found.distances) + 1) // 2)
         args.append(_in_steps(found.distances, query.scale * key.scale))
+        roles.append("distances")
+    if found.relative is not None:
+        spec = replace(spec, relative=kernel.Places(found.relative.most, len(found.relative.of_keys)))
+        args += _of_places(found.relative, query.scale, key.scale)
+        roles += ["of_keys", "of_queries", "places"]
     name = f"{plain(expr.name)}_attention"
-    names = {3: "exp", 4: "score_multiplier", 5: "ratio"} | ({6: "distances"} if most is not None else {})
-    spec = kernel.Attention(width, one_row, share=found.share, distances=most)
     made = q.kernel(
         Kernel(kernel.attention(spec), spec),
         name,
         args,
         ([shape(query.expr)[0], width], "int8"),
         "scores, softmax and context a row",
-        names,
+        dict(enumerate(roles, 3)),
     )
     return Rows(made, scale)
 
@@ -124,6 +150,16 @@ def quantized(q: Quantizer, expr: Expr, found: Match) -> Rows:
 def _in_steps(distances: np.ndarray, step: float) -> np.ndarray:
     """int32 (1, 2M - 1). What is too far below any score, a mask, say, is as far as an int32 of scores can hold."""
     return np.rint(np.clip(distances.astype(np.float64) / step, -(2.0**29), 2.0**29)).astype(np.int32)[None]
+
+
+def _of_places(found: Relative, query_scale: float, key_scale: float) -> list[np.ndarray]:
+    """of_keys and of_queries int16 (1, P, width), in steps of keys and of queries, so that their products are in those
+    of scores; places int16 (1, 2M - 1)."""
+    tables = [
+        np.clip(np.rint(values.astype(np.float64) / scale), -(2**15), 2**15 - 1).astype(np.int16)[None]
+        for values, scale in ((found.of_keys, key_scale), (found.of_queries, query_scale))
+    ]
+    return [*tables, found.places.astype(np.int16)[None]]
 
 
 def dequantized(q: Quantizer, expr: Expr, found: Match) -> None:

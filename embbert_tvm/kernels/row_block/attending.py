@@ -22,6 +22,8 @@ def attending(spec: RowBlock, isa: Isa) -> Attending:
     attends = [stage for stage in spec.stages if isinstance(stage, Attend)]
     read = {(number, stage.query) for stage in attends for number in (stage.keys, stage.values)}
     tensors = frozenset(number for number, _ in read)
+    if any(stage.relative is not None for stage in attends):
+        return Attending(isa)
     if tensors & {getattr(s, "tensor", None) for s in spec.stages if not isinstance(s, (Attend, Load))}:
         return Attending(isa)
     made = [isa.attending(isa.padded(spec.values[q].parts[0]), width(spec.tensors[n].parts, isa)) for n, q in read]

@@ -15,7 +15,7 @@ from embbert_tvm.kernels.epilogues import LayerNorm, RmsNorm
 from embbert_tvm.kernels.isa import Isa
 from embbert_tvm.kernels.layouts import DSP_CODES, LOOKUP, ROWS
 from embbert_tvm.kernels.lookup import TABLE_WORDS
-from embbert_tvm.kernels.row_block import half, stages, streaming  # noqa: F401 (they register their stages)
+from embbert_tvm.kernels.row_block import attend, half, stages, streaming  # noqa: F401 (they register their stages)
 from embbert_tvm.kernels.row_block.attending import Attending, attending
 from embbert_tvm.kernels.row_block.scratch import Scratch, dot_columns, in_place, share, width
 from embbert_tvm.kernels.row_block.spec import (

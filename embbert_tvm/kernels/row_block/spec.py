@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embbert_tvm.kernels.attention import Places
 from embbert_tvm.kernels.integer_recurrence import IntegerRecurrence
 from embbert_tvm.kernels.integer_scan import IntegerScan
 from embbert_tvm.kernels.low_bits import WeightFormat
@@ -131,10 +132,10 @@ class Linear:
 @dataclass(frozen=True)
 class Attend:
     """value = attention of the queries of a value over tensors of keys and values, head by head: one part a head.
-    share: rows of queries for each of keys. distances: as of kernels/attention.py.
+    share: rows of queries for each of keys. distances, relative: as of kernels/attention.py.
 
-    Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,); distances int32 (heads, 2M - 1) where there are
-    any.
+    Arguments: exp int8 (256,); score_multiplier, ratio int32 (heads,); where there are any, distances int32 (heads,
+    2M - 1), and of_keys, of_queries int16 (heads, P, width), places int16 (heads, 2M - 1).
     """
 
     value: int
@@ -143,6 +144,7 @@ class Attend:
     values: int
     share: int = 1
     distances: int | None = None
+    relative: Places | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from embbert_tvm.kernels.attention import ENTRIES
 from embbert_tvm.kernels.builder import argument, i32, length, loop, store
 from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requantize, RequantizeWide, RmsNorm
 from embbert_tvm.kernels.fixed_point import multiply_high, saturate_wide
@@ -23,7 +22,6 @@ from embbert_tvm.kernels.product import RESIDUAL_BITS
 from embbert_tvm.kernels.row_block import weights
 from embbert_tvm.kernels.row_block.scratch import dot_columns, temporary, width
 from embbert_tvm.kernels.row_block.spec import (
-    Attend,
     Gather,
     Linear,
     Load,
@@ -334,58 +332,3 @@ def _start(stage: Linear, given: _Linear, block: BlockContext):
     if not given.residuals and all(isinstance(table, CompressedVector) for table, _ in given.small_tables):
         tables = tuple((table, lambda r, ids=ids: ids[0, block.row(r)]) for table, ids in given.small_tables)
     return Added(start, residual, tables)
-
-
-# Attend.
-
-
-@label.register(Attend)
-def _(stage: Attend, spec: RowBlock) -> str:
-    parts = spec.values[stage.query].parts
-    share = f"_share{stage.share}" if stage.share > 1 else ""
-    far = "" if stage.distances is None else f"_by_distance{stage.distances}"
-    return f"attend{f'{len(parts)}x' if len(parts) > 1 else ''}{parts[0]}{share}{far}"
-
-
-@declare.register(Attend)
-def _(stage: Attend, spec: RowBlock, isa: Isa) -> tuple:
-    heads = len(spec.values[stage.query].parts)
-    exp = argument("exp", (ENTRIES,), "int8")
-    factors = argument("score_multiplier", (heads,), "int32"), argument("ratio", (heads,), "int32")
-    if stage.distances is None:
-        return exp, *factors, None
-    return exp, *factors, argument("distances", (heads, 2 * stage.distances - 1), "int32")
-
-
-@emit.register(Attend)
-def _(stage: Attend, number: int, arguments: tuple, block: BlockContext) -> None:
-    exp, multiplier, ratio, far = arguments
-    isa, parts = block.attending.isa, block.spec.values[stage.query].parts
-    wide = isa.padded(parts[0])
-    keys, values = block.tensors[stage.keys], block.tensors[stage.values]
-    weight, count = block.softmax_weights(number), block.keys(stage.share)
-    query, out = block.scratch.values[stage.query], block.scratch.values[stage.value]
-
-    def head(h, first) -> None:
-        def at(start: int):
-            return isa.view_at(block.operands, start, first)
-
-        isa.scores(block.scores, at(query), keys, first, wide, count)
-        if far is not None:
-            _add_by_distance(block, far, stage.distances, h, count)
-        isa.softmax(weight, block.factor, block.scores, exp, multiplier[h], ratio[h], count)
-        isa.context(Destination(isa, at(out)), block.scores, weight, values, first, wide, block.factor, count)
-
-    if len(parts) == 1:
-        head(0, 0)
-        return
-    with loop("h", len(parts)) as h:
-        head(h, h * wide)
-
-
-def _add_by_distance(block: BlockContext, far, most: int, h, count) -> None:
-    """Add to each score what it has by the distance of its key from its query."""
-    isa = block.attending.isa
-    with loop("r", isa.rows) as r, loop("j", count) as j:
-        at = isa.at(r, j)
-        store(block.scores, block.scores[at] + far[h, j - block.row(r) + (most - 1)], *at)
