@@ -18,6 +18,9 @@ from embbert_tvm.training.recipe import PretrainRecipe
 _FIRST_TEXT_ID = len(SPECIAL_TOKENS)
 _MASKED, _BY_MASK, _BY_OTHER = 0.15, 0.8, 0.1  # BERT's shares: of the tokens; of those [MASK], another token
 _TEMPERATURE = 0.05  # of the contrastive loss
+# Only directions are taught. Without this, what a head is to read grew a hundred thousand times in a pass of ternary
+# weights, and nothing could be fine-tuned from it.
+_SIZE_WEIGHT, _LEAST_SIZE = 0.01, 1e-12  # of how far the mean square of what a head reads is from 1
 _GENERATOR_SHARE = 4  # ELECTRA (arXiv 2003.10555): a generator of a quarter of the discriminator's layers
 
 
@@ -67,6 +70,7 @@ class Trainee(nn.Module):
             alike = found @ goal.T / _TEMPERATURE
             losses["cosine"] = 1 - (found * goal).sum(1).mean()
             losses["contrastive"] = F.cross_entropy(alike, torch.arange(len(goal), device=goal.device))
+            losses["size"] = read.square().mean(1).clamp(min=_LEAST_SIZE).log().square().mean()
         else:
             losses["next"] = F.cross_entropy(self.is_next(read), goal)
         losses |= of_tokens
@@ -93,7 +97,7 @@ class Trainee(nn.Module):
 
     def _weight(self, name: str) -> float:
         recipe = self.recipe
-        weights = {"mlm": recipe.mlm_weight, "contrastive": recipe.contrastive_weight}
+        weights = {"mlm": recipe.mlm_weight, "contrastive": recipe.contrastive_weight, "size": _SIZE_WEIGHT}
         return (weights | {"replaced": recipe.replaced_weight}).get(name, 1.0)
 
 

@@ -129,6 +129,19 @@ def test_distillation_learns_the_vectors(tmp_path):
     assert history[-1].losses["cosine"] < 0.2 < 0.7 < history[0].losses["cosine"]
 
 
+def test_what_a_head_reads_keeps_its_size(tmp_path):
+    """Vectors that are a thousand times too long come to about 1 a number, though only their direction is taught."""
+    model = fresh()
+    with torch.no_grad():
+        for linear in (model.blocks[-1].attention_out, model.blocks[-1].conv_out):
+            linear.weight *= 1000
+    data = sentences()
+    pretrain(model, data, dataclasses.replace(RECIPE, epochs=30), tmp_path / "c")
+    with torch.no_grad():
+        size = torch.cat([model.features(torch.tensor([ids])) for ids in data.ids]).square().mean().sqrt()
+    assert 0.2 < size < 50
+
+
 def test_every_architecture_learns_by_what_its_head_reads(tmp_path):
     """The first row of Mamba, which is causal, is [CLS] alone: of it nothing could be told of a text."""
     torch.manual_seed(0)
