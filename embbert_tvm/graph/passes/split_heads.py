@@ -41,7 +41,7 @@ class _Linear:
 
     def of(self, part: slice) -> _Linear:
         """The map to some of the columns."""
-        return _Linear(self.rows, *(None if v is None else v[..., part] for v in self._values))
+        return _Linear(self.rows, *(None if v is None else v[..., part] for v in self.values))
 
     def rotated(self, first: np.ndarray, second: np.ndarray) -> _Linear:
         """(-second, first) of the columns."""
