@@ -103,3 +103,18 @@ def test_a_text_of_which_nothing_finite_comes_is_too_short():
     """
     door = normalize(model(ANY, body, tail=normal(CLASSES)))
     assert door.least == 2
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "x = Gather(table, ids) r = Slice(x, two, most, axis)",
+        "s = Slice(ids, two, most, axis) r = Gather(table, s)",
+    ],
+    ids=["rows", "ids"],
+)
+@pytest.mark.parametrize(("kind", "least"), [("ReduceMean", 3), ("ReduceSum", 2)])
+def test_a_text_of_which_nothing_is_left_to_average_is_too_short(kind, least, cut):
+    """onnxruntime makes 0 of the mean of no rows; a slice from 2 of fewer tokens is no L - 2 of them."""
+    rows = f"{cut} y = {kind}<keepdims = 0>(r, axis) out = MatMul(y, fc)"
+    assert normalize(model(ANY, rows, two=np.array([2]), most=np.array([2**31]))).least == least

@@ -86,7 +86,7 @@ def normalize(
     to_lookups(plain.graph)
     vocabulary = _vocabulary(plain, Probe(plain), static)
     inline_control_flow(plain, vocabulary)
-    least, most = _limits(before, vocabulary, longest, describe(ids)) if static is None else (static, static)
+    least, most = _limits(plain, vocabulary, longest, describe(ids)) if static is None else (static, static)
     if static is None and least == most:
         return _of_one_length(model, least, separator, padding, keeps_scores)
     if only is None and (fixed := fixed_length(ids)) is not None:
@@ -157,14 +157,15 @@ def _samples(length: int, vocabulary: int) -> list[np.ndarray]:
     return [random_ids(length, vocabulary), np.full((1, length), vocabulary - 1)]
 
 
-def _limits(probe: Probe, vocabulary: int, longest: int | None, ids: str) -> tuple[int, int | None]:
+def _limits(model: onnx.ModelProto, vocabulary: int, longest: int | None, ids: str) -> tuple[int, int | None]:
     """The fewest and the most tokens that a model takes; the most None where it is not below what is wished."""
+    probe, leaves_none = Probe(model), _leaves_none(model, vocabulary)
 
     def takes(length: int) -> bool:
         return probe.runs(_samples(length, vocabulary))
 
     def answers(length: int) -> bool:
-        return takes(length) and probe.is_finite(random_ids(length, vocabulary))
+        return takes(length) and probe.is_finite(random_ids(length, vocabulary)) and not leaves_none(length)
 
     # A shorter text may leave nothing to be averaged; what is finite nowhere is said so later.
     least = next((n for n in _SHORTEST_TRIED if answers(n)), None) or next(filter(takes, _SHORTEST_TRIED), None)
@@ -178,6 +179,28 @@ def _limits(probe: Probe, vocabulary: int, longest: int | None, ids: str) -> tup
     if takes(wished + 1):
         return least, None
     return least, wished if takes(wished) else _last(takes, least, wished)
+
+
+def _leaves_none(model: onnx.ModelProto, vocabulary: int) -> Callable[[int], bool]:
+    """The function of a length that tells whether a text of it is too short for what is cut off: whether none is left
+    to be averaged, of which onnxruntime makes 0, or fewer than none."""
+    nodes = list(model.graph.node)
+    cut = {node.output[0] for node in nodes if node.op_type == "Slice"}
+    reducing = [n for n in nodes if n.op_type.startswith(("Reduce", "Global")) and n.op_type != "ReduceSum"]
+    averaged = {node.input[0] for node in reducing}
+    made = {name for node in nodes for name in node.output}
+    probe = Probe(model, sorted(cut | (averaged & made))) if cut else None
+
+    def empty(length: int) -> set[str]:
+        ids = random_ids(length, vocabulary)
+        found = probe(ids) if probe is not None and probe.runs([ids]) else {}
+        return {name for name, value in found.items() if np.ndim(value) > 1 and np.size(value) == 0}
+
+    def leaves_none(length: int) -> bool:
+        none = empty(length)
+        return bool(none & averaged) or bool(none and none & cut & empty(length + 1))
+
+    return leaves_none
 
 
 def _last(takes: Callable[[int], bool], low: int, high: int) -> int:
