@@ -112,7 +112,7 @@ def _choice_options() -> list[Callable[[Callable], Callable]]:
             "--ngram-bytes",
             type=SIZE,
             hidden=True,
-            help="Of the n-grams' table: of long texts 400k and more may gain.  [default: 51k]",
+            help="Of the n-grams' table: of long texts 400k may gain.  [default: 51000]",
         ),
         click.option(
             "--measure/--no-measure",
