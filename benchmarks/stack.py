@@ -22,7 +22,8 @@ from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.candidates import Limits, median_text
 from embbert_tvm.training.evaluate import Texts, float_runner, run_all
 from embbert_tvm.training.job import calibrate
-from embbert_tvm.training.linear import DEFAULT_BYTES, fit_ngrams
+from embbert_tvm.training.linear import fit_ngrams
+from embbert_tvm.training.recipe import NGRAM_BYTES
 from embbert_tvm.training.record import read_record, write_record
 from embbert_tvm.training.selection import Criteria, select, variants_of, weigh_head
 
@@ -31,19 +32,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of train.tsv.xz and dev.tsv.xz")
-    parser.add_argument("--ngram-bytes", type=int, default=DEFAULT_BYTES)
+    parser.add_argument("--ngram-bytes", type=int, default=NGRAM_BYTES)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the models")
     args = parser.parse_args()
     train, dev = (read_examples(args.data / f"{name}.tsv.xz") for name in ("train", "dev"))
     labels = read_folder(args.models[0]).labels
     assert labels is not None
     baseline = fit_ngrams(train, dev, labels, table_bytes=args.ngram_bytes)
+    expected = np.array([labels.index(x.label) for x in dev])
+    criteria = Criteria(Limits(), None, median_text(dev))
     features = baseline.model.features
     print(f"n-grams, {baseline.model.bytes:,} bytes, characters up to {features.longest}: {baseline.dev_accuracy:.4f}")
     for path in args.models:
         folder = read_folder(path)
         assert folder.labels == labels
-        expected = np.array([labels.index(x.label) for x in dev])
         logits = run_all(float_runner(folder), Texts.of(folder, dev).ids)
         variants = variants_of(folder.config.title, logits, expected, baseline, None)
         model = load_classifier(folder)
@@ -54,7 +56,6 @@ def main() -> None:
             export_folder(written)
             write_record(place, record)
             calibrate(written, dev)
-            criteria = Criteria(Limits(), None, median_text(dev))
             chosen, _ = select(place, folder.name, variants, criteria)
             write_record(place, dataclasses.replace(record, wide_weight=chosen.weight))
         weights = "alone" if chosen.weight is None else f"{chosen.own_weight:g} and {chosen.weight:g} times the n-grams"

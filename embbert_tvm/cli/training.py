@@ -11,7 +11,7 @@ import click
 
 from embbert_tvm import progress
 from embbert_tvm.cli.options import DURATION, MILLISECONDS, NAMED_FILE, SIZE, plot_option
-from embbert_tvm.training.recipe import EXCHANGED, SELECTIONS, Recipe
+from embbert_tvm.training.recipe import EXCHANGED, NGRAM_BYTES, SELECTIONS, Recipe
 
 if TYPE_CHECKING:
     from embbert_tvm.training.best import Teaching
@@ -111,8 +111,10 @@ def _choice_options() -> list[Callable[[Callable], Callable]]:
         click.option(
             "--ngram-bytes",
             type=SIZE,
+            default=NGRAM_BYTES,
+            show_default=True,
             hidden=True,
-            help="Of the n-grams' table: of long texts 400k may gain.  [default: 51000]",
+            help="Of the n-grams' table: of long texts 400k may gain.",
         ),
         click.option(
             "--measure/--no-measure",
@@ -179,8 +181,7 @@ def job_options(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]
     also = found["also"]
     if len(dict(also)) < len(also):
         raise click.UsageError("--also: give each head a name of its own")
-    size = found.pop("ngram_bytes")
-    return found | {"also": dict(also)} | ({} if size is None else {"ngram_bytes": int(size)})
+    return found | {"also": dict(also), "ngram_bytes": int(found["ngram_bytes"])}
 
 
 def limits_of(options: dict[str, Any]) -> Limits:

@@ -56,6 +56,10 @@ class Dataflow:
     def uses(self, var: Var) -> int:
         return self._uses[var]
 
+    def single_use(self, expr: Expr) -> bool:
+        """Whether `expr` is a variable that is used once at most."""
+        return isinstance(expr, Var) and self.uses(expr) <= 1
+
     def match(self, expr: Expr, op: str) -> Call | None:
         """The call of `op` (a Relax operator's name without `relax.`) that makes `expr`, or None."""
         made = self.producer(expr)
@@ -248,6 +252,14 @@ class Rebuilder:
         # A value that a rule replaced has left its name to the replacement, which was emitted as name1.
         names = {v: self._wanted[v] for v, _ in Dataflow(mod).bindings if v.name != self._wanted.get(v, v.name)}
         return Rebuilder(mod, names=names).run(keep) if names and not self._names else mod
+
+
+def summands(graph: Dataflow | Rebuilder, expr: Expr) -> list[Expr]:
+    """What `expr` is the sum of, where nothing else reads the sums."""
+    total = graph.match(expr, "add")
+    if total is None or not graph.single_use(expr):
+        return [expr]
+    return [part for side in total.args for part in summands(graph, side)]
 
 
 def keep(call: Call, graph: Rebuilder) -> None:

@@ -24,9 +24,9 @@ from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, b
 from embbert_tvm.training.few import fit_few
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.further import further_accuracies, with_further
-from embbert_tvm.training.linear import DEFAULT_BYTES, LinearFit, fit_ngrams
+from embbert_tvm.training.linear import LinearFit, fit_ngrams
 from embbert_tvm.training.lora import add_lora, merge_lora
-from embbert_tvm.training.recipe import EXCHANGED, Recipe, TeacherRecipe
+from embbert_tvm.training.recipe import EXCHANGED, NGRAM_BYTES, Recipe, TeacherRecipe
 from embbert_tvm.training.record import TrainingRecord, recorded_set, write_record
 from embbert_tvm.training.result import Result, card
 from embbert_tvm.training.search import Found, Training, search
@@ -79,7 +79,7 @@ class Job:
     replaced: int = 0  # the same of texts in which words of auxiliary texts replace some
     auxiliary: tuple[Path, ...] = ()  # text of any kind, as `unlabelled`
     wide: bool | None = None  # whether hashed n-grams are added to the model; None: where dev gains by them
-    ngram_bytes: int = DEFAULT_BYTES  # of the n-grams' table
+    ngram_bytes: int = NGRAM_BYTES  # of the n-grams' table
     budget: float | None = None  # seconds for a search of learning rate and epochs; None: the recipe as it is
     limits: Limits = field(default_factory=Limits)
     held_out: tuple[Path, ...] = ()  # TSVs, beside dev, whose texts nothing may be trained on: the test sets
@@ -98,7 +98,7 @@ class Job:
         """Those of these options that the job has."""
         values = {
             "--regression": self.regression, "--precision": self.precision, "--lora": self.lora, "--also": self.also,
-            "--budget": self.budget, "--ngram-bytes": self.ngram_bytes != DEFAULT_BYTES, "teachers": self.teachers,
+            "--budget": self.budget, "--ngram-bytes": self.ngram_bytes != NGRAM_BYTES, "teachers": self.teachers,
         }  # fmt: skip
         return [name for name in names if values[name]]
 

@@ -23,6 +23,7 @@ from embbert_tvm.training.linear_problems import (
     minimize,
 )
 from embbert_tvm.training.optimization import one_thread
+from embbert_tvm.training.recipe import NGRAM_BYTES
 
 STRENGTHS = (
     0.3,
@@ -36,7 +37,6 @@ LOW_RANK_STRENGTHS = (0.3, 1.0, 3.0)
 FEW_STRENGTHS = (1.0, 10.0, 100.0)
 # Words alone fill a table less: of long texts, films' reviews in 51 kB, dev says 90.6 for 89.8, of short ones less.
 KINDS = (NgramFeatures(1), NgramFeatures(1, longest=0))
-DEFAULT_BYTES = 51_000  # with the code and tables of embbert_ngrams.h 64 kB
 _MANY_FEATURES = 2e7  # of all training texts: more are fitted with few strengths, to be done within minutes
 _MANY_OUTPUTS, _OUTPUTS_A_RANK = 32, 3  # of so many the table has a third as many columns, projected to them
 _PATIENCE = 2  # strengths in a row that may be worse than the best
@@ -60,7 +60,7 @@ def fit_ngrams(
     dev: Sequence[Example],
     labels: Sequence[str],
     features: NgramFeatures | None = None,
-    table_bytes: int = DEFAULT_BYTES,
+    table_bytes: int = NGRAM_BYTES,
     strengths: Sequence[float] | None = None,
 ) -> LinearFit:
     """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths, and where no features

@@ -97,8 +97,13 @@ class Trainee(nn.Module):
 
     def _weight(self, name: str) -> float:
         recipe = self.recipe
-        weights = {"mlm": recipe.mlm_weight, "contrastive": recipe.contrastive_weight, "size": _SIZE_WEIGHT}
-        return (weights | {"replaced": recipe.replaced_weight}).get(name, 1.0)
+        weights = {
+            "mlm": recipe.mlm_weight,
+            "replaced": recipe.replaced_weight,
+            "contrastive": recipe.contrastive_weight,
+            "size": _SIZE_WEIGHT,
+        }
+        return weights.get(name, 1.0)
 
 
 def generator_of(model: TextClassifier) -> TextClassifier:

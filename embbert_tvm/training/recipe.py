@@ -11,6 +11,8 @@ SELECTIONS = ("metric", "loss")
 # three.
 EXCHANGED = 3
 
+NGRAM_BYTES = 51_000  # of the n-grams' table: with the code and tables of embbert_ngrams.h 64 kB
+
 
 @dataclass(frozen=True)
 class Recipe:

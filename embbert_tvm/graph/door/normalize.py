@@ -86,7 +86,11 @@ def normalize(
     to_lookups(plain.graph)
     vocabulary = _vocabulary(plain, Probe(plain), static)
     inline_control_flow(plain, vocabulary)
-    least, most = _limits(plain, vocabulary, longest, describe(ids)) if static is None else (static, static)
+    least, most = (
+        _limits(before, _leaves_none(plain, vocabulary), vocabulary, longest, describe(ids))
+        if static is None
+        else (static, static)
+    )
     if static is None and least == most:
         return _of_one_length(model, least, separator, padding, keeps_scores)
     if only is None and (fixed := fixed_length(ids)) is not None:
@@ -157,9 +161,10 @@ def _samples(length: int, vocabulary: int) -> list[np.ndarray]:
     return [random_ids(length, vocabulary), np.full((1, length), vocabulary - 1)]
 
 
-def _limits(model: onnx.ModelProto, vocabulary: int, longest: int | None, ids: str) -> tuple[int, int | None]:
+def _limits(
+    probe: Probe, leaves_none: Callable[[int], bool], vocabulary: int, longest: int | None, ids: str
+) -> tuple[int, int | None]:
     """The fewest and the most tokens that a model takes; the most None where it is not below what is wished."""
-    probe, leaves_none = Probe(model), _leaves_none(model, vocabulary)
 
     def takes(length: int) -> bool:
         return probe.runs(_samples(length, vocabulary))

@@ -15,7 +15,7 @@ import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import Call
 
-from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite, shape
+from embbert_tvm.graph.dataflow import Rebuilder, constant, op_name, rewrite, shape, summands
 from embbert_tvm.graph.passes.relative import Gathered, find_gathered, unstacked
 from embbert_tvm.graph.passes.rotary import find_one_of_several, find_rotated
 
@@ -172,7 +172,7 @@ class _Scores:
 
 def _scores(expr: relax.Expr, graph: Rebuilder) -> _Scores | None:
     bias, gathered, products = None, [], []
-    for part in _summands(unstacked(expr, graph), graph):
+    for part in summands(graph, unstacked(expr, graph)):
         if (found := _by_head(part, graph)) is not None and bias is None:
             bias = found
             continue
@@ -185,14 +185,6 @@ def _scores(expr: relax.Expr, graph: Rebuilder) -> _Scores | None:
             return None
         products.append((*product.args, factor))
     return _Scores(*products[0], bias, tuple(gathered)) if len(products) == 1 else None
-
-
-def _summands(expr: relax.Expr, graph: Rebuilder) -> list[relax.Expr]:
-    """What `expr` is the sum of, where nothing else reads the sums."""
-    total = graph.match(expr, "add")
-    if total is None or not graph.single_use(expr):
-        return [expr]
-    return [part for side in total.args for part in _summands(side, graph)]
 
 
 def _by_head(expr: relax.Expr, graph: Rebuilder) -> Call | None:

@@ -8,7 +8,7 @@ import numpy as np
 from tvm.ir import Call
 
 from embbert_tvm.errors import InputError
-from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, transposed_of
+from embbert_tvm.graph.dataflow import Dataflow, Expr, constant, op_name, shape, summands, transposed_of
 from embbert_tvm.graph.distances import Relative, by_distance, gathered, relative
 from embbert_tvm.graph.names import plain
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
@@ -38,7 +38,7 @@ class Match:
 def _scores(graph: Dataflow, expr: Expr) -> tuple[Call, np.ndarray | None, Relative | None] | None:
     """The product of queries and keys that `expr` is, and what it has added by distance."""
     product, distances, found = None, None, []
-    for part in _summands(graph, expr):
+    for part in summands(graph, expr):
         if str(shape(part)) != str(shape(expr)):
             return None
         if (one := gathered(graph, part)) is not None:
@@ -55,14 +55,6 @@ def _scores(graph: Dataflow, expr: Expr) -> tuple[Call, np.ndarray | None, Relat
     if any(not one.rows.same_as(query if one.of_keys else key) for one in found):
         return None
     return product, distances, relative(found) if found else None
-
-
-def _summands(graph: Dataflow, expr: Expr) -> list[Expr]:
-    """What `expr` is the sum of, where nothing else reads the sums."""
-    total = graph.match(expr, "add")
-    if total is None or graph.uses(expr) != 1:
-        return [expr]
-    return [part for side in total.args for part in _summands(graph, side)]
 
 
 def match(graph: Dataflow, expr: Expr) -> Match | None:
