@@ -21,6 +21,7 @@ from embbert_tvm.training.linear_problems import (
     SparseTexts,
     frequency_weights,
     minimize,
+    ratio_weights,
 )
 from embbert_tvm.training.optimization import one_thread
 from embbert_tvm.training.recipe import NGRAM_BYTES
@@ -63,25 +64,31 @@ def fit_ngrams(
     table_bytes: int = NGRAM_BYTES,
     strengths: Sequence[float] | None = None,
 ) -> LinearFit:
-    """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths, and where no features
-    are given among `KINDS`, by accuracy, then loss.
+    """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths, where no features are
+    given among `KINDS`, and whether weights grow by labels' ratios too (`ratio_weights`), by accuracy, then loss.
 
     Where no `strengths` are given they are `STRENGTHS`, or of long or very many texts `FEW_STRENGTHS`.
     Raises InputError where so many bytes hold no bucket for each class.
     """
     one_thread()
     kinds = KINDS if features is None else (features,)
-    fits = [_fit(train, dev, tuple(labels), kind, table_bytes, strengths) for kind in kinds]
-    return max(fits, key=lambda fit: (fit.dev_accuracy, -fit.dev_loss))
+    given = (train, dev, tuple(labels), table_bytes, strengths)
+    best = max((_fit(*given, kind, by_ratios=False) for kind in kinds), key=_by_dev)
+    return max(best, _fit(*given, best.model.features, by_ratios=True), key=_by_dev)
+
+
+def _by_dev(fit: LinearFit) -> tuple[float, float]:
+    return fit.dev_accuracy, -fit.dev_loss
 
 
 def _fit(
     train: Sequence[Example],
     dev: Sequence[Example],
     labels: tuple[str, ...],
-    features: NgramFeatures,
     table_bytes: int,
     strengths: Sequence[float] | None,
+    features: NgramFeatures,
+    by_ratios: bool,
 ) -> LinearFit:
     """The best model of features whose buckets are as many as the bytes hold."""
     outputs = outputs_of(len(labels))
@@ -92,6 +99,8 @@ def _fit(
     targets = torch.tensor([index[x.label] for x in train])
     expected = np.array([index.get(x.label, -1) for x in dev])
     weights = frequency_weights(bags[0], features.buckets)
+    if by_ratios:
+        weights *= ratio_weights(bags[0], targets.numpy(), features.buckets, len(labels))
     matrix = SparseTexts.of(bags[0], weights)
     problem: Problem
     if rank is None:
@@ -111,8 +120,9 @@ def _fit(
         logits = model.logits_of(bags[1])
         accuracy, loss = _scores(logits, expected)
         tried.append((strength, accuracy))
-        if best is None or (accuracy, -loss) > (best.dev_accuracy, -best.dev_loss):
-            best, worse = LinearFit(model, accuracy, loss, strength, tried, logits), 0
+        fit = LinearFit(model, accuracy, loss, strength, tried, logits)
+        if best is None or _by_dev(fit) > _by_dev(best):
+            best, worse = fit, 0
         else:
             worse += 1
             if worse == _PATIENCE:

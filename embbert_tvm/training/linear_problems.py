@@ -15,15 +15,35 @@ from embbert_tvm.data.ngrams import Bags
 
 _TEXTS = 2048  # whose features are counted together
 _STRENGTH_OF_START = 10.0  # of the full rank that a low one starts from
+_LEAST_CHANGE = 1e-10  # of a loss of about 1: after a new strength the first step, down the gradient, is short
 _STEPS = 40  # of L-BFGS for each strength, from the weights of the one before
 
 
 def frequency_weights(bags: Bags, buckets: int) -> Tensor:
     """ln((1 + texts) / (1 + texts with the bucket)) + 1, float32 (buckets,): how freely a bucket's weight may grow."""
-    texts = np.zeros(buckets, np.int64)
-    for _, column, _ in _counted(bags, buckets):
-        texts += np.bincount(column, minlength=buckets)
+    texts = _texts_with(bags, np.zeros(len(bags), np.int64), buckets, 1)[:, 0]
     return torch.from_numpy((np.log((1 + len(bags)) / (1 + texts)) + 1).astype(np.float32))
+
+
+def ratio_weights(bags: Bags, targets: np.ndarray, buckets: int, labels: int) -> Tensor:
+    """Root of the mean over labels of |ln(p / q)|, float32 (buckets,): how unlike the labels' use of a bucket is.
+
+    p: the share of a label's texts that have the bucket, one more text with it and one without; q: of all others.
+    After Wang and Manning, "Baselines and Bigrams" (2012), whose ratios of two labels are features' values.
+    """
+    found = _texts_with(bags, targets, buckets, labels)
+    texts = np.bincount(targets, minlength=labels)
+    others = found.sum(1, keepdims=True) - found
+    ratios = np.log((found + 1) / (texts + 2)) - np.log((others + 1) / (texts.sum() - texts + 2))
+    return torch.from_numpy(np.sqrt(np.abs(ratios).mean(1)).astype(np.float32))
+
+
+def _texts_with(bags: Bags, targets: np.ndarray, buckets: int, labels: int) -> np.ndarray:
+    """How many texts of each label have a bucket, int64 (buckets, labels)."""
+    found = np.zeros(buckets * labels, np.int64)
+    for row, column, _ in _counted(bags, buckets):
+        found += np.bincount(column * np.int64(labels) + targets[row], minlength=len(found))
+    return found.reshape(buckets, labels)
 
 
 def _counted(bags: Bags, buckets: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -87,7 +107,7 @@ def minimize(problem: Problem, start: Tensor, strength: float) -> Tensor:
     held = 1 / (strength * problem.texts)
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [parameters], max_iter=_STEPS, history_size=8, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [parameters], max_iter=_STEPS, history_size=8, tolerance_change=_LEAST_CHANGE, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

@@ -4,13 +4,21 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from embbert_tvm.data.dataset import Example, read_examples
-from embbert_tvm.data.ngrams import NgramFeatures
+from embbert_tvm.data.ngrams import NgramFeatures, hash_texts
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.ngrams import load_ngram_model
 from embbert_tvm.training import linear, linear_problems
 from embbert_tvm.training.linear import fit_ngrams, with_buckets
+from embbert_tvm.training.linear_problems import (
+    FullRank,
+    SparseTexts,
+    frequency_weights,
+    minimize,
+    ratio_weights,
+)
 
 RNG = random.Random(0)
 WORDS = ["".join(RNG.choices("bcdfghjklmnprst", k=5)) for _ in range(60)]
@@ -59,6 +67,47 @@ def test_dev_chooses_between_words_with_characters_and_words_alone():
     said = [(RNG.choice(("early late", "late early")), RNG.choices(WORDS, k=5)) for _ in range(300)]
     orders = [Example(order[0], " ".join([order, *others])) for order, others in said]
     assert fit_ngrams(orders[:200], orders[200:], ["e", "l"], table_bytes=200).model.features.longest == 0
+
+
+def test_weights_by_ratios_are_how_unlike_the_labels_use_of_a_bucket_is():
+    features = NgramFeatures(997, words=1, longest=0)
+    texts = ["both red", "both red", "both", "both", "both blue", "both"]
+    targets = np.array([0, 0, 0, 1, 1, 1])
+    weights = ratio_weights(hash_texts(features, texts), targets, 997, 2).numpy()
+    both, red, blue, none = hash_texts(features, ["both", "red", "blue", "green"]).buckets
+    assert weights[both] == 0
+    assert weights[none] == 0
+    np.testing.assert_allclose(weights[red], np.sqrt(np.log((3 / 5) / (1 / 5))), rtol=1e-6)
+    np.testing.assert_allclose(weights[blue], np.sqrt(np.log((2 / 5) / (1 / 5))), rtol=1e-6)
+    relabelled = ratio_weights(hash_texts(features, texts), 1 - targets, 997, 2).numpy()
+    np.testing.assert_allclose(weights, relabelled, rtol=1e-6)
+
+
+def test_dev_chooses_whether_weights_grow_by_ratios(monkeypatch):
+    """Of many words few tell the label; where each text has one, what else it has is held down."""
+    words = [f"word{i}" for i in range(3000)]
+    telling = [("good", "fine"), ("bad", "poor")]
+    examples = []
+    for i in range(400):
+        text = [*RNG.choices(words, k=30), RNG.choice(telling[i % 2])]
+        examples.append(Example("ab"[i % 2], " ".join(RNG.sample(text, len(text)))))
+    train, dev = examples[:200], examples[200:]
+    found = fit_ngrams(train, dev, ["a", "b"])
+    monkeypatch.setattr(linear, "ratio_weights", lambda bags, targets, buckets, labels: torch.ones(buckets))
+    assert found.dev_accuracy > fit_ngrams(train, dev, ["a", "b"]).dev_accuracy + 0.05
+
+
+def test_a_new_strength_is_minimized_from_the_weights_of_the_one_before():
+    """Of many buckets the first step down the gradient is so short that the loss hardly changes: it is not the last."""
+    words = [f"w{i}" for i in range(100_000)]
+    texts = [" ".join(RNG.choices(words, k=100)) for _ in range(4000)]
+    features = NgramFeatures(400_000, words=2, longest=0)
+    bags = hash_texts(features, texts)
+    matrix = SparseTexts.of(bags, frequency_weights(bags, features.buckets))
+    problem = FullRank(matrix, torch.tensor([RNG.randrange(2) for _ in texts]), features.buckets, 1)
+    before = minimize(problem, problem.start(), 30.0)
+    after = minimize(problem, before, 100.0)
+    assert float(problem.loss_and_gradient(after, 0.0)[0]) < 0.8 * float(problem.loss_and_gradient(before, 0.0)[0])
 
 
 def test_two_classes_pairs_and_labels_that_train_lacks(monkeypatch):
