@@ -30,6 +30,7 @@ import precisions  # noqa: E402
 import ship  # noqa: E402
 import suite  # noqa: E402
 import tutorial  # noqa: E402
+import typos  # noqa: E402
 
 ASSEMBLY = """\
 \t.type\tone, %function
@@ -351,3 +352,18 @@ def test_the_tutorials_set_has_each_label_as_often(tmp_path):
     write_examples(tmp_path / "all.tsv", [Example(label, "a b") for label in "xyxxyxz"])
     tutorial.write_set(tmp_path / "mine.tsv", tmp_path / "all.tsv", 2)
     assert [example.label for example in read_examples(tmp_path / "mine.tsv")] == ["x", "y", "x", "y", "z"]
+
+
+def test_typos_are_in_so_many_longer_words_and_one_edit_each():
+    examples = [Example("a", f"the w0rd {word} ends", word) for word in ("weather", "alarm", "berlin", "kettle") * 50]
+    assert typos.with_typos(examples, 0.0) == examples
+    some, all_of_them = typos.with_typos(examples, 0.3), typos.with_typos(examples, 1.0)
+    assert some == typos.with_typos(examples, 0.3)
+    assert [x.label for x in some] == [x.label for x in examples]
+    pairs = [(x.text_pair, y.text_pair) for x, y in zip(examples, some, strict=True)]
+    assert 0.2 < sum(x != y for x, y in pairs) / len(pairs) < 0.35  # an edit may not show
+    for before, after in zip(examples, all_of_them, strict=True):
+        words, found = before.text.split(" "), after.text.split(" ")
+        assert found[:2] == words[:2]  # too short, and no word of letters
+        assert all(abs(len(x) - len(y)) <= 1 for x, y in zip(words, found, strict=True))
+    assert {len(y.text_pair) - len(x.text_pair) for x, y in zip(examples, all_of_them, strict=True)} == {-1, 0, 1}
