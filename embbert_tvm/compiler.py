@@ -31,6 +31,7 @@ from embbert_tvm.graph.door import Door, content
 from embbert_tvm.graph.door.cut_tables import cut_tables
 from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
+from embbert_tvm.graph.llvm_run import WORTH_OPTIMIZING
 from embbert_tvm.graph.llvm_run import llvm_runner as llvm_runner
 from embbert_tvm.graph.precision import PrecisionPlan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import KernelSelection, Quantized
@@ -50,7 +51,6 @@ DEFAULT_MAX_LENGTH = 256
 REFERENCE_VECTORS = 10  # lengths from 1 to the most, beside these:
 REFERENCE_LENGTHS = (1, 2, 31, 64)
 ANSWER_TOKENS = 12  # of the known answer, where the model takes so many
-WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from embbert_tvm.codegen.macs import macs
 from embbert_tvm.graph.calibrate import Calibration
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
-from embbert_tvm.graph.llvm_run import llvm_machine
+from embbert_tvm.graph.llvm_run import llvm_machine, target_for
 from embbert_tvm.graph.names import fingerprint
 from embbert_tvm.graph.precision import PLANS, PRECISIONS, PrecisionPlan
 from embbert_tvm.graph.quantize import Quantized, quantize
@@ -74,7 +74,7 @@ class Texts:
 
 def logits(mod: IRModule, ids: Sequence[Sequence[int]], what: str = "running a plan") -> np.ndarray:
     """(texts, classes) by TVM's LLVM build, the same bits as the C of integer kernels. what: says what it does."""
-    machine = llvm_machine(mod)
+    machine = llvm_machine(mod, target_for(mod, sum(map(len, ids))))
     tensors = (tvm.runtime.tensor(np.asarray([i], np.int32)) for i in over(ids, what, "texts"))
     return np.array([machine["main"](tensor).numpy().reshape(-1) for tensor in tensors])
 

@@ -23,7 +23,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.graph import second_moments
 from embbert_tvm.graph.dataflow import Dataflow, Expr, dtype, is_tensor, number, shape, substitute
 from embbert_tvm.graph.equalize import adjustable, equalize
-from embbert_tvm.graph.llvm_run import llvm_machine
+from embbert_tvm.graph.llvm_run import llvm_machine, target_for
 from embbert_tvm.progress import over
 
 VERSION = 1
@@ -148,8 +148,11 @@ def observed(mod: IRModule) -> list[str]:
     return names
 
 
-def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A function from ids (1, L) to the values of the tensors `names`, run by TVM's LLVM build."""
+def runner(mod: IRModule, names: Sequence[str], tokens: int = 0) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function from ids (1, L) to the values of the tensors `names`, run by TVM's LLVM build.
+
+    tokens: how many it is to run over, which decides whether LLVM optimizes it.
+    """
     graph = Dataflow(mod)
     builder = relax.BlockBuilder(IRModule({g: f for g, f in mod.functions.items() if g.name_hint != "main"}))
     with builder.function("main", list(graph.function.params)):
@@ -160,7 +163,7 @@ def runner(mod: IRModule, names: Sequence[str]) -> Callable[[np.ndarray], list[n
             kept = [remap[v] for v, _ in graph.bindings if v.name in set(names)]
             out = builder.emit_output(relax.Tuple(kept))
         builder.emit_func_output(out)
-    machine = llvm_machine(builder.finalize())
+    machine = llvm_machine(builder.finalize(), target_for(mod, tokens))
     return lambda ids: [t.numpy() for t in machine["main"](tvm.runtime.tensor(ids))]
 
 
@@ -179,7 +182,9 @@ class _Ranges:
 def _ranges(mod: IRModule, batches: Sequence[np.ndarray], by_channel: Sequence[str]) -> _Ranges:
     """Raises InputError where a tensor has no finite value. by_channel: the tensors whose `bounds` are looked for."""
     names = observed(mod)
-    found = _Ranges(names, runner(mod, names), np.full(len(names), np.inf), np.full(len(names), -np.inf), {})
+    # Each text is run twice: for ranges, and for histograms.
+    run = runner(mod, names, 2 * sum(ids.size for ids in batches))
+    found = _Ranges(names, run, np.full(len(names), np.inf), np.full(len(names), -np.inf), {})
     for ids in over(batches, "calibrating, ranges", "texts"):
         for n, (name, value) in enumerate(zip(names, found.run(ids), strict=True)):
             # A mask may hold -inf, which no scale is to reach.

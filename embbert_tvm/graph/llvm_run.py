@@ -7,12 +7,28 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tvm
 from tvm import IRModule, relax
+from tvm.ir import GenericConst
 
+from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
 
 # A few runs are not worth LLVM's optimizations, which take most of a minute.
 UNOPTIMIZED = {"kind": "llvm", "opt-level": 0}
+WORTH_OPTIMIZING = 2**28  # multiplications that LLVM's optimizations, 0.4 s for a small model, pay for
+
+
+def target_for(mod: IRModule, tokens: int) -> tvm.target.Target:
+    """The target of LLVM that builds a module and runs it over so many tokens in the least time.
+
+    A token multiplies by each constant once, as much as is counted; what `take` reads rows of is no factor.
+    """
+    factors = 0
+    for _, value in Dataflow(mod).bindings:
+        arguments = list(getattr(value, "args", ()))[op_name(value) == "take" :]
+        operands = [part for one in arguments for part in (one, *getattr(one, "fields", ()))]
+        factors += sum(int(one.value.numpy().size) for one in operands if isinstance(one, GenericConst))
+    return tvm.target.Target("llvm" if factors * tokens > WORTH_OPTIMIZING else UNOPTIMIZED)
 
 
 def llvm_machine(mod: IRModule, target: tvm.target.Target | str = "llvm") -> relax.VirtualMachine:
