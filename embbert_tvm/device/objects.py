@@ -2,7 +2,7 @@
 
 An object is taken from there where the compiler, the flags that decide it, the file, and every header are what they
 were: headers that lie in the folders of `-I` or beside the file by their content, the toolchain's own by their size and
-time.
+time. A macro of ours decides only what names it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from embbert_tvm.cache import cache_folder, digest, keep, load
@@ -25,6 +25,8 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+(?:[<"]([^>"\n]+)[>"]|\w)', 
 _VARIABLES = ("CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
 _TOLD = "-fcallgraph-info"  # by which GCC tells of an object, beside it: no bit of the object is another
 _HEADERS = "headers"
+# Macros that a build gives, of which no header of a toolchain knows.
+_MACRO, _WORD = re.compile(r"-D((?:EMBBERT|embbert|SERVER)_\w+)"), re.compile(rb"\b(?:EMBBERT|embbert|SERVER)_\w+|##")
 
 
 def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path, output: Path) -> None:
@@ -65,10 +67,17 @@ def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) 
         return None
     content = source.read_bytes()
     where = [source.parent, *folders]
-    headers = (part for path in _headers(content, where) for part in (path.name, path.read_bytes()))
+    headers = [part for path in _headers(content, where) for part in (path.name.encode(), path.read_bytes())]
     variables = (f"{name}={os.environ.get(name, '')}" for name in _VARIABLES)
-    decisive = (flag for flag in flags if not flag.startswith(_TOLD))
+    words = set(_WORD.findall(b" ".join([content, *headers])))
+    decisive = (flag for flag in flags if not flag.startswith(_TOLD) and not _is_unused(flag, words))
     return digest([compiler, *variables, *decisive, "|", source.name, content, *headers])
+
+
+def _is_unused(flag: str, words: Container[bytes]) -> bool:
+    """Whether a flag defines a macro of ours that a file and its headers don't name, nor can put together."""
+    macro = _MACRO.match(flag)
+    return macro is not None and macro[1].encode() not in words and b"##" not in words
 
 
 def _headers(content: bytes, folders: Sequence[Path]) -> Iterator[Path]:

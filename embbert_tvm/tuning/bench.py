@@ -19,6 +19,7 @@ from embbert_tvm.codegen.lower import repeat_last, to_loops
 from embbert_tvm.device import board_header
 from embbert_tvm.device.build import BOARD_SUPPORT, C_FLAGS, FIRMWARE, library_folders, library_sources
 from embbert_tvm.device.linker import memory_script
+from embbert_tvm.device.objects import compile_object
 from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError
 from embbert_tvm.kernels import micro
@@ -76,8 +77,8 @@ class Bench:
             raise InputError(f"{board.name}: its board file names no driver for its serial port: nothing can measure")
         self.task, self.cpu, self.board, self.folder = task, cpu, board, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._flags = [*C_FLAGS, *cpu.cflags, *cpu.optimize, f"-I{FIRMWARE / 'include'}", f"-I{_MICRO}"]
-        self._flags += [f"-I{path}" for path in library_folders(cpu)]
+        self._includes = [FIRMWARE / "include", _MICRO, *library_folders(cpu)]
+        self._flags = [*C_FLAGS, *cpu.cflags, *cpu.optimize]
         self._objects = [*self._firmware(), self._data()]
 
     def _firmware(self) -> list[Path]:
@@ -90,11 +91,10 @@ class Bench:
         found = []
         names = ("tuning.c", "frames.c", *BOARD_SUPPORT, *self.cpu.firmware, self.board.uart.driver or "")
         for source in (*(FIRMWARE / "src" / name for name in names), *(path for _, path in library_sources(self.cpu))):
-            name, made = source.name, shared / f"firmware.{source.stem}.o"
-            if not made.is_file():
-                model = '-DEMBBERT_HEADER="tuning.h"'
-                call(self.cpu, "gcc", [*self._flags, f"-I{shared}", model, "-c", source, "-o", made], name)
-            found.append(made)
+            output = shared / f"firmware.{source.stem}.o"
+            if not output.is_file():
+                compile_object(self.cpu, self._flags, [*self._includes, shared], source, output)
+            found.append(output)
         return found
 
     def _data(self) -> Path:
@@ -114,8 +114,12 @@ class Bench:
         """The object of a candidate. Raises WorkError for C that the compiler does not take."""
         source = self.folder / f"{made.symbol}.c"
         source.write_text(made.source)
+        return self._compiled(source, f"{self.task.name} {made.symbol}")
+
+    def _compiled(self, source: Path, what: str, *flags: str) -> Path:
         output = source.with_suffix(".o")
-        call(self.cpu, "gcc", [*self._flags, "-c", source, "-o", output], f"{self.task.name} {made.symbol}")
+        include = [f"-I{path}" for path in self._includes]
+        call(self.cpu, "gcc", [*self._flags, *include, *flags, "-c", source, "-o", output], what)
         return output
 
     def link(self, candidates: Sequence[Candidate], objects: Sequence[Path]) -> Path:
@@ -126,9 +130,7 @@ class Bench:
         buffers = sum(_up(a.before.nbytes) for a in self.task.arguments if not a.constant)
         table.write_text(self._table(candidates, arena))
         script.write_text(memory_script(self.board, arena + buffers, self.board.stack_bytes + _STATIC_BYTES))
-        unused = ["-Wno-unused", "-Wno-old-style-declaration"]
-        compiled = stem.with_suffix(".o")
-        call(self.cpu, "gcc", [*self._flags, *unused, "-c", table, "-o", compiled], "the table of candidates")
+        compiled = self._compiled(table, "the table of candidates", "-Wno-unused", "-Wno-old-style-declaration")
         link = [*self.cpu.cflags, *self._objects, compiled, *objects, "-T", script]
         link += [*self.cpu.ldflags, "-Wl,--gc-sections", *self.cpu.libraries, "-o", image]
         call(self.cpu, "gcc", link, self.task.name)

@@ -1,6 +1,10 @@
 /* Any bytes over the wire: the requests that are found in them are those of a parser that is only right. */
 #include "wire.h"
 
+#define PAYLOAD_MAX 264u
+uint8_t frame_buffer[FRAME_BYTES(PAYLOAD_MAX)];
+const size_t payload_max = PAYLOAD_MAX;
+
 /* Fed while the server waits: where nothing comes any more, the input is at its end. */
 void watchdog_feed(void)
 {

@@ -149,6 +149,24 @@ def test_where_a_macro_names_a_header_all_count(place):
     assert place.runs == 2
 
 
+@pytest.mark.parametrize(
+    ("flag", "text", "runs"),
+    [
+        ("-DEMBBERT_PROFILE=3", "", 1),
+        ("-DEMBBERT_PROFILE=3", "int profile = EMBBERT_PROFILE;\n", 2),
+        ("-DSERVER_TEXT_BYTES=9u", "#define JOIN(a, b) a##b\nint bytes = JOIN(SERVER_TEXT, _BYTES);\n", 2),
+    ],
+    ids=["not named", "named", "may be put together"],
+)
+def test_a_macro_of_ours_decides_what_names_it(place, flag, text, runs):
+    place.write("source/f.c", SOURCE + text)
+    place.flags.append(flag)
+    place.compile()
+    place.flags[-1] = f"{flag[:-1]}7" if flag.endswith("3") else "-DSERVER_TEXT_BYTES=7u"
+    place.compile()
+    assert place.runs == runs
+
+
 def test_without_a_cache_it_is_compiled_each_time(place, monkeypatch):
     first = place.compile()
     monkeypatch.setenv(cache.VARIABLE, "")

@@ -11,8 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model.h"
-
 enum { /* types of request; a reply is its request's with REPLY set */
     INFO = 0x01,
     RUN = 0x02,
@@ -37,15 +35,12 @@ enum { /* what an error reply says; DAMAGED and a LENGTH over the buffer come wi
     ERROR_STACK = 6
 };
 
-/* The longest payload: the ids of the longest text after what TRACE puts before them, or a text. */
-#ifndef SERVER_TEXT_BYTES
-#define SERVER_TEXT_BYTES (4u * EMBBERT_MAX_LENGTH)
-#endif
-#if EMBBERT_HAS_TOKENIZER
-#define PAYLOAD_MAX (8u + SERVER_TEXT_BYTES)
-#else
-#define PAYLOAD_MAX (8u + (EMBBERT_VOCABULARY > 65536 ? 4u : 2u) * EMBBERT_MAX_LENGTH)
-#endif
+/* Where a frame is received, and the longest payload that it may have: as long as what is served asks for, so that
+   main.c has both, and frames.c is the same for all. */
+enum { HEADER_BYTES = 8, CRC_BYTES = 4 };
+#define FRAME_BYTES(payload) (HEADER_BYTES + (payload) + CRC_BYTES)
+extern uint8_t frame_buffer[];
+extern const size_t payload_max;
 
 typedef struct {
     uint8_t type;

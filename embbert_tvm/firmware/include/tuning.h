@@ -6,11 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What frames.h asks of a model. */
-#define EMBBERT_MAX_LENGTH 1
-#define EMBBERT_VOCABULARY 1
-#define EMBBERT_HAS_TOKENIZER 0
-
 /* Bytes that a kernel writes, as they are before each run. */
 typedef struct {
     void *to;

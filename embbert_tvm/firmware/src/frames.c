@@ -12,14 +12,12 @@ enum {
     SYNC_0 = 0xEB,
     SYNC_1 = 0xB7,
     VERSION = 2,
-    HEADER_BYTES = 8,
-    CRC_BYTES = 4,
     IDLE_MS = 1000, /* between two looks at the watchdog while nothing is asked */
     GAP_MS = 50 /* far over the pauses that USB adapters and schedulers of desks make inside of a frame */
 };
 
 /* The receive buffer: the first `received` bytes of a frame, or of what may become one. */
-static uint8_t frame[HEADER_BYTES + PAYLOAD_MAX + CRC_BYTES];
+static uint8_t *const frame = frame_buffer;
 static size_t received;
 
 /* ---- CRC-32: reflected polynomial 0xEDB88320, four bits a step ---- */
@@ -158,7 +156,7 @@ static request_t take_request(size_t *taken)
     }
     request.sequence = get_u16(frame + 4);
     request.length = get_u16(frame + 6);
-    if (request.length > PAYLOAD_MAX) {
+    if (request.length > payload_max) {
         reply_error(&request, ERROR_LENGTH);
         resync();
         return request;

@@ -41,6 +41,18 @@ enum { ID_BYTES = 2 };
 #define put_id(id) put_u16((uint16_t)(id))
 #endif
 
+/* The longest payload: the ids of the longest text after what TRACE puts before them, or a text. */
+#ifndef SERVER_TEXT_BYTES
+#define SERVER_TEXT_BYTES (4u * EMBBERT_MAX_LENGTH)
+#endif
+#if EMBBERT_HAS_TOKENIZER
+#define PAYLOAD_MAX (8u + SERVER_TEXT_BYTES)
+#else
+#define PAYLOAD_MAX (8u + ID_BYTES * EMBBERT_MAX_LENGTH)
+#endif
+uint8_t frame_buffer[FRAME_BYTES(PAYLOAD_MAX)];
+const size_t payload_max = PAYLOAD_MAX;
+
 static request_t request; /* in hand; server_fault() needs it too */
 
 void server_fault(uint32_t status, uint32_t address)

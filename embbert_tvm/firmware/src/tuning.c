@@ -10,7 +10,10 @@
 #include "port.h"
 #include "tuning.h"
 
-enum { TRIAL = 0x10 }; /* a request: the number of a candidate, two bytes */
+enum { TRIAL = 0x10, TRIAL_BYTES = 2 }; /* a request: the number of a candidate, two bytes */
+
+uint8_t frame_buffer[FRAME_BYTES(TRIAL_BYTES)];
+const size_t payload_max = TRIAL_BYTES;
 
 static request_t request; /* in hand; server_fault() needs it too */
 
