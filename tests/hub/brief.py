@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import kinds
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from torch.nn import functional
 
@@ -18,11 +19,19 @@ _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def tokenizer_of(texts: list[str], vocabulary: int) -> Tokenizer:
-    """WordPiece of BERT's kind with the special ids of kinds.py."""
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """WordPiece of BERT's kind with the special ids of kinds.py: the characters, and the words that are most frequent.
+
+    The library's trainer parts equal frequencies otherwise in each process.
+    """
+    made = Tokenizer(models.WordPiece())
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=_SPECIAL, show_progress=False)
-    made.train_from_iterator(texts, trainer)
+    split = (made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text)) for text in texts)
+    counts = Counter(word for words in split for word, _ in words)
+    characters = sorted(set("".join(counts)))
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    tokens = [*_SPECIAL, *characters, *(f"##{character}" for character in characters), *words]
+    numbers = {token: number for number, token in enumerate(list(dict.fromkeys(tokens))[:vocabulary])}
+    made.model = models.WordPiece(numbers, unk_token="[UNK]")
     made.post_processor = processors.BertProcessing(("[SEP]", kinds.SEP), ("[CLS]", kinds.CLS))
     made.enable_truncation(LONGEST)
     return made
