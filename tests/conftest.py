@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import exported
 import pytest
 import small
 from toy import TEXTS, complete, write_package
 
 from embbert_tvm import cache
+from embbert_tvm.device import build
 
 # On two cores PyTorch is twenty times faster with one thread, and pytest-xdist uses the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,14 +32,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
         os.environ[small.FOLDER_VARIABLE] = folder
         os.environ[cache.VARIABLE] = os.path.join(folder, "cache")
+        # What runs a few texts takes GCC longer to optimize than it saves; tests of bits and of builds use `optimized`.
+        os.environ.setdefault(build.HOST_FLAGS_VARIABLE, "-O0")
 
 
 def pytest_runtest_setup() -> None:
-    """Let PyTorch's exporter to ONNX build its registry of operators once a process: a third of an export's time."""
+    """Let PyTorch's exporter to ONNX build its registry of operators once a process, a third of an export's time, and
+    export each configuration of our models once a run."""
     module = sys.modules.get("torch.onnx._internal.exporter._registration")
     if module is not None and not hasattr(module, "embbert_once"):
         module.embbert_once = functools.cache(module.ONNXRegistry.from_torchlib)
         module.ONNXRegistry.from_torchlib = functools.partial(_copy_of_registry, module.embbert_once)
+    module = sys.modules.get("embbert_tvm.graph.onnx_export")
+    if module is not None and not hasattr(module, "embbert_once"):
+        module.embbert_once = exported.once(module.export_model, lambda: small.shared("exports", Path.mkdir))
+        module.export_model = module.embbert_once
 
 
 def _copy_of_registry(make: Callable[..., Any], **options: object) -> Any:
@@ -58,6 +67,14 @@ class Result(NamedTuple):
     def json(self) -> dict:
         """The one JSON object on stdout."""
         return json.loads(self.out)
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Programs of this machine are compiled as a user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(build.HOST_FLAGS_VARIABLE)
+        yield
 
 
 @pytest.fixture

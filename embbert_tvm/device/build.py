@@ -20,7 +20,7 @@ from embbert_tvm.device.toolchain import call
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.progress import task
 from embbert_tvm.resources import firmware
-from embbert_tvm.target import Board, Cpu
+from embbert_tvm.target import HOST, Board, Cpu
 
 FIRMWARE = firmware()
 SERVER = ("main.c", "frames.c")
@@ -29,6 +29,8 @@ BOARD_SUPPORT = ("board.c", "registers.c", "uart.c", "port_wait.c")
 # Of one request, whose length is counted in 16 bits.
 _HOST_TEXT_BYTES, _EMULATED_TEXT_BYTES = 65000, 4096
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
+# Names flags that the C compiler gets besides for programs of this machine, as `-O0 -g` to debug a package here.
+HOST_FLAGS_VARIABLE = "EMBBERT_TVM_HOST_CFLAGS"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def compile_objects(job: Job, folder: Path) -> list[Path]:
     for name, text in job.headers:
         (folder / name).write_text(text, encoding="utf-8")
         include = [folder, *(path for path in include if path != folder)]
-    flags = (*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, *job.flags)
+    flags = (*_cpu_flags(job.cpu), *job.flags)
 
     def one(source: tuple[str, Path]) -> Path:
         name, path = source
@@ -100,6 +102,11 @@ def compile_objects(job: Job, folder: Path) -> list[Path]:
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(one, (*job.sources, *library_sources(job.cpu))))
+
+
+def _cpu_flags(cpu: Cpu) -> list[str]:
+    besides = os.environ.get(HOST_FLAGS_VARIABLE, "").split() if cpu.arch == HOST else []
+    return [*C_FLAGS, *cpu.cflags, *cpu.optimize, *besides]
 
 
 def library_folders(cpu: Cpu) -> tuple[Path, ...]:
@@ -200,7 +207,7 @@ def _digest(job: Job) -> str:
             digest.update(len(data).to_bytes(8, "little") + data)
 
     add([call(job.cpu, "gcc", ["--version"], "its version"), job.script or ""])
-    flags = [*C_FLAGS, *job.cpu.cflags, *job.cpu.optimize, "|", *job.flags, "|", *job.link_flags]
+    flags = [*_cpu_flags(job.cpu), "|", *job.flags, "|", *job.link_flags]
     add([*flags, "|", *job.cpu.libraries])
     for name, text in job.headers:
         add([name, text])

@@ -34,6 +34,7 @@ COUNT = 64
 # Beside the sentences as they are, which have 4 to 31 tokens.
 LENGTHS = (1, 2, 3, 33, 34, 40, 47, 64, 65, 100, 127, 128, 200, 255, 256, 256)
 
+pytestmark = pytest.mark.usefixtures("optimized")
 needs_arm = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
     reason="qemu-system-arm or arm-none-eabi-gcc is not installed",

@@ -28,6 +28,7 @@ SNIPS = resource("models", "embbert-snips")
 LOW = tuple(name for name, plan in PLANS.items() if plan.tables("", "") != "int8" and plan.tables("", "") in FORMATS)
 LENGTHS = (1, 2, 3, 17, 48)  # of the small model's texts
 
+pytestmark = pytest.mark.usefixtures("optimized")
 needs_arm = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
     reason="qemu-system-arm or arm-none-eabi-gcc is not installed",

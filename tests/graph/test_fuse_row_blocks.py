@@ -6,6 +6,7 @@ clang, in the layouts and the plain C of both instruction sets, and on QEMU with
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -17,7 +18,7 @@ from random_modules import POSITIONS, VOCABULARY, Maker, random_half_module, ran
 from small import normal
 
 from embbert_tvm.compiler import llvm_runner
-from embbert_tvm.device.package import load_package
+from embbert_tvm.device.package import Package, load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.graph.calibrate import calibrate
 from embbert_tvm.graph.fuse_row_blocks import fuse_row_blocks, is_fused
@@ -30,9 +31,11 @@ from embbert_tvm.kernels.epilogues import Activate, Dequantize, LayerNorm, Requa
 from embbert_tvm.kernels.isa import DSP, DSP_DUAL, MVE, MVE_FP16, REFERENCE
 
 # GCC takes a third of the time of a CPU's own level, by which the first random module and the calls of every CPU run.
-CHEAP = ("-O1",)
+CHEAP = {"host": ("-O0",), "qemu": ("-O1",)}
 SEEDS = tuple(range(int(os.environ.get("EMBBERT_RANDOM_MODULES", "6"))))
 LENGTHS = (1, 2, 3, 4, 5, 9, 16, 31, 33, 70)
+
+pytestmark = pytest.mark.usefixtures("optimized")
 
 
 def ids_of(length: int) -> list[int]:
@@ -45,13 +48,19 @@ def expected(seed: int) -> list[bytes]:
     return [run(ids_of(n)).tobytes() for n in LENGTHS]
 
 
-def level(seed: int) -> tuple[str, ...]:
-    return CHEAP if seed else ()
+def level(seed: int, place: str) -> tuple[str, ...]:
+    return CHEAP[place] if seed else ()
+
+
+@contextlib.contextmanager
+def both(package: Package, on_host: tuple[str, ...], on_qemu: tuple[str, ...]):
+    with open_place("host", package, flags=on_host) as host, open_place("qemu", package, flags=on_qemu) as qemu:
+        yield host, qemu
 
 
 def check(seed: int, target: str, place: str, folder) -> None:
     package = load_package(write_package(random_module(seed), target, folder / "package"))
-    with open_place(place, package, flags=level(seed)) as device:
+    with open_place(place, package, flags=level(seed, place)) as device:
         found = [device.run(ids_of(n)).logits.tobytes() for n in LENGTHS]
     assert found == expected(seed)
 
@@ -84,7 +93,7 @@ def test_the_tir_of_an_instruction_set_without_micro_kernels(isa):
 def test_every_length(tmp_path):
     run = llvm_runner(random_module(2).mod)
     package = load_package(write_package(random_module(2), "cortex-m7", tmp_path / "package"))
-    with open_place("host", package) as device:
+    with open_place("host", package, flags=CHEAP["host"]) as device:
         for n in range(1, POSITIONS):
             assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
 
@@ -97,8 +106,7 @@ def test_half_precision_is_near_its_rows_and_the_same_on_qemu(seed, tmp_path):
     loops = llvm_runner(fuse_row_blocks(module, MVE_FP16.reference).mod, optimized=False)
     package = load_package(write_package(module, "cortex-m55", tmp_path / "package", MVE_FP16))
     assert all(c.kernel.startswith(("row_block", "half_to_float")) for c in fuse_row_blocks(module, MVE_FP16).choices)
-    flags = level(seed)
-    with open_place("host", package, flags=flags) as host, open_place("qemu", package, flags=flags) as qemu:
+    with both(package, *(level(seed, place) for place in CHEAP)) as (host, qemu):
         for n in (1, 7, 8, 9, 70):
             expected, found = rows(ids_of(n)), host.run(ids_of(n)).logits
             near = 0.01 * max(1.0, float(np.abs(expected).max()))
@@ -129,7 +137,7 @@ def test_recurrences_and_windows_in_c(target, tmp_path):
     module = make.finish(build)
     rows = llvm_runner(module.mod, optimized=False)
     package = load_package(write_package(module, target, tmp_path / "package"))
-    with open_place("host", package, flags=CHEAP) as host, open_place("qemu", package, flags=CHEAP) as qemu:
+    with both(package, *CHEAP.values()) as (host, qemu):
         for n in (1, 4, 5, 9, 30):
             assert host.run(ids_of(n)).logits.tobytes() == rows(ids_of(n)).tobytes()
             assert qemu.run(ids_of(n)).logits.tobytes() == rows(ids_of(n)).tobytes()
@@ -221,8 +229,8 @@ def test_widths_of_whole_rounds_take_the_micro_kernels_of_the_cpu(target, calls,
     assert [f"{name}(" in text for name in calls.split()] == [True] * len(calls.split())
     assert not any(name in text for name in none.split())
     run = llvm_runner(wide_module().mod, optimized=False)
-    for place in ("host", "qemu"):
-        with open_place(place, package) as device:
+    for place, flags in (("host", CHEAP["host"]), ("qemu", ())):
+        with open_place(place, package, flags=flags) as device:
             for n in (1, 6, 33):
                 assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"{place}, length {n}"
 

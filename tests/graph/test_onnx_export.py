@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import exported
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +19,14 @@ from embbert_tvm.models.reference import Reference
 from embbert_tvm.models.registry import load_classifier
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_export():
+    """Here each is an export, whereas other tests' are of a configuration's first (exported.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "export_model", export_model)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +139,17 @@ def test_relax_imports_it_with_the_length_symbolic(base_folder):
 
     main = from_onnx(onnx.load(base_folder.onnx))["main"]
     assert str(main.params[0].ty.shape.values[1]) == "L"
+
+
+def test_a_graph_with_other_weights_is_their_export(tmp_path):
+    """By which other tests export a configuration once."""
+    config, exports = EmbBertConfig(60, 32, 16, 4, kernel_size=4, expansion=1, layers=2), []
+    once = exported.once(lambda model: exports.append(model) or export_model(model), lambda: tmp_path)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = EmbBert(config, 3)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter)
+        made = once(model)
+    assert len(exports) == 1
+    assert made.SerializeToString(deterministic=True) == export_model(model).SerializeToString(deterministic=True)
