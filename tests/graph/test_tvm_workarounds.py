@@ -29,18 +29,45 @@ def said(program: str) -> str:
     return done.stdout.strip()
 
 
+FORKED = """
+import json, os, sys
+{}
+for program in json.loads(sys.stdin.read()):
+    if os.fork() == 0:
+        try:
+            exec(program, {{}})
+            sys.stdout.flush()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.wait()[1] == 0, program
+    print("{}", flush=True)
+"""
+END = "-- the next --"
+
+
+def each_said(common: str, programs: list[str]) -> list[str]:
+    """What programs print, each in a process of its own that goes on from where `common` ended: TVM's import is most of
+    the time that one takes."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED.format(common, END)],
+        input=json.dumps(programs), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [text.strip() for text in done.stdout.split(END)[:-1]]
+
+
 OURS = "from embbert_tvm.graph.tvm_workarounds import import_tvm_without_extras\nimport_tvm_without_extras()\n"
 IMPORTED = """
-import os, sys
-{}import tvm
-loaded = {{name: name in sys.modules for name in (
+import os, sys, tvm
+loaded = {name: name in sys.modules for name in (
     "torch", "tvm.backend.cuda.ptx", "tvm.s_tir.meta_schedule.search_strategy", "tvm.s_tir.dlight.gpu"
-)}}
+)}
 from tvm.s_tir import dlight, meta_schedule
 used = [dlight.gpu.Fallback.__name__, meta_schedule.Database.__name__, meta_schedule.SearchStrategy.__name__]
 modules = [m for n, m in sorted(sys.modules.items()) if n.startswith("tvm.") and n.endswith("_ffi_api")]
 modules = [m for m in modules if "disco" not in m.__name__ and "backend" not in m.__name__]
-names = sorted(f"{{m.__name__}}.{{n}}" for m in modules for n in vars(m))
+names = sorted(f"{m.__name__}.{n}" for m in modules for n in vars(m))
 switched = "TVM_DEVICE_BACKEND_AUTOLOAD" in os.environ
 import json
 print(json.dumps([loaded, used, repr(tvm.runtime.disco), len(modules), names, switched]))
@@ -59,23 +86,67 @@ class Imported(NamedTuple):
     switched: bool
 
 
-@pytest.fixture(scope="module")
-def plain() -> Imported:
-    """As `import tvm` leaves it."""
-    return Imported(*json.loads(said(IMPORTED.format(""))))
+# PyTorch is there for whoever wants it, beside TVM.
+BOTH = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
+INTRINSICS = "tvm.s_tir.tensor_intrin"
+# They take half a minute, so that here they cannot be imported at all.
+TUNE = """
+import sys
+from tvm.s_tir import meta_schedule as ms
+{}
+try:
+    ms.TuneContext(target="llvm")
+    print("made")
+except ImportError as error:
+    print(error.name)
+"""
+WITHOUT = "from embbert_tvm.graph.tvm_workarounds import without_gpu_intrinsics\nwithout_gpu_intrinsics()"
+LEAVE = """
+import os
+os.dup2(1, 2)  # what is said of errors too
+from tvm import relax
+from embbert_tvm.graph.tvm_workarounds import abandon_function
+builder = relax.BlockBuilder()
+x = relax.Var("x", relax.TensorType([1], "float32"))
+try:
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            raise ValueError
+except ValueError:
+    {}
+del builder
+"""
 
 
 @pytest.fixture(scope="module")
-def ours() -> Imported:
-    return Imported(*json.loads(said(IMPORTED.format(OURS))))
+def with_plain() -> list[str]:
+    """What programs say after `import tvm`: TVM imported, tuning, tuning with what is ours, a block that is left, one
+    with what is ours."""
+    programs = [TUNE.format(f"sys.modules[{INTRINSICS!r}] = None"), TUNE.format(WITHOUT)]
+    programs += [LEAVE.format("pass"), LEAVE.format("abandon_function(builder)")]
+    return each_said("import tvm", [IMPORTED, *programs])
 
 
-def test_tvm_imports_torch_unless_it_is_kept_from_it(plain, ours):
+@pytest.fixture(scope="module")
+def with_ours() -> list[str]:
+    """TVM imported after what is ours, and PyTorch with it."""
+    return each_said(f"{OURS}import tvm", [IMPORTED, BOTH])
+
+
+@pytest.fixture(scope="module")
+def plain(with_plain) -> Imported:
+    return Imported(*json.loads(with_plain[0]))
+
+
+@pytest.fixture(scope="module")
+def ours(with_ours) -> Imported:
+    return Imported(*json.loads(with_ours[0]))
+
+
+def test_tvm_imports_torch_unless_it_is_kept_from_it(plain, ours, with_ours):
     assert plain.loaded["torch"], "tvm_ffi no longer imports torch: drop import_tvm_without_extras"
     assert not ours.loaded["torch"]
-    # PyTorch is there for whoever wants it, beside TVM.
-    both = "import torch, tvm\nprint(float(torch.ones(2).sum()), tvm.runtime.tensor(torch.ones(2).numpy()).shape[0])"
-    assert said(f"{OURS}{both}") == "2.0 2"
+    assert with_ours[1] == "2.0 2"
 
 
 def test_tvm_imports_other_devices_unless_it_is_kept_from_it(plain, ours):
@@ -111,23 +182,10 @@ print("numpy.ma" in sys.modules, "torch" in sys.modules)
     assert said(program).split() == ["True", "False", "False", "False"]
 
 
-def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it():
-    """They take half a minute, so that here they cannot be imported at all."""
-    program = """
-import sys
-from tvm.s_tir import meta_schedule as ms
-{}
-try:
-    ms.TuneContext(target="llvm")
-    print("made")
-except ImportError as error:
-    print(error.name)
-"""
-    name = "tvm.s_tir.tensor_intrin"
-    asked = said(program.format(f"sys.modules[{name!r}] = None"))
-    assert asked.startswith(name), "MetaSchedule no longer imports them: drop without_gpu_intrinsics"
-    ours = "from embbert_tvm.graph.tvm_workarounds import without_gpu_intrinsics\nwithout_gpu_intrinsics()"
-    assert said(program.format(ours)) == "made"
+def test_metaschedule_imports_gpu_intrinsics_unless_it_is_kept_from_it(with_plain):
+    _, asked, ours, *_ = with_plain
+    assert asked.startswith(INTRINSICS), "MetaSchedule no longer imports them: drop without_gpu_intrinsics"
+    assert ours == "made"
 
 
 def mismatched():
@@ -158,30 +216,10 @@ def test_the_importer_is_taught_an_operator():
     assert "Ours" not in onnx_frontend._get_convert_map()
 
 
-LEAVE = """
-import tvm
-from tvm import relax
-from embbert_tvm.graph.tvm_workarounds import abandon_function
-builder = relax.BlockBuilder()
-x = relax.Var("x", relax.TensorType([1], "float32"))
-try:
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            raise ValueError
-except ValueError:
-    {}
-del builder
-"""
-
-
-def test_a_builder_warns_of_a_block_that_an_exception_left():
-    def warned(end: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", LEAVE.format(end)], capture_output=True, text=True, check=True
-        ).stderr
-
-    assert "block" in warned("pass").lower(), "BlockBuilder cleans up by itself: drop abandon_function"
-    assert warned("abandon_function(builder)") == ""
+def test_a_builder_warns_of_a_block_that_an_exception_left(with_plain):
+    *_, left, abandoned = with_plain
+    assert "block" in left.lower(), "BlockBuilder cleans up by itself: drop abandon_function"
+    assert abandoned == ""
 
 
 def test_tvm_loses_the_class_of_an_exception():
