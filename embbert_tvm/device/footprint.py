@@ -23,6 +23,8 @@ _STACK = re.compile(r"\\n(\d+) bytes \(([\w,]+)")
 # Values of an array whose size is written: of weights, which other files read, and of a long table.
 _VALUES = re.compile(r"(\[\d+\][^;={}]*= )\{[^{}]*\}")
 _LONG_TABLE = re.compile(r"(\[\d+\][^;={}]*= )\{[^{}]{1000,}\}")
+# Bytes of values that GCC reads in less time than it would take to compile the file with them too, for a firmware.
+_FEW_VALUES = 100_000
 _FLASH = (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab")
 
 # Bytes of stack allowed for a function of the C library with all that it calls: the deepest, expf on a CPU without
@@ -101,7 +103,7 @@ def _without_values(source: Path, folder: Path) -> Path:
     """
     text = source.read_text(encoding="utf-8")
     found = (_VALUES if source.stem.endswith("weights") else _LONG_TABLE).sub(r"\1{1}", text)
-    if found == text:
+    if len(text) - len(found) < _FEW_VALUES:
         return source
     short = folder / source.name
     short.write_text(found, encoding="utf-8")

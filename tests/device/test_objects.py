@@ -199,9 +199,11 @@ def test_a_package_measures_the_same_from_kept_objects(toy, cpu, tmp_path, monke
     assert any(tmp_path.joinpath("cache").iterdir())
 
 
-def test_a_firmware_is_linked_of_the_objects_that_were_measured(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("few", "again"), [(100_000, set()), (1, {"embbert_weights.c", "embbert_tokenizer.c"})])
+def test_a_firmware_is_linked_of_the_objects_that_were_measured(few, again, tmp_path, monkeypatch):
     """All but those of long tables, which are measured without their values."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr("embbert_tvm.device.footprint._FEW_VALUES", few)
     package = load_package(small.copy_of_package(small.package("int8", "cortex-m7"), tmp_path / "package"))
     compiled, call = [], objects.call
 
@@ -214,8 +216,8 @@ def test_a_firmware_is_linked_of_the_objects_that_were_measured(tmp_path, monkey
     measured = set(compiled)
     compiled.clear()
     build(package, load_cpu("cortex-m7"), load_board("mps2_an500"))
-    assert measured.difference(compiled) == {"embbert_kernels.c", "embbert_model.c"}
-    assert measured.intersection(compiled) == {"embbert_weights.c", "embbert_tokenizer.c"}
+    assert measured == {path.name for path in package.sources}
+    assert measured.intersection(compiled) == again
 
 
 def test_the_same_flags_for_another_cpu_are_another_object(place):
