@@ -47,7 +47,7 @@ demo-assistant: venv
 	@$(VENV)/bin/python benchmarks/assistant.py $(MODEL)
 
 test: test-venv
-	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: test-venv
 	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)

@@ -24,6 +24,14 @@ from embbert_tvm.device import build
 # On two cores PyTorch is twenty times faster with one thread, and pytest-xdist uses the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Files of more than half a minute, and of more than twenty seconds.
+_SLOWEST = (
+    "test_fuse_row_blocks", "test_pooled_tokens", "test_in_integers", "test_bits", "test_bits_of_codes", "test_builds",
+    "test_architectures_compiled", "test_kinds_and_exporters", "test_tokenizer_c", "test_tune", "test_fuzz", "test_blob",
+    "test_model_on_boards", "test_equations", "test_boards", "test_distances", "test_mixed", "test_compile_cli",
+    "test_api", "test_package_c", "test_unused_c",
+)  # fmt: skip
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give all processes of a run one folder: small.py shares models there, and nothing is kept in the user's cache."""
@@ -34,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[cache.VARIABLE] = os.path.join(folder, "cache")
         # What runs a few texts takes GCC longer to optimize than it saves; tests of bits and of builds use `optimized`.
         os.environ.setdefault(build.HOST_FLAGS_VARIABLE, "-O0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: one that comes last would leave the other processes without work."""
+    items.sort(key=lambda item: _SLOWEST.index(name) if (name := item.path.stem) in _SLOWEST else len(_SLOWEST))
 
 
 def pytest_runtest_setup() -> None:
