@@ -27,9 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files of more than half a minute, and of more than twenty seconds.
 _SLOWEST = (
     "test_fuse_row_blocks", "test_pooled_tokens", "test_in_integers", "test_bits", "test_bits_of_codes", "test_builds",
-    "test_architectures_compiled", "test_kinds_and_exporters", "test_tokenizer_c", "test_tune", "test_fuzz", "test_blob",
-    "test_model_on_boards", "test_equations", "test_boards", "test_distances", "test_mixed", "test_compile_cli",
-    "test_api", "test_package_c", "test_unused_c",
+    "test_architectures_compiled", "test_kinds_and_exporters", "test_tokenizer_c", "test_tune", "test_fuzz",
+    "test_blob", "test_model_on_boards", "test_equations", "test_boards", "test_distances", "test_mixed",
+    "test_compile_cli", "test_api", "test_package_c", "test_unused_c",
 )  # fmt: skip
 
 

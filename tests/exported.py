@@ -76,8 +76,8 @@ def _tells_weights(found: onnx.ModelProto, model: TextClassifier) -> bool:
 
 
 def _values(model: TextClassifier) -> dict[str, np.ndarray]:
-    """Each parameter by its name, and turned, and what the exporter computes of them: e to the power of each product of
-    an attention's lambdas, a number."""
+    """Each parameter by its name, transposed too, and what the exporter computes of them: e to the power of each
+    product of an attention's lambdas, a number."""
     found = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     found |= {f"{name}.T": value.T for name, value in found.items() if value.ndim == 2}
     for n, name in enumerate([name for name in found if re.search(r"lambda_q\d$", name)]):
