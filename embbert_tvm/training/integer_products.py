@@ -101,7 +101,7 @@ def _accumulate(run: Run, user: Expr, found: Sum) -> Accumulators:
     for term in found.terms:
         table = _table(run, user, term.x)
         stored |= table is not None and table[1]
-        wide = product.reads_wide(run.graph, run.q.streams, term.x)
+        wide = product.reads_wide(run.q.streams, found, term.x)
         rows = table[0] if table is not None else run.wide(term.x) if wide else run.quantized(term.x)
         operands.append(ScaledIntegers(_through(rows.value, term.window), rows.scale))
     for residual in found.residuals:

@@ -52,7 +52,7 @@ def answers_in_integers(given: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
-@pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta_v2"])
+@pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta_v2", "mobilebert"])
 def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
     mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", kind)).model))
     quantized = quantize(mod, calibrate(mod, texts(), "texts"))

@@ -21,7 +21,6 @@ from embbert_tvm.graph.dataflow import (
     shape,
 )
 from embbert_tvm.graph.names import plain
-from embbert_tvm.graph.quantize import pool
 from embbert_tvm.graph.quantize.quantizer import Kernel, Quantizer, Rows
 from embbert_tvm.graph.quantize.sums import Sum, Term, convolution_sum, find_sum, like_ids
 from embbert_tvm.graph.quantize.weights import (
@@ -37,10 +36,12 @@ from embbert_tvm.graph.quantize.weights import (
 )
 from embbert_tvm.kernels import epilogues
 from embbert_tvm.kernels.product import RESIDUAL_BITS, Product, ProductInput, product
+from embbert_tvm.kernels.row_product import most_columns
 
 # The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
 MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
+MOST_WIDE = most_columns("int16")  # elements of an int16 row whose product with int8 weights is an int32
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,12 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
     return None if found is None else Match(inner, found)
 
 
-def reads_wide(graph: Dataflow, streams: frozenset[Var], x: Expr) -> bool:
-    """Whether the weights of a product multiply `x` as an int16 row: one that is pooled so (streams.py)."""
-    return x in streams and pool.match(graph, x) is not None
+def reads_wide(streams: frozenset[Var], found: Sum, x: Expr) -> bool:
+    """Whether the weights of a product multiply `x`, all that they do, as one int16 row (streams.py)."""
+    if x not in streams or len(found.terms) != 1:
+        return False
+    rows, width = rows_of(x)
+    return rows == 1 and width <= MOST_WIDE
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:
@@ -114,10 +118,10 @@ def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndar
 
 
 def _operand(
-    q: Quantizer, user: Expr, x: Expr, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
+    q: Quantizer, user: Expr, x: Expr, wide: bool, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
 ) -> _Operand:
-    """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. by: of an
-    residual, which may be int16, as a pooled row may."""
+    """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. wide:
+    whether these are int16. by: of a residual."""
     made = q.graph.producer(x)
     name = op_name(made)
     table = constant(made.args[0]) if name in ("take", "strided_slice") else None
@@ -128,7 +132,6 @@ def _operand(
             return _Operand(source, [steps, q.dequantized(ids)], scale, plain(x.name), by)
         if name == "strided_slice" and from_start(made):
             return _Operand(ProductInput(table.shape[1], table.shape[0]), [steps], scale, plain(x.name), by)
-    wide = x in q.streams if by is not None else reads_wide(q.graph, q.streams, x)
     rows = q.wide(x) if wide else q.quantized(x)
     count = shape(rows.expr)[0]
     count = count if isinstance(count, int) else None
@@ -155,8 +158,8 @@ class _Inputs:
 
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
-    operands = [_through(_operand(q, user, term.x, term.weight), term) for term in found.terms]
-    residuals = [_operand(q, user, a.x, by=a.by) for a in found.residuals]
+    operands = [_through(_operand(q, user, term.x, reads_wide(q.streams, found, term.x), term.weight), term) for term in found.terms]
+    residuals = [_operand(q, user, a.x, a.x in q.streams, by=a.by) for a in found.residuals]
     n = rows_of(expr)[1]
     parts = [term.weight.T.astype(np.float64) * o.scale for o, term in zip(operands, found.terms, strict=True)]
     largest = (a.scale * np.abs(a.by).max() / MOST_STEPS[a.source.dtype] for a in residuals)
