@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from tvm import IRModule, relax
+from tvm import IRModule, relax, tirx
 from tvm.ir import Call, GenericConst, Op, PrimType, Tuple, TupleGetItem, TupleType, Var
 
 Expr: TypeAlias = relax.Expr
@@ -23,7 +23,7 @@ class Dataflow:
     """
 
     def __init__(self, mod: IRModule) -> None:
-        self.function = mod["main"]
+        self.function, self._mod = mod["main"], mod
         found = [b for block in self.function.body.blocks for b in block.bindings[:]]
         if any(not isinstance(b, relax.VarBinding) for b in found):
             raise ValueError("main has a match_cast; only straight-line code is compiled")
@@ -44,6 +44,10 @@ class Dataflow:
         while isinstance(expr, Var) and expr in self._producer:
             expr = self._producer[expr]
         return expr
+
+    def kernel(self, call: Call) -> tirx.PrimFunc:
+        """What a call_tir calls."""
+        return self._mod[call.args[0]]
 
     def refuse(self, expr: Expr, reason: str) -> None:
         """Note why an operator that makes `expr` has no kernel; the first reason stays."""

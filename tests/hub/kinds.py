@@ -200,9 +200,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-@cache
 def model(name: str, size: Size = TINY) -> nn.Module:
-    """The model of a kind with weights large enough that its labels differ from text to text."""
+    """The model of a kind with weights large enough that its labels differ from text to text; the same each time."""
+    return _model(name, size)
+
+
+@cache
+def _model(name: str, size: Size) -> nn.Module:
     torch.manual_seed(len(name))
     made = KINDS[name].make(size).eval()
     with torch.no_grad():

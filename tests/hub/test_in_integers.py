@@ -28,16 +28,30 @@ def texts(longest: int = 60, count: int = 24) -> list[list[int]]:
     return [rng.integers(5, kinds.VOCABULARY, int(n)).tolist() for n in rng.integers(1, longest, count)]
 
 
+KINDS = ("mpnet", "modernbert", "deberta_v2", "mobilebert")
+
+
+@pytest.fixture(autouse=True)
+def smaller_scores(monkeypatch):
+    """Without norms states grow, and scores past what int8 takes where nothing has trained them."""
+    for layer, share in zip(kinds.model("mobilebert").mobilebert.encoder.layer, (0.3, 0.003), strict=True):
+        for values in layer.attention.self.query.parameters():
+            monkeypatch.setattr(values, "data", values.data * share)
+
+
 @pytest.mark.parametrize(
     ("kind", "exporter"),
-    [
-        (kind, exporter)
-        for kind in ("mpnet", "modernbert", "deberta_v2")
-        for exporter in (exports.FOLDER, *exports.EXPORTERS)
-    ],
+    [(kind, exporter) for kind in KINDS for exporter in (exports.FOLDER, *exports.EXPORTERS)],
 )
 def test_every_operator_is_in_integers(kind, exporter):
-    answers_in_integers(exports.made_by(exporter, kind))
+    answers_in_integers(made_by(exporter, kind))
+
+
+def made_by(exporter: str, kind: str) -> onnx.ModelProto:
+    """As exports.made_by; anew of a kind that is not as others know it."""
+    if kind == "mobilebert" and exporter != exports.FOLDER:
+        return exports.exported.__wrapped__(kind, exporter)
+    return exports.made_by(exporter, kind)
 
 
 def answers_in_integers(given: onnx.ModelProto) -> None:
@@ -52,9 +66,9 @@ def answers_in_integers(given: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
-@pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta_v2", "mobilebert"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
-    mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", kind)).model))
+    mod = simplify(import_onnx(normalize(made_by("old_dynamic", kind)).model))
     quantized = quantize(mod, calibrate(mod, texts(), "texts"))
     assert is_fused(fuse_row_blocks(quantized, DSP))
     rows = llvm_runner(quantized.mod, optimized=False)

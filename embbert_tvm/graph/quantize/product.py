@@ -118,7 +118,12 @@ def _table(q: Quantizer, user: Expr, x: Expr, table: np.ndarray, weight: np.ndar
 
 
 def _operand(
-    q: Quantizer, user: Expr, x: Expr, wide: bool, weight: np.ndarray | None = None, by: np.ndarray | float | None = None
+    q: Quantizer,
+    user: Expr,
+    x: Expr,
+    wide: bool,
+    weight: np.ndarray | None = None,
+    by: np.ndarray | float | None = None,
 ) -> _Operand:
     """How a product reads `x`: a constant table by ids or by position, one row of a tensor, or its rows. wide:
     whether these are int16. by: of a residual."""
@@ -158,7 +163,10 @@ class _Inputs:
 
 
 def _inputs(q: Quantizer, user: Expr, expr: Expr, found: Sum) -> _Inputs:
-    operands = [_through(_operand(q, user, term.x, reads_wide(q.streams, found, term.x), term.weight), term) for term in found.terms]
+    operands = [
+        _through(_operand(q, user, term.x, reads_wide(q.streams, found, term.x), term.weight), term)
+        for term in found.terms
+    ]
     residuals = [_operand(q, user, a.x, a.x in q.streams, by=a.by) for a in found.residuals]
     n = rows_of(expr)[1]
     parts = [term.weight.T.astype(np.float64) * o.scale for o, term in zip(operands, found.terms, strict=True)]

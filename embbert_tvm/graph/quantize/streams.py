@@ -77,7 +77,9 @@ def find_streams(graph: Dataflow) -> frozenset[Var]:
             continue
         read_by = kinds(var)
         grows = any(residual.x in streams for residual in sums[var].residuals)
-        begins = "int8" not in read_by or any(_is_sum(graph, total) and total in totals for total in totals.get(var, ()))
+        begins = "int8" not in read_by or any(
+            _is_sum(graph, total) and total in totals for total in totals.get(var, ())
+        )
         if ("sum" in read_by and (grows or begins)) or (grows and (read_by == {"wide"} or for_maps(var))):
             streams.add(var)
     return frozenset(streams)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from tvm.ir import Call
 
 from embbert_tvm.graph.dataflow import NORMS, Dataflow, Expr, channels_first, constant, op_name, rows_of, shape
+from embbert_tvm.graph.pads import shifted_rows
 
 # A table of at most this many rows is looked up in int32, a larger one is a residual input in int8.
 _LOOKUP_ROWS = 8
@@ -173,7 +175,8 @@ def _count(x: Expr) -> str:
 
 
 def _parts(graph: Dataflow, x: Expr, weight: np.ndarray) -> list[Term]:
-    """x times weight, or where x is a concatenation that nothing else reads, each of its parts times its share."""
+    """x times weight, or where x is a concatenation that nothing else reads, each of its parts times its share; of
+    parts that are the same rows at even distances, as MobileBERT's neighbours of a token, one through a window."""
     made = graph.producer(x)
     if op_name(made) != "concat" or graph.uses(x) != 1 or int(made.attrs.axis) % len(shape(x)) != len(shape(x)) - 1:
         return [Term(x, weight)]
@@ -182,7 +185,20 @@ def _parts(graph: Dataflow, x: Expr, weight: np.ndarray) -> list[Term]:
     if any(constant(part) is not None for part in parts) or not all(isinstance(width, int) for width in widths):
         return [Term(x, weight)]
     bounds = np.cumsum([0, *widths])
-    return [Term(part, weight[a:b]) for part, a, b in zip(parts, bounds, bounds[1:], strict=False)]
+    shares = [weight[a:b] for a, b in pairwise(bounds)]
+    through = _through_window([shifted_rows(graph, part) for part in parts], shares)
+    return [Term(part, share) for part, share in zip(parts, shares, strict=True)] if through is None else [through]
+
+
+def _through_window(parts: list[tuple[Expr, int]], shares: list[np.ndarray]) -> Term | None:
+    """One tensor's rows, each as far ahead as said, times their shares of a matrix; None of several tensors."""
+    order = sorted(range(len(parts)), key=lambda n: parts[n][1])
+    shifts = [parts[n][1] for n in order]
+    apart = set(np.diff(shifts).tolist())
+    if len(apart) != 1 or 0 in apart or not shifts[0] <= 0 <= shifts[-1] or len({x for x, _ in parts}) > 1:
+        return None
+    window = Window(len(parts), shifts[-1], apart.pop())
+    return Term(parts[0][0], np.concatenate([shares[n] for n in order]), window)
 
 
 def _convolution(graph: Dataflow, expr: Expr) -> tuple[Term, np.ndarray, int] | None:
