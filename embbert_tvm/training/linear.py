@@ -71,8 +71,10 @@ def fit_ngrams(
     Raises InputError where so many bytes hold no bucket for each class.
     """
     one_thread()
-    kinds = KINDS if features is None else (features,)
-    given = (train, dev, tuple(labels), table_bytes, strengths)
+    outputs = outputs_of(len(labels))
+    buckets = _buckets(table_bytes, outputs, _rank(outputs))
+    kinds = [with_buckets(kind, buckets) for kind in (KINDS if features is None else (features,))]
+    given = (train, dev, tuple(labels), strengths)
     best = max((_fit(*given, kind, by_ratios=False) for kind in kinds), key=_by_dev)
     return max(best, _fit(*given, best.model.features, by_ratios=True), key=_by_dev)
 
@@ -85,15 +87,13 @@ def _fit(
     train: Sequence[Example],
     dev: Sequence[Example],
     labels: tuple[str, ...],
-    table_bytes: int,
     strengths: Sequence[float] | None,
     features: NgramFeatures,
     by_ratios: bool,
 ) -> LinearFit:
-    """The best model of features whose buckets are as many as the bytes hold."""
+    """The best model of these features in so many buckets."""
     outputs = outputs_of(len(labels))
-    rank = -(-outputs // _OUTPUTS_A_RANK) if outputs >= _MANY_OUTPUTS else None
-    features = with_buckets(features, _buckets(table_bytes, outputs, rank))
+    rank = _rank(outputs)
     index = {label: i for i, label in enumerate(labels)}
     bags = [_hashed(features, examples) for examples in (train, dev)]
     targets = torch.tensor([index[x.label] for x in train])
@@ -141,6 +141,11 @@ def with_buckets(features: NgramFeatures, buckets: int) -> NgramFeatures:
 def _hashed(features: NgramFeatures, examples: Sequence[Example]) -> Bags:
     pairs = [x.text_pair for x in examples]
     return hash_texts(features, [x.text for x in examples], pairs if any(x is not None for x in pairs) else None)
+
+
+def _rank(outputs: int) -> int | None:
+    """Columns of a table that a second matrix takes to so many outputs; None where the table has a column for each."""
+    return -(-outputs // _OUTPUTS_A_RANK) if outputs >= _MANY_OUTPUTS else None
 
 
 def _buckets(table_bytes: int, outputs: int, rank: int | None) -> int:
