@@ -43,6 +43,7 @@ def dev(tmp_path_factory):
     return path
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev, measured, monkeypatch):
     """Between all in int8 and all in float there is a budget, and what is chosen keeps it."""
     monkeypatch.setattr(mixed, "measure", lambda *_: measured)
