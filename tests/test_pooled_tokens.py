@@ -75,7 +75,7 @@ def folder(request, tmp_path_factory):
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS * 3, 60)
     pool, keys = POOLED[request.param]
-    sizes = config(pool, layers=4, keys=keys)
+    sizes = config(pool, keys=keys)
     model = build(dataclasses.replace(sizes, vocabulary_size=tokenizer.get_vocab_size()), 3, 0.0)
     path = tmp_path_factory.mktemp("pooled") / "model"
     export_folder(model.save_pretrained(path, name="pooled", labels=["a", "b", "c"], tokenizer=tokenizer))
