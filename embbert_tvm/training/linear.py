@@ -74,41 +74,52 @@ def fit_ngrams(
     outputs = outputs_of(len(labels))
     buckets = _buckets(table_bytes, outputs, _rank(outputs))
     kinds = [with_buckets(kind, buckets) for kind in (KINDS if features is None else (features,))]
-    given = (train, dev, tuple(labels), strengths)
-    best = max((_fit(*given, kind, by_ratios=False) for kind in kinds), key=_by_dev)
-    return max(best, _fit(*given, best.model.features, by_ratios=True), key=_by_dev)
+    hashed = [_Sets.of(train, dev, labels, kind) for kind in kinds]
+    fits = [(_fit(sets, strengths, by_ratios=False), sets) for sets in hashed]
+    best, sets = max(fits, key=lambda found: _by_dev(found[0]))
+    return max(best, _fit(sets, strengths, by_ratios=True), key=_by_dev)
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """A train and a dev set as hashed n-grams and numbers of labels, -1 of a label that is not the model's."""
+
+    labels: tuple[str, ...]
+    features: NgramFeatures
+    bags: Bags
+    targets: Tensor
+    dev_bags: Bags
+    expected: np.ndarray
+
+    @classmethod
+    def of(
+        cls, train: Sequence[Example], dev: Sequence[Example], labels: Sequence[str], features: NgramFeatures
+    ) -> _Sets:
+        index = {label: i for i, label in enumerate(labels)}
+        targets = torch.tensor([index[x.label] for x in train])
+        expected = np.array([index.get(x.label, -1) for x in dev])
+        return cls(tuple(labels), features, _hashed(features, train), targets, _hashed(features, dev), expected)
 
 
 def _by_dev(fit: LinearFit) -> tuple[float, float]:
     return fit.dev_accuracy, -fit.dev_loss
 
 
-def _fit(
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    labels: tuple[str, ...],
-    strengths: Sequence[float] | None,
-    features: NgramFeatures,
-    by_ratios: bool,
-) -> LinearFit:
+def _fit(sets: _Sets, strengths: Sequence[float] | None, by_ratios: bool) -> LinearFit:
     """The best model of these features in so many buckets."""
-    outputs = outputs_of(len(labels))
+    buckets, outputs = sets.features.buckets, outputs_of(len(sets.labels))
     rank = _rank(outputs)
-    index = {label: i for i, label in enumerate(labels)}
-    bags = [_hashed(features, examples) for examples in (train, dev)]
-    targets = torch.tensor([index[x.label] for x in train])
-    expected = np.array([index.get(x.label, -1) for x in dev])
-    weights = frequency_weights(bags[0], features.buckets)
+    weights = frequency_weights(sets.bags, buckets)
     if by_ratios:
-        weights *= ratio_weights(bags[0], targets.numpy(), features.buckets, len(labels))
-    matrix = SparseTexts.of(bags[0], weights)
+        weights *= ratio_weights(sets.bags, sets.targets.numpy(), buckets, len(sets.labels))
+    matrix = SparseTexts.of(sets.bags, weights)
     problem: Problem
     if rank is None:
-        problem = FullRank(matrix, targets, features.buckets, outputs)
+        problem = FullRank(matrix, sets.targets, buckets, outputs)
     else:
-        problem = LowRank(matrix, targets, features.buckets, outputs, rank)
+        problem = LowRank(matrix, sets.targets, buckets, outputs, rank)
     if strengths is None:
-        many = len(bags[0].buckets) >= _MANY_FEATURES
+        many = len(sets.bags.buckets) >= _MANY_FEATURES
         strengths = FEW_STRENGTHS if many else STRENGTHS if rank is None else LOW_RANK_STRENGTHS
     best: LinearFit | None = None
     tried, worse = [], 0
@@ -116,9 +127,9 @@ def _fit(
     for strength in strengths:
         parameters = minimize(problem, parameters, strength)
         table, bias, projection = problem.parts(parameters)
-        model = _rounded(features, labels, table * weights[:, None], bias, projection)
-        logits = model.logits_of(bags[1])
-        accuracy, loss = _scores(logits, expected)
+        model = _rounded(sets.features, sets.labels, table * weights[:, None], bias, projection)
+        logits = model.logits_of(sets.dev_bags)
+        accuracy, loss = _scores(logits, sets.expected)
         tried.append((strength, accuracy))
         fit = LinearFit(model, accuracy, loss, strength, tried, logits)
         if best is None or _by_dev(fit) > _by_dev(best):
