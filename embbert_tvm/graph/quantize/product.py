@@ -41,7 +41,7 @@ from embbert_tvm.kernels.row_product import most_columns
 # The most that one step of all residuals may be worth, in steps of an accumulator, by their type: their sum is within
 # 2^29.
 MOST_STEPS = {"int8": 2.0**14, "int16": 2.0**6}
-MOST_WIDE = most_columns("int16")  # elements of an int16 row whose product with int8 weights is an int32
+_MOST_WIDE = most_columns("int16")  # elements of an int16 row whose product with int8 weights is an int32
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,13 @@ def match(graph: Dataflow, expr: Expr) -> Match | None:
 
 def reads_wide(streams: frozenset[Var], found: Sum, x: Expr) -> bool:
     """Whether the weights of a product multiply `x`, all that they do, as one int16 row (streams.py)."""
-    if x not in streams or len(found.terms) != 1:
-        return False
-    rows, width = rows_of(x)
-    return rows == 1 and width <= MOST_WIDE
+    return x in streams and len(found.terms) == 1 and fits_wide(x)
+
+
+def fits_wide(x: Expr) -> bool:
+    """Whether `x` is one row, narrow enough for weights that multiply it as int16."""
+    rows, width = rows_of(x) or (None, 0)
+    return rows == 1 and width <= _MOST_WIDE
 
 
 def inputs(graph: Dataflow, found: Match) -> list[Expr]:

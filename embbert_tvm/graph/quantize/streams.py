@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from tvm.ir import Var
 
-from embbert_tvm.graph.dataflow import NORMS, Dataflow, constant, dtype, is_tensor, op_name, rows_of, variables
+from embbert_tvm.graph.dataflow import NORMS, Dataflow, constant, dtype, is_tensor, op_name, variables
 from embbert_tvm.graph.quantize import pool, product, row_slice
 from embbert_tvm.graph.quantize.sums import Sum, is_table
 
@@ -62,8 +62,7 @@ def find_streams(graph: Dataflow) -> frozenset[Var]:
         parts = [reader for reader in read_by if row_slice.match(graph, reader) is not None]
         of_it = [found for found in sums.values() if any(var.same_as(term.x) for term in found.terms)]
         alone = all(_is_map(graph, reader, var) for reader in read_by if reader not in parts)
-        rows, width = rows_of(var) or (None, 0)
-        fits = rows == 1 and width <= product.MOST_WIDE and all(len(found.terms) == 1 for found in of_it)
+        fits = product.fits_wide(var) and all(len(found.terms) == 1 for found in of_it)
         return bool(read_by) and fits and alone and all(map(for_maps, parts))
 
     for var, value in graph.bindings:
