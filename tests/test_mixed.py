@@ -9,6 +9,7 @@ import pytest
 import small
 
 from embbert_tvm import mixed
+from embbert_tvm.device.build import HOST_FLAGS_VARIABLE
 from embbert_tvm.errors import InputError
 from embbert_tvm.graph.calibrate import load_calibration, sha256
 from embbert_tvm.kernels.isa import DSP
@@ -43,10 +44,10 @@ def dev(tmp_path_factory):
     return path
 
 
-@pytest.mark.usefixtures("optimized")
 def test_the_most_accurate_plan_within_the_flash(cli, tmp_path, dev, measured, monkeypatch):
     """Between all in int8 and all in float there is a budget, and what is chosen keeps it."""
     monkeypatch.setattr(mixed, "measure", lambda *_: measured)
+    monkeypatch.delenv(HOST_FLAGS_VARIABLE)  # Flash is that of a user's programs.
     options = ("--target", "host", "--json", "--max-length", "16")
     small_one = cli("compile", small.folder(), *options, "-o", tmp_path / "int8").json["flash_bytes"]["total"]
     large = cli("compile", small.folder(), "--precision", "fp16", *options, "-o", tmp_path / "fp16").json["flash_bytes"]
