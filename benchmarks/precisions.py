@@ -1,13 +1,14 @@
 """Accuracy, agreement, flash, RAM and instructions of every precision, in one table, and a plot of accuracy over bytes.
 
     python benchmarks/precisions.py MODEL[+TRAINED]=TEST.tsv ... [--precisions int8,fp32] [--target cortex-m55]
-        [--methods percentile,minmax,mse,kl] [--length 64] [--limit N] [--rows FILE] [--plot FILE.png] [--json]
+        [--methods percentile,minmax,mse,kl] [--called NAME] [--length 64] [--limit N] [--rows FILE] [--plot FILE.png]
+        [--json]
 
 Compiles each model in each precision, runs the C on this machine on every example beside the float model, and counts
-the instructions of one text in QEMU. With +TRAINED that model is compiled, and compared with MODEL in float. --methods:
-int8 by each calibration method instead. --rows: a file of rows, a JSON object a line, as they go to stderr: what it has
-is not measured anew, and new ones are added; no MODEL is needed to print or plot it. --plot needs matplotlib
-(`embbert-tvm[plot]`).
+the instructions of one text in QEMU. With +TRAINED that model is compiled, and compared with MODEL in float; --called
+names such rows where their precision does not say what they are. --methods: int8 by each calibration method instead.
+--rows: a file of rows, a JSON object a line, as they go to stderr: what it has is not measured anew, and new ones are
+added; no MODEL is needed to print or plot it. --plot needs matplotlib (`embbert-tvm[plot]`).
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def means(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the bytes of weights and arena: a colour a model, a marker a precision."""
+    """Accuracy over the bytes of flash, code and tokenizer too: a colour a model, a marker a precision."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import ScalarFormatter
@@ -122,14 +123,14 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     models, precisions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "precision"))
     markers = {precision: MARKERS[n % len(MARKERS)] for n, precision in enumerate(precisions)}
     for n, model in enumerate(models):
-        own = sorted((row for row in rows if row["model"] == model), key=lambda r: r["weights"] + r["arena"])
-        points = [((row["weights"] + row["arena"]) / 1000, 100 * row["accuracy"]) for row in own]
+        own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["flash"])
+        points = [(row["flash"] / 1000, 100 * row["accuracy"]) for row in own]
         axes.plot(*zip(*points, strict=True), color=f"C{n}", linewidth=0.8, label=model)
         for point, row in zip(points, own, strict=True):
             axes.plot(*point, color=f"C{n}", marker=markers[row["precision"]], linestyle="")
     for precision, marker in markers.items():
         axes.plot([], [], color="black", marker=marker, linestyle="", label=precision)
-    axes.set(xlabel="weights and arena, kB", ylabel="accuracy on test, %", xscale="log")
+    axes.set(xlabel="flash, kB", ylabel="accuracy on test, %", xscale="log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(ScalarFormatter())
     axes.grid(alpha=0.3, which="both")
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL=TSV")
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--methods", default="")
+    parser.add_argument("--called", metavar="NAME", help="of rows of +TRAINED, in place of the precision")
     parser.add_argument("--target", default="cortex-m55")
     parser.add_argument("--length", type=int, default=64, help="tokens to count instructions at; 0 counts none")
     parser.add_argument("--limit", type=int)
@@ -149,7 +151,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    hows = {precision: ("--precision", precision) for precision in options.precisions.split(",")}
+    hows = {precision: ("--precision", precision, "--experimental") for precision in options.precisions.split(",")}
     if options.methods:
         hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
     rows = []
@@ -161,7 +163,7 @@ def main() -> None:
             names, _, data = pair.partition("=")
             models = [Path(name) for name in names.split("+")]
             for precision, how in hows.items():
-                label = precision + (", trained" if len(models) > 1 else "")
+                label = precision if len(models) == 1 else options.called or f"{precision}, trained"
                 if (models[0].name, label) in known:
                     continue
                 rows.append(measure(models, Path(data), label, how, options, Path(folder)))

@@ -74,16 +74,21 @@ def _heads(job: Job, sets: JobSets, config: ModelConfig) -> tuple[FurtherHead, .
 def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tuple[TextClassifier, TextTokenizer]:
     """The base model with a new head; the old one where the labels are the same."""
     max_length = job.max_length or base.config.max_length
-    if max_length > base.config.max_length:
-        raise InputError(f"{base.path}: was trained for {base.config.max_length} tokens, not {max_length}")
     config = _pooled(job, dataclasses.replace(base.config, max_length=max_length))
     model = build(config, classes, job.recipe.dropout, _heads(job, sets, config))
     weights = load_classifier(base).state_dict()
     if "embedder.position.weight" in weights:
-        weights["embedder.position.weight"] = weights["embedder.position.weight"][:max_length]
+        weights["embedder.position.weight"] = _positions(weights["embedder.position.weight"], max_length)
     if base.labels != (sets.labels and tuple(sets.labels)):
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
     if base.more != model.more:
         weights = {key: value for key, value in weights.items() if not key.startswith("heads.")}
     model.load_state_dict(weights, strict=False)
     return model, base.tokenizer
+
+
+def _positions(table: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` rows of a table of positions (L, D), L > 1. Past its end come the rows behind that of [CLS] again,
+    in turn: what training for longer texts begins with in Longformer (arXiv 2004.05150), too."""
+    rows = torch.arange(count)
+    return table[torch.where(rows < len(table), rows, 1 + (rows - 1) % (len(table) - 1))]
