@@ -18,7 +18,8 @@ from pathlib import Path
 from embbert_tvm.data.files import folder_in_place, write_atomically
 from embbert_tvm.data.tasks import Task, all_tasks
 from embbert_tvm.errors import EmbbertError, InputError
-from embbert_tvm.models.folder import WIDE, read_folder
+from embbert_tvm.models.folder import WIDE
+from embbert_tvm.training.evaluate import read_any_folder
 from embbert_tvm.training.record import FILE, read_record
 from embbert_tvm.training.suite import COMPILED, Figure, Run, measure
 
@@ -63,13 +64,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL")
     parser.add_argument("--licence", help="of the data of a task that tasks.yaml does not have")
     arguments = parser.parse_args()
-    record, run = read_record(arguments.run), read_folder(arguments.run)
+    record, run = read_record(arguments.run), read_any_folder(arguments.run)
     task = all_tasks().get(record.task) or of_labels(record.task, run.labels, arguments.licence)
     figures = measure([Run(run, record, task)], arguments.data, compiled=True)
     written = (arguments.run / "README.md").read_text(encoding="utf-8")
     with folder_in_place(arguments.output) as folder:
         for file in SHIPPED:
-            shutil.copyfile(arguments.run / file, folder / file)
+            if (arguments.run / file).is_file():  # n-grams have neither ONNX nor tokenizer
+                shutil.copyfile(arguments.run / file, folder / file)
         if (arguments.run / WIDE).is_dir():
             shutil.copytree(arguments.run / WIDE, folder / WIDE)
         for path in folder.rglob("config.json"):

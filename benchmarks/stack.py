@@ -58,9 +58,16 @@ def main() -> None:
             calibrate(written, dev)
             chosen, _ = select(place, folder.name, variants, criteria)
             write_record(place, dataclasses.replace(record, wide_weight=chosen.weight))
-        weights = "alone" if chosen.weight is None else f"{chosen.own_weight:g} and {chosen.weight:g} times the n-grams"
-        alone, together = (v.candidate.accuracy for v in variants[1:])
-        print(f"{path.name}: dev {alone:.4f}, with n-grams {together:.4f}; kept {weights}", flush=True)
+            weights = (
+                "alone" if chosen.weight is None else f"{chosen.own_weight:g} and {chosen.weight:g} times the n-grams"
+            )
+            alone, together = (v.candidate.accuracy for v in variants[1:])
+            told = f"dev {alone:.4f}, with n-grams {together:.4f}; kept {weights}"
+            card = (path / "README.md").read_text(encoding="utf-8").rstrip()
+            (place / "README.md").write_text(
+                f"{card}\n\nWeighed anew by benchmarks/stack.py: {told}.\n", encoding="utf-8"
+            )
+        print(f"{path.name}: {told}", flush=True)
 
 
 if __name__ == "__main__":
