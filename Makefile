@@ -46,8 +46,9 @@ demo: venv
 demo-assistant: venv
 	@$(VENV)/bin/python benchmarks/assistant.py $(MODEL)
 
+# Bytecode is kept, even where the environment has it otherwise: each process would compile all modules anew.
 test: test-venv
-	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: test-venv
 	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)

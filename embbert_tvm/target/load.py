@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -83,7 +84,7 @@ def _document(folder: str, kind: str, name: str) -> tuple[Path, Mapping[str, Any
         meant = nearest(name, _known(folder))
         raise InputError(f"unknown {kind} {name!r}{meant}: known are {known}, or give a .yaml file{hint}")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -93,6 +94,12 @@ def _document(folder: str, kind: str, name: str) -> tuple[Path, Mapping[str, Any
     if not isinstance(document, Mapping):
         raise InputError(f"{path}: must be a mapping of keys, as in targets/{folder}")
     return path, document
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """What a text in YAML holds, not to be changed. A command asks for a target more than once."""
+    return yaml.safe_load(text)
 
 
 def _checked(path: Path, construct: Any) -> Any:
