@@ -31,7 +31,7 @@ from embbert_tvm.graph.door import Door, content
 from embbert_tvm.graph.door.cut_tables import cut_tables
 from embbert_tvm.graph.door.normalize import NORMAL
 from embbert_tvm.graph.import_onnx import load_onnx, metadata, open_door
-from embbert_tvm.graph.llvm_run import WORTH_OPTIMIZING
+from embbert_tvm.graph.llvm_run import WORTH_OPTIMIZING, ReferenceRunner
 from embbert_tvm.graph.llvm_run import llvm_runner as llvm_runner
 from embbert_tvm.graph.precision import PrecisionPlan, named_plan, plan_text, read_plan
 from embbert_tvm.graph.quantize import KernelSelection, Quantized
@@ -226,9 +226,9 @@ class Compiled:
         return self.quantized.plan
 
     @functools.cached_property
-    def _run(self) -> Callable[[Sequence[int]], np.ndarray]:
+    def _run(self) -> ReferenceRunner:
         lengths = reference_lengths(self.program)
-        return llvm_runner(self.reference, _multiplications(self.program, lengths) > WORTH_OPTIMIZING)
+        return ReferenceRunner(self.reference, _multiplications(self.program, lengths) > WORTH_OPTIMIZING)
 
     def answer(self) -> tuple[list[int], np.ndarray]:
         """A short text of random token ids with its logits, for the package to carry."""
@@ -245,17 +245,15 @@ class Compiled:
         if source.wide is None or source.tokenizer is None:
             return []
         tokenizer = load_tokenizer(source.tokenizer)
-        found = []
-        for text, pair in some_texts():
-            ids = encode(tokenizer, text, pair, self.front.max_length)
-            if len(ids) >= self.program.min_length:
-                found.append((text, pair, source.wide.added_to(self._run(ids), text, pair)))
-        return found
+        read = [(encode(tokenizer, *both, self.front.max_length), *both) for both in some_texts()]
+        read = [each for each in read if len(each[0]) >= self.program.min_length]
+        found = zip(self._run([ids for ids, _, _ in read]), read, strict=True)
+        return [(text, pair, source.wide.added_to(logits, text, pair)) for logits, (_, text, pair) in found]
 
     def _vectors(self, lengths: Iterable[int], seed: int) -> list[tuple[list[int], np.ndarray]]:
         rng = np.random.default_rng(seed)
         texts = [rng.integers(0, self.front.vocabulary, length).tolist() for length in lengths]
-        return [(ids, self._run(ids)) for ids in texts]
+        return list(zip(texts, self._run(texts), strict=True))
 
 
 def back_end(

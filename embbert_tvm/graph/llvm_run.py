@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import platform
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +12,7 @@ import tvm
 from tvm import IRModule, relax
 from tvm.ir import GenericConst
 
+from embbert_tvm.cache import cached, digest
 from embbert_tvm.graph.dataflow import Dataflow, op_name
 from embbert_tvm.graph.passes.cumsum import call_cumsum
 from embbert_tvm.progress import stage
@@ -46,7 +50,6 @@ def llvm_runner(mod: IRModule, optimized: bool = False) -> Callable[[Sequence[in
     optimized: whether LLVM optimizes it, which takes longer than a small model's run. In integers the bits are the
     same; in floating point a model's last ones may be others (a Mamba's are).
     """
-    stage("reference")
     target = tvm.target.Target("llvm" if optimized else UNOPTIMIZED)
     with target:
         machine = llvm_machine(call_cumsum(mod), target)
@@ -58,3 +61,36 @@ def llvm_runner(mod: IRModule, optimized: bool = False) -> Callable[[Sequence[in
         return logits
 
     return run
+
+
+class ReferenceRunner:
+    """A function from texts of token ids to all logits of each, flat, that builds a module once and where it must.
+
+    What it gives is kept in the user's cache folder (embbert_tvm/cache.py) under a hash of the module with its
+    constants, and of the texts: compiling a model again, or for another target, takes it from there.
+    """
+
+    def __init__(self, mod: IRModule, optimized: bool) -> None:
+        """optimized: as llvm_runner's."""
+        stage("reference")
+        with tvm.target.Target("llvm"):
+            self._mod = call_cumsum(mod)
+        self._optimized = optimized
+
+    @functools.cached_property
+    def _run(self) -> Callable[[Sequence[int]], np.ndarray]:
+        return llvm_runner(self._mod, self._optimized)
+
+    @functools.cached_property
+    def _decisive(self) -> str:
+        """A hash of all that decides the logits of a text."""
+        built = (tvm.__version__, platform.machine(), str(self._optimized))
+        return digest(["logits by LLVM", *built, tvm.ir.save_json(self._mod)])
+
+    def __call__(self, texts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        names = [json.dumps([int(token) for token in ids]) for ids in texts]
+        kept = cached(
+            digest([self._decisive, *names]),
+            lambda: {name: self._run(ids).astype(np.float32).tobytes() for name, ids in zip(names, texts, strict=True)},
+        )
+        return [np.frombuffer(kept[name], np.float32).copy() for name in names]
