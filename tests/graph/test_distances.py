@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 from random_modules import POSITIONS, Maker, write_package
-from test_fuse_row_blocks import ids_of
+from test_fuse_row_blocks import CHEAP, ids_of
 
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
@@ -47,6 +47,12 @@ def module(width: int, heads: int, relative: Places | None) -> Quantized:
     return make.finish(build)
 
 
+@functools.cache
+def expected(width: int, heads: int, relative: Places | None) -> list[bytes]:
+    run = llvm_runner(module(width, heads, relative).mod, optimized=False)
+    return [run(ids_of(n)).tobytes() for n in LENGTHS]
+
+
 @pytest.mark.parametrize(("relative", "label"), [(None, "_by_distance"), (PLACES, PLACES.label)])
 @pytest.mark.parametrize(("width", "heads"), [(24, 2), (64, 2), (64, 1)])
 @pytest.mark.parametrize(
@@ -64,8 +70,7 @@ def test_the_bits_are_those_of_row_kernels(target, place, width, heads, relative
     fused = fuse_row_blocks(made, DSP)
     assert is_fused(fused)
     assert any(label in choice.kernel and "row_block" in choice.kernel for choice in fused.choices)
-    run = llvm_runner(made.mod, optimized=False)
     package = load_package(write_package(made, target, tmp_path / "package"))
-    with open_place(place, package) as device:
-        for n in LENGTHS:
-            assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
+    with open_place(place, package, flags=() if (width, heads) == (64, 2) else CHEAP[place]) as device:
+        found = [device.run(ids_of(n)).logits.tobytes() for n in LENGTHS]
+    assert found == expected(width, heads, relative)

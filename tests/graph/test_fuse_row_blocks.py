@@ -214,6 +214,15 @@ def wide_module():
     return make.finish(build)
 
 
+@functools.cache
+def wide_runner():
+    return llvm_runner(wide_module().mod, optimized=False)
+
+
+def wide_answer(length: int) -> bytes:
+    return wide_runner()(ids_of(length)).tobytes()
+
+
 @pytest.mark.parametrize(
     ("target", "calls", "none"),
     [
@@ -228,38 +237,46 @@ def test_widths_of_whole_rounds_take_the_micro_kernels_of_the_cpu(target, calls,
     text = "".join(path.read_text() for path in package.sources)
     assert [f"{name}(" in text for name in calls.split()] == [True] * len(calls.split())
     assert not any(name in text for name in none.split())
-    run = llvm_runner(wide_module().mod, optimized=False)
     for place, flags in (("host", CHEAP["host"]), ("qemu", ())):
         with open_place(place, package, flags=flags) as device:
             for n in (1, 6, 33):
-                assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"{place}, length {n}"
+                assert device.run(ids_of(n)).logits.tobytes() == wide_answer(n), f"{place}, length {n}"
 
 
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33"])
-@pytest.mark.parametrize("flags", [(), ("-DEMBBERT_VALUES_FOURS=3",)], ids=["at once", "in parts"])
-def test_heads_over_keys_and_values_in_offset_binary(target, flags, tmp_path):
-    """Two heads of 32 columns; in parts of twelve rows, as texts of more than 128 tokens are read."""
+@functools.cache
+def two_heads():
+    """BERT's layer of two heads of 32 columns."""
     make = Maker(np.random.default_rng(7))
 
     def build():
         x = make.embedding(64, LayerNorm(), mapped=False, small_tables=False)
         return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), one_row=True)
 
-    module = make.finish(build)
-    package = load_package(write_package(module, target, tmp_path / "package"))
+    return make.finish(build)
+
+
+@functools.cache
+def answers_of_two_heads() -> list[bytes]:
+    run = llvm_runner(two_heads().mod, optimized=False)
+    return [run(ids_of(n)).tobytes() for n in LENGTHS]
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33"])
+@pytest.mark.parametrize("flags", [(), (*CHEAP["qemu"], "-DEMBBERT_VALUES_FOURS=3")], ids=["at once", "in parts"])
+def test_heads_over_keys_and_values_in_offset_binary(target, flags, tmp_path):
+    """In parts of twelve rows, as texts of more than 128 tokens are read."""
+    package = load_package(write_package(two_heads(), target, tmp_path / "package"))
     assert any("embbert_dsp_values(" in path.read_text() for path in package.sources)
-    run = llvm_runner(module.mod, optimized=False)
     with open_place("qemu", package, flags=flags) as device:
-        for n in LENGTHS:
-            assert device.run(ids_of(n)).logits.tobytes() == run(ids_of(n)).tobytes(), f"length {n}"
+        assert [device.run(ids_of(n)).logits.tobytes() for n in LENGTHS] == answers_of_two_heads()
 
 
 @pytest.mark.parametrize("isa", [DSP, DSP_DUAL], ids=["four rows", "two"])
 def test_raw_words_in_tir_are_the_bits_of_the_module(isa):
     """As tuning compares a schedule with the kernel that this machine runs."""
     fused = fuse_row_blocks(wide_module(), isa.reference)
-    run, reference = llvm_runner(fused.mod, optimized=False), llvm_runner(wide_module().mod, optimized=False)
-    assert all(run(ids_of(n)).tobytes() == reference(ids_of(n)).tobytes() for n in (1, 6, 33))
+    run = llvm_runner(fused.mod, optimized=False)
+    assert all(run(ids_of(n)).tobytes() == wide_answer(n) for n in (1, 6, 33))
 
 
 def test_what_no_group_takes_says_why_and_keeps_its_bits():

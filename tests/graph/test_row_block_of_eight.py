@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from random_modules import Maker, random_module, write_package
-from test_fuse_row_blocks import bert_layer, ids_of, wide_module
+from random_modules import random_module, write_package
+from test_fuse_row_blocks import ids_of, two_heads, wide_module
 
 from embbert_tvm.compiler import llvm_runner
 from embbert_tvm.device.package import load_package
 from embbert_tvm.device.places import open_place
 from embbert_tvm.errors import InputError
-from embbert_tvm.kernels.epilogues import Dequantize, LayerNorm
 from embbert_tvm.kernels.forms import KernelForms
 from embbert_tvm.kernels.isa import isa_of
 from embbert_tvm.target import load_cpu
@@ -23,16 +21,6 @@ LENGTHS = (1, 3, 4, 5, 8, 9, 12, 16, 31, 70)
 
 def eight(target: str):
     return isa_of(load_cpu(target).features, KernelForms(row_block=8))
-
-
-def two_heads():
-    make = Maker(np.random.default_rng(7))
-
-    def build():
-        x = make.embedding(64, LayerNorm(), mapped=False, small_tables=False)
-        return make.linear([(bert_layer(make, x, 64, 2), 64)], 3, Dequantize(), one_row=True)
-
-    return make.finish(build)
 
 
 @pytest.mark.parametrize(
