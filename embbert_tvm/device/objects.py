@@ -2,7 +2,8 @@
 
 An object is taken from there where the compiler, the flags that decide it, the file, and every header are what they
 were: headers that lie in the folders of `-I` or beside the file by their content, the toolchain's own by their size and
-time. A macro of ours decides only what names it.
+time. A macro of ours decides only what names it, and a comment nothing: a model that is trained anew has the object of
+its tokenizer already.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
@@ -25,8 +27,13 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+(?:[<"]([^>"\n]+)[>"]|\w)', 
 _VARIABLES = ("CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "SOURCE_DATE_EPOCH")
 _TOLD = "-fcallgraph-info"  # by which GCC tells of an object, beside it: no bit of the object is another
 _HEADERS = "headers"
-# Macros that a build gives, of which no header of a toolchain knows.
+_LONG = 2**20  # bytes of C in which comments are not looked for
+# Macros that a build or a package gives, of which no header of a toolchain knows.
 _MACRO, _WORD = re.compile(r"-D((?:EMBBERT|embbert|SERVER)_\w+)"), re.compile(rb"\b(?:EMBBERT|embbert|SERVER)_\w+|##")
+_DEFINITION = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+((?:EMBBERT|embbert|SERVER)_\w+)[ \t][^\n]*(?<!\\)$", re.MULTILINE
+)
+_TEXT_OR_COMMENT = re.compile(rb"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def compile_object(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path, output: Path) -> None:
@@ -66,12 +73,33 @@ def _key(cpu: Cpu, flags: Sequence[str], folders: Sequence[Path], source: Path) 
     if compiler is None:
         return None
     content = source.read_bytes()
-    where = [source.parent, *folders]
-    headers = [part for path in _headers(content, where) for part in (path.name.encode(), path.read_bytes())]
+    headers = list(_headers(content, [source.parent, *folders]))
+    texts, words = _decisive([content, *(path.read_bytes() for path in headers)], " ".join(flags).encode())
     variables = (f"{name}={os.environ.get(name, '')}" for name in _VARIABLES)
-    words = set(_WORD.findall(b" ".join([content, *headers])))
     decisive = (flag for flag in flags if not flag.startswith(_TOLD) and not _is_unused(flag, words))
-    return digest([compiler, *variables, *decisive, "|", source.name, content, *headers])
+    names = (path.name for path in headers)
+    return digest([compiler, *variables, *decisive, "|", source.name, *names, "|", *texts])
+
+
+def _decisive(texts: list[bytes], flags: bytes) -> tuple[list[bytes], set[bytes]]:
+    """C texts without comments and without macros of ours that neither they nor flags name, and what they name of ours.
+
+    Lines stay what they are. So do texts where a trigraph may hide a quote or a name may be put together, and long
+    ones, those of weights, which each model has of its own.
+    """
+    together = b"\n".join(texts)
+    if len(together) > _LONG or b"??/" in together or b"##" in together:
+        return texts, set(_WORD.findall(together))
+    plain = [_TEXT_OR_COMMENT.sub(_without_comment, text) for text in texts]
+    named = Counter(word for text in plain for word in _WORD.findall(text))
+    defined = Counter(word for text in plain for word in _DEFINITION.findall(text))
+    unread = {name for name, times in defined.items() if named[name] == times} - set(_WORD.findall(flags))
+    found = [_DEFINITION.sub(lambda line: b"" if line[1] in unread else line[0], text) for text in plain]
+    return found, named.keys() - unread
+
+
+def _without_comment(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[0][:1] in (b'"', b"'") else b" " + b"\n" * found[0].count(b"\n")
 
 
 def _is_unused(flag: str, words: Container[bytes]) -> bool:

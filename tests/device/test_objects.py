@@ -61,6 +61,12 @@ class Place:
         graph.unlink(missing_ok=True)
         return found
 
+    def compiled_anew(self) -> tuple[bytes, str]:
+        """What the compiler gives, whatever is kept."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(cache.VARIABLE, "")
+            return self.compile()
+
     @property
     def runs(self) -> int:
         log = self.folder / "log"
@@ -165,6 +171,33 @@ def test_a_macro_of_ours_decides_what_names_it(place, flag, text, runs):
     place.flags[-1] = f"{flag[:-1]}7" if flag.endswith("3") else "-DSERVER_TEXT_BYTES=7u"
     place.compile()
     assert place.runs == runs
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "runs"),
+    [
+        ("/* one */ int a;", "/* another,\n it's */ int a;", 2),
+        ("/* one */ int a; // two", "/* another: \"it's */ int a; //", 1),
+        ('const char *a = "/* one */";', 'const char *a = "/* two */";', 2),
+        ('const char *a = "x??/" /* one */";', 'const char *a = "x??/" /* two */";', 2),
+        ("#define EMBBERT_A 1\nint a;", "#define EMBBERT_A 2u /* two */\nint a;", 1),
+        ("#define EMBBERT_A 1\nint a = EMBBERT_A;", "#define EMBBERT_A 2\nint a = EMBBERT_A;", 2),
+        ("#define EMBBERT_A 1\n#ifdef EMBBERT_A\n#endif", "#define EMBBERT_A 2\n#ifdef EMBBERT_A\n#endif", 2),
+        ("#define EMBBERT_A 1\n#define EMBBERT_B EMBBERT_A", "#define EMBBERT_A 2\n#define EMBBERT_B EMBBERT_A", 2),
+        ("#define EMBBERT_A 1 + \\\n 2\nint a;", "#define EMBBERT_A 1 + \\\n 3\nint a;", 2),
+        ("#define EMBBERT_BY_FLAG 1\nint a;", "#define EMBBERT_BY_FLAG 2\nint a;", 2),
+        ("#define ANOTHER 1\nint a;", "#define ANOTHER 2\nint a;", 2),
+    ],
+)
+def test_comments_and_macros_of_ours_that_nothing_names_decide_nothing(place, before, after, runs):
+    place.flags += ["-DEMBBERT_C=EMBBERT_BY_FLAG", "-std=c99"]
+    place.write("include/other.h", f"{before}\n")
+    place.write("source/f.c", f'{SOURCE}#include "other.h"\n')
+    first = place.compile()
+    place.write("include/other.h", f"{after}\n")
+    second = place.compile()
+    assert place.runs == runs
+    assert runs == 2 or first == second == place.compiled_anew()
 
 
 def test_without_a_cache_it_is_compiled_each_time(place, monkeypatch):
