@@ -766,7 +766,8 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
 {
     embbert_dsp_store(out, saturate_i8(multiply_high(x, factor)), saturate_i8(multiply_high(y, factor)));
 }
-/* 256 times the sums of a tile, from 256 times `start` of each row: EMBBERT_VALUES_EACH row r with its sums x and y. */
+/* 256 times the sums of a tile, from 256 times `start` of each row: EMBBERT_VALUES_EACH row r with its sums x and y. The
+ * array of starts comes before what lies in registers: with -Og GCC calls memset for it, which would overwrite them. */
 #if EMBBERT_DUAL_ISSUE
 #define EMBBERT_VALUES_ROWS 2
 #define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
@@ -780,8 +781,8 @@ EMBBERT_INLINE void embbert_dsp_values_store(int16_t *out, int32_t x, int32_t y,
 #else
 #define EMBBERT_VALUES_ROWS 4
 #define EMBBERT_VALUES_TILE(steps, times, start)                                                                       \
-    EMBBERT_VALUES_PLACES(steps)                                                                                       \
     const int32_t starts[8] = {start(0), start(0), start(1), start(1), start(2), start(2), start(3), start(3)};        \
+    EMBBERT_VALUES_PLACES(steps)                                                                                       \
     EMBBERT_TILE_LOAD(starts)                                                                                          \
     __asm__ volatile(EMBBERT_VALUES_LOOP(GROUPED, steps, times)                                                        \
                      : EMBBERT_TILE_OPERANDS, "+r"(left), "+r"(right), "+r"(end), "+r"(most)                           \
