@@ -88,9 +88,9 @@ def _from_base(job: Job, base: ModelFolder, sets: JobSets, classes: int) -> tupl
 
 
 def _positions(table: torch.Tensor, count: int) -> torch.Tensor:
-    """The first `count` rows of a table of positions (L, D), L > 1. Past its end come the rows behind that of [CLS] again.
+    """The first `count` rows of a table of positions (L, D), L > 1.
 
-    In turn, with which training for longer texts begins in Longformer (arXiv 2004.05150), too.
+    Past its end come the rows behind that of [CLS] again, in turn, as in Longformer (arXiv 2004.05150).
     """
     rows = torch.arange(count)
     return table[torch.where(rows < len(table), rows, 1 + (rows - 1) % (len(table) - 1))]
