@@ -112,7 +112,10 @@ def means(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the bytes of flash, code and tokenizer too: a colour a model, a marker a precision."""
+    """Accuracy over the bytes of flash, code and tokenizer too: a colour a model, a marker a precision.
+
+    The line of a model goes through what nothing smaller equals.
+    """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import ScalarFormatter
@@ -125,7 +128,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for n, model in enumerate(models):
         own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["flash"])
         points = [(row["flash"] / 1000, 100 * row["accuracy"]) for row in own]
-        axes.plot(*zip(*points, strict=True), color=f"C{n}", linewidth=0.8, label=model)
+        front = [point for at, point in enumerate(points) if all(point[1] > smaller[1] for smaller in points[:at])]
+        axes.plot(*zip(*front, strict=True), color=f"C{n}", linewidth=0.8, label=model)
         for point, row in zip(points, own, strict=True):
             axes.plot(*point, color=f"C{n}", marker=markers[row["precision"]], linestyle="")
     for precision, marker in markers.items():
@@ -151,9 +155,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    hows = {precision: ("--precision", precision, "--experimental") for precision in options.precisions.split(",")}
+    hows = {precision: ["--precision", precision] for precision in options.precisions.split(",")}
+    for precision, how in hows.items():
+        if precision in PRECISIONS and PRECISIONS[precision].experimental:
+            how.append("--experimental")
     if options.methods:
-        hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
+        hows = {f"int8 {method}": ["--calibration-method", method] for method in options.methods.split(",")}
     rows = []
     if options.rows is not None and options.rows.is_file():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line.startswith("{")]
