@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embbert_tvm.graph.precision import PRECISIONS
+from embbert_tvm.graph.precision import OFFERED, PRECISIONS
 from embbert_tvm.table import table
 
 MARKERS = "osD^vP*Xh<>"
@@ -155,12 +155,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    hows = {precision: ["--precision", precision] for precision in options.precisions.split(",")}
-    for precision, how in hows.items():
-        if precision in PRECISIONS and PRECISIONS[precision].experimental:
-            how.append("--experimental")
+    hows: dict[str, tuple[str, ...]] = {
+        precision: ("--precision", precision, *(() if precision in OFFERED else ("--experimental",)))
+        for precision in options.precisions.split(",")
+    }
     if options.methods:
-        hows = {f"int8 {method}": ["--calibration-method", method] for method in options.methods.split(",")}
+        hows = {f"int8 {method}": ("--calibration-method", method) for method in options.methods.split(",")}
     rows = []
     if options.rows is not None and options.rows.is_file():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line.startswith("{")]

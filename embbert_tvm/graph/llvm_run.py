@@ -73,7 +73,7 @@ class ReferenceRunner:
     def __init__(self, mod: IRModule, optimized: bool) -> None:
         """optimized: as llvm_runner's."""
         stage("reference")
-        with tvm.target.Target("llvm"):
+        with tvm.target.Target("llvm"):  # the kernel is ours, which the hash is to cover
             self._mod = call_cumsum(mod)
         self._optimized = optimized
 
