@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import gc
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import exported
+import once
 import pytest
 import small
 from toy import TEXTS, complete, write_package
@@ -49,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[cache.VARIABLE] = os.path.join(folder, "cache")
         # What runs a few texts takes GCC longer to optimize than it saves; tests of bits and of builds use `optimized`.
         os.environ.setdefault(build.HOST_FLAGS_VARIABLE, "-O0")
+        os.environ.setdefault(build.FIRMWARE_FLAGS_VARIABLE, "-O1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,23 +63,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """Let PyTorch's exporter to ONNX build its registry of operators once a process, a third of an export's time, and
-    export each configuration of our models once a run."""
-    module = sys.modules.get("torch.onnx._internal.exporter._registration")
-    if module is not None and not hasattr(module, "embbert_once"):
-        module.embbert_once = functools.cache(module.ONNXRegistry.from_torchlib)
-        module.ONNXRegistry.from_torchlib = functools.partial(_copy_of_registry, module.embbert_once)
-    module = sys.modules.get("embbert_tvm.graph.onnx_export")
-    if module is not None and not hasattr(module, "embbert_once"):
-        module.embbert_once = exported.once(module.export_model, lambda: small.shared("exports", Path.mkdir))
-        module.export_model = module.embbert_once
-
-
-def _copy_of_registry(make: Callable[..., Any], **options: object) -> Any:
-    """A registry to which an export may add operators. make: gives the one of these options."""
-    found = copy.copy(make(**options))
-    found.functions = {target: list(functions) for target, functions in found.functions.items()}
-    return found
+    once.patch()
+    module = sys.modules.get("embbert_tvm.training.linear_problems")
+    if module is not None:
+        module._STEPS = 10  # a quarter: a few short texts are told apart as well
 
 
 class Result(NamedTuple):
@@ -99,9 +84,10 @@ class Result(NamedTuple):
 
 @pytest.fixture(scope="module")
 def optimized():
-    """Programs of this machine are compiled as a user's."""
+    """Programs of this machine and firmware are compiled as a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(build.HOST_FLAGS_VARIABLE)
+        for name in (build.HOST_FLAGS_VARIABLE, build.FIRMWARE_FLAGS_VARIABLE):
+            patch.delenv(name)
         yield
 
 

@@ -29,8 +29,8 @@ BOARD_SUPPORT = ("board.c", "registers.c", "uart.c", "port_wait.c")
 # Of one request, whose length is counted in 16 bits.
 _HOST_TEXT_BYTES, _EMULATED_TEXT_BYTES = 65000, 4096
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
-# Names flags that the C compiler gets besides for programs of this machine, as `-O0 -g` to debug a package here.
-HOST_FLAGS_VARIABLE = "EMBBERT_TVM_HOST_CFLAGS"
+# Name flags that the C compiler gets besides, as `-Og -g` to debug a package: of this machine's programs, of firmware.
+HOST_FLAGS_VARIABLE, FIRMWARE_FLAGS_VARIABLE = "EMBBERT_TVM_HOST_CFLAGS", "EMBBERT_TVM_FIRMWARE_CFLAGS"
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def compile_objects(job: Job, folder: Path) -> list[Path]:
 
 
 def _cpu_flags(cpu: Cpu) -> list[str]:
-    besides = os.environ.get(HOST_FLAGS_VARIABLE, "").split() if cpu.arch == HOST else []
-    return [*C_FLAGS, *cpu.cflags, *cpu.optimize, *besides]
+    variable = HOST_FLAGS_VARIABLE if cpu.arch == HOST else FIRMWARE_FLAGS_VARIABLE
+    return [*C_FLAGS, *cpu.cflags, *cpu.optimize, *os.environ.get(variable, "").split()]
 
 
 def library_folders(cpu: Cpu) -> tuple[Path, ...]:

@@ -22,12 +22,11 @@ from embbert_tvm.errors import nearest
         (["evaluate", "models/embbert-snip", "--data", "x.tsv"], "embbert-snips"),
     ],
 )
-def test_the_nearest_name_is_suggested(arguments, meant, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "embbert_tvm", *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert f"did you mean {meant}?" in done.stderr
+def test_the_nearest_name_is_suggested(arguments, meant, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = cli(*arguments)
+    assert done.status == 2
+    assert f"did you mean {meant}?" in done.err
 
 
 def test_nothing_is_suggested_where_nothing_is_alike():

@@ -217,8 +217,7 @@ def packages() -> dict[str, Path]:
 BERT = {"architecture": "bert", "reduced_size": 0, "feed_forward_size": 48, "heads": 2, "layers": 2}
 OTHERS = {
     "mamba": {"architecture": "mamba", "reduced_size": 0, "layers": 2},
-    "pooled": {"architecture": "embbert", "kernel_size": 4, "layers": 3, "pool_tokens": 2},
-    "few_keys": {"architecture": "embbert", "kernel_size": 4, "layers": 2, "pool_keys": 4},
+    "pooled": {"architecture": "embbert", "kernel_size": 4, "layers": 2, "pool_tokens": 2, "pool_keys": 4},
     "embedder": {"architecture": "embedder", "reduced_size": 8, "kernel_size": 4},
 }
 ON = (("", "host"), ("-m7", "cortex-m7"))

@@ -65,6 +65,7 @@ def test_fills_are_read_and_subtracted(tmp_path):
     assert read_fills(path).since(Fills(1, 2, 3)) == Fills(4, 5, 6)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_a_whole_inference_in_qemu():
     """Every instruction is counted once, and a cache that holds everything fetches nothing the second time."""
     package = load_package(small.package(target=CPU.name))

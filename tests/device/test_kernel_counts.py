@@ -24,6 +24,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_product_takes_no_more_instructions_than_it_did(name, tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "FIGURES", kernels.FIGURES[:1])

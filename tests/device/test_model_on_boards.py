@@ -27,6 +27,8 @@ CPUS = ["cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
 SERVER = 128  # bytes of stack of main() and what it keeps over a run
 GUARDS = 2 * 16  # bytes that the server keeps before and after the arena, to see that they stay
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 class Compiled(NamedTuple):
     cpu: Cpu

@@ -13,7 +13,7 @@ import small
 
 from embbert_tvm import cache
 from embbert_tvm.device import objects
-from embbert_tvm.device.build import build
+from embbert_tvm.device.build import FIRMWARE_FLAGS_VARIABLE, HOST_FLAGS_VARIABLE, build
 from embbert_tvm.device.footprint import footprint
 from embbert_tvm.device.objects import compile_object
 from embbert_tvm.device.package import load_package
@@ -258,3 +258,26 @@ def test_the_same_flags_for_another_cpu_are_another_object(place):
     place.cpu = replace(place.cpu, name="other")
     assert place.compile() == first  # what a CPU is called decides nothing
     assert place.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "target", "board"),
+    [("EMBBERT_TVM_HOST_CFLAGS", "host", None), ("EMBBERT_TVM_FIRMWARE_CFLAGS", "cortex-m4", "mps2_an386")],
+)
+def test_flags_of_the_environment_come_last_for_the_programs_that_they_name(
+    variable, target, board, tmp_path, monkeypatch
+):
+    asked = []
+
+    def compile_nothing(cpu, flags, folders, source, output):
+        asked.append(flags)
+        output.touch()
+
+    monkeypatch.setattr("embbert_tvm.device.build.compile_object", compile_nothing)
+    monkeypatch.setattr("embbert_tvm.device.build.call", lambda *_: "")
+    for name in (HOST_FLAGS_VARIABLE, FIRMWARE_FLAGS_VARIABLE):
+        monkeypatch.setenv(name, "-Og -g" if name == variable else "-DNEVER")
+    package = load_package(small.copy_of_package(small.package(target=target), tmp_path / "package"))
+    build(package, load_cpu(target), board and load_board(board))
+    assert {flags[-2:] for flags in asked} == {("-Og", "-g")}
+    assert not any("-DNEVER" in flags for flags in asked)

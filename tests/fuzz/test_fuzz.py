@@ -21,6 +21,22 @@ import run  # noqa: E402
 import tokens  # noqa: E402
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """A file that several tests link is compiled once: clang takes seconds for kernels under sanitizers."""
+    compile_one, made = run.instrumented, {}
+
+    def once(package, source, sanitizer, _):
+        key = source, sanitizer
+        if key not in made:
+            made[key] = compile_one(package, source, sanitizer, tmp_path_factory.mktemp("objects"))
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "instrumented", once)
+        yield
+
+
 def test_the_targets_find_nothing_in_the_corpus_and_a_moment_beyond(tmp_path):
     outcomes = run.fuzz(1, ("int4",), sanitizers=("address",), folder=tmp_path)
     assert [o.target for o in outcomes] == list(run.TARGETS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import exports
 import kinds
@@ -66,33 +67,43 @@ def answers_in_integers(given: onnx.ModelProto) -> None:
     assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).max()
 
 
-_ANSWERS: dict[int, tuple[IRModule, np.ndarray]] = {}  # by the hash of the module: most forms of a kind become one
+class InRows(NamedTuple):
+    """A module in int8 before rows go in blocks, what runs it, and what it answers to `texts` (texts, outputs)."""
+
+    quantized: Quantized
+    run: Callable[[list[int]], np.ndarray]
+    answers: np.ndarray
+
+
+_KNOWN: dict[int, tuple[IRModule, InRows]] = {}  # by the hash of the module: most forms of a kind become one
+
+
+def in_rows(mod: IRModule) -> InRows:
+    known, found = _KNOWN.get(structural_hash(mod), (None, None))
+    if known is None or not structural_equal(mod, known):
+        quantized = quantize(mod, calibrate(mod, texts(), "texts"))
+        run = llvm_runner(quantized.mod, optimized=False)
+        found = InRows(quantized, run, np.array([run(ids).reshape(-1) for ids in texts()]))
+        _KNOWN[structural_hash(mod)] = mod, found
+    return found
 
 
 def in_integers(mod: IRModule) -> np.ndarray:
     """What a module answers in int8 (texts, outputs), all operators in integers."""
-    known, found = _ANSWERS.get(structural_hash(mod), (None, None))
-    if known is None or not structural_equal(mod, known):
-        quantized = quantize(mod, calibrate(mod, texts(), "texts"))
-        assert not [choice for choice in quantized.choices if choice.precision == "float32"]
-        answer = llvm_runner(quantized.mod, optimized=False)
-        found = np.array([answer(ids).reshape(-1) for ids in texts()])
-        _ANSWERS[structural_hash(mod)] = mod, found
-    return found
+    found = in_rows(mod)
+    assert not [choice for choice in found.quantized.choices if choice.precision == "float32"]
+    return found.answers
 
 
 @cache
-def in_rows(kind: str) -> tuple[Quantized, Callable[[list[int]], np.ndarray]]:
-    """A kind in int8 before rows go in blocks, and what runs it."""
-    mod = simplify(import_onnx(normalize(made_by("old_dynamic", kind)).model))
-    quantized = quantize(mod, calibrate(mod, texts(), "texts"))
-    return quantized, llvm_runner(quantized.mod, optimized=False)
+def of_kind(kind: str) -> InRows:
+    return in_rows(simplify(import_onnx(normalize(made_by("old_dynamic", kind)).model)))
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_row_blocks_have_the_bits_of_row_kernels(kind, target, tmp_path):
-    quantized, rows = in_rows(kind)
+    quantized, rows, _ = of_kind(kind)
     assert is_fused(fuse_row_blocks(quantized, DSP))
     package = load_package(write_package(quantized, target, tmp_path / "package"))
     # GCC takes half the time of a CPU's own level, at which tests/graph tries every stage.
@@ -106,7 +117,7 @@ def test_a_rotation_by_position_is_two_maps_of_the_same_rows():
     nothing is left of it."""
     mod = simplify(import_onnx(normalize(exports.made_by("old_dynamic", "modernbert")).model))
     assert not {"concat", "negative", "split", "squeeze"} & set(operators(mod))
-    quantized = quantize(mod, calibrate(mod, texts(), "texts"))
+    quantized = in_rows(mod).quantized
     gates = [choice.name for choice in quantized.choices if choice.kernel == "gate_8"]
     # Two a head's keys, two a head's queries but in the last layer.
     assert len(gates) == 3 * 2 * 2 + 2 * 2 * 2

@@ -102,9 +102,9 @@ def test_padding_changes_nothing():
     "config",
     [
         EmbBertConfig(40, 24, 16, 8, kernel_size=4, expansion=2, layers=2),
-        EmbBertSumConfig(40, 24, 16, 8, kernel_size=4, expansion=1, layers=2),
-        BertConfig(40, 24, 16, 8, feed_forward_size=24, heads=2, layers=2),
-        MambaConfig(40, 24, 16, kernel_size=3, state_size=4, layers=2),
+        EmbBertSumConfig(40, 24, 16, 8, kernel_size=4, expansion=1, layers=1),
+        BertConfig(40, 24, 16, 8, feed_forward_size=24, heads=2, layers=1),
+        MambaConfig(40, 24, 16, kernel_size=3, state_size=4, layers=1),
     ],
     ids=lambda config: config.architecture,
 )
