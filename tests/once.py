@@ -68,13 +68,12 @@ def machine(make: Function) -> Function:
     return once
 
 
-_BUILD = "embbert_tvm.graph.llvm_run"
 # Where the function stands, and who else has it by name.
 _PATCHES: tuple[tuple[str, str, Callable[[Function], Function], tuple[str, ...]], ...] = (
     ("embbert_tvm.graph.onnx_export", "export_model", export, ()),
     ("embbert_tvm.codegen.c_tokenizer", "files", tokenizer_files, ()),
     (
-        _BUILD,
+        "embbert_tvm.graph.llvm_run",
         "llvm_machine",
         machine,
         ("embbert_tvm.graph.calibrate", "embbert_tvm.graph.quantize.text_values", "embbert_tvm.sensitivity"),
