@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,17 +16,17 @@ from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.leaks import example_key
 from embbert_tvm.data.metrics import accuracy
 from embbert_tvm.models.classifier import TextClassifier
-from embbert_tvm.training.linear import LinearFit, fit_ngrams
+from embbert_tvm.training.linear import KINDS, LinearFit, NgramChoice, fit_ngrams
 from embbert_tvm.training.optimization import one_thread
 from embbert_tvm.training.whitening import features_of, main_directions
 from embbert_tvm.training.wide import mean_loss
 
 FOLDS = 5
 _STRENGTHS = (3.0, 10.0, 30.0, 100.0)  # 1 / (L2 weight x texts)
-_NGRAM_STRENGTHS = (1.0, 3.0, 10.0)
+_NGRAM_CHOICES = [NgramChoice(*one) for one in product(KINDS, (False, True), (1.0, 3.0, 10.0))]
 _ROUNDS = 200  # of L-BFGS
 
-_Fit = Callable[[float, np.ndarray, np.ndarray], np.ndarray]  # strength, rows to fit on, rows to tell: their logits
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,16 @@ def fit_few(
         found: np.ndarray = of_dev[told] @ weight.T + bias
         return found
 
-    def of_ngrams(strength: float, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
+    def of_ngrams(choice: NgramChoice, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
         some = [train[i] for i in rows], [dev[i] for i in told]
-        return fit_ngrams(*some, labels, strengths=(strength,)).dev_logits
+        return fit_ngrams(*some, labels, choice=choice).dev_logits
 
     strength, logits = _chosen(of_head, _STRENGTHS, parts, expected)
     _give_head(model, features, *_regression(head, targets, len(labels), strength))
-    strength, told = _chosen(of_ngrams, _NGRAM_STRENGTHS, parts, expected)
-    baseline = fit_ngrams(train, dev, labels, strengths=(strength,))
+    choice, told = _chosen(of_ngrams, _NGRAM_CHOICES, parts, expected)
+    baseline = fit_ngrams(train, dev, labels, choice=choice)
     share = accuracy(expected, told.argmax(1))
-    return FewFit(logits, replace(baseline, dev_accuracy=share, tried=[(strength, share)], dev_logits=told))
+    return FewFit(logits, replace(baseline, dev_accuracy=share, tried=[(choice.strength, share)], dev_logits=told))
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,26 @@ def _folds(examples: Sequence[Example], targets: np.ndarray) -> Iterator[tuple[n
 
 
 def _chosen(
-    fit: _Fit, strengths: Sequence[float], parts: Sequence[tuple[np.ndarray, np.ndarray]], expected: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """The strength that tells most rightly, of equals that of the least loss, and the logits that it gives."""
+    fit: Callable[[_Choice, np.ndarray, np.ndarray], np.ndarray],
+    choices: Sequence[_Choice],
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    expected: np.ndarray,
+) -> tuple[_Choice, np.ndarray]:
+    """The choice that tells most rightly, of equals that of the least loss, and the logits that it gives.
+
+    fit: by a choice, on some rows of train, the logits of rows of dev.
+    """
     found = []
-    for strength in strengths:
-        pieces = [(told, fit(strength, rows, told)) for rows, told in parts]
+    for choice in choices:
+        pieces = [(told, fit(choice, rows, told)) for rows, told in parts]
         logits = np.empty((len(expected), pieces[0][1].shape[1]))
         for told, some in pieces:
             logits[told] = some
         known = expected >= 0
         merit = (accuracy(expected, logits.argmax(1)), -mean_loss(logits[known], expected[known]))
-        found.append((merit, strength, logits))
-    _, strength, logits = max(found, key=lambda one: one[0])
-    return strength, logits.astype(np.float32)
+        found.append((merit, choice, logits))
+    _, choice, logits = max(found, key=lambda one: one[0])
+    return choice, logits.astype(np.float32)
 
 
 def _regression(rows: np.ndarray, targets: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:

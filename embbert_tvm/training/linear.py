@@ -56,28 +56,42 @@ class LinearFit:
     dev_logits: np.ndarray
 
 
+@dataclass(frozen=True)
+class NgramChoice:
+    """What dev chooses: n-grams, of which the buckets are not read, whether weights grow by labels' ratios too, and the
+    strength."""
+
+    features: NgramFeatures
+    by_ratios: bool
+    strength: float
+
+
 def fit_ngrams(
     train: Sequence[Example],
     dev: Sequence[Example],
     labels: Sequence[str],
     features: NgramFeatures | None = None,
     table_bytes: int = NGRAM_BYTES,
-    strengths: Sequence[float] | None = None,
+    choice: NgramChoice | None = None,
 ) -> LinearFit:
     """Fit a linear model whose table has at most `table_bytes`; dev chooses among the strengths, where no features are
     given among `KINDS`, and whether weights grow by labels' ratios too (`ratio_weights`), by accuracy, then loss.
 
-    Where no `strengths` are given they are `STRENGTHS`, or of long or very many texts `FEW_STRENGTHS`.
+    The strengths are `STRENGTHS`, or of long or very many texts `FEW_STRENGTHS`. With a `choice` dev chooses nothing:
+    then it may be train itself.
     Raises InputError where so many bytes hold no bucket for each class.
     """
     one_thread()
     outputs = outputs_of(len(labels))
     buckets = _buckets(table_bytes, outputs, _rank(outputs))
+    if choice is not None:
+        sets = _Sets.of(train, dev, labels, with_buckets(choice.features, buckets))
+        return _fit(sets, choice.by_ratios, (choice.strength,))
     kinds = [with_buckets(kind, buckets) for kind in (KINDS if features is None else (features,))]
     hashed = [_Sets.of(train, dev, labels, kind) for kind in kinds]
-    fits = [(_fit(sets, strengths, by_ratios=False), sets) for sets in hashed]
+    fits = [(_fit(sets, by_ratios=False), sets) for sets in hashed]
     best, sets = max(fits, key=lambda found: _by_dev(found[0]))
-    return max(best, _fit(sets, strengths, by_ratios=True), key=_by_dev)
+    return max(best, _fit(sets, by_ratios=True), key=_by_dev)
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ def _by_dev(fit: LinearFit) -> tuple[float, float]:
     return fit.dev_accuracy, -fit.dev_loss
 
 
-def _fit(sets: _Sets, strengths: Sequence[float] | None, by_ratios: bool) -> LinearFit:
+def _fit(sets: _Sets, by_ratios: bool, strengths: Sequence[float] | None = None) -> LinearFit:
     """The best model of these features in so many buckets."""
     buckets, outputs = sets.features.buckets, outputs_of(len(sets.labels))
     rank = _rank(outputs)

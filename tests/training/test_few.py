@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from embbert_tvm.data.dataset import read_examples
+from embbert_tvm.data.dataset import Example, read_examples
 from embbert_tvm.data.leaks import example_key
+from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training.best import Teaching, run_best
-from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled
+from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled, fit_few
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import Recipe
 
@@ -54,6 +55,22 @@ def test_the_encoder_stays_and_every_text_is_learned(few, base, tmp_path):
     # The folder's figures are of the texts that it was fitted on: better than those by fits without them.
     again = run_job(Job(few, tmp_path / "again", RECIPE, base=base, few=True))
     assert again.accuracy == result.accuracy
+
+
+def test_folds_choose_the_ngrams_too(base):
+    """Words alone know every text that they were fitted on and no other; they were chosen by the former."""
+    model = load_classifier(read_folder(base))
+    tokenizer = read_folder(base).tokenizer
+    rng = random.Random(1)
+    words = ["".join(rng.choices("bcdfghjklmnprst", k=5)) for _ in range(60)]
+    texts = [Example("ab"[i % 2], f"{'un' if i % 2 else ''}{word}able") for i, word in enumerate(words)]
+    few = texts[:20]
+    ids = [tokenize(tokenizer, x.text, None, model.config.max_length).ids for x in few]
+    ngrams = fit_few(model, [*ids, *ids], few, few, ["a", "b"]).baseline
+    assert ngrams.model.features.longest == 5
+    found = ngrams.model.logits([x.text for x in texts[20:]]).argmax(1)
+    assert np.mean(["ab"[i] == x.label for i, x in zip(found, texts[20:], strict=True)]) > 0.7
+    assert ngrams.dev_accuracy > 0.7
 
 
 def test_dev_chooses_where_it_is_given(few, base, tmp_path):
