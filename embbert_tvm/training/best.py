@@ -12,13 +12,13 @@ from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.training.candidates import Measure
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
-from embbert_tvm.training.recipe import TeacherRecipe
+from embbert_tvm.training.recipe import MIXED_FOR_VECTORS, TeacherRecipe
 from embbert_tvm.training.result import Result
 from embbert_tvm.training.selection import NGRAMS
 from embbert_tvm.training.sets import read_sets
 from embbert_tvm.training.task_teacher import is_encoder
 from embbert_tvm.training.taught import teachers_figure
-from embbert_tvm.training.teacher import NAMED_TEACHERS, find_teacher
+from embbert_tvm.training.teacher import NAMED_TEACHERS, find_teacher, teacher_name
 from embbert_tvm.training.tune_teacher import TeacherCallbacks
 
 AUTO, NONE = "auto", "none"
@@ -42,7 +42,7 @@ def teaching_of(name: str) -> Teaching | None:
 
 def _is_installed() -> bool:
     _, module = NAMED_TEACHERS[_AUTOMATIC]
-    return all(importlib.util.find_spec(x) is not None for x in (module, "transformers"))
+    return all(importlib.util.find_spec(x) is not None for x in (module, "sentence_transformers"))
 
 
 def run_best(
@@ -50,30 +50,21 @@ def run_best(
     teaching: Teaching | None,
     progress: TrainingCallbacks | None = None,
     measure: Measure | None = None,
-    teacher_progress: TeacherCallbacks | None = None,
+    tuning: TeacherCallbacks | None = None,
 ) -> Result:
     """Train alone; where a teacher is better on dev than that, train with it too, and keep what dev says is better.
 
     What was trained alone lies in the output as soon as it is there. A fine-tuned encoder is kept as the folder
-    OUTPUT-teacher; one that is there is used as it is. Raises as `run_job`.
+    OUTPUT-teacher; one that is there is used as it is. Of a few sentences a label the encoder is not fine-tuned: the
+    model learns its vectors of them before it has a head. Raises as `run_job`.
     """
     progress = progress or TrainingCallbacks()
     untaught = run_job(job, progress, measure)
-    if teaching is None or job.preset == NGRAMS or job.also or job.few:
-        return untaught  # no teacher here knows the labels of several files, or leaves the encoder as it is
-    if is_encoder(teaching.teacher):
-        progress.on_note(f"fine-tuning the teacher {teaching.teacher.name} (--teacher none leaves it out)")
-    kept = job.output.with_name(f"{job.output.name}-teacher")
-    with_teacher = dataclasses.replace(job, teachers=(teaching.teacher,), weak_teachers=True)
-    with_teacher = finetune_job_teachers(with_teacher, kept, teaching.recipe, progress=teacher_progress)
-    found = teachers_figure(with_teacher.teachers, read_sets(job).dev)
-    linear = -1.0 if untaught.baseline is None or untaught.tagging is not None else untaught.baseline.dev_accuracy
-    needed = max(_figure(untaught), linear)
-    said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
-    if found <= needed:
-        progress.on_note(f"{said}: it does not teach")
+    if teaching is None or job.preset == NGRAMS or job.also:
+        return untaught  # no teacher here knows the labels of several files
+    with_teacher = _of_few(job, teaching, progress) if job.few else _of_many(job, teaching, untaught, progress, tuning)
+    if with_teacher is None:
         return untaught
-    progress.on_note(f"{said}: it teaches")
     scratch = job.output.with_name(f".{job.output.name}.taught")
     scratch.mkdir(parents=True, exist_ok=True)
     taught = run_job(dataclasses.replace(with_teacher, output=scratch / job.output.name), progress, measure)
@@ -81,6 +72,32 @@ def run_best(
         return _better(job.output, untaught, taught)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _of_many(
+    job: Job, teaching: Teaching, untaught: Result, progress: TrainingCallbacks, tuning: TeacherCallbacks | None
+) -> Job | None:
+    """The job with the teacher, fine-tuned on its data; None where that is no better on dev than what is there."""
+    if is_encoder(teaching.teacher):
+        progress.on_note(f"fine-tuning the teacher {teacher_name(teaching.teacher)} (--teacher none leaves it out)")
+    kept = job.output.with_name(f"{job.output.name}-teacher")
+    with_teacher = dataclasses.replace(job, teachers=(teaching.teacher,), weak_teachers=True)
+    with_teacher = finetune_job_teachers(with_teacher, kept, teaching.recipe, progress=tuning)
+    found = teachers_figure(with_teacher.teachers, read_sets(job).dev)
+    linear = -1.0 if untaught.baseline is None or untaught.tagging is not None else untaught.baseline.dev_accuracy
+    needed = max(_figure(untaught), linear)
+    said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
+    progress.on_note(f"{said}: it {'teaches' if found > needed else 'does not teach'}")
+    return with_teacher if found > needed else None
+
+
+def _of_few(job: Job, teaching: Teaching, progress: TrainingCallbacks) -> Job | None:
+    """The job with texts of which the encoder learns the teacher's vectors; None for pairs, of which there are none."""
+    train = read_sets(job).train
+    if any(x.text_pair is not None for x in train):
+        return None
+    progress.on_note(f"learning the vectors of {teacher_name(teaching.teacher)} (--teacher none leaves it out)")
+    return dataclasses.replace(job, teachers=(teaching.teacher,), mixed=-(-MIXED_FOR_VECTORS // len(train)))
 
 
 def _better(output: Path, untaught: Result, taught: Result) -> Result:

@@ -1,10 +1,11 @@
-"""A classifier of a few sentences a label: the encoder stays as it is, and its head is a logistic regression."""
+"""A classifier of a few sentences a label: a logistic regression on what an encoder reads that labels do not change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,9 +16,14 @@ from torch import nn
 from embbert_tvm.data.dataset import Example
 from embbert_tvm.data.leaks import example_key
 from embbert_tvm.data.metrics import accuracy
+from embbert_tvm.data.tokenizer import TextTokenizer
 from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.progress import task
 from embbert_tvm.training.linear import KINDS, LinearFit, NgramChoice, fit_ngrams
 from embbert_tvm.training.optimization import one_thread
+from embbert_tvm.training.pretrain import PretrainingCallbacks, Sentences, pretrain, sentence_ids
+from embbert_tvm.training.recipe import VECTORS
+from embbert_tvm.training.teacher import embed_all, open_encoder
 from embbert_tvm.training.whitening import features_of, main_directions
 from embbert_tvm.training.wide import mean_loss
 
@@ -35,6 +41,25 @@ class FewFit:
 
     logits: np.ndarray
     baseline: LinearFit
+
+
+def learn_vectors(
+    model: TextClassifier, tokenizer: TextTokenizer, texts: Sequence[str], encoder: Path, output: Path
+) -> None:
+    """Let a model's encoder learn a sentence encoder's vectors of the texts, which tells it nothing of their labels.
+
+    An interrupted run goes on after its last checkpoint, beside `output`. Raises InputError for a folder that holds no
+    sentence encoder.
+    """
+    teacher = open_encoder(encoder)
+    cache, checkpoint = (output.with_name(f".{output.name}.{x}") for x in ("vectors.npy", "vectors.safetensors"))
+    with task("the teacher reads", "texts", len(texts)) as reach:
+        vectors = embed_all(teacher, texts, cache, reach)
+    data = Sentences(sentence_ids(model.config, tokenizer, texts), vectors)
+    with task("learning the teacher's vectors", "steps") as reach:
+        pretrain(model, data, VECTORS, checkpoint, PretrainingCallbacks(on_step=reach))
+    for path in (checkpoint, cache, cache.with_suffix(".json")):
+        path.unlink(missing_ok=True)
 
 
 def fit_few(

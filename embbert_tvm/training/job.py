@@ -21,7 +21,7 @@ from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
-from embbert_tvm.training.few import fit_few
+from embbert_tvm.training.few import fit_few, learn_vectors
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.further import further_accuracies, with_further
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
@@ -34,6 +34,7 @@ from embbert_tvm.training.selection import NGRAMS, Criteria, Variant, select, to
 from embbert_tvm.training.sets import JobSets, made_texts, read_sets
 from embbert_tvm.training.start import start_model
 from embbert_tvm.training.tagging import BOTH, choose_rule
+from embbert_tvm.training.teacher import teacher_name
 
 if TYPE_CHECKING:
     from embbert_tvm.training.tune_teacher import TeacherCallbacks
@@ -64,7 +65,9 @@ class Job:
     pool_tokens: int | None = None  # rows of an EmbBERT's first layer that the others read as one; as max_length
     pool_keys: int | None = None  # rows of which each of an EmbBERT's keys is the mean; as max_length
     regression: bool = False
-    teachers: tuple[Path, ...] = ()  # classifiers fine-tuned on the same data, whose mean logits the model learns too
+    # Classifiers fine-tuned on the same data, whose mean logits the model learns too; with `few` a sentence encoder,
+    # whose vectors of the texts the model learns first.
+    teachers: tuple[Path, ...] = ()
     weak_teachers: bool = False  # whether those teach too that dev says are worse than the linear model
     unlabelled: tuple[Path, ...] = ()  # more text for the teacher to label: plain, or TSVs whose labels are not read
     most: int | None = None  # texts of a file of those
@@ -90,7 +93,7 @@ class Job:
             raise InputError("--replaced takes words of --auxiliary: give both, or neither")
         if self.few and self.base is None:
             raise InputError("--few fits a head on the encoder of a base model: give --base, as embbert-base")
-        others = self.given("--regression", "--precision", "--lora", "--also", "--budget", "--ngram-bytes", "teachers")
+        others = self.given("--regression", "--precision", "--lora", "--also", "--budget", "--ngram-bytes")
         if self.few and others:
             raise InputError(f"--few fits a head alone: leave out {others[0]}")
 
@@ -127,7 +130,7 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
     train_set = tokenize_set(tokenizer, labelled, sets.labels, config.max_length, sets.tags)
     train_set = with_further(train_set, sets.further, tokenizer, config.max_length)
     dev_set = tokenize_set(tokenizer, sets.dev, sets.labels, config.max_length, sets.tags)
-    if job.teachers:
+    if job.teachers and not job.few:
         from embbert_tvm.training.taught import told_by_teachers, with_answers
 
         told = told_by_teachers(job, sets, more, baseline, progress)
@@ -138,6 +141,8 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         texts = len(sets.train) + len(sets.dev)
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     if job.few:
+        for teacher in job.teachers:
+            learn_vectors(model, tokenizer, [x.text for x in (*sets.train, *more)], teacher, job.output)
         found, baseline = _fit_head(job, sets, model, train_set, dev_set)
     else:
         found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
@@ -368,7 +373,7 @@ def _record(job: Job, result: Result, sets: JobSets) -> TrainingRecord:
             **dataclasses.asdict(result.recipe),
             "precision": job.precision,
             "lora": job.lora,
-            "teachers": [path.name for path in job.teachers],
+            "teachers": [teacher_name(path) for path in job.teachers],
         },
         unlabelled=[str(path) for path in (*job.unlabelled, *job.auxiliary)],
         baseline=result.baseline

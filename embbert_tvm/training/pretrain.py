@@ -22,9 +22,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from embbert_tvm.data.tokenizer import CLS, PAD, SEP
+from embbert_tvm.data.tokenizer import CLS, PAD, SEP, TextTokenizer, encodings
 from embbert_tvm.errors import InputError, WorkError
 from embbert_tvm.models.classifier import TextClassifier
+from embbert_tvm.models.config import ModelConfig, ids_per_token
 from embbert_tvm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from embbert_tvm.training.objectives import Trainee, mask_tokens
 from embbert_tvm.training.optimization import adamw, moments_of, one_thread, restore_moments, seed_of, set_rate
@@ -39,6 +40,13 @@ class Sentences:
 
     ids: list[list[int]]
     vectors: np.ndarray
+
+
+def sentence_ids(config: ModelConfig, tokenizer: TextTokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Each text's ids behind [CLS], cut at the longest that the model reads."""
+    first = [CLS] * ids_per_token(config)
+    most = config.max_length - len(first)
+    return [[*first, *x.ids[:most]] for x in encodings(tokenizer, texts, special_tokens=False)]
 
 
 @dataclass(frozen=True)

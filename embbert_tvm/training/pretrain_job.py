@@ -13,7 +13,7 @@ from embbert_tvm.data.corpus import read_documents, read_texts
 from embbert_tvm.data.dataset import calibration_sample, read_examples
 from embbert_tvm.data.files import folder_in_place, sha256_of, write_atomically
 from embbert_tvm.data.leaks import TEXTS_READ, HeldOut, write_text_hashes
-from embbert_tvm.data.tokenizer import CLS, TextTokenizer, encodings, load_embbert_tokenizer
+from embbert_tvm.data.tokenizer import TextTokenizer, encodings, load_embbert_tokenizer
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.classifier import TextClassifier
 from embbert_tvm.models.config import PRESETS, ids_per_token
@@ -22,7 +22,15 @@ from embbert_tvm.models.registry import build, load_classifier
 from embbert_tvm.progress import task
 from embbert_tvm.training.job import check_output
 from embbert_tvm.training.optimization import seed_of
-from embbert_tvm.training.pretrain import Documents, Point, PretrainingCallbacks, Sentences, place, pretrain
+from embbert_tvm.training.pretrain import (
+    Documents,
+    Point,
+    PretrainingCallbacks,
+    Sentences,
+    place,
+    pretrain,
+    sentence_ids,
+)
 from embbert_tvm.training.recipe import PretrainRecipe
 from embbert_tvm.training.start import own_tokenizer
 from embbert_tvm.training.teacher import Teacher, embed_all, open_encoder, token_table
@@ -141,15 +149,12 @@ def _data(
 ) -> Sentences | Documents:
     """The texts as ids; the first process asks the teacher, the others read its answers."""
     texts = [text for document in documents for text in document]
-    encoded = encodings(tokenizer, texts, special_tokens=False)
     if teacher is None:
-        each = iter(encoded)
+        each = iter(encodings(tokenizer, texts, special_tokens=False))
         sentences = [[ids for _ in document if (ids := next(each).ids)] for document in documents]
         return Documents([s for s in sentences if s], model.config.max_length)
     rank, world, _ = place()
-    first = [CLS] * ids_per_token(model.config)
-    most = model.config.max_length - len(first)
-    ids = [[*first, *x.ids[:most]] for x in encoded]
+    ids = sentence_ids(model.config, tokenizer, texts)
     cache = _beside(job.output, "teacher.npy")
     if world > 1 and rank > 0:
         dist.barrier()

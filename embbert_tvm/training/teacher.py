@@ -46,6 +46,11 @@ def find_teacher(path: Path) -> Path:
     return folders[0]
 
 
+def teacher_name(folder: Path) -> str:
+    """The name that `find_teacher` found a folder by, or the folder's own."""
+    return next((name for name, (_, module) in NAMED_TEACHERS.items() if module in folder.parts), folder.name)
+
+
 class Teacher(Protocol):
     """`embed` gives the vectors of texts, (N, width) float32, each of length 1; `fingerprint` a hash of the weights."""
 

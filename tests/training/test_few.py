@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,15 @@ from embbert_tvm.data.tokenizer import tokenize
 from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import load_classifier
+from embbert_tvm.training import best
 from embbert_tvm.training.best import Teaching, run_best
-from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled, fit_few
+from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled, fit_few, learn_vectors
+from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, run_job
-from embbert_tvm.training.recipe import Recipe
+from embbert_tvm.training.recipe import PretrainRecipe, Recipe
+from embbert_tvm.training.record import read_record
+from embbert_tvm.training.teacher import SentenceTransformersTeacher
+from tests.training.conftest import encoder_of
 
 RECIPE = Recipe(epochs=1, lr=1e-3, batch_size=8, warmup_steps=5)
 
@@ -42,7 +48,7 @@ def base(tsv, tmp_path, quick):
 
 def test_the_encoder_stays_and_every_text_is_learned(few, base, tmp_path):
     job = Job(few, tmp_path / "model", RECIPE, base=base, few=True)
-    result = run_best(job, Teaching(tmp_path / "unasked"))
+    result = run_best(job, None)
     model = load_classifier(read_folder(job.output)).state_dict()
     of_base = load_classifier(read_folder(base)).state_dict()
     for key, value in of_base.items():
@@ -79,6 +85,69 @@ def test_dev_chooses_where_it_is_given(few, base, tmp_path):
     result = run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, dev=dev))
     assert result.examples == 3
     assert result.accuracy == 1
+
+
+@pytest.fixture
+def quick_vectors(monkeypatch):
+    monkeypatch.setattr("embbert_tvm.training.few.VECTORS", PretrainRecipe(epochs=2, lr=1e-2, warmup_steps=2))
+    monkeypatch.setattr("embbert_tvm.training.best.MIXED_FOR_VECTORS", 150)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    words = ["song", "music", "tune", "rain", "sun", "storm", "lamp", "bulb", "dark", "please", "now", "oh", "number"]
+    return encoder_of(words, tmp_path_factory.mktemp("encoder"))
+
+
+def test_the_encoder_learns_a_teachers_vectors(tsv, base, teacher_folder, tmp_path, monkeypatch):
+    """By `pretrain`, whose own tests tell that it learns them."""
+    folder = read_folder(base)
+    texts = [x.text for x in read_examples(tsv)]
+    learned = []
+
+    def pretrain(model, data, recipe, checkpoint, progress):
+        learned.append(data)
+        checkpoint.touch()
+
+    monkeypatch.setattr("embbert_tvm.training.few.pretrain", pretrain)
+    learn_vectors(load_classifier(folder), folder.tokenizer, texts, teacher_folder, tmp_path / "model")
+    (data,) = learned
+    assert data.ids == [tokenize(folder.tokenizer, text, None, folder.config.max_length).ids for text in texts]
+    told = SentenceTransformersTeacher(teacher_folder).embed(texts)
+    np.testing.assert_allclose(data.vectors, told, atol=1e-3)  # they are kept in float16
+    assert not list(tmp_path.glob(".model*"))
+
+
+@pytest.mark.usefixtures("quick_vectors")
+def test_folds_choose_between_the_encoder_and_what_a_teacher_made_of_it(few, base, encoder, tmp_path, monkeypatch):
+    job = Job(few, tmp_path / "model", RECIPE, base=base, few=True, wide=False)
+    notes = []
+    found = {}
+    once = best.run_job
+
+    def run_job(job, progress, measure):
+        result = once(job, progress, measure)
+        accuracy = 0.5 + gain * bool(job.teachers)
+        found[bool(job.teachers)] = job
+        candidates = [replace(x, accuracy=accuracy) for x in result.candidates]
+        return replace(result, accuracy=accuracy, candidates=candidates, kept=candidates[-1])
+
+    monkeypatch.setattr(best, "run_job", run_job)
+    for gain, kept in ((0.0, "EmbBERT"), (0.1, "EmbBERT, taught")):
+        result = run_best(job, Teaching(encoder), TrainingCallbacks(on_note=notes.append))
+        assert result.kept.name == kept
+        assert read_record(job.output).recipe["teachers"] == ([encoder.name] if gain else [])
+    assert any(f"learning the vectors of {encoder.name}" in note for note in notes)
+    assert found[True].mixed == 5  # of each of the 30 texts
+    assert {path.name for path in tmp_path.iterdir()} == {"few.tsv", "base", "set.tsv", "model"}
+
+
+def test_pairs_have_no_vectors(base, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    pairs = [f"{x}\tsong {i}\t{x} tune {i}\n" for i in range(5) for x in ("same", "other")]
+    path.write_text("label\ttext\ttext_pair\n" + "".join(pairs))
+    result = run_best(Job(path, tmp_path / "model", RECIPE, base=base, few=True), Teaching(tmp_path / "unasked"))
+    assert "taught" not in result.kept.name
 
 
 def test_texts_that_are_held_out_are_not_learned(few, base, tmp_path):

@@ -11,7 +11,7 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.training import teacher as teacher_module
 from embbert_tvm.training.pretrain_job import PretrainJob, run_pretraining
 from embbert_tvm.training.recipe import PretrainRecipe
-from embbert_tvm.training.teacher import SentenceTransformersTeacher, embed_all, find_teacher, token_table
+from embbert_tvm.training.teacher import SentenceTransformersTeacher, embed_all, find_teacher, teacher_name, token_table
 from tests.training.conftest import THINGS
 
 TEXTS = [f"{a} {b}" for a in ("turn", "switch", "more", "please") for b in THINGS[:4]]
@@ -90,3 +90,5 @@ def test_a_teacher_is_found_by_its_name(tmp_path, monkeypatch):
         find_teacher(Path("minilm"))
     (folder / "modules.json").touch()
     assert find_teacher(Path("minilm")) == folder
+    assert teacher_name(folder) == "minilm"
+    assert teacher_name(tmp_path / "mine") == "mine"
