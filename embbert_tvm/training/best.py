@@ -10,6 +10,7 @@ from pathlib import Path
 
 from embbert_tvm.data.files import folder_in_place
 from embbert_tvm.training.candidates import Measure
+from embbert_tvm.training.few import encoder_accuracy
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, finetune_job_teachers, run_job
 from embbert_tvm.training.recipe import MIXED_FOR_VECTORS, TeacherRecipe
@@ -62,14 +63,19 @@ def run_best(
     untaught = run_job(job, progress, measure)
     if teaching is None or job.preset == NGRAMS or job.also:
         return untaught  # no teacher here knows the labels of several files
-    with_teacher = _of_few(job, teaching, progress) if job.few else _of_many(job, teaching, untaught, progress, tuning)
+    if job.few:
+        with_teacher = _of_few(job, teaching, untaught, progress)
+    else:
+        with_teacher = _of_many(job, teaching, untaught, progress, tuning)
     if with_teacher is None:
         return untaught
     scratch = job.output.with_name(f".{job.output.name}.taught")
     scratch.mkdir(parents=True, exist_ok=True)
     taught = run_job(dataclasses.replace(with_teacher, output=scratch / job.output.name), progress, measure)
     try:
-        return _better(job.output, untaught, taught)
+        if job.few and job.dev is None:
+            progress.on_note("what it taught is kept; the figures are those of the encoder before")
+        return _better(job, untaught, taught)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -84,27 +90,41 @@ def _of_many(
     with_teacher = dataclasses.replace(job, teachers=(teaching.teacher,), weak_teachers=True)
     with_teacher = finetune_job_teachers(with_teacher, kept, teaching.recipe, progress=tuning)
     found = teachers_figure(with_teacher.teachers, read_sets(job).dev)
-    linear = -1.0 if untaught.baseline is None or untaught.tagging is not None else untaught.baseline.dev_accuracy
-    needed = max(_figure(untaught), linear)
-    said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
-    progress.on_note(f"{said}: it {'teaches' if found > needed else 'does not teach'}")
-    return with_teacher if found > needed else None
+    return with_teacher if _teaches(found, untaught, progress) else None
 
 
-def _of_few(job: Job, teaching: Teaching, progress: TrainingCallbacks) -> Job | None:
-    """The job with texts of which the encoder learns the teacher's vectors; None for pairs, of which there are none."""
-    train = read_sets(job).train
-    if any(x.text_pair is not None for x in train):
+def _of_few(job: Job, teaching: Teaching, untaught: Result, progress: TrainingCallbacks) -> Job | None:
+    """The job with texts of which the encoder learns the teacher's vectors; None where a head on those is no better on
+    dev than what is there, and for pairs, of which there are none."""
+    sets = read_sets(job)
+    if sets.labels is None or any(x.text_pair is not None for x in sets.train):
+        return None
+    found = encoder_accuracy(teaching.teacher, sets.train, sets.dev, sets.labels)
+    if not _teaches(found, untaught, progress):
         return None
     progress.on_note(f"learning the vectors of {teacher_name(teaching.teacher)} (--teacher none leaves it out)")
-    return dataclasses.replace(job, teachers=(teaching.teacher,), mixed=-(-MIXED_FOR_VECTORS // len(train)))
+    return dataclasses.replace(job, teachers=(teaching.teacher,), mixed=-(-MIXED_FOR_VECTORS // len(sets.train)))
 
 
-def _better(output: Path, untaught: Result, taught: Result) -> Result:
-    """The result that is better on dev, with the candidates of both; its folder is `output`."""
+def _teaches(found: float, untaught: Result, progress: TrainingCallbacks) -> bool:
+    """Whether a teacher that has so much on dev is better than what was trained without it."""
+    linear = -1.0 if untaught.baseline is None or untaught.tagging is not None else untaught.baseline.dev_accuracy
+    needed = max(_figure(untaught), linear)
+    teaches = found > needed
+    said = f"on dev the teacher has {found:.4f}, the best without it {needed:.4f}"
+    progress.on_note(f"{said}: it {'teaches' if teaches else 'does not teach'}")
+    return teaches
+
+
+def _better(job: Job, untaught: Result, taught: Result) -> Result:
+    """The result that is better on dev, with the candidates of both; its folder is the job's output.
+
+    Without a dev set a few sentences cannot tell: their vectors have been learned. What was taught is kept then.
+    """
+    output, untold = job.output, job.few and job.dev is None
     named = {x: dataclasses.replace(x, name=f"{x.name}, taught") for x in taught.candidates if x.name != NGRAMS}
     candidates = [*untaught.candidates, *named.values()]
-    if taught.kept not in named or _figure(taught) <= _figure(untaught):
+    if taught.kept not in named or not (untold or _figure(taught) > _figure(untaught)):
         return dataclasses.replace(untaught, candidates=candidates)
     with folder_in_place(output) as path:
         shutil.copytree(taught.folder.path, path, dirs_exist_ok=True)

@@ -62,9 +62,20 @@ def learn_vectors(
         path.unlink(missing_ok=True)
 
 
+def encoder_accuracy(encoder: Path, train: Sequence[Example], dev: Sequence[Example], labels: Sequence[str]) -> float:
+    """What a head on a sentence encoder's vectors has on dev; where dev is train, each text by a fit without it.
+
+    Raises InputError for a folder that holds no sentence encoder.
+    """
+    vectors = open_encoder(encoder).embed([x.text for x in (*train, *dev)])
+    truth = _Truth.of(train, dev, labels)
+    _, logits = _chosen_head(_scaled(vectors.astype(np.float64), len(train)), truth)
+    return accuracy(truth.expected, logits.argmax(1))
+
+
 def fit_few(
     model: TextClassifier, ids: Sequence[Sequence[int]], train: Sequence[Example], dev: Sequence[Example],
-    labels: Sequence[str],
+    labels: Sequence[str], learn: Callable[[TextClassifier], None] | None = None,
 ) -> FewFit:  # fmt: skip
     """Fit the head of a model whose encoder stays, and hashed n-grams, on `train`; `dev` chooses the strengths.
 
@@ -73,31 +84,65 @@ def fit_few(
 
     Args:
         ids: of the texts of train, then of dev's.
+        learn: what the encoder learns of train's texts before it has its head. Where dev is train, the encoder as it
+            was chooses: afterwards it knows them better than it knows new ones.
     """
     one_thread()
-    features = _scaled(features_of(model, ids).astype(np.float64), len(train))
-    index = {label: number for number, label in enumerate(labels)}
-    targets = np.array([index[x.label] for x in train])
-    expected = np.array([index.get(x.label, -1) for x in dev])
-    head, of_dev = features.rows[: len(train)], features.rows[len(train) :]
-    crossed = list(dev) == list(train)
-    parts = list(_folds(train, targets)) if crossed else [(np.arange(len(train)), np.arange(len(dev)))]
-
-    def of_head(strength: float, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
-        weight, bias = _regression(head[rows], targets[rows], len(labels), strength)
-        found: np.ndarray = of_dev[told] @ weight.T + bias
-        return found
+    truth = _Truth.of(train, dev, labels)
+    if learn is not None and not truth.crossed:
+        learn(model)
+    features = _features(model, ids, len(train))
+    strength, logits = _chosen_head(features, truth)
+    if learn is not None and truth.crossed:
+        learn(model)
+        features = _features(model, ids, len(train))
+    _give_head(model, features, *_regression(features.rows[: len(train)], truth.targets, len(labels), strength))
 
     def of_ngrams(choice: NgramChoice, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
         some = [train[i] for i in rows], [dev[i] for i in told]
         return fit_ngrams(*some, labels, choice=choice).dev_logits
 
-    strength, logits = _chosen(of_head, _STRENGTHS, parts, expected)
-    _give_head(model, features, *_regression(head, targets, len(labels), strength))
-    choice, told = _chosen(of_ngrams, _NGRAM_CHOICES, parts, expected)
+    choice, told = _chosen(of_ngrams, _NGRAM_CHOICES, truth)
     baseline = fit_ngrams(train, dev, labels, choice=choice)
-    share = accuracy(expected, told.argmax(1))
+    share = accuracy(truth.expected, told.argmax(1))
     return FewFit(logits, replace(baseline, dev_accuracy=share, tried=[(choice.strength, share)], dev_logits=told))
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Class numbers of train and dev, -1 of a label that is not train's, and which rows of train are fitted on to tell
+    which of dev. crossed: whether dev is train."""
+
+    targets: np.ndarray
+    expected: np.ndarray
+    classes: int
+    crossed: bool
+    parts: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, train: Sequence[Example], dev: Sequence[Example], labels: Sequence[str]) -> _Truth:
+        index = {label: number for number, label in enumerate(labels)}
+        targets = np.array([index[x.label] for x in train])
+        expected = np.array([index.get(x.label, -1) for x in dev])
+        crossed = list(dev) == list(train)
+        parts = list(_folds(train, targets)) if crossed else [(np.arange(len(train)), np.arange(len(dev)))]
+        return cls(targets, expected, len(labels), crossed, parts)
+
+
+def _features(model: TextClassifier, ids: Sequence[Sequence[int]], count: int) -> _Scaled:
+    return _scaled(features_of(model, ids).astype(np.float64), count)
+
+
+def _chosen_head(features: _Scaled, truth: _Truth) -> tuple[float, np.ndarray]:
+    """The strength that tells dev best, and the logits that it gives. features: of train, then of dev."""
+    head, of_dev = np.split(features.rows, [len(truth.targets)])
+
+    def of_head(strength: float, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
+        weight, bias = _regression(head[rows], truth.targets[rows], truth.classes, strength)
+        found: np.ndarray = of_dev[told] @ weight.T + bias
+        return found
+
+    return _chosen(of_head, _STRENGTHS, truth)
 
 
 @dataclass(frozen=True)
@@ -132,8 +177,7 @@ def _folds(examples: Sequence[Example], targets: np.ndarray) -> Iterator[tuple[n
 def _chosen(
     fit: Callable[[_Choice, np.ndarray, np.ndarray], np.ndarray],
     choices: Sequence[_Choice],
-    parts: Sequence[tuple[np.ndarray, np.ndarray]],
-    expected: np.ndarray,
+    truth: _Truth,
 ) -> tuple[_Choice, np.ndarray]:
     """The choice that tells most rightly, of equals that of the least loss, and the logits that it gives.
 
@@ -141,12 +185,12 @@ def _chosen(
     """
     found = []
     for choice in choices:
-        pieces = [(told, fit(choice, rows, told)) for rows, told in parts]
-        logits = np.empty((len(expected), pieces[0][1].shape[1]))
+        pieces = [(told, fit(choice, rows, told)) for rows, told in truth.parts]
+        logits = np.empty((len(truth.expected), pieces[0][1].shape[1]))
         for told, some in pieces:
             logits[told] = some
-        known = expected >= 0
-        merit = (accuracy(expected, logits.argmax(1)), -mean_loss(logits[known], expected[known]))
+        known = truth.expected >= 0
+        merit = (accuracy(truth.expected, logits.argmax(1)), -mean_loss(logits[known], truth.expected[known]))
         found.append((merit, choice, logits))
     _, choice, logits = max(found, key=lambda one: one[0])
     return choice, logits.astype(np.float32)

@@ -141,9 +141,8 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         texts = len(sets.train) + len(sets.dev)
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     if job.few:
-        for teacher in job.teachers:
-            learn_vectors(model, tokenizer, [x.text for x in (*sets.train, *more)], teacher, job.output)
-        found, baseline = _fit_head(job, sets, model, train_set, dev_set)
+        texts = [x.text for x in (*sets.train, *more)]
+        found, baseline = _fit_head(job, sets, model, [*train_set.ids, *dev_set.ids], tokenizer, texts)
     else:
         found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     result = _result(job, sets, found, dev_set, baseline, truncated)
@@ -167,12 +166,25 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
 
 
 def _fit_head(
-    job: Job, sets: JobSets, model: TextClassifier, train: TokenizedSet, dev: TokenizedSet
+    job: Job,
+    sets: JobSets,
+    model: TextClassifier,
+    ids: Sequence[Sequence[int]],
+    tokenizer: TextTokenizer,
+    texts: Sequence[str],
 ) -> tuple[Found, LinearFit]:
-    """The model with a head on its encoder as it is, and the n-grams."""
+    """The model with a head on its encoder, which may learn a teacher's vectors of the texts first, and the n-grams.
+
+    ids: of train and dev.
+    """
     assert sets.labels is not None
+
+    def learn(model: TextClassifier) -> None:
+        for teacher in job.teachers:
+            learn_vectors(model, tokenizer, texts, teacher, job.output)
+
     with task("fitting the head"):
-        fit = fit_few(model, [*train.ids, *dev.ids], sets.train, sets.dev, sets.labels)
+        fit = fit_few(model, ids, sets.train, sets.dev, sets.labels, learn if job.teachers else None)
     return Found(model, job.recipe, [], fit.logits, [], ()), fit.baseline
 
 

@@ -16,8 +16,9 @@ from embbert_tvm.errors import InputError
 from embbert_tvm.models.folder import read_folder
 from embbert_tvm.models.registry import load_classifier
 from embbert_tvm.training import best
+from embbert_tvm.training import few as few_module
 from embbert_tvm.training.best import Teaching, run_best
-from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled, fit_few, learn_vectors
+from embbert_tvm.training.few import FOLDS, _folds, _regression, _scaled, encoder_accuracy, fit_few, learn_vectors
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.job import Job, run_job
 from embbert_tvm.training.recipe import PretrainRecipe, Recipe
@@ -119,27 +120,48 @@ def test_the_encoder_learns_a_teachers_vectors(tsv, base, teacher_folder, tmp_pa
 
 
 @pytest.mark.usefixtures("quick_vectors")
-def test_folds_choose_between_the_encoder_and_what_a_teacher_made_of_it(few, base, encoder, tmp_path, monkeypatch):
-    job = Job(few, tmp_path / "model", RECIPE, base=base, few=True, wide=False)
-    notes = []
-    found = {}
-    once = best.run_job
-
-    def run_job(job, progress, measure):
-        result = once(job, progress, measure)
-        accuracy = 0.5 + gain * bool(job.teachers)
-        found[bool(job.teachers)] = job
-        candidates = [replace(x, accuracy=accuracy) for x in result.candidates]
-        return replace(result, accuracy=accuracy, candidates=candidates, kept=candidates[-1])
-
-    monkeypatch.setattr(best, "run_job", run_job)
-    for gain, kept in ((0.0, "EmbBERT"), (0.1, "EmbBERT, taught")):
-        result = run_best(job, Teaching(encoder), TrainingCallbacks(on_note=notes.append))
-        assert result.kept.name == kept
-        assert read_record(job.output).recipe["teachers"] == ([encoder.name] if gain else [])
+def test_folds_do_not_ask_what_has_learned_their_texts(few, base, encoder, tmp_path, monkeypatch):
+    """On one of three draws of CLINC150 they took the n-grams away, which new texts needed."""
+    job, notes = Job(few, tmp_path / "model", RECIPE, base=base, few=True, wide=True), []
+    progress = TrainingCallbacks(on_note=notes.append)
+    monkeypatch.setattr(best, "encoder_accuracy", lambda encoder, train, dev, labels: 0.0)
+    alone = run_best(job, Teaching(encoder), progress)
+    assert any("it does not teach" in note for note in notes)
+    assert read_record(job.output).recipe["teachers"] == []
+    before = load_classifier(read_folder(job.output)).state_dict()
+    monkeypatch.setattr(best, "encoder_accuracy", lambda encoder, train, dev, labels: 2.0)
+    taught = run_best(job, Teaching(encoder), progress)
     assert any(f"learning the vectors of {encoder.name}" in note for note in notes)
-    assert found[True].mixed == 5  # of each of the 30 texts
+    assert read_record(job.output).recipe["teachers"] == [encoder.name]
+    after = load_classifier(read_folder(job.output)).state_dict()
+    assert any(not torch.equal(after[key], value) for key, value in before.items() if not key.startswith("head."))
+    assert taught.kept.name == f"{alone.kept.name}, taught"
+    assert (taught.accuracy, read_record(job.output).wide_weight) == (alone.accuracy, alone.wide_weight)
+    assert read_record(job.output).left_out == {"train": 0, "mixed": 0}
     assert {path.name for path in tmp_path.iterdir()} == {"few.tsv", "base", "set.tsv", "model"}
+
+
+@pytest.mark.usefixtures("quick_vectors")
+def test_dev_chooses_what_a_teacher_made(few, base, encoder, tmp_path, monkeypatch):
+    """Where dev is given, it is asked of the encoder that has learned."""
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("label\ttext\nplay\tanother song\nweather\tmore rain\nlight\tthe lamp\n")
+    order = []
+    monkeypatch.setattr("embbert_tvm.training.job.learn_vectors", lambda *arguments: order.append("learned"))
+    chosen = few_module._chosen_head
+    monkeypatch.setattr(few_module, "_chosen_head", lambda *given: order.append("chosen") or chosen(*given))
+    run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, teachers=(encoder,), dev=dev, wide=False))
+    assert order == ["learned", "chosen"]
+    run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, teachers=(encoder,), wide=False))
+    assert order == ["learned", "chosen", "chosen", "learned"]
+
+
+def test_an_encoder_is_told_by_its_vectors(few, encoder):
+    examples = read_examples(few)
+    labels = sorted({x.label for x in examples})
+    assert encoder_accuracy(encoder, examples, examples, labels) > 0.6
+    shuffled = [replace(x, label=labels[i % 3]) for i, x in enumerate(examples)]
+    assert encoder_accuracy(encoder, shuffled, shuffled, labels) < 0.6
 
 
 def test_pairs_have_no_vectors(base, tmp_path):
