@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ from embbert_tvm.training.recipe import VECTORS
 from embbert_tvm.training.teacher import embed_all, open_encoder
 from embbert_tvm.training.whitening import features_of, main_directions
 from embbert_tvm.training.wide import mean_loss
+
+if TYPE_CHECKING:
+    from embbert_tvm.training.job import Job
+    from embbert_tvm.training.sets import JobSets
 
 FOLDS = 5
 _STRENGTHS = (3.0, 10.0, 30.0, 100.0)  # 1 / (L2 weight x texts)
@@ -60,6 +64,22 @@ def learn_vectors(
         pretrain(model, data, VECTORS, checkpoint, PretrainingCallbacks(on_step=reach))
     for path in (checkpoint, cache, cache.with_suffix(".json")):
         path.unlink(missing_ok=True)
+
+
+def fit_few_job(
+    job: Job, sets: JobSets, more: Sequence[Example], model: TextClassifier, tokenizer: TextTokenizer,
+    ids: Sequence[Sequence[int]],
+) -> FewFit:  # fmt: skip
+    """`fit_few` of a job, whose encoder first learns the teacher's vectors, if there is one, of train and of `more`."""
+    assert sets.labels is not None
+    texts = [x.text for x in (*sets.train, *more)]
+
+    def learn(model: TextClassifier) -> None:
+        for teacher in job.teachers:
+            learn_vectors(model, tokenizer, texts, teacher, job.output)
+
+    with task("fitting the head"):
+        return fit_few(model, ids, sets.train, sets.dev, sets.labels, learn if job.teachers else None)
 
 
 def encoder_accuracy(encoder: Path, train: Sequence[Example], dev: Sequence[Example], labels: Sequence[str]) -> float:

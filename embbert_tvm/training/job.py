@@ -21,7 +21,7 @@ from embbert_tvm.models.ngrams import NgramFolder
 from embbert_tvm.progress import task
 from embbert_tvm.training.batches import TokenizedSet, tokenize_set
 from embbert_tvm.training.candidates import BOARD, Candidate, Limits, Measure, best_within, median_text
-from embbert_tvm.training.few import fit_few, learn_vectors
+from embbert_tvm.training.few import fit_few_job
 from embbert_tvm.training.finetune import TrainingCallbacks
 from embbert_tvm.training.further import further_accuracies, with_further
 from embbert_tvm.training.linear import LinearFit, fit_ngrams
@@ -141,8 +141,8 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         texts = len(sets.train) + len(sets.dev)
         progress.on_note(f"{truncated} of {texts} texts are longer than {config.max_length} tokens and were cut")
     if job.few:
-        texts = [x.text for x in (*sets.train, *more)]
-        found, baseline = _fit_head(job, sets, model, [*train_set.ids, *dev_set.ids], tokenizer, texts)
+        fit = fit_few_job(job, sets, more, model, tokenizer, [*train_set.ids, *dev_set.ids])
+        found, baseline = Found(model, job.recipe, [], fit.logits, [], ()), fit.baseline
     else:
         found = _searched(job, sets, tokenizer, train_set, dev_set, progress)
     result = _result(job, sets, found, dev_set, baseline, truncated)
@@ -163,29 +163,6 @@ def run_job(job: Job, progress: TrainingCallbacks | None = None, measure: Measur
         _write_about(path, job, result, sets, more)
     found.clean_up()
     return result
-
-
-def _fit_head(
-    job: Job,
-    sets: JobSets,
-    model: TextClassifier,
-    ids: Sequence[Sequence[int]],
-    tokenizer: TextTokenizer,
-    texts: Sequence[str],
-) -> tuple[Found, LinearFit]:
-    """The model with a head on its encoder, which may learn a teacher's vectors of the texts first, and the n-grams.
-
-    ids: of train and dev.
-    """
-    assert sets.labels is not None
-
-    def learn(model: TextClassifier) -> None:
-        for teacher in job.teachers:
-            learn_vectors(model, tokenizer, texts, teacher, job.output)
-
-    with task("fitting the head"):
-        fit = fit_few(model, ids, sets.train, sets.dev, sets.labels, learn if job.teachers else None)
-    return Found(model, job.recipe, [], fit.logits, [], ()), fit.baseline
 
 
 def _result(

@@ -147,7 +147,7 @@ def test_dev_chooses_what_a_teacher_made(few, base, encoder, tmp_path, monkeypat
     dev = tmp_path / "dev.tsv"
     dev.write_text("label\ttext\nplay\tanother song\nweather\tmore rain\nlight\tthe lamp\n")
     order = []
-    monkeypatch.setattr("embbert_tvm.training.job.learn_vectors", lambda *arguments: order.append("learned"))
+    monkeypatch.setattr("embbert_tvm.training.few.learn_vectors", lambda *arguments: order.append("learned"))
     chosen = few_module._chosen_head
     monkeypatch.setattr(few_module, "_chosen_head", lambda *given: order.append("chosen") or chosen(*given))
     run_job(Job(few, tmp_path / "model", RECIPE, base=base, few=True, teachers=(encoder,), dev=dev, wide=False))
