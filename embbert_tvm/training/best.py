@@ -103,7 +103,7 @@ def _of_few(job: Job, teaching: Teaching, untaught: Result, progress: TrainingCa
     if not _teaches(found, untaught, progress):
         return None
     progress.on_note(f"learning the vectors of {teacher_name(teaching.teacher)} (--teacher none leaves it out)")
-    return dataclasses.replace(job, teachers=(teaching.teacher,), mixed=-(-MIXED_FOR_VECTORS // len(sets.train)))
+    return dataclasses.replace(job, teachers=(teaching.teacher,), mixed=MIXED_FOR_VECTORS)
 
 
 def _teaches(found: float, untaught: Result, progress: TrainingCallbacks) -> bool:

@@ -91,7 +91,7 @@ def test_dev_chooses_where_it_is_given(few, base, tmp_path):
 @pytest.fixture
 def quick_vectors(monkeypatch):
     monkeypatch.setattr("embbert_tvm.training.few.VECTORS", PretrainRecipe(epochs=2, lr=1e-2, warmup_steps=2))
-    monkeypatch.setattr("embbert_tvm.training.best.MIXED_FOR_VECTORS", 150)
+    monkeypatch.setattr("embbert_tvm.training.best.MIXED_FOR_VECTORS", 5)
 
 
 @pytest.fixture(scope="module")
