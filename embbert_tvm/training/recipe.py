@@ -86,7 +86,7 @@ class PretrainRecipe:
 
 
 ELECTRA = PretrainRecipe(epochs=3, batch_size=64, mlm_weight=1.0, replaced_weight=50.0)
-# `train --few` by a sentence encoder: so its vectors are learned, of train's texts and of this many mixed ones for each.
+# `train --few` by a sentence encoder: so its vectors are learned, of train's texts and this many mixed ones for each.
 VECTORS, MIXED_FOR_VECTORS = PretrainRecipe(lr=1e-3, warmup_steps=50), 20
 PAPER = PretrainRecipe(epochs=1, lr=2e-4, batch_size=32, schedule="constant", mlm_weight=1.0)
 
