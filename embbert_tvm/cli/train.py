@@ -33,9 +33,7 @@ OF_THE_JOB = (
 
 @click.command()
 @training_options
-@click.option(
-    "--few", is_flag=True, help="Of 3 to 20 texts a label: fit a head on the encoder."
-)
+@click.option("--few", is_flag=True, help="Of 3 to 20 texts a label: fit a head on the encoder.")
 @click.option(
     "--teacher",
     default="auto",
