@@ -80,11 +80,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of --few: not the first, but so many drawn by it")
     parser.add_argument("--write", type=Path, metavar="TSV", help="of --few: keep these texts")
     arguments = parser.parse_args()
+    if arguments.few is None and (arguments.seed is not None or arguments.write is not None):
+        parser.error("--seed and --write go with --few")
     try:
         features = None
         if arguments.words is not None or arguments.characters is not None:
             shortest, _, longest = (arguments.characters or "3-5").partition("-")
-            features = NgramFeatures(1, arguments.words or 2, int(shortest), int(longest or 0))
+            words = 2 if arguments.words is None else arguments.words
+            features = NgramFeatures(1, words, int(shortest), int(longest or 0))
         sizes = [float(size) for size in arguments.kilobytes.split(",")]
     except ValueError:
         parser.error("--kilobytes is numbers, --characters two numbers such as 3-5, or 0")

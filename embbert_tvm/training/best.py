@@ -73,7 +73,7 @@ def run_best(
     scratch.mkdir(parents=True, exist_ok=True)
     taught = run_job(dataclasses.replace(with_teacher, output=scratch / job.output.name), progress, measure)
     try:
-        if job.few and job.dev is None:
+        if job.crossed and taught.kept.name != NGRAMS:
             progress.on_note("what it taught is kept; the figures are those of the encoder before")
         return _better(job, untaught, taught)
     finally:
@@ -121,14 +121,13 @@ def _better(job: Job, untaught: Result, taught: Result) -> Result:
 
     Without a dev set a few sentences cannot tell: their vectors have been learned. What was taught is kept then.
     """
-    output, untold = job.output, job.few and job.dev is None
     named = {x: dataclasses.replace(x, name=f"{x.name}, taught") for x in taught.candidates if x.name != NGRAMS}
     candidates = [*untaught.candidates, *named.values()]
-    if taught.kept not in named or not (untold or _figure(taught) > _figure(untaught)):
+    if taught.kept not in named or not (job.crossed or _figure(taught) > _figure(untaught)):
         return dataclasses.replace(untaught, candidates=candidates)
-    with folder_in_place(output) as path:
+    with folder_in_place(job.output) as path:
         shutil.copytree(taught.folder.path, path, dirs_exist_ok=True)
-    folder = dataclasses.replace(taught.folder, path=output)
+    folder = dataclasses.replace(taught.folder, path=job.output)
     return dataclasses.replace(taught, folder=folder, candidates=candidates, kept=named[taught.kept])
 
 

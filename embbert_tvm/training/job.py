@@ -97,6 +97,11 @@ class Job:
         if self.few and others:
             raise InputError(f"--few fits a head alone: leave out {others[0]}")
 
+    @property
+    def crossed(self) -> bool:
+        """Whether train is dev too: each text is told by a fit without it."""
+        return self.few and self.dev is None
+
     def given(self, *names: str) -> list[str]:
         """Those of these options that the job has."""
         values = {
@@ -263,7 +268,7 @@ def _dev_is(job: Job) -> str | None:
     """What dev is, where no file was given."""
     if job.dev is not None:
         return None
-    return "train, each text by a fit without it" if job.few else "cut from train"
+    return "train, each text by a fit without it" if job.crossed else "cut from train"
 
 
 def _baseline(job: Job, sets: JobSets, progress: TrainingCallbacks) -> LinearFit | None:

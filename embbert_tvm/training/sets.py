@@ -69,8 +69,8 @@ def read_sets(job: Job) -> JobSets:
     labels = None if job.regression else label_list(examples)
     if labels is not None and len(labels) < 2:
         raise InputError(f"{job.train}: every example is labelled {labels[0]!r}, two labels are the least")
-    if job.few and job.dev is None:
-        train, dev = examples, examples  # each is told by a fit without it
+    if job.crossed:
+        train, dev = examples, examples
     elif job.dev is not None:
         train, dev = examples, read_examples(job.dev, labels, job.regression)
     else:
